@@ -1,0 +1,345 @@
+"""One YAML file configures a run; sections and keys are those of AgileRL's manifests, plus ours.
+
+Dims and units: every `*_steps` is env steps; `max_steps`, `evo_steps`, `learn_step` are per member, `learning_delay`
+and `random_steps` per population. Noise scales are in units of the action range mapped to [-1, 1].
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from covey.errors import ConfigError
+
+Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class RLParameter(Section):
+    """The range of an evolvable hyperparameter and the factors it moves by."""
+
+    min: float
+    max: float
+    grow_factor: float = Field(1.2, gt=1)
+    shrink_factor: float = Field(0.8, gt=0, lt=1)
+    dtype: Literal["float", "int"] | None = None  # unset: int where the hyperparameter is one
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RLParameter:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class Algorithm(Section):
+    """What every algorithm has."""
+
+    name: Literal["MADDPG", "MATD3"]
+    lr_actor: float = Field(0.001, gt=0, le=1)
+    lr_critic: float = Field(0.01, gt=0, le=1)
+    batch_size: int = Field(64, ge=1, le=65536)
+    learn_step: int = Field(5, ge=1)
+    gamma: float = Field(0.95, ge=0, le=1)
+    tau: float = Field(0.01, gt=0, le=1)
+    policy_freq: int = Field(2, ge=1)  # MATD3: critic updates per policy update
+    O_U_noise: bool = True
+    expl_noise: float = Field(0.1, ge=0)
+    expl_noise_final: float | None = Field(None, ge=0)  # reached linearly at max_steps; unset: constant
+    mean_noise: float = 0.0
+    theta: float = Field(0.15, ge=0)
+    dt: float = Field(0.01, gt=0)
+    actor_loss: Literal["joint", "own"] = "joint"
+    target_noise: float = Field(0.2, ge=0)  # MATD3: target-policy smoothing
+    target_noise_clip: float = Field(0.5, ge=0)
+    max_grad_norm_actor: float | None = Field(None, gt=0)
+    max_grad_norm_critic: float | None = Field(None, gt=0)
+    share_parameters: bool = False  # one policy and critic per group of agents
+
+
+class Environment(Section):
+    """Which environment, and how many copies an actor process steps."""
+
+    name: str = Field(min_length=1)  # "package.module" with parallel_env(), or "package.module:function"
+    num_envs: int = Field(8, ge=1, le=4096)
+    config: dict[str, Any] = Field(default_factory=dict)  # keyword arguments of the function
+    groups: dict[str, list[str]] | None = None
+    spaces_from: Literal["actor", "local"] = "actor"
+
+
+class MLPConfig(Section):
+    """`encoder_config` and `head_config`."""
+
+    hidden_size: list[int] = Field([64], max_length=32)
+    activation: Activation = "ReLU"
+    layer_norm: bool = False
+    min_hidden_layers: int = Field(1, ge=0)
+    max_hidden_layers: int = Field(3, ge=1, le=32)
+    min_mlp_nodes: int = Field(16, ge=1)
+    max_mlp_nodes: int = Field(500, ge=1, le=65536)
+
+    @model_validator(mode="after")
+    def _sizes(self) -> MLPConfig:
+        if any(not 1 <= n <= 65536 for n in self.hidden_size):
+            raise ValueError(f"hidden_size {self.hidden_size}, expected sizes from 1 to 65536")
+        return self
+
+
+class NetConfig(Section):
+    """The architecture of one agent's or group's networks."""
+
+    latent_dim: int = Field(64, ge=1, le=65536)
+    min_latent_dim: int = Field(8, ge=1)
+    max_latent_dim: int = Field(128, ge=1, le=65536)
+    encoder_config: MLPConfig = Field(default_factory=MLPConfig)
+    head_config: MLPConfig = Field(default_factory=MLPConfig)
+
+
+class Probabilities(Section):
+    """Relative weights of the mutation kinds, and the share of layer mutations within `arch_mut`."""
+
+    no_mut: float = Field(0.4, ge=0)
+    arch_mut: float = Field(0.2, ge=0)
+    new_layer: float = Field(0.2, ge=0, le=1)
+    params_mut: float = Field(0.2, ge=0)
+    act_mut: float = Field(0.0, ge=0)
+    rl_hp_mut: float = Field(0.2, ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Probabilities:
+        if self.no_mut + self.arch_mut + self.params_mut + self.act_mut + self.rl_hp_mut <= 0:
+            raise ValueError("all mutation kinds have weight 0, expected at least one above 0 (no_mut: 1 switches off)")
+        return self
+
+
+class Mutation(Section):
+    """How children differ from their parents."""
+
+    probabilities: Probabilities = Field(default_factory=Probabilities)
+    rl_hp_selection: dict[str, RLParameter] = Field(default_factory=dict)  # empty: default ranges
+    mutation_sd: float = Field(0.1, ge=0)
+    activation_selection: list[Activation] = Field(["ReLU", "ELU", "GELU"], min_length=1)
+    mutate_elite: bool = False
+    pre_training: bool = True  # mutate every member once before the first generation
+
+
+class Selection(Section):
+    """Tournament selection."""
+
+    strategy: Literal["tournament"] = "tournament"
+    tournament_size: int = Field(2, ge=1)
+    elitism: bool = True
+
+
+class ReplayBuffer(Section):
+    """The replay memory that the population shares."""
+
+    max_size: int = Field(100_000, ge=1, alias="memory_size")
+    max_bytes: int = Field(8 << 30, ge=1 << 20)
+
+
+class Fitness(Section):
+    """How the returns of an evaluation episode become one number."""
+
+    agents: list[str] | None = None  # unset: all
+    reduce: Literal["sum", "mean"] = "sum"
+
+
+class Training(Section):
+    """Length and rhythm of the run."""
+
+    max_steps: int = Field(1_000_000, ge=1)
+    evo_steps: int = Field(10_000, ge=1)
+    pop_size: int = Field(4, ge=1, le=1024)
+    eval_steps: int | None = Field(None, ge=1)  # longest evaluation episode; unset: EVAL_STEPS_CAP
+    eval_loop: int = Field(1, ge=1)  # an evaluation is eval_loop x num_envs episodes
+    learning_delay: int = Field(0, ge=0)
+    random_steps: int = Field(0, ge=0)  # the population's first env steps are played at random
+    target_score: float | None = None
+    target_patience: int = Field(1, ge=1)  # generations in a row whose best member must reach the target
+    confirm_episodes: int = Field(100, ge=1)  # fresh episodes behind a reported best and a reached target
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    deterministic: bool = False
+
+
+class Learner(Section):
+    """The learner process."""
+
+    bind: str = "127.0.0.1:0"
+    device: str = "cpu"
+    torch_threads: int = Field(1, ge=1)
+    heartbeat_interval_s: float = Field(5.0, gt=0)
+    max_updates_owed: int = Field(64, ge=1)  # a member that owes more gets no collecting orders
+
+
+class Actors(Section):
+    """What actors do, and how many `covey train` starts."""
+
+    local: int = Field(2, ge=1, le=256)  # actor processes of `covey train`
+    max_slots: int | None = Field(None, ge=1)  # training slots of one actor; unset: max(num_envs, pop_size)
+    fragment_steps: int = Field(32, ge=1, le=1024)  # longest stretch of one slot in one order
+    turn_steps: int = Field(500, ge=1)  # a slot shared by members changes hands after this many
+    compression_level: int = Field(1, ge=1, le=19)
+
+
+class Checkpoint(Section):
+    """What a run leaves on disk."""
+
+    keep: int = Field(2, ge=1)
+    every_s: float = Field(300.0, gt=0)  # besides one at the end of every generation
+    journal_segment_bytes: int = Field(32 << 20, ge=1 << 16)
+    journal_sync_s: float = Field(0.5, ge=0)
+
+
+class Logging(Section):
+    """Metrics."""
+
+    tensorboard: bool = True
+    csv: bool = True
+    interval_s: float = Field(2.0, gt=0)
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: str = "run"
+    algorithm: Algorithm
+    environment: Environment
+    network: dict[str, Any] = Field(default_factory=dict)  # resolved by covey.networks.resolve
+    mutation: Mutation = Field(default_factory=Mutation)
+    selection_strategy: Selection = Field(default_factory=Selection, alias="tournament_selection")
+    replay_buffer: ReplayBuffer = Field(default_factory=ReplayBuffer)
+    fitness: Fitness = Field(default_factory=Fitness)
+    training: Training
+    learner: Learner = Field(default_factory=Learner)
+    actors: Actors = Field(default_factory=Actors)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    logging: Logging = Field(default_factory=Logging)
+
+    @property
+    def train_slots(self) -> int:
+        """Training slots of one actor process."""
+        return self.actors.max_slots or max(self.environment.num_envs, self.training.pop_size)
+
+    @property
+    def eval_episodes(self) -> int:
+        """Episodes of one evaluation of one member."""
+        return self.training.eval_loop * self.environment.num_envs
+
+    @property
+    def eval_episode_steps(self) -> int:
+        """Env steps after which an evaluation episode is cut off."""
+        return self.training.eval_steps or EVAL_STEPS_CAP
+
+
+EVAL_STEPS_CAP = 10_000
+
+EVOLVABLE = ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
+"""Hyperparameters that `mutation.rl_hp_selection` may name."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply `section.key=value` overrides (values are YAML).
+
+    Raises:
+        ConfigError: unreadable, not YAML, or a value that is not acceptable; names the dotted path.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as exc:
+        raise ConfigError(f"config {path}: cannot be read ({os.strerror(exc.errno or 0)}); give a YAML file") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"config {path}: is not YAML: {' '.join(str(exc).split())}") from exc
+    if not isinstance(data, dict):
+        raise ConfigError(f"config {path}: holds {type(data).__name__}, expected sections such as 'algorithm:'")
+    for override in overrides:
+        apply_override(data, override)
+    data.setdefault("name", path.stem)
+    return parse_config(data)
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set `section.key=value` in a nested dictionary.
+
+    Raises:
+        ConfigError: no such form, or a path through something that is no section.
+    """
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"--set {override}: expected section.key=value")
+    *parents, key = dotted.split(".")
+    at = data
+    for parent in parents:
+        at = at.setdefault(parent, {})
+        if not isinstance(at, dict):
+            raise ConfigError(f"--set {override}: {parent} is no section")
+    try:
+        at[key] = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"--set {override}: value is not YAML: {' '.join(str(exc).split())}") from exc
+
+
+def parse_config(data: Mapping[str, Any]) -> Config:
+    """Validate a configuration given as a nested mapping.
+
+    Raises:
+        ConfigError: the first value that is not acceptable, with its dotted path and the expectation.
+    """
+    try:
+        config = Config.model_validate(data)
+    except pydantic.ValidationError as exc:
+        raise ConfigError(explain(exc)) from exc
+    for name in config.mutation.rl_hp_selection:
+        if name not in EVOLVABLE:
+            raise ConfigError(
+                f"mutation.rl_hp_selection.{name}: unknown hyperparameter, expected one of {', '.join(EVOLVABLE)}"
+                + _nearest(name, EVOLVABLE)
+            )
+    if config.training.deterministic and config.actors.local != 1:
+        config = config.model_copy(update={"actors": config.actors.model_copy(update={"local": 1})})
+    return config
+
+
+def explain(error: pydantic.ValidationError, model: type[BaseModel] = Config) -> str:
+    """The first error as one sentence: dotted path, value, expectation, nearest valid key."""
+    first = error.errors()[0]
+    loc = [part for part in first["loc"] if isinstance(part, str | int)]
+    path = ".".join(str(p) for p in loc)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _keys(loc[:-1], model)
+        hint = _nearest(str(loc[-1]), known) or f"; expected one of {', '.join(known)}"
+        return f"{path}: unknown key{hint}{more}"
+    if first["type"] == "missing":
+        return f"{path}: missing, expected a value{more}"
+    got = repr(first["input"])
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return f"{path}: {got[:80]}: {message}{more}"
+
+
+def _keys(loc: Sequence[str | int], model: type[BaseModel]) -> list[str]:
+    """Valid keys of the section at this path."""
+    for part in loc:
+        by_name = {**{f.alias: f for f in model.model_fields.values() if f.alias}, **model.model_fields}
+        annotation = by_name[str(part)].annotation if str(part) in by_name else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return sorted(RLParameter.model_fields)
+        model = annotation
+    return sorted(model.model_fields)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """A hint at the key that was probably meant, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,83 @@
+"""What can go wrong, as one tree.
+
+Every message names subject, expectation, actual value and what to do. A class exists per thing that a caller handles
+differently; `exit_code` is what a covey process ends with, `status` the gRPC status name it travels as.
+
+CoveyError
+├── ConfigError            configuration or command line                      exit 2
+├── EnvironmentLoadError   the environment cannot be imported, built or used  exit 3
+├── SpaceError             unsupported space, or other spaces than the run's  exit 4
+├── UnreachableError       the learner does not answer                        exit 5
+├── RefusedError           the learner refuses this actor or request          exit 6
+├── StorageError           a run directory cannot be read or written          exit 7
+├── AddressInUseError      the port is taken                                  exit 8
+└── FragmentError          a fragment's content is not acceptable (the actor's stream goes on)
+"""
+
+from typing import ClassVar
+
+
+class CoveyError(Exception):
+    """Base of everything covey raises on purpose; its text is one sentence for a person."""
+
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[str] = "INTERNAL"
+
+
+class ConfigError(CoveyError):
+    """A configuration value or command-line argument is not acceptable."""
+
+    exit_code = 2
+    status = "INVALID_ARGUMENT"
+
+
+class EnvironmentLoadError(CoveyError):
+    """The environment cannot be imported, built, or is not what it must be."""
+
+    exit_code = 3
+    status = "FAILED_PRECONDITION"
+
+
+class SpaceError(CoveyError):
+    """A space is not supported, or differs from the run's."""
+
+    exit_code = 4
+    status = "INVALID_ARGUMENT"
+
+
+class UnreachableError(CoveyError):
+    """The learner does not answer."""
+
+    exit_code = 5
+    status = "UNAVAILABLE"
+
+
+class RefusedError(CoveyError):
+    """The learner refuses this actor or this request."""
+
+    exit_code = 6
+    status = "FAILED_PRECONDITION"
+
+
+class StorageError(CoveyError):
+    """A run directory cannot be read or written."""
+
+    exit_code = 7
+    status = "RESOURCE_EXHAUSTED"
+
+
+class AddressInUseError(CoveyError):
+    """Another process listens on the learner's port."""
+
+    exit_code = 8
+    status = "UNAVAILABLE"
+
+
+class FragmentError(CoveyError):
+    """A fragment is refused; `reason` is one stable word, the text says the rest."""
+
+    status = "INVALID_ARGUMENT"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason

@@ -1,0 +1,22 @@
+"""Networks as pure functions of (spec, params, inputs), written once for actors (numpy) and learner (torch).
+
+A spec names its parameters and labels their axes; padding, growth, removal and the carrying of optimiser moments all
+follow from the labels (`labels.py`, `pack.py`, `resize.py`). An encoder kind is one file beside `mlp.py`.
+"""
+
+from covey.networks.labels import Axis, ParamSpec, Segment
+from covey.networks.mlp import MLP
+from covey.networks.network import Input, NetworkSpec, Params
+from covey.networks.ops import NumpyOps, Ops
+
+__all__ = [
+    "MLP",
+    "Axis",
+    "Input",
+    "NetworkSpec",
+    "NumpyOps",
+    "Ops",
+    "ParamSpec",
+    "Params",
+    "Segment",
+]

@@ -1,0 +1,223 @@
+"""A network: encoders, a latent space of `latent_dim` units each, and a head. AgileRL's EvolvableNetwork as a spec.
+
+An actor has one encoder. A critic owns one encoder per group of observed agents, applied to each agent of the group;
+the latents of all agents and the extra inputs (actions, the index of the agent it judges) go into its head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.errors import ConfigError
+from covey.networks.labels import Axis, ParamSpec, Segment
+from covey.networks.mlp import MLP
+from covey.networks.ops import ACTIVATIONS, Array, Ops
+
+Params = dict[str, NDArray[np.float32]]
+"""Parameters of one network in natural shapes, by dotted name."""
+
+LATENT = "latent"
+
+# Bounds for specs that came over a wire: an actor trusts its learner no further than this.
+MAX_PARAMETERS = 64 << 20
+MAX_LAYERS = 32
+
+ENCODERS: dict[str, type[MLP]] = {MLP.kind: MLP}
+"""Encoder kinds by name. A further kind is a class with MLP's methods in a file of its own, and a line here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One encoder and what it reads: `copies` agents of one group, `width` numbers each."""
+
+    name: str
+    width: int
+    encoder: MLP
+    copies: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """A network's architecture; frozen, comparable, and JSON both ways.
+
+    `extra` inputs join the latents before the head. `output_gain` scales the last layer's initial weights.
+    """
+
+    inputs: tuple[Input, ...]
+    head: MLP
+    outputs: int
+    extra: int = 0
+    latent_dim: int = 64
+    min_latent_dim: int = 8
+    max_latent_dim: int = 128
+    output_gain: float = field(default=1.0)
+
+    @cached_property
+    def parameters(self) -> tuple[ParamSpec, ...]:
+        """Every parameter with its labelled axes, in a stable order."""
+        latent = Segment(LATENT, self.latent_dim)
+        specs: list[ParamSpec] = []
+        joint: list[Segment] = []
+        for i in self.inputs:
+            source: Axis = (Segment(f"{i.name}.input", i.width),)
+            specs += i.encoder.parameters(f"encoder.{i.name}", source, latent)
+            joint += [latent] * i.copies
+        if self.extra:
+            joint.append(Segment("extra", self.extra))
+        specs += self.head.parameters("head", tuple(joint), Segment("output", self.outputs), gain=self.output_gain)
+        return tuple(specs)
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Labels whose size may differ within a pack and change by mutation."""
+        sizes = {LATENT: self.latent_dim}
+        for i in self.inputs:
+            sizes |= i.encoder.sizes(f"encoder.{i.name}")
+        return sizes | self.head.sizes("head")
+
+    @cached_property
+    def structure(self) -> tuple[object, ...]:
+        """Equal for networks that can share a pack: everything but the sizes."""
+        return (
+            tuple((i.name, i.width, i.copies, i.encoder.kind, i.encoder.activation) for i in self.inputs),
+            self.head.activation,
+            tuple(
+                (
+                    p.name,
+                    tuple(tuple((s.label, s.repeat, s.label in self.sizes or s.size) for s in axis) for axis in p.axes),
+                )
+                for p in self.parameters
+            ),
+        )
+
+    def resized(self, sizes: Mapping[str, int]) -> NetworkSpec:
+        """The same structure with other sizes for the labels given."""
+        return replace(
+            self,
+            latent_dim=sizes.get(LATENT, self.latent_dim),
+            inputs=tuple(replace(i, encoder=i.encoder.resized(f"encoder.{i.name}", sizes)) for i in self.inputs),
+            head=self.head.resized("head", sizes),
+        )
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """Fresh parameters in natural shapes."""
+        return {p.name: init_parameter(p, rng) for p in self.parameters}
+
+    def apply(
+        self,
+        ops: Ops,
+        params: Mapping[str, Array],
+        inputs: Sequence[Array],
+        extra: Array | None = None,
+        *,
+        valid: Mapping[str, Array] | None = None,
+    ) -> Array:
+        """Outputs (B, outputs), or (K, B, outputs) for a pack.
+
+        Args:
+            ops: Backend.
+            params: Of this spec, natural or packed.
+            inputs: One array per `Input`, (B, copies * width) or (K, B, copies * width).
+            extra: (B, extra) or (K, B, extra), where the spec has extra inputs.
+            valid: Validity of padded units by label, needed where layers normalise.
+        """
+        valid = valid or {}
+        joint: list[Array] = []
+        for i, x in zip(self.inputs, inputs, strict=True):
+            lead = tuple(x.shape[:-1])
+            if i.copies > 1:
+                x = ops.reshape(x, (*lead[:-1], lead[-1] * i.copies, i.width))
+            y = i.encoder.apply(ops, params, f"encoder.{i.name}", x, valid)
+            y = ops.activation(i.encoder.activation, y)
+            if i.copies > 1:
+                y = ops.reshape(y, (*lead, i.copies * y.shape[-1]))
+            joint.append(y)
+        if extra is not None:
+            joint.append(extra)
+        x = joint[0] if len(joint) == 1 else ops.concat(joint)
+        return self.head.apply(ops, params, "head", x, valid)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object from which `from_json` makes an equal spec."""
+        return {
+            "inputs": [
+                {
+                    "name": i.name,
+                    "width": i.width,
+                    "copies": i.copies,
+                    "encoder": i.encoder.to_json(),
+                }
+                for i in self.inputs
+            ],
+            "head": self.head.to_json(),
+            "outputs": self.outputs,
+            "extra": self.extra,
+            "latent_dim": self.latent_dim,
+            "min_latent_dim": self.min_latent_dim,
+            "max_latent_dim": self.max_latent_dim,
+            "output_gain": self.output_gain,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> NetworkSpec:
+        """Inverse of `to_json`, for text that may come from elsewhere.
+
+        Raises:
+            ConfigError: not such an object, an unknown kind or activation, or a network larger than an actor accepts.
+        """
+        try:
+            spec = NetworkSpec(
+                inputs=tuple(
+                    Input(
+                        str(i["name"]),
+                        int(i["width"]),
+                        ENCODERS[i["encoder"]["kind"]].from_json(i["encoder"]),
+                        int(i["copies"]),
+                    )
+                    for i in data["inputs"]
+                ),
+                head=MLP.from_json(data["head"]),
+                **{k: int(data[k]) for k in ("outputs", "extra", "latent_dim", "min_latent_dim", "max_latent_dim")},
+                output_gain=float(data["output_gain"]),
+            )
+            spec.check()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+            raise ConfigError(f"network spec: {type(exc).__name__} {exc}, expected a spec as to_json gives it") from exc
+        return spec
+
+    def check(self) -> None:
+        """Refuse sizes that no honest spec has, before anything is allocated.
+
+        Raises:
+            ConfigError: an unknown activation, a size below 1, too many layers or parameters.
+        """
+        for part, mlp in (("head", self.head), *((i.name, i.encoder) for i in self.inputs)):
+            if mlp.activation not in ACTIVATIONS:
+                raise ConfigError(f"{part}: activation {mlp.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            if len(mlp.hidden_size) > MAX_LAYERS or any(type(n) is not int for n in mlp.hidden_size):
+                raise ConfigError(f"{part}: hidden_size {mlp.hidden_size}, expected at most {MAX_LAYERS} integers")
+        counts = (
+            self.outputs,
+            *self.sizes.values(),
+            *(i.width for i in self.inputs),
+            *(i.copies for i in self.inputs),
+        )
+        if not 1 <= len(self.inputs) <= 1024 or min(counts) < 1 or self.extra < 0:
+            raise ConfigError(f"network spec: sizes {counts}, expected at least one input and every size at least 1")
+        if max(counts) > MAX_PARAMETERS or sum(math.prod(p.shape) for p in self.parameters) > MAX_PARAMETERS:
+            raise ConfigError(f"network spec: more than {MAX_PARAMETERS} parameters; configure smaller layers")
+
+
+def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A fresh parameter as its spec says."""
+    if p.init == "uniform":
+        bound = p.gain / math.sqrt(p.fan_in)
+        return rng.uniform(-bound, bound, p.shape).astype(np.float32)
+    return np.full(p.shape, float(p.init == "ones"), np.float32)

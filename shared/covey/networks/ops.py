@@ -1,0 +1,132 @@
+"""The operations that networks are made of, and their numpy form. The learner registers the torch form (`covey.ops`).
+
+Every operation takes weights of one network, `w (in, out)` with `x (B, in)`, or of a pack of K networks,
+`w (K, in, out)` with `x (K, B, in)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+"""A numpy array or torch tensor: `apply` is written once for both, so the type cannot be told apart."""
+
+ACTIVATIONS = (
+    "ReLU",
+    "ELU",
+    "GELU",
+    "Tanh",
+    "Sigmoid",
+    "SiLU",
+    "LeakyReLU",
+    "Softplus",
+    "Identity",
+)
+IDEMPOTENT = frozenset({"ReLU", "Identity"})
+"""Activations with f(f(x)) = f(x): an inserted identity layer leaves the network's function as it was."""
+
+
+class Ops(Protocol):
+    """What a backend must provide."""
+
+    def linear(self, x: Array, w: Array, b: Array) -> Array:
+        """`x @ w + b`."""
+        ...
+
+    def activation(self, name: str, x: Array) -> Array:
+        """One of ACTIVATIONS, elementwise."""
+        ...
+
+    def gate(self, g: Array, x: Array, y: Array) -> Array:
+        """`x + g * (y - x)` with `g (units)` or `(K, units)`."""
+        ...
+
+    def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
+        """Normalise the last axis over the units that are valid (all where None); eps 1e-5.
+
+        `valid` is `(K, 1, units)` of 0 and 1; outputs of invalid units are 0.
+        """
+        ...
+
+    def concat(self, xs: Sequence[Array]) -> Array:
+        """Join along the last axis."""
+        ...
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Same numbers, other shape."""
+        ...
+
+
+def _erf(x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Abramowitz & Stegun 7.1.26 is too coarse for float32 equality; numpy has no erf, math.erf is exact."""
+    return np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype)  # type: ignore[no-any-return]
+
+
+class NumpyOps:
+    """Numpy backend: what actors run."""
+
+    def linear(self, x: Array, w: Array, b: Array) -> Array:
+        """`x @ w + b`."""
+        y = np.matmul(x, w)
+        y += b if w.ndim == 2 else b[:, None, :]
+        return y
+
+    def activation(self, name: str, x: Array) -> Array:
+        """One of ACTIVATIONS, elementwise; may overwrite x."""
+        match name:
+            case "ReLU":
+                return np.maximum(x, 0, out=x)
+            case "Tanh":
+                return np.tanh(x, out=x)
+            case "ELU":
+                return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+            case "GELU":
+                return x * 0.5 * (1 + _erf(x * x.dtype.type(1 / math.sqrt(2))))
+            case "Sigmoid":
+                return _sigmoid(x)
+            case "SiLU":
+                return x * _sigmoid(x)
+            case "LeakyReLU":
+                return np.where(x > 0, x, x * x.dtype.type(0.01))
+            case "Softplus":
+                return np.logaddexp(x, 0).astype(x.dtype)
+            case "Identity":
+                return x
+        raise ValueError(f"activation {name!r}, expected one of {', '.join(ACTIVATIONS)}")
+
+    def gate(self, g: Array, x: Array, y: Array) -> Array:
+        """`x + g * (y - x)`."""
+        return x + (g if g.ndim == 1 else g[:, None, :]) * (y - x)
+
+    def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
+        """Normalise the last axis over valid units."""
+        if valid is None:
+            valid = np.ones((1,) * x.ndim, x.dtype)
+            count = x.shape[-1]
+        else:
+            count = valid.sum(-1, keepdims=True)
+        mean = (x * valid).sum(-1, keepdims=True) / count
+        centred = (x - mean) * valid
+        variance = (centred * centred).sum(-1, keepdims=True) / count
+        normal = centred / np.sqrt(variance + x.dtype.type(1e-5))
+        if scale.ndim == 2:
+            scale, bias = scale[:, None, :], bias[:, None, :]
+        return normal * scale + bias
+
+    def concat(self, xs: Sequence[Array]) -> Array:
+        """Join along the last axis."""
+        return np.concatenate(xs, axis=-1)
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Same numbers, other shape."""
+        return x.reshape(shape)
+
+
+def _sigmoid(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))

@@ -1,0 +1,137 @@
+"""The row format: what a fragment's blob holds. proto/README.md, "Rows", is the same in words.
+
+Dims: R rows of a fragment, N agents of a group.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from covey.errors import FragmentError
+from covey.spaces import EnvironmentSpaces
+
+Columns = dict[str, NDArray[np.generic]]
+"""Arrays by column name, each (R, *column.shape)."""
+
+MAX_ROWS = 1 << 17
+MAX_RAW_BYTES = 32 << 20
+
+
+class RowKind(enum.IntEnum):
+    """What a row is; a decision is closed by the row after it."""
+
+    STEP = 1  # an env step: what was seen, done, and came of it
+    FINAL = 2  # the true last observation of an episode
+    CUT = 3  # the last observation of an abandoned episode
+    TAIL = 4  # where the slot stands when the fragment ends; repeated as the next fragment's first row
+    LEAD_IN = 5  # an earlier row, repeated because a decision in it is still open
+
+
+class Active(enum.IntEnum):
+    """An agent's part in a row."""
+
+    ABSENT = 0  # not there, or waiting
+    CHOSE = 1  # acted (step rows), or is to act here (rows without an action)
+    FORCED = 2  # the environment chose for it
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One array of the blob: `shape` is that of one row."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that one row takes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class RowSchema:
+    """Columns of a run's fragments, in wire order.
+
+    `kind (R,)`, then for every group `<group>/` + observation (N, ...), action (N, ...), active (N,), reward (N,),
+    terminated (N,), truncated (N,), age (N,).
+    """
+
+    columns: tuple[Column, ...]
+
+    @staticmethod
+    def of(spaces: EnvironmentSpaces) -> RowSchema:
+        """The schema that these spaces and groups give."""
+        columns = [Column("kind", "uint8", ())]
+        for group in spaces.groups:
+            n = len(group)
+            for name, dtype, shape in (
+                ("observation", group.observation.dtype, group.observation.shape),
+                ("action", group.action.dtype, group.action.shape),
+                ("active", "uint8", ()),
+                ("reward", "float32", ()),
+                ("terminated", "uint8", ()),
+                ("truncated", "uint8", ()),
+                ("age", "uint32", ()),
+            ):
+                columns.append(Column(f"{group.group_id}/{name}", dtype, (n, *shape)))
+        return RowSchema(tuple(columns))
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """Raw bytes of one row over all columns."""
+        return sum(c.row_bytes for c in self.columns)
+
+    @cached_property
+    def hash(self) -> bytes:
+        """First 16 bytes of the SHA-256 of the columns as JSON: [[name, dtype, [shape...]], ...]."""
+        text = json.dumps([[c.name, c.dtype, list(c.shape)] for c in self.columns], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).digest()[:16]
+
+    def empty(self, rows: int) -> Columns:
+        """Zeroed columns for so many rows."""
+        return {c.name: np.zeros((rows, *c.shape), c.dtype) for c in self.columns}
+
+    def encode(self, columns: Mapping[str, NDArray[np.generic]], level: int) -> tuple[bytes, int]:
+        """Compress columns of equal length into a blob; also returns the raw length in bytes."""
+        raw = b"".join(np.ascontiguousarray(columns[c.name]).tobytes() for c in self.columns)
+        return zstandard.ZstdCompressor(level=level, write_checksum=True).compress(raw), len(raw)
+
+    def decode(self, blob: bytes, rows: int, raw_bytes: int) -> Columns:
+        """Decompress a blob into read-only views, trusting nothing but the schema.
+
+        Raises:
+            FragmentError: too many rows, sizes that do not agree, or bytes that are no such zstd frame.
+        """
+        expected = rows * self.row_bytes
+        if rows > MAX_ROWS or expected > MAX_RAW_BYTES:
+            raise FragmentError("size", f"{rows} rows, {expected} bytes, expected at most {MAX_RAW_BYTES} bytes")
+        if raw_bytes != expected:
+            raise FragmentError("size", f"raw_bytes {raw_bytes}, expected {expected} for {rows} rows")
+        try:
+            # The frame's own claim first: a decompressor allocates what the header says, whatever limit it is given.
+            claimed = zstandard.get_frame_parameters(blob).content_size
+            if claimed != expected:
+                raise FragmentError("size", f"frame holds {claimed} bytes, expected {expected}")
+            # A decompressor per call: sharing one between threads corrupts memory, and making one is cheap.
+            raw = zstandard.ZstdDecompressor().decompress(blob, allow_extra_data=False)
+        except zstandard.ZstdError as exc:
+            raise FragmentError("checksum", f"blob is not an intact zstd frame: {exc}") from exc
+        if len(raw) != expected:
+            raise FragmentError("size", f"frame gave {len(raw)} bytes, expected {expected}")
+        columns: Columns = {}
+        offset = 0
+        for c in self.columns:
+            flat = np.frombuffer(raw, c.dtype, rows * c.row_bytes // np.dtype(c.dtype).itemsize, offset)
+            columns[c.name] = flat.reshape(rows, *c.shape)
+            offset += rows * c.row_bytes
+        return columns
