@@ -93,9 +93,13 @@ class MLP:
         )
 
     def with_layer(self) -> MLP:
-        """One more hidden layer at the end, as wide as the last; gated unless the activation is idempotent."""
+        """One more hidden layer at the end, as wide as the last; gated unless the activation passes what comes in.
+
+        An idempotent activation does, if it also is the last thing that the layer before applies: a gate opens that.
+        """
         n = len(self.hidden_size)
-        gated = self.gated if self.activation in IDEMPOTENT else (*self.gated, n)
+        passes = self.activation in IDEMPOTENT and n - 1 not in self.gated
+        gated = self.gated if passes else (*self.gated, n)
         return replace(self, hidden_size=(*self.hidden_size, self.hidden_size[-1]), gated=gated)
 
     def without_layer(self) -> MLP:

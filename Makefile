@@ -1,0 +1,53 @@
+# Everything a person does with a checkout; needs Python 3.11 or newer, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+CONFIG ?= examples/speaker_listener.yaml
+
+# One thread a process: actors and learner share the cores among themselves.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help venv train test lint bench protos docs
+
+help:
+	@echo "make train    train $(CONFIG); CONFIG=FILE for another job, ARGS='--set section.key=value' for more"
+	@echo "make test     run all tests"
+	@echo "make lint     style, types, freshness of generated files"
+	@echo "make bench    run every benchmark; each prints JSON"
+	@echo "make protos   compile proto/covey/v1 into shared/covey/v1"
+	@echo "make docs     write docs/configuration.md from the configuration's models"
+
+venv: $(STAMP)
+
+# torch goes first and by its exact version, so that no other requirement picks another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+	    sys.exit(v < (3, 11) and "covey needs Python 3.11 or newer, this is %d.%d: make PYTHON=..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,dev]'
+	touch $@
+
+train: venv
+	$(BIN)/covey train $(CONFIG) $(ARGS)
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/python docs/generate.py --check
+
+bench: venv
+	@set -e; for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark; done
+
+protos: venv
+	$(BIN)/python proto/generate.py
+
+docs: venv
+	$(BIN)/python docs/generate.py

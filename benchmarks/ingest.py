@@ -1,0 +1,130 @@
+"""Ingest on one learner core: env-step rows a second from the wire to memory, for fragments of MPE size.
+
+    python benchmarks/ingest.py [--rows 1024] [--seconds 2]
+
+Prints one JSON object. `validation`: parse, every check, decompression. `journal`: and the append. `replay`: and the
+insertion into replay memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from mpe2 import simple_spread_v3
+
+from covey.rows import RowKind, RowSchema
+from covey.spaces import AgentSpec, Box, EnvironmentSpaces
+from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
+from covey.v1.order_pb2 import Order
+from covey_server.journal import Journal, Kind
+from covey_server.replay import Replay
+from covey_server.validation import check_fragment
+
+STEPS = 32
+AGENTS, OBSERVATION, ACTION = 3, 18, 5  # simple_spread_v3, continuous
+
+
+def spread() -> EnvironmentSpaces:
+    """The spaces of simple_spread_v3 with continuous actions."""
+    seen = Box("float32", (OBSERVATION,), (-np.inf,) * OBSERVATION, (np.inf,) * OBSERVATION)
+    act = Box("float32", (ACTION,), (0.0,) * ACTION, (1.0,) * ACTION)
+    return EnvironmentSpaces.build([AgentSpec(f"agent_{i}", seen, act) for i in range(AGENTS)])
+
+
+def build(schema: RowSchema, slots: int, seed: int) -> tuple[Fragment, Order]:
+    """A fragment of `slots` streams of STEPS random steps and a tail, as the environment gave them, and its order."""
+    environment = simple_spread_v3.parallel_env(continuous_actions=True, max_cycles=STEPS + 1)
+    rng = np.random.default_rng(seed)
+    columns = schema.empty(slots * (STEPS + 1))
+    columns["kind"][:] = np.tile([RowKind.STEP] * STEPS + [RowKind.TAIL], slots)
+    columns["agent/active"][:] = 1
+    row = 0
+    for slot in range(slots):
+        seen, _ = environment.reset(seed=1000 * seed + slot)
+        for _ in range(STEPS):
+            acts = dict(zip(seen, rng.random((AGENTS, ACTION), np.float32), strict=True))
+            columns["agent/observation"][row] = np.stack(list(seen.values()))
+            columns["agent/action"][row] = np.stack(list(acts.values()))
+            seen, reward, *_ = environment.step(acts)
+            columns["agent/reward"][row] = list(reward.values())
+            row += 1
+        columns["agent/observation"][row] = np.stack(list(seen.values()))
+        row += 1
+    environment.close()
+    fragment = Fragment(seq=1, order_id=1, schema_hash=schema.hash)
+    order = Order(order_id=1)
+    for slot in range(slots):
+        fragment.streams.add(slot=slot, rows=STEPS + 1, steps=STEPS)
+        order.slots.add(slot=slot, steps=STEPS, member_id=slot % 4)
+    fragment.blob, fragment.raw_bytes = schema.encode(columns, 1)
+    return fragment, order
+
+
+def rate(work: Callable[[], int], seconds: float) -> float:
+    """Rows a second of `work`, which returns its rows; the best of three stretches."""
+    work()
+    best = 0.0
+    for _ in range(3):
+        rows, begin = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - begin) < seconds / 3:
+            rows += work()
+        best = max(best, rows / elapsed)
+    return best
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=1024, help="env steps of a fragment")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each of the three measurements")
+    args = parser.parse_args()
+    spaces = spread()
+    schema = RowSchema.of(spaces)
+    built = [build(schema, max(1, args.rows // STEPS), seed) for seed in range(4)]
+    wires = itertools.cycle([(fragment.SerializeToString(), order) for fragment, order in built])
+    replay = Replay(spaces, 200_000, 1 << 30)
+
+    with tempfile.TemporaryDirectory() as directory:
+        journal = Journal.open(Path(directory), 32 << 20)
+
+        def ingest(*, into_journal: bool, into_replay: bool) -> int:
+            wire, order = next(wires)
+            fragment = Fragment.FromString(wire)
+            accepted = check_fragment(fragment, order, schema, spaces)
+            if into_journal:
+                received = ReceivedFragment(actor_id="a", incarnation=1, fragment=fragment)
+                position = journal.append(Kind.FRAGMENT, received.SerializeToString())
+                journal.drop_before(position)
+            if into_replay:
+                replay.insert(accepted.columns, fragment.streams)
+            return accepted.steps
+
+        rates = {
+            "validation": rate(lambda: ingest(into_journal=False, into_replay=False), args.seconds),
+            "journal": rate(lambda: ingest(into_journal=True, into_replay=False), args.seconds),
+            "replay": rate(lambda: ingest(into_journal=True, into_replay=True), args.seconds),
+        }
+        journal.close()
+    fragment = built[0][0]
+    print(
+        json.dumps(
+            {
+                "benchmark": "ingest",
+                "rows_per_s": {name: round(value) for name, value in rates.items()},
+                "rows_per_fragment": sum(s.steps for s in fragment.streams),
+                "raw_bytes_per_fragment": fragment.raw_bytes,
+                "wire_bytes_per_fragment": len(fragment.blob),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

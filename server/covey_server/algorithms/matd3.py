@@ -1,0 +1,33 @@
+"""MATD3 (Ackermann et al., 2019): MADDPG with the three corrections of TD3 (Fujimoto et al., 2018).
+
+    a'  = clip(mu'(o') + clip(noise, -c, c), -1, 1)              target-policy smoothing
+    y   = r_i + gamma (1 - d_i) min(Q'_i1(x', a'), Q'_i2(x', a'))     the smaller of two critics
+    L_Q = mean (Q_i1(x, a) - y)^2 + mean (Q_i2(x, a) - y)^2
+
+and policies (by Q_i1) and all targets move only with every `policy_freq`-th update of a member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from covey_server.algorithms.off_policy import OffPolicy
+from covey_server.member import Member
+
+
+class MATD3(OffPolicy):
+    """Twin critics per agent, smoothed targets, delayed policies."""
+
+    name = "MATD3"
+
+    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor) -> Tensor:
+        settings = self._settings
+        return self._heads.smoothed(outputs, keys, settings.target_noise, settings.target_noise_clip)
+
+    def _next_value(self, values: Tensor) -> Tensor:
+        return values.amin(0)
+
+    def _policy_due(self, member: Member) -> bool:
+        return member.updates % int(member.hyperparameters["policy_freq"]) == 0

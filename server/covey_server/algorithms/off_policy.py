@@ -1,0 +1,237 @@
+"""The pass that MADDPG and MATD3 share: one update of every member that owes one, all in the same batched operations.
+
+Dims: M members of the pass, B samples (padded to the largest batch), N agents, T critics of one agent, A width of all
+agents' actions. "Judged order" is the agents in the order of the network ids; it differs from the environment's only
+where groups that share parameters are interleaved.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from covey.config import Config
+from covey.networks.resolve import network_ids
+from covey.spaces import EnvironmentSpaces
+from covey_server import counter_rng
+from covey_server.algorithms.action_heads import ActionHeads
+from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
+from covey_server.algorithms.roles import CRITIC_ROLES
+from covey_server.member import Member
+from covey_server.packed import PackedNetworks
+from covey_server.policy_snapshot import PolicySnapshot
+from covey_server.replay import Replay
+from covey_server.replay_layout import Batch
+
+
+class OffPolicy(ABC):
+    """Packs the population and updates it; made anew after every change of the population.
+
+    Args:
+        config: The run's.
+        spaces: The environment's.
+        members: The population. `Member.updates` counts on with every update; everything else in a member stays as it
+            is until `unpack`.
+        device: Where training happens.
+
+    Attributes:
+        passes: Batched critic passes made.
+        member_updates: Members updated in them, summed: member_updates / passes is the mean number of members a pass.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        config: Config,
+        spaces: EnvironmentSpaces,
+        members: Sequence[Member],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._device = torch.device(device)
+        self._settings = config.algorithm
+        self._seed = config.training.seed
+        self._members = list(members)
+        ids = network_ids(spaces, config.algorithm.share_parameters)
+        self._actors = PackedNetworks(members, {f"actor/{i}": a for i, a in ids.items()}, self._device)
+        roles = CRITIC_ROLES[self.name]
+        critics = {f"{role}/{i}": a for role in roles for i, a in ids.items()}
+        self._critics = PackedNetworks(members, critics, self._device)
+        self._twins = len(roles)
+        self._networks = len(ids)
+        self._heads = ActionHeads(spaces, self._device)
+        self._views = _own_views(spaces)
+        judged = [a for agents in ids.values() for a in agents]
+        self._order = None if judged == sorted(judged) else torch.tensor(judged, device=self._device)
+        # (N, N), 1 where two agents (judged order) share a network; None where none do.
+        owner = torch.tensor([k for k, agents in enumerate(ids.values()) for _ in agents], device=self._device)
+        self._sharing = None if len(ids) == len(judged) else (owner.unsqueeze(0) == owner.unsqueeze(1)).float()
+        self._own_action = _own_actions(spaces, self._device)
+        self._hyper = {
+            name: self._tensor([m.hyperparameters[name] for m in members], torch.float32)
+            for name in ("lr_actor", "lr_critic", "gamma", "tau")
+        }
+        self._sizes = [int(m.hyperparameters["batch_size"]) for m in members]
+        self.passes = 0
+        self.member_updates = 0
+        self._losses = torch.zeros(2, len(members), device=self._device)
+        self._loss_counts = [[0] * len(members), [0] * len(members)]
+
+    @abstractmethod
+    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor) -> Tensor:
+        """The target policies' joint action (M, B, A), from the target actors' outputs by agent."""
+
+    @abstractmethod
+    def _next_value(self, values: Tensor) -> Tensor:
+        """The target critics' verdict (N, M, B), from that of each twin (T, N, M, B)."""
+
+    @abstractmethod
+    def _policy_due(self, member: Member) -> bool:
+        """Whether this update of the member (already counted) is one of its policy and targets too."""
+
+    def update(self, due: Sequence[int], replay: Replay) -> None:
+        """One update of each member in `due` (positions in the population), in one pass."""
+        chosen = tuple(sorted(due))
+        ids = self._tensor([self._members[m].member_id for m in chosen])
+        keys = counter_rng.keys(self._seed, ids, self._tensor([self._members[m].updates for m in chosen]))
+        sizes = [self._sizes[m] for m in chosen]
+        batch = replay.sample(keys, self._tensor(sizes), max(sizes))
+        batch = replace(batch, weight=self._per_network(batch.weight))
+        self._learn_critics(chosen, batch, keys)
+        for m in chosen:
+            self._members[m].updates += 1
+        acting = tuple(m for m in chosen if self._policy_due(self._members[m]))
+        if not acting:
+            return
+        if acting != chosen:
+            at = self._tensor([chosen.index(m) for m in acting])
+            batch, keys = _narrowed(batch, at), keys.index_select(0, at)
+        self._learn_policies(acting, batch, keys)
+        tau = self._of("tau", acting)
+        with torch.no_grad():
+            self._actors.select(acting).soften(tau)
+            self._critics.select(acting).soften(tau)
+
+    def _learn_critics(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
+        critics = self._critics.select(chosen)
+        with torch.no_grad():
+            outputs = self._actors.select(chosen).by_agent("target", [self._by_agent(batch.next_observation)])
+            action = self._next_action(outputs, keys)
+            values = critics.values("target", batch.next_observation, action)
+            target = td_target(
+                self._judged(batch.reward),
+                self._judged(batch.terminated),
+                self._of("gamma", chosen),
+                self._next_value(self._by_twin(values)),
+            )
+        values = critics.values("learn", batch.observation, batch.action)
+        losses = critic_loss(self._by_twin(values), target, batch.weight)
+        critics.descend(losses.sum(), self._of("lr_critic", chosen), self._settings.max_grad_norm_critic)
+        self._record(0, chosen, losses.detach() / (self._twins * self._networks))
+        self.passes += len(critics.rows_members)
+        self.member_updates += sum(critics.rows_members)
+
+    def _learn_policies(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
+        actors = self._actors.select(chosen)
+        critics = self._critics.select(chosen, self._networks)
+        outputs = actors.by_agent("learn", [self._by_agent(batch.observation)])
+        action = self._heads.differentiable(outputs, keys)
+        # An actor climbs its own critic alone: the others' actions are context, current or as they were.
+        others = action.detach() if self._settings.actor_loss == "joint" else batch.action
+        joint = torch.where(self._own_action, action, others)
+        losses = policy_loss(critics.values("frozen", batch.observation, joint), batch.weight)
+        actors.descend(losses.sum(), self._of("lr_actor", chosen), self._settings.max_grad_norm_actor)
+        self._record(1, chosen, losses.detach() / self._networks)
+
+    def snapshot(self) -> PolicySnapshot:
+        """The policies as they are now, in host memory; cheap, and safe to unpack on another thread."""
+        return PolicySnapshot.of(self._actors, self._members)
+
+    def unpack(self) -> None:
+        """Write weights, targets, moments and step counts back into the members."""
+        self._actors.unpack()
+        self._critics.unpack()
+
+    def metrics(self) -> dict[int, dict[str, float]]:
+        """Mean losses since the last call, per member id: "critic_loss" and "actor_loss" (per network); then reset."""
+        sums = self._losses.tolist()
+        result: dict[int, dict[str, float]] = {}
+        for m, member in enumerate(self._members):
+            result[member.member_id] = {
+                name: sums[kind][m] / self._loss_counts[kind][m]
+                for kind, name in enumerate(("critic_loss", "actor_loss"))
+                if self._loss_counts[kind][m]
+            }
+        self._losses.zero_()
+        self._loss_counts = [[0] * len(self._members), [0] * len(self._members)]
+        return result
+
+    def _record(self, kind: int, chosen: tuple[int, ...], losses: Tensor) -> None:
+        if len(chosen) == len(self._members):
+            self._losses[kind].add_(losses)
+        else:
+            self._losses[kind].index_add_(0, self._tensor(chosen), losses)
+        for m in chosen:
+            self._loss_counts[kind][m] += 1
+
+    def _tensor(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.tensor(values, dtype=dtype).to(self._device, non_blocking=True)
+
+    def _of(self, name: str, chosen: tuple[int, ...]) -> Tensor:
+        """A hyperparameter of the members chosen, (M,)."""
+        values = self._hyper[name]
+        return values if len(chosen) == len(self._members) else values.index_select(0, self._tensor(chosen))
+
+    def _by_agent(self, observation: Sequence[Tensor]) -> list[Tensor]:
+        """Each agent's own observation (M, B, width), from the groups' joint ones."""
+        return [observation[g][..., columns] for g, columns in self._views]
+
+    def _by_twin(self, values: Tensor) -> Tensor:
+        return values.unflatten(0, (self._twins, -1))
+
+    def _judged(self, numbers: Tensor) -> Tensor:
+        """(M, B, N) in environment order as (N, M, B) in judged order."""
+        by_agent = numbers.permute(2, 0, 1)
+        return by_agent if self._order is None else by_agent.index_select(0, self._order)
+
+    def _per_network(self, weight: Tensor) -> Tensor:
+        """Weights (N, M, B), in judged order, that sum to 1 over the samples of each network."""
+        weight = self._judged(weight)
+        total = weight.sum(-1)
+        if self._sharing is not None:
+            total = self._sharing @ total
+        return weight / total.clamp_(min=1).unsqueeze(-1)
+
+
+def _own_views(spaces: EnvironmentSpaces) -> list[tuple[int, slice]]:
+    """Per agent: its group's position, and its columns in the group's joint observation."""
+    views = {}
+    for g, group in enumerate(spaces.groups):
+        width = group.observation.width
+        for k, agent in enumerate(group.agents):
+            views[agent] = (g, slice(k * width, (k + 1) * width))
+    return [views[agent] for agent in range(len(spaces.agents))]
+
+
+def _own_actions(spaces: EnvironmentSpaces, device: torch.device) -> Tensor:
+    """(N, 1, 1, A), true where a column of the joint action is the agent's own."""
+    widths = torch.tensor([a.action.width for a in spaces.agents])
+    owner = torch.arange(len(widths)).repeat_interleave(widths)
+    return (owner == torch.arange(len(widths)).unsqueeze(1)).to(device).unsqueeze(1).unsqueeze(1)
+
+
+def _narrowed(batch: Batch, members: Tensor) -> Batch:
+    """The same batch for some of its members; weights are (N, M, B) already."""
+    return Batch(
+        observation=tuple(x.index_select(0, members) for x in batch.observation),
+        action=batch.action.index_select(0, members),
+        reward=batch.reward.index_select(0, members),
+        terminated=batch.terminated.index_select(0, members),
+        weight=batch.weight.index_select(1, members),
+        next_observation=tuple(x.index_select(0, members) for x in batch.next_observation),
+    )

@@ -1,0 +1,247 @@
+"""The learner process: what is built from what, in which order it starts, and in which it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import yaml
+
+from covey.config import Config
+from covey.envs.loading import load_environment, read_spaces
+from covey.errors import ConfigError, StorageError
+from covey.files import cannot_write, read_json, write_json
+from covey.reports import actors_json, members_json, status_json
+from covey.run_directory import RunDirectory
+from covey.v1.population_service_pb2 import Status
+from covey_server.build import PopulationFactory
+from covey_server.grpc_thread import GrpcThread
+from covey_server.journal import Journal
+from covey_server.learner import Learner
+from covey_server.metrics import Metrics
+from covey_server.recovery import Checkpointer, restore
+from covey_server.report import Report
+from covey_server.trainer import Trainer
+
+logger = logging.getLogger("covey.learner")
+
+GRACE_S = 5.0
+"""How long actors may take to say goodbye when the learner ends."""
+
+REPORT_FILES_S = 10.0
+
+
+class LearnerProcess:
+    """One life of a run's learner.
+
+    Args:
+        config: Of the run.
+        run: Its directory.
+        resume: Whether to go on from what the directory holds.
+
+    Raises:
+        StorageError: the directory cannot be written or, with resume, read.
+        ConfigError: a device that this machine does not have.
+    """
+
+    def __init__(self, config: Config, run: RunDirectory, *, resume: bool = False) -> None:
+        self.config = config
+        self.run = run
+        torch.set_num_threads(config.learner.torch_threads)
+        if config.training.deterministic:
+            torch.use_deterministic_algorithms(True)
+        _check_device(config.learner.device)
+        self._factory = PopulationFactory(config)
+        journal = Journal.open(run.journal, config.checkpoint.journal_segment_bytes)
+        self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)
+        checkpointer = Checkpointer(self.learner)
+        if resume and any(run.checkpoints.glob("*")):
+            restore(self.learner, self._factory, checkpointer)
+        self.trainer = Trainer(self.learner, checkpointer, self._factory)
+        self.report = Report(self.learner, self.trainer.phase)
+        self._grpc = GrpcThread(self.learner, self.trainer, self.report, self.trainer.request_stop)
+        self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
+        self.address = ""
+
+    def start(self) -> str:
+        """Serve; returns HOST:PORT.
+
+        Raises:
+            AddressInUseError: the port is taken.
+            EnvironmentLoadError, SpaceError: the environment cannot be read here (`environment.spaces_from: local`).
+        """
+        environment = self.config.environment
+        if environment.spaces_from == "local" and self.learner.population is None:
+            make = load_environment(environment.name, environment.config)
+            env = make()
+            try:
+                spaces = read_spaces(env, environment.groups)
+            finally:
+                env.close()
+            with self.learner.lock:
+                self.learner.create_population(spaces)
+        self.address = self._grpc.start()
+        write_json(self.run.address, {"address": self.address})
+        self.trainer.start()
+        return self.address
+
+    def wait(self, watch: Callable[[Status], None] | None = None) -> dict[str, Any]:
+        """Until the run is complete or stopped: write metrics and the run's files; returns the result.
+
+        Args:
+            watch: Called about four times a second with the status.
+
+        Raises:
+            CoveyError: what ended the run, if it failed.
+        """
+        last_metrics = last_files = 0.0
+        while self.trainer.is_alive():
+            self.trainer.join(timeout=0.25)
+            now = time.monotonic()
+            status = self.report.status()
+            if watch is not None:
+                watch(status)
+            if now - last_metrics >= self.config.logging.interval_s:
+                last_metrics = now
+                self._metrics.write(status.env_steps, self._values(status))
+                self._metrics.flush()
+            if now - last_files >= REPORT_FILES_S:
+                last_files = now
+                self.write_files()
+        if self.learner.fault is not None:
+            raise self.learner.fault
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        """What `covey train --json` prints: counts over the whole population and run."""
+        totals = self.learner.totals
+        wall_s = self.learner.training_s
+        result: dict[str, Any] = {
+            "run_dir": str(self.run.path),
+            "state": self.learner.state,
+            "env_steps": totals.env_steps,
+            "wall_s": round(wall_s, 3),
+            "env_steps_per_s": round(totals.env_steps / wall_s, 1) if wall_s else 0.0,
+            "generations": self.learner.scheduler.generation + (self.learner.state == "complete"),
+            "best_member": None,
+            "best_fitness": None,
+            "best_fitness_stderr": None,
+            "eval_env_steps": totals.eval_env_steps,
+            "updates": totals.updates,
+            "members_per_pass": round(self.learner.members_per_pass, 3),
+            "actor_wait_s": round(totals.actor_wait_s, 2),
+            "learner_wait_s": round(totals.learner_wait_s, 2),
+            "staleness_updates": round(totals.staleness_updates / max(1, totals.staleness_samples), 2),
+            "wire_bytes": totals.wire_bytes,
+            "raw_bytes": totals.raw_bytes,
+        }
+        return result | (self.trainer.result or {})
+
+    def stop(self) -> None:
+        """End in order: actors leave, the port closes, files are written."""
+        self._grpc.stop(GRACE_S)
+        self.learner.journal.close()
+        with contextlib.suppress(StorageError):  # the run is over; what failed before has been reported
+            self._metrics.close()
+            self.write_files()
+            if self.learner.state == "complete":
+                write_json(self.run.result, self.result())
+            self.run.address.unlink(missing_ok=True)
+
+    def write_files(self) -> None:
+        """The answers of the query commands, for when nobody can be asked any more."""
+        write_json(self.run.status, status_json(self.report.status()))
+        write_json(self.run.members, members_json(self.report.members()))
+        write_json(self.run.lineage, members_json(self.report.lineage()))
+        write_json(self.run.actors, actors_json(self.report.actors()))
+
+    def _values(self, status: Status) -> dict[str, float]:
+        """Metrics of this moment."""
+        values = {
+            "env_steps_per_s": status.env_steps_per_s,
+            "updates": float(status.updates),
+            "members_per_pass": status.members_per_pass,
+            "wait/actors_s": status.actor_wait_s,
+            "wait/learner_s": status.learner_wait_s,
+            "staleness_updates": status.staleness_updates,
+            "wire/bytes": float(status.wire_bytes),
+            "wire/raw_bytes": float(status.raw_bytes),
+            "replay/env_steps": float(status.replay_env_steps),
+            "actors": float(status.actors),
+            "generation": float(status.generation),
+        }
+        if status.HasField("best_fitness"):
+            values["fitness/best"] = status.best_fitness
+        for member in self.report.members():
+            if member.HasField("fitness"):
+                values[f"fitness/member_{member.member_id}"] = member.fitness
+        with self.learner.lock:
+            population = self.learner.population
+        if population is not None:
+            for member_id, losses in population.algorithm.metrics().items():
+                values |= {f"{name}/member_{member_id}": value for name, value in losses.items()}
+        for name, count in status.counters.items():
+            values[f"counter/{name}"] = float(count)
+        return values
+
+
+def new_run(config: Config, parent: Path) -> RunDirectory:
+    """A fresh run directory that holds its configuration.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    run = RunDirectory.create(parent, config.name)
+    try:
+        run.config.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    except OSError as exc:
+        raise cannot_write(run.config, exc) from exc
+    return run
+
+
+def _next_epoch(run: RunDirectory) -> int:
+    """Number of this start of the run's learner, from 0; noted durably, so that ids of orders never come twice."""
+    path = run.path / "epoch.json"
+    epoch = int(read_json(path)["next"]) if path.exists() else 0
+    write_json(path, {"next": epoch + 1})
+    return epoch
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise ConfigError(
+            f"learner.device: {device!r} is not usable here ({str(exc).splitlines()[0]}); use cpu or a device it has"
+        ) from exc
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run with a checkpoint; a second one ends it at once."""
+    seen = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if seen.is_set():
+            raise SystemExit(128 + number)
+        seen.set()
+        print("covey: ending with a checkpoint; once more ends at once", file=sys.stderr)
+        # Not from within the handler: it may have interrupted a holder of the learner's lock.
+        threading.Thread(target=stop, daemon=True).start()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

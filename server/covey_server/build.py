@@ -1,0 +1,94 @@
+"""How a population comes into being: from spaces, from a checkpoint, or from the generation before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from covey.config import Config
+from covey.networks.resolve import resolve
+from covey.rows import RowSchema
+from covey.spaces import EnvironmentSpaces
+from covey_server.algorithms import ALGORITHMS, OffPolicy, build_networks, initial_hyperparameters
+from covey_server.evolution.generation import initial_population, next_generation
+from covey_server.fitness import chosen_agents
+from covey_server.learner import Population
+from covey_server.lineage import Lineage
+from covey_server.member import Member
+from covey_server.policies import PolicyStore
+from covey_server.replay import Replay
+from covey_server.streams import generator
+
+
+class PopulationFactory:
+    """Makes populations for one run."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._device = torch.device(config.learner.device)
+
+    def fresh(self, spaces: EnvironmentSpaces) -> Population:
+        """The first population.
+
+        Raises:
+            ConfigError: network configuration or fitness do not fit these spaces.
+            SpaceError: a space that the algorithm does not support.
+        """
+        config = self._config
+        resolve(config.network, spaces, config.algorithm.share_parameters)
+        chosen_agents(spaces.agent_ids, config.fitness)
+        seed = config.training.seed
+        members = initial_population(
+            config,
+            lambda rng: build_networks(config, spaces, rng),
+            initial_hyperparameters(config),
+            generator(seed, "initialisation"),
+            generator(seed, "mutation", "initial"),
+        )
+        lineage = Lineage()
+        for member in members:
+            lineage.born(member)
+        return self.restored(spaces, members, lineage)
+
+    def restored(self, spaces: EnvironmentSpaces, members: list[Member], lineage: Lineage) -> Population:
+        """A population of these members with an empty replay."""
+        config = self._config
+        schema = RowSchema.of(spaces)
+        return Population(
+            spaces=spaces,
+            schema=schema,
+            replay=Replay(spaces, config.replay_buffer.max_size, config.replay_buffer.max_bytes, self._device),
+            policies=PolicyStore(spaces, config.algorithm.share_parameters),
+            members=members,
+            algorithm=self._algorithm(spaces, members),
+            lineage=lineage,
+        )
+
+    def evolve(self, population: Population, generation: int) -> tuple[list[Member], OffPolicy]:
+        """The next generation's members, entered into the lineage, and an algorithm that holds them packed.
+
+        The members must have been unpacked and evaluated.
+        """
+        config = self._config
+        seed = config.training.seed
+        lineage = population.lineage
+        members = next_generation(
+            population.members,
+            config,
+            generator(seed, "selection", generation),
+            generator(seed, "mutation", generation),
+            1 + max(entry.member_id for entry in lineage.entries),
+            generation,
+        )
+        before = {m.member_id for m in population.members}
+        after = {m.member_id for m in members}
+        for member_id in before - after:
+            lineage.died(member_id, generation)
+        for child in members:
+            if child.member_id not in before:
+                lineage.born(child)
+        return members, self._algorithm(population.spaces, members)
+
+    def _algorithm(self, spaces: EnvironmentSpaces, members: Sequence[Member]) -> OffPolicy:
+        return ALGORITHMS[self._config.algorithm.name](self._config, spaces, members, self._device)

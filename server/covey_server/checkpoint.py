@@ -1,0 +1,150 @@
+"""Writing checkpoints in one step, and members as JSON and tensors. The format is `covey.checkpoint_format`'s."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from covey.checkpoint_format import (
+    FORMAT,
+    MANIFEST,
+    STATE,
+    TENSORS,
+    Tensors,
+    checkpoint_paths,
+    network_tensors,
+    read_newest,
+    tensor_name,
+)
+from covey.errors import ConfigError, StorageError
+from covey.files import cannot_write, sync_directory, write_synced
+from covey.networks import NetworkSpec
+from covey.spaces_json import float_from_json, float_to_json
+from covey_server.member import Member, Network
+
+_FLOATS = ("fitness", "fitness_stderr")
+_PARTS = ("params", "first_moment", "second_moment")
+
+
+def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence[Member], keep: int) -> Path:
+    """Write a checkpoint; when this returns it is on the disk, and only the newest `keep` are left.
+
+    Args:
+        directory: `checkpoints` of a run; made where it is missing.
+        state: JSON; "members" is added to it.
+        members: The population, in its order.
+        keep: How many checkpoints stay, this one included; at least 1.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        StorageError: the disk is full or not writable; the checkpoints before it are untouched.
+    """
+    before = checkpoint_paths(directory)
+    path = directory / f"{int(before[-1].name) + 1 if before else 1:08d}"
+    temporary = directory / f"tmp-{path.name}-{os.getpid()}"
+    metadata, tensors = [], {}
+    for member in members:
+        metadata.append(member_to_json(member))
+        tensors.update(_member_tensors(member))
+    files = {
+        STATE: json.dumps({**state, "members": metadata}).encode(),
+        TENSORS: safetensors.numpy.save(tensors),
+    }
+    listed = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    files[MANIFEST] = json.dumps({"format": FORMAT, "files": listed}).encode()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for leftover in directory.glob("tmp-*"):
+            shutil.rmtree(leftover)
+        temporary.mkdir()
+        for name, data in files.items():
+            write_synced(temporary / name, data)
+        sync_directory(temporary)
+        temporary.rename(path)
+        sync_directory(directory)
+        for old in (*before, path)[:-keep]:
+            # A deletion that is cut short must not leave something that looks like a checkpoint.
+            dropped = old.rename(directory / f"tmp-{old.name}-old")
+            shutil.rmtree(dropped)
+    except OSError as exc:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise cannot_write(path, exc) from exc
+    return path
+
+
+def load_newest(directory: Path) -> tuple[dict[str, Any], list[Member]]:
+    """State and members of the newest sound checkpoint.
+
+    Raises:
+        StorageError: there is none, or it is of another version.
+    """
+    path, state, tensors = read_newest(directory)
+    try:
+        return state, [member_from_json(path, m, tensors) for m in state["members"]]
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as exc:
+        raise StorageError(
+            f"{path / STATE}: its members cannot be read ({type(exc).__name__}: {exc}); was it written by another "
+            "version of covey?"
+        ) from exc
+
+
+def member_to_json(member: Member) -> dict[str, Any]:
+    """Everything of a member but its arrays."""
+    data = {
+        f.name: getattr(member, f.name)
+        for f in dataclasses.fields(member)
+        if f.name not in ("networks", "hyperparameters", *_FLOATS)
+    }
+    for name in _FLOATS:
+        value = getattr(member, name)
+        data[name] = None if value is None else float_to_json(value)
+    data["hyperparameters"] = dict(member.hyperparameters)
+    data["networks"] = {
+        key: {"spec": n.spec.to_json(), "adam_steps": n.adam_steps, "target": n.target is not None}
+        for key, n in member.networks.items()
+    }
+    return data
+
+
+def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors) -> Member:
+    """Inverse of `member_to_json`, with the arrays of a checkpoint; `path` names it in errors.
+
+    Raises:
+        StorageError: a tensor is missing or has another shape.
+        ConfigError, KeyError, TypeError, ValueError: no such metadata.
+    """
+    fields = dict(data)
+    member_id = int(fields["member_id"])
+    for name in _FLOATS:
+        fields[name] = None if fields[name] is None else float_from_json(fields[name])
+    networks = {}
+    for key, network in fields["networks"].items():
+        spec = NetworkSpec.from_json(network["spec"])
+        parts = [network_tensors(path, tensors, member_id, key, spec, part) for part in _PARTS]
+        target = network_tensors(path, tensors, member_id, key, spec, "target") if network["target"] else None
+        networks[key] = Network(spec, parts[0], target, parts[1], parts[2], int(network["adam_steps"]))
+    fields["networks"] = networks
+    return Member(**fields)
+
+
+def _member_tensors(member: Member) -> Tensors:
+    result: Tensors = {}
+    for key, network in member.networks.items():
+        parts = {part: getattr(network, part) for part in _PARTS}
+        if network.target is not None:
+            parts["target"] = network.target
+        for part, params in parts.items():
+            for name, array in params.items():
+                result[tensor_name(member.member_id, key, part, name)] = np.ascontiguousarray(array)
+    return result

@@ -1,0 +1,160 @@
+"""The gRPC server: one thread with a loop of its own, so that a busy trainer never keeps an actor waiting for long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from covey.channel import SERVER_OPTIONS, parse_address
+from covey.errors import AddressInUseError, ConfigError
+from covey.v1 import actor_service_pb2, population_service_pb2
+from covey.v1 import population_service_pb2_grpc as population_services
+from covey_server import actor_service
+from covey_server.actor_service import ActorServicer
+from covey_server.learner import Learner
+from covey_server.population_service import PopulationServicer
+from covey_server.report import Report
+from covey_server.trainer import Trainer
+
+logger = logging.getLogger("covey.rpc")
+
+SERVICES = (
+    actor_service_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name,
+    population_service_pb2.DESCRIPTOR.services_by_name["PopulationService"].full_name,
+)
+
+
+class GrpcThread:
+    """Serves a learner; `start` returns once the port is open.
+
+    Args:
+        learner: Served.
+        trainer: Steered.
+        report: Asked.
+        stop: Called when somebody asks the run to end.
+    """
+
+    def __init__(self, learner: Learner, trainer: Trainer, report: Report, stop: Callable[[], None]) -> None:
+        self._learner = learner
+        self._actors = ActorServicer(learner)
+        self._population = PopulationServicer(learner, trainer, report, self._actors, stop)
+        self._report = report
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
+        self._server: grpc.aio.Server | None = None
+        self._health: health.aio.HealthServicer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> str:
+        """Open the port and serve; returns the address as HOST:PORT.
+
+        Raises:
+            AddressInUseError: somebody else listens there.
+            ConfigError: an address that is none.
+        """
+        self._thread.start()
+        address = asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+        self._learner.notify_loop = self._wake
+        return address
+
+    def stop(self, grace_s: float) -> None:
+        """Tell actors to leave, wait for their last fragments at most so long, then close."""
+        asyncio.run_coroutine_threadsafe(self._close(grace_s), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._actors.dispatch)
+
+    async def _open(self) -> str:
+        host, port = parse_address(self._learner.config.learner.bind)
+        if port:
+            _refuse_taken_port(host, port)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        actor_service.register(self._actors, server)
+        population_services.add_PopulationServiceServicer_to_server(self._population, server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            bound = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as exc:
+            raise AddressInUseError(
+                f"learner.bind {host}:{port}: cannot be bound; is another learner running there? Choose another port"
+            ) from exc
+        await server.start()
+        self._server = server
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._tasks = [self._loop.create_task(self._every_second()), self._loop.create_task(self._sync_journal())]
+        return f"{host}:{bound}"
+
+    async def _every_second(self) -> None:
+        """Notice silent actors, show that the learner lives, take samples for rates."""
+        interval_s = self._learner.config.learner.heartbeat_interval_s
+        since_heartbeat_s = 0.0
+        while True:
+            pause_s = min(1.0, interval_s / 4)
+            await asyncio.sleep(pause_s)
+            since_heartbeat_s += pause_s
+            try:
+                for session in self._learner.sessions.silent(self._learner.clock()):
+                    silent_s = self._learner.clock() - session.last_seen
+                    self._learner.lost(session, f"silent for {silent_s:.0f} s")
+                self._report.sample()
+                if since_heartbeat_s >= interval_s / 2:
+                    since_heartbeat_s = 0.0
+                    self._actors.heartbeat()
+                self._actors.dispatch()
+            except Exception:
+                logger.exception("housekeeping failed; trying again")
+
+    async def _sync_journal(self) -> None:
+        """Make the journal durable in the background, and say so in acknowledgements."""
+        pause_s = max(0.02, self._learner.config.checkpoint.journal_sync_s)
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                moved = await self._loop.run_in_executor(None, self._learner.sync_journal)
+            except Exception as exc:  # the disk has failed: the main thread ends the run
+                self._learner.fail(exc)
+                return
+            self._actors.tick(moved)
+
+    async def _close(self, grace_s: float) -> None:
+        if self._health is not None:
+            await self._health.enter_graceful_shutdown()
+        complete = self._learner.state == "complete"
+        reason = "the run is complete" if complete else "the learner stops"
+        self._actors.drain_all(run_complete=complete, reason=reason)
+        deadline = self._loop.time() + grace_s
+        while self._actors.open_streams and self._loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for task in self._tasks:
+            task.cancel()
+        if self._server is not None:
+            await self._server.stop(grace=1.0)
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Give the port's owner away before gRPC does: its own message names no cause."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as exc:
+            if isinstance(exc, socket.gaierror) or exc.errno != 98:
+                raise ConfigError(
+                    f"learner.bind {host}:{port}: {exc.strerror}; give an address of this machine"
+                ) from exc
+            raise AddressInUseError(
+                f"learner.bind {host}:{port}: the port is taken; end what listens there (another learner?) "
+                "or choose another port, 0 for any"
+            ) from exc

@@ -1,0 +1,479 @@
+"""The learner's state, and what the wire does to it: actors join, fragments arrive, orders leave.
+
+Two threads meet here under one lock: the gRPC loop (this file's methods, called by the services) and the trainer
+(`trainer.py`), which waits on `changed`. Nothing in here blocks for longer than a buffered write.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from covey.config import Config
+from covey.errors import FragmentError, RefusedError
+from covey.messages import spaces_from_proto
+from covey.rows import RowSchema
+from covey.run_directory import RunDirectory
+from covey.spaces import EnvironmentSpaces
+from covey.v1 import actor_service_pb2 as pb
+from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec
+from covey.v1.fragment_pb2 import (
+    SHORTFALL_POLICY_UNAVAILABLE,
+    Fragment,
+    IssuedOrder,
+    ReceivedFragment,
+    RevokedOrders,
+)
+from covey.v1.order_pb2 import Exploration, Order, PolicyRef
+from covey_server.algorithms import OffPolicy
+from covey_server.evaluations import ActorKey
+from covey_server.journal import Journal, Kind, Position
+from covey_server.lineage import Lineage
+from covey_server.member import Member
+from covey_server.policies import PolicyStore
+from covey_server.replay import Replay
+from covey_server.scheduler import Rules, Scheduler
+from covey_server.sessions import Session, Sessions, check_same_spaces
+from covey_server.validation import Accepted, check_fragment
+
+logger = logging.getLogger("covey.learner")
+
+PROTOCOL_VERSION = 1
+CHECKSUM_TRIES = 3
+QUARANTINE_AFTER = 3
+
+
+@dataclass
+class Totals:
+    """Sums over the run; they go into checkpoints."""
+
+    env_steps: int = 0
+    eval_env_steps: int = 0
+    updates: int = 0
+    passes: int = 0
+    members_in_passes: int = 0
+    wire_bytes: int = 0
+    raw_bytes: int = 0
+    staleness_updates: int = 0  # summed over fragments' policies
+    staleness_samples: int = 0
+    actor_wait_s: float = 0.0
+    learner_wait_s: float = 0.0
+    training_s: float = 0.0  # before this life of the learner
+    counters: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Population:
+    """What exists once the spaces are known."""
+
+    spaces: EnvironmentSpaces
+    schema: RowSchema
+    replay: Replay
+    policies: PolicyStore
+    members: list[Member]
+    algorithm: OffPolicy
+    lineage: Lineage
+
+
+class Learner:
+    """Shared state of a run.
+
+    Args:
+        config: Of the run.
+        run: Its directory.
+        journal: Open for appending.
+        epoch: Number of this start, from 0; ids of orders count up from `epoch << 40`.
+        build: Makes the population from spaces; called once, by the first valid Join.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunDirectory,
+        journal: Journal,
+        epoch: int,
+        build: Callable[[EnvironmentSpaces], Population],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.run = run
+        self.journal = journal
+        self.epoch = epoch
+        self.epoch_id = secrets.randbits(63) | 1
+        self.clock = clock
+        self.started = clock()
+        self.training_since: float | None = None
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.notify_loop: Callable[[], None] = lambda: None
+        self.population: Population | None = None
+        self._build = build
+        training = config.training
+        self.scheduler = Scheduler(
+            Rules(
+                seed=training.seed,
+                fragment_steps=config.actors.fragment_steps,
+                turn_steps=config.actors.turn_steps,
+                random_steps=training.random_steps,
+                max_orders=1 if training.deterministic else 2,
+            ),
+            self._policies_of,
+            self._exploration_of,
+            (epoch << 40) + 1,
+        )
+        self.sessions = Sessions(config.learner.heartbeat_interval_s, clock)
+        self.totals = Totals()
+        self.events: deque[str] = deque(maxlen=20)
+        self.state = "waiting for the first actor"
+        self.fault: BaseException | None = None
+        self._checksum_tries: Counter[ActorKey] = Counter()
+
+    # -- joining --------------------------------------------------------------------------------------------------
+
+    def describe(self) -> pb.DescribeResponse:
+        """What an actor is to run."""
+        environment = self.config.environment
+        return pb.DescribeResponse(
+            protocol_version=PROTOCOL_VERSION,
+            run_name=self.run.name,
+            environment=EnvironmentSpec(
+                entry_point=environment.name,
+                config_json=json.dumps(environment.config),
+                train_slots=self.config.train_slots,
+                eval_slots=environment.num_envs,
+                groups=[AgentGroup(group_id=g, agent_ids=ids) for g, ids in (environment.groups or {}).items()],
+            ),
+        )
+
+    def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        """Admit an actor; the first valid one brings the population into being.
+
+        Raises:
+            RefusedError: protocol version, name or incarnation are not acceptable, or the run is over.
+            SpaceError: the environment's spaces are not supported, or other than the run's.
+        """
+        if request.protocol_version != PROTOCOL_VERSION:
+            raise RefusedError(
+                f"actor {request.actor_id!r} speaks protocol {request.protocol_version}, "
+                f"expected {PROTOCOL_VERSION}; install the learner's version of covey there"
+            )
+        spaces = spaces_from_proto(request.spaces, self.config.environment.groups)
+        with self.lock:
+            if self.state in ("complete", "stopping"):
+                raise RefusedError(f"run {self.run.name!r} is {self.state}; there is no work for actors")
+            deterministic = self.config.training.deterministic
+            others = [s for s in self.sessions.active() if s.actor_id != request.actor_id]
+            if deterministic and others:
+                raise RefusedError("run is deterministic and has its one actor; set training.deterministic: false")
+            if self.population is None:
+                self.create_population(spaces)
+            population = self.population
+            if population is None:
+                raise RefusedError("run could not build its population; see the learner's log")
+            check_same_spaces(request.actor_id, population.spaces, spaces)
+            before = self.sessions.current(request.actor_id)
+            session = self.sessions.join(request)
+            self.training_since = self.training_since or self.clock()
+            if before is not None and before.key != session.key:
+                self._release(before.key, f"actor {request.actor_id} was replaced by a new process")
+            if not self.scheduler.has_slots(session.key):
+                self.scheduler.add_actor(session.key, request.train_slots, request.eval_slots)
+                self.event(f"actor {request.actor_id} joined with {request.train_slots} slots from {request.hostname}")
+            self._take_back_lost_orders(session, request)
+            self.changed.notify_all()
+            return pb.JoinResponse(
+                session=session.token,
+                epoch=self.epoch_id,
+                resume_after_seq=session.received_seq,
+                schema_hash=population.schema.hash,
+                heartbeat_interval_s=self.config.learner.heartbeat_interval_s,
+                compression_level=self.config.actors.compression_level,
+            )
+
+    def create_population(self, spaces: EnvironmentSpaces) -> None:
+        """Build replay, members and algorithm; under the lock."""
+        self.population = self._build(spaces)
+        self.enter_generation(self.population.members, self.population.algorithm, 0)
+        if self.state == "waiting for the first actor":
+            self.state = "training"
+
+    def enter_generation(self, members: list[Member], algorithm: OffPolicy, generation: int) -> None:
+        """Let these members live and give each its steps; under the lock.
+
+        No order leaves until the trainer has made the generation durable and ends the scheduler's pause.
+        """
+        population = self.population
+        if population is None:
+            raise RuntimeError("a generation needs a population")
+        training = self.config.training
+        population.members, population.algorithm = members, algorithm
+        quota = min(training.evo_steps, training.max_steps - generation * training.evo_steps)
+        self.scheduler.begin_generation(
+            generation, {m.member_id: quota for m in members}, restart_all=training.deterministic
+        )
+        self.scheduler.paused = True
+        population.policies.forget({m.member_id for m in members})
+        population.policies.offer(algorithm.snapshot())
+
+    def _take_back_lost_orders(self, session: Session, request: pb.JoinRequest) -> None:
+        """Orders this actor got but does not hold any more, and whose fragments it does not hold either, are void."""
+        held = set(request.held_order_ids)
+        void = [o for o in self.scheduler.orders_out(session.key) if o not in held]
+        if void:
+            self._revoke(void, f"actor {session.actor_id} came back without them", forget_slots=True)
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    def next_order(self, key: ActorKey) -> Order | None:
+        """An order to send to this actor now, already in the journal; or None."""
+        with self.lock:
+            if self.population is None or self.state != "training" or not self.scheduler.has_slots(key):
+                return None
+            if self.config.training.deterministic and any(m.updates_owed for m in self.population.members):
+                return None
+            order = self.scheduler.next_order(key)
+            if order is not None:
+                issued = IssuedOrder(actor_id=key[0], incarnation=key[1], order=order)
+                self.journal.append(Kind.ORDER, issued.SerializeToString())
+            return order
+
+    def policy(self, sha256: bytes) -> bytes | None:
+        """A policy file by hash."""
+        with self.lock:
+            return self.population.policies.get(sha256) if self.population else None
+
+    def _policies_of(self, member_id: int) -> list[PolicyRef]:
+        if self.population is None:
+            raise RuntimeError("orders need a population")
+        return self.population.policies.refs(member_id)
+
+    def _exploration_of(self, member_id: int) -> Exploration:
+        algorithm = self.config.algorithm
+        member = self.member(member_id)
+        scale = float(member.hyperparameters.get("expl_noise", algorithm.expl_noise))
+        if algorithm.expl_noise_final is not None:
+            share = min(1.0, member.env_steps / self.config.training.max_steps)
+            scale += share * (algorithm.expl_noise_final - scale)
+        return Exploration(
+            kind=Exploration.KIND_ORNSTEIN_UHLENBECK if algorithm.O_U_noise else Exploration.KIND_GAUSSIAN,
+            scale=scale,
+            mean=algorithm.mean_noise,
+            theta=algorithm.theta,
+            dt=algorithm.dt,
+        )
+
+    def member(self, member_id: int) -> Member:
+        """A living member.
+
+        Raises:
+            KeyError: no such member lives.
+        """
+        for member in self.population.members if self.population else ():
+            if member.member_id == member_id:
+                return member
+        raise KeyError(member_id)
+
+    # -- fragments ------------------------------------------------------------------------------------------------
+
+    def receive(self, session: Session, fragment: Fragment) -> pb.Ack:
+        """Take in a whole fragment: acknowledge, refuse, drop a duplicate, or ask for it again."""
+        with self.lock:
+            population = self.population
+            if population is None:
+                raise RefusedError("fragments need a joined actor")
+            self.sessions.heard(session)
+            match session.classify(fragment.seq):
+                case "duplicate":
+                    self.totals.counters["duplicate"] += 1
+                    return self.ack(session)
+                case "gap":
+                    self.totals.counters["gap"] += 1
+                    return self.ack(session, resend_from_seq=session.received_seq + 1)
+            order = self.scheduler.order(fragment.order_id, session.key)
+            if order is None:
+                return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
+            try:
+                accepted = check_fragment(fragment, order, population.schema, population.spaces)
+            except FragmentError as error:
+                # Damage on the way is no fault of the actor's: ask again, but not for ever.
+                self._checksum_tries[session.key] += error.reason == "checksum"
+                if 0 < self._checksum_tries[session.key] < CHECKSUM_TRIES:
+                    self.totals.counters["checksum"] += 1
+                    return self.ack(session, resend_from_seq=fragment.seq)
+                self._checksum_tries.pop(session.key, None)
+                return self._refuse(session, fragment, order, error)
+            self._checksum_tries.pop(session.key, None)
+            received = ReceivedFragment(actor_id=session.actor_id, incarnation=session.incarnation, fragment=fragment)
+            position = self.journal.append(Kind.FRAGMENT, received.SerializeToString())
+            session.received(fragment.seq)
+            self.account(session.key, fragment, order, accepted, position)
+            self._report(session, fragment, order, accepted)
+            self.changed.notify_all()
+            return self.ack(session)
+
+    def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> None:
+        """Enter an accepted fragment into replay and every ledger; the same at arrival and from the journal."""
+        population = self.population
+        if population is None:
+            raise RuntimeError("accounting needs a population")
+        training = self.config.training
+        for member_id, steps in accepted.steps_by_member.items():
+            try:
+                member = self.member(member_id)
+            except KeyError:  # replaced since; its rows still serve the others
+                continue
+            member.env_steps += steps
+            batch_size = int(member.hyperparameters["batch_size"])
+            if len(population.replay) >= max(batch_size, training.learning_delay):
+                member.unpaid_steps += steps
+        if accepted.rows:
+            population.replay.insert(accepted.columns, fragment.streams, position)
+        self.scheduler.complete(
+            fragment.order_id,
+            accepted.steps_by_member,
+            forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE,
+        )
+        for work in self.scheduler.living:
+            work.blocked = self.member(work.member_id).updates_owed > self.config.learner.max_updates_owed
+        for episode in fragment.episodes:
+            if episode.evaluation and not self.scheduler.evaluations.result(key, episode):
+                self.totals.counters["evaluation_void"] += 1
+        for fault in fragment.faults:
+            if fault.evaluation:
+                self.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
+        self.totals.env_steps += accepted.steps
+        self.totals.eval_env_steps += fragment.eval_steps
+        self.totals.wire_bytes += len(fragment.blob)
+        self.totals.raw_bytes += fragment.raw_bytes
+        self.totals.actor_wait_s += fragment.wait_s
+
+    def _report(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
+        """Per-actor counters, staleness and events: what a resumed run need not repeat."""
+        session.count(fragment, accepted.steps)
+        for ref in order.policies:
+            if ref.sha256:
+                try:
+                    member = self.member(ref.member_id)
+                except KeyError:
+                    continue
+                self.totals.staleness_updates += max(0, member.updates - ref.version)
+                self.totals.staleness_samples += 1
+        for fault in fragment.faults:
+            self.totals.counters["environment_fault"] += 1
+            where = "evaluation" if fault.evaluation else "training"
+            self.event(
+                f"environment {self.config.environment.name} of actor {session.actor_id}, {where} slot {fault.slot}, "
+                f"raised {fault.message}; it was rebuilt and the episode cut"
+            )
+
+    def _refuse(self, session: Session, fragment: Fragment, order: Order | None, error: FragmentError) -> pb.Ack:
+        """Acknowledge as refused: the mark passes it, its rows do not count, its steps return to the members."""
+        # The blob is not kept: nobody will read it.
+        kept = Fragment(seq=fragment.seq, order_id=fragment.order_id)
+        refused = ReceivedFragment(
+            actor_id=session.actor_id, incarnation=session.incarnation, fragment=kept, refused=error.reason
+        )
+        self.journal.append(Kind.FRAGMENT, refused.SerializeToString())
+        session.received(fragment.seq)
+        session.refused += 1
+        self.totals.counters["refused"] += 1
+        self.totals.counters[f"refused_{error.reason}"] += 1
+        self.event(f"fragment {fragment.seq} of actor {session.actor_id} refused ({error.reason}): {error}")
+        if order is not None:
+            session.violations += 1
+            self.scheduler.complete(fragment.order_id, {})
+        self.changed.notify_all()
+        ack = self.ack(session)
+        ack.refusals.add(seq=fragment.seq, reason=error.reason, detail=str(error))
+        return ack
+
+    def ack(self, session: Session, resend_from_seq: int = 0) -> pb.Ack:
+        """Where this actor stands."""
+        return pb.Ack(
+            received_seq=session.received_seq, durable_seq=session.durable_seq, resend_from_seq=resend_from_seq
+        )
+
+    def is_quarantined(self, session: Session) -> bool:
+        """Whether this actor has sent too many fragments that no honest one sends."""
+        return session.violations >= QUARANTINE_AFTER
+
+    # -- leaving --------------------------------------------------------------------------------------------------
+
+    def start_draining(self, key: ActorKey) -> None:
+        """No further orders for this actor."""
+        with self.lock:
+            self.scheduler.drain(key)
+            session = self.sessions.get(key)
+            if session is not None and session.state == "active":
+                session.state = "draining"
+
+    def lost(self, session: Session, reason: str) -> None:
+        """An actor is gone: its orders are final, its steps go to others."""
+        with self.lock:
+            session.state = "lost"
+            self._release(session.key, f"actor {session.actor_id} {reason}")
+
+    def finished(self, session: Session) -> None:
+        """An actor has said goodbye."""
+        with self.lock:
+            session.state = "finished"
+            self._release(session.key, f"actor {session.actor_id} left")
+
+    def _release(self, key: ActorKey, what: str) -> None:
+        revoked, steps = self.scheduler.remove_actor(key)
+        if revoked:
+            self.totals.counters["revoked_orders"] += len(revoked)
+            message = RevokedOrders(order_ids=revoked, reason=what)
+            self.journal.append(Kind.REVOKED, message.SerializeToString())
+        self.event(f"{what}; its {steps:,} steps go to others" if steps else what)
+        self.changed.notify_all()
+
+    def _revoke(self, order_ids: list[int], reason: str, *, forget_slots: bool) -> None:
+        for order_id in order_ids:
+            self.scheduler.complete(order_id, {}, forget_slots=forget_slots)
+        self.totals.counters["revoked_orders"] += len(order_ids)
+        self.journal.append(Kind.REVOKED, RevokedOrders(order_ids=order_ids, reason=reason).SerializeToString())
+
+    # -- the rest -------------------------------------------------------------------------------------------------
+
+    def sync_journal(self) -> list[Session]:
+        """Make everything appended so far durable; returns the sessions whose durable mark moved.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+        with self.lock:
+            marks = self.sessions.received_marks()
+        self.journal.sync()
+        with self.lock:
+            return self.sessions.durable(marks)
+
+    def fail(self, exc: BaseException) -> None:
+        """Something went wrong that the run cannot go on without: the main thread reports it and ends."""
+        with self.changed:
+            self.fault = self.fault or exc
+            self.state = "stopping"
+            self.changed.notify_all()
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of training over all lives: from the first actor's Join on."""
+        here = 0.0 if self.training_since is None else self.clock() - self.training_since
+        return self.totals.training_s + here
+
+    @property
+    def members_per_pass(self) -> float:
+        """Members that one packed pass updated, on average since the start of the run."""
+        return self.totals.members_in_passes / self.totals.passes if self.totals.passes else 0.0
+
+    def event(self, text: str) -> None:
+        """Something a person should see."""
+        logger.info(text)
+        self.events.append(text)

@@ -1,0 +1,78 @@
+"""Policies on offer: serialised once, when an order first names them, and served by hash."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from covey.networks.resolve import network_ids
+from covey.policy_file import PolicySpec, encode_policy, policy_sha256
+from covey.spaces import EnvironmentSpaces
+from covey.v1.order_pb2 import PolicyRef
+from covey_server.policy_snapshot import PolicySnapshot
+
+
+@dataclass(slots=True)
+class _Published:
+    version: int
+    refs: list[PolicyRef]  # per agent
+
+
+class PolicyStore:
+    """Serialised policies by sha256, and who currently plays with which.
+
+    Args:
+        spaces: Of the environment.
+        shared: Whether agents of a group share a policy.
+        max_bytes: Policies that no order named for longest are dropped above this.
+    """
+
+    def __init__(self, spaces: EnvironmentSpaces, shared: bool, max_bytes: int = 256 << 20) -> None:
+        self._agents = spaces.agents
+        self._owners = network_ids(spaces, shared)
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._blobs: OrderedDict[bytes, bytes] = OrderedDict()
+        self._current: dict[int, _Published] = {}
+        self._snapshot: PolicySnapshot | None = None
+
+    def offer(self, snapshot: PolicySnapshot) -> None:
+        """Newer weights; serialised only when an order names them."""
+        self._snapshot = snapshot
+
+    def refs(self, member_id: int) -> list[PolicyRef]:
+        """A member's newest policies, one per agent in environment order."""
+        if self._snapshot is None:
+            raise RuntimeError("no snapshot was offered before the first order")
+        version = self._snapshot.updates[member_id]
+        published = self._current.get(member_id)
+        if published is None or published.version != version:
+            published = _Published(version, self._publish(member_id, version, self._snapshot))
+            self._current[member_id] = published
+        for ref in published.refs:
+            self._blobs.move_to_end(ref.sha256)
+        return published.refs
+
+    def _publish(self, member_id: int, version: int, snapshot: PolicySnapshot) -> list[PolicyRef]:
+        refs: dict[int, PolicyRef] = {}
+        for network_id, (spec, params) in snapshot.policies(member_id).items():
+            agents = self._owners[network_id]
+            agent = self._agents[agents[0]]
+            blob = encode_policy(PolicySpec(spec, agent.observation, agent.action), params)
+            sha256 = policy_sha256(blob)
+            if sha256 not in self._blobs:
+                self._blobs[sha256] = blob
+                self._bytes += len(blob)
+            for i in agents:
+                refs[i] = PolicyRef(sha256=sha256, member_id=member_id, version=version)
+        while self._bytes > self._max_bytes and len(self._blobs) > len(refs):
+            self._bytes -= len(self._blobs.popitem(last=False)[1])
+        return [refs[i] for i in range(len(self._agents))]
+
+    def forget(self, living: set[int]) -> None:
+        """Drop the names of members that have died; their blobs leave when space is needed."""
+        self._current = {m: p for m, p in self._current.items() if m in living}
+
+    def get(self, sha256: bytes) -> bytes | None:
+        """A policy file, or None if it is gone."""
+        return self._blobs.get(sha256)

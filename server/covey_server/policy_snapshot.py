@@ -1,0 +1,56 @@
+"""The actors as they were at one moment: cloned flat by the trainer, made into natural parameters elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.networks import NetworkSpec, Params
+from covey.networks.pack import PackLayout
+from covey_server.member import Member
+from covey_server.packed import PackedNetworks
+
+Policies = dict[str, tuple[NetworkSpec, Params]]
+"""A member's policies by network id."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """A population's policies; immutable, so another thread may unpack it while training goes on.
+
+    Attributes:
+        updates: Member id to its update count when the snapshot was taken: the version of its policies.
+    """
+
+    updates: dict[int, int]
+    _packs: tuple[tuple[PackLayout, tuple[tuple[str, int], ...], NDArray[np.float32]], ...]
+
+    @staticmethod
+    def of(actors: PackedNetworks, members: Sequence[Member]) -> PolicySnapshot:
+        """Copy the actors' matrices to host memory."""
+        packs = tuple(
+            (
+                pack.layout,
+                tuple((actors.keys[k].partition("/")[2], members[m].member_id) for k, m in pack.rows),
+                # A copy also where the matrix is in host memory already: training goes on in it.
+                pack.params.to("cpu", copy=True).numpy(),
+            )
+            for pack in actors.packs
+        )
+        return PolicySnapshot({m.member_id: m.updates for m in members}, packs)
+
+    def policies(self, member_id: int) -> Policies:
+        """One member's policies in natural shapes."""
+        return {
+            network_id: (layout.specs[k], layout.unpack_row(k, matrix[k]))
+            for layout, rows, matrix in self._packs
+            for k, (network_id, owner) in enumerate(rows)
+            if owner == member_id
+        }
+
+    def all_policies(self) -> dict[int, Policies]:
+        """Every member's policies by member id."""
+        return {member_id: self.policies(member_id) for member_id in self.updates}

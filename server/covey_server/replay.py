@@ -1,0 +1,194 @@
+"""The shared replay memory: fragments go in whole and are evicted whole, oldest first.
+
+Rows of a fragment lie next to each other, so the next observation of a step row is the next row and is stored once.
+Two threads use it: ingest inserts, the trainer samples.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covey.errors import ConfigError
+from covey.rows import Columns, RowKind
+from covey.spaces import EnvironmentSpaces
+from covey.v1 import fragment_pb2
+from covey_server import counter_rng
+from covey_server.replay_layout import Batch, RowLayout, torch_dtype
+
+SMALL_ROW_BYTES = 1024
+"""Up to here two rows are reserved per env step, which always suffices; above, an eighth more than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A fragment in memory: where its rows lie, and how many env steps it brought."""
+
+    start: int
+    rows: int
+    steps: int
+    tag: object
+
+
+class Replay:
+    """A ring of rows in preallocated tensors on `device`; `len()` is the env steps held.
+
+    Args:
+        spaces: The run's environment.
+        max_size: Env steps that it holds at most.
+        max_bytes: Bound of the memory that it takes.
+        device: Where rows live.
+
+    Raises:
+        ConfigError: `max_bytes` is less than two rows.
+    """
+
+    def __init__(
+        self, spaces: EnvironmentSpaces, max_size: int, max_bytes: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self._device = torch.device(device)
+        self._layout = RowLayout(spaces, self._device)
+        per_row = self._layout.row_bytes
+        # Every closing row follows a step row, so two rows a step are the most there can be.
+        wanted = 2 * max_size if per_row <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
+        self._capacity = min(wanted, (max_bytes - 8 * max_size) // per_row)
+        if self._capacity < 2:
+            raise ConfigError(
+                f"replay_buffer.max_bytes: {max_bytes}, expected at least {2 * per_row + 8 * max_size} for rows of "
+                f"{per_row} bytes and max_size {max_size}; raise max_bytes or lower max_size"
+            )
+        self._max_size = max_size
+        # Writing the zeros touches every page now, not one by one while training.
+        self._matrices = {
+            dtype: torch.zeros((self._capacity, width), dtype=torch_dtype(dtype), device=self._device)
+            for dtype, width in self._layout.widths.items()
+        }
+        self._step_rows = torch.zeros(max_size, dtype=torch.int64, device=self._device)
+        self._first_step = 0  # in _step_rows, of the oldest env step held
+        self._steps = 0
+        self._end = 0  # where the newest fragment's rows end
+        self._held: deque[_Held] = deque()
+        self._inserted = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._steps
+
+    @property
+    def inserted_steps(self) -> int:
+        """Env steps that ever went in."""
+        return self._inserted
+
+    @property
+    def fragments(self) -> int:
+        """Fragments held."""
+        return len(self._held)
+
+    @property
+    def oldest_tag(self) -> object | None:
+        """The tag of the oldest fragment held; None when empty."""
+        with self._lock:
+            return self._held[0].tag if self._held else None
+
+    def insert(
+        self, columns: Columns, streams: Sequence[fragment_pb2.SlotStream], tag: object | None = None
+    ) -> None:
+        """Add a whole fragment, evicting the oldest ones where it needs their room.
+
+        Args:
+            columns: As `covey.rows.RowSchema.decode` gives them, for all streams of the fragment.
+            streams: Its slot streams; their `rows + lead_in_rows` tell the columns apart.
+            tag: Given back by `oldest_tag`; the fragment's position in the journal.
+
+        Raises:
+            ConfigError: the fragment alone is larger than the memory.
+        """
+        kind = columns["kind"]
+        rows = len(kind)
+        if rows == 0:
+            return
+        step = kind == RowKind.STEP
+        ends = np.cumsum([s.rows + s.lead_in_rows for s in streams])
+        step[ends - 1] = False  # its successor would be another slot's row
+        where = np.flatnonzero(step)
+        if rows > self._capacity or len(where) > self._max_size:
+            raise ConfigError(
+                f"replay_buffer: holds {self._max_size} env steps in {self._capacity} rows, expected room for a "
+                f"fragment of {len(where)} env steps in {rows} rows; raise max_size or max_bytes"
+            )
+        staged = self._staged(columns, rows) if self._device.type != "cpu" else None
+        with self._lock:
+            start = self._make_room(rows, len(where))
+            if staged is None:
+                self._write({d: m[start : start + rows].numpy() for d, m in self._matrices.items()}, columns, rows)
+            else:
+                for dtype, block in staged.items():
+                    self._matrices[dtype][start : start + rows].copy_(block)
+            self._append_step_rows(where + start)
+            self._held.append(_Held(start, rows, len(where), tag))
+            self._end = start + rows
+            self._inserted += len(where)
+
+    def sample(self, keys: Tensor, sizes: Tensor, largest: int) -> Batch:
+        """Draw env steps uniformly, with replacement, for each member on its own.
+
+        Args:
+            keys: (M,) from `counter_rng.keys`; with the memory's content they fix the draw.
+            sizes: (M,) batch size of each member; samples beyond it have weight 0.
+            largest: The largest of them, B.
+        """
+        with self._lock:
+            draw = counter_rng.integers(keys, "replay", largest, self._steps)
+            row = self._step_rows.index_select(0, ((draw + self._first_step) % self._max_size).view(-1))
+            both = torch.cat([row, row + 1])
+            shape = (2, *draw.shape)
+            rows = {
+                dtype: matrix.index_select(0, both).view(*shape, matrix.shape[1])
+                for dtype, matrix in self._matrices.items()
+            }
+        return self._layout.batch(rows, sizes)
+
+    def _write(self, into: dict[str, NDArray[np.generic]], columns: Columns, rows: int) -> None:
+        for b in self._layout.blocks:
+            source = columns[b.column][:, b.first : b.last]
+            into[b.dtype][:, b.offset : b.offset + b.width] = source.reshape(rows, b.width)
+
+    def _staged(self, columns: Columns, rows: int) -> dict[str, Tensor]:
+        """The fragment's rows as matrices on the device, made outside the lock."""
+        host = {dtype: np.empty((rows, width), dtype) for dtype, width in self._layout.widths.items()}
+        self._write(host, columns, rows)
+        return {dtype: torch.from_numpy(block).to(self._device) for dtype, block in host.items()}
+
+    def _make_room(self, rows: int, steps: int) -> int:
+        """Evict until the fragment fits; returns where its rows begin."""
+        while self._steps + steps > self._max_size:
+            self._evict()
+        start = self._end
+        if start + rows > self._capacity:
+            # The top stays unused this round; what still lies there is older than what lies at the bottom.
+            while self._held and self._held[0].start >= self._end:
+                self._evict()
+            start = 0
+        while self._held and self._held[0].start < start + rows and start < self._held[0].start + self._held[0].rows:
+            self._evict()
+        return start
+
+    def _evict(self) -> None:
+        gone = self._held.popleft()
+        self._steps -= gone.steps
+        self._first_step = (self._first_step + gone.steps) % self._max_size
+
+    def _append_step_rows(self, ids: NDArray[np.intp]) -> None:
+        begin = (self._first_step + self._steps) % self._max_size
+        fits = min(len(ids), self._max_size - begin)
+        new = torch.from_numpy(ids.astype(np.int64, copy=False))
+        self._step_rows[begin : begin + fits] = new[:fits].to(self._device)
+        self._step_rows[: len(ids) - fits] = new[fits:].to(self._device)
+        self._steps += len(ids)

@@ -1,0 +1,170 @@
+"""What a learner tells about itself: the messages of PopulationService, and the files of its run directory."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+
+from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
+from covey_server.fitness import rank_key
+from covey_server.learner import Learner
+from covey_server.lineage import architecture
+from covey_server.member import LineageEntry, Member
+
+RATE_WINDOW_S = 10.0
+
+
+class Report:
+    """Answers questions about a learner.
+
+    Args:
+        learner: Asked under its lock, briefly.
+        phase_of: What a member is at.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, learner: Learner, phase_of: Callable[[Member], str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._learner = learner
+        self._phase_of = phase_of
+        self._clock = clock
+        self._samples: deque[tuple[float, int, dict[str, int]]] = deque()
+
+    def sample(self) -> None:
+        """Note where the counters stand: rates are over the last ten seconds of samples. Call about once a second."""
+        learner = self._learner
+        with learner.lock:
+            by_actor = {s.actor_id: s.env_steps for s in learner.sessions}
+            self._samples.append((self._clock(), learner.totals.env_steps, by_actor))
+        while len(self._samples) > 2 and self._samples[0][0] < self._clock() - RATE_WINDOW_S:
+            self._samples.popleft()
+
+    def _rate(self, now: int, actor_id: str | None = None) -> float:
+        if not self._samples:
+            return 0.0
+        then, total, by_actor = self._samples[0]
+        before = total if actor_id is None else by_actor.get(actor_id, 0)
+        return max(0, now - before) / max(1e-3, self._clock() - then)
+
+    def status(self) -> Status:
+        """The whole run."""
+        learner = self._learner
+        with learner.lock:
+            totals, population = learner.totals, learner.population
+            training = learner.config.training
+            status = Status(
+                state=learner.state,
+                run_name=learner.run.name,
+                run_dir=str(learner.run.path),
+                algorithm=learner.config.algorithm.name,
+                environment=learner.config.environment.name,
+                generation=learner.scheduler.generation,
+                env_steps=totals.env_steps,
+                eval_env_steps=totals.eval_env_steps,
+                max_steps=training.max_steps,
+                population_size=training.pop_size,
+                env_steps_per_s=self._rate(totals.env_steps),
+                updates=totals.updates,
+                members_per_pass=learner.members_per_pass,
+                actors=len(learner.sessions.active()),
+                uptime_s=learner.clock() - learner.started,
+                actor_wait_s=totals.actor_wait_s,
+                learner_wait_s=totals.learner_wait_s,
+                counters=dict(totals.counters),
+                wire_bytes=totals.wire_bytes,
+                raw_bytes=totals.raw_bytes,
+                staleness_updates=totals.staleness_updates / max(1, totals.staleness_samples),
+                events=list(learner.events),
+            )
+            if population is not None:
+                status.replay_env_steps = len(population.replay)
+                rated = [m for m in population.lineage.entries if m.fitness is not None and m.died_generation is None]
+                if rated:
+                    best = max(rated, key=lambda m: rank_key(m.fitness))
+                    status.best_member, status.best_fitness = best.member_id, best.fitness or 0.0
+            return status
+
+    def members(self) -> list[MemberInfo]:
+        """The living population."""
+        with self._learner.lock:
+            population = self._learner.population
+            if population is None:
+                return []
+            return [self._member(m) for m in population.members]
+
+    def _member(self, member: Member) -> MemberInfo:
+        return MemberInfo(
+            member_id=member.member_id,
+            parent_id=member.parent_id,
+            generation=member.generation,
+            env_steps=member.env_steps,
+            updates=member.updates,
+            fitness=member.fitness,
+            fitness_stderr=member.fitness_stderr,
+            architecture_json=json.dumps(architecture(member)),
+            hyperparameters_json=json.dumps(member.hyperparameters),
+            mutation=member.mutation,
+            change=member.change,
+            state=self._phase_of(member),
+            updates_owed=member.updates_owed,
+        )
+
+    def lineage(self) -> list[MemberInfo]:
+        """Every member that ever lived, oldest first; for the living, as they are now."""
+        with self._learner.lock:
+            population = self._learner.population
+            if population is None:
+                return []
+            living = {m.member_id: m for m in population.members}
+            return [
+                self._member(living[e.member_id]) if e.member_id in living else _entry(e)
+                for e in population.lineage.entries
+            ]
+
+    def actors(self) -> list[ActorInfo]:
+        """Every actor that joined in this life of the learner."""
+        learner = self._learner
+        with learner.lock:
+            return [
+                ActorInfo(
+                    actor_id=s.actor_id,
+                    state=s.state if s.state != "active" or learner.scheduler.orders_out(s.key) else "idle",
+                    slots=s.train_slots,
+                    env_steps=s.env_steps,
+                    env_steps_per_s=self._rate(s.env_steps, s.actor_id) if s.state == "active" else 0.0,
+                    hostname=s.hostname,
+                    silent_s=learner.clock() - s.last_seen,
+                    orders_out=len(learner.scheduler.orders_out(s.key)),
+                    received_seq=s.received_seq,
+                    durable_seq=s.durable_seq,
+                    wire_bytes=s.wire_bytes,
+                    rss_bytes=s.rss_bytes,
+                    refused=s.refused,
+                    environment_faults=s.environment_faults,
+                    wait_s=s.wait_s,
+                    incarnation=f"{s.incarnation:016x}",
+                    eval_env_steps=s.eval_env_steps,
+                )
+                for s in learner.sessions
+            ]
+
+
+def _entry(entry: LineageEntry) -> MemberInfo:
+    return MemberInfo(
+        member_id=entry.member_id,
+        parent_id=entry.parent_id,
+        generation=entry.generation,
+        env_steps=entry.env_steps,
+        updates=entry.updates,
+        fitness=entry.fitness,
+        fitness_stderr=entry.fitness_stderr,
+        architecture_json=json.dumps(entry.architecture),
+        hyperparameters_json=json.dumps(entry.hyperparameters),
+        mutation=entry.mutation,
+        change=entry.change,
+        state="dead",
+        died_generation=entry.died_generation,
+    )

@@ -1,0 +1,74 @@
+"""The torch form of `covey.networks.ops.Ops`: what the learner runs, on any device.
+
+Nothing here works in place, so that every operation can be differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from covey.networks.ops import ACTIVATIONS
+
+
+class TorchOps:
+    """Torch backend; see `covey.networks.ops.Ops` for shapes."""
+
+    def linear(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        """`x @ w + b`; one batched matrix product for a pack."""
+        if w.dim() == 2:
+            return torch.addmm(b, x, w)
+        if w.shape[-1] == 1:
+            # Matrix products with one column are several times slower, backward too, than what they amount to.
+            return (x * w.transpose(1, 2)).sum(-1, keepdim=True) + b.unsqueeze(1)
+        return torch.baddbmm(b.unsqueeze(1), x, w)
+
+    def activation(self, name: str, x: Tensor) -> Tensor:
+        """One of ACTIVATIONS, elementwise."""
+        match name:
+            case "ReLU":
+                return torch.relu(x)
+            case "ELU":
+                return F.elu(x)
+            case "GELU":
+                return F.gelu(x)
+            case "Tanh":
+                return torch.tanh(x)
+            case "Sigmoid":
+                return torch.sigmoid(x)
+            case "SiLU":
+                return F.silu(x)
+            case "LeakyReLU":
+                return F.leaky_relu(x, 0.01)
+            case "Softplus":
+                # torch's own softplus turns linear above 20, numpy's logaddexp does not.
+                return torch.logaddexp(x, torch.zeros((), dtype=x.dtype, device=x.device))
+            case "Identity":
+                return x
+        raise ValueError(f"activation {name!r}, expected one of {', '.join(ACTIVATIONS)}")
+
+    def gate(self, g: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """`x + g * (y - x)`."""
+        return torch.addcmul(x, g if g.dim() == 1 else g.unsqueeze(1), y - x)
+
+    def layer_norm(self, x: Tensor, scale: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
+        """Normalise the last axis over valid units."""
+        if scale.dim() == 2:
+            scale, bias = scale.unsqueeze(1), bias.unsqueeze(1)
+        if valid is None:
+            return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=1e-5), scale)
+        count = valid.sum(-1, keepdim=True)
+        centred = (x - (x * valid).sum(-1, keepdim=True) / count) * valid
+        variance = (centred * centred).sum(-1, keepdim=True) / count
+        return torch.addcmul(bias, centred * torch.rsqrt(variance + 1e-5), scale)
+
+    def concat(self, xs: Sequence[Tensor]) -> Tensor:
+        """Join along the last axis."""
+        return torch.cat(list(xs), dim=-1)
+
+    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Same numbers, other shape."""
+        return x.reshape(shape)

@@ -1,0 +1,257 @@
+"""Every check of a fragment between the wire and the learner's memory, cheapest first.
+
+What a fragment claims is compared with its order and with the run's schema before anything is decompressed, and the
+decompressed columns before anything is stored. Dims: R rows of the fragment, N agents of a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.errors import FragmentError
+from covey.rows import Columns, RowKind, RowSchema
+from covey.spaces import Box, EnvironmentSpaces, Space
+from covey.v1.fragment_pb2 import Episode, Fragment
+from covey.v1.order_pb2 import Order
+
+MAX_FAULT_CHARACTERS = 500
+MAX_REPORTS = 1 << 16
+"""Episodes, and faults, in one fragment: far above what an honest actor has, far below what hurts."""
+
+_START = 0
+_CLOSING = np.zeros(256, bool)
+_CLOSING[[RowKind.FINAL, RowKind.CUT, RowKind.TAIL]] = True
+
+_FOLLOWS = np.zeros((256, 256), bool)
+"""Whether a row kind may come after another within a stream; 0 stands for the stream's start."""
+for _before, _after in {
+    _START: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
+    RowKind.LEAD_IN: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
+    RowKind.STEP: (RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL),
+    RowKind.FINAL: (RowKind.STEP, RowKind.CUT),
+    RowKind.CUT: (RowKind.STEP, RowKind.CUT),
+}.items():
+    _FOLLOWS[_before, list(_after)] = True
+
+
+class Stream(NamedTuple):
+    """The rows of one training slot in the columns: `rows` from `first_row` on, `lead_in_rows` of them lead-in."""
+
+    slot: int
+    member_id: int
+    first_row: int
+    rows: int
+    lead_in_rows: int
+    steps: int
+    cut_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A fragment that has passed every check.
+
+    Columns are read-only views of one buffer. `steps_by_member` has the members whose slots brought steps.
+    """
+
+    columns: Columns
+    streams: tuple[Stream, ...]
+    steps_by_member: dict[int, int]
+    episodes: Sequence[Episode]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all streams, lead-in rows included."""
+        return sum(s.rows for s in self.streams)
+
+    @property
+    def steps(self) -> int:
+        """Training env steps."""
+        return sum(s.steps for s in self.streams)
+
+
+def check_fragment(fragment: Fragment, order: Order, schema: RowSchema, spaces: EnvironmentSpaces) -> Accepted:
+    """Check a whole fragment (all its parts) against the order that it answers.
+
+    Evaluation results are checked for their form alone: which tasks and seeds are open is the caller's to know.
+
+    Raises:
+        FragmentError: with the reason, one of "schema", "order", "slot", "rows", "episodes", "faults", "size",
+            "checksum", "flags", "not_finite", "action_range".
+    """
+    if fragment.schema_hash != schema.hash:
+        raise FragmentError(
+            "schema", f"schema hash {fragment.schema_hash[:16].hex() or 'unset'}, expected {schema.hash.hex()}"
+        )
+    if fragment.order_id != order.order_id:
+        raise FragmentError("order", f"answers order {fragment.order_id}, expected {order.order_id}")
+    streams = _check_streams(fragment, order, len(spaces.agents))
+    _check_reports(fragment, order, len(spaces.agents))
+    rows = sum(s.rows for s in streams)
+    if rows:
+        columns = schema.decode(fragment.blob, rows, fragment.raw_bytes)
+        _check_kinds(np.asarray(columns["kind"], np.uint8), streams)
+        _check_values(columns, spaces)
+    else:
+        if fragment.blob or fragment.raw_bytes:
+            raise FragmentError("size", f"no rows, but {len(fragment.blob)} bytes of them")
+        columns = schema.empty(0)
+    steps: dict[int, int] = {}
+    for s in streams:
+        if s.steps:
+            steps[s.member_id] = steps.get(s.member_id, 0) + s.steps
+    return Accepted(columns, streams, steps, fragment.episodes)
+
+
+def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Stream, ...]:
+    """What the streams say of themselves: ordered slots, each once, in the order's sequence, within its steps."""
+    ordered = {work.slot: (i, work) for i, work in enumerate(order.slots)}
+    streams: list[Stream] = []
+    last, first_row = -1, 0
+    for stream in fragment.streams:
+        slot, lead_in, steps = stream.slot, stream.lead_in_rows, stream.steps
+        place, work = ordered.get(slot, (-1, None))
+        if work is None:
+            raise FragmentError("slot", f"slot {slot}, which order {order.order_id} does not name")
+        if place <= last:
+            raise FragmentError("slot", f"slot {slot} comes twice or out of the order's sequence")
+        last = place
+        rows = lead_in + stream.rows
+        if steps > work.steps:
+            raise FragmentError("rows", f"slot {slot}: {steps} steps, expected at most the {work.steps} ordered")
+        # The last row closes the stream; at the worst every step ends an episode.
+        if not steps < stream.rows <= 2 * (work.steps + 1) or lead_in > agents:
+            raise FragmentError(
+                "rows",
+                f"slot {slot}: {stream.rows} rows and {lead_in} lead-in rows for {steps} steps, expected more than "
+                f"steps, up to two for each of {work.steps} ordered, and a lead-in row for each of {agents} agents",
+            )
+        streams.append(Stream(slot, work.member_id, first_row, rows, lead_in, steps, stream.cut_before))
+        first_row += rows
+    return tuple(streams)
+
+
+def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
+    """Episodes, faults and times: their number and form."""
+    members = {work.slot: work.member_id for work in order.slots}
+    evaluations = sum(e.evaluation for e in fragment.episodes)
+    if len(fragment.episodes) > MAX_REPORTS or evaluations > fragment.eval_steps:
+        raise FragmentError(
+            "episodes",
+            f"{len(fragment.episodes)} episodes, {evaluations} of them evaluations, in {fragment.eval_steps} "
+            f"evaluation steps; expected at most one a step and {MAX_REPORTS} in all",
+        )
+    if fragment.eval_steps and not order.eval_steps:
+        raise FragmentError("episodes", f"{fragment.eval_steps} evaluation steps, expected none in this order")
+    for e in fragment.episodes:
+        kind = f"{'evaluation' if e.evaluation else 'training'} episode of slot {e.slot}"
+        if len(e.returns) != agents or e.length < 1:
+            raise FragmentError(
+                "episodes", f"{kind}: {len(e.returns)} returns, length {e.length}; expected {agents}, at least 1"
+            )
+        if not math.isfinite(sum(e.returns)):
+            raise FragmentError("not_finite", f"{kind}: returns {list(e.returns)[:8]}")
+        if e.evaluation and len(e.policies) != 16 * agents:
+            raise FragmentError("episodes", f"{kind}: {len(e.policies)} bytes of policies, expected {16 * agents}")
+        if not e.evaluation and members.get(e.slot) != e.member_id:
+            raise FragmentError(
+                "episodes", f"{kind}: member {e.member_id}, expected {members.get(e.slot, 'no such slot')}"
+            )
+    if len(fragment.faults) > MAX_REPORTS or any(len(f.message) > MAX_FAULT_CHARACTERS for f in fragment.faults):
+        raise FragmentError(
+            "faults",
+            f"{len(fragment.faults)} environment faults, expected at most {MAX_REPORTS} of {MAX_FAULT_CHARACTERS} "
+            "characters each",
+        )
+    if not (0 <= fragment.wait_s < math.inf and 0 <= fragment.work_s < math.inf):
+        raise FragmentError("not_finite", f"wait_s {fragment.wait_s}, work_s {fragment.work_s}, expected seconds")
+
+
+def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
+    """Row kinds: a legal sequence in each stream, and as many lead-in and step rows as it says."""
+    starts = np.array([s.first_row for s in streams])
+    ends = np.append(starts[1:], len(kind)) - 1
+    before = np.empty_like(kind)
+    before[1:] = kind[:-1]
+    before[starts] = _START
+    legal = _FOLLOWS[before, kind]
+    legal[ends] &= _CLOSING[kind[ends]]
+    if not legal.all():
+        row = int(np.argmin(legal))
+        stream = streams[int(np.searchsorted(starts, row, side="right")) - 1]
+        raise FragmentError(
+            "rows",
+            f"slot {stream.slot}: row {row - stream.first_row} of {stream.rows} is of kind {kind[row]} after kind "
+            f"{before[row]}, expected lead-in rows, steps closed by final or cut rows, and a tail at the end if no "
+            "such row is there",
+        )
+    for wanted, counts in (
+        (RowKind.STEP, [s.steps for s in streams]),
+        (RowKind.LEAD_IN, [s.lead_in_rows for s in streams]),
+    ):
+        found = np.add.reduceat(kind == wanted, starts, dtype=np.int64)
+        if (found != counts).any():
+            i = int(np.argmax(found != counts))
+            raise FragmentError(
+                "rows", f"slot {streams[i].slot}: {found[i]} {wanted.name} rows, expected the {counts[i]} it says"
+            )
+
+
+def _check_values(columns: Columns, spaces: EnvironmentSpaces) -> None:
+    """Flags, finite numbers, and actions within their spaces."""
+    kind = columns["kind"]
+    for group in spaces.groups:
+        name = group.group_id
+        for flag, highest in (("active", 2), ("terminated", 1), ("truncated", 1)):
+            if (worst := int(np.max(columns[f"{name}/{flag}"]))) > highest:
+                raise FragmentError("flags", f"{name}/{flag}: {worst}, expected 0 to {highest}")
+        if columns[f"{name}/age"].any() and columns[f"{name}/age"][kind != RowKind.LEAD_IN].any():
+            raise FragmentError("flags", f"{name}/age: set outside lead-in rows, expected 0")
+        for column in ("observation", "reward", "action"):
+            _check_finite(f"{name}/{column}", columns[f"{name}/{column}"])
+        action = columns[f"{name}/action"]
+        low, high = _action_limits(group.action)
+        if _within(action, low, high):
+            continue
+        # Rows without an action, and agents that are not there, hold zeros, which may lie outside.
+        acted = np.asarray(columns[f"{name}/active"], np.uint8) > 0
+        acted &= ((kind == RowKind.STEP) | (kind == RowKind.LEAD_IN))[:, None]
+        chosen = action[acted]
+        if chosen.size and not _within(chosen, low, high):
+            raise FragmentError(
+                "action_range", f"{name}/action: {chosen.min()} to {chosen.max()}, expected within {group.action}"[:300]
+            )
+
+
+def _check_finite(name: str, values: NDArray[np.generic]) -> None:
+    if values.dtype.kind != "f":
+        return
+    # A sum is finite only if all its terms are, and takes half the time; large numbers may overflow it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.add.reduce(values, axis=None)):
+            return
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise FragmentError("not_finite", f"{name}: {np.count_nonzero(~finite)} of {values.size} numbers are not")
+
+
+def _action_limits(space: Space) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Lowest and highest legal action; a Box has room for the rounding of its bounds in the actor's arithmetic."""
+    if isinstance(space, Box):
+        low, high = (np.asarray(b).reshape(space.shape) for b in (space.low, space.high))
+        room = [1e-5 * np.where(np.isfinite(b), np.maximum(np.abs(b), 1), 0) for b in (low, high)]
+        return low - room[0], high + room[1]
+    return np.asarray(space.start), np.asarray(space.start + space.n - 1)
+
+
+def _within(action: NDArray[np.generic], low: NDArray[np.generic], high: NDArray[np.generic]) -> bool:
+    """Whether (..., *shape) finite actions lie within bounds of that shape."""
+    if action.min() >= low.max() and action.max() <= high.min():  # equal bounds: the usual case, and 20 times faster
+        return True
+    lead = tuple(range(action.ndim - low.ndim))
+    return bool((action.min(axis=lead) >= low).all() and (action.max(axis=lead) <= high).all())

@@ -1,0 +1,8 @@
+"""Acting: from observations to actions, for all slots of an actor at once."""
+
+from covey.acting.actions import ActionLayout
+from covey.acting.decisions import Decisions
+from covey.acting.noise import SlotNoise
+from covey.acting.policies import ActingPack, LoadedPolicy, PolicyRows
+
+__all__ = ["ActingPack", "ActionLayout", "Decisions", "LoadedPolicy", "PolicyRows", "SlotNoise"]

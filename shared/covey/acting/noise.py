@@ -1,0 +1,62 @@
+"""Exploration noise of Box actions: one state per slot, one draw per step for all slots and agents.
+
+Dims: S slots, W numbers of all Box actions of an environment.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from covey.v1 import order_pb2
+
+Kind = order_pb2.Exploration.Kind
+
+
+class SlotNoise:
+    """Ornstein-Uhlenbeck and Gaussian noise as one recursion, n <- keep * n + drift + spread * N(0, 1).
+
+    OU, n <- n + theta (mean - n) dt + scale sqrt(dt) N(0, 1): keep = 1 - theta dt, drift = theta mean dt,
+    spread = scale sqrt(dt). Gaussian, N(mean, scale): keep = 0, drift = mean, spread = scale. Paused slots: keep = 1.
+    """
+
+    def __init__(self, slots: int, width: int) -> None:
+        self.state = np.zeros((slots, width))
+        # The slots' own coefficients (keep, drift, spread), and those in force: others while a slot is paused.
+        self._own = np.zeros((3, slots, 1))
+        self._now = self._own.copy()
+        self.active = False
+
+    def set(self, slot: int, exploration: order_pb2.Exploration) -> None:
+        """Choose a slot's noise; its state stays. Takes effect with `move`."""
+        e = exploration
+        match e.kind:
+            case order_pb2.Exploration.KIND_ORNSTEIN_UHLENBECK:
+                own = (1 - e.theta * e.dt, e.theta * e.dt * e.mean, e.scale * math.sqrt(e.dt))
+            case order_pb2.Exploration.KIND_GAUSSIAN:
+                own = (0.0, e.mean, e.scale)
+            case _:
+                own = (0.0, 0.0, 0.0)
+        self._own[:, slot, 0] = own
+
+    def move(self, slots: list[int]) -> None:
+        """These slots move from now on; the states of all others stand still."""
+        self._now[0] = 1
+        self._now[1:] = 0
+        self._now[:, slots] = self._own[:, slots]
+        self.active = bool(self._own[:, slots].any()) and self.state.shape[1] > 0
+
+    def reset(self, slots: list[int]) -> None:
+        """Begin an episode in these slots: noise starts from 0."""
+        self.state[slots] = 0
+
+    def step(self, rng: np.random.Generator) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """Advance all moving slots; returns the state, (S, W). The draw has one shape, whoever moves."""
+        keep, drift, spread = self._now
+        fresh = rng.standard_normal(self.state.shape)
+        fresh *= spread
+        fresh += drift
+        self.state *= keep
+        self.state += fresh
+        return self.state

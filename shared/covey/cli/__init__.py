@@ -1,0 +1,117 @@
+"""The `covey` command: its root, what it says when something goes wrong, and how it finds the two sides' commands.
+
+The sides register theirs through the entry-point group `covey.commands`: each entry is a function `register(app)`.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from covey import __version__
+from covey.errors import ConfigError, CoveyError
+
+if TYPE_CHECKING:
+    import typer
+
+SIDE_COMMANDS = {"learner": ("train", "learner"), "actor": ("actor",)}
+"""Commands by entry point, for the sentence that stands in where a side cannot be imported."""
+
+LEARNER_MODULES = ("torch", "tensorboard", "grpc_health", "grpc_reflection")
+"""What the learner extra brings; the base install does without."""
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit with its code (the table is in the README)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; errors become one sentence on stderr, with the traceback under `--debug` (anywhere)."""
+    debug = "--debug" in arguments
+    try:
+        code = build_app()([a for a in arguments if a != "--debug"] or ["--help"], "covey", standalone_mode=False)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has seen enough (`covey lineage | head`); Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as exc:
+        if debug:
+            traceback.print_exc()
+        sentence, code = describe(exc)
+        print(f"covey: error: {' '.join(sentence.split())}", file=sys.stderr)
+        return code
+    return code if isinstance(code, int) else 0
+
+
+def describe(exc: Exception) -> tuple[str, int]:
+    """An error as a sentence and an exit code."""
+    from typer import TyperException
+
+    if isinstance(exc, CoveyError):
+        return str(exc), exc.exit_code
+    if isinstance(exc, TyperException):
+        return exc.format_message(), exc.exit_code
+    if isinstance(exc, ModuleNotFoundError) and (exc.name or "").split(".")[0] in LEARNER_MODULES:
+        return f"module {exc.name} is not installed, this command needs the learner extra: {INSTALL_LEARNER}", 2
+    return f"unexpected {type(exc).__name__}: {exc}; run with --debug for the traceback", 1
+
+
+INSTALL_LEARNER = "pip install 'covey[learner]'"
+
+
+def build_app() -> "typer.Typer":
+    """The whole command line. Typer and the sides are imported here, so that importing `covey.cli` costs nothing."""
+    import typer
+
+    from covey.cli import evaluate, queries
+
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Train populations of multi-agent policies: gRPC actors, one learner, evolution.",
+    )
+
+    def show_version(value: bool) -> None:
+        if value:
+            typer.echo(f"covey {__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print it."),
+        debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error."),
+    ) -> None:
+        pass
+
+    for entry in sorted(entry_points(group="covey.commands"), key=lambda e: e.name, reverse=True):
+        try:
+            register = entry.load()
+        except ImportError as exc:
+            _stand_in(app, entry.name, exc)
+        else:
+            register(app)
+    queries.register(app)
+    evaluate.register(app)
+    return app
+
+
+def _stand_in(app: "typer.Typer", side: str, reason: ImportError) -> None:
+    """Commands of a side that cannot be imported: each says what to install."""
+    remedy = f"needs the learner extra: {INSTALL_LEARNER}" if side == "learner" else "cannot start; install covey anew"
+
+    def add(name: str) -> None:
+        def absent() -> None:
+            raise ConfigError(f"covey {name} {remedy} ({reason})") from reason
+
+        anything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+        app.command(name, help=f"(not available: {reason})", context_settings=anything)(absent)
+
+    for name in SIDE_COMMANDS.get(side, (side,)):
+        add(name)

@@ -1,0 +1,121 @@
+"""Commands that ask a run about itself, and commands that steer a running learner."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.live import Live
+
+from covey.cli import tables
+from covey.cli.sources import DEADLINE_S, Answer, Question, find_learner, find_source
+from covey.v1 import population_service_pb2 as pb
+
+CHECKPOINT_DEADLINE_S = 120.0
+"""A checkpoint is answered when it is durable, which takes as long as the disk does."""
+
+Run = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the newest under ./runs if unset.")]
+LearnerAddress = Annotated[str | None, typer.Option("--learner", metavar="HOST:PORT", help="A running learner.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
+Interval = Annotated[float, typer.Option("--interval", min=0.1, max=60, help="Seconds between two looks.")]
+ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="An actor id as `covey actors` shows it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for question in (status, members, lineage, actors, watch):
+        app.command()(question)
+    for steering in (pause, resume, checkpoint, drain, stop):
+        app.command()(steering)
+
+
+def status(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+    """How far a run is, how fast it goes, and where time is spent."""
+    _answer("status", learner, run, as_json)
+
+
+def members(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+    """The living population: fitness, hyperparameters, ledgers."""
+    _answer("members", learner, run, as_json)
+
+
+def lineage(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+    """Every member that ever lived: its parent and what changed."""
+    _answer("lineage", learner, run, as_json)
+
+
+def actors(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+    """Who collects, how fast, and when it was last heard of."""
+    _answer("actors", learner, run, as_json)
+
+
+def watch(run: Run = None, learner: LearnerAddress = None, interval: Interval = 1.0, as_json: Json = False) -> None:
+    """The status again and again until the run ends; with --json one object a line."""
+    answers = find_source(learner, run).watch(interval)
+    if as_json:
+        for answer in answers:
+            typer.echo(json.dumps(answer))
+        return
+    with Live(auto_refresh=False) as live:
+        for answer in answers:
+            live.update(tables.status_table(answer), refresh=True)
+
+
+def pause(learner: LearnerAddress = None) -> None:
+    """No further orders and updates until `covey resume`."""
+    found = find_learner(learner)
+    with found.errors():
+        found.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
+    typer.echo(f"paused {found.address}")
+
+
+def resume(learner: LearnerAddress = None) -> None:
+    """Go on after `covey pause`."""
+    found = find_learner(learner)
+    with found.errors():
+        found.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
+    typer.echo(f"resumed {found.address}")
+
+
+def checkpoint(learner: LearnerAddress = None) -> None:
+    """Write a checkpoint now and print where it is, on the learner's machine."""
+    found = find_learner(learner)
+    with found.errors():
+        typer.echo(found.stub.Checkpoint(pb.CheckpointRequest(), timeout=CHECKPOINT_DEADLINE_S).path)
+
+
+def drain(actor: ActorId, learner: LearnerAddress = None) -> None:
+    """Ask one actor to finish its order and leave."""
+    found = find_learner(learner)
+    with found.errors():
+        found.stub.DrainActor(pb.DrainActorRequest(actor_id=actor), timeout=DEADLINE_S)
+    typer.echo(f"draining {actor}")
+
+
+def stop(learner: LearnerAddress = None) -> None:
+    """Write a checkpoint, tell the actors, end the learner; `covey learner --resume` goes on from there."""
+    found = find_learner(learner)
+    with found.errors():
+        found.stub.Shutdown(pb.ShutdownRequest(), timeout=CHECKPOINT_DEADLINE_S)
+    typer.echo(f"stopping {found.address}")
+
+
+def _answer(question: Question, learner: str | None, run: Path | None, as_json: bool) -> None:
+    answer = find_source(learner, run).ask(question)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        tables.show(_table(question, answer))
+
+
+def _table(question: Question, answer: Answer) -> RenderableType:
+    match question:
+        case "status":
+            return tables.status_table(answer)
+        case "members":
+            return tables.members_table(answer["members"])
+        case "lineage":
+            return tables.lineage_table(answer["members"])
+        case "actors":
+            return tables.actors_table(answer["actors"])

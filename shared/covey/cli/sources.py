@@ -1,0 +1,186 @@
+"""Where the answers of the query commands come from: a running learner, or the files of a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import grpc
+
+from covey.channel import connect, translate
+from covey.errors import ConfigError, RefusedError, StorageError, UnreachableError
+from covey.files import read_json
+from covey.reports import actors_json, members_json, status_json
+from covey.v1 import population_service_pb2 as pb
+from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+
+DEADLINE_S = 5.0
+"""How long a learner may take to answer a question."""
+
+RUNS = Path("runs")
+
+Question = Literal["status", "members", "lineage", "actors"]
+Answer = dict[str, Any]
+
+
+class Source(Protocol):
+    """Something that answers questions about a run."""
+
+    def ask(self, question: Question) -> Answer:
+        """The JSON object that `covey <question> --json` prints."""
+        ...
+
+    def watch(self, interval_s: float) -> Iterator[Answer]:
+        """The status again and again until the run ends."""
+        ...
+
+
+class Learner:
+    """A running learner, asked over PopulationService; it fails fast and never waits longer than the deadline."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.stub = PopulationServiceStub(connect(address))
+
+    def ask(self, question: Question) -> Answer:
+        """Ask it.
+
+        Raises:
+            UnreachableError: no answer within the deadline.
+            RefusedError: it does not serve this question.
+        """
+        with self.errors():
+            match question:
+                case "status":
+                    return status_json(self.stub.GetStatus(pb.GetStatusRequest(), timeout=DEADLINE_S).status)
+                case "members":
+                    return members_json(self.stub.ListMembers(pb.ListMembersRequest(), timeout=DEADLINE_S).members)
+                case "lineage":
+                    return members_json(self.stub.GetLineage(pb.GetLineageRequest(), timeout=DEADLINE_S).members)
+                case "actors":
+                    return actors_json(self.stub.ListActors(pb.ListActorsRequest(), timeout=DEADLINE_S).actors)
+
+    def watch(self, interval_s: float) -> Iterator[Answer]:
+        """Its status at once and then every interval, until the run ends.
+
+        Raises:
+            UnreachableError: it went away before it said that the run ended.
+        """
+        with self.errors():
+            for frame in self.stub.WatchStatus(pb.WatchStatusRequest(interval_s=interval_s)):
+                yield status_json(frame.status)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what gRPC raises into an error of ours."""
+        try:
+            yield
+        except grpc.RpcError as exc:
+            raise translate(exc, self.address) from exc
+
+
+class RunFiles:
+    """A run that nobody trains (any more): the files its learner left."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def ask(self, question: Question) -> Answer:
+        """Read the answer.
+
+        Raises:
+            StorageError: the file is missing or no JSON object.
+        """
+        answer = read_object(self.run / f"{question}.json")
+        status = answer if question == "status" else read_object(self.run / "status.json")
+        if status.get("state") != "complete":
+            age = time.time() - (self.run / f"{question}.json").stat().st_mtime
+            print(f"covey: {self.run}: its learner does not answer; this was written {age:.0f} s ago", file=sys.stderr)
+        return answer
+
+    def watch(self, interval_s: float) -> Iterator[Answer]:
+        """The status, once: nothing changes here."""
+        yield self.ask("status")
+
+
+def read_object(path: Path) -> Answer:
+    """An object from a run directory.
+
+    Raises:
+        StorageError: missing, unreadable, or no JSON object.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise StorageError(f"{path}: holds {type(data).__name__}, expected an object; was it edited?")
+    return data
+
+
+def find_source(learner: str | None, run: Path | None) -> Source:
+    """Whom to ask: the learner given, the learner of a run, or the run's files; by default the newest run's.
+
+    Raises:
+        ConfigError: both are given, or an address that is none.
+        StorageError: no such run.
+    """
+    if learner is not None and run is not None:
+        raise ConfigError(f"--learner {learner} and run {run}: both given, expected one of them")
+    if learner is not None:
+        return Learner(learner)
+    directory = newest_run() if run is None else existing_run(run)
+    return live_learner(directory) or RunFiles(directory)
+
+
+def find_learner(learner: str | None) -> Learner:
+    """The learner to steer: the one given, or the newest run's.
+
+    Raises:
+        UnreachableError: nothing trains the newest run.
+    """
+    if learner is not None:
+        return Learner(learner)
+    directory = newest_run()
+    live = live_learner(directory)
+    if live is None:
+        raise UnreachableError(f"run {directory}: no learner of it answers; give --learner HOST:PORT")
+    return live
+
+
+def live_learner(run: Path) -> Learner | None:
+    """The learner that trains a run now, if there is one and it answers."""
+    if not (run / "address.json").exists():
+        return None
+    found = Learner(str(read_object(run / "address.json").get("address", "")))
+    try:
+        status = found.ask("status")
+    except (UnreachableError, RefusedError):
+        return None
+    # The port may be another run's by now.
+    return found if Path(status["run_dir"]).name == run.resolve().name else None
+
+
+def existing_run(run: Path) -> Path:
+    """A run directory as it was given.
+
+    Raises:
+        StorageError: there is none.
+    """
+    if not run.is_dir():
+        raise StorageError(f"run {run}: no such directory; runs are kept in ./{RUNS}, a running learner is --learner")
+    return run
+
+
+def newest_run() -> Path:
+    """The run under ./runs that was written to last.
+
+    Raises:
+        StorageError: there is none.
+    """
+    found = [p for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
+
+    if not found:
+        raise StorageError(f"./{RUNS}: holds no run; give RUN or --learner HOST:PORT")
+    return max(found, key=lambda p: p.stat().st_mtime)

@@ -1,0 +1,132 @@
+"""Answers as tables for people; all fit 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+WIDTH = 100
+
+Answer = Mapping[str, Any]
+
+
+def show(renderable: RenderableType) -> None:
+    """Print to the terminal, or to whatever reads us, at most 100 columns wide."""
+    console = Console()
+    console = Console(width=min(WIDTH, console.width) if console.is_terminal else WIDTH)
+    console.print(renderable)
+
+
+def status_table(status: Answer) -> RenderableType:
+    """A run's status as two columns of names and values, its counters and its latest events below."""
+    total = status["max_steps"] * status["population_size"]
+    wire = f"{_bytes(status['wire_bytes'])}, {_bytes(status['raw_bytes'])} unpacked"
+    best = "none yet"
+    if status["best_fitness"] is not None:
+        best = f"{status['best_fitness']:.2f} (member {status['best_member']})"
+    rows = [
+        ("run", f"{status['run_name']}  {status['run_dir']}"),
+        ("state", f"{status['state']}, generation {status['generation']}, up {_seconds(status['uptime_s'])}"),
+        ("job", f"{status['algorithm']} on {status['environment']}, {status['population_size']} members"),
+        ("env steps", f"{status['env_steps']:,} of {total:,}, {status['env_steps_per_s']:,.0f} per s"),
+        ("evaluation", f"{status['eval_env_steps']:,} env steps"),
+        ("best fitness", best),
+        ("updates", f"{status['updates']:,}, {status['members_per_pass']:.2f} members per pass"),
+        ("actors", f"{status['actors']}, waited {_seconds(status['actor_wait_s'])} for orders"),
+        ("learner", f"waited {_seconds(status['learner_wait_s'])} for data"),
+        ("replay", f"{status['replay_env_steps']:,} env steps"),
+        ("staleness", f"{status['staleness_updates']:.1f} updates"),
+        ("received", wire),
+    ]
+    rows += [("counted", f"{name} {count:,}") for name, count in sorted(status["counters"].items()) if count]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return Group(table, *(f"  {event}" for event in status["events"]))
+
+
+def members_table(members: Sequence[Answer]) -> Table:
+    """The living population: ledgers, fitness, hyperparameters and what made each member."""
+    table = _table(
+        "member>", "parent>", "born>", "env steps>", "updates>", "fitness>", "state", "hyperparameters", "how"
+    )
+    for m in members:
+        table.add_row(
+            *(str(m["member_id"]), _text(m["parent_id"]), str(m["generation"])),
+            *(f"{m['env_steps']:,}", f"{m['updates']:,}", _fitness(m), m["state"]),
+            *(_hyperparameters(m["hyperparameters"]), _how(m)),
+        )
+    return table
+
+
+def lineage_table(members: Sequence[Answer]) -> Table:
+    """Every member that ever lived, oldest first."""
+    table = _table("member>", "parent>", "born>", "died>", "env steps>", "fitness>", "how")
+    for m in members:
+        table.add_row(
+            *(str(m["member_id"]), _text(m["parent_id"]), str(m["generation"]), _text(m["died_generation"])),
+            *(f"{m['env_steps']:,}", _fitness(m), _how(m)),
+        )
+    return table
+
+
+def actors_table(actors: Sequence[Answer]) -> Table:
+    """The actor processes that have joined."""
+    table = _table("actor", "state", "host", "slots>", "env steps>", "per s>", "waited>", "silent>", "RSS>", "refused>")
+    for a in actors:
+        table.add_row(
+            *(a["actor_id"], a["state"], a["hostname"], str(a["slots"]), f"{a['env_steps']:,}"),
+            *(f"{a['env_steps_per_s']:,.0f}", _seconds(a["wait_s"]), _seconds(a["silent_s"])),
+            *(_bytes(a["rss_bytes"]), str(a["refused"])),
+        )
+    return table
+
+
+def _table(*headers: str) -> Table:
+    """A table whose headers that end in ">" head numbers."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for header in headers:
+        number = header.endswith(">")
+        table.add_column(
+            header.rstrip(">"), justify="right" if number else "left", no_wrap=number, overflow="fold", min_width=3
+        )
+    return table
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _fitness(member: Answer) -> str:
+    if member["fitness"] is None:
+        return "-"
+    stderr = member["fitness_stderr"]
+    return f"{member['fitness']:.2f}" + ("" if stderr is None else f" ±{stderr:.2f}")
+
+
+def _hyperparameters(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value:.3g}" for name, value in values.items())
+
+
+def _how(member: Answer) -> str:
+    return f"{member['mutation']}: {member['change']}" if member["change"] else str(member["mutation"])
+
+
+def _bytes(count: int) -> str:
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**power:
+            return f"{count / 1024**power:.1f} {unit}"
+    return f"{count} B"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,8 @@
+"""Collecting: running orders over slots, and the fragments that come of it."""
+
+from covey.collect.collector import Collector
+from covey.collect.evaluate import evaluate
+from covey.collect.fragment import FragmentBuilder
+from covey.collect.parts import FragmentAssembler, split_fragment
+
+__all__ = ["Collector", "FragmentAssembler", "FragmentBuilder", "evaluate", "split_fragment"]

@@ -1,0 +1,296 @@
+"""Running orders: all slots of an order step together, decided by one forward pass per group and structure.
+
+Slots 0 .. train_slots - 1 train, the evaluation slots follow them in the same arrays.
+Dims: S slots of both kinds, A agents (group by group, see `covey.envs.slots`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from covey.acting import Decisions, LoadedPolicy
+from covey.collect.fragment import FragmentBuilder
+from covey.collect.tasks import EvaluationQueue, Players, Task, resolve_players
+from covey.envs.loading import MakeEnv
+from covey.envs.slots import Fault, Slots, SyncSlots
+from covey.errors import RefusedError, SpaceError
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, RowKind, RowSchema
+from covey.spaces import EnvironmentSpaces
+from covey.v1 import fragment_pb2, order_pb2
+
+MAX_FAULTS_IN_A_ROW = 3
+"""An environment that raises so often without one good step between is given up for the order."""
+
+MAX_ORDER_STEPS = 4096  # of one slot
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed that a slot's episode is reset with: 31 bits from SeedSequence([the order's seed, episode index])."""
+    return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0]) >> 1
+
+
+class Collector:
+    """The environments of one actor; `run` moves them as an order says and returns what came of it.
+
+    A training slot keeps its episode, its noise and its place in the sequence of seeds from order to order. Its first
+    order works like one with `restart`: it takes the order's seed.
+    """
+
+    def __init__(
+        self,
+        make_env: MakeEnv,
+        spaces: EnvironmentSpaces,
+        schema: RowSchema,
+        train_slots: int,
+        eval_slots: int,
+        compression_level: int,
+    ) -> None:
+        total = train_slots + eval_slots
+        self._spaces, self._schema, self._level = spaces, schema, compression_level
+        self._train = train_slots
+        self._slots: Slots = SyncSlots(make_env, spaces, total)
+        self._decisions = Decisions(spaces, total)
+        self._queue = EvaluationQueue(eval_slots)
+        # From an agent's place in the environment's order to its column in (S, A).
+        columns = [agent for g in spaces.groups for agent in g.agents]
+        self._column = [columns.index(agent) for agent in range(len(columns))]
+        self._returns = np.zeros((total, len(columns)))
+        self._length = [0] * total  # env steps of the running episode
+        self._fresh = [False] * total  # reset, and not at its episode's end
+        self._faults_in_a_row = [0] * total
+        self._episode = [0] * train_slots  # index of the slot's running or next episode
+        self._seed: list[int | None] = [None] * train_slots
+        self._work: dict[int, order_pb2.SlotWork] = {}  # of the order at hand, by training slot
+        self._ended_at = time.perf_counter()
+        if 4 * schema.row_bytes * train_slots > MAX_RAW_BYTES:
+            raise SpaceError(
+                f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected two steps of all slots "
+                f"to fit into {MAX_RAW_BYTES} bytes; lower actors.max_slots or shrink the observations"
+            )
+
+    def run(
+        self,
+        order: order_pb2.Order,
+        policies: Mapping[bytes, LoadedPolicy],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> fragment_pb2.Fragment:
+        """Carry an order out.
+
+        Args:
+            order: What to do.
+            policies: Every policy that it names by hash.
+            stop: Asked before every step; True ends the order there (shortfall DRAIN).
+
+        Returns:
+            The fragment, its `seq` left 0.
+
+        Raises:
+            RefusedError: the order breaks the protocol, or a policy does not fit its agent's spaces.
+            EnvironmentLoadError: the environment turns out to be of a kind that is not served.
+        """
+        began = time.perf_counter()
+        fragment = fragment_pb2.Fragment(order_id=order.order_id, schema_hash=self._schema.hash)
+        fragment.wait_s = began - self._ended_at
+        players = self._begin(order, policies)
+        builder = self._builder(order)
+        self._restart(builder)
+        self._move(order, players, builder, fragment, stop)
+        for i, slot in enumerate(self._work):
+            if builder.open(i):
+                builder.end(i, slot, RowKind.TAIL, self._slots.observation, self._slots.present)
+        builder.encode(fragment, self._level)
+        self._ended_at = time.perf_counter()
+        fragment.work_s = self._ended_at - began
+        return fragment
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether evaluation tasks are unfinished; they go on in the next order."""
+        return not self._queue.idle
+
+    def forget_evaluations(self) -> None:
+        """Drop all evaluation tasks: the learner that gave them does not know them any more."""
+        self._queue.clear()
+        self._fresh[self._train :] = [False] * (len(self._fresh) - self._train)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._slots.close()
+
+    def _begin(self, order: order_pb2.Order, policies: Mapping[bytes, LoadedPolicy]) -> dict[int, Players]:
+        """Check the order, queue its evaluations, set the slots' exploration; returns who plays in training slots."""
+        self._work = {w.slot: w for w in order.slots}
+        if len(self._work) < len(order.slots) or any(
+            w.slot >= self._train or not 1 <= w.steps <= MAX_ORDER_STEPS for w in order.slots
+        ):
+            raise RefusedError(
+                f"order {order.order_id}: slots {[(w.slot, w.steps) for w in order.slots]}, expected distinct slots "
+                f"below {self._train} with 1 to {MAX_ORDER_STEPS} steps; the learner breaks the protocol"
+            )
+        players = {w.slot: resolve_players(order, w.agent_policies, policies, self._spaces) for w in order.slots}
+        for e in order.evaluations:
+            who = resolve_players(order, e.agent_policies, policies, self._spaces)
+            self._queue.add(Task(e.task_id, who, e.max_episode_steps), e.seeds)
+        for slot, work in self._work.items():
+            self._decisions.explore(slot, work.exploration)
+        return players
+
+    def _builder(self, order: order_pb2.Order) -> FragmentBuilder:
+        streams = max(1, len(self._work))
+        # Every step may end an episode, whose final row takes room too; all streams together must fit a fragment.
+        most = min(MAX_ROWS, MAX_RAW_BYTES // self._schema.row_bytes) // streams
+        room = min(most, 2 * max((w.steps for w in order.slots), default=0) + 1)
+        return FragmentBuilder(self._schema, self._spaces, list(self._work), room)
+
+    def _restart(self, builder: FragmentBuilder) -> None:
+        """Abandon episodes where the order says so, and give new slots their seed."""
+        for i, (slot, work) in enumerate(self._work.items()):
+            if work.restart or self._seed[slot] is None:
+                builder.cut_before[i] = self._length[slot] > 0
+                self._seed[slot], self._episode[slot] = work.seed, 0
+                self._fresh[slot], self._length[slot] = False, 0
+
+    def _move(
+        self,
+        order: order_pb2.Order,
+        players: dict[int, Players],
+        builder: FragmentBuilder,
+        fragment: fragment_pb2.Fragment,
+        stop: Callable[[], bool],
+    ) -> None:
+        """Step all slots until none has anything left to do."""
+        rng = np.random.Generator(np.random.Philox(order.noise_seed))
+        slots, queue, stream = self._slots, self._queue, {slot: i for i, slot in enumerate(self._work)}
+        left = {slot: w.steps for slot, w in self._work.items()}
+        left |= {self._train + e: order.eval_steps for e in range(len(queue.playing))}
+        planned: list[tuple[int, Players]] = []
+        self._faults_in_a_row = [0] * len(self._faults_in_a_row)
+        while True:
+            for e in queue.fill():
+                self._fresh[self._train + e] = False
+            train = [s for s in self._work if left[s]]
+            who = [(s, players[s]) for s in train]
+            who += [(self._train + e, p[0].players) for e, p in enumerate(queue.playing) if p and left[self._train + e]]
+            if not who:
+                return
+            if stop():
+                fragment.shortfall = fragment_pb2.SHORTFALL_DRAIN
+                return
+            moving = [s for s, _ in who]
+            if due := [s for s in moving if not self._fresh[s]]:
+                for fault in self._reset(due):
+                    self._fault(fault, fragment, left)
+                if not all(self._fresh[s] for s in due):
+                    continue
+            if who != planned:
+                self._decisions.plan(dict(who))
+                planned = who
+            actions = self._decisions.decide(slots.observation, rng)
+            if train:
+                streams = [stream[s] for s in train]
+                builder.decide(streams, train, slots.observation, actions, slots.present)
+            if faults := slots.step(moving, actions):
+                for fault in faults:
+                    self._cut(fault.slot, stream, builder)
+                    self._fault(fault, fragment, left)
+                    moving.remove(fault.slot)
+                train = [s for s in train if s in moving]
+                streams = [stream[s] for s in train]
+                if not moving:
+                    continue
+            if train:
+                builder.close(streams, train, slots.reward, slots.terminated, slots.truncated)
+            self._returns[moving] += slots.reward[moving]
+            going = slots.present.any(axis=1)
+            for s in moving:
+                self._length[s] += 1
+                left[s] -= 1
+                self._faults_in_a_row[s] = 0
+                if s >= self._train:
+                    self._end_evaluation(s, bool(going[s]), fragment)
+                elif not going[s]:
+                    builder.end(stream[s], s, RowKind.FINAL, slots.observation, slots.present)
+                    self._end_episode(s, fragment)
+                    if self._work[s].until_episode_end:
+                        left[s] = 0
+                if s < self._train and builder.rows[stream[s]] + 2 > builder.room:
+                    left[s] = 0
+
+    def _reset(self, due: Sequence[int]) -> list[Fault]:
+        """Begin episodes in these slots."""
+        seeds = []
+        for s in due:
+            if s < self._train:
+                seeds.append(episode_seed(self._seed[s] or 0, self._episode[s]))
+            else:
+                playing = self._queue.playing[s - self._train]
+                assert playing is not None  # only slots that play are due
+                seeds.append(playing[1])
+        faults = self._slots.reset(due, seeds)
+        raised = {f.slot for f in faults}
+        begun = [s for s in due if s not in raised]
+        for s in begun:
+            self._fresh[s], self._length[s] = True, 0
+        self._returns[begun] = 0
+        self._decisions.begin_episodes(begun)
+        return faults
+
+    def _cut(self, slot: int, stream: Mapping[int, int], builder: FragmentBuilder) -> None:
+        """Close the rows of an episode whose environment raised in a step."""
+        if slot in stream:
+            i = stream[slot]
+            if not builder.rows[i] and self._length[slot]:
+                builder.cut_before[i] = True
+            builder.cut(i)
+
+    def _fault(self, fault: Fault, fragment: fragment_pb2.Fragment, left: dict[int, int]) -> None:
+        """Report that an environment raised, in a step or a reset; its slot needs a new episode."""
+        s = fault.slot
+        self._fresh[s], self._length[s] = False, 0
+        report = fragment.faults.add(message=fault.message)
+        if s < self._train:
+            report.slot = s
+            self._episode[s] += 1
+        else:
+            playing = self._queue.playing[s - self._train]
+            assert playing is not None  # only slots that play move
+            report.evaluation, report.slot = True, s - self._train
+            report.task_id, report.seed = playing[0].task_id, playing[1]
+            self._queue.done(s - self._train)
+        self._faults_in_a_row[s] += 1
+        if self._faults_in_a_row[s] >= MAX_FAULTS_IN_A_ROW:
+            left[s] = 0
+            fragment.shortfall = fragment_pb2.SHORTFALL_ENVIRONMENT
+
+    def _end_episode(self, slot: int, fragment: fragment_pb2.Fragment) -> None:
+        fragment.episodes.add(
+            slot=slot,
+            returns=self._returns[slot, self._column].tolist(),
+            length=self._length[slot],
+            member_id=self._work[slot].member_id,
+        )
+        self._fresh[slot], self._length[slot] = False, 0
+        self._episode[slot] += 1
+
+    def _end_evaluation(self, slot: int, going: bool, fragment: fragment_pb2.Fragment) -> None:
+        """Count an evaluation step; report the episode where it ended or has run long enough."""
+        fragment.eval_steps += 1
+        playing = self._queue.playing[slot - self._train]
+        assert playing is not None  # only slots that play move
+        task, seed = playing
+        if going and not (task.max_episode_steps and self._length[slot] >= task.max_episode_steps):
+            return
+        fragment.episodes.add(
+            evaluation=True,
+            slot=slot - self._train,
+            seed=seed,
+            returns=self._returns[slot, self._column].tolist(),
+            length=self._length[slot],
+            task_id=task.task_id,
+            policies=task.policies,
+        )
+        self._queue.done(slot - self._train)
+        self._fresh[slot], self._length[slot] = False, 0

@@ -1,0 +1,164 @@
+"""Building a fragment: rows of all slots, written in place while they move, encoded once at the end.
+
+Dims: P streams (training slots of the order), C rows of room in each, N agents of a group, A agents; agents on one
+axis A stand group by group, as in `covey.envs.slots`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.rows import Active, Columns, RowKind, RowSchema
+from covey.spaces import EnvironmentSpaces
+from covey.v1 import fragment_pb2
+
+
+class FragmentBuilder:
+    """The streams of one order, in its sequence.
+
+    A step is written in two halves: `decide` before the environments move, `close` after; what is decided and not
+    closed is overwritten by the next row.
+    """
+
+    def __init__(self, schema: RowSchema, spaces: EnvironmentSpaces, slots: Sequence[int], room: int) -> None:
+        streams = len(slots)
+        self._schema = schema
+        self._slots = list(slots)
+        self.room = room
+        self._groups = [g.group_id for g in spaces.groups]
+        ends = np.cumsum([len(g) for g in spaces.groups])
+        self._agents = [slice(end - len(g), end) for g, end in zip(spaces.groups, ends.tolist(), strict=True)]
+
+        def zeros(dtype: str, *shape: int) -> NDArray[Any]:
+            return np.zeros((streams, room, *shape), dtype)
+
+        agents = len(spaces.agents)
+        self._kind = zeros("uint8")
+        self._observation = [zeros(g.observation.dtype, len(g), *g.observation.shape) for g in spaces.groups]
+        self._action = [zeros(g.action.dtype, len(g), *g.action.shape) for g in spaces.groups]
+        self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
+        self._reward = zeros("float32", agents)
+        self.rows = [0] * streams
+        self.steps = [0] * streams
+        self.cut_before = [False] * streams
+
+    def decide(
+        self,
+        streams: Sequence[int],
+        slots: Sequence[int],
+        observation: Sequence[NDArray[Any]],
+        action: Sequence[NDArray[Any]],
+        present: NDArray[np.uint8],
+    ) -> None:
+        """Write what the streams' agents see and do.
+
+        Args:
+            streams: Positions in the order, distinct.
+            slots: The slot of each.
+            observation: Per group, (S, N, *shape).
+            action: Per group, (S, N, *shape).
+            present: (S, A), 1 for agents that act. Actions of the others are written as zeros.
+        """
+        at, source = self._at(streams), _index(slots)
+        for g in range(len(self._groups)):
+            self._observation[g][at] = observation[g][source]
+            self._action[g][at] = action[g][source]
+        here = present[source]
+        self._active[at] = here  # Active.CHOSE is 1
+        if not here.all():
+            for g, agents in enumerate(self._agents):
+                mask = here[:, agents]
+                self._action[g][at] *= mask.reshape(*mask.shape, *(1,) * (self._action[g].ndim - 3)).astype(
+                    self._action[g].dtype
+                )
+
+    def close(
+        self,
+        streams: Sequence[int],
+        slots: Sequence[int],
+        reward: NDArray[np.float64],
+        terminated: NDArray[np.uint8],
+        truncated: NDArray[np.uint8],
+    ) -> None:
+        """Write what came of it, all (S, A); the rows are step rows now."""
+        at, source = self._at(streams), _index(slots)
+        self._reward[at] = reward[source]
+        self._terminated[at] = terminated[source]
+        self._truncated[at] = truncated[source]
+        self._kind[at] = RowKind.STEP
+        for i in streams:
+            self.rows[i] += 1
+            self.steps[i] += 1
+
+    def cut(self, stream: int) -> None:
+        """The environment raised: what was decided becomes a cut row, or nothing where no step row needs one."""
+        if self.open(stream):
+            at = stream, self.rows[stream]
+            self._kind[at] = RowKind.CUT
+            for action in self._action:
+                action[at] = 0
+            self.rows[stream] += 1
+
+    def end(
+        self,
+        stream: int,
+        slot: int,
+        kind: RowKind,
+        observation: Sequence[NDArray[Any]],
+        present: NDArray[np.uint8],
+    ) -> None:
+        """Write a final or tail row: what the agents of the slot see now, (S, ...) as in `decide`."""
+        at = stream, self.rows[stream]
+        self._kind[at] = kind
+        for g in range(len(self._groups)):
+            self._observation[g][at] = observation[g][slot]
+            self._action[g][at] = 0
+        self._active[at] = Active.ABSENT if kind == RowKind.FINAL else present[slot]
+        self.rows[stream] += 1
+
+    def open(self, stream: int) -> bool:
+        """Whether the stream's last row is a step row, which needs one after it."""
+        rows = self.rows[stream]
+        return rows > 0 and bool(self._kind[stream, rows - 1] == RowKind.STEP)
+
+    def encode(self, fragment: fragment_pb2.Fragment, level: int) -> None:
+        """Put the streams that have rows, and the blob, into an envelope."""
+        kept = [(i, n) for i, n in enumerate(self.rows) if n]
+        if not kept:
+            return
+        for i, n in kept:
+            fragment.streams.add(slot=self._slots[i], rows=n, steps=self.steps[i], cut_before=self.cut_before[i])
+
+        def joined(array: NDArray[Any]) -> NDArray[Any]:
+            return np.concatenate([array[i, :n] for i, n in kept])
+
+        columns: Columns = {"kind": joined(self._kind)}
+        flat = {name: joined(getattr(self, f"_{name}")) for name in ("active", "reward", "terminated", "truncated")}
+        for g, (name, agents) in enumerate(zip(self._groups, self._agents, strict=True)):
+            columns[f"{name}/observation"] = joined(self._observation[g])
+            columns[f"{name}/action"] = joined(self._action[g])
+            columns |= {f"{name}/{what}": values[:, agents] for what, values in flat.items()}
+            # Every agent acts in every step, so no decision stays open across fragments.
+            columns[f"{name}/age"] = np.zeros((len(columns["kind"]), agents.stop - agents.start), np.uint32)
+        fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level)
+        fragment.schema_hash = self._schema.hash
+
+    def _at(self, streams: Sequence[int]) -> tuple[Any, Any]:
+        """Where the streams' next rows lie. Mostly all streams stand at one row, and a slice is several times faster."""
+        rows = self.rows
+        row = rows[streams[0]]
+        if all(rows[i] == row for i in streams):
+            return _index(streams), row
+        return np.array(streams), np.array([rows[i] for i in streams])
+
+
+def _index(positions: Sequence[int]) -> Any:
+    """A slice where the positions are consecutive, otherwise an index array."""
+    first, count = positions[0], len(positions)
+    if positions[-1] == first + count - 1 and all(p == first + i for i, p in enumerate(positions)):
+        return slice(first, first + count)
+    return np.array(positions)

@@ -1,0 +1,88 @@
+"""Fragments over the largest frame: numbered parts of one seq, and the way back."""
+
+from __future__ import annotations
+
+from covey.channel import PART_BYTES
+from covey.errors import FragmentError
+from covey.rows import MAX_RAW_BYTES
+from covey.v1 import fragment_pb2
+
+# What zstd may add to bytes that do not compress, generously.
+MAX_BLOB_BYTES = MAX_RAW_BYTES + (MAX_RAW_BYTES >> 7) + 1024
+MAX_PARTS = 1024
+
+
+def split_fragment(fragment: fragment_pb2.Fragment, max_bytes: int = PART_BYTES) -> list[fragment_pb2.Fragment]:
+    """The fragment itself where it fits, otherwise parts of about `max_bytes`; the first carries the envelope."""
+    if fragment.ByteSize() <= max_bytes:
+        return [fragment]
+    blob = fragment.blob  # every access copies
+    first = fragment_pb2.Fragment()
+    first.CopyFrom(fragment)
+    first.blob = b""
+    # An envelope may be large by itself (many episodes of many agents); each part still takes its share of the blob.
+    cut = max(max_bytes - first.ByteSize() - 64, max_bytes // 2)
+    pieces = [blob[:cut], *(blob[i : i + max_bytes] for i in range(cut, len(blob), max_bytes))]
+    parts = [first]
+    for _ in pieces[1:]:
+        parts.append(
+            fragment_pb2.Fragment(seq=fragment.seq, order_id=fragment.order_id, schema_hash=fragment.schema_hash)
+        )
+    for i, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
+        part.blob, part.part, part.parts = piece, i, len(pieces)
+    return parts
+
+
+class FragmentAssembler:
+    """Joins the parts that arrive on one stream; holds at most one unfinished fragment, bounded in bytes."""
+
+    def __init__(self, max_bytes: int = MAX_BLOB_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._first: fragment_pb2.Fragment | None = None
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, part: fragment_pb2.Fragment) -> fragment_pb2.Fragment | None:
+        """The whole fragment when its last part is in; None before.
+
+        A part 0 begins anew, whatever was unfinished: its sender resends.
+
+        Raises:
+            FragmentError: ("parts") a part out of turn or of another fragment; ("size") too many bytes. What was
+                gathered is dropped.
+        """
+        if part.parts <= 1 and part.part == 0:
+            self._drop()
+            return part
+        if part.part == 0:
+            self._drop()
+            self._first = part
+        first = self._first
+        same = first is not None and (
+            (part.seq, part.order_id, part.schema_hash, part.parts)
+            == (first.seq, first.order_id, first.schema_hash, first.parts)
+        )
+        if first is None or not same or part.part != len(self._pieces) or not part.part < part.parts <= MAX_PARTS:
+            expected = len(self._pieces)
+            self._drop()
+            raise FragmentError(
+                "parts", f"part {part.part} of {part.parts} of seq {part.seq}, expected part {expected} of one fragment"
+            )
+        blob = part.blob
+        self._pieces.append(blob)
+        self._bytes += len(blob)
+        if self._bytes > self._max_bytes:
+            self._drop()
+            raise FragmentError("size", f"parts of seq {part.seq} exceed {self._max_bytes} bytes")
+        if len(self._pieces) < part.parts:
+            return None
+        whole = fragment_pb2.Fragment()
+        whole.CopyFrom(first)
+        whole.blob = b"".join(self._pieces)
+        whole.ClearField("part")
+        whole.ClearField("parts")
+        self._drop()
+        return whole
+
+    def _drop(self) -> None:
+        self._first, self._pieces, self._bytes = None, [], 0

@@ -1,0 +1,79 @@
+"""Writing and reading the files of a run so that a crash leaves the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from covey.errors import StorageError
+
+
+def cannot_write(path: Path, exc: OSError) -> StorageError:
+    """The sentence for a failed write."""
+    return StorageError(
+        f"{path}: cannot be written ({os.strerror(exc.errno or 0)}); "
+        "make room on that disk or make it writable, then start again with --resume"
+    )
+
+
+def cannot_read(path: Path, exc: OSError) -> StorageError:
+    """The sentence for a failed read."""
+    return StorageError(f"{path}: cannot be read ({os.strerror(exc.errno or 0)}); give the directory of a covey run")
+
+
+def sync_directory(path: Path) -> None:
+    """Make creations, renames and deletions in a directory survive a power cut.
+
+    Raises:
+        OSError: as the system says.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and wait until the disk has it; its name needs `sync_directory`.
+
+    Raises:
+        OSError: as the system says.
+    """
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replace a file by JSON in one step: readers see the old text or the new one.
+
+    Not synced: for what is written again soon, or can be made again from a checkpoint.
+
+    Raises:
+        StorageError: the disk is full, or the directory is not writable.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(data, indent=1) + "\n")
+        temporary.replace(path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, exc) from exc
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        StorageError: missing, unreadable, or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as exc:
+        raise cannot_read(path, exc) from exc
+    except (ValueError, RecursionError) as exc:
+        raise StorageError(f"{path}: is not JSON ({exc}); the file was damaged or is no file of covey") from exc

@@ -1,0 +1,134 @@
+"""Spaces on the wire: our frozen forms to protobuf and back, with bounds for what comes from elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from covey.errors import SpaceError
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
+from covey.v1 import environment_pb2
+
+MAX_AGENTS = 1024
+MAX_DIMS = 8
+MAX_NUMBERS = 1 << 24  # in one observation or action
+MAX_CHOICES = 1 << 20
+MAX_ID_LENGTH = 128
+
+DTYPES = frozenset(
+    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+)
+"""Element types that travel: fixed size, no objects, no strings."""
+
+
+def space_to_proto(space: Space) -> environment_pb2.Space:
+    """The wire form; equal bounds travel as one number."""
+    if isinstance(space, Discrete):
+        return environment_pb2.Space(discrete=environment_pb2.DiscreteSpace(n=space.n, start=space.start))
+    box = environment_pb2.BoxSpace(dtype=space.dtype, shape=space.shape, low=_folded(space.low), high=_folded(space.high))
+    return environment_pb2.Space(box=box)
+
+
+def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
+    """A space that came over a wire; `what` names it in errors.
+
+    Raises:
+        SpaceError: unset, an unknown dtype, too large, or bounds that are none.
+    """
+    if message.HasField("discrete"):
+        n, start = message.discrete.n, message.discrete.start
+        if not 1 <= n <= MAX_CHOICES:
+            raise SpaceError(f"{what}: Discrete with n={n}, expected 1 to {MAX_CHOICES}")
+        return Discrete(n, start)
+    if not message.HasField("box"):
+        raise SpaceError(f"{what}: no space is set, expected Box or Discrete")
+    box = message.box
+    if box.dtype not in DTYPES:
+        raise SpaceError(f"{what}: dtype {box.dtype[:40]!r}, expected one of {', '.join(sorted(DTYPES))}")
+    shape = tuple(box.shape)
+    if len(shape) > MAX_DIMS or not 1 <= math.prod(shape) <= MAX_NUMBERS:
+        raise SpaceError(
+            f"{what}: shape {shape[:16]}, expected at most {MAX_DIMS} dimensions and 1 to {MAX_NUMBERS} numbers"
+        )
+    size = math.prod(shape)
+    low, high = (_unfolded(bound, size, what) for bound in (box.low, box.high))
+    if any(not a <= b for a, b in zip(low, high, strict=True)):
+        raise SpaceError(f"{what}: a lower bound is above its upper bound or not a number")
+    return Box(box.dtype, shape, low, high)
+
+
+def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpaces:
+    """Agents and their spaces, in environment order; groups do not travel with them."""
+    return environment_pb2.EnvironmentSpaces(
+        agents=[
+            environment_pb2.AgentSpace(
+                agent_id=a.agent_id, observation=space_to_proto(a.observation), action=space_to_proto(a.action)
+            )
+            for a in spaces.agents
+        ]
+    )
+
+
+def spaces_from_proto(
+    message: environment_pb2.EnvironmentSpaces, groups: Mapping[str, Sequence[str]] | None = None
+) -> EnvironmentSpaces:
+    """What an actor said its environment is; `groups` as in `EnvironmentSpaces.build`.
+
+    Raises:
+        SpaceError: more agents or larger spaces than are served, or kinds of space that are not.
+        ConfigError: `groups` does not fit these agents.
+    """
+    if not 1 <= len(message.agents) <= MAX_AGENTS:
+        raise SpaceError(f"environment: {len(message.agents)} agents, expected 1 to {MAX_AGENTS}")
+    agents = []
+    for agent in message.agents:
+        if not 1 <= len(agent.agent_id) <= MAX_ID_LENGTH:
+            raise SpaceError(f"environment: agent id {agent.agent_id[:40]!r}, expected 1 to {MAX_ID_LENGTH} characters")
+        agents.append(
+            AgentSpec(
+                agent.agent_id,
+                space_from_proto(agent.observation, f"observation of agent {agent.agent_id!r}"),
+                space_from_proto(agent.action, f"action of agent {agent.agent_id!r}"),
+            )
+        )
+    check_served(agents)
+    return EnvironmentSpaces.build(agents, groups)
+
+
+def check_served(agents: Iterable[AgentSpec]) -> None:
+    """Refuse spaces that can be described but not trained on.
+
+    Raises:
+        SpaceError: an observation that is no Box.
+    """
+    for agent in agents:
+        if not isinstance(agent.observation, Box):
+            raise SpaceError(
+                f"observation of agent {agent.agent_id!r}: {agent.observation}, expected Box; "
+                "wrap the environment so that it gives an array (a one-hot vector for a Discrete observation)"
+            )
+
+
+def groups_to_proto(groups: Mapping[str, Sequence[str]] | None) -> list[environment_pb2.AgentGroup]:
+    """Explicit groups as Describe carries them; none where the default rule holds."""
+    return [environment_pb2.AgentGroup(group_id=g, agent_ids=members) for g, members in (groups or {}).items()]
+
+
+def groups_from_proto(groups: Iterable[environment_pb2.AgentGroup]) -> dict[str, list[str]] | None:
+    """Inverse of `groups_to_proto`."""
+    return {g.group_id: list(g.agent_ids) for g in groups} or None
+
+
+def _folded(bound: Sequence[float]) -> Sequence[float]:
+    return bound[:1] if len(set(bound)) == 1 else bound
+
+
+def _unfolded(bound: Sequence[float], size: int, what: str) -> tuple[float, ...]:
+    values = tuple(np.asarray(bound, np.float64).tolist())
+    if len(values) == 1:
+        return values * size
+    if len(values) != size:
+        raise SpaceError(f"{what}: {len(values)} bounds, expected one or {size}")
+    return values

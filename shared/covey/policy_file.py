@@ -1,0 +1,172 @@
+"""The policy file: what FetchPolicy serves, and whose SHA-256 names a policy.
+
+A safetensors file of the actor network's natural parameters; the metadata entry "covey" holds
+{"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic"} as JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from covey.errors import ConfigError, RefusedError
+from covey.messages import space_from_proto
+from covey.networks import NetworkSpec, Params
+from covey.networks.network import MAX_PARAMETERS
+from covey.spaces import Discrete, Space
+from covey.v1 import environment_pb2
+
+MAX_HEADER_BYTES = 1 << 20
+MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
+HEADS = ("deterministic",)
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """A policy but for its weights: the network, what it reads, what it drives, and how outputs become actions.
+
+    `head` "deterministic": Box outputs are squashed by tanh and mapped to the bounds, Discrete outputs are logits.
+    """
+
+    network: NetworkSpec
+    observation: Space
+    action: Space
+    head: str = "deterministic"
+
+    def check(self) -> None:
+        """Hold the network against the spaces.
+
+        Raises:
+            ConfigError: an unknown head, or widths that do not fit.
+        """
+        if self.head not in HEADS:
+            raise ConfigError(f"policy: head {self.head!r}, expected one of {', '.join(HEADS)}")
+        n = self.network
+        inputs = [(i.width, i.copies) for i in n.inputs]
+        if inputs != [(self.observation.width, 1)] or n.outputs != self.action.width or n.extra:
+            raise ConfigError(
+                f"policy: network from {inputs} and {n.extra} extra inputs to {n.outputs} outputs, expected one input "
+                f"of {self.observation.width} and {self.action.width} outputs, as the spaces say"
+            )
+
+
+def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """The policy file; equal specs and weights give equal bytes."""
+    text = json.dumps(
+        {
+            "network": spec.network.to_json(),
+            "observation": _space_to_json(spec.observation),
+            "action": _space_to_json(spec.action),
+            "head": spec.head,
+        },
+        separators=(",", ":"),
+    )
+    return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": text}))
+
+
+def policy_sha256(data: bytes) -> bytes:
+    """The 32 bytes by which orders name the policy."""
+    return hashlib.sha256(data).digest()
+
+
+def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
+    """Read a policy file from elsewhere, trusting nothing in it.
+
+    Raises:
+        RefusedError: not an intact safetensors file, larger than an actor accepts, or tensors other than the spec's.
+        ConfigError: a spec that is none.
+    """
+    spec = _parse_spec(_metadata(data))
+    try:
+        tensors: Params = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError) as exc:
+        raise RefusedError(f"policy file: not an intact safetensors file: {exc}") from exc
+    expected = {p.name: p.shape for p in spec.network.parameters}
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())
+        raise RefusedError(f"policy file: tensors {odd[:3]} are missing or too many, expected those of its spec")
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32 or tensor.shape != expected[name]:
+            raise RefusedError(
+                f"policy file: {name} is {tensor.dtype}{list(tensor.shape)}, expected float32{list(expected[name])}"
+            )
+        if not np.isfinite(tensor).all():
+            raise RefusedError(f"policy file: {name} holds values that are not finite; the member has diverged")
+    return spec, tensors
+
+
+def _metadata(data: bytes) -> str:
+    """The "covey" entry. The header is measured before it is parsed: safetensors itself parses headers of any size."""
+    if not 8 <= len(data) <= MAX_POLICY_BYTES:
+        raise RefusedError(f"policy file: {len(data)} bytes, expected 8 to {MAX_POLICY_BYTES}")
+    size = int.from_bytes(data[:8], "little")
+    if size > min(MAX_HEADER_BYTES, len(data) - 8):
+        raise RefusedError(f"policy file: header of {size} bytes, expected at most {MAX_HEADER_BYTES} and a whole file")
+    try:
+        entry = json.loads(data[8 : 8 + size])["__metadata__"]["covey"]
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise RefusedError("policy file: no safetensors header with a 'covey' entry") from exc
+    if not isinstance(entry, str):
+        raise RefusedError("policy file: metadata 'covey' is no string")
+    return entry
+
+
+# A member's architecture changes seldom, its weights with every order; a spec caches what packs derive from it.
+@functools.lru_cache(maxsize=256)
+def _parse_spec(text: str) -> PolicySpec:
+    try:
+        parsed = json.loads(text)
+        spec = PolicySpec(
+            NetworkSpec.from_json(parsed["network"]),
+            _space_from_json(parsed["observation"], "policy's observation"),
+            _space_from_json(parsed["action"], "policy's action"),
+            parsed["head"],
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise ConfigError(f"policy spec: {type(exc).__name__} {exc}, expected network, observation, action, head") from exc
+    spec.check()
+    return spec
+
+
+def _space_to_json(space: Space) -> dict[str, Any]:
+    if isinstance(space, Discrete):
+        return {"kind": "discrete", "n": space.n, "start": space.start}
+    return {
+        "kind": "box",
+        "dtype": space.dtype,
+        "shape": list(space.shape),
+        # JSON has no infinity: bounds travel as numbers, or as "inf" and "-inf"; equal bounds as one.
+        "low": [_bound(b) for b in (space.low[:1] if len(set(space.low)) == 1 else space.low)],
+        "high": [_bound(b) for b in (space.high[:1] if len(set(space.high)) == 1 else space.high)],
+    }
+
+
+def _bound(b: float) -> float | str:
+    return b if np.isfinite(b) else str(b)
+
+
+def _space_from_json(data: Mapping[str, Any], what: str) -> Space:
+    """By way of the wire form, so that one set of bounds holds for both."""
+    if data["kind"] == "discrete":
+        message = environment_pb2.Space(
+            discrete=environment_pb2.DiscreteSpace(n=int(data["n"]), start=int(data["start"]))
+        )
+    else:
+        message = environment_pb2.Space(
+            box=environment_pb2.BoxSpace(
+                dtype=str(data["dtype"]),
+                shape=[int(n) for n in data["shape"]],
+                low=[float(b) for b in data["low"]],
+                high=[float(b) for b in data["high"]],
+            )
+        )
+    return space_from_proto(message, what)

@@ -1,0 +1,57 @@
+"""What is told about a run, as JSON objects: printed by `--json`, and written into run directories.
+
+The keys are the protocol's field names and stay stable. A `*_json` field becomes the object it holds, under its name
+without the suffix; what is unset, and a number that JSON cannot hold (NaN, infinity), becomes null.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """A run's status."""
+    return _object(status)
+
+
+def member_json(member: MemberInfo) -> dict[str, Any]:
+    """One member; `architecture` and `hyperparameters` are objects."""
+    return _object(member)
+
+
+def actor_json(actor: ActorInfo) -> dict[str, Any]:
+    """One actor."""
+    return _object(actor)
+
+
+def members_json(members: Iterable[MemberInfo]) -> dict[str, Any]:
+    """The living population, or a whole lineage: `{"members": [...]}`."""
+    return {"members": [member_json(m) for m in members]}
+
+
+def actors_json(actors: Iterable[ActorInfo]) -> dict[str, Any]:
+    """All actors: `{"actors": [...]}`."""
+    return {"actors": [actor_json(a) for a in actors]}
+
+
+def _object(message: Message) -> dict[str, Any]:
+    """Every field of a message; protobuf's own conversion would turn 64-bit integers into strings."""
+    result: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value: Any = getattr(message, field.name)
+        if field.has_presence and not message.HasField(field.name):
+            value = None
+        if field.name.endswith("_json"):
+            result[field.name.removesuffix("_json")] = json.loads(value or "{}")
+        elif isinstance(value, Mapping):
+            result[field.name] = dict(value)
+        elif field.is_repeated:
+            result[field.name] = list(value)
+        else:
+            result[field.name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return result

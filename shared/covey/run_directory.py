@@ -1,0 +1,164 @@
+"""A run on disk: where everything lies, and reading the policies that were trained, without the learner.
+
+config.yaml      as it was given, overrides applied        journal/      what the learner must not forget
+status.json      the newest status                         checkpoints/  see `covey.checkpoint_format`
+members.json     the living population                     metrics.csv   one line an interval
+lineage.json     every member that ever lived              result.json   written when the run is complete
+actors.json      all actors                                address.json  where its learner listens, while it runs
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from covey.checkpoint_format import STATE, network_tensors, read_newest
+from covey.config import Config, parse_config
+from covey.errors import ConfigError, SpaceError, StorageError
+from covey.files import cannot_write
+from covey.networks import NetworkSpec, Params
+from covey.spaces import EnvironmentSpaces
+from covey.spaces_json import spaces_from_json
+
+Policies = dict[str, tuple[NetworkSpec, Params]]
+"""A member's actor networks by network id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Paths of one run."""
+
+    path: Path
+
+    @staticmethod
+    def create(parent: Path, name: str) -> RunDirectory:
+        """A new directory `NAME-TIMESTAMP`.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            for attempt in range(1, 1000):
+                path = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                return RunDirectory(path)
+        except OSError as exc:
+            raise cannot_write(parent, exc) from exc
+        raise StorageError(f"{parent / stem}: exists a thousand times; give the run another name")
+
+    @staticmethod
+    def open(path: Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            StorageError: no such directory, or it is no run.
+        """
+        run = RunDirectory(path)
+        if not run.config.is_file():
+            what = "holds no config.yaml" if path.is_dir() else "does not exist"
+            raise StorageError(f"{path}: {what}; give the directory of a covey run, such as runs/NAME-TIMESTAMP")
+        return run
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+    @property
+    def config(self) -> Path:
+        """Configuration, overrides applied."""
+        return self.path / "config.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Directory of journal segments."""
+        return self.path / "journal"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def status(self) -> Path:
+        """What `covey status --json` prints."""
+        return self.path / "status.json"
+
+    @property
+    def members(self) -> Path:
+        """What `covey members --json` prints."""
+        return self.path / "members.json"
+
+    @property
+    def lineage(self) -> Path:
+        """What `covey lineage --json` prints."""
+        return self.path / "lineage.json"
+
+    @property
+    def actors(self) -> Path:
+        """What `covey actors --json` prints."""
+        return self.path / "actors.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Metrics over time, CSV."""
+        return self.path / "metrics.csv"
+
+    @property
+    def result(self) -> Path:
+        """The result of a complete run."""
+        return self.path / "result.json"
+
+    @property
+    def address(self) -> Path:
+        """Where the run's learner listens."""
+        return self.path / "address.json"
+
+
+def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int, Policies, EnvironmentSpaces, Config]:
+    """The policies of a member in the run's newest checkpoint, and what they play in.
+
+    Args:
+        run: A run, finished or not.
+        member_id: Of the living population; None for the best.
+
+    Returns:
+        The member's id, its actor networks by network id, the environment's spaces, the run's configuration.
+
+    Raises:
+        StorageError: no checkpoint can be read, or none knows a best member yet.
+        ConfigError: no such member lives.
+    """
+    path, state, tensors = read_newest(run.checkpoints)
+    try:
+        members: dict[int, Any] = {int(m["member_id"]): m for m in state["members"]}
+        best = state["best_member"]
+        config = parse_config(state["config"])
+        spaces = spaces_from_json(state["spaces"])
+        wanted = best if member_id is None else member_id
+        if wanted is None:
+            raise StorageError(f"{path}: no member has been evaluated yet; name one of {_ids(members)} with --member")
+        if wanted not in members:
+            raise ConfigError(f"member {wanted}: does not live in {path}, expected one of {_ids(members)}")
+        policies: Policies = {}
+        for key, network in members[wanted]["networks"].items():
+            role, _, network_id = key.partition("/")
+            if role == "actor":
+                spec = NetworkSpec.from_json(network["spec"])
+                policies[network_id] = spec, network_tensors(path, tensors, wanted, key, spec)
+    except (KeyError, TypeError, ValueError, AttributeError, SpaceError) as exc:
+        raise StorageError(
+            f"{path / STATE}: cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"
+        ) from exc
+    return int(wanted), policies, spaces, config
+
+
+def _ids(members: dict[int, Any]) -> str:
+    return ", ".join(map(str, sorted(members)))

@@ -1,0 +1,106 @@
+"""Spaces as JSON, exact both ways: what checkpoints and policy files hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from covey.errors import SpaceError
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
+
+MAX_WIDTH = 1 << 22
+"""Numbers in a space that is read from elsewhere: before a small text becomes a large tuple."""
+
+
+def float_to_json(value: float) -> float | str:
+    """A number, or "inf", "-inf", "nan": JSON has no words for them."""
+    return value if math.isfinite(value) else str(float(value))
+
+
+def float_from_json(value: Any) -> float:
+    """Inverse of `float_to_json`.
+
+    Raises:
+        ValueError, TypeError: no number.
+    """
+    return float(value)
+
+
+def space_to_json(space: Space) -> dict[str, Any]:
+    """A JSON object from which `space_from_json` makes an equal space; equal bounds are written once."""
+    if isinstance(space, Discrete):
+        return {"kind": "discrete", "n": space.n, "start": space.start}
+    return {
+        "kind": "box",
+        "dtype": space.dtype,
+        "shape": list(space.shape),
+        "low": _bounds(space.low),
+        "high": _bounds(space.high),
+    }
+
+
+def _bounds(values: Sequence[float]) -> list[float | str]:
+    """One number where all are the same, told apart to the sign of zero."""
+    # repr: 0.0 == -0.0, and a round trip shall be exact.
+    return [float_to_json(v) for v in (values[:1] if len({repr(v) for v in values}) == 1 else values)]
+
+
+def space_from_json(data: Any) -> Space:
+    """Inverse of `space_to_json`, for text that may come from elsewhere.
+
+    Raises:
+        SpaceError: not such an object.
+    """
+    try:
+        if data["kind"] == "discrete":
+            space = Discrete(int(data["n"]), int(data["start"]))
+            if space.n < 1:
+                raise ValueError(f"n is {space.n}, expected at least 1")
+            return space
+        if data["kind"] != "box":
+            raise ValueError(f"kind {data['kind']!r}, expected 'box' or 'discrete'")
+        dtype, shape = np.dtype(str(data["dtype"])), tuple(int(n) for n in data["shape"])
+        if dtype.kind not in "biuf" or any(n < 1 for n in shape) or math.prod(shape) > MAX_WIDTH:
+            raise ValueError(f"{dtype} {shape}, expected numbers, sizes of at least 1 and a product up to {MAX_WIDTH}")
+        low, high = (tuple(float_from_json(v) for v in data[key]) for key in ("low", "high"))
+        width = math.prod(shape)
+        if {len(low), len(high)} - {1, width}:
+            raise ValueError(f"{len(low)} and {len(high)} bounds, expected 1 or {width}")
+        low, high = (bounds * (width if len(bounds) == 1 else 1) for bounds in (low, high))
+        return Box(dtype.name, shape, low, high)
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
+        raise SpaceError(f"space: {type(exc).__name__} {exc}, expected a space as covey writes it") from exc
+
+
+def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
+    """Agents in environment order with their spaces, and groups by id."""
+    return {
+        "agents": [
+            {"agent_id": a.agent_id, "observation": space_to_json(a.observation), "action": space_to_json(a.action)}
+            for a in spaces.agents
+        ],
+        "groups": {g.group_id: [spaces.agent_ids[i] for i in g.agents] for g in spaces.groups},
+    }
+
+
+def spaces_from_json(data: Any) -> EnvironmentSpaces:
+    """Inverse of `spaces_to_json`, for text that may come from elsewhere.
+
+    Raises:
+        SpaceError: not such an object.
+        ConfigError: groups that do not fit the agents.
+    """
+    try:
+        agents = [
+            AgentSpec(str(a["agent_id"]), space_from_json(a["observation"]), space_from_json(a["action"]))
+            for a in data["agents"]
+        ]
+        groups: Mapping[str, list[str]] = {str(g): [str(a) for a in ids] for g, ids in data["groups"].items()}
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise SpaceError(
+            f"spaces: {type(exc).__name__} {exc}, expected agents and groups as covey writes them"
+        ) from exc
+    return EnvironmentSpaces.build(agents, groups)

@@ -1,0 +1,206 @@
+"""The scheduler's promises, over arbitrary populations, actors, losses and shortfalls."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from covey.v1.order_pb2 import Exploration, PolicyRef
+from covey_server.scheduler import Rules, Scheduler
+
+AGENTS = 2
+
+
+def make_scheduler(
+    members: int = 4, quota: int = 100, max_orders: int = 2, random_steps: int = 0, turn_steps: int = 50
+) -> Scheduler:
+    scheduler = Scheduler(
+        Rules(seed=1, fragment_steps=32, turn_steps=turn_steps, random_steps=random_steps, max_orders=max_orders),
+        lambda m: [PolicyRef(sha256=bytes([m, a]) * 16, member_id=m) for a in range(AGENTS)],
+        lambda m: Exploration(),
+    )
+    scheduler.begin_generation(0, dict.fromkeys(range(members), quota))
+    return scheduler
+
+
+def play(order, scheduler, share: float = 1.0) -> None:  # type: ignore[no-untyped-def]
+    """Answer an order with a share of its steps, and all its evaluation seeds."""
+    steps: Counter[int] = Counter()
+    for slot in order.slots:
+        steps[slot.member_id] += int(slot.steps * share)
+    scheduler.complete(order.order_id, steps)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.DataObject) -> None:
+    members = data.draw(st.integers(1, 6))
+    quota = data.draw(st.integers(1, 400))
+    scheduler = make_scheduler(members, quota, turn_steps=data.draw(st.integers(1, 120)))
+    names = iter(range(10_000))
+    alive: dict[tuple[str, int], list[int]] = {}
+
+    def join() -> None:
+        key = (f"a{next(names)}", 1)
+        scheduler.add_actor(key, data.draw(st.integers(1, 9)), 2)
+        alive[key] = []
+
+    join()
+    for _ in range(2000):
+        if all(w.collected for w in scheduler.living):
+            break
+        action = data.draw(st.sampled_from(["order", "order", "answer", "answer", "short", "lose", "join"]))
+        if action == "join" and len(alive) < 5:
+            join()
+        elif action == "lose" and len(alive) > 1:
+            key = data.draw(st.sampled_from(sorted(alive)))
+            revoked, _ = scheduler.remove_actor(key)
+            assert sorted(revoked) == sorted(o.order_id for o in alive.pop(key))
+        key = data.draw(st.sampled_from(sorted(alive)))
+        if action == "order" and (order := scheduler.next_order(key)) is not None:
+            alive[key].append(order)
+        elif action in ("answer", "short") and alive[key]:
+            play(alive[key].pop(0), scheduler, 1.0 if action == "answer" else 0.5)
+        for work in scheduler.living:
+            assert work.accepted >= 0 and work.ordered >= 0 and work.accepted + work.ordered <= quota
+    # Whatever has happened: from here on, honest actors alone bring it to its end.
+    for _ in range(10_000):
+        if all(w.collected for w in scheduler.living):
+            break
+        moved = False
+        for key, orders in alive.items():
+            if (order := scheduler.next_order(key)) is not None:
+                orders.append(order)
+                moved = True
+            elif orders:
+                play(orders.pop(0), scheduler)
+                moved = True
+        assert moved, "nobody can move and the members lack steps"
+    assert [w.accepted for w in scheduler.living] == [quota] * members
+
+
+@settings(max_examples=60, deadline=None)
+@given(actors=st.lists(st.integers(1, 5), min_size=1, max_size=4), members=st.integers(1, 4), seeds=st.integers(1, 40))
+def test_every_seed_is_played_once_even_if_actors_vanish(actors: list[int], members: int, seeds: int) -> None:
+    scheduler = make_scheduler(members, quota=1)
+    for work in scheduler.living:
+        work.accepted = 1
+    requests = [
+        scheduler.evaluations.request(m, "fitness", [PolicyRef(sha256=bytes([m]) * 32)] * AGENTS, range(seeds), 25)
+        for m in range(members)
+    ]
+    for i, slots in enumerate(actors):
+        scheduler.add_actor((f"a{i}", 1), 1, slots)
+    # Every actor but the last takes orders and vanishes.
+    for i in range(len(actors) - 1):
+        scheduler.next_order((f"a{i}", 1))
+        scheduler.remove_actor((f"a{i}", 1))
+    key = (f"a{len(actors) - 1}", 1)
+    played: Counter[tuple[int, int]] = Counter()
+    while (order := scheduler.next_order(key)) is not None:
+        assert order.eval_steps > 0
+        for task in order.evaluations:
+            refs = [order.policies[i] for i in task.agent_policies]
+            for seed in task.seeds:
+                episode = make_episode(task.task_id, seed, refs)
+                assert scheduler.evaluations.result(key, episode)
+                assert not scheduler.evaluations.result(key, episode), "an episode counted twice"
+                played[task.member_id, seed] += 1
+        scheduler.complete(order.order_id, {})
+    assert set(played.values()) == {1} and len(played) == members * seeds
+    finished = [scheduler.evaluations.pop_finished() for _ in requests]
+    assert sorted(r.member_id for r in finished if r) == list(range(members))
+
+
+def make_episode(task_id: int, seed: int, refs: list[PolicyRef]):  # type: ignore[no-untyped-def]
+    from covey.v1.fragment_pb2 import Episode
+
+    return Episode(
+        evaluation=True,
+        task_id=task_id,
+        seed=seed,
+        returns=[1.0] * AGENTS,
+        length=25,
+        policies=b"".join(r.sha256[:16] for r in refs),
+    )
+
+
+def test_an_episode_under_other_policies_does_not_count() -> None:
+    scheduler = make_scheduler(1, quota=1)
+    scheduler.evaluations.request(0, "fitness", [PolicyRef(sha256=b"p" * 32)] * AGENTS, [7], 25)
+    scheduler.add_actor(("a", 1), 1, 1)
+    order = scheduler.next_order(("a", 1))
+    assert order is not None
+    task = order.evaluations[0]
+    other = make_episode(task.task_id, 7, [PolicyRef(sha256=b"q" * 32)] * AGENTS)
+    assert not scheduler.evaluations.result(("a", 1), other)
+
+
+def test_all_members_advance_together() -> None:
+    scheduler = make_scheduler(4, quota=10_000)
+    for a in range(2):
+        scheduler.add_actor((f"a{a}", 1), 8, 2)
+    for _ in range(20):
+        for a in range(2):
+            order = scheduler.next_order((f"a{a}", 1))
+            assert order is not None
+            assert Counter(s.member_id for s in order.slots) == {0: 2, 1: 2, 2: 2, 3: 2}
+            play(order, scheduler)
+    assert len({w.accepted for w in scheduler.living}) == 1
+
+
+def test_slots_keep_their_member_and_only_start_afresh_when_they_change_hands() -> None:
+    scheduler = make_scheduler(2, quota=1000)
+    scheduler.add_actor(("a", 1), 4, 1)
+    first, second = scheduler.next_order(("a", 1)), scheduler.next_order(("a", 1))
+    assert first is not None and second is not None
+    assert all(s.restart for s in first.slots) and not any(s.restart for s in second.slots)
+    assert [s.member_id for s in first.slots] == [s.member_id for s in second.slots]
+    play(first, scheduler)
+    play(second, scheduler)
+    # Member 0 lives on, member 1 is replaced by 2.
+    scheduler.begin_generation(1, {0: 1000, 2: 1000})
+    third = scheduler.next_order(("a", 1))
+    assert third is not None
+    assert {s.slot for s in third.slots if s.restart} == {s.slot for s in first.slots if s.member_id == 1}
+
+
+def test_fewer_slots_than_members_serve_them_in_turns() -> None:
+    scheduler = make_scheduler(4, quota=600, turn_steps=100)
+    scheduler.add_actor(("a", 1), 1, 1)
+    served = []
+    while (order := scheduler.next_order(("a", 1))) is not None:
+        served.append(order.slots[0].member_id)
+        play(order, scheduler)
+    assert {w.accepted for w in scheduler.living} == {600}
+    changes = sum(a != b for a, b in zip(served, served[1:], strict=False))
+    assert 8 <= changes <= 30, "turns are neither endless nor a step long"
+
+
+def test_the_populations_first_steps_are_random() -> None:
+    scheduler = make_scheduler(2, quota=1000, random_steps=100)
+    scheduler.add_actor(("a", 1), 4, 1)
+    random_steps = 0
+    while (order := scheduler.next_order(("a", 1))) is not None:
+        for slot in order.slots:
+            if order.policies[slot.agent_policies[0]].builtin == "random":
+                random_steps += slot.steps
+        play(order, scheduler)
+    assert 100 <= random_steps < 100 + 32
+
+
+def test_no_order_for_a_member_that_owes_too_much() -> None:
+    scheduler = make_scheduler(2, quota=1000)
+    scheduler.add_actor(("a", 1), 4, 1)
+    scheduler.work(0).blocked = True
+    order = scheduler.next_order(("a", 1))
+    assert order is not None and {s.member_id for s in order.slots} == {1}
+    scheduler.work(1).blocked = True
+    assert scheduler.next_order(("a", 1)) is None
+
+
+def test_an_actor_holds_at_most_two_orders() -> None:
+    scheduler = make_scheduler(1, quota=10_000)
+    scheduler.add_actor(("a", 1), 1, 1)
+    assert scheduler.next_order(("a", 1)) and scheduler.next_order(("a", 1))
+    assert scheduler.next_order(("a", 1)) is None

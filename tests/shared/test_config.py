@@ -1,0 +1,186 @@
+"""Configurations: what is accepted, and the sentence for what is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from covey.config import Config, load_config, parse_config
+from covey.errors import ConfigError
+from covey.networks.resolve import network_ids, resolve
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
+
+MINIMAL: dict[str, Any] = {"algorithm": {"name": "MATD3"}, "environment": {"name": "mpe2.simple_v3"}, "training": {}}
+
+
+def config(section: str, **values: Any) -> Config:
+    return parse_config({**MINIMAL, section: {**MINIMAL.get(section, {}), **values}})
+
+
+def complaint(section: str, **values: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config(section, **values)
+    return str(caught.value)
+
+
+def test_defaults_fill_what_a_file_does_not_say() -> None:
+    c = parse_config(MINIMAL)
+    assert (c.algorithm.batch_size, c.training.pop_size, c.environment.num_envs) == (64, 4, 8)
+    assert c.train_slots == 8
+    assert c.eval_episodes == 8
+
+
+def test_an_unknown_key_names_its_path_and_the_nearest_valid_key() -> None:
+    assert complaint("algorithm", lr_acter=0.1) == "algorithm.lr_acter: unknown key; did you mean 'lr_actor'?"
+
+
+def test_an_unknown_key_in_a_nested_section_is_named_in_full() -> None:
+    text = complaint("mutation", probabilities={"no_mutt": 1.0})
+    assert text == "mutation.probabilities.no_mutt: unknown key; did you mean 'no_mut'?"
+
+
+def test_an_unknown_key_without_a_near_one_lists_what_is_valid() -> None:
+    text = complaint("fitness", zzz=1)
+    assert text.startswith("fitness.zzz: unknown key; expected one of ")
+    assert "agents" in text
+    assert "reduce" in text
+
+
+def test_an_unknown_section_names_the_nearest() -> None:
+    assert complaint("trainings", a=1) == "trainings: unknown key; did you mean 'training'?"
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "parts"),
+    [
+        ("algorithm", {"lr_actor": -1}, ["algorithm.lr_actor: -1", "greater than 0"]),
+        ("algorithm", {"gamma": 1.5}, ["algorithm.gamma: 1.5", "less than or equal to 1"]),
+        ("algorithm", {"batch_size": "many"}, ["algorithm.batch_size: 'many'", "integer"]),
+        ("algorithm", {"name": "PPO"}, ["algorithm.name: 'PPO'", "MADDPG", "MATD3"]),
+        ("environment", {"num_envs": 0}, ["environment.num_envs: 0", "greater than or equal to 1"]),
+        ("training", {"pop_size": 2000}, ["training.pop_size: 2000", "1024"]),
+        ("mutation", {"probabilities": {"no_mut": 0, "arch_mut": 0, "params_mut": 0, "rl_hp_mut": 0}}, ["weight 0"]),
+        ("mutation", {"rl_hp_selection": {"gamma": {"min": 0.9, "max": 0.1}}}, ["min 0.9 is above max 0.1"]),
+        (
+            "mutation",
+            {"rl_hp_selection": {"lr_acto": {"min": 0.1, "max": 0.2}}},
+            ["lr_acto", "did you mean 'lr_actor'"],
+        ),
+    ],
+)
+def test_a_value_out_of_bounds_names_path_value_and_expectation(
+    section: str, values: dict[str, Any], parts: list[str]
+) -> None:
+    text = complaint(section, **values)
+    assert all(part in text for part in parts), text
+    assert "\n" not in text
+
+
+def test_a_missing_section_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^algorithm: missing"):
+        parse_config({k: v for k, v in MINIMAL.items() if k != "algorithm"})
+
+
+def test_a_second_error_is_counted() -> None:
+    assert complaint("algorithm", gamma=2, tau=2).endswith("(and 1 more)")
+
+
+def test_names_of_agilerl_are_understood() -> None:
+    c = parse_config({**MINIMAL, "replay_buffer": {"memory_size": 7}, "tournament_selection": {"tournament_size": 3}})
+    assert (c.replay_buffer.max_size, c.selection_strategy.tournament_size) == (7, 3)
+
+
+def test_deterministic_means_one_actor() -> None:
+    assert config("training", deterministic=True).actors.local == 1
+    assert config("training", deterministic=False).actors.local == 2
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+YAML = "algorithm: {name: MADDPG}\nenvironment: {name: mpe2.simple_v3}\ntraining: {seed: 3}\n"
+
+
+def test_set_overrides_with_yaml_values_and_makes_sections(tmp_path: Path) -> None:
+    sets = ["training.seed=5", "algorithm.O_U_noise=false", "actors.local=3", "environment.config={N: 2}"]
+    c = load_config(written(tmp_path, YAML), sets)
+    assert (c.training.seed, c.algorithm.O_U_noise, c.actors.local, c.environment.config) == (5, False, 3, {"N": 2})
+    assert c.name == "job"
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("training.seed", "expected section.key=value"),
+        ("=3", "expected section.key=value"),
+        ("training.seed.deep=1", "seed is no section"),
+        ("training.seed=[", "is not YAML"),
+        ("training.sead=1", "did you mean 'seed'"),
+    ],
+)
+def test_a_bad_override_is_one_sentence(tmp_path: Path, override: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_config(written(tmp_path, YAML), [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "match"), [("a: [", "is not YAML"), ("- 1\n", "holds list"), ("", "holds NoneType")])
+def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_config(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+
+
+def spaces(*agents: tuple[str, int]) -> EnvironmentSpaces:
+    return EnvironmentSpaces.build(
+        [AgentSpec(name, Box("float32", (n,), (-1.0,) * n, (1.0,) * n), Discrete(2)) for name, n in agents]
+    )
+
+
+TEAMS = spaces(("bob_0", 16), ("bob_1", 16), ("fred_0", 32))
+
+
+def test_one_net_config_serves_all_agents() -> None:
+    resolved = resolve({"latent_dim": 32, "encoder_config": {"hidden_size": [8]}}, TEAMS, shared=False)
+    assert list(resolved) == ["bob_0", "bob_1", "fred_0"]
+    assert {(c.latent_dim, *c.encoder_config.hidden_size) for c in resolved.values()} == {(32, 8)}
+
+
+def test_net_configs_by_agent_go_before_those_by_group_and_the_rest_is_default() -> None:
+    resolved = resolve({"bob": {"latent_dim": 16}, "bob_1": {"latent_dim": 24}}, TEAMS, shared=False)
+    assert {k: c.latent_dim for k, c in resolved.items()} == {
+        "bob_0": 16,
+        "bob_1": 24,
+        "fred_0": 64,
+    }
+
+
+def test_shared_policies_take_net_configs_by_group() -> None:
+    assert network_ids(TEAMS, shared=True) == {"bob": (0, 1), "fred": (2,)}
+    resolved = resolve({"bob": {"latent_dim": 16}, "fred_0": {"latent_dim": 24}}, TEAMS, shared=True)
+    assert {k: c.latent_dim for k, c in resolved.items()} == {"bob": 16, "fred": 24}
+
+
+@pytest.mark.parametrize(
+    ("network", "shared", "match"),
+    [
+        ({"bob_1": {}}, True, r"^network.bob_1: agents of group 'bob' share one policy; configure network.bob$"),
+        ({"alice": {}}, False, r"^network.alice: no agent or group .* bob, fred, bob_0, bob_1, fred_0"),
+        ({"latent_dim": 3, "bob": {}}, False, r"^network.bob: expected either keys of one network"),
+        ({"bob": {"latent_dims": 3}}, False, r"^network.bob.latent_dims: unknown key; did you mean 'latent_dim'"),
+        ({"encoder_config": {"hidden_size": [0]}}, False, r"^network.encoder_config: .*sizes from 1 to 65536"),
+        ({"head_config": {"activation": "Relu"}}, False, r"^network.head_config.activation: 'Relu': expected 'ReLU'"),
+    ],
+)
+def test_a_bad_net_config_is_one_sentence(network: dict[str, Any], shared: bool, match: str) -> None:
+    with pytest.raises(ConfigError, match=match) as caught:
+        resolve(network, TEAMS, shared)
+    assert "\n" not in str(caught.value)
