@@ -24,6 +24,7 @@ from covey.reports import actors_json, members_json, status_json
 from covey.run_directory import RunDirectory
 from covey.v1.population_service_pb2 import Status
 from covey_server.build import PopulationFactory
+from covey_server.evolution.hyperparameters import ranges
 from covey_server.grpc_thread import GrpcThread
 from covey_server.journal import Journal
 from covey_server.learner import Learner
@@ -50,7 +51,7 @@ class LearnerProcess:
 
     Raises:
         StorageError: the directory cannot be written or, with resume, read.
-        ConfigError: a device that this machine does not have.
+        ConfigError: a device that this machine does not have, or a range that a hyperparameter cannot have.
     """
 
     def __init__(self, config: Config, run: RunDirectory, *, resume: bool = False) -> None:
@@ -60,6 +61,7 @@ class LearnerProcess:
         if config.training.deterministic:
             torch.use_deterministic_algorithms(True)
         _check_device(config.learner.device)
+        ranges(config)
         self._factory = PopulationFactory(config)
         journal = Journal.open(run.journal, config.checkpoint.journal_segment_bytes)
         self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)

@@ -78,7 +78,7 @@ class PopulationFactory:
             config,
             generator(seed, "selection", generation),
             generator(seed, "mutation", generation),
-            1 + max(entry.member_id for entry in lineage.entries),
+            lineage.next_member_id,
             generation,
         )
         before = {m.member_id for m in population.members}

@@ -43,4 +43,4 @@ def adam_(
     b = (EPS / step_size).to(params.dtype).unsqueeze(1)
     # Moments are often 0 or denormal, of which square roots take up to thirty times longer; 1e-30 is far below EPS.
     denominator = torch.add(second_moment, 1e-30, out=gradient).sqrt_()
-    params.addcdiv_(first_moment, torch.addcmul(b, denominator, a, out=gradient), value=-1)
+    params.addcdiv_(first_moment, denominator.mul_(a).add_(b), value=-1)

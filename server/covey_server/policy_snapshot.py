@@ -1,12 +1,15 @@
-"""The actors as they were at one moment: cloned flat by the trainer, made into natural parameters elsewhere."""
+"""The actors as they were at one moment: cloned flat by the trainer, made into natural parameters elsewhere.
+
+The clone stays on the device, so that taking a snapshot after every update waits for nothing; what is asked for is
+copied to the host.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from covey.networks import NetworkSpec, Params
 from covey.networks.pack import PackLayout
@@ -26,17 +29,16 @@ class PolicySnapshot:
     """
 
     updates: dict[int, int]
-    _packs: tuple[tuple[PackLayout, tuple[tuple[str, int], ...], NDArray[np.float32]], ...]
+    _packs: tuple[tuple[PackLayout, tuple[tuple[str, int], ...], Tensor], ...]
 
     @staticmethod
     def of(actors: PackedNetworks, members: Sequence[Member]) -> PolicySnapshot:
-        """Copy the actors' matrices to host memory."""
+        """Clone the actors' matrices."""
         packs = tuple(
             (
                 pack.layout,
                 tuple((actors.keys[k].partition("/")[2], members[m].member_id) for k, m in pack.rows),
-                # A copy also where the matrix is in host memory already: training goes on in it.
-                pack.params.to("cpu", copy=True).numpy(),
+                pack.params.clone(),
             )
             for pack in actors.packs
         )
@@ -45,7 +47,7 @@ class PolicySnapshot:
     def policies(self, member_id: int) -> Policies:
         """One member's policies in natural shapes."""
         return {
-            network_id: (layout.specs[k], layout.unpack_row(k, matrix[k]))
+            network_id: (layout.specs[k], layout.unpack_row(k, matrix[k].cpu().numpy()))
             for layout, rows, matrix in self._packs
             for k, (network_id, owner) in enumerate(rows)
             if owner == member_id

@@ -78,7 +78,8 @@ class Checkpointer:
             ],
             "sessions": learner.sessions.to_json(),
             "lineage": population.lineage.to_json(),
-            "totals": dataclasses.asdict(learner.totals) | {"training_s": learner.training_s},
+            "totals": vars(learner.totals)
+            | {"counters": dict(learner.totals.counters), "training_s": learner.training_s},
             "journal": list(here),
             "replay_from": list(replay_from),
             "best_member": self.best_member,

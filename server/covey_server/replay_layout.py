@@ -148,7 +148,7 @@ class RowLayout:
             if run.discrete:
                 actions.append((raw.unsqueeze(-1) == values + run.start).float().flatten(-2))
             else:
-                actions.append(torch.addcmul(affine[1], raw.float(), affine[0]))
+                actions.append(raw.float() * affine[0] + affine[1])
         n = self._agents
         flags = rows["uint8"][0]
         active = flags[..., self._active : self._active + n] > 0

@@ -6,6 +6,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
 from covey_server.fitness import rank_key
@@ -120,7 +121,10 @@ class Report:
                 return []
             living = {m.member_id: m for m in population.members}
             return [
-                self._member(living[e.member_id]) if e.member_id in living else _entry(e)
+                # How it came into being stays; what it is now goes on.
+                self._member(replace(living[e.member_id], mutation=e.mutation, change=e.change))
+                if e.member_id in living
+                else _entry(e)
                 for e in population.lineage.entries
             ]
 

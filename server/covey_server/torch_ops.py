@@ -52,18 +52,18 @@ class TorchOps:
 
     def gate(self, g: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """`x + g * (y - x)`."""
-        return torch.addcmul(x, g if g.dim() == 1 else g.unsqueeze(1), y - x)
+        return x + (g if g.dim() == 1 else g.unsqueeze(1)) * (y - x)
 
     def layer_norm(self, x: Tensor, scale: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
         """Normalise the last axis over valid units."""
         if scale.dim() == 2:
             scale, bias = scale.unsqueeze(1), bias.unsqueeze(1)
         if valid is None:
-            return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=1e-5), scale)
+            return F.layer_norm(x, x.shape[-1:], eps=1e-5) * scale + bias
         count = valid.sum(-1, keepdim=True)
         centred = (x - (x * valid).sum(-1, keepdim=True) / count) * valid
         variance = (centred * centred).sum(-1, keepdim=True) / count
-        return torch.addcmul(bias, centred * torch.rsqrt(variance + 1e-5), scale)
+        return centred * torch.rsqrt(variance + 1e-5) * scale + bias
 
     def concat(self, xs: Sequence[Tensor]) -> Tensor:
         """Join along the last axis."""

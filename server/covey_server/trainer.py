@@ -284,6 +284,8 @@ class Trainer(threading.Thread):
         members, algorithm = self._factory.evolve(population, generation)
         with learner.changed:
             learner.enter_generation(members, algorithm, generation)
+            if self._checkpointer.best_member not in {m.member_id for m in members}:
+                self._checkpointer.best_member = None  # no elitism: whoever is best is found out at the next evaluation
             self._requests.clear()
             self._evaluated.clear()
 

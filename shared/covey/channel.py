@@ -98,9 +98,7 @@ _REFUSALS: dict[grpc.StatusCode, type[CoveyError]] = {
 }
 
 
-def translate(
-    exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyError] = ConfigError
-) -> CoveyError:
+def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyError] = ConfigError) -> CoveyError:
     """The covey error that a failed call stands for.
 
     Args:
@@ -111,7 +109,9 @@ def translate(
     code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
     details = (exc.details() if isinstance(exc, grpc.Call) else None) or "no details"
     if code == grpc.StatusCode.UNIMPLEMENTED:
-        return RefusedError(f"learner {address}: does not know this call ({details}); is a covey learner listening there?")
+        return RefusedError(
+            f"learner {address}: does not know this call ({details}); is a covey learner listening there?"
+        )
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return invalid_argument(f"learner {address}: {details}")
     if code in _REFUSALS:

@@ -32,8 +32,8 @@ class RLParameter(Section):
 
     min: float
     max: float
-    grow_factor: float = Field(1.2, gt=1)
-    shrink_factor: float = Field(0.8, gt=0, lt=1)
+    grow_factor: float = Field(default=1.2, gt=1)
+    shrink_factor: float = Field(default=0.8, gt=0, lt=1)
     dtype: Literal["float", "int"] | None = None  # unset: int where the hyperparameter is one
 
     @model_validator(mode="after")
@@ -47,24 +47,24 @@ class Algorithm(Section):
     """What every algorithm has."""
 
     name: Literal["MADDPG", "MATD3"]
-    lr_actor: float = Field(0.001, gt=0, le=1)
-    lr_critic: float = Field(0.01, gt=0, le=1)
-    batch_size: int = Field(64, ge=1, le=65536)
-    learn_step: int = Field(5, ge=1)
-    gamma: float = Field(0.95, ge=0, le=1)
-    tau: float = Field(0.01, gt=0, le=1)
-    policy_freq: int = Field(2, ge=1)  # MATD3: critic updates per policy update
+    lr_actor: float = Field(default=0.001, gt=0, le=1)
+    lr_critic: float = Field(default=0.01, gt=0, le=1)
+    batch_size: int = Field(default=64, ge=1, le=65536)
+    learn_step: int = Field(default=5, ge=1)
+    gamma: float = Field(default=0.95, ge=0, le=1)
+    tau: float = Field(default=0.01, gt=0, le=1)
+    policy_freq: int = Field(default=2, ge=1)  # MATD3: critic updates per policy update
     O_U_noise: bool = True
-    expl_noise: float = Field(0.1, ge=0)
-    expl_noise_final: float | None = Field(None, ge=0)  # reached linearly at max_steps; unset: constant
+    expl_noise: float = Field(default=0.1, ge=0)
+    expl_noise_final: float | None = Field(default=None, ge=0)  # reached linearly at max_steps; unset: constant
     mean_noise: float = 0.0
-    theta: float = Field(0.15, ge=0)
-    dt: float = Field(0.01, gt=0)
+    theta: float = Field(default=0.15, ge=0)
+    dt: float = Field(default=0.01, gt=0)
     actor_loss: Literal["joint", "own"] = "joint"
-    target_noise: float = Field(0.2, ge=0)  # MATD3: target-policy smoothing
-    target_noise_clip: float = Field(0.5, ge=0)
-    max_grad_norm_actor: float | None = Field(None, gt=0)
-    max_grad_norm_critic: float | None = Field(None, gt=0)
+    target_noise: float = Field(default=0.2, ge=0)  # MATD3: target-policy smoothing
+    target_noise_clip: float = Field(default=0.5, ge=0)
+    max_grad_norm_actor: float | None = Field(default=None, gt=0)
+    max_grad_norm_critic: float | None = Field(default=None, gt=0)
     share_parameters: bool = False  # one policy and critic per group of agents
 
 
@@ -72,7 +72,7 @@ class Environment(Section):
     """Which environment, and how many copies an actor process steps."""
 
     name: str = Field(min_length=1)  # "package.module" with parallel_env(), or "package.module:function"
-    num_envs: int = Field(8, ge=1, le=4096)
+    num_envs: int = Field(default=8, ge=1, le=4096)
     config: dict[str, Any] = Field(default_factory=dict)  # keyword arguments of the function
     groups: dict[str, list[str]] | None = None
     spaces_from: Literal["actor", "local"] = "actor"
@@ -81,13 +81,13 @@ class Environment(Section):
 class MLPConfig(Section):
     """`encoder_config` and `head_config`."""
 
-    hidden_size: list[int] = Field([64], max_length=32)
+    hidden_size: list[int] = Field(default=[64], max_length=32)
     activation: Activation = "ReLU"
     layer_norm: bool = False
-    min_hidden_layers: int = Field(1, ge=0)
-    max_hidden_layers: int = Field(3, ge=1, le=32)
-    min_mlp_nodes: int = Field(16, ge=1)
-    max_mlp_nodes: int = Field(500, ge=1, le=65536)
+    min_hidden_layers: int = Field(default=1, ge=0)
+    max_hidden_layers: int = Field(default=3, ge=1, le=32)
+    min_mlp_nodes: int = Field(default=16, ge=1)
+    max_mlp_nodes: int = Field(default=500, ge=1, le=65536)
 
     @model_validator(mode="after")
     def _sizes(self) -> MLPConfig:
@@ -99,9 +99,9 @@ class MLPConfig(Section):
 class NetConfig(Section):
     """The architecture of one agent's or group's networks."""
 
-    latent_dim: int = Field(64, ge=1, le=65536)
-    min_latent_dim: int = Field(8, ge=1)
-    max_latent_dim: int = Field(128, ge=1, le=65536)
+    latent_dim: int = Field(default=64, ge=1, le=65536)
+    min_latent_dim: int = Field(default=8, ge=1)
+    max_latent_dim: int = Field(default=128, ge=1, le=65536)
     encoder_config: MLPConfig = Field(default_factory=MLPConfig)
     head_config: MLPConfig = Field(default_factory=MLPConfig)
 
@@ -109,12 +109,12 @@ class NetConfig(Section):
 class Probabilities(Section):
     """Relative weights of the mutation kinds, and the share of layer mutations within `arch_mut`."""
 
-    no_mut: float = Field(0.4, ge=0)
-    arch_mut: float = Field(0.2, ge=0)
-    new_layer: float = Field(0.2, ge=0, le=1)
-    params_mut: float = Field(0.2, ge=0)
-    act_mut: float = Field(0.0, ge=0)
-    rl_hp_mut: float = Field(0.2, ge=0)
+    no_mut: float = Field(default=0.4, ge=0)
+    arch_mut: float = Field(default=0.2, ge=0)
+    new_layer: float = Field(default=0.2, ge=0, le=1)
+    params_mut: float = Field(default=0.2, ge=0)
+    act_mut: float = Field(default=0.0, ge=0)
+    rl_hp_mut: float = Field(default=0.2, ge=0)
 
     @model_validator(mode="after")
     def _some(self) -> Probabilities:
@@ -128,8 +128,8 @@ class Mutation(Section):
 
     probabilities: Probabilities = Field(default_factory=Probabilities)
     rl_hp_selection: dict[str, RLParameter] = Field(default_factory=dict)  # empty: default ranges
-    mutation_sd: float = Field(0.1, ge=0)
-    activation_selection: list[Activation] = Field(["ReLU", "ELU", "GELU"], min_length=1)
+    mutation_sd: float = Field(default=0.1, ge=0)
+    activation_selection: list[Activation] = Field(default=["ReLU", "ELU", "GELU"], min_length=1)
     mutate_elite: bool = False
     pre_training: bool = True  # mutate every member once before the first generation
 
@@ -138,15 +138,15 @@ class Selection(Section):
     """Tournament selection."""
 
     strategy: Literal["tournament"] = "tournament"
-    tournament_size: int = Field(2, ge=1)
+    tournament_size: int = Field(default=2, ge=1)
     elitism: bool = True
 
 
 class ReplayBuffer(Section):
     """The replay memory that the population shares."""
 
-    max_size: int = Field(100_000, ge=1, alias="memory_size")
-    max_bytes: int = Field(8 << 30, ge=1 << 20)
+    max_size: int = Field(default=100_000, ge=1, alias="memory_size")
+    max_bytes: int = Field(default=8 << 30, ge=1 << 20)
 
 
 class Fitness(Section):
@@ -159,17 +159,17 @@ class Fitness(Section):
 class Training(Section):
     """Length and rhythm of the run."""
 
-    max_steps: int = Field(1_000_000, ge=1)
-    evo_steps: int = Field(10_000, ge=1)
-    pop_size: int = Field(4, ge=1, le=1024)
-    eval_steps: int | None = Field(None, ge=1)  # longest evaluation episode; unset: EVAL_STEPS_CAP
-    eval_loop: int = Field(1, ge=1)  # an evaluation is eval_loop x num_envs episodes
-    learning_delay: int = Field(0, ge=0)
-    random_steps: int = Field(0, ge=0)  # the population's first env steps are played at random
+    max_steps: int = Field(default=1_000_000, ge=1)
+    evo_steps: int = Field(default=10_000, ge=1)
+    pop_size: int = Field(default=4, ge=1, le=1024)
+    eval_steps: int | None = Field(default=None, ge=1)  # longest evaluation episode; unset: EVAL_STEPS_CAP
+    eval_loop: int = Field(default=1, ge=1)  # an evaluation is eval_loop x num_envs episodes
+    learning_delay: int = Field(default=0, ge=0)
+    random_steps: int = Field(default=0, ge=0)  # the population's first env steps are played at random
     target_score: float | None = None
-    target_patience: int = Field(1, ge=1)  # generations in a row whose best member must reach the target
-    confirm_episodes: int = Field(100, ge=1)  # fresh episodes behind a reported best and a reached target
-    seed: int = Field(0, ge=0, lt=1 << 63)
+    target_patience: int = Field(default=1, ge=1)  # generations in a row whose best member must reach the target
+    confirm_episodes: int = Field(default=100, ge=1)  # fresh episodes behind a reported best and a reached target
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     deterministic: bool = False
 
 
@@ -178,28 +178,28 @@ class Learner(Section):
 
     bind: str = "127.0.0.1:0"
     device: str = "cpu"
-    torch_threads: int = Field(1, ge=1)
-    heartbeat_interval_s: float = Field(5.0, gt=0)
-    max_updates_owed: int = Field(64, ge=1)  # a member that owes more gets no collecting orders
+    torch_threads: int = Field(default=1, ge=1)
+    heartbeat_interval_s: float = Field(default=5.0, gt=0)
+    max_updates_owed: int = Field(default=64, ge=1)  # a member that owes more gets no collecting orders
 
 
 class Actors(Section):
     """What actors do, and how many `covey train` starts."""
 
-    local: int = Field(2, ge=1, le=256)  # actor processes of `covey train`
-    max_slots: int | None = Field(None, ge=1)  # training slots of one actor; unset: max(num_envs, pop_size)
-    fragment_steps: int = Field(32, ge=1, le=1024)  # longest stretch of one slot in one order
-    turn_steps: int = Field(500, ge=1)  # a slot shared by members changes hands after this many
-    compression_level: int = Field(1, ge=1, le=19)
+    local: int = Field(default=2, ge=1, le=256)  # actor processes of `covey train`
+    max_slots: int | None = Field(default=None, ge=1)  # training slots of one actor; unset: max(num_envs, pop_size)
+    fragment_steps: int = Field(default=32, ge=1, le=1024)  # longest stretch of one slot in one order
+    turn_steps: int = Field(default=500, ge=1)  # a slot shared by members changes hands after this many
+    compression_level: int = Field(default=1, ge=1, le=19)
 
 
 class Checkpoint(Section):
     """What a run leaves on disk."""
 
-    keep: int = Field(2, ge=1)
-    every_s: float = Field(300.0, gt=0)  # besides one at the end of every generation
-    journal_segment_bytes: int = Field(32 << 20, ge=1 << 16)
-    journal_sync_s: float = Field(0.5, ge=0)
+    keep: int = Field(default=2, ge=1)
+    every_s: float = Field(default=300.0, gt=0)  # besides one at the end of every generation
+    journal_segment_bytes: int = Field(default=32 << 20, ge=1 << 16)
+    journal_sync_s: float = Field(default=0.5, ge=0)
 
 
 class Logging(Section):
@@ -207,7 +207,7 @@ class Logging(Section):
 
     tensorboard: bool = True
     csv: bool = True
-    interval_s: float = Field(2.0, gt=0)
+    interval_s: float = Field(default=2.0, gt=0)
 
 
 class Config(Section):

@@ -27,7 +27,9 @@ def space_to_proto(space: Space) -> environment_pb2.Space:
     """The wire form; equal bounds travel as one number."""
     if isinstance(space, Discrete):
         return environment_pb2.Space(discrete=environment_pb2.DiscreteSpace(n=space.n, start=space.start))
-    box = environment_pb2.BoxSpace(dtype=space.dtype, shape=space.shape, low=_folded(space.low), high=_folded(space.high))
+    box = environment_pb2.BoxSpace(
+        dtype=space.dtype, shape=space.shape, low=_folded(space.low), high=_folded(space.high)
+    )
     return environment_pb2.Space(box=box)
 
 

@@ -132,7 +132,9 @@ def _parse_spec(text: str) -> PolicySpec:
             parsed["head"],
         )
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise ConfigError(f"policy spec: {type(exc).__name__} {exc}, expected network, observation, action, head") from exc
+        raise ConfigError(
+            f"policy spec: {type(exc).__name__} {exc}, expected network, observation, action, head"
+        ) from exc
     spec.check()
     return spec
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -8,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def population() -> list[Member]:
     members[0].fitness, members[0].fitness_stderr = math.nan, None
     members[1].fitness, members[1].parent_id, members[1].mutation = -1 / 3, 0, "architecture"
     members[1].hyperparameters = {"lr_actor": 1e-4 / 3, "batch_size": 32, "gamma": 1.0}
-    members[2].fitness, members[2].change = -math.inf, "head.add_node +32 → ‘wide’"
+    members[2].fitness, members[2].change = -math.inf, "head.add_node +32 → ü"
     for network in members[2].networks.values():
         network.adam_steps = 12345
         network.target = None
@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
 
 
 def test_none_left(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="no checkpoint that can be read.*before its first one"):
+    with pytest.raises(StorageError, match=r"no checkpoint that can be read.*before its first one"):
         load_newest(tmp_path / "nowhere")
     for i in range(2):
         spoil(save_checkpoint(tmp_path, {"i": i}, [make_member(i)], 2), f"flipped {TENSORS}")
@@ -155,8 +155,6 @@ def test_none_left(tmp_path: Path) -> None:
 
 def forge(path: Path, tensors: bytes | None = None, state: dict[str, Any] | None = None) -> None:
     """Other content, under a manifest that fits it."""
-    import hashlib
-
     if tensors is not None:
         (path / TENSORS).write_bytes(tensors)
     if state is not None:
@@ -190,11 +188,11 @@ def test_tensor_files_are_not_trusted(tmp_path: Path, tensors: bytes, message: s
 
 def test_tensors_of_another_shape_or_dtype(tmp_path: Path) -> None:
     member = make_member(1)
-    params = member.networks["actor/speaker"].params
+    params: dict[str, Any] = member.networks["actor/speaker"].params
     for other in (params["head.out.bias"][:1], params["head.out.bias"].astype(np.float64)):
         params["head.out.bias"] = other
         save_checkpoint(tmp_path, {}, [member], 1)
-        with pytest.raises(StorageError, match="1/actor/speaker/params/head.out.bias is .*, expected float32"):
+        with pytest.raises(StorageError, match=r"1/actor/speaker/params/head.out.bias is .*, expected float32"):
             load_newest(tmp_path)
 
 
@@ -222,35 +220,36 @@ while True:
         member.env_steps = i
         for network in member.networks.values():
             network.params = {k: np.full_like(v, i) for k, v in network.params.items()}
-    print("saving", flush=True)
     save_checkpoint(Path(sys.argv[1]), {"i": i}, members, 2)
     print(i, flush=True)
 """
 
 
 def test_killed_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    saved, interrupted = 0, 0
-    for _ in range(6):
+    save_checkpoint(tmp_path, {"i": 0}, [], 2)
+    saved, interrupted = 0, set[str]()
+    for attempt in range(60):
+        # Killed as soon as this file is seen half made; sometimes the process is faster, then once more.
+        awaited = (STATE, TENSORS, MANIFEST)[attempt % 3]
         command = [sys.executable, "-c", SAVING, str(tmp_path), str(saved)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "saving\n"
-        time.sleep(rng.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        lines = process.stdout.read().split()
-        process.stdout.close()
-        process.wait()
-        saved = max([saved, *(int(line) for line in lines if line.isdigit())])
-        interrupted += any(tmp_path.glob("tmp-*"))
-        if saved:
-            state, members = load_newest(tmp_path)
-            assert state["i"] in (saved, saved + 1)
-            assert [m.env_steps for m in members] == [state["i"]] * 3
-            assert all((p == state["i"]).all() for m in members for n in m.networks.values() for p in n.params.values())
-            saved = state["i"]
-    # Killed between rename and report, or while deleting, happens; killed half-way through a file must, to mean something.
-    assert saved and interrupted
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+            while not list(tmp_path.glob(f"tmp-*-{process.pid}/{awaited}")):
+                assert process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            assert process.stdout is not None
+            reported = [int(line) for line in process.stdout if line.strip().isdigit()]
+        saved = max([saved, *reported])
+        if list(tmp_path.glob(f"tmp-*-{process.pid}")):
+            interrupted.add(awaited)
+        state, members = load_newest(tmp_path)
+        # Killed between the rename and the report, it is the one after.
+        assert state["i"] in (saved, saved + 1)
+        assert [m.env_steps for m in members] == [state["i"]] * (3 if state["i"] else 0)
+        assert all((p == state["i"]).all() for m in members for n in m.networks.values() for p in n.params.values())
+        saved = state["i"]
+        if len(interrupted) == 3:
+            break
+    assert len(interrupted) == 3
     save_checkpoint(tmp_path, {"i": 0}, [], 2)
     assert not list(tmp_path.glob("tmp-*"))
 

@@ -8,6 +8,7 @@ from tests.members import assert_same_networks, make_member
 
 from covey.config import Config, parse_config
 from covey_server.evolution.generation import copied, initial_population, next_generation
+from covey_server.evolution.tournament import TournamentSelection
 from covey_server.member import Member, Network
 
 ONLY_NONE = {"no_mut": 1, "arch_mut": 0, "params_mut": 0, "rl_hp_mut": 0}
@@ -153,6 +154,16 @@ def test_the_evaluated_population_is_not_mutated() -> None:
             old.hyperparameters,
             old.unpaid_steps,
         )
+
+
+def test_parents_are_those_that_the_tournament_chose() -> None:
+    members = evaluated(-3.0, -1.0, -2.0, -4.0, -2.5)
+    for seed in range(10):
+        chosen = TournamentSelection(tournament_size=2, elitism=True, population_size=5).select(
+            [m.fitness for m in members], np.random.default_rng([seed, 1])
+        )
+        population = after(members, configured(), seed)
+        assert [m.parent_id for m in population[1:]] == [members[i].member_id for i in chosen.parents[1:]]
 
 
 def test_a_mutated_elite_is_a_child_of_the_best() -> None:

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.fragments import SCHEMA, SPACES, C, F, L, S, T, columns, fragment, order
 
+from covey.collect.collector import Collector
+from covey.envs import load_environment, read_spaces
 from covey.errors import FragmentError
-from covey.rows import Columns
+from covey.rows import Columns, RowSchema
 from covey.v1.fragment_pb2 import Fragment
+from covey.v1.order_pb2 import Order, PolicyRef
 from covey_server.validation import check_fragment
 
 
@@ -354,3 +357,25 @@ def test_long_fault_messages_and_impossible_times() -> None:
         spoilt = fragment([])
         spoilt.wait_s = value
         assert refused(spoilt) == "not_finite"
+
+
+# -- from a real environment -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mpe2.simple_speaker_listener_v4", "mpe2.simple_spread_v3"])
+def test_what_actors_collect_passes_whatever_the_phase_of_their_slots(name: str) -> None:
+    make_env = load_environment(name, {"continuous_actions": True, "max_cycles": 7})
+    found = read_spaces(make_env(), None)
+    schema = RowSchema.of(found)
+    collector = Collector(make_env, found, schema, train_slots=4, eval_slots=2, compression_level=1)
+    everybody = [0] * len(found.agents)
+    for k in range(6):
+        given = Order(order_id=k + 1, noise_seed=k, eval_steps=k % 2 * 16, policies=[PolicyRef(builtin="random")])
+        for slot in range(4):
+            given.slots.add(
+                slot=slot, steps=5 + slot, member_id=slot % 3, agent_policies=everybody, restart=k == 4, seed=k
+            )
+        given.evaluations.add(task_id=k + 1, seeds=[1, 2], agent_policies=everybody, max_episode_steps=25)
+        accepted = check_fragment(collector.run(given, {}), given, schema, found)
+        assert accepted.steps_by_member == {0: 13, 1: 6, 2: 7}
+    collector.close()

@@ -299,7 +299,8 @@ def test_a_command_whose_extra_is_missing_names_it_and_the_others_work(tmp_path:
     program = (
         f"import sys; sys.modules[{absent!r}] = None; from covey.cli import run; "
         f"first = run(['learner', {str(job)!r}, '--runs', {str(tmp_path)!r}]); "
-        "second = run(['status', '--learner', '127.0.0.1:1']); sys.exit(0 if (first, second) == (2, 5) else f'{first} {second}')"
+        "second = run(['status', '--learner', '127.0.0.1:1']); "
+        "sys.exit(0 if (first, second) == (2, 5) else f'{first} {second}')"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr

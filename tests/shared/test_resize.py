@@ -155,6 +155,7 @@ def test_an_inserted_layer_is_gated_behind_a_gated_one(rng: np.random.Generator)
     spec = activated(actor_spec(), "Tanh")
     once = insert_layer(spec, "head")
     params = once.weights(spec.init(rng))
+    params["head.1.weight"] += rng.normal(size=(7, 7)).astype(np.float32)  # it has learnt to give negative numbers
     relu = activated(once.spec, "ReLU")
     twice = insert_layer(relu, "head")
     np.testing.assert_allclose(outputs(twice.spec, twice.weights(params)), outputs(relu, params), atol=1e-6)

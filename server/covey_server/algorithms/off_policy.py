@@ -149,7 +149,7 @@ class OffPolicy(ABC):
         self._record(1, chosen, losses.detach() / self._networks)
 
     def snapshot(self) -> PolicySnapshot:
-        """The policies as they are now, in host memory; cheap, and safe to unpack on another thread."""
+        """The policies as they are now; cheap, and safe to unpack on another thread."""
         return PolicySnapshot.of(self._actors, self._members)
 
     def unpack(self) -> None:

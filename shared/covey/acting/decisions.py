@@ -114,4 +114,5 @@ class Decisions:
             scores += self._sampled[:, agents, None] * gumbel
             coin = uniform[:, self._layout.width :][:, agents]
             scores = np.where((coin < self._chance[:, agents])[..., None], u, scores)
-        return scores.argmax(-1)
+        choices: NDArray[np.int64] = scores.argmax(-1)
+        return choices

@@ -19,7 +19,6 @@ from covey.policy_file import PolicySpec, decode_policy, policy_sha256
 from covey.spaces import EnvironmentSpaces
 
 
-
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedPolicy:
     """A policy that can act."""

@@ -1,16 +1,22 @@
-"""`covey evaluate`: play a trained member's policies, without a learner and without torch."""
+"""`covey evaluate`: play a trained member's policies, without a learner and without torch.
+
+Numpy and the environment's packages are imported where they are needed: every `covey` command loads this module.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from covey.errors import SpaceError
-from covey.run_directory import RunDirectory, read_policies
+
+if TYPE_CHECKING:
+    from covey.run_directory import RunDirectory
 
 SLOTS = 32
 """Environments stepped together: beyond this a forward pass is no longer what takes the time."""
@@ -29,6 +35,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Mean return of a member (summed over agents) on fresh episodes, played without exploration."""
+    from covey.run_directory import RunDirectory
+
     result = play(RunDirectory.open(run), member, episodes, seed)
     if as_json:
         typer.echo(json.dumps(result))
@@ -58,12 +66,14 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int) -> dic
         EnvironmentLoadError: the environment cannot be built, or raised.
         SpaceError: the environment is another than the run's.
     """
-    # Environments and their packages take a while to import: only where they are needed.
+    import numpy as np
+
     from covey.acting import LoadedPolicy
     from covey.collect import evaluate as play_episodes
     from covey.envs import load_environment, read_spaces
     from covey.networks.resolve import network_ids
     from covey.policy_file import PolicySpec, encode_policy
+    from covey.run_directory import read_policies
 
     member_id, networks, spaces, config = read_policies(run, member)
     make_env = load_environment(config.environment.name, config.environment.config)

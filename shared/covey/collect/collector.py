@@ -6,13 +6,14 @@ Dims: S slots of both kinds, A agents (group by group, see `covey.envs.slots`).
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from covey.acting import Decisions, LoadedPolicy
-from covey.collect.fragment import FragmentBuilder
+from covey.collect.fragment import FragmentBuilder, as_index
 from covey.collect.tasks import EvaluationQueue, Players, Task, resolve_players
 from covey.envs.loading import MakeEnv
 from covey.envs.slots import Fault, Slots, SyncSlots
@@ -156,68 +157,132 @@ class Collector:
     def _move(
         self,
         order: order_pb2.Order,
-        players: dict[int, Players],
+        players: Mapping[int, Players],
         builder: FragmentBuilder,
         fragment: fragment_pb2.Fragment,
         stop: Callable[[], bool],
     ) -> None:
         """Step all slots until none has anything left to do."""
         rng = np.random.Generator(np.random.Philox(order.noise_seed))
-        slots, queue, stream = self._slots, self._queue, {slot: i for i, slot in enumerate(self._work)}
+        stream = {slot: i for i, slot in enumerate(self._work)}
         left = {slot: w.steps for slot, w in self._work.items()}
-        left |= {self._train + e: order.eval_steps for e in range(len(queue.playing))}
-        planned: list[tuple[int, Players]] = []
+        left |= {self._train + e: order.eval_steps for e in range(len(self._queue.playing))}
         self._faults_in_a_row = [0] * len(self._faults_in_a_row)
-        while True:
-            for e in queue.fill():
-                self._fresh[self._train + e] = False
-            train = [s for s in self._work if left[s]]
-            who = [(s, players[s]) for s in train]
-            who += [(self._train + e, p[0].players) for e, p in enumerate(queue.playing) if p and left[self._train + e]]
-            if not who:
-                return
-            if stop():
-                fragment.shortfall = fragment_pb2.SHORTFALL_DRAIN
-                return
-            moving = [s for s, _ in who]
-            if due := [s for s in moving if not self._fresh[s]]:
+        planned: dict[int, Players] = {}
+        while who := self._who(players, left):
+            if due := [s for s in who if not self._fresh[s]]:
                 for fault in self._reset(due):
                     self._fault(fault, fragment, left)
                 if not all(self._fresh[s] for s in due):
                     continue
             if who != planned:
-                self._decisions.plan(dict(who))
+                self._decisions.plan(who)
                 planned = who
-            actions = self._decisions.decide(slots.observation, rng)
-            if train:
-                streams = [stream[s] for s in train]
-                builder.decide(streams, train, slots.observation, actions, slots.present)
+            if self._stretch(list(who), left, stream, rng, builder, fragment, stop):
+                fragment.shortfall = fragment_pb2.SHORTFALL_DRAIN
+                return
+
+    def _who(self, players: Mapping[int, Players], left: Mapping[int, int]) -> dict[int, Players]:
+        """Slots that have something to do, and who plays in them: training slots first, in the order's sequence."""
+        for e in self._queue.fill():
+            self._fresh[self._train + e] = False
+        who = {s: players[s] for s in self._work if left[s]}
+        for e, playing in enumerate(self._queue.playing):
+            if playing and left[self._train + e]:
+                who[self._train + e] = playing[0].players
+        return who
+
+    def _stretch(
+        self,
+        moving: list[int],
+        left: dict[int, int],
+        stream: Mapping[int, int],
+        rng: np.random.Generator,
+        builder: FragmentBuilder,
+        fragment: fragment_pb2.Fragment,
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Step these slots together until one of them ends an episode or its steps; returns whether to stop.
+
+        What depends only on who moves is worked out once, here: a step costs little more than its environments.
+        """
+        slots, decide, returns = self._slots, self._decisions.decide, self._returns
+        train = [s for s in moving if s < self._train]
+        limits = [left[s] for s in moving]
+        limits += [self._cap(s) - self._length[s] for s in moving[len(train) :]]
+        limits += [builder.room - 1 - int(builder.rows[stream[s]]) for s in train]
+        builder.select([stream[s] for s in train], train)
+        at = as_index(moving)
+        done = 0  # steps that all of them made
+        stopped, faults = False, list[Fault]()
+        for _ in range(min(limits)):
+            if stopped := stop():
+                break
+            actions = decide(slots.observation, rng)
+            builder.decide(slots.observation, actions, slots.present)
             if faults := slots.step(moving, actions):
-                for fault in faults:
-                    self._cut(fault.slot, stream, builder)
-                    self._fault(fault, fragment, left)
-                    moving.remove(fault.slot)
-                train = [s for s in train if s in moving]
-                streams = [stream[s] for s in train]
-                if not moving:
-                    continue
-            if train:
-                builder.close(streams, train, slots.reward, slots.terminated, slots.truncated)
-            self._returns[moving] += slots.reward[moving]
-            going = slots.present.any(axis=1)
-            for s in moving:
-                self._length[s] += 1
-                left[s] -= 1
+                break
+            builder.close(slots.reward, slots.terminated, slots.truncated)
+            returns[at] += slots.reward[at]
+            done += 1
+            if not slots.present[at].any(axis=1).all():
+                break
+        good = moving
+        if faults:
+            raised = {f.slot for f in faults}
+            good = [s for s in moving if s not in raised]
+            trained = [s for s in good if s < self._train]
+            builder.select([stream[s] for s in trained], trained)
+            builder.close(slots.reward, slots.terminated, slots.truncated)
+            returns[good] += slots.reward[good]
+        for s in moving:
+            steps = done + (bool(faults) and s in good)
+            self._length[s] += steps
+            left[s] -= steps
+            if steps:
                 self._faults_in_a_row[s] = 0
-                if s >= self._train:
-                    self._end_evaluation(s, bool(going[s]), fragment)
-                elif not going[s]:
-                    builder.end(stream[s], s, RowKind.FINAL, slots.observation, slots.present)
-                    self._end_episode(s, fragment)
-                    if self._work[s].until_episode_end:
-                        left[s] = 0
-                if s < self._train and builder.rows[stream[s]] + 2 > builder.room:
-                    left[s] = 0
+            if s >= self._train:
+                fragment.eval_steps += steps
+        for fault in faults:
+            if fault.slot in stream:
+                builder.cut(stream[fault.slot], running=self._length[fault.slot] > 0)
+            self._fault(fault, fragment, left)
+        for s in good:
+            self._settle(s, stream, left, builder, fragment)
+        return stopped
+
+    def _settle(
+        self,
+        s: int,
+        stream: Mapping[int, int],
+        left: dict[int, int],
+        builder: FragmentBuilder,
+        fragment: fragment_pb2.Fragment,
+    ) -> None:
+        """After a stretch: end the slot's episode if it is over, and its order if there is no room for more rows."""
+        going = bool(self._slots.present[s].any())
+        if s >= self._train:
+            if not going or self._length[s] >= self._cap(s):
+                self._end_evaluation(s, fragment)
+            return
+        i = stream[s]
+        if not going:
+            builder.end(i, s, RowKind.FINAL, self._slots.observation, self._slots.present)
+            self._end_episode(s, fragment)
+            if self._work[s].until_episode_end:
+                left[s] = 0
+        if builder.rows[i] + 2 > builder.room:
+            left[s] = 0
+
+    def _cap(self, slot: int) -> int:
+        """Steps after which an evaluation slot's episode is cut off."""
+        return self._playing(slot)[0].max_episode_steps or sys.maxsize
+
+    def _playing(self, slot: int) -> tuple[Task, int]:
+        """Task and seed of an evaluation slot that plays."""
+        playing = self._queue.playing[slot - self._train]
+        assert playing is not None  # only asked of slots that play
+        return playing
 
     def _reset(self, due: Sequence[int]) -> list[Fault]:
         """Begin episodes in these slots."""
@@ -226,9 +291,7 @@ class Collector:
             if s < self._train:
                 seeds.append(episode_seed(self._seed[s] or 0, self._episode[s]))
             else:
-                playing = self._queue.playing[s - self._train]
-                assert playing is not None  # only slots that play are due
-                seeds.append(playing[1])
+                seeds.append(self._playing(s)[1])
         faults = self._slots.reset(due, seeds)
         raised = {f.slot for f in faults}
         begun = [s for s in due if s not in raised]
@@ -237,14 +300,6 @@ class Collector:
         self._returns[begun] = 0
         self._decisions.begin_episodes(begun)
         return faults
-
-    def _cut(self, slot: int, stream: Mapping[int, int], builder: FragmentBuilder) -> None:
-        """Close the rows of an episode whose environment raised in a step."""
-        if slot in stream:
-            i = stream[slot]
-            if not builder.rows[i] and self._length[slot]:
-                builder.cut_before[i] = True
-            builder.cut(i)
 
     def _fault(self, fault: Fault, fragment: fragment_pb2.Fragment, left: dict[int, int]) -> None:
         """Report that an environment raised, in a step or a reset; its slot needs a new episode."""
@@ -255,10 +310,9 @@ class Collector:
             report.slot = s
             self._episode[s] += 1
         else:
-            playing = self._queue.playing[s - self._train]
-            assert playing is not None  # only slots that play move
+            task, seed = self._playing(s)
             report.evaluation, report.slot = True, s - self._train
-            report.task_id, report.seed = playing[0].task_id, playing[1]
+            report.task_id, report.seed = task.task_id, seed
             self._queue.done(s - self._train)
         self._faults_in_a_row[s] += 1
         if self._faults_in_a_row[s] >= MAX_FAULTS_IN_A_ROW:
@@ -275,14 +329,8 @@ class Collector:
         self._fresh[slot], self._length[slot] = False, 0
         self._episode[slot] += 1
 
-    def _end_evaluation(self, slot: int, going: bool, fragment: fragment_pb2.Fragment) -> None:
-        """Count an evaluation step; report the episode where it ended or has run long enough."""
-        fragment.eval_steps += 1
-        playing = self._queue.playing[slot - self._train]
-        assert playing is not None  # only slots that play move
-        task, seed = playing
-        if going and not (task.max_episode_steps and self._length[slot] >= task.max_episode_steps):
-            return
+    def _end_evaluation(self, slot: int, fragment: fragment_pb2.Fragment) -> None:
+        task, seed = self._playing(slot)
         fragment.episodes.add(
             evaluation=True,
             slot=slot - self._train,

@@ -62,6 +62,8 @@ def evaluate(
             by_seed |= {e.seed: e for e in fragment.episodes}
             if not collector.evaluating:
                 return [by_seed[seed] for seed in seeds]
-            order = order_pb2.Order(order_id=order.order_id + 1, noise_seed=order.noise_seed + 1, eval_steps=_ORDER_STEPS)
+            order = order_pb2.Order(
+                order_id=order.order_id + 1, noise_seed=order.noise_seed + 1, eval_steps=_ORDER_STEPS
+            )
     finally:
         collector.close()

@@ -42,60 +42,62 @@ class FragmentBuilder:
         self._action = [zeros(g.action.dtype, len(g), *g.action.shape) for g in spaces.groups]
         self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
         self._reward = zeros("float32", agents)
-        self.rows = [0] * streams
-        self.steps = [0] * streams
+        self.rows = np.zeros(streams, np.intp)
+        self.steps = np.zeros(streams, np.intp)
         self.cut_before = [False] * streams
 
+    def select(self, streams: Sequence[int], slots: Sequence[int]) -> None:
+        """Choose the streams that `decide` and `close` write, by position in the order, and the slot of each."""
+        self._streams, self._source = as_index(streams), as_index(slots)
+        rows = self.rows[self._streams].copy()  # a slice would give a view, which `close` counts up twice
+        # Mostly all streams stand at one row; a slice and a number are several times faster than two index arrays.
+        if rows.size and (rows == rows[0]).all():
+            self._row: int | NDArray[np.intp] = int(rows[0])
+        else:
+            self._streams, self._row = np.array(streams, np.intp), rows
+
     def decide(
-        self,
-        streams: Sequence[int],
-        slots: Sequence[int],
-        observation: Sequence[NDArray[Any]],
-        action: Sequence[NDArray[Any]],
-        present: NDArray[np.uint8],
+        self, observation: Sequence[NDArray[Any]], action: Sequence[NDArray[Any]], present: NDArray[np.uint8]
     ) -> None:
-        """Write what the streams' agents see and do.
+        """Write what agents see and do, for the streams selected.
 
         Args:
-            streams: Positions in the order, distinct.
-            slots: The slot of each.
             observation: Per group, (S, N, *shape).
             action: Per group, (S, N, *shape).
             present: (S, A), 1 for agents that act. Actions of the others are written as zeros.
         """
-        at, source = self._at(streams), _index(slots)
-        for g in range(len(self._groups)):
-            self._observation[g][at] = observation[g][source]
-            self._action[g][at] = action[g][source]
+        at, source = (self._streams, self._row), self._source
         here = present[source]
+        everybody = here.all()
         self._active[at] = here  # Active.CHOSE is 1
-        if not here.all():
-            for g, agents in enumerate(self._agents):
-                mask = here[:, agents]
-                self._action[g][at] *= mask.reshape(*mask.shape, *(1,) * (self._action[g].ndim - 3)).astype(
-                    self._action[g].dtype
-                )
+        for g, agents in enumerate(self._agents):
+            self._observation[g][at] = observation[g][source]
+            chosen = action[g][source]
+            if not everybody:
+                mask = here[:, agents].astype(bool)
+                chosen = np.where(mask.reshape(*mask.shape, *(1,) * (chosen.ndim - 2)), chosen, 0)
+            self._action[g][at] = chosen
 
-    def close(
-        self,
-        streams: Sequence[int],
-        slots: Sequence[int],
-        reward: NDArray[np.float64],
-        terminated: NDArray[np.uint8],
-        truncated: NDArray[np.uint8],
-    ) -> None:
-        """Write what came of it, all (S, A); the rows are step rows now."""
-        at, source = self._at(streams), _index(slots)
+    def close(self, reward: NDArray[np.float64], terminated: NDArray[np.uint8], truncated: NDArray[np.uint8]) -> None:
+        """Write what came of it, all (S, A), for the streams selected; their rows are step rows now."""
+        at, source = (self._streams, self._row), self._source
         self._reward[at] = reward[source]
         self._terminated[at] = terminated[source]
         self._truncated[at] = truncated[source]
         self._kind[at] = RowKind.STEP
-        for i in streams:
-            self.rows[i] += 1
-            self.steps[i] += 1
+        self.rows[self._streams] += 1
+        self.steps[self._streams] += 1
+        self._row += 1
 
-    def cut(self, stream: int) -> None:
-        """The environment raised: what was decided becomes a cut row, or nothing where no step row needs one."""
+    def cut(self, stream: int, running: bool) -> None:
+        """The environment raised: what was decided becomes a cut row, or nothing where no step row needs one.
+
+        Args:
+            stream: Position in the order.
+            running: Whether the episode had steps, here or in earlier fragments.
+        """
+        if running and not self.rows[stream]:
+            self.cut_before[stream] = True
         if self.open(stream):
             at = stream, self.rows[stream]
             self._kind[at] = RowKind.CUT
@@ -123,15 +125,15 @@ class FragmentBuilder:
     def open(self, stream: int) -> bool:
         """Whether the stream's last row is a step row, which needs one after it."""
         rows = self.rows[stream]
-        return rows > 0 and bool(self._kind[stream, rows - 1] == RowKind.STEP)
+        return bool(rows and self._kind[stream, rows - 1] == RowKind.STEP)
 
     def encode(self, fragment: fragment_pb2.Fragment, level: int) -> None:
         """Put the streams that have rows, and the blob, into an envelope."""
-        kept = [(i, n) for i, n in enumerate(self.rows) if n]
+        kept = [(i, n) for i, n in enumerate(self.rows.tolist()) if n]
         if not kept:
             return
         for i, n in kept:
-            fragment.streams.add(slot=self._slots[i], rows=n, steps=self.steps[i], cut_before=self.cut_before[i])
+            fragment.streams.add(slot=self._slots[i], rows=n, steps=int(self.steps[i]), cut_before=self.cut_before[i])
 
         def joined(array: NDArray[Any]) -> NDArray[Any]:
             return np.concatenate([array[i, :n] for i, n in kept])
@@ -147,18 +149,9 @@ class FragmentBuilder:
         fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level)
         fragment.schema_hash = self._schema.hash
 
-    def _at(self, streams: Sequence[int]) -> tuple[Any, Any]:
-        """Where the streams' next rows lie. Mostly all streams stand at one row, and a slice is several times faster."""
-        rows = self.rows
-        row = rows[streams[0]]
-        if all(rows[i] == row for i in streams):
-            return _index(streams), row
-        return np.array(streams), np.array([rows[i] for i in streams])
 
-
-def _index(positions: Sequence[int]) -> Any:
+def as_index(positions: Sequence[int]) -> Any:
     """A slice where the positions are consecutive, otherwise an index array."""
-    first, count = positions[0], len(positions)
-    if positions[-1] == first + count - 1 and all(p == first + i for i, p in enumerate(positions)):
-        return slice(first, first + count)
-    return np.array(positions)
+    if positions and list(positions) == list(range(positions[0], positions[0] + len(positions))):
+        return slice(positions[0], positions[0] + len(positions))
+    return np.array(positions, np.intp)

@@ -24,10 +24,10 @@ def split_fragment(fragment: fragment_pb2.Fragment, max_bytes: int = PART_BYTES)
     cut = max(max_bytes - first.ByteSize() - 64, max_bytes // 2)
     pieces = [blob[:cut], *(blob[i : i + max_bytes] for i in range(cut, len(blob), max_bytes))]
     parts = [first]
-    for _ in pieces[1:]:
-        parts.append(
-            fragment_pb2.Fragment(seq=fragment.seq, order_id=fragment.order_id, schema_hash=fragment.schema_hash)
-        )
+    parts += [
+        fragment_pb2.Fragment(seq=fragment.seq, order_id=fragment.order_id, schema_hash=fragment.schema_hash)
+        for _ in pieces[1:]
+    ]
     for i, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
         part.blob, part.part, part.parts = piece, i, len(pieces)
     return parts

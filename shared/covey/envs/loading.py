@@ -48,8 +48,9 @@ class EnvironmentFactory:
         try:
             inspect.signature(function).bind(**self.config)
         except TypeError as exc:
+            hint = _keyword_hint(function, self.config)
             raise EnvironmentLoadError(
-                f"environment {self.entry_point}: {exc}{_keyword_hint(function, self.config)}; correct environment.config"
+                f"environment {self.entry_point}: {exc}{hint}; correct environment.config"
             ) from exc
         except ValueError:
             pass  # a builtin without a signature: the call itself will tell
@@ -61,7 +62,7 @@ class EnvironmentFactory:
                 "correct environment.config"
             ) from exc
         _check_parallel(env, self.entry_point)
-        return env  # type: ignore[no-any-return]
+        return env
 
 
 def load_environment(entry_point: str, config: Mapping[str, Any]) -> EnvironmentFactory:
@@ -128,9 +129,7 @@ def describe(exc: BaseException) -> str:
 
 def _function(entry_point: str) -> Callable[..., Any]:
     if not _ENTRY_POINT.fullmatch(entry_point):
-        raise EnvironmentLoadError(
-            f"environment {entry_point!r}: expected package.module or package.module:function"
-        )
+        raise EnvironmentLoadError(f"environment {entry_point!r}: expected package.module or package.module:function")
     name, _, attribute = entry_point.partition(":")
     attribute = attribute or DEFAULT_FUNCTION
     try:

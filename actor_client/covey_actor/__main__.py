@@ -1,0 +1,36 @@
+"""`python -m covey_actor`: one actor process, with nothing imported that it does not need."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from covey_actor.workers import limit_threads
+
+
+def main() -> int:
+    """Run one actor as the command line says; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m covey_actor", description=__doc__)
+    parser.add_argument("--learner", required=True)
+    parser.add_argument("--name")
+    parser.add_argument("--env")
+    parser.add_argument("--allow-env", action="append", default=[])
+    parser.add_argument("--max-reconnect-s", type=float)
+    parser.add_argument("--stop-on-stdin-eof", action="store_true")
+    args = parser.parse_args()
+    limit_threads()
+    # After the limits: numpy's BLAS starts its threads when it is first imported.
+    from covey_actor.process import ActorOptions, run_actor
+
+    options = ActorOptions(
+        learner=args.learner,
+        name=args.name,
+        env=args.env,
+        allow_env=tuple(args.allow_env),
+        max_reconnect_s=args.max_reconnect_s,
+    )
+    return run_actor(options, stop_on_stdin_eof=args.stop_on_stdin_eof)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""`covey actor`: attach this machine to a learner."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from covey_actor.workers import actor_arguments, limit_threads, run_workers
+
+
+def register(app: typer.Typer) -> None:
+    """Add the actor's commands to the root command."""
+    app.command("actor")(actor)
+
+
+def actor(
+    learner: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the learner listens.")],
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Actor processes to run.")] = 1,
+    name: Annotated[
+        str | None, typer.Option(metavar="ID", help="Name in the learner's lists; workers add their number.")
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="Run this environment, whatever the learner names."),
+    ] = None,
+    allow_env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Environments to accept besides pettingzoo.* and mpe2.*; repeatable."),
+    ] = None,
+    max_reconnect_s: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0, help="Give up when the learner is silent for so long. Default: never."),
+    ] = None,
+) -> None:
+    """Attach this machine: step environments for a learner until the run is complete.
+
+    Exit codes: 0 the run is complete or the actor was told to leave, 2 command line, 3 environment, 4 spaces,
+    5 learner unreachable, 6 refused by the learner.
+    """
+    from covey.channel import parse_address
+
+    parse_address(learner)
+    names = [None] * workers if name is None else [name if workers == 1 else f"{name}-{i}" for i in range(workers)]
+    commands = [
+        actor_arguments(learner, name=n, env=env, allow_env=allow_env or (), max_reconnect_s=max_reconnect_s)
+        for n in names
+    ]
+    if workers == 1:
+        # The actor takes this process over: one process id, without this command's imports, one BLAS thread.
+        limit_threads()
+        os.execv(sys.executable, commands[0])
+    raise typer.Exit(run_workers(commands))

@@ -1,0 +1,323 @@
+"""An actor's line to its learner: joining, the Work stream, policies, and coming back after every break."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+
+from covey.channel import PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
+from covey.collect.parts import split_fragment
+from covey.errors import CoveyError, RefusedError, SpaceError, UnreachableError
+from covey.policy_file import MAX_POLICY_BYTES, policy_sha256
+from covey.v1 import actor_service_pb2, actor_service_pb2_grpc, order_pb2
+from covey_actor.outbox import Outbox, OutboxStream
+
+PROTOCOL_VERSION = 1
+JOIN_DEADLINE_S = 30.0  # the first Join builds the population
+FETCH_DEADLINE_S = 60.0
+
+_log = logging.getLogger("covey.actor")
+_Error = actor_service_pb2.StreamError
+
+
+class Listener(Protocol):
+    """Who acts on what the learner says; called from the connection's thread."""
+
+    def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
+        """A session has begun, with this learner's schema hash, compression level and epoch."""
+        ...
+
+    def on_order(self, order: order_pb2.Order) -> None:
+        """An order has come. May call `Connection.fetch`; its UnreachableError passes through."""
+        ...
+
+    def on_drain(self, drain: actor_service_pb2.Drain) -> None:
+        """The actor is to leave."""
+        ...
+
+    def held_order_ids(self) -> list[int]:
+        """Orders that no fragment in the outbox answers yet."""
+        ...
+
+
+@dataclass
+class Backoffs:
+    """How a connection waits between attempts; injectable for tests."""
+
+    first_s: float = 0.5
+    longest_s: float = 5.0
+    rng: random.Random = field(default_factory=random.Random)
+    sleep: Callable[[float], object] = time.sleep
+
+    def __call__(self) -> Iterator[float]:
+        """A sequence of waits, from the shortest on."""
+        return backoff(self.first_s, self.longest_s, rng=self.rng, sleep=self.sleep)
+
+
+class Connection:
+    """Keeps a session with the learner until it ends for good.
+
+    Args:
+        address: HOST:PORT of the learner.
+        outbox: What to send.
+        max_reconnect_s: Give up when the learner was silent for so long; None: never.
+        waits: Between attempts.
+    """
+
+    def __init__(
+        self, address: str, outbox: Outbox, *, max_reconnect_s: float | None = None, waits: Backoffs | None = None
+    ) -> None:
+        self.address = address
+        self._outbox = outbox
+        self._max_reconnect_s = max_reconnect_s
+        self._waits = waits or Backoffs()
+        self._channel = connect(address)
+        self._stub = actor_service_pb2_grpc.ActorServiceStub(self._channel)
+        self._heard_at = time.monotonic()
+        self._finish_reason: str | None = None
+        self._leaving = threading.Event()
+
+    def describe(self) -> actor_service_pb2.DescribeResponse | None:
+        """What to run; waits for a learner that is not there yet. None when `stop_waiting` was called meanwhile.
+
+        Raises:
+            UnreachableError: no answer within `max_reconnect_s`.
+            RefusedError: another protocol version, or no covey learner.
+        """
+        request = actor_service_pb2.DescribeRequest(protocol_version=PROTOCOL_VERSION)
+        for _ in self._attempts():
+            try:
+                answer = self._stub.Describe(request, timeout=UNARY_DEADLINE_S)
+            except grpc.RpcError as exc:
+                self._raise_unless_passing(exc)
+            else:
+                self._heard_at = time.monotonic()
+                if answer.protocol_version != PROTOCOL_VERSION:
+                    raise RefusedError(
+                        f"learner {self.address}: speaks protocol version {answer.protocol_version}, expected "
+                        f"{PROTOCOL_VERSION}; install the same covey on both sides"
+                    )
+                return answer
+        return None
+
+    def serve(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> None:
+        """Join and work, again after every break, until Finish was delivered. Blocks.
+
+        Args:
+            request: Who joins; what changes with every Join is filled in here.
+            listener: Who acts on what comes.
+
+        Raises:
+            SpaceError: the run has other spaces.
+            RefusedError: fenced, quarantined, or the protocol was broken.
+            UnreachableError: silent for longer than `max_reconnect_s`, or while leaving.
+        """
+        for _ in self._attempts():
+            try:
+                joined = self._join(request, listener)
+                listener.on_joined(joined)
+                if self._work(joined, listener):
+                    return
+            except grpc.RpcError as exc:
+                self._raise_unless_passing(exc, invalid_argument=SpaceError)
+            except UnreachableError as exc:
+                _log.warning("%s", exc)
+            except ValueError:
+                if not self._leaving.is_set():  # otherwise: the channel was closed under a call
+                    raise
+            if self._finish_reason is not None and self._outbox.delivered:
+                return  # nothing of ours is lost if Finish was
+        if not self._outbox.delivered:
+            fragments, _ = self._outbox.stats()
+            raise UnreachableError(
+                f"learner {self.address}: went away before {fragments} fragments were delivered; they are lost"
+            )
+
+    def finish(self, reason: str) -> None:
+        """Send what is held, then Finish; `serve` returns when the learner has it, or soon if it cannot be reached."""
+        self._finish_reason = reason
+        self._outbox.finish()
+
+    def stop_waiting(self) -> None:
+        """Make no further attempt; a call that runs ends as it ends. Takes no lock that a signal could hold."""
+        self._leaving.set()
+
+    def abandon(self) -> None:
+        """Stop trying to reach a learner that is gone: calls end, `describe` and `serve` return."""
+        self._leaving.set()
+        self._channel.close()
+
+    def fetch(self, sha256: bytes) -> bytes | None:
+        """A policy file by its hash; None where the learner does not have it any more.
+
+        Raises:
+            UnreachableError: the connection broke on the way.
+            RefusedError: the bytes are too many, or not those of the hash.
+        """
+        data = bytearray()
+        try:
+            for chunk in self._stub.FetchPolicy(
+                actor_service_pb2.FetchPolicyRequest(sha256=sha256), timeout=FETCH_DEADLINE_S
+            ):
+                self._heard_at = time.monotonic()
+                data += chunk.data
+                if max(len(data), chunk.total_bytes) > MAX_POLICY_BYTES:
+                    raise RefusedError(f"policy {sha256.hex()[:12]}: more than {MAX_POLICY_BYTES} bytes; not taken")
+        except grpc.RpcError as exc:
+            if isinstance(exc, grpc.Call) and exc.code() == grpc.StatusCode.NOT_FOUND:
+                return None
+            raise translate(exc, self.address) from exc
+        whole = bytes(data)
+        if policy_sha256(whole) != sha256:
+            raise RefusedError(
+                f"policy {sha256.hex()[:12]}: the learner served {len(whole)} bytes of hash "
+                f"{policy_sha256(whole).hex()[:12]}; its store is damaged, restart it"
+            )
+        return whole
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _attempts(self) -> Iterator[None]:
+        """One turn per attempt, with backoff between; a turn in which the learner was heard starts backoff anew."""
+        while not self._leaving.is_set():
+            heard_at = self._heard_at
+            for pause in self._waits():
+                if self._leaving.is_set():
+                    return
+                silent_s = time.monotonic() - self._heard_at
+                if pause and self._max_reconnect_s is not None and silent_s > self._max_reconnect_s:
+                    raise UnreachableError(
+                        f"learner {self.address}: does not answer since {silent_s:.0f} s; check that it runs there, "
+                        "and start this actor again"
+                    )
+                yield
+                if self._heard_at != heard_at:
+                    # Heard and lost again: pause once, or a learner that hangs up at once is called without end.
+                    self._waits.sleep(self._waits.rng.uniform(0.0, self._waits.first_s))
+                    break
+
+    def _raise_unless_passing(self, exc: grpc.RpcError, *, invalid_argument: type[CoveyError] = RefusedError) -> None:
+        """Log a failure that may pass; raise one that will not."""
+        if self._leaving.is_set():
+            return
+        code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
+        error = translate(exc, self.address, invalid_argument=invalid_argument)
+        if isinstance(error, UnreachableError) or code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            _log.warning("%s; trying again", error)
+            return
+        raise error from exc
+
+    def _join(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> actor_service_pb2.JoinResponse:
+        del request.held_order_ids[:]
+        request.held_order_ids.extend(listener.held_order_ids())
+        request.first_held_seq = self._outbox.first_held_seq
+        joined = self._stub.Join(request, timeout=JOIN_DEADLINE_S)
+        self._heard_at = time.monotonic()
+        self._outbox.resume(joined.resume_after_seq)
+        return joined
+
+    def _work(self, joined: actor_service_pb2.JoinResponse, listener: Listener) -> bool:
+        """One life of the Work stream; True when it ended after Finish.
+
+        Raises:
+            grpc.RpcError: it broke.
+            RefusedError: the learner sends this actor away.
+        """
+        interval = joined.heartbeat_interval_s or 5.0
+        stream = self._outbox.stream(joined.resume_after_seq)
+        finished = threading.Event()
+        call = self._stub.Work(self._frames(joined.session, stream, interval, listener, finished))
+        watch = threading.Thread(target=self._watch, args=(call, stream, interval), name="covey-watch", daemon=True)
+        watch.start()
+        try:
+            for frame in call:
+                self._heard_at = time.monotonic()
+                match frame.WhichOneof("kind"):
+                    case "ack":
+                        for refusal in frame.ack.refusals:
+                            _log.warning("fragment %d refused: %s, %s", refusal.seq, refusal.reason, refusal.detail)
+                        self._outbox.acknowledged(frame.ack.received_seq, frame.ack.durable_seq)
+                        if frame.ack.resend_from_seq:
+                            stream.resend_from(frame.ack.resend_from_seq)
+                    case "order":
+                        listener.on_order(frame.order)
+                    case "drain":
+                        listener.on_drain(frame.drain)
+                    case "error":
+                        if frame.error.code != _Error.CODE_UNKNOWN_SESSION:
+                            code = _Error.Code.Name(frame.error.code).removeprefix("CODE_").lower()
+                            raise RefusedError(
+                                f"learner {self.address}: {code}: {frame.error.message or 'sends this actor away'}"
+                            )
+                        return False
+            return finished.is_set() and self._outbox.delivered
+        finally:
+            stream.close()
+            call.cancel()
+
+    def _frames(
+        self,
+        session: str,
+        stream: OutboxStream,
+        interval: float,
+        listener: Listener,
+        finished: threading.Event,
+    ) -> Iterator[actor_service_pb2.ActorFrame]:
+        """What goes up: hello, fragments as they come, heartbeats between, Finish. Runs in a thread of gRPC's."""
+        yield actor_service_pb2.ActorFrame(hello=actor_service_pb2.Hello(session=session))
+        yield self._heartbeat(listener)
+        while not stream.closed:
+            fragment = stream.next(interval)
+            if fragment is not None:
+                for part in split_fragment(fragment, PART_BYTES):
+                    yield actor_service_pb2.ActorFrame(fragment=part)
+            elif self._finish_reason is not None and self._outbox.delivered:
+                finished.set()
+                yield actor_service_pb2.ActorFrame(
+                    finish=actor_service_pb2.Finish(last_seq=self._outbox.last_seq, reason=self._finish_reason)
+                )
+                return
+            elif not stream.closed:
+                yield self._heartbeat(listener)
+
+    def _heartbeat(self, listener: Listener) -> actor_service_pb2.ActorFrame:
+        fragments, size = self._outbox.stats()
+        return actor_service_pb2.ActorFrame(
+            heartbeat=actor_service_pb2.Heartbeat(
+                orders_held=len(listener.held_order_ids()),
+                outbox_fragments=fragments,
+                outbox_bytes=size,
+                rss_bytes=rss_bytes(),
+            )
+        )
+
+    def _watch(self, call: grpc.Call, stream: OutboxStream, interval: float) -> None:
+        """Break a stream whose learner has been silent for two heartbeat intervals (and a second for its way)."""
+        while not stream.closed:
+            time.sleep(min(1.0, interval / 4))
+            if time.monotonic() - self._heard_at > 2 * interval + 1.0:
+                _log.warning("learner %s: silent for two heartbeat intervals; joining again", self.address)
+                call.cancel()
+                return
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    try:
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # no /proc: the peak, which macOS counts in bytes and others in KiB
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

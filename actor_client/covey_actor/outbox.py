@@ -1,0 +1,167 @@
+"""Fragments that were made and are not yet safe with the learner."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from typing import Literal
+
+from covey.v1 import fragment_pb2
+
+Durability = Literal["received", "durable"]
+
+
+_LOOK_UP_S = 0.5
+
+
+class OutboxClosed(Exception):
+    """The outbox takes nothing more: the connection has ended for good."""
+
+
+class Outbox:
+    """Numbers fragments and keeps them until the learner has them; bounded by fragments and bytes. Thread-safe.
+
+    With `durability` "durable" a fragment stays until it is in the learner's synced journal, so that a learner that
+    crashes gets it again; but one that was received gives way when room is needed. With "received" it goes at once.
+    """
+
+    def __init__(self, max_fragments: int = 64, max_bytes: int = 64 << 20, durability: Durability = "durable") -> None:
+        self._max_fragments, self._max_bytes, self._durability = max_fragments, max_bytes, durability
+        self._held: deque[tuple[fragment_pb2.Fragment, int]] = deque()  # with its bytes
+        self._bytes = 0
+        self._last = 0
+        self._received = 0
+        self._closed = False
+        self._finishing = False
+        self._give_up_at = math.inf
+        self._changed = threading.Condition()
+
+    def put(self, fragment: fragment_pb2.Fragment) -> int:
+        """Take a fragment and give it the next seq, waiting for room; one larger than the bound is taken alone.
+
+        Raises:
+            OutboxClosed: the connection has ended, or there was no room until the time that `give_up_after` set.
+        """
+        with self._changed:
+            size = fragment.ByteSize()
+            while not self._make_room(size) and not self._closed:
+                if time.monotonic() > self._give_up_at:
+                    raise OutboxClosed
+                self._changed.wait(_LOOK_UP_S)
+            if self._closed:
+                raise OutboxClosed
+            self._last += 1
+            fragment.seq = self._last
+            self._held.append((fragment, size))
+            self._bytes += size
+            self._changed.notify_all()
+            return self._last
+
+    def acknowledged(self, received: int, durable: int) -> None:
+        """The learner has everything up to `received`, and up to `durable` for good."""
+        with self._changed:
+            self._received = max(self._received, received)
+            self._drop(self._received if self._durability == "received" else durable)
+            self._changed.notify_all()
+
+    def resume(self, after_seq: int) -> None:
+        """A session begins: the learner has everything up to here, and may have lost what it had received beyond."""
+        with self._changed:
+            self._received = after_seq
+            if self._durability == "received":
+                self._drop(after_seq)
+            self._changed.notify_all()
+
+    def stream(self, after_seq: int) -> OutboxStream:
+        """What one connection sends: everything held beyond `after_seq`, then what comes."""
+        return OutboxStream(self, after_seq)
+
+    @property
+    def first_held_seq(self) -> int:
+        """Lowest seq that can still be sent, 0 where nothing is held."""
+        with self._changed:
+            return self._held[0][0].seq if self._held else 0
+
+    @property
+    def last_seq(self) -> int:
+        """The highest seq given."""
+        with self._changed:
+            return self._last
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the learner has received all there is."""
+        with self._changed:
+            return self._received >= self._last
+
+    def stats(self) -> tuple[int, int]:
+        """Fragments held, and their bytes."""
+        with self._changed:
+            return len(self._held), self._bytes
+
+    def close(self) -> None:
+        """Take nothing more and wake everybody who waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Streams return from waiting as soon as everything is received: it is time to say goodbye."""
+        with self._changed:
+            self._finishing = True
+            self._changed.notify_all()
+
+    def give_up_after(self, seconds: float) -> None:
+        """`put` waits for room no longer than this from now on. Takes no lock: a signal handler may call it."""
+        self._give_up_at = time.monotonic() + seconds
+
+    def _make_room(self, size: int) -> bool:
+        """Whether a fragment of this size fits, after giving up the oldest that were received."""
+        while self._held and (len(self._held) >= self._max_fragments or self._bytes + size > self._max_bytes):
+            if self._held[0][0].seq > self._received:
+                return False
+            self._drop(self._held[0][0].seq)
+        return True
+
+    def _drop(self, seq: int) -> None:
+        while self._held and self._held[0][0].seq <= seq:
+            self._bytes -= self._held.popleft()[1]
+
+
+class OutboxStream:
+    """A place in the outbox, of one connection: a broken connection's sender cannot take what its successor sends."""
+
+    def __init__(self, outbox: Outbox, after_seq: int) -> None:
+        self._outbox = outbox
+        self._next = after_seq + 1
+        self.closed = False
+
+    def next(self, timeout_s: float) -> fragment_pb2.Fragment | None:
+        """The next fragment; None after the timeout, or when the outbox finishes and everything is received."""
+        box = self._outbox
+        deadline = time.monotonic() + timeout_s
+        with box._changed:
+            while not self.closed:
+                for fragment, _ in box._held:
+                    if fragment.seq >= self._next:
+                        self._next = fragment.seq + 1
+                        return fragment
+                if box._finishing and box._received >= box._last:
+                    return None
+                if not box._changed.wait(max(0.0, deadline - time.monotonic())):
+                    return None
+            return None
+
+    def resend_from(self, seq: int) -> None:
+        """Send again from this seq on (or from the lowest held)."""
+        with self._outbox._changed:
+            self._next = min(self._next, seq)
+            self._outbox._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more is sent here."""
+        with self._outbox._changed:
+            self.closed = True
+            self._outbox._changed.notify_all()

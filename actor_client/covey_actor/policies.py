@@ -1,0 +1,44 @@
+"""Policies an actor has at hand: fetched by hash once, kept while they are used."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from covey.acting import LoadedPolicy
+
+MAX_POLICIES = 256
+MAX_BYTES = 64 << 20
+
+
+class PolicyStore:
+    """The policies used last, bounded in number and bytes (at least one is kept). For one thread."""
+
+    def __init__(
+        self,
+        fetch: Callable[[bytes], bytes | None],
+        max_policies: int = MAX_POLICIES,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._fetch, self._max_policies, self._max_bytes = fetch, max_policies, max_bytes
+        self._kept: OrderedDict[bytes, tuple[LoadedPolicy, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, sha256: bytes) -> LoadedPolicy | None:
+        """The policy of this hash; None where the learner does not have it any more.
+
+        Raises:
+            CoveyError: what fetching raises; RefusedError or ConfigError for a file that is not acceptable.
+        """
+        if sha256 in self._kept:
+            self._kept.move_to_end(sha256)
+            return self._kept[sha256][0]
+        data = self._fetch(sha256)
+        if data is None:
+            return None
+        policy = LoadedPolicy.decode(data)
+        self._kept[sha256] = policy, len(data)
+        self._bytes += len(data)
+        while len(self._kept) > 1 and (len(self._kept) > self._max_policies or self._bytes > self._max_bytes):
+            self._bytes -= self._kept.popitem(last=False)[1][1]
+        return policy

@@ -1,0 +1,313 @@
+"""An actor's life: describe, load, join; collect what is ordered; leave when told to, by the learner or a signal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import re
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import covey
+from covey.acting import LoadedPolicy
+from covey.collect import Collector
+from covey.envs import EnvironmentFactory, allowed, load_environment, read_spaces
+from covey.envs.loading import DEFAULT_ALLOWED
+from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
+from covey.messages import groups_from_proto, spaces_to_proto
+from covey.rows import RowSchema
+from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
+from covey_actor.connection import PROTOCOL_VERSION, Backoffs, Connection
+from covey_actor.outbox import Outbox, OutboxClosed
+from covey_actor.policies import PolicyStore
+
+MAX_ORDERS_HELD = 16
+"""A learner has two orders out; after its restart those of its former life may still be here."""
+
+MAX_CONFIG_BYTES = 1 << 16
+LEAVE_S = 10.0
+"""How long an actor that was told to leave tries to deliver what it holds."""
+
+_log = logging.getLogger("covey.actor")
+_ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorOptions:
+    """What `covey actor` was started with."""
+
+    learner: str
+    name: str | None = None  # unset: host name and process id
+    env: str | None = None  # entry point used whatever the learner says
+    allow_env: Sequence[str] = ()  # patterns besides the default ones
+    max_reconnect_s: float | None = None  # None: tries for ever
+    waits: Backoffs = field(default_factory=Backoffs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An order with the policies it needs; None where one of them cannot be had."""
+
+    order: order_pb2.Order
+    policies: Mapping[bytes, LoadedPolicy] | None
+
+
+class Actor:
+    """One actor process. `run` collects in the calling thread; a second thread keeps the line to the learner."""
+
+    def __init__(self, options: ActorOptions) -> None:
+        self.actor_id = options.name or default_name()
+        if not _ACTOR_ID.fullmatch(self.actor_id):
+            raise ConfigError(f"--name {self.actor_id!r}: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-'")
+        self._options = options
+        self._outbox = Outbox()
+        self._connection = Connection(
+            options.learner, self._outbox, max_reconnect_s=options.max_reconnect_s, waits=options.waits
+        )
+        self._store = PolicyStore(self._connection.fetch)
+        self._lock = threading.Lock()
+        self._held: dict[int, order_pb2.Order] = {}  # not answered yet
+        self._unprepared: list[order_pb2.Order] = []  # of which policies are still to be fetched
+        self._ready: queue.SimpleQueue[_Prepared | None] = queue.SimpleQueue()
+        self._described = threading.Event()
+        self._joined = threading.Event()
+        self._compression_level = 1
+        self._leave = threading.Event()
+        self._reason = ""
+        self._error: BaseException | None = None
+        self._schema_hash = b""
+        self._epoch = 0
+        self._new_epoch = False
+
+    def run(self) -> None:
+        """Work until the run is complete, the learner drains this actor, or `leave` is called.
+
+        Raises:
+            EnvironmentLoadError: the learner's environment is not allowed here, or cannot be loaded.
+            SpaceError: its spaces are not served, or are not the run's.
+            RefusedError: the learner sends this actor away.
+            UnreachableError: the learner is gone.
+        """
+        described = self._connection.describe()
+        if described is None:
+            return
+        self._described.set()
+        make_env = self._load(described.environment)
+        env = make_env()
+        spaces = read_spaces(env, groups_from_proto(described.environment.groups))
+        env.close()
+        schema = RowSchema.of(spaces)
+        self._schema_hash = schema.hash
+        train_slots, eval_slots = described.environment.train_slots, described.environment.eval_slots
+        request = actor_service_pb2.JoinRequest(
+            protocol_version=PROTOCOL_VERSION,
+            actor_id=self.actor_id,
+            incarnation=secrets.randbits(63) + 1,
+            spaces=spaces_to_proto(spaces),
+            train_slots=train_slots,
+            eval_slots=eval_slots,
+            hostname=socket.gethostname(),
+            software_version=covey.__version__,
+        )
+        line = threading.Thread(target=self._serve, args=(request,), name="covey-connection", daemon=True)
+        line.start()
+        while not self._joined.wait(0.2):
+            if self._error is not None or not line.is_alive() or self._leave.is_set():
+                break
+        if self._joined.is_set():
+            collector = Collector(make_env, spaces, schema, train_slots, eval_slots, self._compression_level)
+            try:
+                self._collect(collector)
+            except OutboxClosed:
+                pass  # the line has ended; its error follows
+            finally:
+                collector.close()
+        self._depart(line)
+
+    def leave(self, reason: str) -> None:
+        """End the order in work at its next step, deliver, and end. From any thread or signal handler."""
+        self._reason = self._reason or reason
+        self._outbox.give_up_after(LEAVE_S)
+        self._leave.set()
+        if not self._described.is_set():
+            self._connection.stop_waiting()
+        self._ready.put(None)
+
+    # The connection's thread.
+
+    def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
+        """As `Listener.on_joined`."""
+        if joined.schema_hash != self._schema_hash:
+            raise RefusedError(
+                f"learner {self._options.learner}: row schema {joined.schema_hash.hex()[:12]}, expected "
+                f"{self._schema_hash.hex()[:12]}; install the same covey on both sides"
+            )
+        self._compression_level = min(max(joined.compression_level, 1), 19)
+        self._new_epoch = self._epoch not in (0, joined.epoch)
+        self._epoch = joined.epoch
+        if not self._joined.is_set():
+            _log.info("actor %s: joined %s", self.actor_id, self._options.learner)
+        self._joined.set()
+        # What was to be fetched when the line broke.
+        self._prepare()
+
+    def on_order(self, order: order_pb2.Order) -> None:
+        """As `Listener.on_order`: fetches what the order needs while the one before runs."""
+        with self._lock:
+            self._held[order.order_id] = order
+            held = len(self._held)
+        if held > MAX_ORDERS_HELD:
+            raise RefusedError(f"learner {self._options.learner}: sent {held} orders at once, expected at most two")
+        self._unprepared.append(order)
+        self._prepare()
+
+    def on_drain(self, drain: actor_service_pb2.Drain) -> None:
+        """As `Listener.on_drain`."""
+        _log.info("actor %s: %s", self.actor_id, drain.reason or ("run complete" if drain.run_complete else "drained"))
+        self.leave("run complete" if drain.run_complete else "drained")
+
+    def held_order_ids(self) -> list[int]:
+        """As `Listener.held_order_ids`."""
+        with self._lock:
+            return list(self._held)
+
+    def _prepare(self) -> None:
+        while self._unprepared:
+            order = self._unprepared[0]
+            policies: dict[bytes, LoadedPolicy] | None = {}
+            for ref in order.policies:
+                if ref.WhichOneof("source") == "sha256" and policies is not None:
+                    policy = self._store.get(ref.sha256)
+                    if policy is None:
+                        policies = None
+                    else:
+                        policies[ref.sha256] = policy
+            self._unprepared.pop(0)
+            self._ready.put(_Prepared(order, policies))
+
+    def _serve(self, request: actor_service_pb2.JoinRequest) -> None:
+        try:
+            self._connection.serve(request, self)
+        except BaseException as exc:  # handed to the main thread, whatever it is
+            self._error = exc
+        finally:
+            self._leave.set()
+            self._outbox.close()
+            self._ready.put(None)
+
+    # The main thread.
+
+    def _load(self, spec: environment_pb2.EnvironmentSpec) -> EnvironmentFactory:
+        entry_point = self._options.env or spec.entry_point
+        patterns = [*DEFAULT_ALLOWED, *self._options.allow_env]
+        if not self._options.env and not allowed(entry_point, patterns):
+            raise EnvironmentLoadError(
+                f"environment {entry_point!r}: is not on this actor's allow-list ({', '.join(patterns)}); "
+                f"if you trust it, start with --allow-env {entry_point.partition(':')[0]} or --env {entry_point}"
+            )
+        return load_environment(entry_point, _parse_config(spec.config_json))
+
+    def _collect(self, collector: Collector) -> None:
+        while not self._leave.is_set():
+            prepared = self._ready.get()
+            if prepared is None:
+                continue
+            if self._new_epoch:
+                # Evaluations of a learner's former life are void; it gives them again.
+                collector.forget_evaluations()
+                self._new_epoch = False
+            if prepared.policies is None:
+                self._answer(_empty(prepared.order, self._schema_hash, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE))
+            else:
+                self._answer(collector.run(prepared.order, prepared.policies, self._leave.is_set))
+        if self._error is None:
+            for order_id in self.held_order_ids():
+                order = self._held[order_id]
+                self._answer(_empty(order, self._schema_hash, fragment_pb2.SHORTFALL_DRAIN))
+
+    def _answer(self, fragment: fragment_pb2.Fragment) -> None:
+        self._outbox.put(fragment)
+        # Only now: at no moment is an order neither held nor answered.
+        with self._lock:
+            self._held.pop(fragment.order_id, None)
+
+    def _depart(self, line: threading.Thread) -> None:
+        self._connection.finish(self._reason or "leaving")
+        line.join(LEAVE_S)
+        if line.is_alive():
+            self._connection.abandon()
+            line.join(LEAVE_S)
+        self._connection.close()
+        complete = self._reason == "run complete"
+        if self._error is not None and not (complete and isinstance(self._error, CoveyError)):
+            raise self._error
+
+
+def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
+    """Run one actor in this process; returns its exit code. Errors go to stderr, one sentence.
+
+    Args:
+        options: How to run.
+        stop_on_stdin_eof: Leave when stdin ends, which it does when the parent process is gone.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        actor = Actor(options)
+        _handle_signals(actor)
+        if stop_on_stdin_eof:
+            threading.Thread(target=_await_eof, args=(actor,), name="covey-parent", daemon=True).start()
+        actor.run()
+    except CoveyError as exc:
+        print(f"covey actor: {exc}", file=sys.stderr)
+        return exc.exit_code
+    return 0
+
+
+def default_name() -> str:
+    """Host name and process id, in the characters that an actor id may have."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "actor"
+    return f"{host}-{os.getpid()}"
+
+
+def _handle_signals(actor: Actor) -> None:
+    def leave(number: int, _: object) -> None:
+        # A second signal ends the process at once.
+        signal.signal(number, signal.SIG_DFL)
+        actor.leave(signal.Signals(number).name)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+
+
+def _await_eof(actor: Actor) -> None:
+    while sys.stdin.buffer.read(1024):
+        pass
+    actor.leave("parent process ended")
+
+
+def _empty(
+    order: order_pb2.Order, schema_hash: bytes, shortfall: fragment_pb2.Shortfall.ValueType
+) -> fragment_pb2.Fragment:
+    """The answer to an order that was not run."""
+    return fragment_pb2.Fragment(order_id=order.order_id, schema_hash=schema_hash, shortfall=shortfall)
+
+
+def _parse_config(text: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text or "{}") if len(text) <= MAX_CONFIG_BYTES else None
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise EnvironmentLoadError(
+            f"environment: the learner's arguments {text[:80]!r} are not a JSON object of at most {MAX_CONFIG_BYTES} "
+            "bytes; correct environment.config"
+        )
+    return config

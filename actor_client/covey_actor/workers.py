@@ -1,0 +1,74 @@
+"""`--workers N`: one process per actor, each with a lean interpreter of its own. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import MutableMapping, Sequence
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""One thread each: the matrices are small, and further threads cost memory and the neighbours' cores."""
+
+
+def limit_threads(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Keep numerical libraries, imported later, to one thread; what the user set stays."""
+    for name in THREAD_LIMITS:
+        environ.setdefault(name, "1")
+
+
+def actor_arguments(
+    learner: str,
+    *,
+    name: str | None = None,
+    env: str | None = None,
+    allow_env: Sequence[str] = (),
+    max_reconnect_s: float | None = None,
+) -> list[str]:
+    """The command line of one actor process."""
+    command = [sys.executable, "-m", "covey_actor", "--learner", learner]
+    for flag, value in (("--name", name), ("--env", env), ("--max-reconnect-s", max_reconnect_s)):
+        if value is not None:
+            command += [flag, str(value)]
+    for pattern in allow_env:
+        command += ["--allow-env", pattern]
+    return command
+
+
+def start_worker(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start an actor process that leaves when this process is gone: its stdin is a pipe that then ends.
+
+    It has a process group of its own, so that Ctrl-C in a terminal reaches it once, through its parent.
+    """
+    environ = dict(os.environ)
+    limit_threads(environ)
+    return subprocess.Popen(
+        [*command, "--stop-on-stdin-eof"], stdin=subprocess.PIPE, env=environ, start_new_session=True
+    )
+
+
+def run_workers(commands: Sequence[Sequence[str]]) -> int:
+    """Run actor processes until all have ended; passes SIGTERM and SIGINT on. Nothing is restarted.
+
+    Returns:
+        The highest exit code of a worker; 128 + the signal's number for one that a signal ended.
+    """
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, _: object) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        for command in commands:
+            workers.append(start_worker(command))  # noqa: PERF401 - a signal must find those that were started
+        codes = [worker.wait() for worker in workers]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for worker in workers:
+            if worker.stdin is not None:
+                worker.stdin.close()
+    return max(128 - code if code < 0 else code for code in codes)

@@ -1,0 +1,226 @@
+"""Packs do to every network what would be done to it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from covey.networks import MLP, NumpyOps
+from covey_server.member import Member
+from covey_server.optimiser import adam_
+from covey_server.packed import PackedNetworks
+from tests.members import AGENTS, assert_same_networks, make_member
+
+CPU = torch.device("cpu")
+ACTORS = {f"actor/{agent}": (i,) for i, agent in enumerate(AGENTS)}
+CRITICS = {f"{role}/{agent}": (i,) for role in ("critic_1", "critic_2") for i, agent in enumerate(AGENTS)}
+B = 5
+
+
+def mlp(hidden: tuple[int, ...], activation: str = "ReLU", layer_norm: bool = False) -> MLP:
+    return MLP(hidden_size=hidden, activation=activation, layer_norm=layer_norm)
+
+
+def population(activation: str = "ReLU", layer_norm: bool = False) -> list[Member]:
+    """Widths differ; members 3 and 4 have structures of their own."""
+    return [
+        make_member(0, encoder=mlp((8, 6), activation, layer_norm), head=mlp((7,), activation, layer_norm)),
+        make_member(1, encoder=mlp((5, 9), activation, layer_norm), head=mlp((4,), activation, layer_norm)),
+        make_member(2, encoder=mlp((8, 6), activation, layer_norm), head=mlp((9,), activation, layer_norm)),
+        make_member(3, encoder=mlp((8,), activation, layer_norm), head=mlp((7,), activation, layer_norm)),
+        make_member(4, encoder=mlp((8, 6), "Tanh", layer_norm), head=mlp((5,), activation, layer_norm)),
+    ]
+
+
+def critic_batch(members: int, batch: int = B) -> tuple[list[torch.Tensor], torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(members, batch, width, generator=draw) for width in (6, 4)]
+    return inputs, torch.randn(members, batch, 7, generator=draw)
+
+
+def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_norm: float | None) -> None:
+    """Some Adam steps and soft updates of critics on losses that differ between members; written back."""
+    packed = PackedNetworks(members, CRITICS, CPU)
+    inputs, extra = critic_batch(5)
+    at = torch.tensor([members[m].member_id for m in chosen])
+    goal = torch.randn(4, 5, B, generator=torch.Generator().manual_seed(1))[:, at]
+    selection = packed.select(chosen)
+    for _ in range(steps):
+        values = selection.values("learn", [x[at] for x in inputs], extra[at])
+        selection.descend(((values - goal) ** 2).mean(-1).sum(), 0.01 * (1 + at), max_norm)
+        selection.soften(0.1 / (1 + at))
+    for pack in packed.packs:
+        if pack.mask is not None:
+            for matrix in (pack.params, pack.target, pack.first_moment, pack.second_moment):
+                assert matrix is not None and not matrix[pack.mask == 0].any()
+    packed.unpack()
+
+
+def test_networks_of_one_structure_share_a_pack_across_members_agents_and_twins() -> None:
+    members = population()
+    critics = PackedNetworks(members, CRITICS, CPU)
+    assert [len(pack.rows) for pack in critics.packs] == [12, 4, 4]
+    assert critics.select((0, 1, 2, 3, 4)).rows_members == [3, 1, 1]
+    assert critics.select((0, 2)).rows_members == [2]
+
+
+def test_unpack_gives_back_what_was_packed() -> None:
+    members, before = population(), population()
+    for agents in (ACTORS, CRITICS):
+        PackedNetworks(members, agents, CPU).unpack()
+    for member, same in zip(members, before, strict=True):
+        assert_same_networks(member, same)
+
+
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4), (0, 1), (1, 2), (0, 2), (0, 3, 4), (4,)])
+@pytest.mark.parametrize("which", ["learn", "frozen", "target"])
+def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], which: str) -> None:
+    members = population("Sigmoid")
+    packed = PackedNetworks(members, CRITICS, CPU)
+    inputs, extra = critic_batch(len(chosen))
+    for keys in (4, 2):
+        values = packed.select(chosen, keys).values(which, inputs, extra)
+        assert values.shape == (keys, len(chosen), B)
+        for k, key in enumerate(list(CRITICS)[:keys]):
+            for i, m in enumerate(chosen):
+                network = members[m].networks[key]
+                params = network.target if which == "target" else network.params
+                assert params is not None
+                alone = network.spec.apply(NumpyOps(), params, [x[i].numpy() for x in inputs], extra[i].numpy())
+                np.testing.assert_allclose(values[k, i].detach().numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4), (0, 2), (1, 3)])
+def test_actors_of_differing_widths_read_their_own_observations(chosen: tuple[int, ...]) -> None:
+    members = population()
+    packed = PackedNetworks(members, ACTORS, CPU)
+    draw = torch.Generator().manual_seed(0)
+    seen = [torch.randn(len(chosen), B, width, generator=draw) for width, _ in AGENTS.values()]
+    outputs = packed.select(chosen).by_agent("frozen", [seen])
+    for agent, (name, (_, width)) in enumerate(AGENTS.items()):
+        assert outputs[agent].shape == (len(chosen), B, width)
+        for i, m in enumerate(chosen):
+            network = members[m].networks[f"actor/{name}"]
+            alone = network.spec.apply(NumpyOps(), network.params, [seen[agent][i].numpy()])
+            np.testing.assert_allclose(outputs[agent][i].numpy(), alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shared_rows", [False, True])
+def test_a_network_shared_by_agents_judges_each_by_its_index(shared_rows: bool) -> None:
+    """One critic for agents 0 and 2, one for 1: extra inputs per agent, and the one-hot index after them."""
+    members = population()[:2]
+    for member in members:
+        spec = member.networks["critic_1/speaker"].spec
+        wider = type(spec)(**{**vars_of(spec), "extra": 9})
+        network = member.networks["critic_1/speaker"]
+        rng = np.random.default_rng(member.member_id)
+        network.spec, network.params = wider, wider.init(rng)
+        network.target = network.first_moment = network.second_moment = wider.init(rng)
+    agents = {"critic_1/speaker": (0, 2), "critic_1/listener": (1,)}
+    packed = PackedNetworks(members, agents, CPU)
+    inputs, extra = critic_batch(2)
+    each = extra.expand(3, 2, B, 7) if shared_rows else torch.randn(3, 2, B, 7)
+    values = packed.select((0, 1)).values("frozen", inputs, extra if shared_rows else each)
+    assert values.shape == (3, 2, B)
+    for j, (key, agent, index) in enumerate(
+        [("critic_1/speaker", 0, [1, 0]), ("critic_1/speaker", 2, [0, 1]), ("critic_1/listener", 1, [])]
+    ):
+        for m, member in enumerate(members):
+            one_hot = np.broadcast_to(np.array(index, np.float32), (B, len(index)))
+            joined = np.concatenate([each[agent, m].numpy(), one_hot], -1)
+            network = member.networks[key]
+            alone = network.spec.apply(NumpyOps(), network.params, [x[m].numpy() for x in inputs], joined)
+            np.testing.assert_allclose(values[j, m].numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def vars_of(spec: object) -> dict[str, object]:
+    return {name: getattr(spec, name) for name in type(spec).__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("activation", ["ReLU", "Sigmoid", "Softplus"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("max_norm", [None, 0.5])
+def test_learning_together_is_learning_alone(activation: str, layer_norm: bool, max_norm: float | None) -> None:
+    together, alone = population(activation, layer_norm), population(activation, layer_norm)
+    chosen = (0, 1, 2, 4)
+    moved(together, chosen, 5, max_norm)
+    for m in chosen:
+        moved([alone[m]], (0,), 5, max_norm)
+    start = population(activation, layer_norm)
+    for m, member in enumerate(together):
+        if m not in chosen:
+            assert_same_networks(member, start[m])
+            continue
+        for key in CRITICS:
+            mine, other, before = (p[m].networks[key] for p in (together, alone, start))
+            assert mine.adam_steps == other.adam_steps == 205
+            for a, b in (
+                (mine.params, other.params),
+                (mine.target, other.target),
+                (mine.first_moment, other.first_moment),
+                (mine.second_moment, other.second_moment),
+            ):
+                assert a is not None and b is not None
+                for name in a:
+                    np.testing.assert_allclose(a[name], b[name], rtol=2e-5, atol=2e-6, err_msg=f"{key} {name}")
+            assert any(not np.array_equal(mine.params[name], before.params[name]) for name in mine.params)
+
+
+def test_rows_of_members_that_are_not_chosen_stay_bit_for_bit() -> None:
+    members, before = population(), population()
+    moved(members, (0, 2), 3, None)
+    for m in (1, 3, 4):
+        assert_same_networks(members[m], before[m])
+
+
+def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
+    draw = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 20, generator=draw)
+    gradients = torch.randn(10, 3, 20, generator=draw)
+    gradients[:, :, 0] = 0
+    lr = torch.tensor([1e-3, 1e-2, 0.3])
+    params, steps = start.clone(), torch.zeros(3, dtype=torch.float64)
+    first, second = torch.zeros_like(start), torch.zeros_like(start)
+    for g in gradients:
+        adam_(params, first, second, steps, gradient=g.clone(), lr=lr, max_norm=2.0)
+    for k in range(3):
+        own = torch.nn.Parameter(start[k].clone())
+        adam = torch.optim.Adam([own], lr=float(lr[k]))
+        for g in gradients:
+            own.grad = g[k].clone()
+            torch.nn.utils.clip_grad_norm_([own], 2.0)
+            adam.step()
+        torch.testing.assert_close(params[k], own.detach(), rtol=1e-5, atol=1e-6)
+    assert steps.tolist() == [10.0] * 3 and torch.equal(params[:, 0], start[:, 0])
+
+
+def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> None:
+    """A pack's rows are (key, member): rates and tau follow the member."""
+    members = [make_member(0), make_member(1)]
+    packed = PackedNetworks(members, CRITICS, CPU)
+    inputs, extra = critic_batch(2)
+    before = packed.packs[0].params.clone()
+    selection = packed.select((0, 1))
+    selection.descend(selection.values("learn", inputs, extra).sum(), torch.tensor([0.0, 0.01]), None)
+    changed = (packed.packs[0].params != before).any(1)
+    assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
+    target = packed.packs[0].target
+    assert target is not None
+    before = target.clone()
+    selection.soften(torch.tensor([1.0, 0.0]))
+    for row, (_, m) in enumerate(packed.packs[0].rows):
+        torch.testing.assert_close(target[row], (packed.packs[0].params if m == 0 else before)[row])
+
+
+def test_the_actors_gradient_passes_through_frozen_critics() -> None:
+    packed = PackedNetworks([make_member(0)], CRITICS, CPU)
+    inputs, extra = critic_batch(1)
+    extra.requires_grad_()
+    values = packed.select((0,), 2).values("frozen", inputs, extra)
+    (gradient,) = torch.autograd.grad(values.sum(), extra)
+    assert gradient.abs().sum() > 0
+
+

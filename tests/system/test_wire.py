@@ -1,0 +1,305 @@
+"""What the learner makes of actors that repeat themselves, leave gaps, lie, or send rubbish; over real gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import zstandard
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from covey.config import load_config
+from covey.errors import AddressInUseError
+from covey.messages import spaces_to_proto
+from covey.v1 import actor_service_pb2 as pb
+from covey.v1 import population_service_pb2 as population_pb
+from covey.v1.fragment_pb2 import Fragment
+from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey_server.app import LearnerProcess, new_run
+from tests.system.processes import free_port, until, write_config
+from tests.system.scripted_actor import ScriptedActor
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[LearnerProcess]:
+    """A learner that serves on a free port."""
+    config = load_config(write_config(tmp_path / "wire.yaml", training={"max_steps": 100_000, "evo_steps": 50_000}))
+    process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
+    process.start()
+    yield process
+    process.trainer.request_stop()
+    process.trainer.join(10)
+    process.stop()
+
+
+@pytest.fixture
+def actor(process: LearnerProcess) -> ScriptedActor:
+    """An actor that has joined."""
+    actor = ScriptedActor(process.address)
+    actor.join()
+    return actor
+
+
+def status(process: LearnerProcess) -> population_pb.Status:
+    """Asked as anybody would."""
+    with grpc.insecure_channel(process.address) as channel:
+        return PopulationServiceStub(channel).GetStatus(population_pb.GetStatusRequest(), timeout=5).status
+
+
+def steps(fragment: Fragment) -> int:
+    return sum(s.steps for s in fragment.streams)
+
+
+def test_an_honest_fragment_counts_once_however_often_it_is_sent(process: LearnerProcess, actor: ScriptedActor) -> None:
+    fragment = actor.play(actor.order())
+    assert actor.ack(fragment).received_seq == 1
+    assert actor.ack(fragment).received_seq == 1
+    answered = status(process)
+    assert answered.env_steps == steps(fragment) == answered.replay_env_steps
+    assert answered.counters["duplicate"] == 1
+
+
+def test_a_gap_is_answered_with_the_number_expected(process: LearnerProcess, actor: ScriptedActor) -> None:
+    first, second = actor.play(actor.order()), actor.play(actor.order())
+    assert actor.ack(second).resend_from_seq == 1
+    assert actor.ack(first).received_seq == 1
+    assert actor.ack(second).received_seq == 2
+    assert status(process).env_steps == steps(first) + steps(second)
+
+
+def test_bytes_that_were_damaged_are_asked_for_again_and_then_refused(
+    process: LearnerProcess, actor: ScriptedActor
+) -> None:
+    good = actor.play(actor.order())
+    bad = Fragment()
+    bad.CopyFrom(good)
+    bad.blob = good.blob[:-3] + bytes(3)
+    assert actor.ack(bad).resend_from_seq == 1
+    assert actor.ack(good).received_seq == 1, "the intact copy is welcome"
+    other = actor.play(actor.order())
+    other.blob = other.blob[: len(other.blob) // 2]
+    acks = [actor.ack(other) for _ in range(3)]
+    assert [a.resend_from_seq for a in acks] == [2, 2, 0]
+    assert acks[2].received_seq == 2 and acks[2].refusals[0].reason == "checksum"
+    assert status(process).env_steps == steps(good)
+
+
+def corrupt_nan(fragment: Fragment, actor: ScriptedActor) -> None:
+    columns = rows_of(fragment, actor)
+    columns["speaker/reward"] = np.full_like(columns["speaker/reward"], np.nan)
+    fragment.blob, fragment.raw_bytes = actor.schema.encode(columns, 1)
+
+
+def corrupt_action(fragment: Fragment, actor: ScriptedActor) -> None:
+    columns = rows_of(fragment, actor)
+    columns["listener/action"] = columns["listener/action"] + 7
+    fragment.blob, fragment.raw_bytes = actor.schema.encode(columns, 1)
+
+
+def corrupt_kind(fragment: Fragment, actor: ScriptedActor) -> None:
+    columns = rows_of(fragment, actor)
+    columns["kind"] = np.full_like(columns["kind"], 4)
+    fragment.blob, fragment.raw_bytes = actor.schema.encode(columns, 1)
+
+
+def corrupt_flag(fragment: Fragment, actor: ScriptedActor) -> None:
+    columns = rows_of(fragment, actor)
+    columns["speaker/terminated"] = np.full_like(columns["speaker/terminated"], 9)
+    fragment.blob, fragment.raw_bytes = actor.schema.encode(columns, 1)
+
+
+def corrupt_bomb(fragment: Fragment, actor: ScriptedActor) -> None:
+    fragment.blob = zstandard.ZstdCompressor(level=1).compress(bytes(256 << 20))
+
+
+def corrupt_schema(fragment: Fragment, actor: ScriptedActor) -> None:
+    fragment.schema_hash = bytes(16)
+
+
+def corrupt_steps(fragment: Fragment, actor: ScriptedActor) -> None:
+    fragment.streams[0].steps += 1
+
+
+def corrupt_slot(fragment: Fragment, actor: ScriptedActor) -> None:
+    fragment.streams[0].slot = 99
+
+
+def rows_of(fragment: Fragment, actor: ScriptedActor) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    count = sum(s.rows + s.lead_in_rows for s in fragment.streams)
+    return dict(actor.schema.decode(fragment.blob, count, fragment.raw_bytes))
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "reason"),
+    [
+        (corrupt_nan, "not_finite"),
+        (corrupt_action, "action_range"),
+        (corrupt_kind, "rows"),
+        (corrupt_flag, "flags"),
+        (corrupt_bomb, "size"),
+        (corrupt_schema, "schema"),
+        (corrupt_steps, "rows"),
+        (corrupt_slot, "slot"),
+    ],
+)
+def test_what_no_honest_actor_sends_is_refused_and_the_rest_goes_on(
+    process: LearnerProcess, actor: ScriptedActor, corrupt, reason: str  # type: ignore[no-untyped-def]
+) -> None:
+    good = actor.play(actor.order())
+    actor.ack(good)
+    bad = actor.play(actor.order())
+    corrupt(bad, actor)
+    ack = actor.ack(bad)
+    assert ack.received_seq == 2 and [r.reason for r in ack.refusals] == [reason]
+    assert "/" not in ack.refusals[0].detail or "Traceback" not in ack.refusals[0].detail
+    after = actor.play(actor.order())
+    assert actor.ack(after).received_seq == 3
+    answered = status(process)
+    assert answered.env_steps == steps(good) + steps(after), "nothing received before or after is lost"
+    assert answered.counters["refused"] == 1
+
+
+def test_three_lies_and_the_actor_is_sent_away(process: LearnerProcess, actor: ScriptedActor) -> None:
+    for _ in range(3):
+        fragment = actor.play(actor.order())
+        corrupt_nan(fragment, actor)
+        actor.send(fragment)
+    assert actor.next("error").error.code == pb.StreamError.CODE_QUARANTINED
+    assert "quarantined" in " ".join(status(process).events)
+
+
+def test_other_spaces_are_refused_and_both_sides_are_named(process: LearnerProcess, actor: ScriptedActor) -> None:
+    del actor
+    spaces = spaces_to_proto(ScriptedActor(process.address).spaces)
+    spaces.agents[0].action.discrete.n = 3
+    with pytest.raises(grpc.RpcError) as caught:
+        other = ScriptedActor(process.address, "other")
+        other.join(spaces=spaces)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    text = caught.value.details() or ""
+    assert "speaker_0" in text and "Discrete" in text and "Box" in text
+
+
+def test_another_protocol_is_refused(process: LearnerProcess) -> None:
+    actor = ScriptedActor(process.address)
+    with pytest.raises(grpc.RpcError) as caught:
+        actor.join(protocol_version=99)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "99" in (caught.value.details() or "")
+
+
+def test_a_new_process_takes_over_its_name_and_fences_the_old_one(
+    process: LearnerProcess, actor: ScriptedActor
+) -> None:
+    held = actor.play(actor.order())
+    successor = ScriptedActor(process.address)
+    successor.join()
+    assert actor.next("error").error.code == pb.StreamError.CODE_FENCED
+    fragment = successor.play(successor.order())
+    assert successor.ack(fragment).received_seq == 1
+    assert status(process).env_steps == steps(fragment), "the fenced actor's orders are void"
+    del held
+
+
+def test_a_broken_connection_loses_nothing_and_counts_nothing_twice(
+    process: LearnerProcess, actor: ScriptedActor
+) -> None:
+    first = actor.play(actor.order())
+    actor.ack(first)
+    order = actor.order()
+    second = actor.play(order)
+    actor.vanish()
+    again = ScriptedActor(process.address, incarnation=actor.incarnation)
+    response = again.stub.Join(again.request(first_held_seq=2, held_order_ids=[order.order_id]), timeout=10)
+    assert response.resume_after_seq == 1
+    again.open(response.session)
+    assert again.ack(second).received_seq == 2
+    assert status(process).env_steps == steps(first) + steps(second)
+
+
+def test_an_order_taken_back_is_final(process: LearnerProcess, actor: ScriptedActor) -> None:
+    fragment = actor.play(actor.order())
+    actor.vanish()
+    again = ScriptedActor(process.address, incarnation=actor.incarnation)
+    response = again.stub.Join(again.request(), timeout=10)  # holds nothing any more
+    again.open(response.session)
+    ack = again.ack(fragment)
+    assert [r.reason for r in ack.refusals] == ["revoked_order"]
+    assert status(process).env_steps == 0
+
+
+def test_silence_is_noticed_within_two_heartbeat_intervals(process: LearnerProcess, actor: ScriptedActor) -> None:
+    actor.order()
+    events = until(
+        lambda: [e for e in status(process).events if "silent" in e], timeout_s=6, what="the silence is noticed"
+    )
+    assert "scripted silent for" in events[0] and "steps go to others" in events[0]
+
+
+def test_an_unknown_session_is_told_to_join(process: LearnerProcess) -> None:
+    actor = ScriptedActor(process.address)
+    actor.open("nonsense")
+    assert actor.next("error").error.code == pb.StreamError.CODE_UNKNOWN_SESSION
+
+
+def test_a_policy_that_is_gone_is_not_found(process: LearnerProcess, actor: ScriptedActor) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        list(actor.stub.FetchPolicy(pb.FetchPolicyRequest(sha256=bytes(32)), timeout=5))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_second_learner_on_the_same_port_is_an_error(process: LearnerProcess, tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path / "second.yaml", learner={"bind": process.address}))
+    second = LearnerProcess(config, new_run(config, tmp_path / "runs"))
+    with pytest.raises(AddressInUseError, match="taken"):
+        second.start()
+    second.learner.journal.close()
+
+
+def test_a_third_party_client_finds_services_health_and_status(process: LearnerProcess) -> None:
+    with grpc.insecure_channel(process.address) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert {"covey.v1.ActorService", "covey.v1.PopulationService", "grpc.health.v1.Health"} <= set(
+            database.get_services()
+        )
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert status(process).state == "waiting for the first actor"
+
+
+def test_pause_stops_orders_and_resume_goes_on(process: LearnerProcess, actor: ScriptedActor) -> None:
+    with grpc.insecure_channel(process.address) as channel:
+        stub = PopulationServiceStub(channel)
+        first = actor.order()
+        second = actor.order()
+        stub.Pause(population_pb.PauseRequest(), timeout=5)
+        actor.ack(actor.play(first))
+        actor.ack(actor.play(second))
+        answered = status(process)
+        assert answered.state == "paused" and list(stub.ListActors(population_pb.ListActorsRequest()).actors)[
+            0
+        ].orders_out == 0
+        stub.Resume(population_pb.ResumeRequest(), timeout=5)
+        assert actor.order().order_id > second.order_id
+        path = stub.Checkpoint(population_pb.CheckpointRequest(), timeout=30).path
+        assert Path(path).is_dir()
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GetMember(population_pb.GetMemberRequest(member_id=12345), timeout=5)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        blobs = list(stub.DownloadMember(population_pb.DownloadMemberRequest(member_id=0), timeout=5))
+        assert {b.network_id for b in blobs} == {"speaker_0", "listener_0"}
+
+
+def test_the_port_is_free_again_after_a_learner_has_ended(tmp_path: Path) -> None:
+    port = free_port()
+    config = load_config(write_config(tmp_path / "again.yaml", learner={"bind": f"127.0.0.1:{port}"}))
+    for _ in range(2):
+        process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
+        assert process.start() == f"127.0.0.1:{port}"
+        process.trainer.request_stop()
+        process.trainer.join(10)
+        process.stop()
