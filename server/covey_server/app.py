@@ -35,6 +35,9 @@ from covey_server.trainer import Trainer
 
 logger = logging.getLogger("covey.learner")
 
+TRAINER_STOP_S = 60.0
+"""How long the update in work and the last checkpoint may take."""
+
 GRACE_S = 5.0
 """How long actors may take to say goodbye when the learner ends."""
 
@@ -149,7 +152,10 @@ class LearnerProcess:
         return result | (self.trainer.result or {})
 
     def stop(self) -> None:
-        """End in order: actors leave, the port closes, files are written."""
+        """End in order: the trainer checkpoints, actors leave, the port closes, files are written."""
+        self.trainer.request_stop()
+        if self.trainer.ident is not None:
+            self.trainer.join(timeout=TRAINER_STOP_S)
         self._grpc.stop(GRACE_S)
         self.learner.journal.close()
         with contextlib.suppress(StorageError):  # the run is over; what failed before has been reported

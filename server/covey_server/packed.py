@@ -74,9 +74,7 @@ class PackedNetworks:
         device: Where the packs live.
     """
 
-    def __init__(
-        self, members: Sequence[Member], agents: Mapping[str, tuple[int, ...]], device: torch.device
-    ) -> None:
+    def __init__(self, members: Sequence[Member], agents: Mapping[str, tuple[int, ...]], device: torch.device) -> None:
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
         self.device = device
@@ -114,9 +112,7 @@ class _Part:
         device = owner.device
         contiguous = list(taken) == list(range(taken[0], taken[-1] + 1))
         # A run of rows is worked on in place; scattered ones are copied out and back.
-        self.rows: slice | Tensor = (
-            slice(taken[0], taken[-1] + 1) if contiguous else torch.tensor(taken, device=device)
-        )
+        self.rows: slice | Tensor = slice(taken[0], taken[-1] + 1) if contiguous else torch.tensor(taken, device=device)
         at = {m: i for i, m in enumerate(members)}
         owners = [pack.rows[r] for r in taken]
         self.count = len(owners)
@@ -262,9 +258,7 @@ class Selection:
         rows = part.pack.rows
         return rows[part.rows] if isinstance(part.rows, slice) else [rows[r] for r in part.rows.tolist()]
 
-    def _forward(
-        self, which: str, inputs: Sequence[Source], extra: Source | None
-    ) -> list[tuple[Tensor, list[int]]]:
+    def _forward(self, which: str, inputs: Sequence[Source], extra: Source | None) -> list[tuple[Tensor, list[int]]]:
         """Outputs (agents, M, B, O) with the agents they belong to, one entry per output width."""
         outputs = [part.apply(which, inputs, extra) for part in self._parts]
         result = []

@@ -97,9 +97,7 @@ class Replay:
         with self._lock:
             return self._held[0].tag if self._held else None
 
-    def insert(
-        self, columns: Columns, streams: Sequence[fragment_pb2.SlotStream], tag: object | None = None
-    ) -> None:
+    def insert(self, columns: Columns, streams: Sequence[fragment_pb2.SlotStream], tag: object | None = None) -> None:
         """Add a whole fragment, evicting the oldest ones where it needs their room.
 
         Args:

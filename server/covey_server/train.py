@@ -102,8 +102,6 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
 
                 result = process.wait(watch)
         finally:
-            process.trainer.request_stop()
-            process.trainer.join(timeout=30.0)
             process.stop()
             if actors is not None:
                 actors.stop(timeout_s=5.0)
@@ -126,8 +124,6 @@ def run_learner(config: Config, run: RunDirectory, *, resume: bool) -> dict[str,
             console.print(f"learner of {run.path} listens on {address}; attach: covey actor --learner {address}")
             result = process.wait()
         finally:
-            process.trainer.request_stop()
-            process.trainer.join(timeout=30.0)
             process.stop()
     return result
 

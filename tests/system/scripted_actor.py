@@ -42,6 +42,7 @@ class ScriptedActor:
         self.seq = 0
         self.policies: dict[bytes, LoadedPolicy] = {}
         self.frames: Iterator[pb.LearnerFrame] = iter(())
+        self._up: queue.Queue[pb.ActorFrame | None] = queue.Queue()
 
     def request(self, **changes: object) -> pb.JoinRequest:
         """A Join, honest but for the changes."""
@@ -57,6 +58,8 @@ class ScriptedActor:
         for name, value in changes.items():
             if isinstance(value, EnvironmentSpaces):
                 request.spaces.CopyFrom(value)
+            elif isinstance(value, list):
+                getattr(request, name).extend(value)
             else:
                 setattr(request, name, value)
         return request
@@ -70,7 +73,7 @@ class ScriptedActor:
 
     def open(self, session: str) -> None:
         """Open a Work stream for a session."""
-        self._up: queue.Queue[pb.ActorFrame | None] = queue.Queue()
+        self._up = queue.Queue()
         self._up.put(pb.ActorFrame(hello=pb.Hello(session=session)))
         self.frames = self.stub.Work(iter(self._up.get, None))
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from tests.system.processes import covey, covey_json, newest_run, write_config
 
 
@@ -46,7 +45,7 @@ def test_lineage_has_everybody_who_ever_lived(trained: tuple[Path, dict[str, obj
 
 
 def test_the_best_member_can_be_evaluated_without_a_learner(trained: tuple[Path, dict[str, object]]) -> None:
-    run, result = trained
+    run, _ = trained
     first = covey_json("evaluate", run, "--episodes", 6, "--seed", 5, "--json")
     again = covey_json("evaluate", run, "--episodes", 6, "--seed", 5, "--json")
     other = covey_json("evaluate", run, "--episodes", 6, "--seed", 6, "--json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -11,6 +11,8 @@ import pytest
 import zstandard
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tests.system.processes import free_port, until, write_config
+from tests.system.scripted_actor import ScriptedActor
 
 from covey.config import load_config
 from covey.errors import AddressInUseError
@@ -20,8 +22,6 @@ from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey_server.app import LearnerProcess, new_run
-from tests.system.processes import free_port, until, write_config
-from tests.system.scripted_actor import ScriptedActor
 
 
 @pytest.fixture
@@ -31,15 +31,27 @@ def process(tmp_path: Path) -> Iterator[LearnerProcess]:
     process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
     process.start()
     yield process
-    process.trainer.request_stop()
-    process.trainer.join(10)
     process.stop()
 
 
 @pytest.fixture
-def actor(process: LearnerProcess) -> ScriptedActor:
+def connect(process: LearnerProcess) -> Iterator[Callable[..., ScriptedActor]]:
+    """Make actors that are gone when the test is over."""
+    made: list[ScriptedActor] = []
+
+    def new(actor_id: str = "scripted", incarnation: int = 0) -> ScriptedActor:
+        made.append(ScriptedActor(process.address, actor_id, incarnation))
+        return made[-1]
+
+    yield new
+    for actor in made:
+        actor.vanish()
+
+
+@pytest.fixture
+def actor(connect: Callable[..., ScriptedActor]) -> ScriptedActor:
     """An actor that has joined."""
-    actor = ScriptedActor(process.address)
+    actor = connect()
     actor.join()
     return actor
 
@@ -147,7 +159,10 @@ def rows_of(fragment: Fragment, actor: ScriptedActor) -> dict[str, np.ndarray]: 
     ],
 )
 def test_what_no_honest_actor_sends_is_refused_and_the_rest_goes_on(
-    process: LearnerProcess, actor: ScriptedActor, corrupt, reason: str  # type: ignore[no-untyped-def]
+    process: LearnerProcess,
+    actor: ScriptedActor,
+    corrupt,
+    reason: str,  # type: ignore[no-untyped-def]
 ) -> None:
     good = actor.play(actor.order())
     actor.ack(good)
@@ -172,20 +187,22 @@ def test_three_lies_and_the_actor_is_sent_away(process: LearnerProcess, actor: S
     assert "quarantined" in " ".join(status(process).events)
 
 
-def test_other_spaces_are_refused_and_both_sides_are_named(process: LearnerProcess, actor: ScriptedActor) -> None:
+def test_other_spaces_are_refused_and_both_sides_are_named(
+    process: LearnerProcess, actor: ScriptedActor, connect: Callable[..., ScriptedActor]
+) -> None:
     del actor
-    spaces = spaces_to_proto(ScriptedActor(process.address).spaces)
+    spaces = spaces_to_proto(connect().spaces)
     spaces.agents[0].action.discrete.n = 3
     with pytest.raises(grpc.RpcError) as caught:
-        other = ScriptedActor(process.address, "other")
+        other = connect("other")
         other.join(spaces=spaces)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     text = caught.value.details() or ""
     assert "speaker_0" in text and "Discrete" in text and "Box" in text
 
 
-def test_another_protocol_is_refused(process: LearnerProcess) -> None:
-    actor = ScriptedActor(process.address)
+def test_another_protocol_is_refused(process: LearnerProcess, connect: Callable[..., ScriptedActor]) -> None:
+    actor = connect()
     with pytest.raises(grpc.RpcError) as caught:
         actor.join(protocol_version=99)
     assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
@@ -193,10 +210,10 @@ def test_another_protocol_is_refused(process: LearnerProcess) -> None:
 
 
 def test_a_new_process_takes_over_its_name_and_fences_the_old_one(
-    process: LearnerProcess, actor: ScriptedActor
+    process: LearnerProcess, actor: ScriptedActor, connect: Callable[..., ScriptedActor]
 ) -> None:
     held = actor.play(actor.order())
-    successor = ScriptedActor(process.address)
+    successor = connect()
     successor.join()
     assert actor.next("error").error.code == pb.StreamError.CODE_FENCED
     fragment = successor.play(successor.order())
@@ -206,14 +223,14 @@ def test_a_new_process_takes_over_its_name_and_fences_the_old_one(
 
 
 def test_a_broken_connection_loses_nothing_and_counts_nothing_twice(
-    process: LearnerProcess, actor: ScriptedActor
+    process: LearnerProcess, actor: ScriptedActor, connect: Callable[..., ScriptedActor]
 ) -> None:
     first = actor.play(actor.order())
     actor.ack(first)
     order = actor.order()
     second = actor.play(order)
     actor.vanish()
-    again = ScriptedActor(process.address, incarnation=actor.incarnation)
+    again = connect(incarnation=actor.incarnation)
     response = again.stub.Join(again.request(first_held_seq=2, held_order_ids=[order.order_id]), timeout=10)
     assert response.resume_after_seq == 1
     again.open(response.session)
@@ -221,10 +238,12 @@ def test_a_broken_connection_loses_nothing_and_counts_nothing_twice(
     assert status(process).env_steps == steps(first) + steps(second)
 
 
-def test_an_order_taken_back_is_final(process: LearnerProcess, actor: ScriptedActor) -> None:
+def test_an_order_taken_back_is_final(
+    process: LearnerProcess, actor: ScriptedActor, connect: Callable[..., ScriptedActor]
+) -> None:
     fragment = actor.play(actor.order())
     actor.vanish()
-    again = ScriptedActor(process.address, incarnation=actor.incarnation)
+    again = connect(incarnation=actor.incarnation)
     response = again.stub.Join(again.request(), timeout=10)  # holds nothing any more
     again.open(response.session)
     ack = again.ack(fragment)
@@ -240,8 +259,8 @@ def test_silence_is_noticed_within_two_heartbeat_intervals(process: LearnerProce
     assert "scripted silent for" in events[0] and "steps go to others" in events[0]
 
 
-def test_an_unknown_session_is_told_to_join(process: LearnerProcess) -> None:
-    actor = ScriptedActor(process.address)
+def test_an_unknown_session_is_told_to_join(process: LearnerProcess, connect: Callable[..., ScriptedActor]) -> None:
+    actor = connect()
     actor.open("nonsense")
     assert actor.next("error").error.code == pb.StreamError.CODE_UNKNOWN_SESSION
 
@@ -257,7 +276,7 @@ def test_a_second_learner_on_the_same_port_is_an_error(process: LearnerProcess, 
     second = LearnerProcess(config, new_run(config, tmp_path / "runs"))
     with pytest.raises(AddressInUseError, match="taken"):
         second.start()
-    second.learner.journal.close()
+    second.stop()
 
 
 def test_a_third_party_client_finds_services_health_and_status(process: LearnerProcess) -> None:
@@ -280,9 +299,10 @@ def test_pause_stops_orders_and_resume_goes_on(process: LearnerProcess, actor: S
         actor.ack(actor.play(first))
         actor.ack(actor.play(second))
         answered = status(process)
-        assert answered.state == "paused" and list(stub.ListActors(population_pb.ListActorsRequest()).actors)[
-            0
-        ].orders_out == 0
+        assert (
+            answered.state == "paused"
+            and next(iter(stub.ListActors(population_pb.ListActorsRequest()).actors)).orders_out == 0
+        )
         stub.Resume(population_pb.ResumeRequest(), timeout=5)
         assert actor.order().order_id > second.order_id
         path = stub.Checkpoint(population_pb.CheckpointRequest(), timeout=30).path
@@ -300,6 +320,4 @@ def test_the_port_is_free_again_after_a_learner_has_ended(tmp_path: Path) -> Non
     for _ in range(2):
         process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
         assert process.start() == f"127.0.0.1:{port}"
-        process.trainer.request_stop()
-        process.trainer.join(10)
         process.stop()

@@ -17,6 +17,7 @@ from covey_server import counter_rng
 _BoxMap = Callable[[Tensor, slice], Tensor]
 _DiscreteMap = Callable[[Tensor, slice, int], Tensor]
 
+
 class ActionHeads:
     """Output mappings of all agents, in environment order; neighbours of one kind are mapped together."""
 
