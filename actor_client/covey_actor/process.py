@@ -171,6 +171,8 @@ class Actor:
 
     def on_drain(self, drain: actor_service_pb2.Drain) -> None:
         """As `Listener.on_drain`."""
+        if self._leave.is_set():
+            return  # it says so until we are gone
         _log.info("actor %s: %s", self.actor_id, drain.reason or ("run complete" if drain.run_complete else "drained"))
         self.leave("run complete" if drain.run_complete else "drained")
 

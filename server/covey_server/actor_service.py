@@ -17,6 +17,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
 from covey_server.evaluations import ActorKey
 from covey_server.guard import Context, streaming, unary
+from covey_server.intake import QUARANTINE_AFTER, Intake, ack_of
 from covey_server.learner import Learner
 from covey_server.sessions import Session
 
@@ -72,8 +73,9 @@ class _Outgoing:
 class ActorServicer(services.ActorServiceServicer):
     """Thin: decodes, delegates to the learner, encodes. All methods run on the gRPC loop."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Learner, intake: Intake) -> None:
         self._learner = learner
+        self._intake = intake
         self._streams: dict[ActorKey, _Outgoing] = {}
 
     @unary
@@ -153,7 +155,7 @@ class ActorServicer(services.ActorServiceServicer):
             before.end()
         self._streams[session.key] = outgoing
         self._learner.sessions.heard(session)
-        outgoing.ack(self._learner.ack(session))
+        outgoing.ack(ack_of(session))
         self.dispatch()
         return session
 
@@ -175,8 +177,8 @@ class ActorServicer(services.ActorServiceServicer):
                     outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message=str(exc)))
                     return False
                 if whole is not None:
-                    outgoing.ack(learner.receive(session, whole))
-                    if learner.is_quarantined(session):
+                    outgoing.ack(self._intake.receive(session, whole))
+                    if session.violations >= QUARANTINE_AFTER:
                         learner.lost(session, "was quarantined: too many fragments that no honest actor sends")
                         code = pb.StreamError.CODE_QUARANTINED
                         outgoing.end(pb.StreamError(code=code, message="too many refused fragments"))
@@ -240,7 +242,7 @@ class ActorServicer(services.ActorServiceServicer):
         for session in durable:
             outgoing = self._streams.get(session.key)
             if outgoing is not None and not outgoing.ended:
-                outgoing.ack(self._learner.ack(session))
+                outgoing.ack(ack_of(session))
 
     def heartbeat(self) -> None:
         """Show every actor that the learner lives."""

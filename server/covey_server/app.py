@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import signal
 import sys
@@ -19,13 +20,14 @@ import yaml
 from covey.config import Config
 from covey.envs.loading import load_environment, read_spaces
 from covey.errors import ConfigError, StorageError
-from covey.files import cannot_write, read_json, write_json
+from covey.files import cannot_write, read_json, sync_directory, write_json, write_synced
 from covey.reports import actors_json, members_json, status_json
 from covey.run_directory import RunDirectory
 from covey.v1.population_service_pb2 import Status
 from covey_server.build import PopulationFactory
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.grpc_thread import GrpcThread
+from covey_server.intake import Intake
 from covey_server.journal import Journal
 from covey_server.learner import Learner
 from covey_server.metrics import Metrics
@@ -68,12 +70,13 @@ class LearnerProcess:
         self._factory = PopulationFactory(config)
         journal = Journal.open(run.journal, config.checkpoint.journal_segment_bytes)
         self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)
+        intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
         if resume and any(run.checkpoints.glob("*")):
-            restore(self.learner, self._factory, checkpointer)
+            restore(self.learner, intake, self._factory, checkpointer)
         self.trainer = Trainer(self.learner, checkpointer, self._factory)
         self.report = Report(self.learner, self.trainer.phase)
-        self._grpc = GrpcThread(self.learner, self.trainer, self.report, self.trainer.request_stop)
+        self._grpc = GrpcThread(self.learner, intake, self.trainer, self.report)
         self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
         self.address = ""
 
@@ -220,7 +223,13 @@ def _next_epoch(run: RunDirectory) -> int:
     """Number of this start of the run's learner, from 0; noted durably, so that ids of orders never come twice."""
     path = run.path / "epoch.json"
     epoch = int(read_json(path)["next"]) if path.exists() else 0
-    write_json(path, {"next": epoch + 1})
+    try:
+        temporary = path.with_suffix(".tmp")
+        write_synced(temporary, json.dumps({"next": epoch + 1}).encode())
+        temporary.replace(path)
+        sync_directory(run.path)
+    except OSError as exc:
+        raise cannot_write(path, exc) from exc
     return epoch
 
 

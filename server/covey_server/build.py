@@ -13,10 +13,10 @@ from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, OffPolicy, build_networks, initial_hyperparameters
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.fitness import chosen_agents
-from covey_server.learner import Population
 from covey_server.lineage import Lineage
 from covey_server.member import Member
 from covey_server.policies import PolicyStore
+from covey_server.population import Population
 from covey_server.replay import Replay
 from covey_server.streams import generator
 

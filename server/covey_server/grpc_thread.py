@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +17,7 @@ from covey.v1 import actor_service_pb2, population_service_pb2
 from covey.v1 import population_service_pb2_grpc as population_services
 from covey_server import actor_service
 from covey_server.actor_service import ActorServicer
+from covey_server.intake import Intake
 from covey_server.learner import Learner
 from covey_server.population_service import PopulationServicer
 from covey_server.report import Report
@@ -36,15 +36,15 @@ class GrpcThread:
 
     Args:
         learner: Served.
+        intake: Takes its fragments in.
         trainer: Steered.
         report: Asked.
-        stop: Called when somebody asks the run to end.
     """
 
-    def __init__(self, learner: Learner, trainer: Trainer, report: Report, stop: Callable[[], None]) -> None:
+    def __init__(self, learner: Learner, intake: Intake, trainer: Trainer, report: Report) -> None:
         self._learner = learner
-        self._actors = ActorServicer(learner)
-        self._population = PopulationServicer(learner, trainer, report, self._actors, stop)
+        self._actors = ActorServicer(learner, intake)
+        self._population = PopulationServicer(learner, trainer, report, self._actors)
         self._report = report
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
@@ -66,9 +66,14 @@ class GrpcThread:
 
     def stop(self, grace_s: float) -> None:
         """Tell actors to leave, wait for their last fragments at most so long, then close."""
+        self._learner.notify_loop = lambda: None
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
         asyncio.run_coroutine_threadsafe(self._close(grace_s), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def _wake(self) -> None:
         self._loop.call_soon_threadsafe(self._actors.dispatch)

@@ -11,74 +11,29 @@ import logging
 import secrets
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from covey.config import Config
-from covey.errors import FragmentError, RefusedError
+from covey.errors import RefusedError
 from covey.messages import spaces_from_proto
-from covey.rows import RowSchema
 from covey.run_directory import RunDirectory
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec
-from covey.v1.fragment_pb2 import (
-    SHORTFALL_POLICY_UNAVAILABLE,
-    Fragment,
-    IssuedOrder,
-    ReceivedFragment,
-    RevokedOrders,
-)
+from covey.v1.fragment_pb2 import IssuedOrder, RevokedOrders
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
 from covey_server.algorithms import OffPolicy
 from covey_server.evaluations import ActorKey
-from covey_server.journal import Journal, Kind, Position
-from covey_server.lineage import Lineage
+from covey_server.journal import Journal, Kind
 from covey_server.member import Member
-from covey_server.policies import PolicyStore
-from covey_server.replay import Replay
+from covey_server.population import Population, Totals
 from covey_server.scheduler import Rules, Scheduler
 from covey_server.sessions import Session, Sessions, check_same_spaces
-from covey_server.validation import Accepted, check_fragment
 
 logger = logging.getLogger("covey.learner")
 
 PROTOCOL_VERSION = 1
-CHECKSUM_TRIES = 3
-QUARANTINE_AFTER = 3
-
-
-@dataclass
-class Totals:
-    """Sums over the run; they go into checkpoints."""
-
-    env_steps: int = 0
-    eval_env_steps: int = 0
-    updates: int = 0
-    passes: int = 0
-    members_in_passes: int = 0
-    wire_bytes: int = 0
-    raw_bytes: int = 0
-    staleness_updates: int = 0  # summed over fragments' policies
-    staleness_samples: int = 0
-    actor_wait_s: float = 0.0
-    learner_wait_s: float = 0.0
-    training_s: float = 0.0  # before this life of the learner
-    counters: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass
-class Population:
-    """What exists once the spaces are known."""
-
-    spaces: EnvironmentSpaces
-    schema: RowSchema
-    replay: Replay
-    policies: PolicyStore
-    members: list[Member]
-    algorithm: OffPolicy
-    lineage: Lineage
 
 
 class Learner:
@@ -133,7 +88,6 @@ class Learner:
         self.events: deque[str] = deque(maxlen=20)
         self.state = "waiting for the first actor"
         self.fault: BaseException | None = None
-        self._checksum_tries: Counter[ActorKey] = Counter()
 
     # -- joining --------------------------------------------------------------------------------------------------
 
@@ -279,130 +233,6 @@ class Learner:
             if member.member_id == member_id:
                 return member
         raise KeyError(member_id)
-
-    # -- fragments ------------------------------------------------------------------------------------------------
-
-    def receive(self, session: Session, fragment: Fragment) -> pb.Ack:
-        """Take in a whole fragment: acknowledge, refuse, drop a duplicate, or ask for it again."""
-        with self.lock:
-            population = self.population
-            if population is None:
-                raise RefusedError("fragments need a joined actor")
-            self.sessions.heard(session)
-            match session.classify(fragment.seq):
-                case "duplicate":
-                    self.totals.counters["duplicate"] += 1
-                    return self.ack(session)
-                case "gap":
-                    self.totals.counters["gap"] += 1
-                    return self.ack(session, resend_from_seq=session.received_seq + 1)
-            order = self.scheduler.order(fragment.order_id, session.key)
-            if order is None:
-                return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
-            try:
-                accepted = check_fragment(fragment, order, population.schema, population.spaces)
-            except FragmentError as error:
-                # Damage on the way is no fault of the actor's: ask again, but not for ever.
-                self._checksum_tries[session.key] += error.reason == "checksum"
-                if 0 < self._checksum_tries[session.key] < CHECKSUM_TRIES:
-                    self.totals.counters["checksum"] += 1
-                    return self.ack(session, resend_from_seq=fragment.seq)
-                self._checksum_tries.pop(session.key, None)
-                return self._refuse(session, fragment, order, error)
-            self._checksum_tries.pop(session.key, None)
-            received = ReceivedFragment(actor_id=session.actor_id, incarnation=session.incarnation, fragment=fragment)
-            position = self.journal.append(Kind.FRAGMENT, received.SerializeToString())
-            session.received(fragment.seq)
-            self.account(session.key, fragment, order, accepted, position)
-            self._report(session, fragment, order, accepted)
-            self.changed.notify_all()
-            return self.ack(session)
-
-    def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> None:
-        """Enter an accepted fragment into replay and every ledger; the same at arrival and from the journal."""
-        population = self.population
-        if population is None:
-            raise RuntimeError("accounting needs a population")
-        training = self.config.training
-        for member_id, steps in accepted.steps_by_member.items():
-            try:
-                member = self.member(member_id)
-            except KeyError:  # replaced since; its rows still serve the others
-                continue
-            member.env_steps += steps
-            batch_size = int(member.hyperparameters["batch_size"])
-            if len(population.replay) >= max(batch_size, training.learning_delay):
-                member.unpaid_steps += steps
-        if accepted.rows:
-            population.replay.insert(accepted.columns, fragment.streams, position)
-        self.scheduler.complete(
-            fragment.order_id,
-            accepted.steps_by_member,
-            forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE,
-        )
-        for work in self.scheduler.living:
-            work.blocked = self.member(work.member_id).updates_owed > self.config.learner.max_updates_owed
-        for episode in fragment.episodes:
-            if episode.evaluation and not self.scheduler.evaluations.result(key, episode):
-                self.totals.counters["evaluation_void"] += 1
-        for fault in fragment.faults:
-            if fault.evaluation:
-                self.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
-        self.totals.env_steps += accepted.steps
-        self.totals.eval_env_steps += fragment.eval_steps
-        self.totals.wire_bytes += len(fragment.blob)
-        self.totals.raw_bytes += fragment.raw_bytes
-        self.totals.actor_wait_s += fragment.wait_s
-
-    def _report(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
-        """Per-actor counters, staleness and events: what a resumed run need not repeat."""
-        session.count(fragment, accepted.steps)
-        for ref in order.policies:
-            if ref.sha256:
-                try:
-                    member = self.member(ref.member_id)
-                except KeyError:
-                    continue
-                self.totals.staleness_updates += max(0, member.updates - ref.version)
-                self.totals.staleness_samples += 1
-        for fault in fragment.faults:
-            self.totals.counters["environment_fault"] += 1
-            where = "evaluation" if fault.evaluation else "training"
-            self.event(
-                f"environment {self.config.environment.name} of actor {session.actor_id}, {where} slot {fault.slot}, "
-                f"raised {fault.message}; it was rebuilt and the episode cut"
-            )
-
-    def _refuse(self, session: Session, fragment: Fragment, order: Order | None, error: FragmentError) -> pb.Ack:
-        """Acknowledge as refused: the mark passes it, its rows do not count, its steps return to the members."""
-        # The blob is not kept: nobody will read it.
-        kept = Fragment(seq=fragment.seq, order_id=fragment.order_id)
-        refused = ReceivedFragment(
-            actor_id=session.actor_id, incarnation=session.incarnation, fragment=kept, refused=error.reason
-        )
-        self.journal.append(Kind.FRAGMENT, refused.SerializeToString())
-        session.received(fragment.seq)
-        session.refused += 1
-        self.totals.counters["refused"] += 1
-        self.totals.counters[f"refused_{error.reason}"] += 1
-        self.event(f"fragment {fragment.seq} of actor {session.actor_id} refused ({error.reason}): {error}")
-        if order is not None:
-            session.violations += 1
-            self.scheduler.complete(fragment.order_id, {})
-        self.changed.notify_all()
-        ack = self.ack(session)
-        ack.refusals.add(seq=fragment.seq, reason=error.reason, detail=str(error))
-        return ack
-
-    def ack(self, session: Session, resend_from_seq: int = 0) -> pb.Ack:
-        """Where this actor stands."""
-        return pb.Ack(
-            received_seq=session.received_seq, durable_seq=session.durable_seq, resend_from_seq=resend_from_seq
-        )
-
-    def is_quarantined(self, session: Session) -> bool:
-        """Whether this actor has sent too many fragments that no honest one sends."""
-        return session.violations >= QUARANTINE_AFTER
 
     # -- leaving --------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import grpc
 
@@ -22,14 +22,11 @@ from covey_server.trainer import Trainer
 class PopulationServicer(services.PopulationServiceServicer):
     """Thin: asks the report, steers the learner. All methods run on the gRPC loop."""
 
-    def __init__(
-        self, learner: Learner, trainer: Trainer, report: Report, actors: ActorServicer, stop: Callable[[], None]
-    ) -> None:
+    def __init__(self, learner: Learner, trainer: Trainer, report: Report, actors: ActorServicer) -> None:
         self._learner = learner
         self._trainer = trainer
         self._report = report
         self._actors = actors
-        self._stop = stop
 
     @unary
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
@@ -141,5 +138,5 @@ class PopulationServicer(services.PopulationServiceServicer):
     async def Shutdown(self, request: pb.ShutdownRequest, context: Context) -> pb.ShutdownResponse:
         """End the run as SIGTERM does."""
         del request, context
-        self._stop()
+        self._trainer.request_stop()
         return pb.ShutdownResponse()

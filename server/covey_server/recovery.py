@@ -19,10 +19,12 @@ from covey.spaces_json import spaces_from_json, spaces_to_json
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
 from covey_server.build import PopulationFactory
 from covey_server.checkpoint import load_newest, save_checkpoint
+from covey_server.intake import Intake
 from covey_server.journal import Kind, Position
-from covey_server.learner import Learner, Population, Totals
+from covey_server.learner import Learner
 from covey_server.lineage import Lineage
 from covey_server.member import Member
+from covey_server.population import Population, Totals
 from covey_server.validation import check_fragment
 
 logger = logging.getLogger("covey.learner")
@@ -106,7 +108,7 @@ class Checkpointer:
         return str(path)
 
 
-def restore(learner: Learner, factory: PopulationFactory, checkpointer: Checkpointer) -> None:
+def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkpointer: Checkpointer) -> None:
     """Bring a fresh learner to where its run directory's newest checkpoint and journal say it was.
 
     Raises:
@@ -141,7 +143,7 @@ def restore(learner: Learner, factory: PopulationFactory, checkpointer: Checkpoi
         checkpointer.best_member = state["best_member"]
         checkpointer.target_streak = state["target_streak"]
         refilled = _refill(learner, population, replay_from, here)
-        replayed = _replay_tail(learner, here)
+        replayed = _replay_tail(learner, intake, here)
         population.policies.offer(population.algorithm.snapshot())
     learner.event(
         f"resumed generation {state['generation']} from its checkpoint: {refilled:,} env steps of replay re-read, "
@@ -165,7 +167,7 @@ def _refill(learner: Learner, population: Population, start: Position, stop: Pos
     return len(population.replay)
 
 
-def _replay_tail(learner: Learner, start: Position) -> int:
+def _replay_tail(learner: Learner, intake: Intake, start: Position) -> int:
     """Apply what was journalled after the checkpoint, as if it arrived now; returns the number of records."""
     count = 0
     for position, kind, payload in learner.journal.read(start):
@@ -178,7 +180,7 @@ def _replay_tail(learner: Learner, start: Position) -> int:
             for order_id in RevokedOrders.FromString(payload).order_ids:
                 _complete(learner, order_id)
         elif kind == Kind.FRAGMENT:
-            _apply_fragment(learner, ReceivedFragment.FromString(payload), position)
+            _apply_fragment(learner, intake, ReceivedFragment.FromString(payload), position)
     return count
 
 
@@ -187,7 +189,7 @@ def _complete(learner: Learner, order_id: int) -> None:
         learner.scheduler.complete(order_id, {})
 
 
-def _apply_fragment(learner: Learner, received: ReceivedFragment, position: Position) -> None:
+def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment, position: Position) -> None:
     key = (received.actor_id, received.incarnation)
     learner.sessions.restore_mark(key, received.fragment.seq)
     order = learner.scheduler.order(received.fragment.order_id, key)
@@ -198,4 +200,4 @@ def _apply_fragment(learner: Learner, received: ReceivedFragment, position: Posi
         accepted = check_fragment(received.fragment, order, learner.population.schema, learner.population.spaces)
     except FragmentError as exc:
         raise StorageError(f"journal at {position}: an accepted fragment is not acceptable any more: {exc}") from exc
-    learner.account(key, received.fragment, order, accepted, position)
+    intake.account(key, received.fragment, order, accepted, position)

@@ -17,8 +17,9 @@ from functools import partial
 from covey_server.build import PopulationFactory
 from covey_server.evaluations import Request
 from covey_server.fitness import best, fitness_of
-from covey_server.learner import Learner, Population
+from covey_server.learner import Learner
 from covey_server.member import Member
+from covey_server.population import Population
 from covey_server.recovery import Checkpointer
 from covey_server.streams import derive
 

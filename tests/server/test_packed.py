@@ -222,5 +222,3 @@ def test_the_actors_gradient_passes_through_frozen_critics() -> None:
     values = packed.select((0,), 2).values("frozen", inputs, extra)
     (gradient,) = torch.autograd.grad(values.sum(), extra)
     assert gradient.abs().sum() > 0
-
-

@@ -38,7 +38,8 @@ SPACES = EnvironmentSpaces.build(
 )
 SCHEMA = RowSchema.of(SPACES)
 stream_kinds = st.lists(
-    st.one_of(st.integers(1, 6).map(lambda n: [S] * n + [F]), st.integers(1, 4).map(lambda n: [S] * n + [C])), max_size=2
+    st.one_of(st.integers(1, 6).map(lambda n: [S] * n + [F]), st.integers(1, 4).map(lambda n: [S] * n + [C])),
+    max_size=2,
 ).flatmap(
     lambda episodes: st.integers(0, 5).map(
         lambda n: [k for e in episodes for k in e] + ([S] * n + [T] if n or not episodes else [])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def td_target(reward: Tensor, terminated: Tensor, gamma: Tensor, next_value: Tensor) -> Tensor:
-    """y = r + gamma (1 - d) Q'(x', a'), (N, M, B); d is termination alone: a truncated decision bootstraps.
+    """Y = r + gamma (1 - d) Q'(x', a'), (N, M, B); d is termination alone: a truncated decision bootstraps.
 
     Args:
         reward: (N, M, B).

@@ -92,6 +92,8 @@ class SyncSlots:
             for s in range(count)
         ]
         self._alive = [list[tuple[int, str, int, int, NDArray[Any]]]() for _ in range(count)]
+        # Whether an agent ended in the last step: its last observation and flags are to be cleared in the next.
+        self._stale = [False] * count
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int]) -> list[Fault]:
         """As `Slots.reset`."""
@@ -114,6 +116,7 @@ class SyncSlots:
             self.reward[s] = 0
             self.terminated[s] = 0
             self.truncated[s] = 0
+            self._stale[s] = False
         return faults
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
@@ -133,7 +136,8 @@ class SyncSlots:
                     reward[s, p] = rewards[agent]
                 # Agents come and go seldom; as long as nobody does, the masks stand as they are.
                 changed = (
-                    True in terminated.values()
+                    self._stale[s]
+                    or True in terminated.values()
                     or True in truncated.values()
                     or len(seen) != len(alive)
                     or len(env.agents) != len(alive)  # type: ignore[union-attr]
@@ -160,6 +164,7 @@ class SyncSlots:
         """Bring masks and observations of a slot up to date after agents ended or appeared."""
         acted = {a[0] for a in self._alive[s]}
         self._alive[s] = []
+        self._stale[s] = False
         self.reward[s, [p for p in range(len(self._ids)) if p not in acted]] = 0
         for entry in self._all[s]:
             p, agent, _, _, view = entry
@@ -169,6 +174,8 @@ class SyncSlots:
             self.present[s, p] = stays
             if stays:
                 self._alive[s].append(entry)
+            elif p in acted:
+                self._stale[s] = True
             if p not in acted:  # ended in an earlier step, or new
                 view[...] = seen[agent] if stays and agent in seen else 0
         self._check_seen({a[1] for a in self._alive[s]}, seen)

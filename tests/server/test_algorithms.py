@@ -1,0 +1,474 @@
+"""MADDPG and MATD3 against a second implementation that knows one member, plain autograd and torch.optim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from covey.config import Config, parse_config
+from covey.errors import SpaceError
+from covey.networks import NetworkSpec
+from covey.networks.resolve import network_ids
+from covey.rows import RowKind, RowSchema
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
+from covey.v1.fragment_pb2 import SlotStream
+from covey_server import counter_rng
+from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
+from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
+from covey_server.member import Member
+from covey_server.replay import Replay
+from covey_server.replay_layout import Batch
+
+SEED = 11
+
+
+def box(n: int) -> Box:
+    return Box("float32", (n,), (-1.0,) * n, (1.0,) * n)
+
+
+BOXES = EnvironmentSpaces.build(
+    [AgentSpec("speaker_0", box(3), Box("float32", (2,), (0, 0), (1, 4))), AgentSpec("listener_0", box(5), box(3))]
+)
+MIXED = EnvironmentSpaces.build(
+    [
+        AgentSpec("walker_0", box(4), box(2)),
+        AgentSpec("talker_0", box(3), Discrete(3, start=2)),
+        AgentSpec("walker_1", box(4), box(2)),
+        AgentSpec("talker_1", box(3), Discrete(3, start=2)),
+        AgentSpec("other_0", box(3), Discrete(4)),
+    ]
+)
+CASES = {
+    "boxes": (BOXES, False),
+    "mixed kinds": (MIXED, False),
+    "shared groups": (MIXED, True),
+}
+
+
+def config(
+    algorithm: str, shared: bool = False, hidden: Sequence[int] = (6,), latent: int = 5, **settings: Any
+) -> Config:
+    return parse_config(
+        {
+            "algorithm": {"name": algorithm, "share_parameters": shared, **settings},
+            "environment": {"name": "none"},
+            "network": {
+                "latent_dim": latent,
+                "encoder_config": {"hidden_size": list(hidden)},
+                "head_config": {"hidden_size": [7]},
+            },
+            "training": {"seed": SEED},
+        }
+    )
+
+
+def filled(spaces: EnvironmentSpaces, episodes: int = 12, length: int = 9) -> Replay:
+    """Random episodes: half of them end by the environment's rules, half by a time limit; agents are absent at times."""
+    rng = np.random.default_rng(0)
+    replay = Replay(spaces, 1000, 1 << 24)
+    for episode in range(episodes):
+        columns = RowSchema.of(spaces).empty(length + 1)
+        columns["kind"][:] = [RowKind.STEP] * length + [RowKind.FINAL]
+        for group in spaces.groups:
+            for name in ("observation", "reward", "action"):
+                column = columns[f"{group.group_id}/{name}"]
+                column[:] = rng.normal(size=column.shape)
+            if isinstance(group.action, Discrete):
+                action = columns[f"{group.group_id}/action"]
+                action[:] = group.action.start + rng.integers(0, group.action.n, action.shape)
+            columns[f"{group.group_id}/active"][:] = rng.random((length + 1, len(group))) < 0.8
+            columns[f"{group.group_id}/{'terminated' if episode % 2 else 'truncated'}"][length - 1] = 1
+        replay.insert(columns, [SlotStream(rows=length + 1, steps=length)])
+    return replay
+
+
+def member(member_id: int, made: Config, spaces: EnvironmentSpaces, **hyperparameters: float) -> Member:
+    networks = build_networks(made, spaces, np.random.default_rng(member_id))
+    return Member(
+        member_id=member_id,
+        networks=networks,
+        hyperparameters={**initial_hyperparameters(made), **hyperparameters},
+        updates=hyperparameters.get("already", 0),  # type: ignore[arg-type]
+    )
+
+
+def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool, **settings: Any) -> list[Member]:
+    """Widths, batch sizes, rates, gammas, delays and (member 3) structures differ."""
+
+    def made(hidden: Sequence[int], latent: int) -> Config:
+        return config(algorithm, shared, hidden, latent, **settings)
+
+    delays = [{}] * 4 if algorithm == "MADDPG" else [{"policy_freq": f} for f in (2, 1, 2, 3)]
+    return [
+        member(5, made((6,), 5), spaces, batch_size=8, lr_actor=3e-3, lr_critic=1e-2, gamma=0.9, tau=0.1, **delays[0]),
+        member(
+            2, made((4,), 9), spaces, batch_size=5, lr_actor=1e-3, lr_critic=3e-3, gamma=0.95, tau=0.05, **delays[1]
+        ),
+        member(9, made((6,), 5), spaces, batch_size=8, already=1, lr_actor=1e-2, gamma=0.5, tau=0.02, **delays[2]),
+        member(7, made((6, 3), 4), spaces, batch_size=3, lr_actor=2e-3, gamma=0.99, tau=0.3, **delays[3]),
+    ]
+
+
+# -- the second implementation ----------------------------------------------------------------------------------------
+
+
+def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], extra: Tensor | None = None) -> Tensor:
+    """ReLU networks, written out: an encoder per group, applied to each of its agents; latents; head."""
+    joint = []
+    for i, x in zip(spec.inputs, inputs, strict=True):
+        for agent in x.split(i.width, -1):
+            y = agent
+            for layer in range(len(i.encoder.hidden_size)):
+                y = (y @ p[f"encoder.{i.name}.{layer}.weight"] + p[f"encoder.{i.name}.{layer}.bias"]).relu()
+            joint.append((y @ p[f"encoder.{i.name}.out.weight"] + p[f"encoder.{i.name}.out.bias"]).relu())
+    y = torch.cat([*joint, extra] if extra is not None else joint, -1)
+    for layer in range(len(spec.head.hidden_size)):
+        y = (y @ p[f"head.{layer}.weight"] + p[f"head.{layer}.bias"]).relu()
+    return y @ p["head.out.weight"] + p["head.out.bias"]
+
+
+class Alone:
+    """One member of MADDPG or MATD3, one agent after the other."""
+
+    def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
+        self.made, self.spaces, self.hyper = made, spaces, m.hyperparameters
+        self.member_id, self.updates = m.member_id, m.updates
+        self.ids = network_ids(spaces, made.algorithm.share_parameters)
+        self.specs = {key: n.spec for key, n in m.networks.items()}
+        self.nets = {
+            key: {name: torch.from_numpy(p.copy()).requires_grad_() for name, p in n.params.items()}
+            for key, n in m.networks.items()
+        }
+        self.targets = {key: {k: v.detach().clone() for k, v in n.items()} for key, n in self.nets.items()}
+        self.adam = {
+            key: torch.optim.Adam(
+                n.values(), lr=m.hyperparameters["lr_actor" if key.startswith("actor") else "lr_critic"]
+            )
+            for key, n in self.nets.items()
+        }
+        self.roles = ["critic"] if made.algorithm.name == "MADDPG" else ["critic_1", "critic_2"]
+        self.critic_losses: list[float] = []
+        self.actor_losses: list[float] = []
+
+    def keys(self) -> Tensor:
+        return counter_rng.keys(SEED, torch.tensor([self.member_id]), torch.tensor([self.updates]))
+
+    def own(self, observation: Sequence[Tensor], agent: int) -> Tensor:
+        for g, group in enumerate(self.spaces.groups):
+            if agent in group.agents:
+                width = group.observation.width
+                k = group.agents.index(agent)
+                return observation[g][0][:, k * width : (k + 1) * width]
+        raise AssertionError
+
+    def player(self, agent: int) -> str:
+        return next(i for i, agents in self.ids.items() if agent in agents)
+
+    def act(self, nets: dict[str, dict[str, Tensor]], observation: Sequence[Tensor], agent: int) -> Tensor:
+        key = f"actor/{self.player(agent)}"
+        return forward(self.specs[key], nets[key], [self.own(observation, agent)])
+
+    def judge(
+        self, nets: dict[str, dict[str, Tensor]], role: str, agent: int, observation: Sequence[Tensor], action: Tensor
+    ) -> Tensor:
+        player = self.player(agent)
+        agents = self.ids[player]
+        if len(agents) > 1:
+            index = torch.eye(len(agents))[agents.index(agent)].expand(len(action), -1)
+            action = torch.cat([action, index], -1)
+        key = f"{role}/{player}"
+        return forward(self.specs[key], nets[key], [x[0] for x in observation], action)[:, 0]
+
+    def columns(self, agent: int) -> slice:
+        widths = [a.action.width for a in self.spaces.agents]
+        return slice(sum(widths[:agent]), sum(widths[: agent + 1]))
+
+    def draws(self, draw: Any, stream: str, batch: int) -> Tensor:
+        width = sum(a.action.width for a in self.spaces.agents)
+        return draw(self.keys(), stream, batch * width).view(batch, width)
+
+    def next_actions(self, batch: Batch) -> Tensor:
+        size = batch.action.shape[1]
+        settings = self.made.algorithm
+        actions = []
+        for agent, spec in enumerate(self.spaces.agents):
+            out = self.act(self.targets, batch.next_observation, agent)
+            if settings.name == "MATD3" and isinstance(spec.action, Box):
+                noise = self.draws(counter_rng.normal, "target_noise", size)[:, self.columns(agent)]
+                noise = (noise * settings.target_noise).clamp(-settings.target_noise_clip, settings.target_noise_clip)
+                actions.append((out.tanh() + noise).clamp(-1, 1))
+            elif isinstance(spec.action, Box):
+                actions.append(out.tanh())
+            else:
+                if settings.name == "MATD3":
+                    out = out + self.draws(counter_rng.gumbel, "target_gumbel", size)[:, self.columns(agent)]
+                actions.append(torch.eye(spec.action.n)[out.argmax(-1)])
+        return torch.cat(actions, -1)
+
+    def mean(self, per_agent: dict[int, Tensor], weight: Tensor, agents: Sequence[int]) -> Tensor:
+        total = sum((per_agent[a] * weight[:, a]).sum() for a in agents)
+        return torch.as_tensor(total) / max(1.0, sum(float(weight[:, a].sum()) for a in agents))
+
+    def update(self, replay: Replay) -> None:
+        size = int(self.hyper["batch_size"])
+        batch = replay.sample(self.keys(), torch.tensor([size]), size)
+        reward, terminated, weight = batch.reward[0], batch.terminated[0], batch.weight[0]
+        agents = range(len(self.spaces.agents))
+        with torch.no_grad():
+            following = self.next_actions(batch)
+            y = {}
+            for a in agents:
+                value = torch.stack(
+                    [self.judge(self.targets, r, a, batch.next_observation, following) for r in self.roles]
+                ).min(0)[0]
+                y[a] = reward[:, a] + self.hyper["gamma"] * (1 - terminated[:, a]) * value
+        losses = []
+        for role in self.roles:
+            for player, its in self.ids.items():
+                errors = {
+                    a: (self.judge(self.nets, role, a, batch.observation, batch.action[0]) - y[a]) ** 2 for a in its
+                }
+                losses.append(self.step(f"{role}/{player}", self.mean(errors, weight, its), "critic"))
+        self.critic_losses.append(float(np.mean(losses)))
+        self.updates += 1
+        if self.made.algorithm.name == "MATD3" and self.updates % self.hyper["policy_freq"]:
+            return
+        self.updates -= 1  # the draws of this update
+        self.learn_policies(batch, weight)
+        self.updates += 1
+        with torch.no_grad():
+            for key, target in self.targets.items():
+                for name, t in target.items():
+                    t += self.hyper["tau"] * (self.nets[key][name] - t)
+
+    def learn_policies(self, batch: Batch, weight: Tensor) -> None:
+        size = batch.action.shape[1]
+        actions = []
+        for agent, spec in enumerate(self.spaces.agents):
+            out = self.act(self.nets, batch.observation, agent)
+            if isinstance(spec.action, Box):
+                actions.append(out.tanh())
+            else:
+                out = out + self.draws(counter_rng.gumbel, "policy_gumbel", size)[:, self.columns(agent)]
+                soft = out.softmax(-1)
+                actions.append(torch.eye(spec.action.n)[out.argmax(-1)] + soft - soft.detach())
+        losses = {}
+        for player, its in self.ids.items():
+            values = {}
+            for a in its:
+                if self.made.algorithm.actor_loss == "joint":
+                    joint = [x if i == a else x.detach() for i, x in enumerate(actions)]
+                else:
+                    joint = [x if i == a else batch.action[0][:, self.columns(i)] for i, x in enumerate(actions)]
+                values[a] = -self.judge(self.nets, self.roles[0], a, batch.observation, torch.cat(joint, -1))
+            losses[player] = self.mean(values, weight, its)
+        # All gradients before the first step: the policies of a joint loss are those of the update's start.
+        for player, loss in losses.items():
+            actor = self.nets[f"actor/{player}"]
+            for p, g in zip(
+                actor.values(), torch.autograd.grad(loss, list(actor.values()), retain_graph=True), strict=True
+            ):
+                p.grad = g
+        for player in self.ids:
+            self.clip_and_step(f"actor/{player}", "actor")
+        self.actor_losses.append(float(np.mean([float(x) for x in losses.values()])))
+
+    def step(self, key: str, loss: Tensor, kind: str) -> float:
+        for p, g in zip(self.nets[key].values(), torch.autograd.grad(loss, list(self.nets[key].values())), strict=True):
+            p.grad = g
+        self.clip_and_step(key, kind)
+        return float(loss)
+
+    def clip_and_step(self, key: str, kind: str) -> None:
+        bound = getattr(self.made.algorithm, f"max_grad_norm_{kind}")
+        if bound is not None:
+            torch.nn.utils.clip_grad_norm_(self.nets[key].values(), bound)
+        self.adam[key].step()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("actor_loss", ["joint", "own"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+def test_a_packed_population_learns_what_each_member_learns_alone(algorithm: str, actor_loss: str, case: str) -> None:
+    spaces, shared = CASES[case]
+    clip = {"max_grad_norm_actor": 0.5, "max_grad_norm_critic": 1.0} if case == "mixed kinds" else {}
+    settings = {"actor_loss": actor_loss, **clip}
+    made = config(algorithm, shared, **settings)
+    members = population(algorithm, spaces, shared, **settings)
+    alone = [Alone(made, spaces, m) for m in members]
+    replay = filled(spaces)
+    learner = ALGORITHMS[algorithm](made, spaces, members)
+    for due in [(0, 1, 2, 3), (0, 2), (3, 1, 2), (1,), (0, 1, 2, 3), (0, 1, 2, 3)]:
+        learner.update(due, replay)
+        for m in due:
+            alone[m].update(replay)
+    metrics = learner.metrics()
+    learner.unpack()
+    for mine, single in zip(members, alone, strict=True):
+        assert mine.updates == single.updates
+        losses = metrics[mine.member_id]
+        assert losses["critic_loss"] == pytest.approx(np.mean(single.critic_losses), rel=1e-4)
+        assert losses["actor_loss"] == pytest.approx(np.mean(single.actor_losses), rel=1e-4, abs=1e-5)
+        for key, network in mine.networks.items():
+            for name, p in network.params.items():
+                np.testing.assert_allclose(
+                    p, single.nets[key][name].detach(), rtol=1e-4, atol=2e-5, err_msg=f"{mine.member_id} {key} {name}"
+                )
+                assert network.target is not None
+                np.testing.assert_allclose(network.target[name], single.targets[key][name], rtol=1e-4, atol=2e-5)
+            steps = [s["step"] for s in single.adam[key].state.values()]
+            assert network.adam_steps == (int(steps[0]) if steps else 0)
+    assert learner.metrics() == {m.member_id: {} for m in members}
+
+
+def one_step(terminated: bool, algorithm: str) -> tuple[Replay, EnvironmentSpaces]:
+    """A memory of one decision, reward 2, after which the episode ended."""
+    spaces = EnvironmentSpaces.build([AgentSpec("a_0", box(2), box(1))])
+    columns = RowSchema.of(spaces).empty(2)
+    columns["kind"][:] = [RowKind.STEP, RowKind.FINAL]
+    columns["a/observation"][:, 0] = [[0.5, -1.0], [3.0, 2.0]]
+    columns["a/action"][0] = 0.25
+    columns["a/active"][:] = 1
+    columns["a/reward"][0] = 2
+    columns["a/terminated" if terminated else "a/truncated"][0] = 1
+    replay = Replay(spaces, 4, 1 << 20)
+    replay.insert(columns, [SlotStream(rows=2, steps=1)])
+    return replay, spaces
+
+
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("terminated", [True, False])
+def test_truncation_bootstraps_from_the_final_observation_and_termination_does_not(
+    algorithm: str, terminated: bool
+) -> None:
+    replay, spaces = one_step(terminated, algorithm)
+    made = config(algorithm, target_noise=0.0, gamma=0.9, batch_size=3)
+    m = member(0, made, spaces)
+    ids = [k for k in m.networks if k.startswith("critic")]
+
+    def tensors(key: str) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(p.copy()) for name, p in m.networks[key].params.items()}
+
+    now, after = torch.tensor([[0.5, -1.0]]), torch.tensor([[3.0, 2.0]])
+    following = forward(m.networks["actor/a_0"].spec, tensors("actor/a_0"), [after]).tanh()
+    bootstrap = min(float(forward(m.networks[k].spec, tensors(k), [after], following)) for k in ids)
+    y = 2 + (0 if terminated else 0.9 * bootstrap)
+    expected = np.mean(
+        [(float(forward(m.networks[k].spec, tensors(k), [now], torch.tensor([[0.25]]))) - y) ** 2 for k in ids]
+    )
+    learner = ALGORITHMS[algorithm](made, spaces, [m])
+    learner.update([0], replay)
+    assert abs(bootstrap) > 1e-3
+    assert learner.metrics()[0]["critic_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_losses_give_the_numbers_of_a_hand_computation() -> None:
+    y = td_target(
+        torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[0.0, 1.0]]]), torch.tensor([0.5]), torch.tensor([[[10.0, 10.0]]])
+    )
+    assert y.tolist() == [[[6.0, 2.0]]]
+    weight = torch.tensor([[[0.25, 0.75]]])
+    value = torch.tensor([[[[5.0, 4.0]]], [[[6.0, 0.0]]]])
+    assert critic_loss(value, y, weight).tolist() == [0.25 * 1 + 0.75 * 4 + 0.75 * 4]
+    assert policy_loss(value[0], weight).tolist() == [-(0.25 * 5 + 0.75 * 4)]
+
+
+def test_learning_a_policy_leaves_the_critics_as_they_are() -> None:
+    made = config("MADDPG", batch_size=8)
+    m = member(0, made, BOXES, lr_critic=0.0, tau=0.0)
+    before = m.networks["critic/speaker_0"].clone(), m.networks["actor/speaker_0"].clone()
+    learner = ALGORITHMS["MADDPG"](made, BOXES, [m])
+    learner.update([0], filled(BOXES))
+    learner.unpack()
+    critic, actor = m.networks["critic/speaker_0"], m.networks["actor/speaker_0"]
+    assert all(np.array_equal(critic.params[k], p) for k, p in before[0].params.items())
+    assert not all(np.array_equal(actor.params[k], p) for k, p in before[1].params.items())
+
+
+def test_draws_of_a_member_do_not_depend_on_its_pack_mates_or_their_batch_sizes() -> None:
+    replay = filled(MIXED)
+    made = config("MATD3")
+    together = population("MATD3", MIXED, False)
+    alone = population("MATD3", MIXED, False)
+    ALGORITHMS["MATD3"](made, MIXED, together).update(range(4), replay)
+    for m in range(4):
+        ALGORITHMS["MATD3"](made, MIXED, [alone[m]]).update([0], replay)
+    assert [m.updates for m in together] == [m.updates for m in alone] == [1, 1, 2, 1]
+
+
+def test_members_per_pass_counts_members_of_other_structure_apart() -> None:
+    made = config("MADDPG")
+    members = population("MADDPG", BOXES, False)
+    learner = ALGORITHMS["MADDPG"](made, BOXES, members)
+    replay = filled(BOXES)
+    learner.update([0, 1, 2], replay)
+    assert (learner.passes, learner.member_updates) == (1, 3)
+    learner.update([0, 1, 2, 3], replay)
+    assert (learner.passes, learner.member_updates) == (3, 7)
+
+
+def test_a_snapshot_is_the_policies_of_its_moment() -> None:
+    made = config("MATD3", policy_freq=1)
+    members = population("MATD3", BOXES, False)
+    learner = ALGORITHMS["MATD3"](made, BOXES, members)
+    replay = filled(BOXES)
+    learner.update(range(4), replay)
+    snapshot = learner.snapshot()
+    learner.unpack()
+    kept = {m.member_id: {k: n.clone() for k, n in m.networks.items()} for m in members}
+    updates = {m.member_id: m.updates for m in members}
+    learner.update(range(4), replay)
+    assert snapshot.updates == updates
+    for member_id, policies in snapshot.all_policies().items():
+        assert set(policies) == {"speaker_0", "listener_0"}
+        for network_id, (spec, params) in policies.items():
+            network = kept[member_id][f"actor/{network_id}"]
+            assert spec == network.spec
+            assert all(np.array_equal(p, network.params[name]) for name, p in params.items())
+
+
+def test_fresh_networks_follow_the_conventions() -> None:
+    made = config("MATD3", shared=True)
+    networks = build_networks(made, MIXED, np.random.default_rng(0))
+    assert set(networks) == {
+        f"{r}/{g}" for r in ("actor", "critic_1", "critic_2") for g in ("walker", "talker", "other")
+    }
+    actor, critic = networks["actor/talker"].spec, networks["critic_2/talker"].spec
+    assert [(i.name, i.width, i.copies) for i in actor.inputs] == [("observation", 3, 1)]
+    assert (actor.outputs, actor.extra) == (3, 0)
+    assert [(i.name, i.width, i.copies) for i in critic.inputs] == [("walker", 4, 2), ("talker", 3, 2), ("other", 3, 1)]
+    assert (critic.outputs, critic.extra) == (1, 2 + 3 + 2 + 3 + 4 + 2)
+    assert networks["critic_1/other"].spec.extra == 2 + 3 + 2 + 3 + 4
+    for network in networks.values():
+        assert network.target is not None
+        assert all(np.array_equal(network.target[k], p) for k, p in network.params.items())
+    assert "policy_freq" in initial_hyperparameters(made)
+    assert "policy_freq" not in initial_hyperparameters(config("MADDPG"))
+
+
+def test_discrete_observations_are_refused_by_name() -> None:
+    spaces = EnvironmentSpaces.build([AgentSpec("a_0", Discrete(4), box(1))])
+    with pytest.raises(SpaceError, match="'a_0'.*expected Box"):
+        build_networks(config("MADDPG"), spaces, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+def test_an_agent_that_took_no_part_in_a_batch_leaves_its_networks_finite(algorithm: str) -> None:
+    replay, spaces = one_step(True, algorithm)
+    columns = RowSchema.of(spaces).empty(2)
+    columns["kind"][:] = [RowKind.STEP, RowKind.FINAL]
+    replay = Replay(spaces, 1, 1 << 20)
+    replay.insert(columns, [SlotStream(rows=2, steps=1)])
+    m = member(0, config(algorithm, batch_size=2), spaces, policy_freq=1)
+    learner = ALGORITHMS[algorithm](config(algorithm), spaces, [m])
+    learner.update([0], replay)
+    learner.unpack()
+    assert all(np.isfinite(p).all() for n in m.networks.values() for p in n.params.values())

@@ -1,0 +1,104 @@
+"""Spaces over the wire, and what is refused there."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.errors import SpaceError
+from covey.messages import (
+    MAX_AGENTS,
+    groups_from_proto,
+    groups_to_proto,
+    space_from_proto,
+    space_to_proto,
+    spaces_from_proto,
+    spaces_to_proto,
+)
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
+from covey.v1 import environment_pb2
+
+FINITE = st.floats(-1e6, 1e6)
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> Box:
+    shape = tuple(draw(st.lists(st.integers(1, 3), max_size=3)))
+    size = math.prod(shape)
+    low = tuple(draw(st.lists(FINITE, min_size=size, max_size=size)))
+    high = tuple(draw(st.sampled_from((b, b + 1, math.inf))) for b in low)
+    return Box(draw(st.sampled_from(("float32", "uint8", "int64"))), shape, low, high)
+
+
+@given(st.one_of(boxes(), st.builds(Discrete, st.integers(1, 1000), st.integers(-5, 5))))
+def test_spaces_survive_the_wire(space: Space) -> None:
+    data = space_to_proto(space).SerializeToString()
+    assert space_from_proto(environment_pb2.Space.FromString(data), "it") == space
+
+
+def test_equal_bounds_travel_as_one_number() -> None:
+    image = Box("uint8", (84, 84, 3), (0.0,) * 21168, (255.0,) * 21168)
+    assert len(space_to_proto(image).SerializeToString()) < 100
+    assert space_from_proto(space_to_proto(image), "it") == image
+
+
+def test_agents_and_groups_survive_the_wire() -> None:
+    box = Box("float32", (2,), (-math.inf, 0.0), (math.inf, 1.0))
+    groups = {"all": ["b", "a"]}
+    spaces = EnvironmentSpaces.build([AgentSpec("a", box, Discrete(3)), AgentSpec("b", box, Discrete(3))], groups)
+    assert spaces_from_proto(spaces_to_proto(spaces), groups_from_proto(groups_to_proto(groups))) == spaces
+    assert groups_from_proto(groups_to_proto(None)) is None
+
+
+def box(**changes: object) -> environment_pb2.Space:
+    fields: dict[str, object] = {"dtype": "float32", "shape": [2], "low": [0.0], "high": [1.0]} | changes
+    return environment_pb2.Space(box=environment_pb2.BoxSpace(**fields))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        (environment_pb2.Space(), "no space is set"),
+        (environment_pb2.Space(discrete=environment_pb2.DiscreteSpace(n=0)), "n=0"),
+        (environment_pb2.Space(discrete=environment_pb2.DiscreteSpace(n=1 << 40)), "expected 1 to"),
+        (box(dtype="object"), "dtype 'object'"),
+        (box(dtype="float32, (999999999,)"), "dtype"),
+        (box(shape=[1] * 9), "at most 8 dimensions"),
+        (box(shape=[1 << 31, 1 << 31]), "shape"),
+        (box(shape=[0]), "shape"),
+        (box(low=[0.0, 0.0, 0.0]), "3 bounds, expected one or 2"),
+        (box(low=[]), "0 bounds"),
+        (box(low=[math.nan]), "not a number"),
+        (box(low=[2.0]), "above its upper bound"),
+    ],
+)
+def test_spaces_that_none_can_have_are_refused(space: environment_pb2.Space, says: str) -> None:
+    with pytest.raises(SpaceError, match=says) as caught:
+        space_from_proto(space, "action of agent 'a'")
+    assert str(caught.value).startswith("action of agent 'a'")
+
+
+def test_too_many_agents_long_names_and_discrete_observations_are_refused() -> None:
+    agent = environment_pb2.AgentSpace(agent_id="a", observation=box(), action=box())
+    with pytest.raises(SpaceError, match="1025 agents"):
+        spaces_from_proto(environment_pb2.EnvironmentSpaces(agents=[agent] * (MAX_AGENTS + 1)))
+    with pytest.raises(SpaceError, match="0 agents"):
+        spaces_from_proto(environment_pb2.EnvironmentSpaces())
+    with pytest.raises(SpaceError, match="no id twice"):
+        spaces_from_proto(environment_pb2.EnvironmentSpaces(agents=[agent, agent]))
+    with pytest.raises(SpaceError, match="agent id"):
+        spaces_from_proto(
+            environment_pb2.EnvironmentSpaces(
+                agents=[environment_pb2.AgentSpace(agent_id="a" * 200, observation=box(), action=box())]
+            )
+        )
+    one_of = environment_pb2.Space(discrete=environment_pb2.DiscreteSpace(n=3))
+    with pytest.raises(SpaceError, match="expected Box"):
+        spaces_from_proto(
+            environment_pb2.EnvironmentSpaces(
+                agents=[environment_pb2.AgentSpace(agent_id="a", observation=one_of, action=box())]
+            )
+        )

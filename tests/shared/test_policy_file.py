@@ -1,0 +1,119 @@
+"""Policy files: round trip, identity, and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from covey.errors import ConfigError, CoveyError, RefusedError
+from covey.networks import MLP, Input, NetworkSpec, Params
+from covey.policy_file import MAX_HEADER_BYTES, PolicySpec, decode_policy, encode_policy, policy_sha256
+from covey.spaces import Box, Discrete
+
+SEEN = Box("float32", (2, 3), (-np.inf,) * 6, (np.inf, 1.0) * 3)
+MOVES = Box("float32", (2,), (0.0, 0.0), (1.0, 1.0))
+
+
+def network(**changes: int) -> NetworkSpec:
+    fields = {"outputs": 2, "latent_dim": 8, "extra": 0} | changes
+    encoder = MLP(hidden_size=(5, 4), layer_norm=True)
+    return NetworkSpec(inputs=(Input("observation", 6, encoder),), head=MLP(hidden_size=(3,)), **fields)
+
+
+def policy(seed: int = 0) -> tuple[PolicySpec, Params]:
+    spec = network()
+    return PolicySpec(spec, SEEN, MOVES), spec.init(np.random.default_rng(seed))
+
+
+def test_round_trip() -> None:
+    spec, params = policy()
+    data = encode_policy(spec, params)
+    again, read = decode_policy(data)
+    assert again == spec
+    assert list(read) == sorted(params) or set(read) == set(params)
+    for name, value in params.items():
+        np.testing.assert_array_equal(read[name], value)
+    discrete = PolicySpec(network(outputs=4), SEEN, Discrete(4, start=-1))
+    data = encode_policy(discrete, discrete.network.init(np.random.default_rng(0)))
+    assert decode_policy(data)[0] == discrete
+
+
+def test_the_hash_is_that_of_spec_and_weights() -> None:
+    assert policy_sha256(encode_policy(*policy())) == policy_sha256(encode_policy(*policy()))
+    assert policy_sha256(encode_policy(*policy())) != policy_sha256(encode_policy(*policy(seed=1)))
+
+
+def test_specs_of_one_architecture_are_one_object() -> None:
+    assert decode_policy(encode_policy(*policy(0)))[0] is decode_policy(encode_policy(*policy(1)))[0]
+
+
+def rewritten(params: Params, **changes: object) -> bytes:
+    """A file with other metadata than its spec's."""
+    spec, _ = policy()
+    header = encode_policy(spec, params)
+    size = int.from_bytes(header[:8], "little")
+    text = json.loads(json.loads(header[8 : 8 + size])["__metadata__"]["covey"])
+    return bytes(save(dict(params), metadata={"covey": json.dumps(text | changes)}))
+
+
+def test_damaged_files_are_refused() -> None:
+    spec, params = policy()
+    data = encode_policy(spec, params)
+    for bad in (b"", data[:7], data[:40], data[:-1], data + b"x", b"\xff" * 100, (10).to_bytes(8, "little") + b"x" * 10):
+        with pytest.raises(RefusedError, match="^policy file: "):
+            decode_policy(bad)
+
+
+def test_a_header_is_measured_before_it_is_parsed() -> None:
+    many = {f"t{i}": np.empty((0,), np.float32) for i in range(40_000)}
+    data = bytes(save(many, metadata={"covey": "{}"}))
+    assert int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES
+    with pytest.raises(RefusedError, match="header of"):
+        decode_policy(data)
+
+
+def test_tensors_must_be_those_of_the_spec() -> None:
+    spec, params = policy()
+    name = spec.network.parameters[0].name
+    spoiled: list[tuple[Params, str]] = [
+        ({k: v for k, v in params.items() if k != name}, "missing or too many"),
+        (params | {"more": np.zeros(2, np.float32)}, "missing or too many"),
+        (params | {name: params[name][:-1]}, "expected float32"),
+        (params | {name: params[name].astype(np.float64)}, "expected float32"),  # type: ignore[dict-item]
+        (params | {name: params[name] * np.float32(np.nan)}, "not finite"),
+        (params | {name: np.full_like(params[name], np.inf)}, "not finite"),
+    ]
+    for tensors, says in spoiled:
+        with pytest.raises(RefusedError, match=says):
+            decode_policy(rewritten(tensors))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"head": "magic"}, "head 'magic'"),
+        ({"network": network(outputs=3).to_json()}, "expected one input of 6 and 2 outputs"),
+        ({"network": network(extra=2).to_json()}, "2 extra inputs"),
+        ({"network": network().to_json() | {"latent_dim": 1 << 40}}, "parameters"),
+        ({"network": {"inputs": "x"}}, "network spec"),
+        ({"observation": {"kind": "box"}}, "policy spec"),
+        ({"observation": {"kind": "discrete", "n": 1e300}}, "."),
+        ({"action": {"kind": "box", "dtype": "float32", "shape": [-1], "low": [0], "high": [1]}}, "."),
+        ({"action": None}, "policy spec"),
+    ],
+)
+def test_specs_that_do_not_hold_are_refused(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(CoveyError, match=says):
+        decode_policy(rewritten(policy()[1], **changes))
+
+
+def test_metadata_that_is_no_json_object() -> None:
+    for text in ("", "[]", "7", "[" * 100_000):
+        with pytest.raises(ConfigError, match=re.escape("policy spec")):
+            decode_policy(bytes(save(policy()[1], metadata={"covey": text})))
+    with pytest.raises(RefusedError, match="'covey' entry"):
+        decode_policy(bytes(save(policy()[1], metadata={"other": "{}"})))
