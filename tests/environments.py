@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 Observation = NDArray[np.float32]
-Step = tuple[
-    dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
-]
+Step = tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]
 
 
-class CounterEnv(ParallelEnv[str, Observation, Any]):
+class CounterEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc]
     """Observations are (seed of the episode, step, agent index); an agent's reward is its index + step / 100.
 
     Two walkers (Box actions of shape (2,), 1 to 3) and a caller (Discrete, 4 choices from 10 on), in the order
@@ -42,7 +40,7 @@ class CounterEnv(ParallelEnv[str, Observation, Any]):
         self.count = 0
         self.actions: list[dict[str, Any]] = []
 
-    def observation_space(self, agent: str) -> gymnasium.spaces.Box:
+    def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         del agent
         return gymnasium.spaces.Box(0, np.float32(2**31), (3,), np.float32)
 
@@ -64,7 +62,7 @@ class CounterEnv(ParallelEnv[str, Observation, Any]):
         return self._seen(self.agents), {a: {} for a in self.agents}
 
     def step(self, actions: dict[str, Any]) -> Step:
-        assert list(actions) == [a for a in ("walker_0", "walker_1", "caller_0") if a in self.agents]
+        assert list(actions) == self.agents
         for agent, action in actions.items():
             assert self.action_space(agent).contains(action), (agent, action)
         self.actions.append(dict(actions))
@@ -104,7 +102,7 @@ def counter(**kwargs: Any) -> CounterEnv:
 class DiscreteObservations(CounterEnv):
     """Observations of a kind that is not served."""
 
-    def observation_space(self, agent: str) -> Any:
+    def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         del agent
         return gymnasium.spaces.Discrete(3)
 
@@ -112,7 +110,7 @@ class DiscreteObservations(CounterEnv):
 class DictObservations(CounterEnv):
     """Observations of a kind that is not known."""
 
-    def observation_space(self, agent: str) -> Any:
+    def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         del agent
         return gymnasium.spaces.Dict({"x": gymnasium.spaces.Discrete(3)})
 

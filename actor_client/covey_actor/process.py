@@ -290,7 +290,8 @@ def _handle_signals(actor: Actor) -> None:
 
 
 def _await_eof(actor: Actor) -> None:
-    while sys.stdin.buffer.read(1024):
+    # Not through sys.stdin: its lock, held by a thread that reads, aborts the interpreter at its end.
+    while os.read(0, 1024):
         pass
     actor.leave("parent process ended")
 

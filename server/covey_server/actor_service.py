@@ -16,7 +16,7 @@ from covey.errors import FragmentError, RefusedError, StorageError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
 from covey_server.evaluations import ActorKey
-from covey_server.guard import Context, streaming, unary
+from covey_server.guard import Context
 from covey_server.intake import QUARANTINE_AFTER, Intake, ack_of
 from covey_server.learner import Learner
 from covey_server.sessions import Session
@@ -78,7 +78,6 @@ class ActorServicer(services.ActorServiceServicer):
         self._intake = intake
         self._streams: dict[ActorKey, _Outgoing] = {}
 
-    @unary
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """What to run."""
         del context
@@ -90,7 +89,6 @@ class ActorServicer(services.ActorServiceServicer):
             )
         return described
 
-    @unary
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Identify and agree on spaces."""
         del context
@@ -195,7 +193,6 @@ class ActorServicer(services.ActorServiceServicer):
                 pass
         return True
 
-    @streaming
     async def FetchPolicy(self, request: pb.FetchPolicyRequest, context: Context) -> AsyncIterator[pb.PolicyChunk]:
         """A policy in chunks."""
         blob = self._learner.policy(request.sha256)

@@ -1,9 +1,9 @@
 """Random numbers without a state: each draw is a function of what it is for.
 
 A member's key comes from (seed, member_id, its update count); a draw from (key, stream name, element). So an update
-draws the same numbers whoever shares its pack, whatever the padded batch size, and after a restart. The generator is
-the 32-bit finaliser of MurmurHash3 (Austin Appleby, public domain), two rounds over a 64-bit key, in int64 arithmetic
-that every torch device has.
+draws the same numbers whoever shares its pack, whatever the padded batch size, and after a restart. Draws are the
+32-bit finaliser of MurmurHash3 (Austin Appleby, public domain), two rounds over a 64-bit key, in int64 arithmetic that
+every torch device has; keys are SplitMix64 (Sebastiano Vigna, public domain) of small numbers that the host knows.
 
 Dims: M members, n draws each.
 """
@@ -13,11 +13,13 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
+_MASK64 = 0xFFFFFFFFFFFFFFFF
 _GOLDEN = 0x9E3779B9
 
 
@@ -39,13 +41,24 @@ def _elements(n: int, device: torch.device) -> Tensor:
     return (torch.arange(n, device=device) * _GOLDEN).bitwise_and_(_MASK).unsqueeze(0)
 
 
-def keys(seed: int, member_ids: Tensor, updates: Tensor) -> Tensor:
-    """One 64-bit key per member, (M,) int64, from its id and its update count, both (M,) int64."""
-    low = _finalise_((member_ids * _GOLDEN + (seed & _MASK)) & _MASK)
-    low = _finalise_((low + updates) & _MASK)
-    high = _finalise_((updates * _GOLDEN + (seed >> 32) + 1) & _MASK)
-    high = _finalise_((high + member_ids + (seed & _MASK)) & _MASK)
-    return (high << 32) | low
+def _splitmix(x: int) -> int:
+    """SplitMix64's output function after one step of its counter, on 64 bits."""
+    x = (x + 0x9E3779B97F4A7C15) & _MASK64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return x ^ (x >> 31)
+
+
+@functools.lru_cache(maxsize=4096)
+def _member_key(seed: int, member_id: int) -> int:
+    return _splitmix(_splitmix(seed) ^ member_id)
+
+
+def keys(seed: int, member_ids: Sequence[int], updates: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """One 64-bit key per member, (M,) int64 on the device, from its id and its update count."""
+    words = [_splitmix(_member_key(seed, m) ^ u) for m, u in zip(member_ids, updates, strict=True)]
+    signed = [w - (1 << 64) if w >> 63 else w for w in words]
+    return torch.tensor(signed, dtype=torch.int64).to(device, non_blocking=True)
 
 
 def bits(keys: Tensor, stream: str, n: int) -> Tensor:
@@ -68,9 +81,9 @@ def integers(keys: Tensor, stream: str, n: int, high: int) -> Tensor:
 
 
 def normal(keys: Tensor, stream: str, n: int) -> Tensor:
-    """(M, n) float32 standard normal draws (Box-Muller, one of each pair, so that elements stay independent of n)."""
-    radius = uniform(keys, stream + ":radius", n).log_().mul_(-2).sqrt_()
-    return uniform(keys, stream + ":angle", n).mul_(2 * math.pi).cos_().mul_(radius)
+    """(M, n) float32 standard normal draws (Box-Muller; an element takes two uniform numbers for itself)."""
+    radius, angle = uniform(keys, stream, 2 * n).view(-1, n, 2).unbind(-1)
+    return (angle * (2 * math.pi)).cos_().mul_(radius.log().mul_(-2).sqrt_())
 
 
 def gumbel(keys: Tensor, stream: str, n: int) -> Tensor:

@@ -17,6 +17,7 @@ from covey.v1 import actor_service_pb2, population_service_pb2
 from covey.v1 import population_service_pb2_grpc as population_services
 from covey_server import actor_service
 from covey_server.actor_service import ActorServicer
+from covey_server.guard import Guard
 from covey_server.intake import Intake
 from covey_server.learner import Learner
 from covey_server.population_service import PopulationServicer
@@ -82,7 +83,7 @@ class GrpcThread:
         host, port = parse_address(self._learner.config.learner.bind)
         if port:
             _refuse_taken_port(host, port)
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = grpc.aio.server(interceptors=[Guard()], options=SERVER_OPTIONS)
         actor_service.register(self._actors, server)
         population_services.add_PopulationServiceServicer_to_server(self._population, server)
         self._health = health.aio.HealthServicer()

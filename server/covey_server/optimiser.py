@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 BETAS = (0.9, 0.999)
@@ -13,10 +15,10 @@ def adam_(
     params: Tensor,
     first_moment: Tensor,
     second_moment: Tensor,
-    steps: Tensor,
     *,
     gradient: Tensor,
-    lr: Tensor,
+    steps: NDArray[np.int64],
+    lr: NDArray[np.float64],
     max_norm: float | None,
 ) -> None:
     """One step in place, as `torch.optim.Adam` does it (Kingma and Ba, 2015), without a synchronisation.
@@ -25,22 +27,22 @@ def adam_(
         params: (K, P).
         first_moment: (K, P).
         second_moment: (K, P).
-        steps: (K,) float64, steps made before; raised by one.
         gradient: (K, P); overwritten.
+        steps: (K,) steps made with this one.
         lr: (K,) learning rates.
         max_norm: Each row's gradient is scaled down to this norm, as `torch.nn.utils.clip_grad_norm_`; None: never.
     """
     if max_norm is not None:
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
-    steps.add_(1)
     first_moment.lerp_(gradient, 1 - BETAS[0])
     second_moment.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
     # lr / c1 * m / (sqrt(v) / c2 + eps), rearranged into m / (sqrt(v) * a + b) to pass over the matrices less often.
-    step_size = lr / (1 - BETAS[0] ** steps)
-    root = (1 - BETAS[1] ** steps).sqrt_()
-    a = (1 / (step_size * root)).to(params.dtype).unsqueeze(1)
-    b = (EPS / step_size).to(params.dtype).unsqueeze(1)
+    # A rate of 0 would divide by 0; the smallest float32 moves nothing either.
+    step_size = np.maximum(lr, 1e-38) / (1 - BETAS[0] ** steps)
+    a = 1 / (step_size * np.sqrt(1 - BETAS[1] ** steps))
+    scales = torch.from_numpy(np.stack([a, EPS / step_size]).astype(np.float32)).to(params.device, non_blocking=True)
+    factor, summand = scales.unsqueeze(-1).unbind()
     # Moments are often 0 or denormal, of which square roots take up to thirty times longer; 1e-30 is far below EPS.
     denominator = torch.add(second_moment, 1e-30, out=gradient).sqrt_()
-    params.addcdiv_(first_moment, denominator.mul_(a).add_(b), value=-1)
+    params.addcdiv_(first_moment, denominator.mul_(factor).add_(summand), value=-1)

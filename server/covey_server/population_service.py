@@ -13,7 +13,7 @@ from covey.networks.resolve import network_ids
 from covey.v1 import population_service_pb2 as pb
 from covey.v1 import population_service_pb2_grpc as services
 from covey_server.actor_service import ActorServicer
-from covey_server.guard import Context, streaming, unary
+from covey_server.guard import Context
 from covey_server.learner import Learner
 from covey_server.report import Report
 from covey_server.trainer import Trainer
@@ -28,13 +28,11 @@ class PopulationServicer(services.PopulationServiceServicer):
         self._report = report
         self._actors = actors
 
-    @unary
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """The whole run."""
         del request, context
         return pb.GetStatusResponse(status=self._report.status())
 
-    @streaming
     async def WatchStatus(
         self, request: pb.WatchStatusRequest, context: Context
     ) -> AsyncIterator[pb.WatchStatusResponse]:
@@ -48,13 +46,11 @@ class PopulationServicer(services.PopulationServiceServicer):
                 return
             await asyncio.sleep(interval_s)
 
-    @unary
     async def ListMembers(self, request: pb.ListMembersRequest, context: Context) -> pb.ListMembersResponse:
         """The living population."""
         del request, context
         return pb.ListMembersResponse(members=self._report.members())
 
-    @unary
     async def GetMember(self, request: pb.GetMemberRequest, context: Context) -> pb.GetMemberResponse:
         """One member, living or dead."""
         for member in self._report.lineage():
@@ -62,19 +58,16 @@ class PopulationServicer(services.PopulationServiceServicer):
                 return pb.GetMemberResponse(member=member)
         await context.abort(grpc.StatusCode.NOT_FOUND, f"member {request.member_id} never lived in this run")
 
-    @unary
     async def GetLineage(self, request: pb.GetLineageRequest, context: Context) -> pb.GetLineageResponse:
         """Every member that ever lived."""
         del request, context
         return pb.GetLineageResponse(members=self._report.lineage())
 
-    @unary
     async def ListActors(self, request: pb.ListActorsRequest, context: Context) -> pb.ListActorsResponse:
         """All actors."""
         del request, context
         return pb.ListActorsResponse(actors=self._report.actors())
 
-    @streaming
     async def DownloadMember(
         self, request: pb.DownloadMemberRequest, context: Context
     ) -> AsyncIterator[pb.DownloadMemberResponse]:
@@ -95,7 +88,6 @@ class PopulationServicer(services.PopulationServiceServicer):
             for start in range(0, len(blob), CHUNK_BYTES):
                 yield pb.DownloadMemberResponse(network_id=network_id, data=blob[start : start + CHUNK_BYTES])
 
-    @unary
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
         """No further orders and updates."""
         del request, context
@@ -105,7 +97,6 @@ class PopulationServicer(services.PopulationServiceServicer):
             self._learner.state = "paused"
         return pb.PauseResponse()
 
-    @unary
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
         """Go on."""
         del request, context
@@ -117,7 +108,6 @@ class PopulationServicer(services.PopulationServiceServicer):
         self._actors.dispatch()
         return pb.ResumeResponse()
 
-    @unary
     async def Checkpoint(self, request: pb.CheckpointRequest, context: Context) -> pb.CheckpointResponse:
         """Write a checkpoint now."""
         del request, context
@@ -127,14 +117,12 @@ class PopulationServicer(services.PopulationServiceServicer):
         path = await loop.run_in_executor(None, self._trainer.request_checkpoint)
         return pb.CheckpointResponse(path=path)
 
-    @unary
     async def DrainActor(self, request: pb.DrainActorRequest, context: Context) -> pb.DrainActorResponse:
         """Ask an actor to leave."""
         if not self._actors.drain(request.actor_id):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"actor {request.actor_id!r} is not connected")
         return pb.DrainActorResponse()
 
-    @unary
     async def Shutdown(self, request: pb.ShutdownRequest, context: Context) -> pb.ShutdownResponse:
         """End the run as SIGTERM does."""
         del request, context

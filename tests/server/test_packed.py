@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tests.members import AGENTS, assert_same_networks, make_member
 
 from covey.networks import MLP, NumpyOps
 from covey_server.member import Member
 from covey_server.optimiser import adam_
 from covey_server.packed import PackedNetworks
-from tests.members import AGENTS, assert_same_networks, make_member
 
 CPU = torch.device("cpu")
 ACTORS = {f"actor/{agent}": (i,) for i, agent in enumerate(AGENTS)}
@@ -50,7 +51,7 @@ def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_no
     selection = packed.select(chosen)
     for _ in range(steps):
         values = selection.values("learn", [x[at] for x in inputs], extra[at])
-        selection.descend(((values - goal) ** 2).mean(-1).sum(), 0.01 * (1 + at), max_norm)
+        selection.descend(((values - goal) ** 2).mean(-1).sum(), 0.01 * (1 + at.double().numpy()), max_norm)
         selection.soften(0.1 / (1 + at))
     for pack in packed.packs:
         if pack.mask is not None:
@@ -114,7 +115,7 @@ def test_a_network_shared_by_agents_judges_each_by_its_index(shared_rows: bool) 
     members = population()[:2]
     for member in members:
         spec = member.networks["critic_1/speaker"].spec
-        wider = type(spec)(**{**vars_of(spec), "extra": 9})
+        wider = replace(spec, extra=9)
         network = member.networks["critic_1/speaker"]
         rng = np.random.default_rng(member.member_id)
         network.spec, network.params = wider, wider.init(rng)
@@ -134,10 +135,6 @@ def test_a_network_shared_by_agents_judges_each_by_its_index(shared_rows: bool) 
             network = member.networks[key]
             alone = network.spec.apply(NumpyOps(), network.params, [x[m].numpy() for x in inputs], joined)
             np.testing.assert_allclose(values[j, m].numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
-
-
-def vars_of(spec: object) -> dict[str, object]:
-    return {name: getattr(spec, name) for name in type(spec).__dataclass_fields__}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("activation", ["ReLU", "Sigmoid", "Softplus"])
@@ -181,11 +178,10 @@ def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
     start = torch.randn(3, 20, generator=draw)
     gradients = torch.randn(10, 3, 20, generator=draw)
     gradients[:, :, 0] = 0
-    lr = torch.tensor([1e-3, 1e-2, 0.3])
-    params, steps = start.clone(), torch.zeros(3, dtype=torch.float64)
-    first, second = torch.zeros_like(start), torch.zeros_like(start)
-    for g in gradients:
-        adam_(params, first, second, steps, gradient=g.clone(), lr=lr, max_norm=2.0)
+    lr = np.array([1e-3, 1e-2, 0.3])
+    params, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+    for i, g in enumerate(gradients):
+        adam_(params, first, second, gradient=g.clone(), steps=np.full(3, i + 1), lr=lr, max_norm=2.0)
     for k in range(3):
         own = torch.nn.Parameter(start[k].clone())
         adam = torch.optim.Adam([own], lr=float(lr[k]))
@@ -194,7 +190,7 @@ def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
             torch.nn.utils.clip_grad_norm_([own], 2.0)
             adam.step()
         torch.testing.assert_close(params[k], own.detach(), rtol=1e-5, atol=1e-6)
-    assert steps.tolist() == [10.0] * 3 and torch.equal(params[:, 0], start[:, 0])
+    assert torch.equal(params[:, 0], start[:, 0])
 
 
 def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> None:
@@ -204,7 +200,7 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
     inputs, extra = critic_batch(2)
     before = packed.packs[0].params.clone()
     selection = packed.select((0, 1))
-    selection.descend(selection.values("learn", inputs, extra).sum(), torch.tensor([0.0, 0.01]), None)
+    selection.descend(selection.values("learn", inputs, extra).sum(), np.array([0.0, 0.01]), None)
     changed = (packed.packs[0].params != before).any(1)
     assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
     target = packed.packs[0].target

@@ -77,8 +77,7 @@ def fragment(kinds: Sequence[Sequence[int]], number: int) -> tuple[Columns, list
 
 
 def draw(replay: Replay, sizes: Sequence[int], update: int = 0) -> Batch:
-    count = torch.arange(len(sizes))
-    keys = counter_rng.keys(3, count, torch.full_like(count, update))
+    keys = counter_rng.keys(3, range(len(sizes)), [update] * len(sizes))
     return replay.sample(keys, torch.tensor(sizes), max(sizes))
 
 
@@ -160,7 +159,7 @@ def test_members_draw_for_themselves() -> None:
     for number in range(10):
         replay.insert(*fragment([[S] * 50 + [T]], number))
     together = draw(replay, [8, 32])
-    keys = counter_rng.keys(3, torch.tensor([1]), torch.tensor([0]))
+    keys = counter_rng.keys(3, [1], [0])
     alone = replay.sample(keys, torch.tensor([32]), 32)
     assert torch.equal(together.observation[0][1], alone.observation[0][0])
     assert not torch.equal(together.observation[0][0], alone.observation[0][0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from covey.networks import MLP, Input, NetworkSpec, NumpyOps
+from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
 from covey.networks.ops import ACTIVATIONS
 from covey.networks.pack import PackLayout
 from covey_server.torch_ops import TorchOps
@@ -43,7 +43,7 @@ def arguments(s: NetworkSpec, lead: tuple[int, ...]) -> tuple[list[np.ndarray], 
     return inputs, extra
 
 
-def both(s: NetworkSpec, params: dict, lead: tuple[int, ...], valid: dict) -> tuple[np.ndarray, torch.Tensor]:
+def both(s: NetworkSpec, params: Params, lead: tuple[int, ...], valid: Params) -> tuple[np.ndarray, torch.Tensor]:
     inputs, extra = arguments(s, lead)
     expected = s.apply(NumpyOps(), params, [x.copy() for x in inputs], extra, valid=valid)
     got = s.apply(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pickle
 import re
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from tests.environments import CounterEnv, DictObservations, DiscreteObservations
 
 from covey.envs import SyncSlots, allowed, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
 from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
 from covey.spaces import Box, Discrete, EnvironmentSpaces
-from tests.environments import CounterEnv, DictObservations, DiscreteObservations
 
 COUNTER = "tests.environments:counter"
 
@@ -37,9 +39,7 @@ def test_what_cannot_be_loaded_is_told_in_one_sentence(entry_point: str, config:
     assert "\n" not in str(caught.value)
 
 
-def test_a_module_that_needs_what_is_not_installed_says_what(
-    tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_that_needs_what_is_not_installed_says_what(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_installed.py").write_text("import missing_dependency\n")  # type: ignore[operator]
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(EnvironmentLoadError, match="'half_installed' needs 'missing_dependency'"):
@@ -64,7 +64,7 @@ def test_spaces_in_environment_order_and_groups() -> None:
 
 
 def test_unsupported_spaces_are_refused() -> None:
-    with pytest.raises(SpaceError, match="observation of agent 'walker_0'.*expected Box"):
+    with pytest.raises(SpaceError, match=r"observation of agent 'walker_0'.*expected Box"):
         read_spaces(DiscreteObservations())
     with pytest.raises(SpaceError, match="expected Box or Discrete"):
         read_spaces(DictObservations())
@@ -88,7 +88,7 @@ def slots_of(count: int, **config: object) -> tuple[SyncSlots, EnvironmentSpaces
     return SyncSlots(factory, spaces, count), spaces
 
 
-def actions(count: int) -> list[np.ndarray]:  # type: ignore[type-arg]
+def actions(count: int) -> list[NDArray[Any]]:
     """Legal actions of the groups walker and caller."""
     return [np.full((count, 2, 2), 2.0, np.float32), np.full((count, 1), 11)]
 

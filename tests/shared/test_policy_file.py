@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from covey.errors import ConfigError, CoveyError, RefusedError
@@ -51,10 +54,9 @@ def test_specs_of_one_architecture_are_one_object() -> None:
     assert decode_policy(encode_policy(*policy(0)))[0] is decode_policy(encode_policy(*policy(1)))[0]
 
 
-def rewritten(params: Params, **changes: object) -> bytes:
-    """A file with other metadata than its spec's."""
-    spec, _ = policy()
-    header = encode_policy(spec, params)
+def rewritten(params: Mapping[str, NDArray[Any]], **changes: object) -> bytes:
+    """A file with other tensors or metadata than its spec's."""
+    header = encode_policy(*policy())
     size = int.from_bytes(header[:8], "little")
     text = json.loads(json.loads(header[8 : 8 + size])["__metadata__"]["covey"])
     return bytes(save(dict(params), metadata={"covey": json.dumps(text | changes)}))
@@ -63,8 +65,16 @@ def rewritten(params: Params, **changes: object) -> bytes:
 def test_damaged_files_are_refused() -> None:
     spec, params = policy()
     data = encode_policy(spec, params)
-    for bad in (b"", data[:7], data[:40], data[:-1], data + b"x", b"\xff" * 100, (10).to_bytes(8, "little") + b"x" * 10):
-        with pytest.raises(RefusedError, match="^policy file: "):
+    for bad in (
+        b"",
+        data[:7],
+        data[:40],
+        data[:-1],
+        data + b"x",
+        b"\xff" * 100,
+        (10).to_bytes(8, "little") + b"x" * 10,
+    ):
+        with pytest.raises(RefusedError, match=r"^policy file: "):
             decode_policy(bad)
 
 
@@ -79,11 +89,11 @@ def test_a_header_is_measured_before_it_is_parsed() -> None:
 def test_tensors_must_be_those_of_the_spec() -> None:
     spec, params = policy()
     name = spec.network.parameters[0].name
-    spoiled: list[tuple[Params, str]] = [
+    spoiled: list[tuple[Mapping[str, NDArray[Any]], str]] = [
         ({k: v for k, v in params.items() if k != name}, "missing or too many"),
         (params | {"more": np.zeros(2, np.float32)}, "missing or too many"),
         (params | {name: params[name][:-1]}, "expected float32"),
-        (params | {name: params[name].astype(np.float64)}, "expected float32"),  # type: ignore[dict-item]
+        (params | {name: params[name].astype(np.float64)}, "expected float32"),
         (params | {name: params[name] * np.float32(np.nan)}, "not finite"),
         (params | {name: np.full_like(params[name], np.inf)}, "not finite"),
     ]

@@ -73,10 +73,11 @@ class ActionHeads:
             columns = slice(at, at + width)
             x = joint if len(self._runs) == 1 else joint[..., columns]
             if values:
-                x = discrete(x.unflatten(-1, (-1, values)), columns, values).flatten(-2)
+                # (M, B, agents, values): the agents of a run choose together.
+                chosen = discrete(x.reshape(*x.shape[:2], -1, values), columns, values)
+                parts.append(chosen.flatten(-2))
             else:
-                x = box(x, columns)
-            parts.append(x)
+                parts.append(box(x, columns))
             at += width
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 

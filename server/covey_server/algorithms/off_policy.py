@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,10 +74,11 @@ class OffPolicy(ABC):
         self._sharing = None if len(ids) == len(judged) else (owner.unsqueeze(0) == owner.unsqueeze(1)).float()
         self._own_action = _own_actions(spaces, self._device)
         self._hyper = {
-            name: self._tensor([m.hyperparameters[name] for m in members], torch.float32)
-            for name in ("lr_actor", "lr_critic", "gamma", "tau")
+            name: self._tensor([m.hyperparameters[name] for m in members], torch.float32) for name in ("gamma", "tau")
         }
+        self._rates = {n: np.array([m.hyperparameters[n] for m in members], float) for n in ("lr_actor", "lr_critic")}
         self._sizes = [int(m.hyperparameters["batch_size"]) for m in members]
+        self._hyper["batch_size"] = self._tensor(self._sizes)
         self.passes = 0
         self.member_updates = 0
         self._losses = torch.zeros(2, len(members), device=self._device)
@@ -97,10 +99,9 @@ class OffPolicy(ABC):
     def update(self, due: Sequence[int], replay: Replay) -> None:
         """One update of each member in `due` (positions in the population), in one pass."""
         chosen = tuple(sorted(due))
-        ids = self._tensor([self._members[m].member_id for m in chosen])
-        keys = counter_rng.keys(self._seed, ids, self._tensor([self._members[m].updates for m in chosen]))
-        sizes = [self._sizes[m] for m in chosen]
-        batch = replay.sample(keys, self._tensor(sizes), max(sizes))
+        ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
+        keys = counter_rng.keys(self._seed, ids, counts, self._device)
+        batch = replay.sample(keys, self._of("batch_size", chosen), max(self._sizes[m] for m in chosen))
         batch = replace(batch, weight=self._per_network(batch.weight))
         self._learn_critics(chosen, batch, keys)
         for m in chosen:
@@ -131,7 +132,7 @@ class OffPolicy(ABC):
             )
         values = critics.values("learn", batch.observation, batch.action)
         losses = critic_loss(self._by_twin(values), target, batch.weight)
-        critics.descend(losses.sum(), self._of("lr_critic", chosen), self._settings.max_grad_norm_critic)
+        critics.descend(losses.sum(), self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
         self._record(0, chosen, losses.detach() / (self._twins * self._networks))
         self.passes += len(critics.rows_members)
         self.member_updates += sum(critics.rows_members)
@@ -145,7 +146,7 @@ class OffPolicy(ABC):
         others = action.detach() if self._settings.actor_loss == "joint" else batch.action
         joint = torch.where(self._own_action, action, others)
         losses = policy_loss(critics.values("frozen", batch.observation, joint), batch.weight)
-        actors.descend(losses.sum(), self._of("lr_actor", chosen), self._settings.max_grad_norm_actor)
+        actors.descend(losses.sum(), self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
         self._record(1, chosen, losses.detach() / self._networks)
 
     def snapshot(self) -> PolicySnapshot:
@@ -192,7 +193,8 @@ class OffPolicy(ABC):
         return [observation[g][..., columns] for g, columns in self._views]
 
     def _by_twin(self, values: Tensor) -> Tensor:
-        return values.unflatten(0, (self._twins, -1))
+        """(T * N, M, B) as (T, N, M, B)."""
+        return values.view(self._twins, -1, *values.shape[1:])
 
     def _judged(self, numbers: Tensor) -> Tensor:
         """(M, B, N) in environment order as (N, M, B) in judged order."""

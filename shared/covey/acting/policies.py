@@ -1,19 +1,24 @@
 """Policies of one structure, run for all slots in one forward pass.
 
-Dims: S slots, N agents of a group, K policies of a pack, B rows of each, D outputs of an agent.
+Groups of agents differ in what they see and do, not in the layers between; so inputs and outputs are padded to the
+widest group's too, and one pass serves all groups. At an actor's sizes a pass costs by the number of its operations.
+Dims: S slots, N agents of a group, K policies of a pack, B rows of each, W inputs and D outputs of an agent.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covey.acting.actions import ActionLayout
-from covey.networks import NumpyOps, Params
+from covey.networks import MLP, NetworkSpec, NumpyOps, Params
+from covey.networks.labels import positions
+from covey.networks.ops import Array
 from covey.networks.pack import PackLayout
 from covey.policy_file import PolicySpec, decode_policy, policy_sha256
 from covey.spaces import EnvironmentSpaces
@@ -38,71 +43,145 @@ class LoadedPolicy:
         return LoadedPolicy(policy_sha256(data), spec, params)
 
 
-class ActingPack:
-    """K policies of one structure, padded to the widest and stacked."""
+# Wider observations are not padded to, nor with, those of other groups: there the numbers would begin to cost.
+MAX_PADDED_WIDTH = 256
 
-    def __init__(self, policies: Sequence[LoadedPolicy]) -> None:
-        layout = PackLayout(tuple(p.spec.network for p in policies))
+
+@functools.lru_cache(maxsize=1024)
+def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
+    """The same network with more inputs and outputs; itself where it reads too much for that."""
+    (seen,) = spec.inputs
+    if not isinstance(seen.encoder, MLP) or seen.width > MAX_PADDED_WIDTH:
+        return spec
+    return replace(spec, inputs=(replace(seen, width=width),), outputs=outputs)
+
+
+def embedded(spec: NetworkSpec, params: Params, wide: NetworkSpec) -> Params:
+    """Parameters of `spec` as those of `wide`, zero where it has none: further inputs do nothing, outputs are 0."""
+    result: Params = {}
+    for own, padded in zip(spec.parameters, wide.parameters, strict=True):
+        value = params[own.name]
+        if own.shape != padded.shape:
+            value = np.zeros(padded.shape, np.float32)
+            where = [positions(a, b) for a, b in zip(own.axes, padded.axes, strict=True)]
+            value[np.ix_(*where)] = params[own.name]
+        result[own.name] = value
+    return result
+
+
+class _PackOps(NumpyOps):
+    """For vectors that are (K, 1, units) already."""
+
+    def linear(self, x: Array, w: Array, b: Array) -> Array:
+        y = np.matmul(x, w)
+        y += b
+        return y
+
+    def gate(self, g: Array, x: Array, y: Array) -> Array:
+        return x + g * (y - x)
+
+
+_OPS = _PackOps()
+_KEPT_PACKS = 32
+
+
+class ActingPack:
+    """K policies of one structure, padded to the widest and stacked.
+
+    Args:
+        policies: May repeat.
+        width: Inputs of the pack, at least those of every policy.
+        outputs: Outputs of the pack, at least those of every policy.
+    """
+
+    def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
+        specs = [p.spec.network for p in policies]
+        wide = [widened(spec, width, outputs) for spec in specs]
+        layout = PackLayout(tuple(wide))
+        flat = layout.pack([embedded(s, p.params, w) for s, p, w in zip(specs, policies, wide, strict=True)])
+        # Vectors as (K, 1, units), so that no layer has to make them so in every step.
+        self._params = {name: v[:, None] if v.ndim == 2 else v for name, v in layout.views(flat).items()}
         self._spec = layout.padded
-        self._params = layout.views(layout.pack([p.params for p in policies]))
         self._valid = layout.valid()
+        self.width = self._spec.inputs[0].width
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs (K, B, D) for observations (K, B, width)."""
+        """Outputs (K, B, D) for observations (K, B, W)."""
         return self._spec.apply(_OPS, self._params, [x], valid=self._valid)  # type: ignore[no-any-return]
 
 
-_OPS = NumpyOps()
-_KEPT_PACKS = 32
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A group's share of a pass: policies `first` to `last` of the pack are its own.
+
+    Padding repeats a policy's first row, on the way in and out.
+    """
+
+    group: int
+    x: NDArray[np.float32]  # (k, B, own width), a view of the pass's inputs
+    rows: NDArray[np.intp]  # (k, B) into the group's S * N rows
+    first: int
+    last: int
+    slots: NDArray[np.intp]  # (k, B)
+    agents: NDArray[np.intp]  # (k, B)
 
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One forward pass of a plan: which rows of a group's (S * N) go in, and where outputs go."""
+    """One forward pass of a plan."""
 
-    group: int
     pack: ActingPack
-    rows_in: NDArray[np.intp]  # (K, B); padding repeats a policy's first row
-    slots: NDArray[np.intp]  # (K * B,), where the outputs belong; padding writes the same twice
-    agents: NDArray[np.intp]  # (K * B,)
+    x: NDArray[np.float32]  # (K, B, W), zero in padding
+    parts: tuple[_Part, ...]
 
 
 class PolicyRows:
     """Who plays which agent in which slot, and the passes that follow from it.
 
-    A plan is made when that changes, once per order in the usual case; a step then is a gather, a forward pass and a
-    scatter for each group and structure. Policies with fewer rows than others are padded.
+    A plan is made when that changes, once per order in the usual case; a step then is a forward pass for each
+    structure, and a gather and a scatter for each group. Policies with fewer rows than others are padded.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, layout: ActionLayout, slots: int) -> None:
-        self._spaces = spaces
+        self._groups = spaces.groups
         self.outputs = np.zeros((slots, layout.width), np.float32)
         # (S, N, D) views of each group's columns.
         self._views = [self.outputs[:, g.columns].reshape(slots, g.agents, g.width) for g in layout.groups]
+        self._widths = [g.observation.width for g in spaces.groups]
+        self._most_inputs = max((w for w in self._widths if w <= MAX_PADDED_WIDTH), default=1)
+        self._most_outputs = max(g.width for g in layout.groups)
         self._passes: list[_Pass] = []
         self._packs: dict[tuple[bytes, ...], ActingPack] = {}
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
         """Fix who plays: slot to players in the environment's agent order."""
-        passes = []
-        for g, group in enumerate(self._spaces.groups):
-            rows: dict[bytes, list[tuple[int, int]]] = {}
-            structures: dict[object, dict[bytes, LoadedPolicy]] = {}
+        # Structure to (group, hash) to the policy and its rows (slot, index in the group); groups in their order.
+        structures: dict[object, dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]] = {}
+        for g, group in enumerate(self._groups):
             for slot, who in players.items():
                 for n, agent in enumerate(group.agents):
                     policy = who[agent]
                     if policy is not None:
-                        rows.setdefault(policy.sha256, []).append((slot, n))
-                        structures.setdefault(policy.spec.network.structure, {})[policy.sha256] = policy
-            for policies in structures.values():
-                most = max(len(rows[sha]) for sha in policies)
-                # (K, B, 2)
-                index = np.array([rows[sha] + rows[sha][:1] * (most - len(rows[sha])) for sha in policies], np.intp)
-                slots, agents = index[..., 0], index[..., 1]
-                passes.append(
-                    _Pass(g, self._pack(policies), slots * len(group) + agents, slots.ravel(), agents.ravel())
-                )
-        self._passes = passes
+                        wide = widened(policy.spec.network, self._most_inputs, self._most_outputs)
+                        rows = structures.setdefault(wide.structure, {})
+                        rows.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
+        self._passes = [self._plan_pass(entries) for entries in structures.values()]
+
+    def _plan_pass(self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]) -> _Pass:
+        pack = self._pack([policy for policy, _ in entries.values()])
+        most = max(len(rows) for _, rows in entries.values())
+        # (K, B, 2)
+        index = np.array([rows + rows[:1] * (most - len(rows)) for _, rows in entries.values()], np.intp)
+        x = np.zeros((len(entries), most, pack.width), np.float32)
+        groups = [g for g, _ in entries]
+        parts = []
+        for g in dict.fromkeys(groups):
+            first = groups.index(g)
+            last = first + groups.count(g)
+            slots, agents = index[first:last, :, 0], index[first:last, :, 1]
+            rows = slots * len(self._groups[g]) + agents
+            parts.append(_Part(g, x[first:last, :, : self._widths[g]], rows, first, last, slots, agents))
+        return _Pass(pack, x, tuple(parts))
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Raw outputs of all planned rows, (S, W) in the action layout; other rows keep what they held.
@@ -110,17 +189,22 @@ class PolicyRows:
         Args:
             observation: One (S, N, *shape) per group.
         """
-        for p in self._passes:
-            seen = observation[p.group]
-            x = seen.reshape(seen.shape[0] * seen.shape[1], -1)[p.rows_in].astype(np.float32, copy=False)
-            y = p.pack(x)
-            self._views[p.group][p.slots, p.agents] = y.reshape(-1, y.shape[-1])
+        # OpenBLAS's matrix-vector products may flag what they read past the end of a row as invalid, and not use it.
+        with np.errstate(invalid="ignore"):
+            for p in self._passes:
+                for part in p.parts:
+                    seen = observation[part.group]
+                    part.x[...] = seen.reshape(seen.shape[0] * seen.shape[1], -1)[part.rows]
+                y = p.pack(p.x)
+                for part in p.parts:
+                    view = self._views[part.group]
+                    view[part.slots, part.agents] = y[part.first : part.last, :, : view.shape[-1]]
         return self.outputs
 
-    def _pack(self, policies: Mapping[bytes, LoadedPolicy]) -> ActingPack:
+    def _pack(self, policies: Sequence[LoadedPolicy]) -> ActingPack:
         """The pack of these policies, kept from plan to plan: evaluations and pinned opponents use theirs again."""
-        key = tuple(policies)
-        pack = self._packs.pop(key, None) or ActingPack(list(policies.values()))
+        key = tuple(p.sha256 for p in policies)
+        pack = self._packs.pop(key, None) or ActingPack(policies, self._most_inputs, self._most_outputs)
         self._packs[key] = pack
         while len(self._packs) > _KEPT_PACKS:
             del self._packs[next(iter(self._packs))]

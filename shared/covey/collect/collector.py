@@ -49,6 +49,11 @@ class Collector:
         eval_slots: int,
         compression_level: int,
     ) -> None:
+        if 4 * schema.row_bytes * train_slots > MAX_RAW_BYTES:
+            raise SpaceError(
+                f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected two steps of all slots "
+                f"to fit into {MAX_RAW_BYTES} bytes; lower actors.max_slots or shrink the observations"
+            )
         total = train_slots + eval_slots
         self._spaces, self._schema, self._level = spaces, schema, compression_level
         self._train = train_slots
@@ -66,11 +71,6 @@ class Collector:
         self._seed: list[int | None] = [None] * train_slots
         self._work: dict[int, order_pb2.SlotWork] = {}  # of the order at hand, by training slot
         self._ended_at = time.perf_counter()
-        if 4 * schema.row_bytes * train_slots > MAX_RAW_BYTES:
-            raise SpaceError(
-                f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected two steps of all slots "
-                f"to fit into {MAX_RAW_BYTES} bytes; lower actors.max_slots or shrink the observations"
-            )
 
     def run(
         self,
@@ -99,9 +99,8 @@ class Collector:
         builder = self._builder(order)
         self._restart(builder)
         self._move(order, players, builder, fragment, stop)
-        for i, slot in enumerate(self._work):
-            if builder.open(i):
-                builder.end(i, slot, RowKind.TAIL, self._slots.observation, self._slots.present)
+        standing = {i: slot for i, slot in enumerate(self._work) if builder.open(i)}
+        builder.end(list(standing), list(standing.values()), RowKind.TAIL, self._slots.observation, self._slots.present)
         builder.encode(fragment, self._level)
         self._ended_at = time.perf_counter()
         fragment.work_s = self._ended_at - began
@@ -131,7 +130,13 @@ class Collector:
                 f"order {order.order_id}: slots {[(w.slot, w.steps) for w in order.slots]}, expected distinct slots "
                 f"below {self._train} with 1 to {MAX_ORDER_STEPS} steps; the learner breaks the protocol"
             )
-        players = {w.slot: resolve_players(order, w.agent_policies, policies, self._spaces) for w in order.slots}
+        resolved: dict[tuple[int, ...], Players] = {}  # most slots are played by few different sets of policies
+        players: dict[int, Players] = {}
+        for w in order.slots:
+            indices = tuple(w.agent_policies)
+            if indices not in resolved:
+                resolved[indices] = resolve_players(order, indices, policies, self._spaces)
+            players[w.slot] = resolved[indices]
         for e in order.evaluations:
             who = resolve_players(order, e.agent_policies, policies, self._spaces)
             self._queue.add(Task(e.task_id, who, e.max_episode_steps), e.seeds)
@@ -225,7 +230,8 @@ class Collector:
             builder.close(slots.reward, slots.terminated, slots.truncated)
             returns[at] += slots.reward[at]
             done += 1
-            if not slots.present[at].any(axis=1).all():
+            present = slots.present[at]
+            if not present.all() and not present.any(axis=1).all():
                 break
         good = moving
         if faults:
@@ -267,7 +273,7 @@ class Collector:
             return
         i = stream[s]
         if not going:
-            builder.end(i, s, RowKind.FINAL, self._slots.observation, self._slots.present)
+            builder.end([i], [s], RowKind.FINAL, self._slots.observation, self._slots.present)
             self._end_episode(s, fragment)
             if self._work[s].until_episode_end:
                 left[s] = 0

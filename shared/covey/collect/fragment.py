@@ -37,7 +37,7 @@ class FragmentBuilder:
             return np.zeros((streams, room, *shape), dtype)
 
         agents = len(spaces.agents)
-        self._kind = zeros("uint8")
+        self._kind = np.full((streams, room), RowKind.STEP, np.uint8)
         self._observation = [zeros(g.observation.dtype, len(g), *g.observation.shape) for g in spaces.groups]
         self._action = [zeros(g.action.dtype, len(g), *g.action.shape) for g in spaces.groups]
         self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
@@ -84,7 +84,6 @@ class FragmentBuilder:
         self._reward[at] = reward[source]
         self._terminated[at] = terminated[source]
         self._truncated[at] = truncated[source]
-        self._kind[at] = RowKind.STEP
         self.rows[self._streams] += 1
         self.steps[self._streams] += 1
         self._row += 1
@@ -107,20 +106,23 @@ class FragmentBuilder:
 
     def end(
         self,
-        stream: int,
-        slot: int,
+        streams: Sequence[int],
+        slots: Sequence[int],
         kind: RowKind,
         observation: Sequence[NDArray[Any]],
         present: NDArray[np.uint8],
     ) -> None:
-        """Write a final or tail row: what the agents of the slot see now, (S, ...) as in `decide`."""
-        at = stream, self.rows[stream]
+        """Write final or tail rows: what the agents of these slots see now, arguments as in `decide`."""
+        if not streams:
+            return
+        self.select(streams, slots)
+        at, source = (self._streams, self._row), self._source
         self._kind[at] = kind
         for g in range(len(self._groups)):
-            self._observation[g][at] = observation[g][slot]
+            self._observation[g][at] = observation[g][source]
             self._action[g][at] = 0
-        self._active[at] = Active.ABSENT if kind == RowKind.FINAL else present[slot]
-        self.rows[stream] += 1
+        self._active[at] = Active.ABSENT if kind == RowKind.FINAL else present[source]
+        self.rows[self._streams] += 1
 
     def open(self, stream: int) -> bool:
         """Whether the stream's last row is a step row, which needs one after it."""

@@ -86,10 +86,10 @@ class SyncSlots:
         self.truncated = np.zeros((count, agents), np.uint8)
         self.present = np.zeros((count, agents), np.uint8)
         # Everything that a step would look up again and again, once: (column, agent id, group, index in the group,
-        # the view its observation is written to).
+        # the view its observation is written to), in the environment's order, which actions are given in.
+        ordered = sorted(enumerate(where), key=lambda at: spaces.groups[at[1][0]].agents[at[1][1]])
         self._all = [
-            [(p, self._ids[p], g, n, self.observation[g][s, n, ...]) for p, (g, n) in enumerate(where)]
-            for s in range(count)
+            [(p, self._ids[p], g, n, self.observation[g][s, n, ...]) for p, (g, n) in ordered] for s in range(count)
         ]
         self._alive = [list[tuple[int, str, int, int, NDArray[Any]]]() for _ in range(count)]
         # Whether an agent ended in the last step: its last observation and flags are to be cleared in the next.

@@ -1,0 +1,182 @@
+"""A pack: networks of one structure, stacked; and the rows of it that one pass works on.
+
+Parameters, targets and Adam moments are rows of (K, P) matrices, so that a layer is one batched product and an
+optimiser step a handful of operations.
+
+Dims: K rows, P numbers of the padded network, M members of a pass, B samples, N agents of the environment, n agents
+that one network plays or judges (1 unless parameters are shared).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covey.networks import Params
+from covey.networks.pack import PackLayout
+from covey_server.member import Network
+from covey_server.optimiser import adam_
+from covey_server.torch_ops import TorchOps
+
+OPS = TorchOps()
+
+Source = Tensor | Sequence[Tensor]
+"""What networks read: (M, B, D) where all agents' networks of a member read the same, (N, M, B, D) or N times
+(M, B, D_agent) where each agent's reads its own."""
+
+
+class Pack:
+    """K networks of one structure; `rows` says whose: (position in keys, position in members), sorted."""
+
+    def __init__(
+        self, rows: Sequence[tuple[int, int]], networks: Sequence[Network], agents: int, device: torch.device
+    ) -> None:
+        self.rows = list(rows)
+        self.agents = agents
+        self.networks = list(networks)
+        self.layout = PackLayout(tuple(network.spec for network in networks))
+        self.spec = self.layout.padded
+
+        def matrix(params: Sequence[Params]) -> Tensor:
+            return torch.from_numpy(self.layout.pack(params)).to(device)
+
+        self.params = matrix([network.params for network in networks])
+        targets = [network.target for network in networks if network.target is not None]
+        self.target = matrix(targets) if targets else None
+        self.first_moment = matrix([network.first_moment for network in networks])
+        self.second_moment = matrix([network.second_moment for network in networks])
+        self.adam_steps = np.array([network.adam_steps for network in networks], np.int64)
+        mask = self.layout.mask
+        self.mask = None if mask.all() else torch.from_numpy(mask).to(device)
+        self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
+
+    def unpack(self) -> None:
+        """Write parameters, targets, moments and step counts back into the networks, in natural shapes."""
+        params, first, second = (m.cpu().numpy() for m in (self.params, self.first_moment, self.second_moment))
+        target = None if self.target is None else self.target.cpu().numpy()
+        for k, network in enumerate(self.networks):
+            network.params = self.layout.unpack_row(k, params[k])
+            network.first_moment = self.layout.unpack_row(k, first[k])
+            network.second_moment = self.layout.unpack_row(k, second[k])
+            network.target = None if target is None else self.layout.unpack_row(k, target[k])
+            network.adam_steps = int(self.adam_steps[k])
+
+
+class PackRows:
+    """The rows of one pack that a pass works on.
+
+    Args:
+        pack: The pack.
+        taken: Which of its rows, ascending.
+        agents: For each key, the agents that its networks play or judge.
+        members: The members of the pass; every row belongs to one of them.
+    """
+
+    def __init__(
+        self, pack: Pack, taken: Sequence[int], agents: Sequence[tuple[int, ...]], members: tuple[int, ...]
+    ) -> None:
+        self.pack = pack
+        self.taken = np.array(taken)
+        device = pack.params.device
+        contiguous = list(taken) == list(range(taken[0], taken[-1] + 1))
+        # A run of rows is worked on in place; scattered ones are copied out and back.
+        self.rows: slice | Tensor = slice(taken[0], taken[-1] + 1) if contiguous else torch.tensor(taken, device=device)
+        at = {m: i for i, m in enumerate(members)}
+        self.owners = [pack.rows[r] for r in taken]
+        self.count = len(self.owners)
+        self._position = np.array([at[m] for _, m in self.owners])
+        self.member = torch.from_numpy(self._position).to(device)
+        self.distinct_members = len({m for _, m in self.owners})
+        judged = [(agent, at[m]) for k, m in self.owners for agent in agents[k]]
+        self.read_agents = list(dict.fromkeys(agent for agent, _ in judged))
+        m = len(members)
+        shared = [position for _, position in judged]
+        own = [agent * m + position for agent, position in judged]
+        local = [self.read_agents.index(agent) * m + position for agent, position in judged]
+        self._shared, self._own, self._local = (
+            None if index == list(range(size)) else torch.tensor(index, device=device)
+            for index, size in (
+                (shared, m),
+                (own, m * len({a for its in agents for a in its})),
+                (local, m * len(self.read_agents)),
+            )
+        )
+        self._eye = torch.eye(pack.agents, device=device) if pack.agents > 1 else None
+        self._leaves = self._views(self.take(pack.params), leaf=True) if contiguous else None
+        self._frozen = self._views(self.take(pack.params)) if contiguous else None
+        self._target = self._views(self.take(pack.target)) if contiguous and pack.target is not None else None
+        self._valid = {label: self.take(v) for label, v in pack.valid.items()}
+        self.mask = None if pack.mask is None else self.take(pack.mask)
+        self.learnt: dict[str, Tensor] = {}
+
+    def take(self, matrix: Tensor) -> Tensor:
+        """This part's rows: a view where they are neighbours, a copy otherwise."""
+        return matrix[self.rows] if isinstance(self.rows, slice) else matrix.index_select(0, self.rows)
+
+    def put(self, matrix: Tensor, rows: Tensor) -> None:
+        """Write rows back that `take` copied."""
+        if not isinstance(self.rows, slice):
+            matrix.index_copy_(0, self.rows, rows)
+
+    def _views(self, flat: Tensor, *, leaf: bool = False) -> dict[str, Tensor]:
+        views = self.pack.layout.views(flat.detach())
+        return {name: v.detach().requires_grad_() for name, v in views.items()} if leaf else views
+
+    def params(self, which: str) -> dict[str, Tensor]:
+        """Parameters as views: "learn" (gradients are wanted), "frozen" or "target"."""
+        if which == "target":
+            assert self.pack.target is not None
+            return self._target or self._views(self.take(self.pack.target))
+        if which == "frozen":
+            return self._frozen or self._views(self.take(self.pack.params))
+        self.learnt = self._leaves or self._views(self.take(self.pack.params), leaf=True)
+        return self.learnt
+
+    def spread(self, source: Source) -> Tensor:
+        """(K, n * B, D): what each row reads of `source`."""
+        if not isinstance(source, Tensor):
+            own = [source[agent] for agent in self.read_agents]
+            x, index = own[0] if len(own) == 1 else torch.cat(own), self._local
+        elif source.dim() == 4:
+            x, index = source.flatten(0, 1), self._own
+        else:
+            x, index = source, self._shared
+        if index is not None:
+            x = x.index_select(0, index)
+        return x if self.pack.agents == 1 else x.reshape(self.count, -1, x.shape[-1])
+
+    def apply(self, which: str, inputs: Sequence[Source], extra: Source | None) -> Tensor:
+        """Outputs (K * n, B, O)."""
+        xs = [self.spread(source) for source in inputs]
+        joined = None if extra is None else self.spread(extra)
+        if joined is not None and self._eye is not None:
+            batch = joined.shape[1] // self.pack.agents
+            index = self._eye.repeat_interleave(batch, 0).expand(self.count, -1, -1)
+            joined = torch.cat([joined, index], -1)
+        y: Tensor = self.pack.spec.apply(OPS, self.params(which), xs, joined, valid=self._valid)
+        return y if self.pack.agents == 1 else y.reshape(self.count * self.pack.agents, -1, y.shape[-1])
+
+    def descend(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
+        """One Adam step of every row, with the gradients of `learnt`, and lr (M,)."""
+        pack = self.pack
+        gradient = torch.cat([g.reshape(self.count, -1) for g in gradients], 1)
+        if self.mask is not None:
+            gradient.mul_(self.mask)
+        state = (pack.params, pack.first_moment, pack.second_moment)
+        taken = [self.take(matrix) for matrix in state]
+        pack.adam_steps[self.taken] += 1
+        steps = pack.adam_steps[self.taken]
+        adam_(*taken, gradient=gradient, steps=steps, lr=lr[self._position], max_norm=max_norm)
+        for matrix, rows in zip(state, taken, strict=True):
+            self.put(matrix, rows)
+
+    def soften(self, tau: Tensor) -> None:
+        """Move the targets by tau (M,) towards the parameters."""
+        assert self.pack.target is not None
+        target = self.take(self.pack.target)
+        target.lerp_(self.take(self.pack.params), tau.index_select(0, self.member).unsqueeze(1))
+        self.put(self.pack.target, target)

@@ -1,0 +1,368 @@
+"""An actor against a scripted learner: orders, resends, breaks, refusals, and the ways it ends."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+from tests.actor_client.scripted_learner import CONFIG, SPACES, ScriptedLearner, until
+
+from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, SpaceError, UnreachableError
+from covey.networks import MLP, Input, NetworkSpec
+from covey.policy_file import PolicySpec, encode_policy, policy_sha256
+from covey.v1 import actor_service_pb2 as pb
+from covey.v1 import fragment_pb2, order_pb2
+from covey_actor.connection import Backoffs
+from covey_actor.process import Actor, ActorOptions
+
+POLICIES: dict[bytes, bytes] = {}
+SHAS: list[bytes] = []
+for _i, _agent in enumerate(SPACES.agents):
+    _net = NetworkSpec(
+        inputs=(Input("observation", 3, MLP(hidden_size=(4,), min_mlp_nodes=1)),),
+        head=MLP(hidden_size=(4,)),
+        outputs=_agent.action.width,
+        latent_dim=4,
+    )
+    _data = encode_policy(PolicySpec(_net, _agent.observation, _agent.action), _net.init(np.random.default_rng(_i)))
+    SHAS.append(policy_sha256(_data))
+    POLICIES[SHAS[-1]] = _data
+
+
+class Running:
+    """An actor in a thread, and how it ended."""
+
+    def __init__(self, address: str, **options: object) -> None:
+        fields: dict[str, object] = {
+            "name": "a1",
+            "allow_env": ("tests.*",),
+            "waits": Backoffs(first_s=0.02, longest_s=0.1, rng=random.Random(0)),
+        }
+        self.actor = Actor(ActorOptions(learner=address, **(fields | options)))  # type: ignore[arg-type]
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.actor.run()
+        except BaseException as exc:
+            self.error = exc
+
+    def ended(self, timeout_s: float = 15.0) -> BaseException | None:
+        """Wait for its end; returns what it raised."""
+        self.thread.join(timeout_s)
+        assert not self.thread.is_alive(), "the actor goes on"
+        return self.error
+
+
+@pytest.fixture
+def learner() -> Iterator[ScriptedLearner]:
+    scripted = ScriptedLearner()
+    scripted.policies = dict(POLICIES)
+    yield scripted
+    scripted.stop()
+
+
+def order(order_id: int, steps: int = 3, *, shas: list[bytes] | None = None) -> order_pb2.Order:
+    made = order_pb2.Order(order_id=order_id, noise_seed=order_id)
+    for sha in shas or SHAS:
+        made.policies.add(sha256=sha)
+    made.slots.add(slot=0, agent_policies=[0, 1, 2], steps=steps, seed=5, member_id=1)
+    return made
+
+
+def test_it_joins_with_its_spaces_and_answers_each_order_once(learner: ScriptedLearner) -> None:
+    learner.joined.heartbeat_interval_s = 0.5
+    running = Running(learner.address)
+    request = learner.joins.get(timeout=10)
+    assert request.actor_id == "a1" and request.incarnation and request.protocol_version == 1
+    assert (request.train_slots, request.eval_slots, request.first_held_seq) == (2, 1, 0)
+    assert [a.agent_id for a in request.spaces.agents] == list(SPACES.agent_ids)
+    work = learner.stream()
+    assert work.hello == "s1"
+    work.order(order(11))
+    work.order(order(12))
+    first, second = work.fragment(), work.fragment()
+    assert [(f.seq, f.order_id, f.streams[0].steps) for f in (first, second)] == [(1, 11, 3), (2, 12, 3)]
+    assert sorted(learner.fetched) == sorted(SHAS), "each policy once"
+    work.ack(2)
+    beat = work.heartbeat()
+    assert 20e6 < beat.rss_bytes < 2e9
+    work.drain()
+    assert work.finish().last_seq == 2
+    assert running.ended() is None
+
+
+def test_orders_are_in_heartbeats_and_silence_is_filled_with_them(learner: ScriptedLearner) -> None:
+    learner.joined.heartbeat_interval_s = 0.3
+    running = Running(learner.address)
+    work = learner.stream()
+    work.order(order(1))
+    work.fragment()
+    begun = time.monotonic()
+    while work.heartbeat().outbox_fragments != 1:
+        assert time.monotonic() - begun < 5
+    work.ack(1)
+    work.drain(run_complete=True)
+    work.finish()
+    assert running.ended() is None
+
+
+def test_after_a_break_it_resends_what_was_not_received_and_keeps_its_orders(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    incarnation = learner.joins.get(timeout=10).incarnation
+    work = learner.stream()
+    for i in (1, 2, 3):
+        work.order(order(i))
+    sent = [work.fragment() for _ in range(3)]
+    work.ack(1)
+    until(lambda: running.actor._outbox.first_held_seq == 2)
+    learner.joined.resume_after_seq = 2
+    work.down.put(None)  # the stream ends as if the learner hung up
+    again = learner.joins.get(timeout=10)
+    assert (again.incarnation, again.first_held_seq, list(again.held_order_ids)) == (incarnation, 2, [])
+    work = learner.stream()
+    resent = work.fragment()
+    assert resent == sent[2], "resent unchanged, byte for byte"
+    work.order(order(4))
+    assert work.fragment().seq == 4
+    work.ack(4)
+    work.drain()
+    assert work.finish().last_seq == 4
+    assert running.ended() is None
+
+
+def test_a_learner_that_restarts_on_its_port_gets_what_was_not_durable(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    work = learner.stream()
+    for i in (1, 2, 3):
+        work.order(order(i))
+        work.fragment()
+    work.ack(3, durable=1)
+    until(lambda: running.actor._outbox.delivered)
+    learner.stop()
+    time.sleep(0.3)
+    reborn = ScriptedLearner(learner.port)
+    reborn.policies = dict(POLICIES)
+    reborn.joined.epoch, reborn.joined.session, reborn.joined.resume_after_seq = 2, "s2", 1
+    work = reborn.stream(20)
+    assert work.hello == "s2" and reborn.joins.get(timeout=1).first_held_seq == 2
+    assert [work.fragment().seq, work.fragment().seq] == [2, 3]
+    work.order(order(77))
+    last = work.fragment()
+    assert (last.seq, last.order_id) == (4, 77)
+    assert not reborn.fetched, "policies are known by their hash, whoever serves them"
+    work.ack(4)
+    work.drain(run_complete=True)
+    work.finish()
+    assert running.ended() is None
+    reborn.stop()
+
+
+def test_a_gap_makes_it_send_again(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    work = learner.stream()
+    for i in (1, 2, 3):
+        work.order(order(i))
+    sent = [work.fragment() for _ in range(3)]
+    work.ack(1, resend_from_seq=2)
+    assert [work.fragment(), work.fragment()] == sent[1:]
+    work.ack(3)
+    work.drain()
+    work.finish()
+    assert running.ended() is None
+
+
+def test_large_fragments_go_in_parts(learner: ScriptedLearner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covey_actor.connection.PART_BYTES", 300)
+    running = Running(learner.address)
+    work = learner.stream()
+    work.order(order(1, steps=40))
+    fragment = work.fragment()
+    assert fragment.ByteSize() > 600 and fragment.streams[0].steps == 40
+    work.ack(1)
+    work.drain()
+    work.finish()
+    assert running.ended() is None
+
+
+def test_an_order_whose_policy_is_gone_is_answered_empty(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    work = learner.stream()
+    work.order(order(1, shas=[SHAS[0], b"g" * 32, SHAS[2]]))
+    work.order(order(2))
+    gone, good = work.fragment(), work.fragment()
+    assert (gone.seq, gone.order_id, gone.shortfall) == (1, 1, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE)
+    assert not gone.streams and not gone.blob and len(gone.schema_hash) == 16
+    assert good.order_id == 2 and good.streams[0].steps == 3
+    work.ack(2)
+    work.drain()
+    work.finish()
+    assert running.ended() is None
+
+
+def test_a_policy_that_is_not_what_its_hash_says_is_refused(learner: ScriptedLearner) -> None:
+    learner.policies[SHAS[1]] = POLICIES[SHAS[0]]
+    running = Running(learner.address)
+    learner.stream().order(order(1))
+    assert isinstance(error := running.ended(), RefusedError)
+    assert SHAS[1].hex()[:12] in str(error)
+
+
+def test_drain_ends_the_order_in_work_and_answers_those_that_wait(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    work = learner.stream()
+    work.order(order(1, steps=4096))
+    work.order(order(2))
+    until(lambda: len(running.actor.held_order_ids()) == 2 and len(learner.fetched) == 3)
+    work.drain()
+    first, second = work.fragment(), work.fragment()
+    assert first.shortfall == second.shortfall == fragment_pb2.SHORTFALL_DRAIN
+    assert sum(s.steps for s in first.streams) < 4096
+    assert (second.order_id, list(second.streams)) == (2, [])
+    assert work.up.empty() or isinstance(work.up.queue[0], pb.Heartbeat), "Finish only when all is received"
+    work.ack(2)
+    finish = work.finish()
+    assert (finish.last_seq, finish.reason) == (2, "drained")
+    assert running.ended() is None
+
+
+def test_leaving_by_itself_delivers_first(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    work = learner.stream()
+    work.order(order(1, steps=4096))
+    until(lambda: len(learner.fetched) == 3)
+    running.actor.leave("SIGTERM")
+    assert work.fragment().order_id == 1
+    work.ack(1)
+    assert work.finish().reason == "SIGTERM"
+    assert running.ended() is None
+
+
+def test_a_complete_run_ends_well_even_if_the_learner_is_gone_at_once(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    work = learner.stream()
+    work.drain(run_complete=True)
+    until(running.actor._leave.is_set)
+    learner.stop()
+    assert running.ended() is None
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        (pb.StreamError.CODE_FENCED, "fenced"),
+        (pb.StreamError.CODE_QUARANTINED, "quarantined"),
+        (pb.StreamError.CODE_PROTOCOL, "protocol"),
+    ],
+)
+def test_sent_away_means_refused(learner: ScriptedLearner, code: pb.StreamError.Code.ValueType, word: str) -> None:
+    running = Running(learner.address)
+    learner.stream().error(code, "because")
+    error = running.ended()
+    assert isinstance(error, RefusedError) and f"{word}: because" in str(error)
+
+
+def test_an_unknown_session_means_join_again(learner: ScriptedLearner) -> None:
+    running = Running(learner.address)
+    learner.stream().error(pb.StreamError.CODE_UNKNOWN_SESSION)
+    work = learner.stream()
+    work.drain()
+    work.finish()
+    assert running.ended() is None
+    assert learner.joins.qsize() == 2
+
+
+def test_a_learner_that_falls_silent_is_joined_again(learner: ScriptedLearner) -> None:
+    learner.joined.heartbeat_interval_s = 0.2
+    running = Running(learner.address)
+    learner.stream()
+    learner.heartbeats = False
+    learner.stream(10)
+    learner.heartbeats = True
+    learner.streams.queue.clear()
+    running.actor.leave("enough")
+    assert running.ended() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, SpaceError),
+        (grpc.StatusCode.FAILED_PRECONDITION, RefusedError),
+    ],
+)
+def test_a_refused_join_ends_it(learner: ScriptedLearner, status: grpc.StatusCode, error: type[CoveyError]) -> None:
+    learner.refuse_join = status, "spaces of agent 'x' differ"
+    running = Running(learner.address)
+    raised = running.ended()
+    assert type(raised) is error and "spaces of agent 'x' differ" in str(raised)
+
+
+def test_another_schema_or_protocol_is_refused(learner: ScriptedLearner) -> None:
+    learner.joined.schema_hash = b"x" * 16
+    assert isinstance(error := Running(learner.address).ended(), RefusedError) and "row schema" in str(error)
+    learner.protocol_version = 2
+    assert isinstance(error := Running(learner.address).ended(), RefusedError) and "version 2" in str(error)
+
+
+def test_an_environment_off_the_allow_list_is_not_imported(learner: ScriptedLearner) -> None:
+    error = Running(learner.address, allow_env=()).ended()
+    assert isinstance(error, EnvironmentLoadError) and error.exit_code == 3
+    assert "--allow-env tests.environments or --env tests.environments:counter" in str(error)
+    assert learner.joins.empty()
+
+
+def test_its_own_environment_is_used_with_the_learners_arguments(learner: ScriptedLearner) -> None:
+    learner.environment.entry_point = "os:system"
+    running = Running(learner.address, allow_env=(), env="tests.environments:CounterEnv")
+    work = learner.stream()
+    work.order(order(1, steps=CONFIG["length"]))
+    assert work.fragment().episodes[0].length == CONFIG["length"]
+    work.ack(1)
+    work.drain()
+    work.finish()
+    assert running.ended() is None
+
+
+def test_arguments_that_are_no_json_object_are_refused(learner: ScriptedLearner) -> None:
+    for text in ("[1]", "{", "{" * 100_000):
+        learner.environment.config_json = text
+        error = Running(learner.address).ended()
+        assert isinstance(error, EnvironmentLoadError) and "JSON object" in str(error)
+
+
+def test_a_learner_that_is_not_there_is_given_up_in_time() -> None:
+    nobody = ScriptedLearner()
+    nobody.stop()
+    error = Running(nobody.address, max_reconnect_s=0.5).ended()
+    assert isinstance(error, UnreachableError) and nobody.address in str(error)
+
+
+def test_a_learner_that_goes_for_good_is_given_up_in_time(learner: ScriptedLearner) -> None:
+    running = Running(learner.address, max_reconnect_s=0.5)
+    learner.stream()
+    learner.stop()
+    assert isinstance(running.ended(), UnreachableError)
+
+
+def test_waiting_for_a_learner_can_be_ended() -> None:
+    nobody = ScriptedLearner()
+    nobody.stop()
+    running = Running(nobody.address)
+    time.sleep(0.2)
+    running.actor.leave("SIGINT")
+    assert running.ended(5) is None
+
+
+def test_names_are_checked() -> None:
+    with pytest.raises(ConfigError, match="--name 'a b'"):
+        Actor(ActorOptions(learner="127.0.0.1:1", name="a b"))
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        Actor(ActorOptions(learner="nowhere"))

@@ -1,0 +1,119 @@
+"""Real actor processes: exit codes, signals, workers, and what they cost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.actor_client.scripted_learner import ScriptedLearner, until
+from tests.actor_client.test_actor import POLICIES, order
+
+from covey.v1 import actor_service_pb2 as pb
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def learner() -> Iterator[ScriptedLearner]:
+    scripted = ScriptedLearner()
+    scripted.policies = dict(POLICIES)
+    yield scripted
+    scripted.stop()
+
+
+def start(*arguments: str, module: str = "covey_actor") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", module, *(["actor"] if module == "covey" else []), *arguments]
+    return subprocess.Popen(
+        command, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    )
+
+
+def ended(process: subprocess.Popen[str], timeout_s: float = 30.0) -> tuple[int, str]:
+    """Exit code and stderr."""
+    _, err = process.communicate(timeout=timeout_s)
+    return process.returncode, err
+
+
+def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearner) -> None:
+    learner.environment.entry_point, learner.environment.config_json = "mpe2.simple_speaker_listener_v4", "{}"
+    # The scripted learner's schema is another one: this actor is refused, but by then it has loaded all it needs.
+    actor = start("--learner", learner.address)
+    code, err = ended(actor)
+    assert code == 6 and "row schema" in err
+    learner.environment.entry_point = "tests.environments:counter"
+    actor = start("--learner", learner.address, "--allow-env", "tests.*", "--name", "x")
+    work = learner.stream(30)
+    process = psutil.Process(actor.pid)
+    assert process.memory_info().rss < 100e6
+    assert not [m.path for m in process.memory_maps() if "torch" in m.path]
+    work.order(order(1))
+    work.fragment()
+    work.ack(1)
+    work.drain(run_complete=True)
+    work.finish()
+    code, err = ended(actor)
+    assert code == 0, err
+    assert "Traceback" not in err
+
+
+def test_sigterm_delivers_and_ends_with_0(learner: ScriptedLearner) -> None:
+    # By way of the command: the process becomes the actor, so the signal reaches it.
+    actor = start("--learner", learner.address, "--allow-env", "tests.*", module="covey")
+    work = learner.stream(30)
+    work.order(order(1, steps=4096))
+    until(lambda: len(learner.fetched) == 3)
+    actor.send_signal(signal.SIGTERM)
+    assert work.fragment().order_id == 1
+    work.ack(1)
+    assert work.finish().reason == "SIGTERM"
+    code, err = ended(actor)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--learner", "nonsense"], 2, "expected HOST:PORT"),
+        (["--learner", "127.0.0.1:1", "--max-reconnect-s", "0.2"], 5, "does not answer since"),
+    ],
+)
+def test_errors_are_one_sentence_and_a_code(arguments: list[str], code: int, says: str) -> None:
+    ended_with, err = ended(start(*arguments))
+    last = err.strip().splitlines()[-1]
+    assert ended_with == code and says in last and "Traceback" not in err
+
+
+def test_workers_have_names_share_signals_and_the_worst_code_counts(learner: ScriptedLearner) -> None:
+    parent = start(
+        *("--learner", learner.address, "--workers", "2", "--name", "w", "--allow-env", "tests.*"), module="covey"
+    )
+    first, second = learner.stream(40), learner.stream(40)
+    names = sorted([learner.joins.get(timeout=1).actor_id, learner.joins.get(timeout=1).actor_id])
+    assert names == ["w-0", "w-1"]
+    first.error(pb.StreamError.CODE_FENCED, "two of you")
+    time.sleep(0.2)
+    parent.send_signal(signal.SIGINT)
+    assert second.finish().reason == "SIGINT"
+    code, err = ended(parent)
+    assert code == 6 and "two of you" in err
+
+
+def test_workers_leave_when_their_parent_is_killed(learner: ScriptedLearner) -> None:
+    parent = start(*("--learner", learner.address, "--workers", "2", "--allow-env", "tests.*"), module="covey")
+    streams = learner.stream(40), learner.stream(40)
+    children = psutil.Process(parent.pid).children()
+    assert len(children) == 2
+    parent.kill()
+    for stream in streams:
+        assert stream.finish().reason == "parent process ended"
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    ended(parent)
