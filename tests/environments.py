@@ -18,7 +18,7 @@ class CounterEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc]
 
     Two walkers (Box actions of shape (2,), 1 to 3) and a caller (Discrete, 4 choices from 10 on), in the order
     walker_0, caller_0, walker_1, so that groups are no slices of the environment's order. Episodes are truncated after
-    `length` steps. In step `raise_at` (from 1) it raises.
+    `length` steps. In step `raise_at` (from 1) it raises, in episodes whose seed is a multiple of `raise_every`.
     Walker 1 terminates in step `walker_dies_at`.
     """
 
@@ -28,6 +28,7 @@ class CounterEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc]
         self,
         length: int = 5,
         raise_at: int = 0,
+        raise_every: int = 1,
         raise_in_reset: bool = False,
         walker_dies_at: int = 0,
         blind_at: int = 0,
@@ -35,6 +36,7 @@ class CounterEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc]
         self.possible_agents = ["walker_0", "caller_0", "walker_1"]
         self.agents: list[str] = []
         self.length, self.raise_at, self.raise_in_reset = length, raise_at, raise_in_reset
+        self.raise_every = raise_every
         self.walker_dies_at, self.blind_at = walker_dies_at, blind_at
         self.seed = 0
         self.count = 0
@@ -67,7 +69,7 @@ class CounterEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc]
             assert self.action_space(agent).contains(action), (agent, action)
         self.actions.append(dict(actions))
         self.count += 1
-        if self.count == self.raise_at:
+        if self.count == self.raise_at and self.seed % self.raise_every == 0:
             raise RuntimeError(f"broken in\nstep {self.count}")
         acted = self.agents
         over = self.count >= self.length

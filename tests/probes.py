@@ -182,12 +182,16 @@ def episode_end(discrete: bool, truncated: bool) -> Probe:
 
 
 def team(discrete: bool) -> Probe:
-    """Two of a kind, each with an observation of its own, which it is to repeat; team_1 gets 1 less than team_0."""
-    spaces = {"team_0": action(discrete), "team_1": action(discrete)}
+    """Two of a kind, each with an observation of its own, 0 or 1; team_1 gets 1 less than team_0 for the same.
+
+    Each is to repeat what it sees; in a Box, to do 0.25 or 0.75.
+    """
     return Probe(
-        spaces,
-        coin if discrete else anything,
-        lambda seen, done: {a: closeness(done[a], seen[a]) - (a == "team_1") for a in done},
+        {"team_0": action(discrete), "team_1": action(discrete)},
+        coin,
+        lambda seen, done: {
+            a: closeness(done[a], seen[a] if discrete else quarter(seen[a])) - (a == "team_1") for a in done
+        },
     )
 
 
@@ -200,7 +204,7 @@ def mixed_kinds(discrete: bool) -> Probe:
     spaces = {chooser: gymnasium.spaces.Discrete(2, start=3), mover: gymnasium.spaces.Box(-2.0, 6.0, (1,), np.float32)}
 
     def reward(seen: Numbers, done: Numbers) -> Numbers:
-        wanted = {chooser: seen[chooser], mover: 0.25 + 0.5 * seen[mover]}
+        wanted = {chooser: seen[chooser], mover: quarter(seen[mover])}
         return {a: closeness(done[a], wanted[a]) for a in done}
 
     return Probe({a: spaces[a] for a in AGENTS}, coin, reward)
@@ -233,6 +237,11 @@ def action(discrete: bool) -> gymnasium.Space[Any]:
 def closeness(done: float, wanted: float) -> float:
     """1 where exactly the wanted thing is done, less elsewhere: 0 for the wrong one of two choices."""
     return 1 - (done - wanted) ** 2
+
+
+def quarter(seen: float) -> float:
+    """0.25 for 0, 0.75 for 1: wanted in the inside of a Box."""
+    return 0.25 + 0.5 * seen
 
 
 def zero(rng: np.random.Generator) -> float:

@@ -270,6 +270,10 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
     except CoveyError as exc:
         print(f"covey actor: {exc}", file=sys.stderr)
         return exc.exit_code
+    finally:
+        # How it ends is decided: a signal during the interpreter's own end must not change the exit code.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 

@@ -153,6 +153,13 @@ class Replay:
             }
         return self._layout.batch(rows, sizes)
 
+    def step_rows(self) -> dict[str, Tensor]:
+        """The env steps held, oldest first: a copy, (steps, width) per dtype. For checks of its content."""
+        with self._lock:
+            order = (torch.arange(self._steps, device=self._device) + self._first_step) % self._max_size
+            rows = self._step_rows[order]
+            return {dtype: matrix.index_select(0, rows) for dtype, matrix in self._matrices.items()}
+
     def _write(self, into: dict[str, NDArray[np.generic]], columns: Columns, rows: int) -> None:
         for b in self._layout.blocks:
             source = columns[b.column][:, b.first : b.last]

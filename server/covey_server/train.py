@@ -35,6 +35,8 @@ class LocalActors:
         self._command = [
             *(sys.executable, "-m", "covey", "actor", "--learner", address),
             *("--allow-env", config.environment.name.partition(":")[0]),
+            # A learner that is gone does not come back to this port: nobody is left behind.
+            *("--max-reconnect-s", "20"),
         ]
         # An actor's matrices are tiny: more threads only wait for each other.
         self._environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

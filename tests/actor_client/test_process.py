@@ -99,6 +99,7 @@ def test_workers_have_names_share_signals_and_the_worst_code_counts(learner: Scr
     names = sorted([learner.joins.get(timeout=1).actor_id, learner.joins.get(timeout=1).actor_id])
     assert names == ["w-0", "w-1"]
     first.error(pb.StreamError.CODE_FENCED, "two of you")
+    # At any moment of the first worker's end: what it ends with is decided.
     time.sleep(0.2)
     parent.send_signal(signal.SIGINT)
     assert second.finish().reason == "SIGINT"

@@ -16,7 +16,9 @@ from covey.errors import SpaceError
 from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
+from covey_server import counter_rng
 from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
+from covey_server.algorithms.action_heads import ActionHeads
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.member import Member
 from covey_server.replay import Replay
@@ -196,6 +198,17 @@ def test_losses_give_the_numbers_of_a_hand_computation() -> None:
     value = torch.tensor([[[[5.0, 4.0]]], [[[6.0, 0.0]]]])
     assert critic_loss(value, y, weight).tolist() == [0.25 * 1 + 0.75 * 4 + 0.75 * 4]
     assert policy_loss(value[0], weight).tolist() == [-(0.25 * 5 + 0.75 * 4)]
+
+
+def test_smoothed_actions_stay_near_the_policy_and_in_the_box() -> None:
+    heads = ActionHeads(BOXES, torch.device("cpu"))
+    keys = counter_rng.keys(0, [0, 1], [0, 0])
+    inside = heads.smoothed([torch.zeros(2, 500, 2), torch.zeros(2, 500, 3)], keys, 0.2, 0.3)
+    assert float(inside.abs().max()) == pytest.approx(0.3)
+    assert float(inside.std()) == pytest.approx(0.2 * 0.93, rel=0.1)  # a normal law cut at 1.5 sigma
+    edge = heads.smoothed([torch.full((2, 500, 2), 9.0), torch.full((2, 500, 3), -9.0)], keys, 0.2, 0.5)
+    assert float(edge.max()) == 1 and float(edge.min()) == -1
+    assert float((edge[..., :2] < 0.99).float().mean()) > 0.3
 
 
 def test_learning_a_policy_leaves_the_critics_as_they_are() -> None:

@@ -146,6 +146,18 @@ def test_without_byte_pressure_only_as_much_is_evicted_as_env_steps_demand() -> 
     assert len(replay) == 98 and replay.oldest_tag == 16
 
 
+def test_a_fragment_that_wraps_evicts_what_is_older_before_what_it_overwrites() -> None:
+    row_bytes = Replay(SPACES, 200, 1 << 24)._layout.row_bytes
+    replay = Replay(SPACES, 200, 8 * 200 + 80 * row_bytes)
+    # Rows 0-64, 65-79, 0-49; the last one does not fit above 50, and rows 65-79 are older than what it overwrites.
+    for number, rows in enumerate((65, 15, 50)):
+        replay.insert(*fragment([[S] * (rows - 1) + [T]], number), tag=number)
+    assert (replay.oldest_tag, len(replay)) == (1, 14 + 49)
+    replay.insert(*fragment([[S] * 34 + [T]], 3), tag=3)
+    assert (replay.oldest_tag, len(replay)) == (3, 34)
+    assert set(draw(replay, [64]).observation[0][0, :, 0].tolist()) == {3.0}
+
+
 def test_a_step_row_that_ends_its_stream_and_lead_in_rows_are_never_drawn() -> None:
     replay = Replay(SPACES, 100, 1 << 24)
     replay.insert(*fragment([[L, S, S, S], [L, L, S, T]], 0))

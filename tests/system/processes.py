@@ -40,10 +40,11 @@ def covey(*arguments: object, timeout_s: float = 120.0) -> subprocess.CompletedP
 
 
 def covey_json(*arguments: object, timeout_s: float = 120.0) -> dict[str, Any]:
-    """Run a command that must succeed; its last line as JSON."""
+    """Run a command that must succeed; what it answers as JSON: all of its output, or the last line."""
     done = covey(*arguments, timeout_s=timeout_s)
     assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    result = json.loads(done.stdout.strip().splitlines()[-1])
+    text = done.stdout.strip()
+    result = json.loads(text if text.startswith("{\n") else text.splitlines()[-1])
     assert isinstance(result, dict)
     return result
 
@@ -53,14 +54,14 @@ class Process:
 
     def __init__(self, log: Path, *arguments: object) -> None:
         self.log = log
-        self._file = log.open("ab")
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "covey", *map(str, arguments)],
-            env=ENVIRONMENT,
-            stdout=self._file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with log.open("ab") as file:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "covey", *map(str, arguments)],
+                env=ENVIRONMENT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def kill(self) -> None:
         """As the kernel would: no goodbye, children included."""

@@ -22,7 +22,7 @@ from tests.system.learned import Learned
 from tests.system.processes import covey_json, write_config
 
 GAMMA = 0.5
-STEPS, POLICY_STEPS = 500, 1200
+STEPS, POLICY_STEPS = 300, 800
 VALUE_TOLERANCE = 0.1
 ACTION_TOLERANCE = 0.1
 SURE = 0.9
@@ -81,14 +81,16 @@ def fixed(discrete: bool) -> tuple[float, float]:
     return (1.0, 0.0) if discrete else (0.8, 0.3)
 
 
+def scaled(discrete: bool, seen: float) -> float:
+    return seen if discrete else 0.25 + 0.5 * seen
+
+
 def corners(table: tuple[float, float, float, float], a: float, b: float) -> float:
     return float(np.array([1 - a, a]) @ np.reshape(table, (2, 2)) @ np.array([1 - b, b]))
 
 
 def mixed_wanted(discrete: bool) -> Wanted:
-    if discrete:
-        return lambda s: (s[0], 0.25 + 0.5 * s[1])
-    return lambda s: (0.25 + 0.5 * s[0], s[1])
+    return lambda s: (scaled(discrete, s[0]), scaled(not discrete, s[1]))
 
 
 PROBES = (
@@ -127,9 +129,9 @@ PROBES = (
     Probe("episode_end", coins, lambda d: lambda s, a: (1.0, 1 - s[1]), config={"truncated": False}),
     Probe(
         "team",
-        anything,
-        lambda d: lambda s, a: (closeness(a[0], s[0]), closeness(a[1], s[1]) - 1),
-        lambda d: lambda s: s,
+        coins,
+        lambda d: lambda s, a: (closeness(a[0], scaled(d, s[0])), closeness(a[1], scaled(d, s[1])) - 1),
+        lambda d: lambda s: (scaled(d, s[0]), scaled(d, s[1])),
         shared=True,
         agents=("team_0", "team_1"),
     ),

@@ -56,17 +56,35 @@ def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
     return replace(spec, inputs=(replace(seen, width=width),), outputs=outputs)
 
 
-def embedded(spec: NetworkSpec, params: Params, wide: NetworkSpec) -> Params:
-    """Parameters of `spec` as those of `wide`, zero where it has none: further inputs do nothing, outputs are 0."""
-    result: Params = {}
-    for own, padded in zip(spec.parameters, wide.parameters, strict=True):
-        value = params[own.name]
-        if own.shape != padded.shape:
-            value = np.zeros(padded.shape, np.float32)
-            where = [positions(a, b) for a, b in zip(own.axes, padded.axes, strict=True)]
-            value[np.ix_(*where)] = params[own.name]
-        result[own.name] = value
-    return result
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a pack derives from its specs alone: weights change with every order, architectures seldom do."""
+
+    padded: NetworkSpec
+    valid: Mapping[str, NDArray[np.float32]]
+    size: int
+    indices: tuple[NDArray[np.intp] | None, ...]  # where each network's numbers go; None: they are all there are
+    places: tuple[tuple[str, int, int, tuple[int, ...]], ...]  # name, start, stop, shape of each padded parameter
+
+
+@functools.lru_cache(maxsize=64)
+def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
+    layout = PackLayout(tuple(widened(spec, width, outputs) for spec in specs))
+    padded = layout.padded
+    places, grids, start = [], [], 0
+    for p in padded.parameters:
+        grids.append(np.arange(start, start + p.size).reshape(p.shape))
+        places.append((p.name, start, start + p.size, p.shape))
+        start += p.size
+    indices: list[NDArray[np.intp] | None] = []
+    for spec in specs:
+        parts = []
+        for own, wide, grid in zip(spec.parameters, padded.parameters, grids, strict=True):
+            where = [positions(a, b) for a, b in zip(own.axes, wide.axes, strict=True)]
+            parts.append(grid[np.ix_(*where)].ravel())
+        index = np.concatenate(parts)
+        indices.append(None if len(index) == start else index)
+    return _Shape(padded, layout.valid(), start, tuple(indices), tuple(places))
 
 
 class _PackOps(NumpyOps):
@@ -95,14 +113,17 @@ class ActingPack:
     """
 
     def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
-        specs = [p.spec.network for p in policies]
-        wide = [widened(spec, width, outputs) for spec in specs]
-        layout = PackLayout(tuple(wide))
-        flat = layout.pack([embedded(s, p.params, w) for s, p, w in zip(specs, policies, wide, strict=True)])
+        shape = _shape(tuple(p.spec.network for p in policies), width, outputs)
+        flat = np.zeros((len(policies), shape.size), np.float32)
+        for row, index, policy in zip(flat, shape.indices, policies, strict=True):
+            own = np.concatenate([policy.params[name].ravel() for name, *_ in shape.places])
+            row[slice(None) if index is None else index] = own
         # Vectors as (K, 1, units), so that no layer has to make them so in every step.
-        self._params = {name: v[:, None] if v.ndim == 2 else v for name, v in layout.views(flat).items()}
-        self._spec = layout.padded
-        self._valid = layout.valid()
+        self._params = {
+            name: flat[:, start:stop].reshape(len(flat), *((1, *size) if len(size) == 1 else size))
+            for name, start, stop, size in shape.places
+        }
+        self._spec, self._valid = shape.padded, shape.valid
         self.width = self._spec.inputs[0].width
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -155,16 +176,18 @@ class PolicyRows:
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
         """Fix who plays: slot to players in the environment's agent order."""
-        # Structure to (group, hash) to the policy and its rows (slot, index in the group); groups in their order.
-        structures: dict[object, dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]] = {}
+        # Who plays in each group, with the rows (slot, index in the group); then by structure, groups in their order.
+        played: dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]] = {}
         for g, group in enumerate(self._groups):
-            for slot, who in players.items():
-                for n, agent in enumerate(group.agents):
+            for n, agent in enumerate(group.agents):
+                for slot, who in players.items():
                     policy = who[agent]
                     if policy is not None:
-                        wide = widened(policy.spec.network, self._most_inputs, self._most_outputs)
-                        rows = structures.setdefault(wide.structure, {})
-                        rows.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
+                        played.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
+        structures: dict[object, dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]] = {}
+        for key, entry in played.items():
+            wide = widened(entry[0].spec.network, self._most_inputs, self._most_outputs)
+            structures.setdefault(wide.structure, {})[key] = entry
         self._passes = [self._plan_pass(entries) for entries in structures.values()]
 
     def _plan_pass(self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]) -> _Pass:

@@ -1,0 +1,221 @@
+"""Real processes, really killed: the run goes on, and every member still has exactly its steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from tests.system.processes import covey, covey_json, free_port, newest_run, processes, until, write_config
+
+from covey.config import load_config
+from covey.run_directory import RunDirectory
+from covey.v1.fragment_pb2 import ReceivedFragment
+from covey_server.app import LearnerProcess
+from covey_server.journal import Journal, Kind
+from covey_server.replay import Replay
+
+MAX_STEPS = 3000
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A run of two generations, long enough to be hit in the middle."""
+    return write_config(
+        tmp_path / "faults.yaml",
+        training={"max_steps": MAX_STEPS, "evo_steps": 1500},
+        checkpoint={"every_s": 1.0, "journal_sync_s": 0.1},
+    )
+
+
+def status(address: str) -> dict[str, Any] | None:
+    """What the learner says of itself, if it answers."""
+    done = covey("status", "--learner", address, "--json")
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def steps_of(address: str) -> int:
+    answered = status(address)
+    return int(answered["env_steps"]) if answered else 0
+
+
+def assert_whole(run: Path) -> None:
+    """Every living member has exactly its steps, and no fragment of the journal counts twice."""
+    members = covey_json("members", run, "--json")["members"]
+    assert [m["env_steps"] for m in members] == [MAX_STEPS] * 4
+    assert covey_json("status", run, "--json")["env_steps"] == 4 * MAX_STEPS
+    journal = Journal.open(run / "journal", 1 << 25)
+    seen = set()
+    for _, kind, payload in journal.read():
+        if kind == Kind.FRAGMENT:
+            received = ReceivedFragment.FromString(payload)
+            key = received.actor_id, received.incarnation, received.fragment.seq
+            assert key not in seen, "a fragment was taken in twice"
+            seen.add(key)
+    journal.close()
+
+
+def test_an_actor_killed_and_replaced_costs_no_member_a_step(config: Path, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with processes() as start:
+        learner = start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: status(address), what="the learner answers")
+        first = start(tmp_path / "a1.log", "actor", "--learner", address, "--name", "a1")
+        start(tmp_path / "a2.log", "actor", "--learner", address, "--name", "a2")
+        until(lambda: steps_of(address) > 1500, what="some steps are in")
+        first.kill()
+        start(tmp_path / "a1b.log", "actor", "--learner", address, "--name", "a1")
+        assert learner.wait() == 0, learner.output()
+    run = newest_run(tmp_path / "runs")
+    assert_whole(run)
+    assert any("a1" in event for event in covey_json("status", run, "--json")["events"])
+
+
+def test_a_learner_killed_and_resumed_goes_on_with_actors_that_come_back_by_themselves(
+    config: Path, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with processes() as start:
+        log = tmp_path / "learner.log"
+        learner = start(log, "learner", config, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: status(address), what="the learner answers")
+        actor = start(tmp_path / "a1.log", "actor", "--learner", address, "--name", "a1")
+        for kill_after in (1500, 5000):
+            until(lambda: steps_of(address) > kill_after, what=f"{kill_after} steps are in")  # noqa: B023
+            learner.kill()
+            run = newest_run(tmp_path / "runs")
+            assert not (run / "result.json").exists(), "killed in the middle"
+            learner = start(log, "learner", "--resume", run, "--set", f"learner.bind={address!r}")
+        assert learner.wait() == 0, learner.output()
+        assert actor.wait(20) == 0, "a complete run ends its actors with code 0"
+    assert_whole(newest_run(tmp_path / "runs"))
+    assert "resumed generation" in log.read_text()
+
+
+def test_the_durable_journal_is_what_a_resumed_replay_holds(config: Path, tmp_path: Path) -> None:
+    """Content, not counts: every step row journalled before the kill is in the replay of the next life."""
+    address = f"127.0.0.1:{free_port()}"
+    with processes() as start:
+        learner = start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: status(address), what="the learner answers")
+        start(tmp_path / "a1.log", "actor", "--learner", address)
+        until(lambda: steps_of(address) > 2500, what="some steps are in")
+        learner.kill()
+    run = RunDirectory.open(newest_run(tmp_path / "runs"))
+    journal = Journal.open(run.journal, 1 << 25)
+    records = [(at, ReceivedFragment.FromString(p)) for at, kind, p in journal.read() if kind == Kind.FRAGMENT]
+    journal.close()
+    config_again = load_config(run.config, ["logging.csv=false"])
+    process = LearnerProcess(config_again, run, resume=True)
+    population = process.learner.population
+    assert population is not None
+    expected = Replay(population.spaces, config_again.replay_buffer.max_size, 1 << 28)
+    for at, received in records:
+        fragment = received.fragment
+        count = sum(s.rows for s in fragment.streams)
+        if count and not received.refused:
+            expected.insert(population.schema.decode(fragment.blob, count, fragment.raw_bytes), fragment.streams, at)
+    assert len(expected) > 2500 and len(expected) == sum(m.env_steps for m in population.members)
+    held = population.replay.step_rows()
+    assert all(torch.equal(rows, held[dtype]) for dtype, rows in expected.step_rows().items())
+    process.stop()
+
+
+def test_sigterm_ends_a_run_with_a_checkpoint_that_can_be_resumed(config: Path, tmp_path: Path) -> None:
+    with processes() as start:
+        train = start(tmp_path / "train.log", "train", config, "--runs", tmp_path / "runs", "--json")
+        run = until(lambda: (tmp_path / "runs").exists() and newest_run(tmp_path / "runs"), what="the run exists")
+        until(lambda: (run / "address.json").exists(), what="it serves")
+        address = json.loads((run / "address.json").read_text())["address"]
+        until(lambda: steps_of(address) > 1500, what="some steps are in")
+        children = psutil.Process(train.popen.pid).children(recursive=True)
+        train.terminate()
+        assert train.wait(30) == 0, train.output()
+        until(lambda: not any(c.is_running() and c.status() != "zombie" for c in children), 10, "actors are gone")
+    result = json.loads(train.output().strip().splitlines()[-1])
+    assert result["state"] == "stopping" and 1500 < result["env_steps"] < 4 * MAX_STEPS
+    resumed = covey_json("train", "--resume", run, "--json")
+    assert resumed["state"] == "complete" and resumed["env_steps"] == 4 * MAX_STEPS
+    assert_whole(run)
+
+
+def test_a_drained_actor_leaves_and_the_run_goes_on_without_it(config: Path, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with processes() as start:
+        learner = start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: status(address), what="the learner answers")
+        drained = start(tmp_path / "a1.log", "actor", "--learner", address, "--name", "a1")
+        until(lambda: steps_of(address) > 500, what="some steps are in")
+        start(tmp_path / "a2.log", "actor", "--learner", address, "--name", "a2")
+        assert covey("drain", "a1", "--learner", address).returncode == 0
+        assert drained.wait(20) == 0, drained.output()
+        assert learner.wait() == 0, learner.output()
+    assert_whole(newest_run(tmp_path / "runs"))
+
+
+def test_an_environment_that_raises_is_rebuilt_counted_and_named(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path / "raises.yaml",
+        environment={
+            "name": "tests.environments:counter",
+            "config": {"raise_at": 7, "length": 20, "raise_every": 3},
+            "num_envs": 2,
+        },
+        training={"max_steps": 600, "evo_steps": 300, "pop_size": 2},
+    )
+    result = covey_json("train", config, "--runs", tmp_path / "runs", "--json")
+    assert result["env_steps"] == 2 * 600
+    answered = covey_json("status", result["run_dir"], "--json")
+    assert answered["counters"]["environment_fault"] > 10
+    assert any("tests.environments:counter" in e and "rebuilt" in e for e in answered["events"])
+
+
+def test_an_environment_that_is_not_allowed_is_not_loaded(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    config = write_config(tmp_path / "other.yaml", environment={"name": "tests.environments:counter", "config": {}})
+    with processes() as start:
+        start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: status(address), what="the learner answers")
+        done = covey("actor", "--learner", address)
+        assert done.returncode == 3 and "--allow-env" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_learner_is_a_sentence_and_a_code(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    done = covey("actor", "--learner", address, "--max-reconnect-s", 1)
+    assert done.returncode == 5 and address in done.stderr and "Traceback" not in done.stderr
+    del tmp_path
+
+
+def test_an_actor_process_is_light_and_has_no_torch(config: Path, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with processes() as start:
+        start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: status(address), what="the learner answers")
+        actor = start(tmp_path / "a1.log", "actor", "--learner", address)
+        until(lambda: steps_of(address) > 500, what="some steps are in")
+        maps = Path(f"/proc/{actor.popen.pid}/maps").read_text()
+        assert "torch" not in maps, "an actor never loads torch"
+
+
+def test_a_frozen_actor_is_given_up_and_fenced_out_when_it_wakes(config: Path, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with processes() as start:
+        learner = start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: status(address), what="the learner answers")
+        frozen = start(tmp_path / "a1.log", "actor", "--learner", address, "--name", "a1")
+        until(lambda: steps_of(address) > 500, what="some steps are in")
+        os.killpg(frozen.popen.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        until(lambda: "silent" in " ".join((status(address) or {}).get("events", [])), 10, "the silence is noticed")
+        assert time.monotonic() - began < 5, "two heartbeat intervals of a second, and the time to ask"
+        start(tmp_path / "a2.log", "actor", "--learner", address, "--name", "a2")
+        os.killpg(frozen.popen.pid, signal.SIGCONT)
+        assert learner.wait() == 0, learner.output()
+    assert_whole(newest_run(tmp_path / "runs"))
