@@ -5,7 +5,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covey.v1.order_pb2 import Exploration, PolicyRef
+from covey.v1.fragment_pb2 import Episode
+from covey.v1.order_pb2 import Exploration, Order, PolicyRef
 from covey_server.scheduler import Rules, Scheduler
 
 AGENTS = 2
@@ -23,7 +24,7 @@ def make_scheduler(
     return scheduler
 
 
-def play(order, scheduler, share: float = 1.0) -> None:  # type: ignore[no-untyped-def]
+def play(order: Order, scheduler: Scheduler, share: float = 1.0) -> None:
     """Answer an order with a share of its steps, and all its evaluation seeds."""
     steps: Counter[int] = Counter()
     for slot in order.slots:
@@ -38,7 +39,7 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
     quota = data.draw(st.integers(1, 400))
     scheduler = make_scheduler(members, quota, turn_steps=data.draw(st.integers(1, 120)))
     names = iter(range(10_000))
-    alive: dict[tuple[str, int], list[int]] = {}
+    alive: dict[tuple[str, int], list[Order]] = {}
 
     def join() -> None:
         key = (f"a{next(names)}", 1)
@@ -112,9 +113,7 @@ def test_every_seed_is_played_once_even_if_actors_vanish(actors: list[int], memb
     assert sorted(r.member_id for r in finished if r) == list(range(members))
 
 
-def make_episode(task_id: int, seed: int, refs: list[PolicyRef]):  # type: ignore[no-untyped-def]
-    from covey.v1.fragment_pb2 import Episode
-
+def make_episode(task_id: int, seed: int, refs: list[PolicyRef]) -> Episode:
     return Episode(
         evaluation=True,
         task_id=task_id,

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 import zstandard
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tests.system.processes import free_port, until, write_config
 from tests.system.scripted_actor import ScriptedActor
@@ -17,6 +17,7 @@ from tests.system.scripted_actor import ScriptedActor
 from covey.config import load_config
 from covey.errors import AddressInUseError
 from covey.messages import spaces_to_proto
+from covey.rows import Columns
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
@@ -108,7 +109,7 @@ def corrupt_nan(fragment: Fragment, actor: ScriptedActor) -> None:
 
 def corrupt_action(fragment: Fragment, actor: ScriptedActor) -> None:
     columns = rows_of(fragment, actor)
-    columns["listener/action"] = columns["listener/action"] + 7
+    columns["listener/action"] = np.full_like(columns["listener/action"], 7)
     fragment.blob, fragment.raw_bytes = actor.schema.encode(columns, 1)
 
 
@@ -140,7 +141,7 @@ def corrupt_slot(fragment: Fragment, actor: ScriptedActor) -> None:
     fragment.streams[0].slot = 99
 
 
-def rows_of(fragment: Fragment, actor: ScriptedActor) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def rows_of(fragment: Fragment, actor: ScriptedActor) -> Columns:
     count = sum(s.rows + s.lead_in_rows for s in fragment.streams)
     return dict(actor.schema.decode(fragment.blob, count, fragment.raw_bytes))
 
@@ -161,8 +162,8 @@ def rows_of(fragment: Fragment, actor: ScriptedActor) -> dict[str, np.ndarray]: 
 def test_what_no_honest_actor_sends_is_refused_and_the_rest_goes_on(
     process: LearnerProcess,
     actor: ScriptedActor,
-    corrupt,
-    reason: str,  # type: ignore[no-untyped-def]
+    corrupt: Callable[[Fragment, ScriptedActor], None],
+    reason: str,
 ) -> None:
     good = actor.play(actor.order())
     actor.ack(good)
@@ -285,7 +286,11 @@ def test_a_third_party_client_finds_services_health_and_status(process: LearnerP
         assert {"covey.v1.ActorService", "covey.v1.PopulationService", "grpc.health.v1.Health"} <= set(
             database.get_services()
         )
-        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )(health_pb2.HealthCheckRequest(), timeout=5)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert status(process).state == "waiting for the first actor"
 
