@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from covey.acting import LoadedPolicy
 
-MAX_POLICIES = 256
+MAX_POLICIES = 128
 MAX_BYTES = 64 << 20
 
 

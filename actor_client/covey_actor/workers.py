@@ -8,14 +8,20 @@ import subprocess
 import sys
 from collections.abc import MutableMapping, Sequence
 
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+LIMITS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc gives every thread that allocates a heap of its own, and gRPC has many.
+    "MALLOC_ARENA_MAX": "2",
+}
 """One thread each: the matrices are small, and further threads cost memory and the neighbours' cores."""
 
 
 def limit_threads(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Keep numerical libraries, imported later, to one thread; what the user set stays."""
-    for name in THREAD_LIMITS:
-        environ.setdefault(name, "1")
+    """Keep numerical libraries, imported later, to one thread, and heaps few; what the user set stays."""
+    for name, value in LIMITS.items():
+        environ.setdefault(name, value)
 
 
 def actor_arguments(

@@ -47,7 +47,7 @@ class Probe:
     values: Callable[[bool], Known]
     wanted: Callable[[bool], Wanted] | None = None
     config: dict[str, Any] = field(default_factory=dict)
-    steps: int = 300
+    steps: int = 250
     shared: bool = False
     agents: tuple[str, ...] = probes.AGENTS
 
@@ -106,21 +106,21 @@ PROBES = (
         nothing,
         lambda d: lambda s, a: (closeness(a[0], fixed(d)[0]), closeness(a[1], fixed(d)[1])),
         lambda d: lambda s: fixed(d),
-        steps=400,
+        steps=500,
     ),
     Probe(
         "observed_policy",
         anything,
         lambda d: lambda s, a: (closeness(a[0], s[0]), closeness(a[1], 1 - s[1])),
         lambda d: lambda s: (s[0], 1 - s[1]),
-        steps=600,
+        steps=700,
     ),
     Probe(
         "joint_policy",
         nothing,
         lambda d: lambda s, a: (corners((3, 0, 1, 2), *a), corners((0, 2, 1, 3), *a)),
         lambda d: lambda s: (1.0, 1.0),
-        steps=600,
+        steps=700,
     ),
     Probe(
         "episode_end",
@@ -135,7 +135,7 @@ PROBES = (
         coins,
         lambda d: lambda s, a: (closeness(a[0], scaled(d, s[0])), closeness(a[1], scaled(d, s[1])) - 1),
         lambda d: lambda s: (scaled(d, s[0]), scaled(d, s[1])),
-        steps=600,
+        steps=700,
         shared=True,
         agents=("team_0", "team_1"),
     ),
@@ -144,14 +144,14 @@ PROBES = (
         coins,
         lambda d: lambda s, a: tuple(closeness(x, w or 0.0) for x, w in zip(a, mixed_wanted(d)(s), strict=True)),
         mixed_wanted,
-        steps=600,
+        steps=700,
     ),
     Probe(
         "early_death",
         nothing,
         lambda d: lambda s, a: (1 / (1 - GAMMA), closeness(a[1], 1.0)),
         lambda d: lambda s: (None, 1.0),
-        steps=400,
+        steps=500,
     ),
 )
 
@@ -171,8 +171,8 @@ def configure(path: Path, case: Case) -> Path:
         algorithm={
             "name": case.algorithm,
             "learn_step": 1,
-            "batch_size": 128,
-            "lr_actor": 0.003,
+            "batch_size": 64,
+            "lr_actor": 0.0015,
             "lr_critic": 0.01,
             "gamma": GAMMA,
             "tau": 0.2,

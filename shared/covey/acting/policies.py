@@ -67,7 +67,7 @@ class _Shape:
     places: tuple[tuple[str, int, int, tuple[int, ...]], ...]  # name, start, stop, shape of each padded parameter
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
     layout = PackLayout(tuple(widened(spec, width, outputs) for spec in specs))
     padded = layout.padded
@@ -100,7 +100,7 @@ class _PackOps(NumpyOps):
 
 
 _OPS = _PackOps()
-_KEPT_PACKS = 32
+_KEPT_PACKS = 4
 
 
 class ActingPack:
