@@ -135,8 +135,8 @@ def discounted_reward(discrete: bool) -> Probe:
 
 
 def fixed_policy(discrete: bool) -> Probe:
-    """Always the same is seen and wanted: 1 and 0 of two choices, 0.8 and 0.3 of a Box."""
-    wanted = {"agent_0": 1.0 if discrete else 0.8, "other_agent_0": 0.0 if discrete else 0.3}
+    """Always the same is seen and wanted: 1 and 0 of two choices, 0.7 and 0.3 of a Box."""
+    wanted = {"agent_0": 1.0 if discrete else 0.7, "other_agent_0": 0.0 if discrete else 0.3}
     return Probe(both(discrete), zero, lambda seen, done: {a: closeness(done[a], wanted[a]) for a in done})
 
 

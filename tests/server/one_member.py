@@ -104,9 +104,9 @@ class Alone:
             if settings.name == "MATD3" and isinstance(spec.action, Box):
                 noise = self.draws(counter_rng.normal, "target_noise", size)[:, self.columns(agent)]
                 noise = (noise * settings.target_noise).clamp(-settings.target_noise_clip, settings.target_noise_clip)
-                actions.append((out.tanh() + noise).clamp(-1, 1))
+                actions.append(((out / 2).tanh() + noise).clamp(-1, 1))
             elif isinstance(spec.action, Box):
-                actions.append(out.tanh())
+                actions.append((out / 2).tanh())
             else:
                 if settings.name == "MATD3":
                     out = out + self.draws(counter_rng.gumbel, "target_gumbel", size)[:, self.columns(agent)]
@@ -155,7 +155,7 @@ class Alone:
         for agent, spec in enumerate(self.spaces.agents):
             out = self.act(self.nets, batch.observation, agent)
             if isinstance(spec.action, Box):
-                actions.append(out.tanh())
+                actions.append((out / 2).tanh())
             else:
                 out = out + self.draws(counter_rng.gumbel, "policy_gumbel", size)[:, self.columns(agent)]
                 soft = out.softmax(-1)

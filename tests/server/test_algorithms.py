@@ -177,7 +177,7 @@ def test_truncation_bootstraps_from_the_final_observation_and_termination_does_n
         return {name: torch.from_numpy(p.copy()) for name, p in m.networks[key].params.items()}
 
     now, after = torch.tensor([[0.5, -1.0]]), torch.tensor([[3.0, 2.0]])
-    following = forward(m.networks["actor/a_0"].spec, tensors("actor/a_0"), [after]).tanh()
+    following = forward(m.networks["actor/a_0"].spec, tensors("actor/a_0"), [after]).div(2).tanh()
     bootstrap = min(float(forward(m.networks[k].spec, tensors(k), [after], following)) for k in ids)
     y = 2 + (0 if terminated else 0.9 * bootstrap)
     expected = np.mean(

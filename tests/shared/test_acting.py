@@ -101,11 +101,11 @@ def test_actions_without_exploration_are_squashed_means_in_the_spaces_units() ->
     decisions.plan({0: who, 1: who})
     seen = observations(2)
     walk, say, grip = decisions.decide(seen, np.random.default_rng(0))
-    unit = np.tanh(alone(who[2], seen[0][1, 1]).astype(np.float64))
+    unit = np.tanh(alone(who[2], seen[0][1, 1]).astype(np.float64) / 2)
     # 1 to 3; and where a bound is infinite, -1 to 1.
     np.testing.assert_allclose(walk[1, 1], [2 + unit[0], unit[1]], rtol=1e-5)
     assert say.tolist() == [[5 + int(alone(who[1], seen[1][s, 0]).argmax())] for s in range(2)]
-    unit = np.tanh(alone(who[3], seen[2][0, 0]).astype(np.float64))
+    unit = np.tanh(alone(who[3], seen[2][0, 0]).astype(np.float64) / 2)
     np.testing.assert_allclose(grip[0, 0, 0], [0.05 + 0.15 * unit[0], 0.15 + 0.15 * unit[1]], rtol=1e-5)
     assert [a.dtype.name for a in (walk, say, grip)] == ["float32", "int64", "float64"]
     assert walk.shape == (2, 2, 2) and say.shape == (2, 1) and grip.shape == (2, 1, 1, 2)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from tests.probes import Numbers
 
 from covey.acting import Decisions, LoadedPolicy
 from covey.networks import NetworkSpec, NumpyOps, Params
@@ -15,7 +16,6 @@ from covey.run_directory import RunDirectory, read_policies
 from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
 from covey_server.checkpoint import load_newest
 from covey_server.member import Member
-from tests.probes import Numbers
 
 Networks = Mapping[str, tuple[NetworkSpec, Params]]
 

@@ -39,7 +39,7 @@ def build_networks(config: Config, spaces: EnvironmentSpaces, rng: np.random.Gen
 
 
 def actor_spec(config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]) -> NetworkSpec:
-    """The policy of these agents: own observation in, numbers before tanh (Box) or logits (Discrete) out."""
+    """The policy of these agents: own observation in, numbers before squashing (Box) or logits (Discrete) out."""
     agent = spaces.agents[agents[0]]
     return NetworkSpec(
         inputs=(Input("observation", agent.observation.width, mlp(config.encoder_config)),),

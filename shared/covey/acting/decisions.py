@@ -84,7 +84,7 @@ class Decisions:
         """
         layout = self._layout
         outputs = self._rows.forward(observation)
-        unit = np.tanh(outputs[:, : layout.box_width], dtype=np.float64)
+        unit = np.tanh(0.5 * outputs[:, : layout.box_width], dtype=np.float64)
         if self._noise.active:
             unit += self._noise.step(rng)
             np.maximum(unit, -1, out=unit)
