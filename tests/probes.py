@@ -58,7 +58,7 @@ class Probe(ParallelEnv[str, Observation, Any]):  # type: ignore[misc]
         self._seen: Numbers = {}
         self._steps = 0
 
-    def observation_space(self, agent: str) -> gymnasium.spaces.Box:
+    def observation_space(self, agent: str) -> gymnasium.Space[Any]:
         del agent
         return gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
 
@@ -151,9 +151,9 @@ def observed_policy(discrete: bool) -> Probe:
 
 
 def joint_policy(discrete: bool) -> Probe:
-    """What an agent gets depends on what both do: 3, 0, 1, 2 and 0, 2, 1, 3 for 00, 01, 10, 11, linear between.
+    """What an agent gets depends on what both do: 3, 0, 1, 2 and 1, 3, 0, 2 for 00, 01, 10, 11, linear between.
 
-    The other agent does best with 1 in any case, and then so does the agent.
+    The other agent does best with 1 in any case, and then so does the agent, though the other would like a 0 better.
     """
 
     def between(table: tuple[float, float, float, float], a: float, b: float) -> float:
@@ -161,7 +161,7 @@ def joint_policy(discrete: bool) -> Probe:
 
     def reward(seen: Numbers, done: Numbers) -> Numbers:
         a, b = done["agent_0"], done["other_agent_0"]
-        return {"agent_0": between((3, 0, 1, 2), a, b), "other_agent_0": between((0, 2, 1, 3), a, b)}
+        return {"agent_0": between((3, 0, 1, 2), a, b), "other_agent_0": between((1, 3, 0, 2), a, b)}
 
     return Probe(both(discrete), zero, reward)
 

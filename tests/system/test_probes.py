@@ -65,10 +65,6 @@ class Case:
     algorithm: str
     discrete: bool
 
-    @property
-    def value_tolerance(self) -> float:
-        return VALUE_TOLERANCE if self.discrete else self.probe.box_tolerance
-
     def __str__(self) -> str:
         end = "".join(f"-{k}" for k, v in self.probe.config.items() if v)
         return f"{self.probe.function}{end}-{self.algorithm}-{'Discrete' if self.discrete else 'Box'}"
@@ -115,7 +111,7 @@ PROBES = (
         nothing,
         lambda d: lambda s, a: (closeness(a[0], fixed(d)[0]), closeness(a[1], fixed(d)[1])),
         lambda d: lambda s: fixed(d),
-        steps=700,
+        steps=600,
     ),
     Probe(
         "observed_policy",
@@ -123,15 +119,15 @@ PROBES = (
         lambda d: lambda s, a: (closeness(a[0], s[0]), closeness(a[1], 1 - s[1])),
         lambda d: lambda s: (s[0], 1 - s[1]),
         box_tolerance=0.2,
-        steps=700,
+        steps=600,
     ),
     Probe(
         "joint_policy",
         nothing,
-        lambda d: lambda s, a: (corners((3, 0, 1, 2), *a), corners((0, 2, 1, 3), *a)),
+        lambda d: lambda s, a: (corners((3, 0, 1, 2), *a), corners((1, 3, 0, 2), *a)),
         lambda d: lambda s: (1.0, 1.0),
-        box_tolerance=0.3,
-        steps=700,
+        box_tolerance=0.4,
+        steps=600,
     ),
     Probe(
         "episode_end",
@@ -147,7 +143,7 @@ PROBES = (
         lambda d: lambda s, a: (closeness(a[0], scaled(d, s[0])), closeness(a[1], scaled(d, s[1])) - 1),
         lambda d: lambda s: (scaled(d, s[0]), scaled(d, s[1])),
         box_tolerance=0.2,
-        steps=700,
+        steps=600,
         shared=True,
         agents=("team_0", "team_1"),
     ),
@@ -156,7 +152,8 @@ PROBES = (
         coins,
         lambda d: lambda s, a: tuple(closeness(x, w or 0.0) for x, w in zip(a, mixed_wanted(d)(s), strict=True)),
         mixed_wanted,
-        steps=700,
+        box_tolerance=0.15,
+        steps=600,
     ),
     Probe(
         "early_death",
@@ -184,7 +181,8 @@ def configure(path: Path, case: Case) -> Path:
             "name": case.algorithm,
             "learn_step": 1,
             "batch_size": 64,
-            "lr_actor": 0.0005,
+            # Far slower than the critics: a policy that follows guesses is saturated before the critic knows better.
+            "lr_actor": 0.0015,
             "lr_critic": 0.01,
             "gamma": GAMMA,
             "tau": 0.2,
@@ -198,6 +196,7 @@ def configure(path: Path, case: Case) -> Path:
             "num_envs": 4,
             "config": {"discrete": case.discrete, **case.probe.config},
         },
+        # Smooth units: values of Box actions are parabolas, of which a few kinks make a poor likeness.
         network={
             "latent_dim": 16,
             "encoder_config": {"hidden_size": [16], "activation": "Tanh"},
@@ -218,6 +217,10 @@ def value_errors(learned: Learned, case: Case) -> list[float]:
             values = learned.values(agent, named(case, seen), named(case, done))
             errors += [abs(value - expected) for value in values]
     return errors
+
+
+def value_tolerance(learned: Learned, case: Case) -> float:
+    return VALUE_TOLERANCE if all(learned.chooses(a) for a in case.probe.agents) else case.probe.box_tolerance
 
 
 def action_errors(learned: Learned, case: Case) -> list[float]:
@@ -262,7 +265,7 @@ def test_training_finds_what_is_known(runs: dict[str, Future[Path]], case: Case)
     members = Learned.everybody(runs[str(case)].result())
     assert len(members) == 2
     for learned in members:
-        assert max(value_errors(learned, case)) < case.value_tolerance
+        assert max(value_errors(learned, case)) < value_tolerance(learned, case)
         if case.probe.wanted is not None:
             assert max(action_errors(learned, case)) < ACTION_TOLERANCE
 
@@ -275,6 +278,6 @@ def test_untrained_networks_do_not_pass(tmp_path: Path, case: Case) -> None:
         networks = build_networks(config, spaces, np.random.default_rng(seed))
         member = Member(member_id=0, networks=networks, hyperparameters={})
         learned = Learned.of(member, spaces, case.probe.shared)
-        assert max(value_errors(learned, case)) > 1.5 * case.value_tolerance
+        assert max(value_errors(learned, case)) > 1.5 * value_tolerance(learned, case)
         if case.probe.wanted is not None:
             assert max(action_errors(learned, case)) > 1.5 * ACTION_TOLERANCE
