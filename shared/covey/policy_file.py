@@ -34,7 +34,8 @@ HEADS = ("deterministic",)
 class PolicySpec:
     """A policy but for its weights: the network, what it reads, what it drives, and how outputs become actions.
 
-    `head` "deterministic": Box outputs z are squashed to tanh(z / 2) and mapped to the bounds, Discrete outputs are logits.
+    `head` "deterministic": Box outputs z are squashed to tanh(z / 2) and mapped to the bounds, Discrete outputs are
+    logits.
     """
 
     network: NetworkSpec

@@ -63,7 +63,7 @@ class ActionHeads:
         return self._join(outputs, box, discrete)
 
     def differentiable(self, outputs: Sequence[Tensor], keys: Tensor) -> Tensor:
-        """For the policy gradient: squashed for Box, straight-through Gumbel-softmax (tau 1) for Discrete; (M, B, A)."""
+        """For the policy gradient: squashed Box, straight-through Gumbel-softmax (tau 1) for Discrete; (M, B, A)."""
         gumbel = self._draw(counter_rng.gumbel, "policy_gumbel", outputs, keys) if self._discrete else None
 
         def discrete(x: Tensor, at: slice, n: int) -> Tensor:
