@@ -72,6 +72,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "`own`: those of the other agents come from the batch.",
         "target_noise": "MATD3: standard deviation of the noise on target actions.",
         "target_noise_clip": "MATD3: bound of that noise.",
+        "output_penalty": "Weight of the mean square of a policy's outputs (before squashing) in its loss; 0: none.",
         "max_grad_norm_actor": "Gradients of a policy are scaled down to this norm; null: never.",
         "max_grad_norm_critic": "The same for a critic.",
         "share_parameters": "One policy and critic for each group of agents instead of one for each agent.",

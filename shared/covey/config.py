@@ -63,6 +63,7 @@ class Algorithm(Section):
     actor_loss: Literal["joint", "own"] = "joint"
     target_noise: float = Field(default=0.2, ge=0)  # MATD3: target-policy smoothing
     target_noise_clip: float = Field(default=0.5, ge=0)
+    output_penalty: float = Field(default=0.0, ge=0)  # on squared outputs, in the policy loss
     max_grad_norm_actor: float | None = Field(default=None, gt=0)
     max_grad_norm_critic: float | None = Field(default=None, gt=0)
     share_parameters: bool = False  # one policy and critic per group of agents

@@ -151,9 +151,10 @@ class Alone:
 
     def learn_policies(self, batch: Batch, weight: Tensor) -> None:
         size = batch.action.shape[1]
-        actions = []
+        actions, outputs = [], []
         for agent, spec in enumerate(self.spaces.agents):
             out = self.act(self.nets, batch.observation, agent)
+            outputs.append(out)
             if isinstance(spec.action, Box):
                 actions.append((out / 2).tanh())
             else:
@@ -169,6 +170,7 @@ class Alone:
                 else:
                     joint = [x if i == a else batch.action[0][:, self.columns(i)] for i, x in enumerate(actions)]
                 values[a] = -self.judge(self.nets, self.roles[0], a, batch.observation, torch.cat(joint, -1))
+                values[a] = values[a] + self.made.algorithm.output_penalty * (outputs[a] ** 2).mean(-1)
             losses[player] = self.mean(values, weight, its)
         # All gradients before the first step: the policies of a joint loss are those of the update's start.
         for player, loss in losses.items():

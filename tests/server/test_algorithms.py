@@ -119,7 +119,7 @@ def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool, **settin
 def test_a_packed_population_learns_what_each_member_learns_alone(algorithm: str, actor_loss: str, case: str) -> None:
     spaces, shared = CASES[case]
     clip = {"max_grad_norm_actor": 0.5, "max_grad_norm_critic": 1.0} if case == "mixed kinds" else {}
-    settings: dict[str, Any] = {"actor_loss": actor_loss, **clip}
+    settings: dict[str, Any] = {"actor_loss": actor_loss, "output_penalty": 0.01 * (actor_loss == "joint"), **clip}
     made = config(algorithm, shared, **settings)
     members = population(algorithm, spaces, shared, **settings)
     alone = [Alone(made, spaces, m) for m in members]

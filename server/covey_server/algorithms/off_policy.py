@@ -146,6 +146,9 @@ class OffPolicy(ABC):
         others = action.detach() if self._settings.actor_loss == "joint" else batch.action
         joint = torch.where(self._own_action, action, others)
         losses = policy_loss(critics.values("frozen", batch.observation, joint), batch.weight)
+        if self._settings.output_penalty:
+            squares = torch.stack([x.square().mean(-1) for x in outputs], -1)
+            losses = losses + self._settings.output_penalty * (batch.weight * self._judged(squares)).sum((0, 2))
         actors.descend(losses.sum(), self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
         self._record(1, chosen, losses.detach() / self._networks)
 
