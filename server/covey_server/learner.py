@@ -101,7 +101,7 @@ class Learner:
                 entry_point=environment.name,
                 config_json=json.dumps(environment.config),
                 train_slots=self.config.train_slots,
-                eval_slots=environment.num_envs,
+                eval_slots=self.config.eval_slots,
                 groups=[AgentGroup(group_id=g, agent_ids=ids) for g, ids in (environment.groups or {}).items()],
             ),
         )

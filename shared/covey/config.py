@@ -234,6 +234,11 @@ class Config(Section):
         return self.actors.max_slots or max(self.environment.num_envs, self.training.pop_size)
 
     @property
+    def eval_slots(self) -> int:
+        """Evaluation slots of one actor process: fewer than for training, as copies of an environment take memory."""
+        return max(1, self.environment.num_envs // 4)
+
+    @property
     def eval_episodes(self) -> int:
         """Episodes of one evaluation of one member."""
         return self.training.eval_loop * self.environment.num_envs
