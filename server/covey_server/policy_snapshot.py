@@ -52,7 +52,3 @@ class PolicySnapshot:
             for k, (network_id, owner) in enumerate(rows)
             if owner == member_id
         }
-
-    def all_policies(self) -> dict[int, Policies]:
-        """Every member's policies by member id."""
-        return {member_id: self.policies(member_id) for member_id in self.updates}

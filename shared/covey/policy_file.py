@@ -11,19 +11,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from covey.errors import ConfigError, RefusedError
-from covey.messages import space_from_proto
+from covey.errors import ConfigError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
 from covey.networks.network import MAX_PARAMETERS
-from covey.spaces import Discrete, Space
-from covey.v1 import environment_pb2
+from covey.spaces import Space
+from covey.spaces_json import space_from_json, space_to_json
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
@@ -65,8 +63,8 @@ def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -
     text = json.dumps(
         {
             "network": spec.network.to_json(),
-            "observation": _space_to_json(spec.observation),
-            "action": _space_to_json(spec.action),
+            "observation": space_to_json(spec.observation),
+            "action": space_to_json(spec.action),
             "head": spec.head,
         },
         separators=(",", ":"),
@@ -128,48 +126,13 @@ def _parse_spec(text: str) -> PolicySpec:
         parsed = json.loads(text)
         spec = PolicySpec(
             NetworkSpec.from_json(parsed["network"]),
-            _space_from_json(parsed["observation"], "policy's observation"),
-            _space_from_json(parsed["action"], "policy's action"),
+            space_from_json(parsed["observation"]),
+            space_from_json(parsed["action"]),
             parsed["head"],
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (SpaceError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ConfigError(
             f"policy spec: {type(exc).__name__} {exc}, expected network, observation, action, head"
         ) from exc
     spec.check()
     return spec
-
-
-def _space_to_json(space: Space) -> dict[str, Any]:
-    if isinstance(space, Discrete):
-        return {"kind": "discrete", "n": space.n, "start": space.start}
-    return {
-        "kind": "box",
-        "dtype": space.dtype,
-        "shape": list(space.shape),
-        # JSON has no infinity: bounds travel as numbers, or as "inf" and "-inf"; equal bounds as one.
-        "low": [_bound(b) for b in (space.low[:1] if len(set(space.low)) == 1 else space.low)],
-        "high": [_bound(b) for b in (space.high[:1] if len(set(space.high)) == 1 else space.high)],
-    }
-
-
-def _bound(b: float) -> float | str:
-    return b if np.isfinite(b) else str(b)
-
-
-def _space_from_json(data: Mapping[str, Any], what: str) -> Space:
-    """By way of the wire form, so that one set of bounds holds for both."""
-    if data["kind"] == "discrete":
-        message = environment_pb2.Space(
-            discrete=environment_pb2.DiscreteSpace(n=int(data["n"]), start=int(data["start"]))
-        )
-    else:
-        message = environment_pb2.Space(
-            box=environment_pb2.BoxSpace(
-                dtype=str(data["dtype"]),
-                shape=[int(n) for n in data["shape"]],
-                low=[float(b) for b in data["low"]],
-                high=[float(b) for b in data["high"]],
-            )
-        )
-    return space_from_proto(message, what)

@@ -257,7 +257,8 @@ def test_a_snapshot_is_the_policies_of_its_moment() -> None:
     updates = {m.member_id: m.updates for m in members}
     learner.update(range(4), replay)
     assert snapshot.updates == updates
-    for member_id, policies in snapshot.all_policies().items():
+    for member_id in snapshot.updates:
+        policies = snapshot.policies(member_id)
         assert set(policies) == {"speaker_0", "listener_0"}
         for network_id, (spec, params) in policies.items():
             network = kept[member_id][f"actor/{network_id}"]
