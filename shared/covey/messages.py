@@ -8,7 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
+from covey.spaces import (
+    AgentSpec,
+    Box,
+    Discrete,
+    EnvironmentSpaces,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    mask_width,
+)
 from covey.v1 import environment_pb2
 
 MAX_AGENTS = 1024
@@ -27,6 +36,10 @@ def space_to_proto(space: Space) -> environment_pb2.Space:
     """The wire form; equal bounds travel as one number."""
     if isinstance(space, Discrete):
         return environment_pb2.Space(discrete=environment_pb2.DiscreteSpace(n=space.n, start=space.start))
+    if isinstance(space, MultiDiscrete):
+        return environment_pb2.Space(multi_discrete=environment_pb2.MultiDiscreteSpace(nvec=space.nvec))
+    if isinstance(space, MultiBinary):
+        return environment_pb2.Space(multi_binary=environment_pb2.MultiBinarySpace(n=space.n))
     box = environment_pb2.BoxSpace(
         dtype=space.dtype, shape=space.shape, low=_folded(space.low), high=_folded(space.high)
     )
@@ -44,8 +57,20 @@ def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
         if not 1 <= n <= MAX_CHOICES:
             raise SpaceError(f"{what}: Discrete with n={n}, expected 1 to {MAX_CHOICES}")
         return Discrete(n, start)
+    if message.HasField("multi_discrete"):
+        nvec = tuple(message.multi_discrete.nvec)
+        if not nvec or min(nvec) < 1 or sum(nvec) > MAX_CHOICES:
+            raise SpaceError(
+                f"{what}: MultiDiscrete with nvec {nvec[:16]}, expected numbers of at least 1 that sum up to at most "
+                f"{MAX_CHOICES}"
+            )
+        return MultiDiscrete(nvec)
+    if message.HasField("multi_binary"):
+        if not 1 <= message.multi_binary.n <= MAX_CHOICES:
+            raise SpaceError(f"{what}: MultiBinary with n={message.multi_binary.n}, expected 1 to {MAX_CHOICES}")
+        return MultiBinary(message.multi_binary.n)
     if not message.HasField("box"):
-        raise SpaceError(f"{what}: no space is set, expected Box or Discrete")
+        raise SpaceError(f"{what}: no space is set, expected Box, Discrete, MultiDiscrete or MultiBinary")
     box = message.box
     if box.dtype not in DTYPES:
         raise SpaceError(f"{what}: dtype {box.dtype[:40]!r}, expected one of {', '.join(sorted(DTYPES))}")
@@ -66,10 +91,14 @@ def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpa
     return environment_pb2.EnvironmentSpaces(
         agents=[
             environment_pb2.AgentSpace(
-                agent_id=a.agent_id, observation=space_to_proto(a.observation), action=space_to_proto(a.action)
+                agent_id=a.agent_id,
+                observation=space_to_proto(a.observation),
+                action=space_to_proto(a.action),
+                masked=a.masked,
             )
             for a in spaces.agents
-        ]
+        ],
+        asynchronous=spaces.asynchronous,
     )
 
 
@@ -93,24 +122,12 @@ def spaces_from_proto(
                 agent.agent_id,
                 space_from_proto(agent.observation, f"observation of agent {agent.agent_id!r}"),
                 space_from_proto(agent.action, f"action of agent {agent.agent_id!r}"),
+                agent.masked,
             )
         )
-    check_served(agents)
-    return EnvironmentSpaces.build(agents, groups)
-
-
-def check_served(agents: Iterable[AgentSpec]) -> None:
-    """Refuse spaces that can be described but not trained on.
-
-    Raises:
-        SpaceError: an observation that is no Box.
-    """
-    for agent in agents:
-        if not isinstance(agent.observation, Box):
-            raise SpaceError(
-                f"observation of agent {agent.agent_id!r}: {agent.observation}, expected Box; "
-                "wrap the environment so that it gives an array (a one-hot vector for a Discrete observation)"
-            )
+        if agent.masked:
+            mask_width(agents[-1].action)
+    return EnvironmentSpaces.build(agents, groups, asynchronous=message.asynchronous)
 
 
 def groups_to_proto(groups: Mapping[str, Sequence[str]] | None) -> list[environment_pb2.AgentGroup]:

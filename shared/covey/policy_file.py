@@ -1,7 +1,7 @@
 """The policy file: what FetchPolicy serves, and whose SHA-256 names a policy.
 
 A safetensors file of the actor network's natural parameters; the metadata entry "covey" holds
-{"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic"} as JSON.
+{"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic", "indicator": 0} as JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,26 +21,42 @@ from safetensors.numpy import load, save
 from covey.errors import ConfigError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
 from covey.networks.network import MAX_PARAMETERS
-from covey.spaces import Space
+from covey.spaces import AgentSpec, Box, Space
 from covey.spaces_json import space_from_json, space_to_json
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
-HEADS = ("deterministic",)
+HEADS = ("deterministic", "stochastic")
 
 
 @dataclass(frozen=True)
 class PolicySpec:
     """A policy but for its weights: the network, what it reads, what it drives, and how outputs become actions.
 
-    `head` "deterministic": Box outputs z are squashed to tanh(z / 2) and mapped to the bounds, Discrete outputs are
-    logits.
+    `head` "deterministic": Box outputs z are squashed to tanh(z / 2), and [-1, 1] is mapped to the bounds.
+    "stochastic": Box outputs are the means of a Gaussian in the same units, with standard deviations exp(`log_std`)
+    from the network's parameters; what the environment gets is clipped. With both, outputs for Discrete,
+    MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after another.
+
+    `indicator` is 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
+    follows the observation in the network's input.
     """
 
     network: NetworkSpec
     observation: Space
     action: Space
     head: str = "deterministic"
+    indicator: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """What a policy file says about itself."""
+        return {
+            "network": self.network.to_json(),
+            "observation": space_to_json(self.observation),
+            "action": space_to_json(self.action),
+            "head": self.head,
+            "indicator": self.indicator,
+        }
 
     def check(self) -> None:
         """Hold the network against the spaces.
@@ -51,24 +68,32 @@ class PolicySpec:
             raise ConfigError(f"policy: head {self.head!r}, expected one of {', '.join(HEADS)}")
         n = self.network
         inputs = [(i.width, i.copies) for i in n.inputs]
-        if inputs != [(self.observation.width, 1)] or n.outputs != self.action.width or n.extra:
+        width = self.observation.width + self.indicator
+        if inputs != [(width, 1)] or n.outputs != self.action.width or n.extra or not 0 <= self.indicator <= 1024:
             raise ConfigError(
                 f"policy: network from {inputs} and {n.extra} extra inputs to {n.outputs} outputs, expected one input "
-                f"of {self.observation.width} and {self.action.width} outputs, as the spaces say"
+                f"of {width} and {self.action.width} outputs, as the spaces and the indicator of {self.indicator} say"
             )
+        gaussian = self.head == "stochastic" and isinstance(self.action, Box)
+        if gaussian != (n.log_std is not None):
+            raise ConfigError(f"policy: head {self.head!r} with log_std {n.log_std}, expected one for Gaussians alone")
+        if gaussian and np.dtype(self.action.dtype).kind != "f":
+            raise ConfigError(f"policy: a Gaussian of {self.action.dtype} actions, expected floating-point ones")
+
+
+def spec_of(network: NetworkSpec, agent: AgentSpec, on_policy: bool) -> PolicySpec:
+    """What a trained policy network is to an agent that plays by it.
+
+    Algorithms on policy learn stochastic policies; inputs beyond the agent's observation are the indicator.
+    """
+    head = "stochastic" if on_policy else "deterministic"
+    indicator = network.inputs[0].width - agent.observation.width
+    return PolicySpec(network, agent.observation, agent.action, head, indicator)
 
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:
     """The policy file; equal specs and weights give equal bytes."""
-    text = json.dumps(
-        {
-            "network": spec.network.to_json(),
-            "observation": space_to_json(spec.observation),
-            "action": space_to_json(spec.action),
-            "head": spec.head,
-        },
-        separators=(",", ":"),
-    )
+    text = json.dumps(spec.to_json(), separators=(",", ":"))
     return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": text}))
 
 
@@ -129,10 +154,11 @@ def _parse_spec(text: str) -> PolicySpec:
             space_from_json(parsed["observation"]),
             space_from_json(parsed["action"]),
             parsed["head"],
+            int(parsed["indicator"]),
         )
     except (SpaceError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ConfigError(
-            f"policy spec: {type(exc).__name__} {exc}, expected network, observation, action, head"
+            f"policy spec: {type(exc).__name__} {exc}, expected network, observation, action, head, indicator"
         ) from exc
     spec.check()
     return spec

@@ -18,13 +18,15 @@ import zstandard
 from numpy.typing import NDArray
 
 from covey.errors import FragmentError
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces, mask_width
 
 Columns = dict[str, NDArray[np.generic]]
 """Arrays by column name, each (R, *column.shape)."""
 
 MAX_ROWS = 1 << 17
 MAX_RAW_BYTES = 32 << 20
+MAX_SAMPLE_UNITS = 1e6
+"""A Gaussian sample further out, in units of the action range mapped to [-1, 1], is stored as one that far out."""
 
 
 class RowKind(enum.IntEnum):
@@ -63,8 +65,8 @@ class Column:
 class RowSchema:
     """Columns of a run's fragments, in wire order.
 
-    `kind (R,)`, then for every group `<group>/` + observation (N, ...), action (N, ...), active (N,), reward (N,),
-    terminated (N,), truncated (N,), age (N,).
+    `kind (R,)`, then for every group `<group>/` + observation (N, ...), action (N, ...), action_mask (N, width) where
+    the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
     """
 
     columns: tuple[Column, ...]
@@ -75,9 +77,11 @@ class RowSchema:
         columns = [Column("kind", "uint8", ())]
         for group in spaces.groups:
             n = len(group)
+            mask = (("action_mask", "uint8", (mask_width(group.action),)),) if group.masked else ()
             for name, dtype, shape in (
                 ("observation", group.observation.dtype, group.observation.shape),
                 ("action", group.action.dtype, group.action.shape),
+                *mask,
                 ("active", "uint8", ()),
                 ("reward", "float32", ()),
                 ("terminated", "uint8", ()),

@@ -44,16 +44,55 @@ class Discrete:
         return self.n
 
 
-Space = Box | Discrete
+@dataclass(frozen=True, slots=True)
+class MultiDiscrete:
+    """Several choices at once: number i is one of 0 to `nvec[i]` - 1."""
+
+    nvec: tuple[int, ...]
+
+    dtype = "int64"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One number per choice."""
+        return (len(self.nvec),)
+
+    @property
+    def width(self) -> int:
+        """Length of the one-hot vectors, one after another."""
+        return sum(self.nvec)
+
+
+@dataclass(frozen=True, slots=True)
+class MultiBinary:
+    """`n` numbers that are 0 or 1."""
+
+    n: int
+
+    dtype = "int8"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One number per switch."""
+        return (self.n,)
+
+    @property
+    def width(self) -> int:
+        """Numbers: as an input they are themselves, as outputs logits."""
+        return self.n
+
+
+Space = Box | Discrete | MultiDiscrete | MultiBinary
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """One participant of an environment."""
+    """One participant of an environment; `masked` where it says which actions are legal."""
 
     agent_id: str
     observation: Space
     action: Space
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +103,7 @@ class Group:
     agents: tuple[int, ...]
     observation: Space
     action: Space
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.agents)
@@ -75,6 +115,7 @@ class EnvironmentSpaces:
 
     agents: tuple[AgentSpec, ...]
     groups: tuple[Group, ...]
+    asynchronous: bool = False  # living agents need not act in every step: turns, or other rhythms
 
     @property
     def agent_ids(self) -> tuple[str, ...]:
@@ -82,7 +123,9 @@ class EnvironmentSpaces:
         return tuple(a.agent_id for a in self.agents)
 
     @staticmethod
-    def build(agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]] | None = None) -> EnvironmentSpaces:
+    def build(
+        agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]] | None = None, *, asynchronous: bool = False
+    ) -> EnvironmentSpaces:
         """Form groups: by name and equal spaces, or as `groups` (group id to agent ids) says.
 
         Raises:
@@ -98,13 +141,18 @@ class EnvironmentSpaces:
         for group_id, members in named.items():
             first = agents[members[0]]
             for i in members[1:]:
-                if (agents[i].observation, agents[i].action) != (first.observation, first.action):
+                if _kind(agents[i]) != _kind(first):
                     raise ConfigError(
                         f"groups.{group_id}: {agents[i].agent_id!r} has spaces other than {first.agent_id!r}; "
                         "agents of a group need equal observation and action spaces: put them into two groups"
                     )
-            built.append(Group(group_id, tuple(members), first.observation, first.action))
-        return EnvironmentSpaces(agents, tuple(built))
+            built.append(Group(group_id, tuple(members), *_kind(first)))
+        return EnvironmentSpaces(agents, tuple(built), asynchronous)
+
+
+def _kind(agent: AgentSpec) -> tuple[Space, Space, bool]:
+    """What agents of a group have in common."""
+    return agent.observation, agent.action, agent.masked
 
 
 def _default_groups(agents: Sequence[AgentSpec]) -> dict[str, list[int]]:
@@ -114,7 +162,7 @@ def _default_groups(agents: Sequence[AgentSpec]) -> dict[str, list[int]]:
         by_prefix.setdefault(agent.agent_id.rsplit("_", 1)[0], []).append(i)
     named: dict[str, list[int]] = {}
     for prefix, members in by_prefix.items():
-        if len({(agents[i].observation, agents[i].action) for i in members}) == 1:
+        if len({_kind(agents[i]) for i in members}) == 1:
             named[prefix] = members
         else:
             named.update({agents[i].agent_id: [i] for i in members})
@@ -134,15 +182,67 @@ def from_gymnasium(space: gymnasium.Space, what: str) -> Space:  # type: ignore[
     Raises:
         SpaceError: a kind of space that covey cannot serve.
     """
-    if isinstance(space, gymnasium.spaces.Discrete):
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Discrete):
         return Discrete(int(space.n), int(space.start))
-    if isinstance(space, gymnasium.spaces.Box) and space.dtype is not None:
+    if isinstance(space, spaces.MultiDiscrete) and np.ndim(space.nvec) == 1 and not np.any(space.start):
+        return MultiDiscrete(tuple(int(n) for n in space.nvec))
+    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
+        return MultiBinary(int(space.shape[0]))
+    if isinstance(space, spaces.Box) and space.dtype is not None:
         low = np.asarray(space.low, dtype=np.float64).ravel().tolist()
         high = np.asarray(space.high, dtype=np.float64).ravel().tolist()
         return Box(np.dtype(space.dtype).name, tuple(space.shape), tuple(low), tuple(high))
     raise SpaceError(
-        f"{what}: space {space}, expected Box or Discrete; wrap the environment so that it gives one of them"
+        f"{what}: space {space}, expected Box, Discrete, MultiDiscrete or MultiBinary; "
+        "wrap the environment so that it gives one of them"
     )
+
+
+MASK_KEY = "action_mask"
+"""Where environments say which actions are legal (1): in a dictionary observation, or in infos."""
+
+FORCED_KEY = "env_defined_actions"
+"""Where environments say, in infos, which action they take in an agent's stead."""
+
+
+def observation_from_gymnasium(space: gymnasium.Space, what: str) -> tuple[Space, bool]:  # type: ignore[type-arg]
+    """An observation space, and whether the observation comes in a dictionary {observation, action_mask}.
+
+    Raises:
+        SpaceError: a kind of space that covey cannot serve.
+    """
+    if isinstance(space, gymnasium.spaces.Dict):
+        if set(space.spaces) == {"observation", MASK_KEY}:
+            return from_gymnasium(space["observation"], what), True
+        raise SpaceError(
+            f"{what}: dictionary of {', '.join(map(str, space.spaces))}, expected observation and {MASK_KEY}; "
+            "wrap the environment so that it gives one array"
+        )
+    return from_gymnasium(space, what), False
+
+
+def mask_width(action: Space) -> int:
+    """Numbers of an action mask: one per value of a Discrete, values of all choices of a MultiDiscrete.
+
+    Raises:
+        SpaceError: actions that cannot be masked.
+    """
+    if isinstance(action, Discrete | MultiDiscrete):
+        return action.width
+    raise SpaceError(f"action mask: for {type(action).__name__} actions, expected Discrete or MultiDiscrete ones")
+
+
+def choices(action: Space) -> tuple[int, ...]:
+    """Values of each choice that an action consists of; none for Box, (2, 2, ...) for MultiBinary."""
+    match action:
+        case Discrete(n):
+            return (n,)
+        case MultiDiscrete(nvec):
+            return nvec
+        case MultiBinary(n):
+            return (2,) * n
+    return ()
 
 
 def action_bounds(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
 
 MAX_WIDTH = 1 << 22
 """Numbers in a space that is read from elsewhere: before a small text becomes a large tuple."""
@@ -33,6 +33,10 @@ def space_to_json(space: Space) -> dict[str, Any]:
     """A JSON object from which `space_from_json` makes an equal space; equal bounds are written once."""
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": space.n, "start": space.start}
+    if isinstance(space, MultiDiscrete):
+        return {"kind": "multi_discrete", "nvec": list(space.nvec)}
+    if isinstance(space, MultiBinary):
+        return {"kind": "multi_binary", "n": space.n}
     return {
         "kind": "box",
         "dtype": space.dtype,
@@ -60,8 +64,17 @@ def space_from_json(data: Any) -> Space:
             if space.n < 1:
                 raise ValueError(f"n is {space.n}, expected at least 1")
             return space
+        if data["kind"] == "multi_discrete":
+            nvec = tuple(int(n) for n in data["nvec"])
+            if not nvec or min(nvec) < 1 or sum(nvec) > MAX_WIDTH:
+                raise ValueError(f"nvec {nvec[:8]}, expected numbers of at least 1 that sum up to {MAX_WIDTH}")
+            return MultiDiscrete(nvec)
+        if data["kind"] == "multi_binary":
+            if not 1 <= int(data["n"]) <= MAX_WIDTH:
+                raise ValueError(f"n is {data['n']}, expected 1 to {MAX_WIDTH}")
+            return MultiBinary(int(data["n"]))
         if data["kind"] != "box":
-            raise ValueError(f"kind {data['kind']!r}, expected 'box' or 'discrete'")
+            raise ValueError(f"kind {data['kind']!r}, expected box, discrete, multi_discrete or multi_binary")
         dtype, shape = np.dtype(str(data["dtype"])), tuple(int(n) for n in data["shape"])
         if dtype.kind not in "biuf" or any(n < 1 for n in shape) or math.prod(shape) > MAX_WIDTH:
             raise ValueError(f"{dtype} {shape}, expected numbers, sizes of at least 1 and a product up to {MAX_WIDTH}")
@@ -79,10 +92,16 @@ def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
     """Agents in environment order with their spaces, and groups by id."""
     return {
         "agents": [
-            {"agent_id": a.agent_id, "observation": space_to_json(a.observation), "action": space_to_json(a.action)}
+            {
+                "agent_id": a.agent_id,
+                "observation": space_to_json(a.observation),
+                "action": space_to_json(a.action),
+                "masked": a.masked,
+            }
             for a in spaces.agents
         ],
         "groups": {g.group_id: [spaces.agent_ids[i] for i in g.agents] for g in spaces.groups},
+        "asynchronous": spaces.asynchronous,
     }
 
 
@@ -95,12 +114,15 @@ def spaces_from_json(data: Any) -> EnvironmentSpaces:
     """
     try:
         agents = [
-            AgentSpec(str(a["agent_id"]), space_from_json(a["observation"]), space_from_json(a["action"]))
+            AgentSpec(
+                str(a["agent_id"]), space_from_json(a["observation"]), space_from_json(a["action"]), bool(a["masked"])
+            )
             for a in data["agents"]
         ]
+        asynchronous = bool(data["asynchronous"])
         groups: Mapping[str, list[str]] = {str(g): [str(a) for a in ids] for g, ids in data["groups"].items()}
     except (KeyError, TypeError, AttributeError) as exc:
         raise SpaceError(
             f"spaces: {type(exc).__name__} {exc}, expected agents and groups as covey writes them"
         ) from exc
-    return EnvironmentSpaces.build(agents, groups)
+    return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous)

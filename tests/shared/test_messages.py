@@ -18,7 +18,7 @@ from covey.messages import (
     spaces_from_proto,
     spaces_to_proto,
 )
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
 from covey.v1 import environment_pb2
 
 FINITE = st.floats(-1e6, 1e6)
@@ -81,7 +81,7 @@ def test_spaces_that_none_can_have_are_refused(space: environment_pb2.Space, say
     assert str(caught.value).startswith("action of agent 'a'")
 
 
-def test_too_many_agents_long_names_and_discrete_observations_are_refused() -> None:
+def test_too_many_agents_and_long_names_are_refused() -> None:
     agent = environment_pb2.AgentSpace(agent_id="a", observation=box(), action=box())
     with pytest.raises(SpaceError, match="1025 agents"):
         spaces_from_proto(environment_pb2.EnvironmentSpaces(agents=[agent] * (MAX_AGENTS + 1)))
@@ -95,10 +95,33 @@ def test_too_many_agents_long_names_and_discrete_observations_are_refused() -> N
                 agents=[environment_pb2.AgentSpace(agent_id="a" * 200, observation=box(), action=box())]
             )
         )
-    one_of = environment_pb2.Space(discrete=environment_pb2.DiscreteSpace(n=3))
-    with pytest.raises(SpaceError, match="expected Box"):
-        spaces_from_proto(
-            environment_pb2.EnvironmentSpaces(
-                agents=[environment_pb2.AgentSpace(agent_id="a", observation=one_of, action=box())]
-            )
-        )
+
+
+def test_all_kinds_of_space_masks_and_rhythms_survive_the_wire() -> None:
+    agents = [
+        AgentSpec("a_0", Discrete(3, start=-1), MultiDiscrete((2, 3)), masked=True),
+        AgentSpec("b_0", MultiBinary(4), MultiBinary(2)),
+        AgentSpec("c_0", MultiDiscrete((5,)), Discrete(2), masked=True),
+    ]
+    spaces = EnvironmentSpaces.build(agents, asynchronous=True)
+    assert spaces_from_proto(spaces_to_proto(spaces)) == spaces
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        environment_pb2.Space(multi_discrete=environment_pb2.MultiDiscreteSpace()),
+        environment_pb2.Space(multi_discrete=environment_pb2.MultiDiscreteSpace(nvec=[2, 0])),
+        environment_pb2.Space(multi_discrete=environment_pb2.MultiDiscreteSpace(nvec=[1 << 20, 1])),
+        environment_pb2.Space(multi_binary=environment_pb2.MultiBinarySpace()),
+    ],
+)
+def test_choices_that_are_none_or_too_many_are_refused(space: environment_pb2.Space) -> None:
+    with pytest.raises(SpaceError, match="expected"):
+        space_from_proto(space, "action of agent 'a'")
+
+
+def test_masks_of_actions_that_are_no_choices_are_refused() -> None:
+    agent = environment_pb2.AgentSpace(agent_id="a", observation=box(), action=box(), masked=True)
+    with pytest.raises(SpaceError, match="action mask"):
+        spaces_from_proto(environment_pb2.EnvironmentSpaces(agents=[agent]))

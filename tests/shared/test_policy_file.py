@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from covey.errors import ConfigError, CoveyError, RefusedError
 from covey.networks import MLP, Input, NetworkSpec, Params
 from covey.policy_file import MAX_HEADER_BYTES, PolicySpec, decode_policy, encode_policy, policy_sha256
-from covey.spaces import Box, Discrete
+from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 
 SEEN = Box("float32", (2, 3), (-np.inf,) * 6, (np.inf, 1.0) * 3)
 MOVES = Box("float32", (2,), (0.0, 0.0), (1.0, 1.0))
@@ -43,6 +43,42 @@ def test_round_trip() -> None:
     discrete = PolicySpec(network(outputs=4), SEEN, Discrete(4, start=-1))
     data = encode_policy(discrete, discrete.network.init(np.random.default_rng(0)))
     assert decode_policy(data)[0] == discrete
+
+
+@pytest.mark.parametrize(
+    ("action", "head", "indicator", "log_std"),
+    [
+        (MOVES, "stochastic", 0, -0.5),
+        (MOVES, "stochastic", 3, 0.25),
+        (MOVES, "deterministic", 2, None),
+        (MultiDiscrete((2, 3)), "stochastic", 0, None),
+        (MultiBinary(4), "stochastic", 0, None),
+        (Discrete(3, 5), "stochastic", 0, None),
+    ],
+)
+def test_stochastic_policies_and_indicators(action: Space, head: str, indicator: int, log_std: float | None) -> None:
+    net = NetworkSpec(
+        inputs=(Input("observation", 6 + indicator, MLP(hidden_size=(5,))),),
+        head=MLP(hidden_size=(3,)),
+        outputs=action.width,
+        log_std=log_std,
+    )
+    spec = PolicySpec(net, SEEN, action, head, indicator)
+    params = net.init(np.random.default_rng(0))
+    again, read = decode_policy(encode_policy(spec, params))
+    assert again == spec and again.network.log_std == log_std
+    assert ("log_std" in read) == (log_std is not None)
+    if log_std is not None:
+        assert read["log_std"].tolist() == [log_std] * 2
+
+
+def test_encoded_observations_are_what_networks_read() -> None:
+    for observation, width in ((Discrete(7, 2), 7), (MultiDiscrete((2, 3)), 5), (MultiBinary(3), 3)):
+        net = NetworkSpec(
+            inputs=(Input("observation", width, MLP(hidden_size=(5,))),), head=MLP(hidden_size=(3,)), outputs=2
+        )
+        spec = PolicySpec(net, observation, MOVES)
+        assert decode_policy(encode_policy(spec, net.init(np.random.default_rng(0))))[0] == spec
 
 
 def test_the_hash_is_that_of_spec_and_weights() -> None:
@@ -106,6 +142,14 @@ def test_tensors_must_be_those_of_the_spec() -> None:
     ("changes", "says"),
     [
         ({"head": "magic"}, "head 'magic'"),
+        ({"head": "stochastic"}, "expected one for Gaussians alone"),  # without standard deviations
+        ({"network": network().to_json() | {"log_std": 0.5}}, "expected one for Gaussians alone"),
+        ({"indicator": 2}, "expected one input of 8 and 2 outputs, as the spaces and the indicator of 2"),
+        ({"indicator": -1}, "indicator of -1"),
+        ({"indicator": 1 << 40}, "indicator of"),
+        ({"indicator": "x"}, "policy spec"),
+        ({"action": {"kind": "multi_discrete", "nvec": [1 << 40]}}, "."),
+        ({"action": {"kind": "multi_binary", "n": -1}}, "."),
         ({"network": network(outputs=3).to_json()}, "expected one input of 6 and 2 outputs"),
         ({"network": network(extra=2).to_json()}, "2 extra inputs"),
         ({"network": network().to_json() | {"latent_dim": 1 << 40}}, "parameters"),
@@ -127,3 +171,12 @@ def test_metadata_that_is_no_json_object() -> None:
             decode_policy(bytes(save(policy()[1], metadata={"covey": text})))
     with pytest.raises(RefusedError, match="'covey' entry"):
         decode_policy(bytes(save(policy()[1], metadata={"other": "{}"})))
+
+
+def test_gaussians_need_floating_point_actions() -> None:
+    net = NetworkSpec(
+        inputs=(Input("observation", 6, MLP(hidden_size=(5,))),), head=MLP(hidden_size=(3,)), outputs=2, log_std=0.0
+    )
+    steps = Box("int8", (2,), (0.0, 0.0), (5.0, 5.0))
+    with pytest.raises(ConfigError, match="expected floating-point"):
+        PolicySpec(net, SEEN, steps, "stochastic").check()

@@ -35,13 +35,14 @@ Axis = tuple[Segment, ...]
 class ParamSpec:
     """One parameter: its dotted name, its axes, and how it starts.
 
-    `uniform` is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for linear layers. `gain` scales it.
+    `uniform` is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for linear layers. `gain` scales it; of
+    `constant` it is the value.
     Weights are (inputs, outputs); `inputs` counts the leading axes that are inputs (0 for biases).
     """
 
     name: str
     axes: tuple[Axis, ...]
-    init: Literal["uniform", "zeros", "ones"]
+    init: Literal["uniform", "zeros", "ones", "constant"]
     fan_in: int = 1
     gain: float = 1.0
     inputs: int = 0

@@ -24,6 +24,7 @@ Params = dict[str, NDArray[np.float32]]
 """Parameters of one network in natural shapes, by dotted name."""
 
 LATENT = "latent"
+LOG_STD = "log_std"
 
 # Bounds for specs that came over a wire: an actor trusts its learner no further than this.
 MAX_PARAMETERS = 64 << 20
@@ -47,7 +48,9 @@ class Input:
 class NetworkSpec:
     """A network's architecture; frozen, comparable, and JSON both ways.
 
-    `extra` inputs join the latents before the head. `output_gain` scales the last layer's initial weights.
+    `extra` inputs join the latents before the head. `output_gain` scales the last layer's initial weights. Where
+    `log_std` is set, the network has a free parameter "log_std" (outputs,) that starts there: the logarithm of the
+    standard deviation of a Gaussian policy, the same for every observation.
     """
 
     inputs: tuple[Input, ...]
@@ -58,6 +61,7 @@ class NetworkSpec:
     min_latent_dim: int = 8
     max_latent_dim: int = 128
     output_gain: float = field(default=1.0)
+    log_std: float | None = None
 
     @cached_property
     def parameters(self) -> tuple[ParamSpec, ...]:
@@ -71,7 +75,10 @@ class NetworkSpec:
             joint += [latent] * i.copies
         if self.extra:
             joint.append(Segment("extra", self.extra))
-        specs += self.head.parameters("head", tuple(joint), Segment("output", self.outputs), gain=self.output_gain)
+        output = Segment("output", self.outputs)
+        specs += self.head.parameters("head", tuple(joint), output, gain=self.output_gain)
+        if self.log_std is not None:
+            specs.append(ParamSpec(LOG_STD, ((output,),), "constant", gain=self.log_std))
         return tuple(specs)
 
     @cached_property
@@ -163,6 +170,7 @@ class NetworkSpec:
             "min_latent_dim": self.min_latent_dim,
             "max_latent_dim": self.max_latent_dim,
             "output_gain": self.output_gain,
+            "log_std": self.log_std,
         }
 
     @staticmethod
@@ -186,6 +194,7 @@ class NetworkSpec:
                 head=MLP.from_json(data["head"]),
                 **{k: int(data[k]) for k in ("outputs", "extra", "latent_dim", "min_latent_dim", "max_latent_dim")},
                 output_gain=float(data["output_gain"]),
+                log_std=None if data["log_std"] is None else float(data["log_std"]),
             )
             spec.check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
@@ -220,4 +229,4 @@ def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32
     if p.init == "uniform":
         bound = p.gain / math.sqrt(p.fan_in)
         return rng.uniform(-bound, bound, p.shape).astype(np.float32)
-    return np.full(p.shape, float(p.init == "ones"), np.float32)
+    return np.full(p.shape, {"zeros": 0.0, "ones": 1.0, "constant": p.gain}[p.init], np.float32)

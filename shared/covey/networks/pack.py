@@ -7,7 +7,7 @@ optimiser step, a soft update or a copy is a handful of operations whatever the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,16 +18,32 @@ from covey.networks.network import NetworkSpec, Params
 from covey.networks.ops import Array
 
 
+def widened(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
+    """The same networks of one input with as many numbers in and out as any of them, and `log_std` if any has one."""
+    width = max(spec.inputs[0].width for spec in specs)
+    outputs = max(spec.outputs for spec in specs)
+    log_std = 0.0 if any(spec.log_std is not None for spec in specs) else None
+    return tuple(
+        replace(spec, inputs=(replace(spec.inputs[0], width=width),), outputs=outputs, log_std=log_std)
+        for spec in specs
+    )
+
+
 @dataclass(frozen=True)
 class PackLayout:
-    """Where each parameter of K networks of one structure lies in the (K, P) matrix."""
+    """Where each parameter of K networks lies in the (K, P) matrix.
+
+    Networks of different structure share a pack where `wide` gives them, one for one, forms that are of one structure
+    and have room for all their parameters, as `widened` makes them.
+    """
 
     specs: tuple[NetworkSpec, ...]
+    wide: tuple[NetworkSpec, ...] | None = None
 
     @cached_property
     def padded(self) -> NetworkSpec:
         """The structure at the widest size of every label."""
-        first, *rest = self.specs
+        first, *rest = self.wide or self.specs
         sizes = dict(first.sizes)
         for spec in rest:
             if spec.structure != first.structure:
@@ -43,17 +59,20 @@ class PackLayout:
     @cached_property
     def _index(self) -> tuple[NDArray[np.intp] | None, ...]:
         """Per network, where its own numbers lie among the P, in parameter order; None where they are all of them."""
+        places, offset = {}, 0
+        for p in self.padded.parameters:
+            places[p.name] = (p.axes, np.arange(offset, offset + p.size).reshape(p.shape))
+            offset += p.size
         result: list[NDArray[np.intp] | None] = []
         for spec in self.specs:
-            if spec.sizes == self.padded.sizes:
+            if sum(p.size for p in spec.parameters) == offset:
                 result.append(None)
                 continue
-            parts, offset = [], 0
-            for own, wide in zip(spec.parameters, self.padded.parameters, strict=True):
-                grid = np.arange(offset, offset + wide.size).reshape(wide.shape)
-                where = [positions(a, b) for a, b in zip(own.axes, wide.axes, strict=True)]
+            parts = []
+            for own in spec.parameters:
+                axes, grid = places[own.name]
+                where = [positions(a, b) for a, b in zip(own.axes, axes, strict=True)]
                 parts.append(grid[np.ix_(*where)].ravel())
-                offset += wide.size
             result.append(np.concatenate(parts))
         return tuple(result)
 

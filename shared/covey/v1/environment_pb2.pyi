@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,25 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Vectorisation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VectorisationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Vectorisation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VECTORISATION_SYNC: _Vectorisation.ValueType  # 0
+    """One after another, in the actor's own process."""
+    VECTORISATION_ASYNC: _Vectorisation.ValueType  # 1
+    """In worker processes, for environments that are slow, or that crash."""
+
+class Vectorisation(_Vectorisation, metaclass=_VectorisationEnumTypeWrapper): ...
+
+VECTORISATION_SYNC: Vectorisation.ValueType  # 0
+"""One after another, in the actor's own process."""
+VECTORISATION_ASYNC: Vectorisation.ValueType  # 1
+"""In worker processes, for environments that are slow, or that crash."""
+Global___Vectorisation: _TypeAlias = Vectorisation  # noqa: Y015
 
 @_typing.final
 class EnvironmentSpec(_message.Message):
@@ -31,6 +51,7 @@ class EnvironmentSpec(_message.Message):
     TRAIN_SLOTS_FIELD_NUMBER: _builtins.int
     EVAL_SLOTS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    VECTORISATION_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module" holding parallel_env(), or "package.module:function". Never empty."""
     config_json: _builtins.str
@@ -39,6 +60,8 @@ class EnvironmentSpec(_message.Message):
     """Training slots (environment copies) the learner wants from one actor process. At least 1."""
     eval_slots: _builtins.int
     """Evaluation slots of one actor process, environments of their own. At least 1."""
+    vectorisation: Global___Vectorisation.ValueType
+    """How the actor steps its slots."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentGroup]:
         """Explicit groups, overriding the default rule (same prefix before the last "_" and equal spaces). Together they
@@ -53,10 +76,11 @@ class EnvironmentSpec(_message.Message):
         train_slots: _builtins.int = ...,
         eval_slots: _builtins.int = ...,
         groups: _abc.Iterable[Global___AgentGroup] | None = ...,
+        vectorisation: Global___Vectorisation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "train_slots", b"train_slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,21 +119,29 @@ class Space(_message.Message):
 
     BOX_FIELD_NUMBER: _builtins.int
     DISCRETE_FIELD_NUMBER: _builtins.int
+    MULTI_DISCRETE_FIELD_NUMBER: _builtins.int
+    MULTI_BINARY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def box(self) -> Global___BoxSpace: ...
     @_builtins.property
     def discrete(self) -> Global___DiscreteSpace: ...
+    @_builtins.property
+    def multi_discrete(self) -> Global___MultiDiscreteSpace: ...
+    @_builtins.property
+    def multi_binary(self) -> Global___MultiBinarySpace: ...
     def __init__(
         self,
         *,
         box: Global___BoxSpace | None = ...,
         discrete: Global___DiscreteSpace | None = ...,
+        multi_discrete: Global___MultiDiscreteSpace | None = ...,
+        multi_binary: Global___MultiBinarySpace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "discrete", b"discrete", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "discrete", b"discrete", "kind", b"kind", "multi_binary", b"multi_binary", "multi_discrete", b"multi_discrete"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "discrete", b"discrete", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "discrete", b"discrete", "kind", b"kind", "multi_binary", b"multi_binary", "multi_discrete", b"multi_discrete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["box", "discrete"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["box", "discrete", "multi_discrete", "multi_binary"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -175,15 +207,62 @@ class DiscreteSpace(_message.Message):
 Global___DiscreteSpace: _TypeAlias = DiscreteSpace  # noqa: Y015
 
 @_typing.final
+class MultiDiscreteSpace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NVEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def nvec(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Values of each choice, each at least 1; choices count from 0."""
+
+    def __init__(
+        self,
+        *,
+        nvec: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nvec", b"nvec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MultiDiscreteSpace: _TypeAlias = MultiDiscreteSpace  # noqa: Y015
+
+@_typing.final
+class MultiBinarySpace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_FIELD_NUMBER: _builtins.int
+    n: _builtins.int
+    """Number of switches, at least 1."""
+    def __init__(
+        self,
+        *,
+        n: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MultiBinarySpace: _TypeAlias = MultiBinarySpace  # noqa: Y015
+
+@_typing.final
 class AgentSpace(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_ID_FIELD_NUMBER: _builtins.int
     OBSERVATION_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
+    masked: _builtins.bool
+    """Whether the environment says which actions are legal, in its observations or infos."""
     @_builtins.property
-    def observation(self) -> Global___Space: ...
+    def observation(self) -> Global___Space:
+        """Without the action mask, where the environment gives {observation, action_mask}."""
+
     @_builtins.property
     def action(self) -> Global___Space: ...
     def __init__(
@@ -192,10 +271,11 @@ class AgentSpace(_message.Message):
         agent_id: _builtins.str = ...,
         observation: Global___Space | None = ...,
         action: Global___Space | None = ...,
+        masked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "observation", b"observation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agent_id", b"agent_id", "observation", b"observation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agent_id", b"agent_id", "masked", b"masked", "observation", b"observation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,16 +288,20 @@ class EnvironmentSpaces(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENTS_FIELD_NUMBER: _builtins.int
+    ASYNCHRONOUS_FIELD_NUMBER: _builtins.int
+    asynchronous: _builtins.bool
+    """Whether living agents need not act in every env step (turns, or rhythms of their own)."""
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentSpace]: ...
     def __init__(
         self,
         *,
         agents: _abc.Iterable[Global___AgentSpace] | None = ...,
+        asynchronous: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "asynchronous", b"asynchronous"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

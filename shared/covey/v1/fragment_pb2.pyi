@@ -286,12 +286,17 @@ class ReceivedFragment(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     FRAGMENT_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    STREAM_MEMBERS_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     incarnation: _builtins.int
     refused: _builtins.str
     """Set where the fragment was refused: the high-water mark passes it, its rows do not count."""
     @_builtins.property
     def fragment(self) -> Global___Fragment: ...
+    @_builtins.property
+    def stream_members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The member of each of the fragment's streams, in their sequence."""
+
     def __init__(
         self,
         *,
@@ -299,10 +304,11 @@ class ReceivedFragment(_message.Message):
         incarnation: _builtins.int = ...,
         fragment: Global___Fragment | None = ...,
         refused: _builtins.str = ...,
+        stream_members: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fragment", b"fragment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "fragment", b"fragment", "incarnation", b"incarnation", "refused", b"refused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "fragment", b"fragment", "incarnation", b"incarnation", "refused", b"refused", "stream_members", b"stream_members"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -165,15 +165,19 @@ class Exploration(_message.Message):
     class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Exploration._Kind.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: Exploration._Kind.ValueType  # 0
-        """none: the policy's own distribution, or its mean"""
+        """none: the mean, or the most probable choice"""
         KIND_GAUSSIAN: Exploration._Kind.ValueType  # 1
         KIND_ORNSTEIN_UHLENBECK: Exploration._Kind.ValueType  # 2
+        KIND_SAMPLE: Exploration._Kind.ValueType  # 3
+        """a sample of the policy's own distribution (stochastic heads); the other fields are unset"""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: Exploration.Kind.ValueType  # 0
-    """none: the policy's own distribution, or its mean"""
+    """none: the mean, or the most probable choice"""
     KIND_GAUSSIAN: Exploration.Kind.ValueType  # 1
     KIND_ORNSTEIN_UHLENBECK: Exploration.Kind.ValueType  # 2
+    KIND_SAMPLE: Exploration.Kind.ValueType  # 3
+    """a sample of the policy's own distribution (stochastic heads); the other fields are unset"""
 
     KIND_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int

@@ -1,0 +1,73 @@
+"""From observations in their own dtype to what networks read: float32 numbers, `Space.width` of them.
+
+Box: flattened; integers with finite bounds (pixels, boards) are mapped to [0, 1]. Discrete and MultiDiscrete: one-hot
+vectors. MultiBinary: as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.spaces import Box, Discrete, MultiDiscrete, Space
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObservationEncoding:
+    """How observations of one space are encoded; the learner has the same in torch.
+
+    Attributes:
+        numbers: How many an observation is stored as.
+        width: How many a network reads.
+        low: (numbers,) or None: subtracted first.
+        scale: (numbers,) or None: multiplied then.
+        values: (width,) or None: with `place`, output j is 1 where number `place[j]` equals `values[j]`.
+        place: (width,) or None.
+    """
+
+    numbers: int
+    width: int
+    low: NDArray[np.float32] | None = None
+    scale: NDArray[np.float32] | None = None
+    values: NDArray[np.int64] | None = None
+    place: NDArray[np.int64] | None = None
+
+    @staticmethod
+    def of(space: Space) -> ObservationEncoding:
+        """The encoding of a space."""
+        match space:
+            case Discrete(n, start):
+                return ObservationEncoding(1, n, values=np.arange(start, start + n), place=np.zeros(n, np.int64))
+            case MultiDiscrete(nvec):
+                values = np.concatenate([np.arange(n) for n in nvec])
+                place = np.repeat(np.arange(len(nvec)), nvec)
+                return ObservationEncoding(len(nvec), sum(nvec), values=values, place=place)
+            case Box():
+                low, high = np.asarray(space.low), np.asarray(space.high)
+                span = high - low
+                if np.dtype(space.dtype).kind not in "iu" or not np.isfinite(span).all() or (span <= 1).all():
+                    return ObservationEncoding(space.width, space.width)
+                scale = 1 / np.maximum(span, 1)
+                return ObservationEncoding(
+                    space.width, space.width, low=low.astype(np.float32), scale=scale.astype(np.float32)
+                )
+        return ObservationEncoding(space.width, space.width)
+
+    @property
+    def plain(self) -> bool:
+        """Whether encoding is only a matter of dtype."""
+        return self.scale is None and self.values is None
+
+    def encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """(..., numbers) in their own dtype as (..., width) float32."""
+        if self.values is not None:
+            chosen: NDArray[np.float32] = np.equal(x[..., self.place], self.values).astype(np.float32)
+            return chosen
+        y = x.astype(np.float32)
+        if self.low is not None and self.scale is not None:
+            y -= self.low
+            y *= self.scale
+        return y
