@@ -19,7 +19,7 @@ from typing import Any
 import covey
 from covey.acting import LoadedPolicy
 from covey.collect import Collector
-from covey.envs import EnvironmentFactory, allowed, load_environment, read_spaces
+from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
 from covey.messages import groups_from_proto, spaces_to_proto
@@ -123,7 +123,9 @@ class Actor:
             if self._error is not None or not line.is_alive() or self._leave.is_set():
                 break
         if self._joined.is_set():
-            collector = Collector(make_env, spaces, schema, train_slots, eval_slots, self._compression_level)
+            in_processes = described.environment.vectorisation == environment_pb2.VECTORISATION_ASYNC
+            slots = build_slots(make_env, spaces, train_slots + eval_slots, "async" if in_processes else "sync")
+            collector = Collector(slots, spaces, schema, train_slots, self._compression_level)
             try:
                 self._collect(collector)
             except OutboxClosed:

@@ -16,6 +16,7 @@ from tests.actor_client.scripted_learner import ScriptedLearner, until
 from tests.actor_client.test_actor import POLICIES, order
 
 from covey.v1 import actor_service_pb2 as pb
+from covey.v1.environment_pb2 import VECTORISATION_ASYNC
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -62,6 +63,32 @@ def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearne
     code, err = ended(actor)
     assert code == 0, err
     assert "Traceback" not in err
+
+
+def test_environments_in_processes_if_the_learner_says_so_and_one_that_dies_is_a_fault(
+    learner: ScriptedLearner,
+) -> None:
+    learner.environment.vectorisation = VECTORISATION_ASYNC
+    actor = start("--learner", learner.address, "--allow-env", "tests.*")
+    work = learner.stream(30)
+    work.order(order(1))
+    assert not work.fragment(30).faults
+    work.ack(1)
+    workers = psutil.Process(actor.pid).children()
+    assert workers
+    workers[0].kill()
+    work.order(order(2))
+    faults = work.fragment(30).faults
+    assert faults and all(f.message.endswith("ended with signal 9") for f in faults)
+    work.ack(2)
+    work.order(order(3))
+    assert not work.fragment(30).faults
+    work.ack(3)
+    work.drain(run_complete=True)
+    work.finish()
+    code, err = ended(actor)
+    assert code == 0, err
+    assert not any(w.is_running() for w in workers)
 
 
 def test_sigterm_delivers_and_ends_with_0(learner: ScriptedLearner) -> None:

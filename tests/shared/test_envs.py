@@ -1,20 +1,25 @@
-"""Loading environments, reading their spaces, stepping slots."""
+"""Loading environments and reading their spaces."""
 
 from __future__ import annotations
 
 import pickle
 import re
-from typing import Any
 
-import numpy as np
+import gymnasium
 import pytest
-from numpy.typing import NDArray
-from tests.environments import CounterEnv, DictObservations, DiscreteObservations
+from tests.environments import (
+    CounterEnv,
+    DictObservations,
+    Moment,
+    ScriptedEnv,
+    TextObservations,
+    rhythms,
+)
 
-from covey.envs import SyncSlots, allowed, load_environment, read_spaces
+from covey.envs import TurnsEnv, allowed, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
 from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
-from covey.spaces import Box, Discrete, EnvironmentSpaces
+from covey.spaces import Box, Discrete
 
 COUNTER = "tests.environments:counter"
 
@@ -25,12 +30,20 @@ COUNTER = "tests.environments:counter"
         ("no_such_package.thing", {}, "no module 'no_such_package' is installed"),
         ("mpe2.simple_speaker_v9", {}, "no module 'mpe2.simple_speaker_v9' in package 'mpe2'"),
         ("tests.environments:countr", {}, "did you mean tests.environments:counter"),
-        ("tests.environments", {}, "has no function 'parallel_env'"),
+        ("tests.environments", {}, "has no function 'parallel_env' or 'env'"),
+        ("mpe2.simple_spread_v1", {}, "did you mean mpe2.simple_spread_v3?"),
+        ("mpe2.simple_spred_v3", {}, "did you mean mpe2.simple_spread_v3?"),
+        (
+            "pettingzoo.butterfly.knights_archers_zombies_v10",
+            {},
+            "did you mean pettingzoo.butterfly.knights_archers_zombies_v11?",
+        ),
         ("mpe2.simple_v3; import os", {}, "expected package.module or package.module:function"),
         ("tests.environments:CounterEnv", {"lenght": 3}, "did you mean 'length'"),
         ("tests.environments:fails", {}, "raised OSError: no such map"),
         ("tests.environments:nothing", {}, "gives object without possible_agents"),
-        ("tests.environments:aec", {}, "gives an AEC environment, expected a parallel one"),
+        ("tests.environments:batched_counter", {"lenght": 3}, "did you mean 'length'"),
+        ("tests.environments:half_batched", {}, "without asynchronous, attach, expected an environment of the batched"),
     ],
 )
 def test_what_cannot_be_loaded_is_told_in_one_sentence(entry_point: str, config: dict[str, object], says: str) -> None:
@@ -65,9 +78,64 @@ def test_spaces_in_environment_order_and_groups() -> None:
 
 def test_unsupported_spaces_are_refused() -> None:
     with pytest.raises(SpaceError, match=r"observation of agent 'walker_0'.*expected Box"):
-        read_spaces(DiscreteObservations())
-    with pytest.raises(SpaceError, match="expected Box or Discrete"):
+        read_spaces(TextObservations())
+    with pytest.raises(SpaceError, match=r"dictionary of x, expected observation and action_mask"):
         read_spaces(DictObservations())
+
+
+def test_masks_must_fit_the_actions() -> None:
+    env = ScriptedEnv(["a_0"], [Moment(["a_0"], ["a_0"])], dictionaries=True)
+    env._actions["a_0"] = gymnasium.spaces.Discrete(4)
+    with pytest.raises(SpaceError, match=r"observation of agent 'a_0': action_mask .* expected 4 numbers"):
+        read_spaces(env)
+    env._actions["a_0"] = gymnasium.spaces.Box(0, 1, (3,))  # type: ignore[assignment]
+    with pytest.raises(SpaceError, match=r"agent 'a_0': action mask: for Box actions"):
+        read_spaces(env)
+
+
+def test_what_no_space_tells_is_seen_in_a_first_episode() -> None:
+    spaces = read_spaces(rhythms())
+    assert spaces.asynchronous, "the singer waits after the first step"
+    assert [a.masked for a in spaces.agents] == [True] * 3, "the dancer has masks, and the others' spaces"
+    assert not read_spaces(CounterEnv(walker_dies_at=2)).asynchronous, "who ended does not wait"
+    in_dictionaries = read_spaces(ScriptedEnv(["a_0"], [Moment(["a_0"], ["a_0"])] * 200, dictionaries=True))
+    assert in_dictionaries.agents[0].masked and not in_dictionaries.asynchronous
+    assert in_dictionaries.agents[0].observation == Box("float32", (2,), (0.0, 0.0), (100.0, 100.0))
+
+
+def test_groups_that_one_may_not_expect_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    read_spaces(CounterEnv())
+    assert not caplog.records
+    names = ["a_0", "a_1", "red_base", "leader"]
+    env = ScriptedEnv(names, [Moment(names, names)] * 200)
+    env._actions["a_1"] = gymnasium.spaces.Discrete(2)
+    assert [g.group_id for g in read_spaces(env).groups] == ["a_0", "a_1", "red", "leader"]
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 3
+    assert "agents a_0, a_1 have unequal spaces, so each is a group of its own" in said[0]
+    assert "'red_base' does not end in an index (<group>_<index>), so its group is 'red'" in said[1]
+    assert "'leader' does not end in an index" in said[2]
+    caplog.clear()
+    read_spaces(env, {"all": ["a_0", "red_base", "leader"], "a_1": ["a_1"]})
+    assert not caplog.records
+
+
+def test_environments_of_pettingzoo_mpe_are_those_of_mpe2(caplog: pytest.LogCaptureFixture) -> None:
+    factories = [load_environment("pettingzoo.mpe.simple_push_v3", {}) for _ in range(2)]
+    assert [f.entry_point for f in factories] == ["mpe2.simple_push_v3"] * 2
+    (said,) = caplog.records
+    assert said.getMessage().endswith("pettingzoo.mpe has become the package mpe2; taking mpe2.simple_push_v3")
+    assert allowed("pettingzoo.mpe.simple_push_v3", ("mpe2.*",)) and not allowed(
+        "pettingzoo.mpe.simple_push_v3", ("pettingzoo.*",)
+    )
+
+
+def test_an_environment_without_a_parallel_form_is_played_in_turns() -> None:
+    for name in ("pettingzoo.classic.tictactoe_v3", "pettingzoo.classic.tictactoe_v3:env", "tests.environments:aec"):
+        env = load_environment(name, {})()
+        assert isinstance(env, TurnsEnv)
+        assert read_spaces(env).asynchronous
+    assert not isinstance(load_environment("pettingzoo.classic.rps_v2", {})(), TurnsEnv)
 
 
 def test_allow_list() -> None:
@@ -80,68 +148,3 @@ def test_allow_list() -> None:
     assert allowed("tests.environments:counter", ("tests.environments",))
     assert allowed("tests.environments:counter", ("tests.environments:counter",))
     assert not allowed("tests.environments:aec", ("tests.environments:counter",))
-
-
-def slots_of(count: int, **config: object) -> tuple[SyncSlots, EnvironmentSpaces]:
-    factory = load_environment(COUNTER, config)
-    spaces = read_spaces(factory())
-    return SyncSlots(factory, spaces, count), spaces
-
-
-def actions(count: int) -> list[NDArray[Any]]:
-    """Legal actions of the groups walker and caller."""
-    return [np.full((count, 2, 2), 2.0, np.float32), np.full((count, 1), 11)]
-
-
-def test_slots_stack_group_by_group_and_keep_the_true_last_observation() -> None:
-    slots, _ = slots_of(3, length=2)
-    assert slots.reset([0, 2], [7, 9]) == []
-    walkers, callers = slots.observation
-    assert walkers[2].tolist() == [[9, 0, 0], [9, 0, 2]]
-    assert callers[2].tolist() == [[9, 0, 1]]
-    assert not walkers[1].any() and not slots.present[1].any(), "slot 1 was not asked to do anything"
-    assert slots.step([0, 2], actions(3)) == []
-    assert slots.reward[0].tolist() == [0.01, 2.01, 1.01], "columns stand group by group"
-    assert slots.present[0].all() and not slots.truncated.any()
-    slots.step([0], actions(3))
-    assert slots.truncated[0].tolist() == [1, 1, 1] and not slots.terminated.any()
-    assert not slots.present[0].any() and slots.present[2].all()
-    assert walkers[0].tolist() == [[7, 2, 0], [7, 2, 2]]
-    slots.reset([0], [8])
-    assert walkers[0].tolist() == [[8, 0, 0], [8, 0, 2]]
-    assert not slots.truncated.any() and not slots.reward[0].any()
-
-
-def test_an_agent_that_ends_early_shows_its_last_observation_once() -> None:
-    slots, _ = slots_of(1, length=4, walker_dies_at=2)
-    slots.reset([0], [5])
-    slots.step([0], actions(1))
-    slots.step([0], actions(1))
-    assert slots.terminated[0].tolist() == [0, 1, 0]
-    assert slots.present[0].tolist() == [1, 0, 1]
-    assert slots.observation[0][0].tolist() == [[5, 2, 0], [5, 2, 2]]
-    slots.step([0], actions(1))
-    assert slots.observation[0][0].tolist() == [[5, 3, 0], [0, 0, 0]]
-    assert slots.terminated[0].tolist() == [0, 0, 0] and slots.reward[0].tolist() == [0.03, 0.0, 1.03]
-    slots.step([0], actions(1))
-    assert slots.truncated[0].tolist() == [1, 0, 1] and not slots.present[0].any()
-
-
-def test_an_environment_that_raises_is_a_fault_of_its_slot_alone_and_is_rebuilt() -> None:
-    slots, _ = slots_of(2, raise_at=2)
-    slots.reset([0, 1], [1, 2])
-    slots.step([0], actions(2))
-    (fault,) = slots.step([0, 1], actions(2))
-    assert (fault.slot, fault.message) == (0, "RuntimeError: broken in step 2")
-    assert slots.observation[1][1].tolist() == [[2, 1, 1]]
-    assert slots.reset([0], [3]) == []
-    assert slots.step([0], actions(2)) == []
-    assert slots.observation[1][0].tolist() == [[3, 1, 1]]
-
-
-def test_agents_that_take_turns_are_refused() -> None:
-    slots, _ = slots_of(1, blind_at=2)
-    slots.reset([0], [1])
-    slots.step([0], actions(1))
-    with pytest.raises(EnvironmentLoadError, match="'caller_0' got no observation"):
-        slots.step([0], actions(1))

@@ -1,33 +1,51 @@
-"""From a name to an environment: importing, building, and reading its spaces, with a sentence for all that can fail."""
+"""From a name to an environment: importing and building it, with a sentence for all that can fail."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
+import functools
 import importlib
 import inspect
+import logging
+import pkgutil
 import re
+import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from covey.envs.turns import TurnsEnv
 from covey.errors import EnvironmentLoadError
-from covey.messages import check_served
-from covey.spaces import AgentSpec, EnvironmentSpaces, from_gymnasium
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
 
-DEFAULT_FUNCTION = "parallel_env"
+    from covey.envs.batched import BatchedEnvironment
+
+DEFAULT_FUNCTIONS = ("parallel_env", "env")
+"""What an entry point without a function means: the first of these that its module has."""
+
 DEFAULT_ALLOWED = ("pettingzoo.*", "mpe2.*")
 """Packages whose environments an actor builds because a learner says so."""
 
+NUM_ENVS = "num_envs"
+"""The parameter of a function that gives so many copies of an environment as one object."""
+
 _ENTRY_POINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
-_PARALLEL_API = ("possible_agents", "observation_space", "action_space", "reset", "step")
+_VERSIONED = re.compile(r"(.+)_v(\d+)")
+_MOVED = "pettingzoo.mpe."  # to mpe2, a package of its own
+_PARALLEL_API = ("possible_agents", "observation_space", "action_space", "reset", "step", "close")
+_AEC_API = ("possible_agents", "observation_space", "action_space", "reset", "step", "observe")
+_BATCHED_API = (*_PARALLEL_API, "asynchronous", "attach")
 
 MakeEnv = Callable[[], "ParallelEnv[str, Any, Any]"]
 """Builds a fresh copy of one environment."""
+
+logger = logging.getLogger("covey.envs")
 
 
 @dataclass(frozen=True)
@@ -38,35 +56,74 @@ class EnvironmentFactory:
     config: Mapping[str, Any]
 
     def __call__(self) -> ParallelEnv[str, Any, Any]:
-        """A fresh copy.
+        """A fresh copy; AEC environments come as `TurnsEnv`, batched ones as a batch of one.
 
         Raises:
             EnvironmentLoadError: it does not import, the function refuses its arguments or fails, or what it
-                returns is no parallel environment.
+                returns is no environment of a known interface.
         """
+        if self.batched:
+            return cast("ParallelEnv[str, Any, Any]", self.batch(1))
+        env = self._build(self.config)
+        if hasattr(env, "agent_iter"):
+            self._check(env, _AEC_API, "AEC")
+            return cast("ParallelEnv[str, Any, Any]", TurnsEnv(env))
+        self._check(env, _PARALLEL_API, "parallel")
+        return cast("ParallelEnv[str, Any, Any]", env)
+
+    @property
+    def batched(self) -> bool:
+        """Whether the environment comes in batches: the function has a parameter `num_envs`, and config leaves it."""
+        if NUM_ENVS in self.config:
+            return False
+        try:
+            return NUM_ENVS in inspect.signature(_function(self.entry_point)).parameters
+        except ValueError:  # a builtin without a signature
+            return False
+
+    def batch(self, num_envs: int) -> BatchedEnvironment:
+        """So many copies as one object; only of `batched` environments.
+
+        Raises:
+            EnvironmentLoadError: as for a single one.
+        """
+        env = self._build({**self.config, NUM_ENVS: num_envs})
+        self._check(env, _BATCHED_API, "batched")
+        return cast("BatchedEnvironment", env)
+
+    def _build(self, config: Mapping[str, Any]) -> Any:
         function = _function(self.entry_point)
         try:
-            inspect.signature(function).bind(**self.config)
+            inspect.signature(function).bind(**config)
         except TypeError as exc:
-            hint = _keyword_hint(function, self.config)
+            hint = _keyword_hint(function, config)
             raise EnvironmentLoadError(
                 f"environment {self.entry_point}: {exc}{hint}; correct environment.config"
             ) from exc
         except ValueError:
             pass  # a builtin without a signature: the call itself will tell
         try:
-            env = function(**self.config)
+            with _without_deprecations():
+                return function(**config)
         except Exception as exc:
             raise EnvironmentLoadError(
-                f"environment {self.entry_point}: building it with {dict(self.config)} raised {describe(exc)}; "
+                f"environment {self.entry_point}: building it with {dict(config)} raised {describe(exc)}; "
                 "correct environment.config"
             ) from exc
-        _check_parallel(env, self.entry_point)
-        return env
+
+    def _check(self, env: Any, names: Sequence[str], interface: str) -> None:
+        missing = [name for name in names if not hasattr(env, name)]
+        if missing:
+            raise EnvironmentLoadError(
+                f"environment {self.entry_point}: gives {type(env).__name__} without {', '.join(missing)}, expected an "
+                f"environment of the {interface} interface"
+            )
 
 
 def load_environment(entry_point: str, config: Mapping[str, Any]) -> EnvironmentFactory:
-    """The factory of the environment "package.module" (its `parallel_env`) or "package.module:function".
+    """The factory of the environment "package.module:function", or "package.module" (its `parallel_env`, else `env`).
+
+    Environments of `pettingzoo.mpe` are those of `mpe2`, where they went.
 
     Args:
         entry_point: The name; importing the module runs its code, so check `allowed` before if it came over a wire.
@@ -75,51 +132,20 @@ def load_environment(entry_point: str, config: Mapping[str, Any]) -> Environment
     Raises:
         EnvironmentLoadError: the module does not import or has no such function.
     """
-    _function(entry_point)
-    return EnvironmentFactory(entry_point, dict(config))
+    name = _present_name(entry_point)
+    if name != entry_point:
+        _tell_moved(entry_point, name)
+    _function(name)
+    return EnvironmentFactory(name, dict(config))
 
 
 def allowed(entry_point: str, patterns: Sequence[str]) -> bool:
     """Whether the module of an entry point, or the whole of it, matches one of the patterns (`*` spans dots)."""
     if not _ENTRY_POINT.fullmatch(entry_point):
         return False
+    entry_point = _present_name(entry_point)
     module = entry_point.partition(":")[0]
     return any(fnmatch.fnmatchcase(module, p) or fnmatch.fnmatchcase(entry_point, p) for p in patterns)
-
-
-def read_spaces(
-    env: ParallelEnv[str, Any, Any], groups: Mapping[str, Sequence[str]] | None = None
-) -> EnvironmentSpaces:
-    """Agents, spaces and groups of an environment.
-
-    Args:
-        env: A parallel environment; it need not have been reset.
-        groups: Group id to agent ids, overriding the default rule.
-
-    Raises:
-        EnvironmentLoadError: it does not say its agents or spaces before the first reset.
-        SpaceError: a kind of space that is not served.
-        ConfigError: `groups` does not fit the agents.
-    """
-    agents = []
-    try:
-        ids = list(env.possible_agents)
-        spaces = [(a, env.observation_space(a), env.action_space(a)) for a in ids]
-    except Exception as exc:
-        raise EnvironmentLoadError(
-            f"environment {env}: reading its agents and spaces raised {describe(exc)}; "
-            "it must know possible_agents and their spaces before reset"
-        ) from exc
-    for agent, observation, action in spaces:
-        agents.append(
-            AgentSpec(
-                str(agent),
-                from_gymnasium(observation, f"observation of agent {agent!r}"),
-                from_gymnasium(action, f"action of agent {agent!r}"),
-            )
-        )
-    check_served(agents)
-    return EnvironmentSpaces.build(agents, groups)
 
 
 def describe(exc: BaseException) -> str:
@@ -127,38 +153,78 @@ def describe(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {' '.join(str(exc).split())}".removesuffix(": ")[:500]
 
 
+def _present_name(entry_point: str) -> str:
+    """The entry point where it is today."""
+    return "mpe2." + entry_point.removeprefix(_MOVED) if entry_point.startswith(_MOVED) else entry_point
+
+
+@functools.cache
+def _tell_moved(entry_point: str, name: str) -> None:
+    logger.warning("environment %s: pettingzoo.mpe has become the package mpe2; taking %s", entry_point, name)
+
+
+@contextlib.contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """What environments' modules use that will go one day, and that they will, is nothing a caller could change."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
 def _function(entry_point: str) -> Callable[..., Any]:
     if not _ENTRY_POINT.fullmatch(entry_point):
         raise EnvironmentLoadError(f"environment {entry_point!r}: expected package.module or package.module:function")
     name, _, attribute = entry_point.partition(":")
-    attribute = attribute or DEFAULT_FUNCTION
     try:
-        module = importlib.import_module(name)
+        with _without_deprecations():
+            module = importlib.import_module(name)
     except Exception as exc:  # the module's own code may raise anything
-        raise EnvironmentLoadError(
-            f"environment {entry_point}: {_import_reason(name, exc)}; install its package here, or correct the name"
-        ) from exc
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise EnvironmentLoadError(_no_function(entry_point, module, attribute))
-    return function  # type: ignore[no-any-return]
+        raise EnvironmentLoadError(f"environment {entry_point}: {_import_reason(name, exc)}") from exc
+    for candidate in [attribute] if attribute else DEFAULT_FUNCTIONS:
+        function = getattr(module, candidate, None)
+        if callable(function):
+            return function  # type: ignore[no-any-return]
+    raise EnvironmentLoadError(_no_function(entry_point, module, attribute))
 
 
 def _import_reason(name: str, exc: Exception) -> str:
-    """Which part of the name is missing, or what the module itself stumbled over."""
+    """Which part of the name is missing, or what the module itself stumbled over; and what to do."""
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         if name == exc.name or name.startswith(exc.name + "."):
             parent = exc.name.rpartition(".")[0]
-            return f"no module {exc.name!r}" + (f" in package {parent!r}" if parent else " is installed")
-        return f"module {name!r} needs {exc.name!r}, which is not installed"
-    return f"importing {name!r} raised {describe(exc)}"
+            if not parent:
+                return f"no module {exc.name!r} is installed; install its package here, or correct the name"
+            near = _nearest_module(exc.name)
+            hint = f"did you mean {near}?" if near else "install its package here, or correct the name"
+            return f"no module {exc.name!r} in package {parent!r}; {hint}"
+        return f"module {name!r} needs {exc.name!r}, which is not installed; install it here"
+    return f"importing {name!r} raised {describe(exc)}; repair its package, or correct the name"
+
+
+def _nearest_module(name: str) -> str | None:
+    """The module beside `name` that is meant: of the same name in another version, or of a similar name."""
+    parent, _, wanted = name.rpartition(".")
+    beside = [m.name for m in pkgutil.iter_modules(sys.modules[parent].__path__)]
+    versioned = _VERSIONED.fullmatch(wanted)
+    if versioned:
+        versions = [
+            (abs(int(found[2]) - int(versioned[2])), m)
+            for m in beside
+            if (found := _VERSIONED.fullmatch(m)) and found[1] == versioned[1]
+        ]
+        if versions:
+            return f"{parent}.{min(versions)[1]}"
+    close = difflib.get_close_matches(wanted, beside, n=1)
+    return f"{parent}.{close[0]}" if close else None
 
 
 def _no_function(entry_point: str, module: types.ModuleType, attribute: str) -> str:
+    wanted = repr(attribute) if attribute else " or ".join(map(repr, DEFAULT_FUNCTIONS))
     functions = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
     close = difflib.get_close_matches(attribute, functions, n=1)
     hint = f"; did you mean {module.__name__}:{close[0]}?" if close else "; name one as package.module:function"
-    return f"environment {entry_point}: module {module.__name__!r} has no function {attribute!r}{hint}"
+    return f"environment {entry_point}: module {module.__name__!r} has no function {wanted}{hint}"
 
 
 def _keyword_hint(function: Callable[..., Any], config: Mapping[str, Any]) -> str:
@@ -168,17 +234,3 @@ def _keyword_hint(function: Callable[..., Any], config: Mapping[str, Any]) -> st
         return ""
     close = difflib.get_close_matches(unknown[0], known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f" (it takes {', '.join(known)})"
-
-
-def _check_parallel(env: object, entry_point: str) -> None:
-    if hasattr(env, "agent_iter"):
-        raise EnvironmentLoadError(
-            f"environment {entry_point}: gives an AEC environment, expected a parallel one; "
-            "name its parallel_env, or wrap it by pettingzoo.utils.conversions.aec_to_parallel"
-        )
-    missing = [name for name in _PARALLEL_API if not hasattr(env, name)]
-    if missing:
-        raise EnvironmentLoadError(
-            f"environment {entry_point}: gives {type(env).__name__} without {', '.join(missing)}, expected a "
-            "PettingZoo parallel environment"
-        )

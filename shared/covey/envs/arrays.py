@@ -1,0 +1,126 @@
+"""The arrays that slots write and collecting reads, whoever steps the environments.
+
+Dims: S slots, A agents, N agents of a group. Where agents share one axis A they stand group by group ("columns"), in
+the order of `EnvironmentSpaces.groups` and of each group's agents, so that a group is a slice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.spaces import EnvironmentSpaces, mask_width
+
+
+@dataclass(frozen=True, slots=True)
+class SlotArrays:
+    """What the environments of S slots show; written in place by `Slots.reset` and `Slots.step`.
+
+    Attributes:
+        observation: Per group (S, N, *shape). Of an agent that waits, what it saw when it last acted; zeros for one
+            that is not there.
+        mask: Per group (S, N, mask width), 1 for actions that are legal now; None for groups without masks. Of an
+            agent that waits, what was legal when it last acted; zeros for one that is not there.
+        forced: Per group (S, N, *action shape): the actions that the environment takes where `present` is FORCED.
+        reward: (S, A), of the last step.
+        terminated: (S, A), of the last step.
+        truncated: (S, A), of the last step.
+        present: (S, A), an `Active` value: CHOSE (1) is to act in the next step, FORCED (2) acts as the environment
+            says, ABSENT (0) waits or is not there.
+        living: (S, A), 1: takes part in the episode, whether it acts now or waits.
+    """
+
+    observation: tuple[NDArray[Any], ...]
+    mask: tuple[NDArray[np.uint8] | None, ...]
+    forced: tuple[NDArray[Any], ...]
+    reward: NDArray[np.float64]
+    terminated: NDArray[np.uint8]
+    truncated: NDArray[np.uint8]
+    present: NDArray[np.uint8]
+    living: NDArray[np.uint8]
+
+    @staticmethod
+    def zeros(spaces: EnvironmentSpaces, count: int) -> SlotArrays:
+        """In memory of their own."""
+        return SlotArrays.within(spaces, count, memoryview(bytearray(SlotArrays.size_bytes(spaces, count))))
+
+    @staticmethod
+    def size_bytes(spaces: EnvironmentSpaces, count: int) -> int:
+        """Bytes that `within` needs."""
+        return sum(_aligned(math.prod(shape) * np.dtype(dtype).itemsize) for dtype, shape in _parts(spaces, count))
+
+    @staticmethod
+    def within(spaces: EnvironmentSpaces, count: int, buffer: memoryview) -> SlotArrays:
+        """As views of a zeroed buffer, which several processes may share."""
+        arrays: list[NDArray[Any]] = []
+        offset = 0
+        for dtype, shape in _parts(spaces, count):
+            size = math.prod(shape)
+            arrays.append(np.frombuffer(buffer, dtype, size, offset).reshape(shape))
+            offset += _aligned(size * np.dtype(dtype).itemsize)
+        at = iter(arrays)
+        return SlotArrays(
+            observation=tuple(next(at) for _ in spaces.groups),
+            mask=tuple(next(at) if g.masked else None for g in spaces.groups),
+            forced=tuple(next(at) for _ in spaces.groups),
+            reward=next(at),
+            terminated=next(at),
+            truncated=next(at),
+            present=next(at),
+            living=next(at),
+        )
+
+    def rows(self, first: int, end: int) -> SlotArrays:
+        """Of the slots from `first` up to `end`, which is left out: views of these arrays."""
+        return SlotArrays(
+            observation=tuple(o[first:end] for o in self.observation),
+            mask=tuple(None if m is None else m[first:end] for m in self.mask),
+            forced=tuple(f[first:end] for f in self.forced),
+            reward=self.reward[first:end],
+            terminated=self.terminated[first:end],
+            truncated=self.truncated[first:end],
+            present=self.present[first:end],
+            living=self.living[first:end],
+        )
+
+    def copy(self) -> SlotArrays:
+        """As they are now, in memory of their own."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return SlotArrays(**{name: _copied(value) for name, value in values.items()})
+
+    def clear(self, slot: int) -> None:
+        """Zeros in all arrays of a slot."""
+        for a in (*self.observation, *self.mask, *self.forced, self.reward):
+            if a is not None:
+                a[slot] = 0
+        for flags in (self.terminated, self.truncated, self.present, self.living):
+            flags[slot] = 0
+
+
+def _parts(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of every array, in the order of the fields."""
+    agents = (count, len(spaces.agents))
+    for g in spaces.groups:
+        yield g.observation.dtype, (count, len(g), *g.observation.shape)
+    for g in spaces.groups:
+        if g.masked:
+            yield "uint8", (count, len(g), mask_width(g.action))
+    for g in spaces.groups:
+        yield g.action.dtype, (count, len(g), *g.action.shape)
+    yield "float64", agents
+    for _ in range(4):
+        yield "uint8", agents
+
+
+def _copied(value: Any) -> Any:
+    return tuple(map(_copied, value)) if isinstance(value, tuple) else None if value is None else value.copy()
+
+
+def _aligned(size: int) -> int:
+    """Up to the next multiple of 64, a cache line."""
+    return -(-size // 64) * 64

@@ -1,0 +1,243 @@
+"""Trying an environment out: what it is, whether it keeps PettingZoo's rules, and what covey can do with it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from covey.envs.loading import EnvironmentFactory, describe
+from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, read_spaces
+from covey.envs.slots import build_slots
+from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
+from covey.envs.turns import TurnsEnv
+from covey.errors import SpaceError
+from covey.rows import MAX_RAW_BYTES, RowSchema
+from covey.spaces import Box, Discrete, EnvironmentSpaces
+
+API_TEST_CYCLES = 100
+"""Cycles of PettingZoo's own test; each checks the same."""
+
+FEW_SLOTS = 16
+"""Training slots of an actor below which it is worth saying how many there can be."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a check.
+
+    Attributes:
+        entry_point: Of the environment.
+        interface: "parallel", "aec" or "batched".
+        declared: Observation and action space by agent, as Gymnasium writes them.
+        api_test: "passed", "failed: ..." with PettingZoo's message, or "not run: ..." with the reason.
+        api_warnings: What PettingZoo's test warned of.
+        spaces: None if some are not served.
+        behaviour: None if it was not played, as some spaces are not served.
+        will: What covey will do, a sentence each.
+        cannot: What it cannot, and why.
+    """
+
+    entry_point: str
+    interface: str
+    declared: Mapping[str, tuple[str, str]]
+    api_test: str
+    api_warnings: tuple[str, ...]
+    spaces: EnvironmentSpaces | None
+    behaviour: Behaviour | None
+    will: tuple[str, ...]
+    cannot: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """simultaneous, turn-based (one agent acts in a step), asynchronous (another rhythm), or unknown."""
+        if self.spaces is None or self.behaviour is None:
+            return "unknown"
+        if not self.spaces.asynchronous:
+            return "simultaneous"
+        return "turn-based" if self.behaviour.most_acting <= 1 else "asynchronous"
+
+    @property
+    def trainable(self) -> bool:
+        """Whether covey can train in it."""
+        return not self.cannot
+
+
+def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) -> Report:
+    """Play an environment at random, run PettingZoo's own test, and describe it.
+
+    Args:
+        factory: Builds it.
+        steps: Env steps to play.
+        seed: Of the episodes and actions; the test of PettingZoo draws its own.
+
+    Raises:
+        EnvironmentLoadError: it cannot be built, does not know its agents before reset, or has agents that wait only
+            after its first episode.
+    """
+    with _silence():
+        env = factory()
+        try:
+            declared = declared_spaces(env)
+            cannot = _unserved(declared)
+            spaces = None
+            if not cannot:
+                try:
+                    spaces = read_spaces(env)
+                except SpaceError as exc:  # masks that do not fit
+                    cannot.append(str(exc))
+        finally:
+            env.close()
+        behaviour = play_at_random(build_slots(factory, spaces, 1), spaces, steps, seed) if spaces else None
+        interface = "batched" if factory.batched else "aec" if isinstance(env, TurnsEnv) else "parallel"
+        api_test, api_warnings = _api_test(factory, interface, waits=bool(spaces and spaces.asynchronous))
+    will: list[str] = []
+    if spaces and behaviour:
+        will += _plans(spaces, behaviour, steps)
+        cannot += _obstacles(spaces, behaviour)
+    return Report(
+        entry_point=factory.entry_point,
+        interface=interface,
+        declared={a: (str(observation), str(action)) for a, (observation, action) in declared.items()},
+        api_test=api_test,
+        api_warnings=tuple(api_warnings),
+        spaces=spaces,
+        behaviour=behaviour,
+        will=tuple(will),
+        cannot=tuple(cannot),
+    )
+
+
+def _unserved(declared: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """A sentence for each agent with a space that is not served."""
+    sentences = []
+    for agent, (observation, action) in declared.items():
+        try:
+            agent_spec(agent, observation, action)
+        except SpaceError as exc:
+            sentences.append(str(exc))
+    return sentences
+
+
+def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
+    """Why nothing could be learned from what it does."""
+    sentences = []
+    if len(seen.faults) >= MAX_FAULTS:
+        sentences.append(f"raised {len(seen.faults)} times in {seen.steps} env steps: {seen.faults[0]}; repair it")
+    if seen.not_finite:
+        sentences.append(f"{seen.not_finite} is infinite or no number, expected finite numbers; repair it")
+    if not _most_slots(spaces):
+        sentences.append(
+            f"one env step is {RowSchema.of(spaces).row_bytes} bytes, expected at most {MAX_RAW_BYTES // 4}; "
+            "shrink the observations"
+        )
+    return sentences
+
+
+def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int) -> Iterator[str]:
+    """What covey will do, a sentence each."""
+    other = next((a for a in spaces.agents if not isinstance(a.action, Box | Discrete)), None)
+    if other is None:
+        yield "algorithms: IPPO, MADDPG and MATD3 fit"
+    else:
+        yield (
+            f"algorithms: IPPO fits; MADDPG and MATD3 want Box or Discrete actions, those of {other.agent_id!r} are "
+            f"{type(other.action).__name__}"
+        )
+    for group in spaces.groups:
+        if len(group) > 1:
+            ids = ", ".join(spaces.agents[a].agent_id for a in group.agents)
+            yield f"grouping: {ids} can share a policy, group {group.group_id!r}"
+    yield from (w.removeprefix("environment: ") for w in grouping_warnings(spaces.agents))
+    yield from _alike(spaces)
+    if spaces.asynchronous:
+        yield (
+            "waiting: rewards are summed until an agent acts again, and its open decision is carried from fragment to "
+            "fragment in lead-in rows"
+        )
+    if any(g.masked for g in spaces.groups):
+        yield "masks: illegal actions are never chosen, in acting, in targets and in learning"
+    if seen.forces:
+        yield "forced actions: the environment's own actions are stored, and left out of the policy's loss"
+    for group in spaces.groups:
+        if isinstance(group.action, Box) and not np.isfinite([group.action.low, group.action.high]).all():
+            yield f"bounds: actions of group {group.group_id!r} are unbounded, so policies give numbers from [-1, 1]"
+    if 0 < (most := _most_slots(spaces)) < FEW_SLOTS:
+        yield f"memory: a row is {RowSchema.of(spaces).row_bytes} bytes, so an actor has at most {most} training slots"
+    if not seen.episode_lengths:
+        yield f"episodes: none ended within {steps} env steps, so set training.eval_steps"
+
+
+def _alike(spaces: EnvironmentSpaces) -> Iterator[str]:
+    """Groups that could be one."""
+    by_kind: dict[tuple[object, ...], list[str]] = {}
+    for group in spaces.groups:
+        by_kind.setdefault((group.observation, group.action, group.masked), []).append(group.group_id)
+    for groups in by_kind.values():
+        if len(groups) > 1:
+            yield (
+                f"grouping: {', '.join(groups)} have equal spaces but different names, so they share nothing; "
+                "environment.groups can join them"
+            )
+
+
+def _most_slots(spaces: EnvironmentSpaces) -> int:
+    """Training slots of an actor of which a few steps fit into a fragment."""
+    return MAX_RAW_BYTES // (4 * RowSchema.of(spaces).row_bytes)
+
+
+def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tuple[str, list[str]]:
+    """The verdict of PettingZoo's own test, and what it warned of."""
+    if interface == "batched":
+        return "not run: PettingZoo has none for batched environments", []
+    if interface == "parallel" and waits:
+        return "not run: PettingZoo's wants all agents of a parallel environment to act in every step", []
+    from pettingzoo.test import api_test, parallel_api_test
+
+    env: Any = factory()
+    verdict = "passed"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            if interface == "aec":
+                api_test(env.aec, num_cycles=API_TEST_CYCLES)
+            else:
+                parallel_api_test(env, num_cycles=API_TEST_CYCLES)
+        except Exception as exc:  # assertions, and whatever the environment raises
+            # A bare assertion tells by its source line what it expected.
+            frame = traceback.extract_tb(exc.__traceback__)[-1]
+            verdict = f"failed: {describe(exc) if str(exc) else f'{type(exc).__name__}: {frame.line}'}"
+        finally:
+            env.close()
+    return verdict, list(dict.fromkeys(" ".join(str(w.message).split()) for w in _relevant(caught)))
+
+
+def _relevant(caught: Sequence[warnings.WarningMessage]) -> Iterator[warnings.WarningMessage]:
+    """Warnings about the environment, and not about what it is made of."""
+    for w in caught:
+        if not issubclass(w.category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+            yield w
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Environments and tests print, warn and log; only the report is to be seen."""
+    before = logging.root.manager.disable
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)

@@ -1,0 +1,302 @@
+"""Slots stepped by worker processes, in arrays that all of them share.
+
+Each worker is a fresh interpreter that owns a contiguous range of slots and steps them by `SyncSlots`. Observations,
+rewards and actions lie in one piece of anonymous memory; a pipe per worker carries commands, slot numbers and faults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from gymnasium.vector.utils import CloudpickleWrapper
+from numpy.typing import NDArray
+
+from covey.envs.loading import MakeEnv, describe
+from covey.envs.slots import Fault
+from covey.envs.worker import BOOTSTRAP, Answer, Assignment, Command, map_memory, memory_bytes
+from covey.errors import EnvironmentLoadError
+from covey.spaces import EnvironmentSpaces
+
+TIMEOUT_S = 60.0
+"""How long a worker may take for one command, its own start included, before it is held to hang."""
+
+CLOSE_S = 5.0
+"""How long environments have to close before their worker is killed."""
+
+_ONE_THREAD = {
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+}
+
+
+class AsyncSlots:
+    """Slots stepped by worker processes, all at once; needs a POSIX system.
+
+    A worker that ends, or gives no answer in time, is started again. The slots that it was at work on are faults, their
+    arrays zeros; its other slots keep theirs, and are faults when they are stepped next.
+
+    Args:
+        make_env: Builds a parallel environment in a worker: one function for all slots, or one for each. It travels by
+            cloudpickle, so that lambdas and functions of a script do.
+        spaces: Of the environments.
+        count: S.
+        workers: Processes; as many as there are cores, at most S, if None.
+        timeout_s: How long one command may take.
+
+    Raises:
+        EnvironmentLoadError: `make_env` cannot be sent to another process; in `reset` and `step` as `SyncSlots`.
+    """
+
+    def __init__(
+        self,
+        make_env: MakeEnv | Sequence[MakeEnv],
+        spaces: EnvironmentSpaces,
+        count: int,
+        workers: int | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.count = count
+        self._timeout_s = timeout_s
+        factories = [make_env] * count if callable(make_env) else list(make_env)
+        processes = min(workers or _cores(), count)
+        memory = _shared_memory(memory_bytes(spaces, count))
+        self.arrays, self._actions = map_memory(memory, spaces, count)
+        bounds = [count * i // processes for i in range(processes + 1)]
+        self._workers = [
+            _Worker(i, Assignment(spaces, count, first, end), factories[first:end], memory)
+            for i, (first, end) in enumerate(pairwise(bounds))
+        ]
+        self._owner = [worker for worker in self._workers for _ in range(worker.first, worker.end)]
+        self._lost: dict[int, str] = {}  # slots whose episode went with a worker, and what happened to it
+        self._pending: dict[_Worker, Sequence[int]] = {}
+        self._begun: list[Fault] = []
+        # Not bound to self: it also runs when the slots are garbage, and when the interpreter ends.
+        self._finalizer = weakref.finalize(self, _end, self._workers, memory)
+        for worker in self._workers:
+            worker.start()
+
+    def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
+        """As `SyncSlots.reset`."""
+        for s in slots:
+            self._lost.pop(s, None)
+        by_slot = dict(zip(slots, seeds, strict=True))
+        self._send("reset", slots, lambda own: ([by_slot[s] for s in own], options))
+        return self._faults(self._timeout_s)
+
+    def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
+        """As `Slots.step`."""
+        self.begin_step(slots, actions)
+        return self.end_step()
+
+    def begin_step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> None:
+        """Have the workers begin what `step` does; `end_step` must follow."""
+        self._begun = [Fault(s, self._lost[s]) for s in slots if s in self._lost]
+        for shared, given in zip(self._actions, actions, strict=True):
+            shared[...] = given
+        self._send("step", [s for s in slots if s not in self._lost] if self._begun else slots, lambda own: ())
+
+    def end_step(self, timeout_s: float | None = None) -> list[Fault]:
+        """Wait for what `begin_step` began.
+
+        Args:
+            timeout_s: In place of the slots' own limit.
+
+        Returns:
+            As `Slots.step`; slots of a worker that was not ready in time are among the faults.
+        """
+        return self._begun + self._faults(self._timeout_s if timeout_s is None else timeout_s)
+
+    def apply(
+        self, slots: Sequence[int], function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+    ) -> list[Any]:
+        """Call a function where the environments are.
+
+        Args:
+            slots: Distinct slots.
+            function: Gets an environment and the slot's arguments.
+            arguments: Per slot.
+
+        Returns:
+            Per slot what the function returned, or a `Fault` if it raised or the worker was lost.
+        """
+        by_slot = dict(zip(slots, arguments, strict=True))
+        self._send("apply", slots, lambda own: (CloudpickleWrapper((function, [by_slot[s] for s in own])),))  # type: ignore[arg-type]
+        results: dict[int, Any] = {}
+        for own, result in self._receive(self._timeout_s):
+            results |= zip(own, result, strict=True)
+        return [results[s] for s in slots]
+
+    def close(self) -> None:
+        """Close all environments and end the workers; the arrays stay readable."""
+        self._finalizer()
+
+    def _send(self, name: str, slots: Sequence[int], arguments: Callable[[list[int]], tuple[Any, ...]]) -> None:
+        if not self._finalizer.alive:
+            raise EnvironmentLoadError("environments: were closed; build them again to go on")
+        own: dict[_Worker, list[int]] = {}
+        for s in slots:
+            own.setdefault(self._owner[s], []).append(s)
+        self._pending = dict(own)
+        for worker, chosen in own.items():
+            worker.send(name, chosen, arguments(chosen))
+
+    def _faults(self, timeout_s: float) -> list[Fault]:
+        return [fault for _, faults in self._receive(timeout_s) for fault in faults]
+
+    def _receive(self, timeout_s: float) -> list[tuple[Sequence[int], list[Any]]]:
+        """Slots and answer of each worker that was sent a command; a fault for each slot of one that is lost."""
+        deadline = time.monotonic() + timeout_s
+        answers: list[tuple[Sequence[int], list[Any]]] = []
+        refused = ""
+        for worker, slots in self._pending.items():
+            try:
+                answer = worker.receive(deadline)
+                refused = refused or answer.refused
+                answers.append((slots, answer.result))
+            except _WorkerLost as lost:
+                message = f"{worker} {str(lost) or f'gave no answer for {timeout_s:g} s'}"
+                answers.append((slots, self._replace(worker, slots, message)))
+        self._pending = {}
+        if refused:
+            raise EnvironmentLoadError(refused)
+        return answers
+
+    def _replace(self, worker: _Worker, slots: Sequence[int], message: str) -> list[Fault]:
+        """Start a worker again; the slots given were in work."""
+        worker.kill()
+        self._lost |= dict.fromkeys(range(worker.first, worker.end), message)
+        for s in slots:
+            self.arrays.clear(s)
+        worker.start()
+        return [Fault(s, message) for s in slots]
+
+
+class _WorkerLost(Exception):
+    """A worker ended, as the text says, or (no text) did not answer in time."""
+
+
+class _Worker:
+    """This side of a worker process, which can be started again."""
+
+    def __init__(self, index: int, assigned: Assignment, factories: Sequence[MakeEnv], memory: int) -> None:
+        self.first, self.end = assigned.first, assigned.end
+        self._index, self._assigned, self._factories, self._memory = index, assigned, factories, memory
+        self._number = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection[Any, Any]
+        self._poll: select.poll
+
+    def __str__(self) -> str:
+        last = self.end - 1
+        return f"worker {self._index} (slot{f's {self.first}-{last}' if last > self.first else f' {last}'})"
+
+    def start(self) -> None:
+        """Start the process and say what it is for."""
+        self._connection, far = Pipe()
+        path = json.dumps(sys.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BOOTSTRAP, path, str(far.fileno()), str(self._memory)],
+            stdin=subprocess.PIPE,
+            env={**os.environ, **_ONE_THREAD},
+            pass_fds=(far.fileno(), self._memory),
+        )
+        far.close()
+        self._poll = select.poll()
+        self._poll.register(self._connection, select.POLLIN)
+        try:
+            with contextlib.suppress(ConnectionError):  # ended already: the first answer that fails to come will tell
+                self._connection.send(self._assigned)
+                self._connection.send(CloudpickleWrapper(self._factories))  # type: ignore[arg-type]
+        except Exception as exc:  # whatever pickling what the factories hold may raise
+            self.kill()
+            raise EnvironmentLoadError(
+                f"environment: its factory cannot be sent to a worker process: {describe(exc)}; build what it holds "
+                "inside the function, or step the environments in one process (vectorisation sync)"
+            ) from exc
+
+    def send(self, name: str, slots: Sequence[int], arguments: tuple[Any, ...]) -> None:
+        """Send a command; an answer to an earlier one that nobody waited for is void."""
+        if self._process is None:
+            return  # never started, because another could not be
+        self._number += 1
+        with contextlib.suppress(ConnectionError):  # it ended: `receive` will tell
+            self._connection.send(Command(self._number, name, slots, arguments))
+
+    def receive(self, deadline: float) -> Answer:
+        """The answer to the last command, awaited up to a `time.monotonic()`.
+
+        Raises:
+            _WorkerLost: there is none.
+        """
+        while True:
+            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise _WorkerLost
+            try:
+                answer: Answer = self._connection.recv()
+            except (EOFError, ConnectionError):
+                raise _WorkerLost(self._ended()) from None
+            if answer.number == self._number:
+                return answer
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            process.stdin.close()  # type: ignore[union-attr]
+            self._connection.close()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the end of a process that was told to close."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.0, deadline - time.monotonic()))
+
+    def _ended(self) -> str:
+        """How the process ended, whose connection is gone."""
+        code = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(CLOSE_S)
+        if code is None:
+            return "closed its connection"
+        return f"ended with signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _shared_memory(size: int) -> int:
+    """A file descriptor of zeroed memory without a name: nothing is left of it when its last holder is gone."""
+    if sys.platform == "linux":
+        memory = os.memfd_create("covey-slots")
+    else:
+        with tempfile.TemporaryFile() as file:
+            memory = os.dup(file.fileno())
+    os.truncate(memory, size)
+    return memory
+
+
+def _end(workers: Sequence[_Worker], memory: int) -> None:
+    for worker in workers:
+        worker.send("close", (), ())
+    deadline = time.monotonic() + CLOSE_S
+    for worker in workers:
+        worker.wait(deadline)
+        worker.kill()
+    os.close(memory)

@@ -1,0 +1,34 @@
+"""Random legal actions: how an environment is tried out before anybody can act in it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.spaces import Box, Discrete, Space, action_bounds, choices
+
+
+def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+    """A uniform action of a space, of its shape and dtype.
+
+    Args:
+        space: Of the action; of a Box without bounds, numbers from [-1, 1].
+        rng: Draws it.
+        mask: (mask width,), not 0 for values that are legal, at least one of each choice; None: all are.
+    """
+    if isinstance(space, Box):
+        low, high = action_bounds(space)
+        drawn = rng.uniform(low, high).reshape(space.shape)
+        if np.dtype(space.dtype).kind != "f":
+            drawn = np.rint(drawn)
+        return drawn.astype(space.dtype)
+    values = choices(space)
+    legal = np.ones(sum(values), bool) if mask is None else np.asarray(mask, bool)
+    bounds = pairwise(np.cumsum([0, *values]).tolist())
+    picked = np.array([rng.choice(np.flatnonzero(legal[first:end])) for first, end in bounds])
+    if isinstance(space, Discrete):
+        picked = picked[0] + space.start
+    return picked.astype(space.dtype)

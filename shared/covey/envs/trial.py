@@ -1,0 +1,129 @@
+"""Playing an environment at random, through the slots that training uses, and watching what it does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.envs.random_actions import random_action
+from covey.envs.slots import Slots
+from covey.rows import Active
+from covey.spaces import EnvironmentSpaces
+
+MAX_FAULTS = 3
+"""An environment that raises so often is not tried any longer."""
+
+
+@dataclass
+class Behaviour:
+    """What was seen of an environment.
+
+    Attributes:
+        steps: Env steps made.
+        step_s: Seconds that they took, the drawing of actions left out.
+        episode_lengths: Env steps of each episode that came to its end.
+        most_acting: The most agents that acted in one step.
+        waits: A living agent did not act.
+        dies: An agent ended before its episode did.
+        appears_later: An agent appeared that was not there at reset.
+        restricts: A mask forbade something.
+        forces: The environment chose an agent's action.
+        not_finite: What was infinite or no number first: "reward of agent 'x'"; empty if all was finite.
+        faults: What the environment raised.
+    """
+
+    steps: int = 0
+    step_s: float = 0.0
+    episode_lengths: list[int] = field(default_factory=list)
+    most_acting: int = 0
+    waits: bool = False
+    dies: bool = False
+    appears_later: bool = False
+    restricts: bool = False
+    forces: bool = False
+    not_finite: str = ""
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def steps_per_s(self) -> float:
+        """Env steps per second of one environment on one core; 0 if it made none."""
+        return self.steps / self.step_s if self.steps else 0.0
+
+
+def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: int) -> Behaviour:
+    """Play slot 0 for so many env steps with random legal actions; closes the slots."""
+    rng = np.random.default_rng(seed)
+    seen = Behaviour()
+    living = slots.arrays.living[0]
+    episode = length = 0
+    running = False
+    met = living > 0  # agents that were there in this episode
+    while seen.steps < steps and len(seen.faults) < MAX_FAULTS:
+        if not running:
+            length = 0
+            faults = slots.reset([0], [seed + episode])
+            episode += 1
+            met = living > 0
+            if not faults and not met.any():
+                seen.faults.append("no agent is there after reset")
+                continue
+        else:
+            actions = _random_actions(slots, spaces, rng)
+            before = living > 0
+            began = time.perf_counter()
+            faults = slots.step([0], actions)
+            if not faults:
+                seen.step_s += time.perf_counter() - began
+                seen.steps += 1
+                length += 1
+                seen.dies = seen.dies or bool(living.any() and (before & (living == 0)).any())
+                seen.appears_later = seen.appears_later or bool(((living > 0) & ~met).any())
+                met |= living > 0
+        running = not faults and bool(living.any())
+        if faults:
+            seen.faults.append(faults[0].message)
+            continue
+        _watch(slots, spaces, seen)
+        if not running:
+            seen.episode_lengths.append(length)
+    slots.close()
+    return seen
+
+
+def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
+    """Note what slot 0 shows."""
+    arrays = slots.arrays
+    present = arrays.present[0]
+    seen.most_acting = max(seen.most_acting, int(np.count_nonzero(present)))
+    seen.waits = seen.waits or bool(((arrays.living[0] > 0) & (present == Active.ABSENT)).any())
+    seen.forces = seen.forces or bool((present == Active.FORCED).any())
+    p = 0
+    for g, group in enumerate(spaces.groups):
+        mask = arrays.mask[g]
+        for n, agent in enumerate(group.agents):
+            if mask is not None and present[p]:
+                seen.restricts = seen.restricts or not mask[0, n].all()
+            for what, value in (("observation", arrays.observation[g][0, n]), ("reward", arrays.reward[0, p])):
+                if not seen.not_finite and not np.isfinite(value).all():
+                    seen.not_finite = f"{what} of agent {spaces.agents[agent].agent_id!r}"
+            p += 1
+
+
+def _random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator) -> list[NDArray[Any]]:
+    """Fresh actions (S, N, *shape) per group; legal ones for the agents of slot 0 that choose, zeros for all others."""
+    arrays = slots.arrays
+    chosen = []
+    p = 0
+    for g, group in enumerate(spaces.groups):
+        actions = np.zeros((slots.count, len(group), *group.action.shape), group.action.dtype)
+        mask = arrays.mask[g]
+        for n in range(len(group)):
+            if arrays.present[0, p] == Active.CHOSE:
+                actions[0, n] = random_action(group.action, rng, None if mask is None else mask[0, n])
+            p += 1
+        chosen.append(actions)
+    return chosen
