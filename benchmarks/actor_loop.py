@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 
 from covey.acting import LoadedPolicy  # noqa: E402
 from covey.collect import Collector  # noqa: E402
-from covey.envs import EnvironmentFactory, load_environment, read_spaces  # noqa: E402
+from covey.envs import EnvironmentFactory, SyncSlots, load_environment, read_spaces  # noqa: E402
 from covey.networks import MLP, Input, NetworkSpec  # noqa: E402
 from covey.policy_file import PolicySpec, encode_policy  # noqa: E402
 from covey.rows import RowSchema  # noqa: E402
@@ -58,7 +58,9 @@ class CollectorLoop:
     """The collector at the order that a learner repeats: each member's slots, then the next fragment."""
 
     def __init__(self, make: EnvironmentFactory, spaces: EnvironmentSpaces, slots: int, members: int) -> None:
-        self._collector = Collector(make, spaces, RowSchema.of(spaces), slots, 0, compression_level=1)
+        self._collector = Collector(
+            SyncSlots(make, spaces, slots), spaces, RowSchema.of(spaces), slots, compression_level=1
+        )
         self._order = order_pb2.Order()
         self._policies: dict[bytes, LoadedPolicy] = {}
         for m in range(members):

@@ -1,7 +1,7 @@
 """Every check of a fragment between the wire and the learner's memory, cheapest first.
 
 What a fragment claims is compared with its order and with the run's schema before anything is decompressed, and the
-decompressed columns before anything is stored. Dims: R rows of the fragment, N agents of a group.
+decompressed columns before anything is stored.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from covey.errors import FragmentError
 from covey.rows import Columns, RowKind, RowSchema
-from covey.spaces import Box, EnvironmentSpaces, Space
+from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Episode, Fragment
 from covey.v1.order_pb2 import Order
+from covey_server.row_checks import check_lead_in, check_values
 
 MAX_FAULT_CHARACTERS = 500
 MAX_REPORTS = 1 << 16
@@ -75,14 +76,24 @@ class Accepted:
         return sum(s.steps for s in self.streams)
 
 
-def check_fragment(fragment: Fragment, order: Order, schema: RowSchema, spaces: EnvironmentSpaces) -> Accepted:
+def check_fragment(
+    fragment: Fragment, order: Order, schema: RowSchema, spaces: EnvironmentSpaces, *, unclipped: bool = False
+) -> Accepted:
     """Check a whole fragment (all its parts) against the order that it answers.
 
     Evaluation results are checked for their form alone: which tasks and seeds are open is the caller's to know.
 
+    Args:
+        fragment: What came.
+        order: Its order.
+        schema: Of the run.
+        spaces: Of the run.
+        unclipped: Whether Box actions are samples from before they were clipped (on-policy runs): they may lie
+            outside of the bounds then.
+
     Raises:
         FragmentError: with the reason, one of "schema", "order", "slot", "rows", "episodes", "faults", "size",
-            "checksum", "flags", "not_finite", "action_range".
+            "checksum", "flags", "not_finite", "action_range", "mask".
     """
     if fragment.schema_hash != schema.hash:
         raise FragmentError(
@@ -96,7 +107,8 @@ def check_fragment(fragment: Fragment, order: Order, schema: RowSchema, spaces: 
     if rows:
         columns = schema.decode(fragment.blob, rows, fragment.raw_bytes)
         _check_kinds(np.asarray(columns["kind"], np.uint8), streams)
-        _check_values(columns, spaces)
+        check_values(columns, spaces, unclipped)
+        check_lead_in(columns, streams, spaces)
     else:
         if fragment.blob or fragment.raw_bytes:
             raise FragmentError("size", f"no rows, but {len(fragment.blob)} bytes of them")
@@ -200,58 +212,3 @@ def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
             raise FragmentError(
                 "rows", f"slot {streams[i].slot}: {found[i]} {wanted.name} rows, expected the {counts[i]} it says"
             )
-
-
-def _check_values(columns: Columns, spaces: EnvironmentSpaces) -> None:
-    """Flags, finite numbers, and actions within their spaces."""
-    kind = columns["kind"]
-    for group in spaces.groups:
-        name = group.group_id
-        for flag, highest in (("active", 2), ("terminated", 1), ("truncated", 1)):
-            if (worst := int(np.max(columns[f"{name}/{flag}"]))) > highest:
-                raise FragmentError("flags", f"{name}/{flag}: {worst}, expected 0 to {highest}")
-        if columns[f"{name}/age"].any() and columns[f"{name}/age"][kind != RowKind.LEAD_IN].any():
-            raise FragmentError("flags", f"{name}/age: set outside lead-in rows, expected 0")
-        for column in ("observation", "reward", "action"):
-            _check_finite(f"{name}/{column}", columns[f"{name}/{column}"])
-        action = columns[f"{name}/action"]
-        low, high = _action_limits(group.action)
-        if _within(action, low, high):
-            continue
-        # Rows without an action, and agents that are not there, hold zeros, which may lie outside.
-        acted = np.asarray(columns[f"{name}/active"], np.uint8) > 0
-        acted &= ((kind == RowKind.STEP) | (kind == RowKind.LEAD_IN))[:, None]
-        chosen = action[acted]
-        if chosen.size and not _within(chosen, low, high):
-            raise FragmentError(
-                "action_range", f"{name}/action: {chosen.min()} to {chosen.max()}, expected within {group.action}"[:300]
-            )
-
-
-def _check_finite(name: str, values: NDArray[np.generic]) -> None:
-    if values.dtype.kind != "f":
-        return
-    # A sum is finite only if all its terms are, and takes half the time; large numbers may overflow it.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.add.reduce(values, axis=None)):
-            return
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise FragmentError("not_finite", f"{name}: {np.count_nonzero(~finite)} of {values.size} numbers are not")
-
-
-def _action_limits(space: Space) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Lowest and highest legal action; a Box has room for the rounding of its bounds in the actor's arithmetic."""
-    if isinstance(space, Box):
-        low, high = (np.asarray(b).reshape(space.shape) for b in (space.low, space.high))
-        room = [1e-5 * np.where(np.isfinite(b), np.maximum(np.abs(b), 1), 0) for b in (low, high)]
-        return low - room[0], high + room[1]
-    return np.asarray(space.start), np.asarray(space.start + space.n - 1)
-
-
-def _within(action: NDArray[np.generic], low: NDArray[np.generic], high: NDArray[np.generic]) -> bool:
-    """Whether (..., *shape) finite actions lie within bounds of that shape."""
-    if action.min() >= low.max() and action.max() <= high.min():  # equal bounds: the usual case, and 20 times faster
-        return True
-    lead = tuple(range(action.ndim - low.ndim))
-    return bool((action.min(axis=lead) >= low).all() and (action.max(axis=lead) <= high).all())

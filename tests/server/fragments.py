@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
+from covey.errors import FragmentError
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey_server.validation import check_fragment
 
 
 def spaces() -> EnvironmentSpaces:
@@ -55,7 +58,19 @@ def columns(kinds: Sequence[int], seed: int = 0) -> Columns:
             made[f"{g}/action"][:] = action * acted[:, None]
         else:
             made[f"{g}/action"][:] = rng.uniform(1, 2, size=(len(kinds), n, 2)) * acted[:, None, None]
+    _open_decisions(made, kinds)
     return made
+
+
+def _open_decisions(made: Columns, kinds: Sequence[int]) -> None:
+    """Lead-in rows are of one agent each, with ages that count down to 1."""
+    for row in [i for i, kind in enumerate(kinds) if kind == L]:
+        run = [*kinds[row:], 0]
+        before = 0
+        while before < row and kinds[row - 1 - before] == L:
+            before += 1
+        g, n = (("walker", 0), ("walker", 1), ("speaker", 0))[before % 3]
+        made[f"{g}/age"][row, n] = next(i for i, kind in enumerate(run) if kind != L)
 
 
 def fragment(streams: Sequence[Sequence[int]], values: Columns | None = None) -> Fragment:
@@ -72,3 +87,11 @@ def fragment(streams: Sequence[Sequence[int]], values: Columns | None = None) ->
     if kinds:
         made.blob, made.raw_bytes = SCHEMA.encode(columns(kinds) if values is None else values, 1)
     return made
+
+
+def refused(spoilt: Fragment, **fields: int) -> str:
+    """The reason for which a fragment is refused, as an answer to `order(**fields)`."""
+    with pytest.raises(FragmentError) as caught:
+        check_fragment(spoilt, order(**fields), SCHEMA, SPACES)
+    assert str(caught.value)
+    return caught.value.reason

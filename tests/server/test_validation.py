@@ -2,29 +2,22 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.fragments import SCHEMA, SPACES, C, F, L, S, T, columns, fragment, order
+from tests.server.fragments import SCHEMA, SPACES, C, F, L, S, T, columns, fragment, order, refused
 
 from covey.collect.collector import Collector
-from covey.envs import load_environment, read_spaces
+from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.errors import FragmentError
-from covey.rows import Columns, RowSchema
+from covey.rows import RowSchema
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order, PolicyRef
 from covey_server.validation import check_fragment
-
-
-def refused(spoilt: Fragment, **fields: int) -> str:
-    with pytest.raises(FragmentError) as caught:
-        check_fragment(spoilt, order(**fields), SCHEMA, SPACES)
-    assert str(caught.value)
-    return caught.value.reason
 
 
 def test_an_honest_fragment_comes_out_as_it_went_in() -> None:
@@ -231,79 +224,6 @@ def test_no_flipped_bit_changes_what_gets_through() -> None:
             assert all(np.array_equal(columns[name], expected[name]) for name in expected), bit
 
 
-# -- values --------------------------------------------------------------
-
-
-def spoil(change: Callable[[Columns], None]) -> Fragment:
-    streams = [[S, S, F, S, T], [L, S, S, T]]
-    values = columns([k for s in streams for k in s])
-    change(values)
-    return fragment(streams, values)
-
-
-def put(name: str, row: int, value: float) -> Callable[[Columns], None]:
-    def change(values: Columns) -> None:
-        values[name].reshape(len(values["kind"]), -1)[row, -1] = value
-
-    return change
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("column", ["walker/observation", "speaker/reward", "walker/reward", "walker/action"])
-@pytest.mark.parametrize("row", [0, 2, 8])
-def test_numbers_that_are_none(column: str, value: float, row: int) -> None:
-    assert refused(spoil(put(column, row, value))) == "not_finite"
-
-
-def test_infinities_that_cancel_are_seen_and_large_numbers_pass() -> None:
-    def change(values: Columns) -> None:
-        values["walker/observation"][0, 0, :2] = np.inf, -np.inf
-
-    assert refused(spoil(change)) == "not_finite"
-
-    def huge(values: Columns) -> None:
-        values["walker/observation"][:] = 3e38
-
-    assert check_fragment(spoil(huge), order(), SCHEMA, SPACES).rows == 9
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("walker/active", 3), ("speaker/terminated", 2), ("walker/truncated", 255), ("walker/age", 1)],
-)
-def test_flags(column: str, value: int) -> None:
-    assert refused(spoil(put(column, 0, value))) == "flags"
-
-
-def test_age_belongs_to_lead_in_rows() -> None:
-    assert check_fragment(spoil(put("walker/age", 5, 3)), order(), SCHEMA, SPACES).rows == 9
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        ("walker/action", 2.001),
-        ("walker/action", 0.999),
-        ("walker/action", 0.0),
-        ("speaker/action", 4),
-        ("speaker/action", 8),
-        ("speaker/action", -1),
-    ],
-)
-@pytest.mark.parametrize("row", [0, 5])
-def test_actions_outside_their_space(column: str, value: float, row: int) -> None:
-    assert refused(spoil(put(column, row, value))) == "action_range"
-
-
-def test_actions_may_be_anything_where_nobody_acts_and_off_by_rounding_where_somebody_does() -> None:
-    def change(values: Columns) -> None:
-        values["walker/active"][1, 1] = 0
-        values["walker/action"][1, 1] = 0
-        values["walker/action"][0, 0] = np.nextafter(np.float32(2), np.float32(3))
-
-    assert check_fragment(spoil(change), order(), SCHEMA, SPACES).rows == 9
-
-
 # -- what is reported beside the rows --------------------------------------------------------------
 
 
@@ -367,7 +287,7 @@ def test_what_actors_collect_passes_whatever_the_phase_of_their_slots(name: str)
     make_env = load_environment(name, {"continuous_actions": True, "max_cycles": 7})
     found = read_spaces(make_env(), None)
     schema = RowSchema.of(found)
-    collector = Collector(make_env, found, schema, train_slots=4, eval_slots=2, compression_level=1)
+    collector = Collector(SyncSlots(make_env, found, 6), found, schema, train_slots=4, compression_level=1)
     everybody = [0] * len(found.agents)
     for k in range(6):
         given = Order(order_id=k + 1, noise_seed=k, eval_steps=k % 2 * 16, policies=[PolicyRef(builtin="random")])

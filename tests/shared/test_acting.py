@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from covey.acting import Decisions, LoadedPolicy, PolicyRows, SlotNoise
 from covey.acting.actions import ActionLayout
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps
+from covey.observations import ObservationEncoding
 from covey.policy_file import PolicySpec, encode_policy
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
 from covey.v1 import order_pb2
@@ -31,6 +32,7 @@ SPACES = EnvironmentSpaces.build(
     ]
 )
 Kind = order_pb2.Exploration
+FREE = (None, None, None)
 
 
 def policy(seed: int, observation: Space = SEEN, action: Space = WALK, **mlp: object) -> LoadedPolicy:
@@ -69,7 +71,7 @@ def observations(slots: int, seed: int = 0) -> list[NDArray[Any]]:
 def alone(who: LoadedPolicy | None, seen: NDArray[Any]) -> NDArray[np.float32]:
     """The policy's outputs, by itself."""
     assert who is not None
-    x = seen.reshape(1, -1).astype(np.float32)
+    x = ObservationEncoding.of(who.spec.observation).encode(seen.reshape(1, -1))
     outputs: NDArray[np.float32] = who.spec.network.apply(NumpyOps(), who.params, [x])[0]
     return outputs
 
@@ -100,7 +102,7 @@ def test_actions_without_exploration_are_squashed_means_in_the_spaces_units() ->
     who = member(4)
     decisions.plan({0: who, 1: who})
     seen = observations(2)
-    walk, say, grip = decisions.decide(seen, np.random.default_rng(0))
+    walk, say, grip = decisions.decide(seen, FREE, np.random.default_rng(0))[0]
     unit = np.tanh(alone(who[2], seen[0][1, 1]).astype(np.float64) / 2)
     # 1 to 3; and where a bound is infinite, -1 to 1.
     np.testing.assert_allclose(walk[1, 1], [2 + unit[0], unit[1]], rtol=1e-5)
@@ -118,7 +120,7 @@ def test_actions_never_leave_their_bounds() -> None:
     decisions.plan({slot: member(1) for slot in range(4)})
     rng = np.random.default_rng(0)
     for _ in range(50):
-        walk, say, grip = decisions.decide(observations(4), rng)
+        walk, say, grip = decisions.decide(observations(4), FREE, rng)[0]
         assert walk[..., 0].min() >= 1 and walk[..., 0].max() <= 3
         assert walk[..., 1].max() <= 1 and walk[..., 1].min() >= -1
         low, high = np.array(GRIP.low), np.array(GRIP.high)
@@ -131,7 +133,7 @@ def test_the_random_policy_draws_uniformly_from_the_space() -> None:
     nobody: list[LoadedPolicy | None] = [None] * 4
     decisions.plan({0: nobody, 2: nobody})
     rng = np.random.default_rng(0)
-    drawn = [decisions.decide(observations(3), rng) for _ in range(4000)]
+    drawn = [decisions.decide(observations(3), FREE, rng)[0] for _ in range(4000)]
     walk = np.concatenate([d[0][[0, 2]].reshape(-1, 2) for d in drawn])
     assert walk[:, 0].min() == pytest.approx(1, abs=0.01) and walk[:, 0].max() == pytest.approx(3, abs=0.01)
     assert walk[:, 0].mean() == pytest.approx(2, abs=0.02)
@@ -152,7 +154,7 @@ def test_discrete_exploration_samples_the_softmax_and_is_uniform_with_its_chance
     decisions.explore(1, Kind(kind=Kind.KIND_GAUSSIAN, scale=0.4))
     decisions.plan({0: who, 1: who})
     rng = np.random.default_rng(1)
-    say = np.array([decisions.decide(seen, rng)[1][:, 0] - 5 for _ in range(8000)])
+    say = np.array([decisions.decide(seen, FREE, rng)[0][1][:, 0] - 5 for _ in range(8000)])
     assert np.bincount(say[:, 0], minlength=3) / 8000 == pytest.approx(softmax, abs=0.02)
     assert np.bincount(say[:, 1], minlength=3) / 8000 == pytest.approx(0.6 * softmax + 0.4 / 3, abs=0.02)
 
@@ -200,7 +202,7 @@ def test_each_slot_has_noise_of_its_own() -> None:
     who = member(2)
     decisions.plan({0: who, 1: who, 2: who})
     seen = [np.repeat(o[:1], 3, axis=0) for o in observations(1)]
-    walk, _, _ = decisions.decide(seen, np.random.default_rng(0))
-    quiet = decisions.decide(seen, np.random.default_rng(1))[0][2]
+    walk, _, _ = decisions.decide(seen, FREE, np.random.default_rng(0))[0]
+    quiet = decisions.decide(seen, FREE, np.random.default_rng(1))[0][0][2]
     assert not np.allclose(walk[0], walk[1])
     np.testing.assert_array_equal(walk[2], quiet)

@@ -7,47 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from tests.shared.untrained import speaker_listener, tictactoe
 
 from covey.cli import run
-from covey.cli.evaluate import episode_seed
-from covey.envs import load_environment, read_spaces
-from covey.networks import MLP, Input, NetworkSpec
+from covey.cli.evaluate import episode_seed, outcomes
 from covey.run_directory import RunDirectory
-from covey.spaces_json import spaces_to_json
-from covey_server.checkpoint import save_checkpoint
-from covey_server.member import Member, Network
-
-CONFIG: dict[str, Any] = {
-    "algorithm": {"name": "MATD3"},
-    "environment": {"name": "mpe2.simple_speaker_listener_v4", "config": {"continuous_actions": True}},
-    "training": {},
-}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A run with the untrained members 3 and 5, of which 5 is the best."""
-    directory = RunDirectory(tmp_path_factory.mktemp("runs") / "job-1")
-    directory.path.mkdir()
-    directory.config.write_text(yaml.safe_dump(CONFIG))
-    environment = CONFIG["environment"]
-    spaces = read_spaces(load_environment(environment["name"], environment["config"])())
-    members = []
-    for member_id in (3, 5):
-        rng = np.random.default_rng(member_id)
-        networks = {}
-        for agent in spaces.agents:
-            spec = NetworkSpec(
-                inputs=(Input("observation", agent.observation.width, MLP(hidden_size=(8,))),),
-                head=MLP(hidden_size=(8,)),
-                outputs=agent.action.width,
-            )
-            networks[f"actor/{agent.agent_id}"] = Network.fresh(spec, rng)
-        members.append(Member(member_id=member_id, networks=networks, hyperparameters={"learn_step": 25}))
-    state = {"best_member": 5, "config": CONFIG, "spaces": spaces_to_json(spaces)}
-    save_checkpoint(directory.checkpoints, state, members, keep=1)
-    return directory
+    return speaker_listener(tmp_path_factory.mktemp("runs") / "job-1")
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The same members, of a zero-sum game."""
+    return tictactoe(tmp_path_factory.mktemp("runs") / "game-1")
 
 
 def score(capsys: pytest.CaptureFixture[str], directory: RunDirectory, *arguments: str) -> dict[str, Any]:
@@ -87,6 +63,68 @@ def test_a_member_that_does_not_live_is_one_sentence(
 ) -> None:
     assert run(["evaluate", str(finished.path), "--member", "4"]) == 2
     assert "expected one of 3, 5" in capsys.readouterr().err
+
+
+def test_an_agent_can_be_played_at_random(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    own = score(capsys, finished, "--episodes", "4")
+    result = score(capsys, finished, "--episodes", "4", "--play", "listener_0=random")
+    assert result["play"] == {"listener_0": "random"}
+    assert result["mean_return"] != own["mean_return"]
+    # Both are paid the same in every episode: a draw.
+    assert result["outcomes"] == {a: {"win": 0.0, "draw": 1.0, "loss": 0.0} for a in ("speaker_0", "listener_0")}
+
+
+def test_an_agent_can_be_played_by_another_member(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    others = ["--play", "speaker_0=3", "--play", "listener_0=3"]
+    result = score(capsys, finished, "--episodes", "3", *others)
+    third = score(capsys, finished, "--episodes", "3", "--member", "3")
+    assert result["member_id"] == 5 and result["play"] == {"speaker_0": 3, "listener_0": 3}
+    assert result["per_agent"] == third["per_agent"]
+    itself = score(capsys, finished, "--episodes", "3", "--play", "listener_0=5")
+    assert itself["per_agent"] == score(capsys, finished, "--episodes", "3")["per_agent"]
+
+
+def test_a_zero_sum_game_has_outcomes_without_being_asked(
+    game: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = score(capsys, game, "--episodes", "40", "--play", "player_2=random")
+    first, second = (result["outcomes"][p] for p in ("player_1", "player_2"))
+    assert sum(first.values()) == pytest.approx(1)
+    assert (first["win"], first["draw"], first["loss"]) == (second["loss"], second["draw"], second["win"])
+    assert first["win"] - first["loss"] == pytest.approx(result["per_agent"]["player_1"])
+    assert 0 < first["win"] < 1, "random play wins and loses"
+    alone = score(capsys, game, "--episodes", "2")
+    assert "play" not in alone and set(alone["outcomes"]) == {"player_1", "player_2"}
+    assert run(["evaluate", str(game.path), "--episodes", "2", "--play", "player_2=3"]) == 0
+    assert "player_2 (played by member 3): " in capsys.readouterr().out
+
+
+def test_outcomes_compare_with_the_best_of_the_others() -> None:
+    returns = np.array([[3.0, 1.0, 3.0], [2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
+    assert outcomes(returns, ["a", "b", "c"]) == {
+        "a": {"win": 0.25, "draw": 0.5, "loss": 0.25},
+        "b": {"win": 0.0, "draw": 0.25, "loss": 0.75},
+        "c": {"win": 0.25, "draw": 0.5, "loss": 0.25},
+    }
+
+
+@pytest.mark.parametrize(
+    ("play", "words"),
+    [
+        (["nobody=random"], ["--play nobody=random", "no agent 'nobody'", "speaker_0, listener_0"]),
+        (["listener_0=4"], ["member 4", "expected one of 3, 5"]),
+        (["listener_0=best"], ["--play listener_0=best", "AGENT=random or AGENT=MEMBER"]),
+        (["listener_0"], ["--play listener_0", "AGENT=random or AGENT=MEMBER"]),
+        (["listener_0=3", "listener_0=5"], ["played by 3 already"]),
+    ],
+)
+def test_players_that_do_not_exist_are_one_sentence(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str], play: list[str], words: list[str]
+) -> None:
+    options = [part for option in play for part in ("--play", option)]
+    assert run(["evaluate", str(finished.path), "--episodes", "1", *options]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
 
 
 def test_seeds_are_their_own() -> None:

@@ -14,7 +14,7 @@ from tests.environments import CounterEnv
 from covey.acting import LoadedPolicy
 from covey.collect import Collector, evaluate
 from covey.collect.collector import episode_seed
-from covey.envs import load_environment, read_spaces
+from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.errors import EnvironmentLoadError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec
 from covey.policy_file import PolicySpec, encode_policy
@@ -43,7 +43,7 @@ POLICIES = {p.sha256: p for p in MEMBER}
 
 def collector(train: int = 2, evaluation: int = 0, **config: Any) -> Collector:
     make = load_environment("tests.environments:counter", config)
-    return Collector(make, SPACES, SCHEMA, train, evaluation, compression_level=1)
+    return Collector(SyncSlots(make, SPACES, train + evaluation), SPACES, SCHEMA, train, compression_level=1)
 
 
 def order(steps: dict[int, int], *, order_id: int = 1, **slot: Any) -> order_pb2.Order:
@@ -283,8 +283,8 @@ def test_orders_that_break_the_protocol_are_refused(spoil: Callable[[order_pb2.O
         collector().run(spoiled, POLICIES)
 
 
-def test_agents_that_take_turns_end_the_actor() -> None:
-    with pytest.raises(EnvironmentLoadError, match="take turns"):
+def test_agents_that_take_turns_against_what_was_said_end_the_actor() -> None:
+    with pytest.raises(EnvironmentLoadError, match="got no observation"):
         collector(blind_at=2).run(order({0: 3}), POLICIES)
 
 
@@ -361,7 +361,7 @@ def test_one_actor_serves_groups_in_the_schemas_sequence() -> None:
     """The columns agree with the schema whatever order the environment lists its agents in."""
     groups = EnvironmentSpaces.build(SPACES.agents, {"z": ["walker_1"], "a": ["caller_0"], "m": ["walker_0"]})
     schema = RowSchema.of(groups)
-    c = Collector(load_environment("tests.environments:counter", {}), groups, schema, 1, 0, 1)
+    c = Collector(SyncSlots(load_environment("tests.environments:counter", {}), groups, 1), groups, schema, 1, 1)
     fragment = c.run(order({0: 2}), POLICIES)
     columns = schema.decode(fragment.blob, 3, fragment.raw_bytes)
     assert [columns[f"{g}/observation"][1, 0, 2] for g in ("z", "a", "m")] == [2, 1, 0]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from covey.config import Config, load_config, parse_config
+from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config, parse_config
 from covey.errors import ConfigError
 from covey.networks.resolve import network_ids, resolve
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
@@ -32,6 +32,59 @@ def test_defaults_fill_what_a_file_does_not_say() -> None:
 
 def test_an_unknown_key_names_its_path_and_the_nearest_valid_key() -> None:
     assert complaint("algorithm", lr_acter=0.1) == "algorithm.lr_acter: unknown key; did you mean 'lr_actor'?"
+
+
+def test_a_key_of_an_algorithm_is_named_without_the_algorithm() -> None:
+    assert complaint("algorithm", name="IPPO", ent_coff=0.1) == (
+        "algorithm.ent_coff: unknown key; did you mean 'ent_coef'?"
+    )
+    assert complaint("algorithm", name="IPPO", lr_actor=0.1).startswith("algorithm.lr_actor: unknown key; expected one")
+    assert complaint("algorithm", name="IPPO", gae_lambda=2).startswith("algorithm.gae_lambda: 2: expected less than")
+
+
+def test_an_unknown_algorithm_lists_the_known() -> None:
+    text = complaint("algorithm", name="ippo")
+    assert text == "algorithm.name: 'ippo': expected one of 'MADDPG', 'MATD3', 'IPPO'; did you mean 'IPPO'?"
+    with pytest.raises(ConfigError, match=r"^algorithm.name: missing"):
+        parse_config({**MINIMAL, "algorithm": {"gamma": 0.9}})
+
+
+def test_each_algorithm_has_its_own_keys() -> None:
+    ippo = config("algorithm", name="IPPO", max_grad_norm=None).algorithm
+    assert isinstance(ippo, OnPolicyAlgorithm) and ippo.max_grad_norm is None and ippo.share_parameters
+    assert isinstance(parse_config(MINIMAL).algorithm, OffPolicyAlgorithm)
+
+
+def test_a_key_without_a_value_is_as_if_it_were_not_there() -> None:
+    empty = {
+        "algorithm": {"name": "IPPO", "gamma": None, "target_kl": None},
+        "mutation": None,
+        "logging": {"csv": None},
+    }
+    c = parse_config({**MINIMAL, **empty})
+    assert (c.algorithm.gamma, c.logging.csv) == (0.99, True)
+    with pytest.raises(ConfigError, match=r"^algorithm.gamm: unknown key"):
+        parse_config({**MINIMAL, "algorithm": {"name": "IPPO", "gamm": None}})
+
+
+def test_what_may_mutate_is_what_the_algorithm_has() -> None:
+    wide = {"min": 0.1, "max": 1.0}
+    assert "policy_freq" in complaint("mutation", rl_hp_selection={"ent_coef": wide})
+    maddpg = {**MINIMAL, "algorithm": {"name": "MADDPG"}, "mutation": {"rl_hp_selection": {"policy_freq": wide}}}
+    with pytest.raises(ConfigError, match=r"^mutation.rl_hp_selection.policy_freq: no hyperparameter of MADDPG"):
+        parse_config(maddpg)
+    ippo = {**MINIMAL, "mutation": {"rl_hp_selection": {"max_grad_norm": wide}}}
+    assert parse_config({**ippo, "algorithm": {"name": "IPPO"}}).mutation.rl_hp_selection["max_grad_norm"].max == 1
+    with pytest.raises(ConfigError, match="max_grad_norm: no hyperparameter of IPPO"):
+        parse_config({**ippo, "algorithm": {"name": "IPPO", "max_grad_norm": None}})
+
+
+def test_opponents_are_random_or_members_of_the_first_generation() -> None:
+    assert config("fitness", opponents={"a": "random", "b": 3}).fitness.opponents == {"a": "random", "b": 3}
+    assert complaint("fitness", opponents={"a": "best"}).startswith("fitness.opponents.a: 'best': expected 'random' or")
+    assert complaint("fitness", opponents={"a": 4}) == (
+        "fitness.opponents.a: 4: expected 'random' or a member of the first generation, 0 to 3"
+    )
 
 
 def test_an_unknown_key_in_a_nested_section_is_named_in_full() -> None:
@@ -107,7 +160,8 @@ YAML = "algorithm: {name: MADDPG}\nenvironment: {name: mpe2.simple_v3}\ntraining
 def test_set_overrides_with_yaml_values_and_makes_sections(tmp_path: Path) -> None:
     sets = ["training.seed=5", "algorithm.O_U_noise=false", "actors.local=3", "environment.config={N: 2}"]
     c = load_config(written(tmp_path, YAML), sets)
-    assert (c.training.seed, c.algorithm.O_U_noise, c.actors.local, c.environment.config) == (5, False, 3, {"N": 2})
+    assert isinstance(c.algorithm, OffPolicyAlgorithm) and not c.algorithm.O_U_noise
+    assert (c.training.seed, c.actors.local, c.environment.config) == (5, 3, {"N": 2})
     assert c.name == "job"
 
 

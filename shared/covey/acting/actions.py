@@ -1,6 +1,6 @@
 """Where network outputs lie, and what actions they become.
 
-Dims: S slots, N agents of a group, D numbers of one action, W outputs of all agents of an environment.
+Dims: S slots, N agents of a group, W outputs of one agent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, action_bounds
+from covey.rows import MAX_SAMPLE_UNITS
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, MultiDiscrete, Space, action_bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class GroupOutputs:
 
 
 class ActionLayout:
-    """Outputs of all agents side by side: groups with Box actions first, then those with Discrete actions.
+    """Outputs of all agents side by side: groups with Box actions first, then those that choose among values.
 
     So squashing, noise and the mapping to bounds are each one operation on `[:, :box_width]`.
     """
@@ -38,16 +39,16 @@ class ActionLayout:
     def __init__(self, spaces: EnvironmentSpaces) -> None:
         start = 0
         placed: dict[str, GroupOutputs] = {}
-        for kind in (Box, Discrete):
+        for box in (True, False):
             for g in spaces.groups:
-                if isinstance(g.action, kind):
+                if isinstance(g.action, Box) == box:
                     placed[g.group_id] = GroupOutputs(g, start, len(g), g.action.width)
                     start += len(g) * g.action.width
-            if kind is Box:
+            if box:
                 self.box_width = start
         self.width = start
         self.groups = tuple(placed[g.group_id] for g in spaces.groups)
-        self.discrete = tuple(g for g in self.groups if isinstance(g.group.action, Discrete))
+        self.choosing = tuple((i, g) for i, g in enumerate(self.groups) if not isinstance(g.group.action, Box))
         low, high = np.empty(self.box_width), np.empty(self.box_width)
         for out in self.groups:
             if isinstance(out.group.action, Box):
@@ -64,21 +65,43 @@ class ActionLayout:
         np.maximum(unit, self._low, out=unit)
         return np.minimum(unit, self._high, out=unit)
 
-    def split(self, box: NDArray[np.float64], choices: dict[str, NDArray[np.int64]]) -> list[NDArray[Any]]:
+    def box_samples(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Samples from anywhere, (S, box_width), by the same map, bounds or no bounds; works in place."""
+        np.maximum(unit, -MAX_SAMPLE_UNITS, out=unit)
+        np.minimum(unit, MAX_SAMPLE_UNITS, out=unit)
+        unit *= self._half
+        unit += self._middle
+        return unit
+
+    def split(self, box: NDArray[np.float64], choices: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Fresh arrays (S, N, *action shape), one per group in the spaces' order, in the spaces' dtypes.
 
         Args:
             box: (S, box_width) in the spaces' units.
-            choices: (S, N) indices from 0, by group id.
+            choices: As `best_choices` gives them, by group id.
         """
         actions: list[NDArray[Any]] = []
         for out in self.groups:
             space = out.group.action
-            if isinstance(space, Discrete):
-                actions.append(choices[out.group.group_id] + space.start)
-                continue
-            values = box[:, out.columns].reshape(len(box), out.agents, *space.shape)
-            if np.dtype(space.dtype).kind != "f":
-                values = np.rint(values)
+            if isinstance(space, Box):
+                values = box[:, out.columns].reshape(len(box), out.agents, *space.shape)
+                if np.dtype(space.dtype).kind != "f":
+                    values = np.rint(values)
+            else:
+                values = choices[out.group.group_id]
+                if isinstance(space, Discrete):
+                    values = values + space.start
             actions.append(values.astype(space.dtype))
         return actions
+
+
+def best_choices(space: Space, scores: NDArray[np.float64]) -> NDArray[Any]:
+    """What scores (..., W) choose: the first highest of each choice, counted from 0; switches with positive scores."""
+    match space:
+        case MultiDiscrete(nvec):
+            ends = np.cumsum(nvec).tolist()
+            return np.stack([scores[..., e - n : e].argmax(-1) for n, e in zip(nvec, ends, strict=True)], -1)
+        case MultiBinary():
+            return scores > 0
+    best: NDArray[np.intp] = scores.argmax(-1)
+    return best

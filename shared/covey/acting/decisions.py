@@ -11,20 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.acting.actions import ActionLayout, GroupOutputs
+from covey.acting.actions import ActionLayout, GroupOutputs, best_choices
 from covey.acting.noise import SlotNoise
 from covey.acting.policies import LoadedPolicy, PolicyRows
-from covey.spaces import EnvironmentSpaces
+from covey.networks.network import LOG_STD
+from covey.spaces import EnvironmentSpaces, MultiBinary
 from covey.v1 import order_pb2
 
-_TINY = 1e-12  # keeps log(-log(u)) finite
+_TINY = 1e-12  # keeps logarithms of uniforms finite
+_LOWEST = -1e300  # of what is legal: a network that has overflowed must not bring its own logits down to the illegal
 
 
 class Decisions:
     """Decides for S slots at once; holds their noise from order to order.
 
     Draws of one step, in this sequence and whoever moves: (S, box_width) normals where a moving slot explores Box
-    actions; then, where a Discrete action is sampled or an agent plays at random, (S, W + number of agents) uniforms.
+    actions or samples them; then, where a choice is sampled or an agent plays at random, (S, W + number of agents)
+    uniforms.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
@@ -32,22 +35,27 @@ class Decisions:
         self._layout = ActionLayout(spaces)
         self._rows = PolicyRows(spaces, self._layout, slots)
         self._noise = SlotNoise(slots, self._layout.box_width)
-        self._explore = np.zeros(slots)  # probability of a uniform choice, Discrete
+        self._explore = np.zeros(slots)  # probability of a uniform choice
         self._sample = np.zeros(slots)  # 1: choices are sampled, 0: the best is taken
+        self._sample_box = np.zeros(slots, bool)
         agents = len(spaces.agents)
         # Per step and agent (environment order): probability of a uniform choice, and whether a choice is sampled.
         self._chance = np.zeros((slots, agents))
         self._sampled = np.zeros((slots, agents))
+        # Per number of a Box action: whether it is drawn uniformly, and whether the output is a Gaussian's mean.
         self._random_box = np.zeros((slots, self._layout.box_width), bool)
+        self._gaussian = np.zeros((slots, self._layout.box_width), bool)
+        self._deviation = np.zeros((slots, self._layout.box_width))  # 0 where nothing is sampled
         self._draws_uniform = False
-        self._any_random_box = False
+        self._any_random_box = self._any_gaussian = self._any_sampled_box = False
 
     def explore(self, slot: int, exploration: order_pb2.Exploration) -> None:
         """Choose how a slot's actions are perturbed; takes effect with `plan`."""
         on = exploration.kind != order_pb2.Exploration.KIND_UNSPECIFIED
         self._noise.set(slot, exploration)
-        self._explore[slot] = exploration.scale if on else 0.0
         self._sample[slot] = on
+        self._sample_box[slot] = sample = exploration.kind == order_pb2.Exploration.KIND_SAMPLE
+        self._explore[slot] = exploration.scale if on and not sample else 0.0
 
     def begin_episodes(self, slots: list[int]) -> None:
         """Noise of these slots starts anew."""
@@ -56,63 +64,102 @@ class Decisions:
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
         """Fix who plays: slot to players in the environment's agent order; None plays at random. No others move."""
         self._rows.plan(players)
-        self._noise.move(list(players))
         self._chance[:] = 0
         self._sampled[:] = 0
         self._random_box[:] = False
+        self._gaussian[:] = False
+        self._deviation[:] = 0
         for slot, who in players.items():
             self._chance[slot] = self._explore[slot]
             self._sampled[slot] = self._sample[slot]
             for out in self._layout.groups:
                 for n, agent in enumerate(out.group.agents):
-                    if who[agent] is None:
+                    policy = who[agent]
+                    first = out.start + n * out.width
+                    numbers = slice(first, min(first + out.width, self._layout.box_width))  # none where it chooses
+                    if policy is None:
                         self._chance[slot, agent] = 1
-                        first = out.start + n * out.width
-                        self._random_box[slot, first : min(first + out.width, self._layout.box_width)] = True
+                        self._random_box[slot, numbers] = True
+                    elif policy.spec.head == "stochastic" and first < self._layout.box_width:
+                        self._gaussian[slot, numbers] = True
+                        if self._sample_box[slot]:
+                            self._deviation[slot, numbers] = np.exp(policy.params[LOG_STD], dtype=np.float64)
         self._any_random_box = bool(self._random_box.any())
-        discrete = [agent for out in self._layout.discrete for agent in out.group.agents]
+        self._any_gaussian = bool(self._gaussian.any())
+        self._any_sampled_box = bool(self._deviation.any())
+        self._noise.move(list(players), self._deviation if self._any_sampled_box else None)
+        choosing = [agent for _, out in self._layout.choosing for agent in out.group.agents]
         self._draws_uniform = self._any_random_box or bool(
-            self._chance[:, discrete].any() or self._sampled[:, discrete].any()
+            self._chance[:, choosing].any() or self._sampled[:, choosing].any()
         )
 
-    def decide(self, observation: Sequence[NDArray[Any]], rng: np.random.Generator) -> list[NDArray[Any]]:
-        """Fresh arrays of actions (S, N, *shape), one per group; rows of slots that do not move mean nothing.
+    def decide(
+        self,
+        observation: Sequence[NDArray[Any]],
+        mask: Sequence[NDArray[np.uint8] | None],
+        rng: np.random.Generator,
+    ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """Decide one step; rows of slots that do not move, and of agents that do not act, mean nothing.
 
         Args:
             observation: One (S, N, *shape) per group.
+            mask: One (S, N, mask width) per group, 1 for what is legal; None where everything is.
             rng: Of the order.
+
+        Returns:
+            Actions (S, N, *shape), one fresh array per group: what environments get, and what rows store. The two are
+            the same objects but where Gaussian policies are sampled: stored is the sample before it was clipped.
         """
         layout = self._layout
         outputs = self._rows.forward(observation)
         unit = np.tanh(0.5 * outputs[:, : layout.box_width], dtype=np.float64)
+        if self._any_gaussian:
+            np.copyto(unit, outputs[:, : layout.box_width], where=self._gaussian)
         if self._noise.active:
             unit += self._noise.step(rng)
-            np.maximum(unit, -1, out=unit)
-            np.minimum(unit, 1, out=unit)
         uniform = None
         if self._draws_uniform:
             uniform = rng.random((len(outputs), layout.width + len(self._spaces.agents)))
-        if uniform is not None and self._any_random_box:
-            unit[self._random_box] = (2 * uniform[:, : layout.box_width] - 1)[self._random_box]
-        choices = {out.group.group_id: self._choose(out, outputs, uniform) for out in layout.discrete}
-        return layout.split(layout.box_actions(unit), choices)
+            if self._any_random_box:
+                np.copyto(unit, 2 * uniform[:, : layout.box_width] - 1, where=self._random_box)
+        samples = unit.copy() if self._any_sampled_box else None
+        if self._noise.active or self._any_gaussian:
+            np.maximum(unit, -1, out=unit)
+            np.minimum(unit, 1, out=unit)
+        choices = {out.group.group_id: self._choose(out, outputs, uniform, mask[g]) for g, out in layout.choosing}
+        box = layout.box_actions(unit)
+        given = layout.split(box, choices)
+        if samples is None:
+            return given, given
+        stored = np.where(self._deviation > 0, layout.box_samples(samples), box)
+        return given, layout.split(stored, choices)
 
     def _choose(
-        self, out: GroupOutputs, outputs: NDArray[np.float32], uniform: NDArray[np.float64] | None
-    ) -> NDArray[np.int64]:
-        """Choices (S, N) of one group with Discrete actions, from 0.
+        self,
+        out: GroupOutputs,
+        outputs: NDArray[np.float32],
+        uniform: NDArray[np.float64] | None,
+        mask: NDArray[np.uint8] | None,
+    ) -> NDArray[Any]:
+        """What one group chooses, from 0.
 
-        Argmax of logits; argmax of logits plus Gumbel noise, which samples their softmax; or, with the agent's chance,
-        argmax of the uniforms themselves, which is uniform.
+        The best by logits; by logits plus Gumbel noise, which samples their softmax (logistic noise for switches,
+        likewise); or, with the agent's chance, by the uniforms themselves, which is uniform. What is not legal cannot
+        be the best, so the same draws give the softmax over, or the uniform choice among, what is.
         """
+        space = out.group.action
         shape = (len(outputs), out.agents, out.width)
         scores = outputs[:, out.columns].reshape(shape).astype(np.float64)
         if uniform is not None:
             agents = list(out.group.agents)
             u = uniform[:, out.columns].reshape(shape)
-            gumbel = -np.log(-np.log(np.clip(u, _TINY, 1 - _TINY)))
-            scores += self._sampled[:, agents, None] * gumbel
+            inside = np.clip(u, _TINY, 1 - _TINY)
+            switches = isinstance(space, MultiBinary)
+            noise = np.log(inside / (1 - inside)) if switches else -np.log(-np.log(inside))
+            scores += self._sampled[:, agents, None] * noise
             coin = uniform[:, self._layout.width :][:, agents]
-            scores = np.where((coin < self._chance[:, agents])[..., None], u, scores)
-        choices: NDArray[np.int64] = scores.argmax(-1)
-        return choices
+            even = u - 0.5 if switches else u
+            scores = np.where((coin < self._chance[:, agents])[..., None], even, scores)
+        if mask is not None:
+            scores = np.where(mask, np.maximum(scores, _LOWEST), -np.inf)
+        return best_choices(space, scores)

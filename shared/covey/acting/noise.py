@@ -1,4 +1,4 @@
-"""Exploration noise of Box actions: one state per slot, one draw per step for all slots and agents.
+"""Chance in Box actions: one state per slot, one draw per step for all slots and agents.
 
 Dims: S slots, W numbers of all Box actions of an environment.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covey.v1 import order_pb2
 
@@ -15,17 +16,18 @@ Kind = order_pb2.Exploration.Kind
 
 
 class SlotNoise:
-    """Ornstein-Uhlenbeck and Gaussian noise as one recursion, n <- keep * n + drift + spread * N(0, 1).
+    """Noise, and what samples deviate from their means by, as one recursion: n <- keep * n + drift + spread * N(0, 1).
 
     OU, n <- n + theta (mean - n) dt + scale sqrt(dt) N(0, 1): keep = 1 - theta dt, drift = theta mean dt,
-    spread = scale sqrt(dt). Gaussian, N(mean, scale): keep = 0, drift = mean, spread = scale. Paused slots: keep = 1.
+    spread = scale sqrt(dt). Gaussian, N(mean, scale): keep = 0, drift = mean, spread = scale. Samples of policies: as
+    a Gaussian of mean 0 and the policy's own standard deviations. Paused slots: keep = 1.
     """
 
     def __init__(self, slots: int, width: int) -> None:
         self.state = np.zeros((slots, width))
         # The slots' own coefficients (keep, drift, spread), and those in force: others while a slot is paused.
         self._own = np.zeros((3, slots, 1))
-        self._now = self._own.copy()
+        self._now = np.zeros((3, slots, width))
         self.active = False
 
     def set(self, slot: int, exploration: order_pb2.Exploration) -> None:
@@ -40,12 +42,19 @@ class SlotNoise:
                 own = (0.0, 0.0, 0.0)
         self._own[:, slot, 0] = own
 
-    def move(self, slots: list[int]) -> None:
-        """These slots move from now on; the states of all others stand still."""
+    def move(self, slots: list[int], deviations: NDArray[np.float64] | None = None) -> None:
+        """These slots move from now on; the states of all others stand still.
+
+        Args:
+            slots: Which.
+            deviations: (S, W), standard deviations of what is sampled from policies, 0 elsewhere; None: nothing is.
+        """
         self._now[0] = 1
         self._now[1:] = 0
         self._now[:, slots] = self._own[:, slots]
-        self.active = bool(self._own[:, slots].any()) and self.state.shape[1] > 0
+        if deviations is not None:
+            self._now[2] += deviations
+        self.active = self.state.shape[1] > 0 and bool(self._own[:, slots].any() or deviations is not None)
 
     def reset(self, slots: list[int]) -> None:
         """Begin an episode in these slots: noise starts from 0."""

@@ -20,6 +20,7 @@ from covey.networks import MLP, NetworkSpec, NumpyOps, Params
 from covey.networks.labels import positions
 from covey.networks.ops import Array
 from covey.networks.pack import PackLayout
+from covey.observations import ObservationEncoding
 from covey.policy_file import PolicySpec, decode_policy, policy_sha256
 from covey.spaces import EnvironmentSpaces
 
@@ -49,7 +50,11 @@ MAX_PADDED_WIDTH = 256
 
 @functools.lru_cache(maxsize=1024)
 def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
-    """The same network with more inputs and outputs; itself where it reads too much for that."""
+    """The same network with more inputs and outputs, as many as it has where it reads too much for that.
+
+    Without its standard deviations: outputs do not depend on them, and so policies with both heads fit into a pass.
+    """
+    spec = replace(spec, log_std=None)
     (seen,) = spec.inputs
     if not isinstance(seen.encoder, MLP) or seen.width > MAX_PADDED_WIDTH:
         return spec
@@ -77,7 +82,7 @@ def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
         places.append((p.name, start, start + p.size, p.shape))
         start += p.size
     indices: list[NDArray[np.intp] | None] = []
-    for spec in specs:
+    for spec in (replace(s, log_std=None) for s in specs):
         parts = []
         for own, wide, grid in zip(spec.parameters, padded.parameters, grids, strict=True):
             where = [positions(a, b) for a, b in zip(own.axes, wide.axes, strict=True)]
@@ -107,7 +112,7 @@ class ActingPack:
     """K policies of one structure, padded to the widest and stacked.
 
     Args:
-        policies: May repeat.
+        policies: May repeat; all of them with an indicator, or none.
         width: Inputs of the pack, at least those of every policy.
         outputs: Outputs of the pack, at least those of every policy.
     """
@@ -125,6 +130,7 @@ class ActingPack:
         }
         self._spec, self._valid = shape.padded, shape.valid
         self.width = self._spec.inputs[0].width
+        self.indicated = policies[0].spec.indicator > 0
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (K, B, D) for observations (K, B, W)."""
@@ -139,7 +145,7 @@ class _Part:
     """
 
     group: int
-    x: NDArray[np.float32]  # (k, B, own width), a view of the pass's inputs
+    x: NDArray[np.float32]  # (k, B, width of an encoded observation), a view of the pass's inputs
     rows: NDArray[np.intp]  # (k, B) into the group's S * N rows
     first: int
     last: int
@@ -152,7 +158,7 @@ class _Pass:
     """One forward pass of a plan."""
 
     pack: ActingPack
-    x: NDArray[np.float32]  # (K, B, W), zero in padding
+    x: NDArray[np.float32]  # (K, B, W), zero in padding; agents' indices are in it from the plan on
     parts: tuple[_Part, ...]
 
 
@@ -169,7 +175,13 @@ class PolicyRows:
         # (S, N, D) views of each group's columns.
         self._views = [self.outputs[:, g.columns].reshape(slots, g.agents, g.width) for g in layout.groups]
         self._widths = [g.observation.width for g in spaces.groups]
-        self._most_inputs = max((w for w in self._widths if w <= MAX_PADDED_WIDTH), default=1)
+        encodings = [ObservationEncoding.of(g.observation) for g in spaces.groups]
+        self._encodings = [None if e.plain else e for e in encodings]  # None: the assignment to float32 does it
+        indicated = [w + len(g) for w, g in zip(self._widths, spaces.groups, strict=True)]
+        # What policies are padded to, those without and those with an indicator.
+        self._most_inputs = tuple(
+            max((w for w in widths if w <= MAX_PADDED_WIDTH), default=1) for widths in (self._widths, indicated)
+        )
         self._most_outputs = max(g.width for g in layout.groups)
         self._passes: list[_Pass] = []
         self._packs: dict[tuple[bytes, ...], ActingPack] = {}
@@ -186,8 +198,9 @@ class PolicyRows:
                         played.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
         structures: dict[object, dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]] = {}
         for key, entry in played.items():
-            wide = widened(entry[0].spec.network, self._most_inputs, self._most_outputs)
-            structures.setdefault(wide.structure, {})[key] = entry
+            spec = entry[0].spec
+            wide = widened(spec.network, self._most_inputs[spec.indicator > 0], self._most_outputs)
+            structures.setdefault((wide.structure, spec.indicator > 0), {})[key] = entry
         self._passes = [self._plan_pass(entries) for entries in structures.values()]
 
     def _plan_pass(self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]) -> _Pass:
@@ -202,6 +215,8 @@ class PolicyRows:
             first = groups.index(g)
             last = first + groups.count(g)
             slots, agents = index[first:last, :, 0], index[first:last, :, 1]
+            if pack.indicated:
+                np.put_along_axis(x[first:last], (self._widths[g] + agents)[..., None], 1, -1)
             rows = slots * len(self._groups[g]) + agents
             parts.append(_Part(g, x[first:last, :, : self._widths[g]], rows, first, last, slots, agents))
         return _Pass(pack, x, tuple(parts))
@@ -217,7 +232,9 @@ class PolicyRows:
             for p in self._passes:
                 for part in p.parts:
                     seen = observation[part.group]
-                    part.x[...] = seen.reshape(seen.shape[0] * seen.shape[1], -1)[part.rows]
+                    rows = seen.reshape(seen.shape[0] * seen.shape[1], -1)[part.rows]
+                    encoding = self._encodings[part.group]
+                    part.x[...] = rows if encoding is None else encoding.encode(rows)
                 y = p.pack(p.x)
                 for part in p.parts:
                     view = self._views[part.group]
@@ -227,7 +244,9 @@ class PolicyRows:
     def _pack(self, policies: Sequence[LoadedPolicy]) -> ActingPack:
         """The pack of these policies, kept from plan to plan: evaluations and pinned opponents use theirs again."""
         key = tuple(p.sha256 for p in policies)
-        pack = self._packs.pop(key, None) or ActingPack(policies, self._most_inputs, self._most_outputs)
+        pack = self._packs.pop(key, None) or ActingPack(
+            policies, self._most_inputs[policies[0].spec.indicator > 0], self._most_outputs
+        )
         self._packs[key] = pack
         while len(self._packs) > _KEPT_PACKS:
             del self._packs[next(iter(self._packs))]

@@ -1,7 +1,7 @@
 """Running orders: all slots of an order step together, decided by one forward pass per group and structure.
 
 Slots 0 .. train_slots - 1 train, the evaluation slots follow them in the same arrays.
-Dims: S slots of both kinds, A agents (group by group, see `covey.envs.slots`).
+Dims: S slots of both kinds, A agents (group by group, see `covey.envs.arrays`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from covey.acting import Decisions, LoadedPolicy
-from covey.collect.fragment import FragmentBuilder, as_index
+from covey.collect.carried import Carried
+from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
 from covey.collect.tasks import EvaluationQueue, Players, Task, resolve_players
-from covey.envs.loading import MakeEnv
-from covey.envs.slots import Fault, Slots, SyncSlots
+from covey.envs.slots import Fault, Slots
 from covey.errors import RefusedError, SpaceError
 from covey.rows import MAX_RAW_BYTES, MAX_ROWS, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
@@ -38,28 +38,34 @@ class Collector:
 
     A training slot keeps its episode, its noise and its place in the sequence of seeds from order to order. Its first
     order works like one with `restart`: it takes the order's seed.
+
+    Args:
+        slots: The environments; closed by `close`.
+        spaces: Theirs.
+        schema: Of the rows.
+        train_slots: So many train, the others evaluate.
+        compression_level: Of zstd.
+
+    Raises:
+        SpaceError: rows too large for a fragment.
     """
 
     def __init__(
-        self,
-        make_env: MakeEnv,
-        spaces: EnvironmentSpaces,
-        schema: RowSchema,
-        train_slots: int,
-        eval_slots: int,
-        compression_level: int,
+        self, slots: Slots, spaces: EnvironmentSpaces, schema: RowSchema, train_slots: int, compression_level: int
     ) -> None:
-        if 4 * schema.row_bytes * train_slots > MAX_RAW_BYTES:
+        self._lead = most_lead_in_rows(spaces)
+        if (4 + self._lead) * schema.row_bytes * train_slots > MAX_RAW_BYTES:
             raise SpaceError(
                 f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected two steps of all slots "
                 f"to fit into {MAX_RAW_BYTES} bytes; lower actors.max_slots or shrink the observations"
             )
-        total = train_slots + eval_slots
+        total = slots.count
         self._spaces, self._schema, self._level = spaces, schema, compression_level
         self._train = train_slots
-        self._slots: Slots = SyncSlots(make_env, spaces, total)
+        self._slots = slots
         self._decisions = Decisions(spaces, total)
-        self._queue = EvaluationQueue(eval_slots)
+        self._carried = Carried(spaces, train_slots)
+        self._queue = EvaluationQueue(total - train_slots)
         # From an agent's place in the environment's order to its column in (S, A).
         columns = [agent for g in spaces.groups for agent in g.agents]
         self._column = [columns.index(agent) for agent in range(len(columns))]
@@ -96,11 +102,12 @@ class Collector:
         fragment = fragment_pb2.Fragment(order_id=order.order_id, schema_hash=self._schema.hash)
         fragment.wait_s = began - self._ended_at
         players = self._begin(order, policies)
+        self._restart()
         builder = self._builder(order)
-        self._restart(builder)
         self._move(order, players, builder, fragment, stop)
+        builder.carry(self._slots.arrays)
         standing = {i: slot for i, slot in enumerate(self._work) if builder.open(i)}
-        builder.end(list(standing), list(standing.values()), RowKind.TAIL, self._slots.observation, self._slots.present)
+        builder.end(list(standing), list(standing.values()), RowKind.TAIL, self._slots.arrays)
         builder.encode(fragment, self._level)
         self._ended_at = time.perf_counter()
         fragment.work_s = self._ended_at - began
@@ -148,14 +155,16 @@ class Collector:
         streams = max(1, len(self._work))
         # Every step may end an episode, whose final row takes room too; all streams together must fit a fragment.
         most = min(MAX_ROWS, MAX_RAW_BYTES // self._schema.row_bytes) // streams
-        room = min(most, 2 * max((w.steps for w in order.slots), default=0) + 1)
-        return FragmentBuilder(self._schema, self._spaces, list(self._work), room)
+        room = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
+        return FragmentBuilder(self._schema, self._spaces, list(self._work), room, self._carried)
 
-    def _restart(self, builder: FragmentBuilder) -> None:
+    def _restart(self) -> None:
         """Abandon episodes where the order says so, and give new slots their seed."""
-        for i, (slot, work) in enumerate(self._work.items()):
+        for slot, work in self._work.items():
             if work.restart or self._seed[slot] is None:
-                builder.cut_before[i] = self._length[slot] > 0
+                if self._length[slot]:
+                    self._carried.cut.add(slot)
+                self._carried.lead_in.pop(slot, None)
                 self._seed[slot], self._episode[slot] = work.seed, 0
                 self._fresh[slot], self._length[slot] = False, 0
 
@@ -211,7 +220,7 @@ class Collector:
 
         What depends only on who moves is worked out once, here: a step costs little more than its environments.
         """
-        slots, decide, returns = self._slots, self._decisions.decide, self._returns
+        slots, arrays, decide, returns = self._slots, self._slots.arrays, self._decisions.decide, self._returns
         train = [s for s in moving if s < self._train]
         limits = [left[s] for s in moving]
         limits += [self._cap(s) - self._length[s] for s in moving[len(train) :]]
@@ -223,15 +232,14 @@ class Collector:
         for _ in range(min(limits)):
             if stopped := stop():
                 break
-            actions = decide(slots.observation, rng)
-            builder.decide(slots.observation, actions, slots.present)
-            if faults := slots.step(moving, actions):
+            given, stored = decide(arrays.observation, arrays.mask, rng)
+            builder.decide(arrays, stored)
+            if faults := slots.step(moving, given):
                 break
-            builder.close(slots.reward, slots.terminated, slots.truncated)
-            returns[at] += slots.reward[at]
+            builder.close(arrays.reward, arrays.terminated, arrays.truncated)
+            returns[at] += arrays.reward[at]
             done += 1
-            present = slots.present[at]
-            if not present.all() and not present.any(axis=1).all():
+            if not arrays.present[at].all() and not arrays.living[at].any(axis=1).all():
                 break
         good = moving
         if faults:
@@ -239,8 +247,8 @@ class Collector:
             good = [s for s in moving if s not in raised]
             trained = [s for s in good if s < self._train]
             builder.select([stream[s] for s in trained], trained)
-            builder.close(slots.reward, slots.terminated, slots.truncated)
-            returns[good] += slots.reward[good]
+            builder.close(arrays.reward, arrays.terminated, arrays.truncated)
+            returns[good] += arrays.reward[good]
         for s in moving:
             steps = done + (bool(faults) and s in good)
             self._length[s] += steps
@@ -266,14 +274,14 @@ class Collector:
         fragment: fragment_pb2.Fragment,
     ) -> None:
         """After a stretch: end the slot's episode if it is over, and its order if there is no room for more rows."""
-        going = bool(self._slots.present[s].any())
+        going = bool(self._slots.arrays.living[s].any())
         if s >= self._train:
             if not going or self._length[s] >= self._cap(s):
                 self._end_evaluation(s, fragment)
             return
         i = stream[s]
         if not going:
-            builder.end([i], [s], RowKind.FINAL, self._slots.observation, self._slots.present)
+            builder.end([i], [s], RowKind.FINAL, self._slots.arrays)
             self._end_episode(s, fragment)
             if self._work[s].until_episode_end:
                 left[s] = 0
@@ -303,6 +311,8 @@ class Collector:
         begun = [s for s in due if s not in raised]
         for s in begun:
             self._fresh[s], self._length[s] = True, 0
+            if s < self._train:
+                self._carried.begin_episode(s)
         self._returns[begun] = 0
         self._decisions.begin_episodes(begun)
         return faults

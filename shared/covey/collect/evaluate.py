@@ -8,6 +8,7 @@ from covey.acting import LoadedPolicy
 from covey.collect.collector import Collector
 from covey.collect.tasks import BUILTIN_RANDOM
 from covey.envs.loading import MakeEnv
+from covey.envs.slots import Slots, SyncSlots
 from covey.errors import EnvironmentLoadError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
@@ -41,6 +42,21 @@ def evaluate(
         EnvironmentLoadError: the environment raised.
         RefusedError: a policy does not fit its agent's spaces.
     """
+    environments = SyncSlots(make_env, spaces, min(slots, len(seeds)))
+    try:
+        return play(environments, spaces, policies_by_agent, seeds, max_episode_steps)
+    finally:
+        environments.close()
+
+
+def play(
+    slots: Slots,
+    spaces: EnvironmentSpaces,
+    policies_by_agent: Sequence[LoadedPolicy | None],
+    seeds: Sequence[int],
+    max_episode_steps: int,
+) -> list[fragment_pb2.Episode]:
+    """As `evaluate`, in environments that are there already and stay open; episodes that run in them are lost."""
     order = order_pb2.Order(eval_steps=_ORDER_STEPS)
     known: dict[bytes, LoadedPolicy] = {}
     task = order.evaluations.add(task_id=1, seeds=seeds, max_episode_steps=max_episode_steps)
@@ -51,19 +67,14 @@ def evaluate(
             order.policies.add(sha256=policy.sha256)
             known[policy.sha256] = policy
         task.agent_policies.append(i)
-    collector = Collector(make_env, spaces, RowSchema.of(spaces), 0, min(slots, len(seeds)), compression_level=1)
+    collector = Collector(slots, spaces, RowSchema.of(spaces), 0, compression_level=1)
     by_seed: dict[int, fragment_pb2.Episode] = {}
-    try:
-        while True:
-            fragment = collector.run(order, known)
-            if fragment.faults:
-                fault = fragment.faults[0]
-                raise EnvironmentLoadError(f"environment: raised in the episode of seed {fault.seed}: {fault.message}")
-            by_seed |= {e.seed: e for e in fragment.episodes}
-            if not collector.evaluating:
-                return [by_seed[seed] for seed in seeds]
-            order = order_pb2.Order(
-                order_id=order.order_id + 1, noise_seed=order.noise_seed + 1, eval_steps=_ORDER_STEPS
-            )
-    finally:
-        collector.close()
+    while True:
+        fragment = collector.run(order, known)
+        if fragment.faults:
+            fault = fragment.faults[0]
+            raise EnvironmentLoadError(f"environment: raised in the episode of seed {fault.seed}: {fault.message}")
+        by_seed |= {e.seed: e for e in fragment.episodes}
+        if not collector.evaluating:
+            return [by_seed[seed] for seed in seeds]
+        order = order_pb2.Order(order_id=order.order_id + 1, noise_seed=order.noise_seed + 1, eval_steps=_ORDER_STEPS)

@@ -1,7 +1,7 @@
 """Building a fragment: rows of all slots, written in place while they move, encoded once at the end.
 
 Dims: P streams (training slots of the order), C rows of room in each, N agents of a group, A agents; agents on one
-axis A stand group by group, as in `covey.envs.slots`.
+axis A stand group by group, as in `covey.envs.arrays`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from covey.collect.carried import Carried, LeadIn, group_columns
+from covey.envs.arrays import SlotArrays
 from covey.rows import Active, Columns, RowKind, RowSchema
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces, mask_width
 from covey.v1 import fragment_pb2
 
 
@@ -21,17 +23,29 @@ class FragmentBuilder:
     """The streams of one order, in its sequence.
 
     A step is written in two halves: `decide` before the environments move, `close` after; what is decided and not
-    closed is overwritten by the next row.
+    closed is overwritten by the next row. Lead-in rows stand right before row `lead`, which is every stream's first
+    one otherwise: so streams stay side by side, whatever they carry.
+
+    Args:
+        schema: Of the rows.
+        spaces: Of the environment.
+        slots: Of the order.
+        room: Rows of each stream, `lead` included.
+        carried: From the orders before; its lead-in rows become these streams' first ones.
     """
 
-    def __init__(self, schema: RowSchema, spaces: EnvironmentSpaces, slots: Sequence[int], room: int) -> None:
+    def __init__(
+        self, schema: RowSchema, spaces: EnvironmentSpaces, slots: Sequence[int], room: int, carried: Carried
+    ) -> None:
         streams = len(slots)
         self._schema = schema
         self._slots = list(slots)
+        self._carried = carried
+        self._asynchronous = spaces.asynchronous
+        self.lead = most_lead_in_rows(spaces)
         self.room = room
         self._groups = [g.group_id for g in spaces.groups]
-        ends = np.cumsum([len(g) for g in spaces.groups])
-        self._agents = [slice(end - len(g), end) for g, end in zip(spaces.groups, ends.tolist(), strict=True)]
+        self._agents = group_columns(spaces)
 
         def zeros(dtype: str, *shape: int) -> NDArray[Any]:
             return np.zeros((streams, room, *shape), dtype)
@@ -40,11 +54,18 @@ class FragmentBuilder:
         self._kind = np.full((streams, room), RowKind.STEP, np.uint8)
         self._observation = [zeros(g.observation.dtype, len(g), *g.observation.shape) for g in spaces.groups]
         self._action = [zeros(g.action.dtype, len(g), *g.action.shape) for g in spaces.groups]
+        self._mask = [zeros("uint8", len(g), mask_width(g.action)) if g.masked else None for g in spaces.groups]
         self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
         self._reward = zeros("float32", agents)
-        self.rows = np.zeros(streams, np.intp)
+        self._age = zeros("uint32", agents) if self._asynchronous else None
+        self._first = np.full(streams, self.lead, np.intp)
+        self.rows = np.full(streams, self.lead, np.intp)  # where each stream's next row goes
         self.steps = np.zeros(streams, np.intp)
-        self.cut_before = [False] * streams
+        self.cut_before = [slot in carried.cut for slot in slots]
+        carried.cut.difference_update(slots)
+        for i, slot in enumerate(slots):
+            if slot in carried.lead_in:
+                self._lead_in(i, carried.lead_in.pop(slot))
 
     def select(self, streams: Sequence[int], slots: Sequence[int]) -> None:
         """Choose the streams that `decide` and `close` write, by position in the order, and the slot of each."""
@@ -56,27 +77,22 @@ class FragmentBuilder:
         else:
             self._streams, self._row = np.array(streams, np.intp), rows
 
-    def decide(
-        self, observation: Sequence[NDArray[Any]], action: Sequence[NDArray[Any]], present: NDArray[np.uint8]
-    ) -> None:
+    def decide(self, arrays: SlotArrays, action: Sequence[NDArray[Any]]) -> None:
         """Write what agents see and do, for the streams selected.
 
         Args:
-            observation: Per group, (S, N, *shape).
-            action: Per group, (S, N, *shape).
-            present: (S, A), 1 for agents that act. Actions of the others are written as zeros.
+            arrays: What the environments show.
+            action: Per group, (S, N, *shape), where agents choose; what others do is known.
         """
         at, source = (self._streams, self._row), self._source
-        here = present[source]
-        everybody = here.all()
-        self._active[at] = here  # Active.CHOSE is 1
-        for g, agents in enumerate(self._agents):
-            self._observation[g][at] = observation[g][source]
-            chosen = action[g][source]
-            if not everybody:
-                mask = here[:, agents].astype(bool)
-                chosen = np.where(mask.reshape(*mask.shape, *(1,) * (chosen.ndim - 2)), chosen, 0)
-            self._action[g][at] = chosen
+        here = arrays.present[source]
+        self._active[at] = here
+        self._see(at, arrays)
+        if self._asynchronous or not (here == Active.CHOSE).all():
+            self._carried.decide(arrays, action, source)
+            action = self._carried.action
+        for target, values in zip(self._action, action, strict=True):
+            target[at] = values[source]
 
     def close(self, reward: NDArray[np.float64], terminated: NDArray[np.uint8], truncated: NDArray[np.uint8]) -> None:
         """Write what came of it, all (S, A), for the streams selected; their rows are step rows now."""
@@ -91,70 +107,155 @@ class FragmentBuilder:
     def cut(self, stream: int, running: bool) -> None:
         """The environment raised: what was decided becomes a cut row, or nothing where no step row needs one.
 
+        Decisions that are open in lead-in rows alone are dropped with it.
+
         Args:
             stream: Position in the order.
             running: Whether the episode had steps, here or in earlier fragments.
         """
-        if running and not self.rows[stream]:
-            self.cut_before[stream] = True
+        if self.rows[stream] == self.lead:
+            self.cut_before[stream] |= running
+            self._first[stream] = self.lead
         if self.open(stream):
             at = stream, self.rows[stream]
             self._kind[at] = RowKind.CUT
-            for action in self._action:
-                action[at] = 0
+            for action, agents in zip(self._action, self._agents, strict=True):
+                action[at][self._active[at][agents] > 0] = 0
             self.rows[stream] += 1
 
-    def end(
-        self,
-        streams: Sequence[int],
-        slots: Sequence[int],
-        kind: RowKind,
-        observation: Sequence[NDArray[Any]],
-        present: NDArray[np.uint8],
-    ) -> None:
-        """Write final or tail rows: what the agents of these slots see now, arguments as in `decide`."""
+    def end(self, streams: Sequence[int], slots: Sequence[int], kind: RowKind, arrays: SlotArrays) -> None:
+        """Write final or tail rows: where these slots stand."""
         if not streams:
             return
         self.select(streams, slots)
         at, source = (self._streams, self._row), self._source
         self._kind[at] = kind
-        for g in range(len(self._groups)):
-            self._observation[g][at] = observation[g][source]
-            self._action[g][at] = 0
-        self._active[at] = Active.ABSENT if kind == RowKind.FINAL else present[source]
+        self._see(at, arrays)
+        self._active[at] = arrays.present[source]
+        if self._asynchronous:
+            for target, values in zip(self._action, self._carried.waiting(arrays, source), strict=True):
+                target[at] = values
+        else:
+            for target in self._action:
+                target[at] = 0
         self.rows[self._streams] += 1
 
     def open(self, stream: int) -> bool:
         """Whether the stream's last row is a step row, which needs one after it."""
         rows = self.rows[stream]
-        return bool(rows and self._kind[stream, rows - 1] == RowKind.STEP)
+        return bool(rows > self.lead and self._kind[stream, rows - 1] == RowKind.STEP)
+
+    def carry(self, arrays: SlotArrays) -> None:
+        """Before tail rows are written: hand on what the next order's streams need of these."""
+        self._carried.cut.update(
+            slot for i, slot in enumerate(self._slots) if self.cut_before[i] and self.rows[i] == self.lead
+        )
+        if not self._asynchronous:
+            return
+        for i, slot in enumerate(self._slots):
+            waits = np.flatnonzero(arrays.living[slot] > arrays.present[slot])
+            runs_on = self.open(i) or self.rows[i] == self.lead > self._first[i]
+            if runs_on and waits.size and (lead_in := self._open_decisions(i, waits)):
+                self._carried.lead_in[slot] = lead_in
 
     def encode(self, fragment: fragment_pb2.Fragment, level: int) -> None:
         """Put the streams that have rows, and the blob, into an envelope."""
-        kept = [(i, n) for i, n in enumerate(self.rows.tolist()) if n]
+        kept = [
+            (i, first, end)
+            for i, (first, end) in enumerate(zip(self._first.tolist(), self.rows.tolist(), strict=True))
+            if end > self.lead
+        ]
         if not kept:
             return
-        for i, n in kept:
-            fragment.streams.add(slot=self._slots[i], rows=n, steps=int(self.steps[i]), cut_before=self.cut_before[i])
+        for i, first, end in kept:
+            fragment.streams.add(
+                slot=self._slots[i],
+                lead_in_rows=self.lead - first,
+                rows=end - self.lead,
+                steps=int(self.steps[i]),
+                cut_before=self.cut_before[i],
+            )
 
-        rows = kept[0][1]
-        even = len(kept) == len(self._slots) and all(n == rows for _, n in kept)
+        _, first, end = kept[0]
+        even = len(kept) == len(self._slots) and all(k[1:] == (first, end) for k in kept)
 
         def joined(array: NDArray[Any]) -> NDArray[Any]:
             if even:  # the usual case, and one copy instead of many
-                return array[:, :rows].reshape(-1, *array.shape[2:])
-            return np.concatenate([array[i, :n] for i, n in kept])
+                return array[:, first:end].reshape(-1, *array.shape[2:])
+            return np.concatenate([array[i, a:b] for i, a, b in kept])
 
         columns: Columns = {"kind": joined(self._kind)}
         flat = {name: joined(getattr(self, f"_{name}")) for name in ("active", "reward", "terminated", "truncated")}
+        # Where every agent acts in every step, no decision stays open across fragments.
+        flat["age"] = np.zeros(flat["active"].shape, np.uint32) if self._age is None else joined(self._age)
         for g, (name, agents) in enumerate(zip(self._groups, self._agents, strict=True)):
             columns[f"{name}/observation"] = joined(self._observation[g])
             columns[f"{name}/action"] = joined(self._action[g])
+            if (mask := self._mask[g]) is not None:
+                columns[f"{name}/action_mask"] = joined(mask)
             columns |= {f"{name}/{what}": values[:, agents] for what, values in flat.items()}
-            # Every agent acts in every step, so no decision stays open across fragments.
-            columns[f"{name}/age"] = np.zeros((len(columns["kind"]), agents.stop - agents.start), np.uint32)
         fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level)
         fragment.schema_hash = self._schema.hash
+
+    def _see(self, at: Any, arrays: SlotArrays) -> None:
+        """Observations and masks of the streams selected."""
+        for g, seen in enumerate(arrays.observation):
+            self._observation[g][at] = seen[self._source]
+            own, legal = self._mask[g], arrays.mask[g]
+            if own is not None and legal is not None:
+                own[at] = legal[self._source]
+
+    def _lead_in(self, stream: int, rows: LeadIn) -> None:
+        """Write a stream's lead-in rows."""
+        assert self._age is not None  # environments whose agents never wait have none
+        self._first[stream] = first = self.lead - len(rows.active)
+        at = stream, slice(first, self.lead)
+        self._kind[at] = RowKind.LEAD_IN
+        self._active[at], self._age[at], self._reward[at] = rows.active, rows.age, rows.reward
+        for g, (observation, action) in enumerate(zip(rows.observation, rows.action, strict=True)):
+            self._observation[g][at], self._action[g][at] = observation, action
+            if (mask := self._mask[g]) is not None:
+                mask[at] = rows.mask[g]
+
+    def _open_decisions(self, stream: int, waits: NDArray[np.intp]) -> LeadIn | None:
+        """The rows in which these agents, columns of A, last decided in the running episode."""
+        assert self._age is not None
+        at = stream, slice(self._first[stream], self.rows[stream])
+        kind = self._kind[at]
+        over = np.flatnonzero((kind == RowKind.FINAL) | (kind == RowKind.CUT))
+        begin = int(over[-1]) + 1 if over.size else 0
+        step = kind == RowKind.STEP
+        age, reward = self._age[at].astype(np.int64), self._reward[at].astype(np.float64)
+        opens = np.where(step[:, None], self._active[at], age) > 0
+        flagged = step[:, None] & ((self._terminated[at] | self._truncated[at]) > 0)
+        found: dict[int, list[int]] = {}  # agents by row
+        for agent in waits.tolist():
+            rows = begin + np.flatnonzero(opens[begin:, agent])
+            # One that ended and came back has decided nothing in this life.
+            if rows.size and not flagged[rows[-1] :, agent].any():
+                found.setdefault(int(rows[-1]), []).append(agent)
+        if not found:
+            return None
+        kept = sorted(found)
+        ages, rewards = np.zeros((len(kept), age.shape[1]), np.int64), np.zeros((len(kept), age.shape[1]))
+        for k, row in enumerate(kept):
+            agents = found[row]
+            ages[k, agents] = age[row, agents] + np.count_nonzero(step[row:])
+            # A lead-in row has what came before this stream; other lead-in rows after it are no part of its sum.
+            rewards[k, agents] = reward[row, agents] + reward[row + 1 :][step[row + 1 :]][:, agents].sum(axis=0)
+        return LeadIn(
+            [o[at][kept] for o in self._observation],
+            [a[at][kept] for a in self._action],
+            [None if m is None else m[at][kept] for m in self._mask],
+            self._active[at][kept],
+            ages,
+            rewards,
+        )
+
+
+def most_lead_in_rows(spaces: EnvironmentSpaces) -> int:
+    """How many a stream can have: one for each agent, none where no agent ever waits."""
+    return len(spaces.agents) if spaces.asynchronous else 0
 
 
 def as_index(positions: Sequence[int]) -> Any:

@@ -34,7 +34,8 @@ def resolve_players(
             f"below {len(order.policies)}; the learner breaks the protocol"
         )
     players: list[LoadedPolicy | None] = []
-    for index, agent in zip(agent_policies, spaces.agents, strict=True):
+    peers = {agent: len(group) for group in spaces.groups for agent in group.agents}
+    for i, (index, agent) in enumerate(zip(agent_policies, spaces.agents, strict=True)):
         ref = order.policies[index]
         if ref.WhichOneof("source") == "sha256":
             policy = policies[ref.sha256]
@@ -42,6 +43,11 @@ def resolve_players(
                 raise RefusedError(
                     f"order {order.order_id}: policy {ref.sha256.hex()[:12]} is made for {policy.spec.observation} and "
                     f"{policy.spec.action}, expected those of agent {agent.agent_id!r}; the learner breaks the protocol"
+                )
+            if policy.spec.indicator not in (0, peers[i]):
+                raise RefusedError(
+                    f"order {order.order_id}: policy {ref.sha256.hex()[:12]} tells {policy.spec.indicator} agents "
+                    f"apart, expected {peers[i]} as in the group of {agent.agent_id!r}; the learner breaks the protocol"
                 )
             players.append(policy)
         elif ref.builtin == BUILTIN_RANDOM:

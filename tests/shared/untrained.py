@@ -1,0 +1,56 @@
+"""Runs as a learner leaves them, with members that have learned nothing: enough to play them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from covey.config import parse_config
+from covey.envs import load_environment, read_spaces
+from covey.run_directory import RunDirectory
+from covey.spaces_json import spaces_to_json
+from covey_server.algorithms import build_networks
+from covey_server.checkpoint import save_checkpoint
+from covey_server.member import Member
+
+NETWORK = {"latent_dim": 8, "encoder_config": {"hidden_size": [8]}, "head_config": {"hidden_size": [8]}}
+
+
+def untrained_run(
+    path: Path, algorithm: dict[str, Any], environment: dict[str, Any], members: tuple[int, ...] = (3, 5)
+) -> RunDirectory:
+    """A run of one checkpoint whose last member is the best one."""
+    data = {"algorithm": algorithm, "environment": environment, "training": {}, "network": NETWORK}
+    config = parse_config(data)
+    env = load_environment(config.environment.name, config.environment.config)()
+    spaces = read_spaces(env, config.environment.groups)
+    env.close()
+    run = RunDirectory(path)
+    path.mkdir()
+    run.config.write_text(yaml.safe_dump(data))
+    population = [
+        Member(
+            member_id=i,
+            networks=build_networks(config, spaces, np.random.default_rng(i)),
+            hyperparameters={"learn_step": 25},
+        )
+        for i in members
+    ]
+    state = {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces)}
+    save_checkpoint(run.checkpoints, state, population, keep=1)
+    return run
+
+
+def speaker_listener(path: Path, algorithm: str = "MATD3", **settings: Any) -> RunDirectory:
+    """Two agents with Box actions, unless an algorithm is given that wants other."""
+    environment = {"name": "mpe2.simple_speaker_listener_v4", "config": {"continuous_actions": True}}
+    return untrained_run(path, {"name": algorithm, **settings}, environment)
+
+
+def tictactoe(path: Path) -> RunDirectory:
+    """A zero-sum game of two agents in turn, with masks, one shared policy."""
+    algorithm = {"name": "IPPO", "agent_indicator": True}
+    return untrained_run(path, algorithm, {"name": "pettingzoo.classic.tictactoe_v3"})
