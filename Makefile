@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    sys.exit(v < (3, 11) and "covey needs Python 3.11 or newer, this is %d.%d: make PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,dev]'
 	touch $@
 
 train: venv

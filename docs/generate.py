@@ -20,8 +20,8 @@ PAGE = Path(__file__).parent / "configuration.md"
 HEAD = """# Configuration
 
 One YAML file configures a run. Its sections and keys are those of AgileRL's manifests, plus ours; an unknown key is an
-error that names the nearest valid one. On the command line `--set section.key=value` (the value is YAML) overrides a
-key, as often as needed.
+error that names the nearest valid one. A key without a value is as if it were not there, unless `null` is a value of
+its own. On the command line `--set section.key=value` (the value is YAML) overrides a key, as often as needed.
 
 Units end a name: `_s` seconds, `_bytes` bytes, `_steps` **env steps** (one `step()` of one environment, whatever the
 number of its agents). `max_steps`, `evo_steps` and `learn_step` count per member, `learning_delay`, `random_steps` and
@@ -30,6 +30,28 @@ the size of the replay memory over the whole population. Noise scales are in uni
 
 This page is written by `make docs`; the jobs in `examples/` show whole files.
 """
+
+MANIFESTS = """
+## Manifests of AgileRL
+
+Multi-agent manifests train as they are: `covey train maddpg.yaml`. Both of their forms are understood, the one with
+these sections and the older one with `INIT_HP`, `MUTATION_PARAMS` and `NET_CONFIG`; `--set` names keys of this page
+with either. Keys that a manifest leaves out have the defaults of this page.
+
+- Another name for a key here: `replay_buffer.memory_size`, `training.population_size`, `training.metrics_interval`,
+  `environment.env_config`, `environment.entrypoint` (then `name` is a label), `environment.sync`.
+- `mutation.rand_seed` is `training.seed` where that is not given. `training.sum_scores: false` is
+  `fitness.reduce: mean`; scores of each agent are reported with either. `pettingzoo.mpe.*` is `mpe2.*`.
+- A key that has no meaning here is named in a warning that says what happens instead: `multi_frequency` selection
+  becomes a tournament, convolutions become an MLP over flattened images, all the kinds of parameter mutation are one.
+- A value under which it would be another experiment is an error: `simba: true`, `squash_output: true`,
+  `recurrent: true`, wrappers, prioritised or multi-step replay, `hpo: false`.
+"""
+
+OFF_POLICY, ON_POLICY = "algorithm: MADDPG, MATD3", "algorithm: IPPO"
+"""A section with several tables: one for each kind of it, "section: names"."""
+
+EVOLVING = (config.OffPolicyAlgorithm(name="MATD3"), config.OnPolicyAlgorithm(name="IPPO"))
 
 NESTED: dict[str, type[BaseModel]] = {
     "mutation.probabilities": config.Probabilities,
@@ -40,7 +62,13 @@ NESTED: dict[str, type[BaseModel]] = {
 
 NOTES = {
     "": "Top level.",
-    "mutation.rl_hp_selection.NAME": "NAME is one of " + ", ".join(f"`{n}`" for n in config.EVOLVABLE) + ".",
+    OFF_POLICY: "Off-policy actor-critic with joint critics; MATD3 adds twin critics, delayed policy updates and "
+    "target smoothing. Actions are Box or Discrete.",
+    ON_POLICY: "On-policy, a policy and a value network for each agent or group; no critic sees what others see. "
+    "Actions are Box, Discrete, MultiDiscrete or MultiBinary.",
+    "mutation.rl_hp_selection.NAME": "NAME is one of "
+    + "; ".join(f"{', '.join(f'`{n}`' for n in a.evolvable)} with {a.name}" for a in EVOLVING)
+    + ".",
     "network": (
         "Either these keys, for all agents, or one such block for each agent id or group id; "
         "an agent that is not named gets the defaults."
@@ -51,9 +79,8 @@ MEANINGS: dict[str, dict[str, str]] = {
     "": {
         "name": "Run directories are `runs/NAME-TIMESTAMP`. A file that does not say has its own name.",
     },
-    "algorithm": {
-        "name": "Off-policy multi-agent actor-critic with joint critics; MATD3 adds twin critics, delayed policy "
-        "updates and target smoothing.",
+    OFF_POLICY: {
+        "name": "Which of the two.",
         "lr_actor": "Learning rate of the policies (Adam).",
         "lr_critic": "Learning rate of the critics (Adam).",
         "batch_size": "Env steps in the batch of one update.",
@@ -76,6 +103,27 @@ MEANINGS: dict[str, dict[str, str]] = {
         "max_grad_norm_actor": "Gradients of a policy are scaled down to this norm; null: never.",
         "max_grad_norm_critic": "The same for a critic.",
         "share_parameters": "One policy and critic for each group of agents instead of one for each agent.",
+        "agent_indicator": "Policies that agents share also read which of the group they play, as a one-hot vector.",
+    },
+    ON_POLICY: {
+        "name": "The algorithm.",
+        "lr": "Learning rate of policies and value networks (Adam).",
+        "batch_size": "Decisions in a minibatch, over all agents that share the network.",
+        "learn_step": "Env steps of a rollout, all with one policy; a member is updated after each.",
+        "gamma": "Discount of a reward per env step.",
+        "gae_lambda": "Weight of longer returns in the generalised advantage estimate.",
+        "clip_coef": "How far a probability ratio, and a value, may move from the old one before it is clipped.",
+        "ent_coef": "Weight of the policy's entropy in the loss.",
+        "vf_coef": "Weight of the value loss.",
+        "max_grad_norm": "Gradients of a network are scaled down to this norm; null: never.",
+        "target_kl": "The passes over a rollout end early where the policy has moved further than this; null: never.",
+        "update_epochs": "Passes over a rollout.",
+        "action_std_init": "Logarithm of the standard deviation that Box actions begin with, in units of the action "
+        "range mapped to [-1, 1].",
+        "output_gain": "Factor on the initial weights of a policy's last layer; small: nearly uniform at the start.",
+        "normalize_values": "Value networks predict returns in units of their running mean and deviation.",
+        "share_parameters": "One policy and value network for each group of agents instead of one for each agent.",
+        "agent_indicator": "Networks that agents share also read which of the group they play, as a one-hot vector.",
     },
     "environment": {
         "name": "A module with `parallel_env()`, such as `mpe2.simple_spread_v3`, or `package.module:function`.",
@@ -136,8 +184,11 @@ MEANINGS: dict[str, dict[str, str]] = {
         "max_bytes": "Memory it may take at most.",
     },
     "fitness": {
-        "agents": "Agents whose returns count; null: all.",
+        "agents": "Agents whose returns count; null: all that the member plays itself.",
         "reduce": "How the agents' returns of an episode become one number.",
+        "opponents": "Agent id to who plays it while members are evaluated: `random`, or the id of a member of the "
+        "first generation, with its newest policy; when it has died, the best member of the generation before, where "
+        "selection kept it. Training is not touched.",
     },
     "training": {
         "max_steps": "Env steps of each member, along its line of parents; the run ends there.",
@@ -162,6 +213,8 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "actors": {
         "local": "Actor processes that `covey train` starts; 1 where `training.deterministic` is set.",
+        "vectorisation": "`sync`: an actor steps its environments one after the other; `async`: in processes of their "
+        "own, for environments that are slow.",
         "max_slots": "Training environments of one actor process; null: the larger of `num_envs` and `pop_size`.",
         "fragment_steps": "Longest stretch of one environment in one order.",
         "turn_steps": "Where there are fewer environments than members, one changes hands after this many.",
@@ -176,6 +229,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     "logging": {
         "tensorboard": "Write `tensorboard/` in the run directory.",
         "csv": "Write `metrics.csv` in the run directory.",
+        "wandb": "Metrics also go to Weights & Biases (project `covey`, or `WANDB_PROJECT`), where it is installed.",
         "interval_s": "Time between two rows of metrics.",
     },
 }
@@ -185,14 +239,16 @@ def page() -> str:
     """The whole page."""
     sections: dict[str, type[BaseModel]] = {"": config.Config}
     for name, field in config.Config.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            sections[name] = field.annotation
+        for kind in get_args(field.annotation) or (field.annotation,):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                names = get_args(kind.model_fields["name"].annotation) if kind is not field.annotation else ()
+                sections[f"{name}: {', '.join(names)}" if names else name] = kind
     for path, model in NESTED.items():
         # Below the section they belong to; `network` is a free mapping in the model and comes after the environment.
         sections = _inserted(sections, path, model)
     if set(sections) != set(MEANINGS):
         sys.exit(f"docs/generate.py: MEANINGS does not fit the models: {set(sections) ^ set(MEANINGS)}")
-    return HEAD + "".join(section(path, model) for path, model in sections.items())
+    return HEAD + "".join(section(path, model) for path, model in sections.items()) + MANIFESTS
 
 
 def _inserted(sections: dict[str, type[BaseModel]], path: str, model: type[BaseModel]) -> dict[str, type[BaseModel]]:
@@ -205,11 +261,12 @@ def _inserted(sections: dict[str, type[BaseModel]], path: str, model: type[BaseM
 def section(path: str, model: type[BaseModel]) -> str:
     """Heading, note and table of one section."""
     meanings = MEANINGS[path]
-    skipped = set(MEANINGS) | {"network"} if path == "" else set()
+    skipped = {name.partition(":")[0] for name in MEANINGS} if path == "" else set()
     fields = {name: field for name, field in model.model_fields.items() if name not in skipped}
     if set(fields) != set(meanings):
         sys.exit(f"docs/generate.py: MEANINGS[{path!r}] does not fit the model: {set(fields) ^ set(meanings)}")
-    title = ", ".join(f"`{p}`" for p in path.split(", ")) if path else "The file"
+    name, colon, kinds = path.partition(": ")
+    title = f"`{name}` of {kinds}" if colon else ", ".join(f"`{p}`" for p in path.split(", ")) if path else "The file"
     alias = config.Config.model_fields[path].alias if path in config.Config.model_fields else None
     if alias:
         title += f" (also `{alias}`)"
@@ -232,6 +289,8 @@ def default(field: FieldInfo) -> str:
         return "see below"
     if isinstance(value, bool) or value is None:
         return f"`{ {True: 'true', False: 'false', None: 'null'}[value] }`".replace(" ", "")
+    if value == {}:
+        return "`{}`"
     if isinstance(value, list):
         return f"`[{', '.join(map(str, value))}]`"
     return f"`{value}`"

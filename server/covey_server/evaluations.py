@@ -35,8 +35,8 @@ class Request:
 
     @property
     def fingerprint(self) -> bytes:
-        """What an Episode's `policies` must say: the first 16 bytes of each agent's sha256."""
-        return b"".join(ref.sha256[:16] for ref in self.policies)
+        """What an Episode's `policies` must say: the first 16 bytes of each agent's sha256, zeros for a built-in."""
+        return b"".join(ref.sha256[:16] or bytes(16) for ref in self.policies)
 
 
 @dataclass(slots=True)

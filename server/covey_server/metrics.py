@@ -1,36 +1,42 @@
-"""Metrics of a run over its env steps: metrics.csv in the run directory, and TensorBoard beside it."""
+"""Metrics of a run over its env steps: metrics.csv in the run directory, TensorBoard beside it, Weights & Biases."""
 
 from __future__ import annotations
 
 import csv
+import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covey.config import Logging
+from covey.config import Logging as LoggingConfig
 from covey.files import cannot_write
 
 if TYPE_CHECKING:
+    import wandb
     from torch.utils.tensorboard import SummaryWriter
 
+logger = logging.getLogger("covey.learner")
+
 COLUMNS = ("wall_s", "env_steps", "name", "value")
+WANDB_AXIS = "env_steps"
 
 
 class Metrics:
     """Writer of named numbers; long format, so that a name may appear, or stop, at any time.
 
     Rows are `wall_s` (seconds of training, over restarts), `env_steps` (of the whole population), `name`, `value`.
-    A resumed run appends. TensorBoard gets the same names with env steps as its axis.
+    A resumed run appends. TensorBoard and Weights & Biases get the same names with env steps as their axis.
     """
 
-    def __init__(self, run: Path, logging: Logging, started_s: float = 0.0) -> None:
-        """Open the files.
+    def __init__(self, run: Path, config: LoggingConfig, started_s: float = 0.0) -> None:
+        """Open the files; without Weights & Biases, or where it fails, the run goes on and a warning says so.
 
         Args:
             run: The run directory.
-            logging: Which of the two to write.
+            config: Which of them to write.
             started_s: Seconds of training before this start of the learner.
 
         Raises:
@@ -41,16 +47,17 @@ class Metrics:
         self._tensorboard: SummaryWriter | None = None
         self._file = None
         with self._storage():
-            if logging.csv:
+            if config.csv:
                 self._file = self._path.open("a", newline="", encoding="utf-8")
                 self._rows = csv.writer(self._file)
                 if self._file.tell() == 0:
                     self._rows.writerow(COLUMNS)
-            if logging.tensorboard:
+            if config.tensorboard:
                 # Imported late: it takes a second, and a run may do without.
                 from torch.utils.tensorboard import SummaryWriter
 
                 self._tensorboard = SummaryWriter(str(run / "tensorboard"))
+        self._wandb = _open_wandb(run) if config.wandb else None
 
     def write(self, env_steps: int, values: Mapping[str, float]) -> None:
         """Note all values at this env step.
@@ -65,6 +72,8 @@ class Metrics:
             if self._tensorboard is not None:
                 for name, value in values.items():
                     self._tensorboard.add_scalar(name, value, env_steps)
+        if self._wandb is not None:
+            self._wandb.log({**values, WANDB_AXIS: env_steps})
 
     def flush(self) -> None:
         """Let readers see what was written so far."""
@@ -81,6 +90,8 @@ class Metrics:
                 self._file.close()
             if self._tensorboard is not None:
                 self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
@@ -88,3 +99,28 @@ class Metrics:
             yield
         except OSError as exc:
             raise cannot_write(self._path, exc) from exc
+
+
+def _open_wandb(run: Path) -> wandb.Run | None:
+    """A run of the same name at Weights & Biases, gone on with where there is one; None where that cannot be."""
+    try:
+        import wandb
+    except ImportError:
+        logger.warning("logging.wandb: wandb is not installed, so metrics go to the run directory only")
+        return None
+    name = run.resolve().name
+    try:
+        opened = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "covey"),
+            name=name,
+            id=name,
+            resume="allow",
+            dir=run,
+            settings=wandb.Settings(console="off"),  # what the process prints is its own
+        )
+        opened.define_metric("*", step_metric=WANDB_AXIS)
+    except Exception as exc:  # no login, no network, no disk: nothing to end a training for
+        reason = " ".join(str(exc).split())
+        logger.warning("logging.wandb: wandb cannot start (%s), so metrics go to the run directory only", reason)
+        return None
+    return opened

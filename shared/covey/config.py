@@ -6,7 +6,6 @@ and `random_steps` per population. Noise scales are in units of the action range
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,17 +13,16 @@ from typing import Any, Literal
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from covey.algorithm_config import AlgorithmConfig as AlgorithmConfig
+from covey.algorithm_config import OffPolicyAlgorithm as OffPolicyAlgorithm
+from covey.algorithm_config import OnPolicyAlgorithm as OnPolicyAlgorithm
+from covey.config_section import Section, explain, nearest
 from covey.errors import ConfigError
+from covey.manifest import as_sections, translate
 
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class RLParameter(Section):
@@ -41,32 +39,6 @@ class RLParameter(Section):
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
-
-
-class Algorithm(Section):
-    """What every algorithm has."""
-
-    name: Literal["MADDPG", "MATD3"]
-    lr_actor: float = Field(default=0.001, gt=0, le=1)
-    lr_critic: float = Field(default=0.01, gt=0, le=1)
-    batch_size: int = Field(default=64, ge=1, le=65536)
-    learn_step: int = Field(default=5, ge=1)
-    gamma: float = Field(default=0.95, ge=0, le=1)
-    tau: float = Field(default=0.01, gt=0, le=1)
-    policy_freq: int = Field(default=2, ge=1)  # MATD3: critic updates per policy update
-    O_U_noise: bool = True
-    expl_noise: float = Field(default=0.1, ge=0)
-    expl_noise_final: float | None = Field(default=None, ge=0)  # reached linearly at max_steps; unset: constant
-    mean_noise: float = 0.0
-    theta: float = Field(default=0.15, ge=0)
-    dt: float = Field(default=0.01, gt=0)
-    actor_loss: Literal["joint", "own"] = "joint"
-    target_noise: float = Field(default=0.2, ge=0)  # MATD3: target-policy smoothing
-    target_noise_clip: float = Field(default=0.5, ge=0)
-    output_penalty: float = Field(default=0.0, ge=0)  # on squared outputs, in the policy loss
-    max_grad_norm_actor: float | None = Field(default=None, gt=0)
-    max_grad_norm_critic: float | None = Field(default=None, gt=0)
-    share_parameters: bool = False  # one policy and critic per group of agents
 
 
 class Environment(Section):
@@ -153,8 +125,9 @@ class ReplayBuffer(Section):
 class Fitness(Section):
     """How the returns of an evaluation episode become one number."""
 
-    agents: list[str] | None = None  # unset: all
+    agents: list[str] | None = None  # unset: all that no opponent plays
     reduce: Literal["sum", "mean"] = "sum"
+    opponents: dict[str, Literal["random"] | int] = Field(default_factory=dict)  # who plays an agent in evaluations
 
 
 class Training(Section):
@@ -188,6 +161,7 @@ class Actors(Section):
     """What actors do, and how many `covey train` starts."""
 
     local: int = Field(default=2, ge=1, le=256)  # actor processes of `covey train`
+    vectorisation: Literal["sync", "async"] = "sync"
     max_slots: int | None = Field(default=None, ge=1)  # training slots of one actor; unset: max(num_envs, pop_size)
     fragment_steps: int = Field(default=32, ge=1, le=1024)  # longest stretch of one slot in one order
     turn_steps: int = Field(default=500, ge=1)  # a slot shared by members changes hands after this many
@@ -208,6 +182,7 @@ class Logging(Section):
 
     tensorboard: bool = True
     csv: bool = True
+    wandb: bool = False
     interval_s: float = Field(default=2.0, gt=0)
 
 
@@ -215,7 +190,7 @@ class Config(Section):
     """A whole run."""
 
     name: str = "run"
-    algorithm: Algorithm
+    algorithm: AlgorithmConfig
     environment: Environment
     network: dict[str, Any] = Field(default_factory=dict)  # resolved by covey.networks.resolve
     mutation: Mutation = Field(default_factory=Mutation)
@@ -251,12 +226,11 @@ class Config(Section):
 
 EVAL_STEPS_CAP = 10_000
 
-EVOLVABLE = ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
-"""Hyperparameters that `mutation.rl_hp_selection` may name."""
-
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply `section.key=value` overrides (values are YAML).
+
+    The file may be a manifest of AgileRL, see `covey.manifest`.
 
     Raises:
         ConfigError: unreadable, not YAML, or a value that is not acceptable; names the dotted path.
@@ -269,10 +243,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config {path}: is not YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(data, dict):
         raise ConfigError(f"config {path}: holds {type(data).__name__}, expected sections such as 'algorithm:'")
+    data = as_sections(data)
     for override in overrides:
         apply_override(data, override)
     data.setdefault("name", path.stem)
-    return parse_config(data)
+    return parse_config(translate(data))
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
@@ -287,7 +262,9 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     *parents, key = dotted.split(".")
     at = data
     for parent in parents:
-        at = at.setdefault(parent, {})
+        if at.get(parent) is None:
+            at[parent] = {}
+        at = at[parent]
         if not isinstance(at, dict):
             raise ConfigError(f"--set {override}: {parent} is no section")
     try:
@@ -305,47 +282,20 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(data)
     except pydantic.ValidationError as exc:
-        raise ConfigError(explain(exc)) from exc
+        raise ConfigError(explain(exc, Config)) from exc
+    evolvable = config.algorithm.evolvable
     for name in config.mutation.rl_hp_selection:
-        if name not in EVOLVABLE:
+        if name not in evolvable:
             raise ConfigError(
-                f"mutation.rl_hp_selection.{name}: unknown hyperparameter, expected one of {', '.join(EVOLVABLE)}"
-                + _nearest(name, EVOLVABLE)
+                f"mutation.rl_hp_selection.{name}: no hyperparameter of {config.algorithm.name} that can mutate, "
+                f"expected one of {', '.join(evolvable)}{nearest(name, evolvable)}"
+            )
+    for agent, opponent in config.fitness.opponents.items():
+        if isinstance(opponent, int) and not 0 <= opponent < config.training.pop_size:
+            raise ConfigError(
+                f"fitness.opponents.{agent}: {opponent}: expected 'random' or a member of the first generation, 0 to "
+                f"{config.training.pop_size - 1}"
             )
     if config.training.deterministic and config.actors.local != 1:
         config = config.model_copy(update={"actors": config.actors.model_copy(update={"local": 1})})
     return config
-
-
-def explain(error: pydantic.ValidationError, model: type[BaseModel] = Config) -> str:
-    """The first error as one sentence: dotted path, value, expectation, nearest valid key."""
-    first = error.errors()[0]
-    loc = [part for part in first["loc"] if isinstance(part, str | int)]
-    path = ".".join(str(p) for p in loc)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = _keys(loc[:-1], model)
-        hint = _nearest(str(loc[-1]), known) or f"; expected one of {', '.join(known)}"
-        return f"{path}: unknown key{hint}{more}"
-    if first["type"] == "missing":
-        return f"{path}: missing, expected a value{more}"
-    got = repr(first["input"])
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return f"{path}: {got[:80]}: {message}{more}"
-
-
-def _keys(loc: Sequence[str | int], model: type[BaseModel]) -> list[str]:
-    """Valid keys of the section at this path."""
-    for part in loc:
-        by_name = {**{f.alias: f for f in model.model_fields.values() if f.alias}, **model.model_fields}
-        annotation = by_name[str(part)].annotation if str(part) in by_name else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return sorted(RLParameter.model_fields)
-        model = annotation
-    return sorted(model.model_fields)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    """A hint at the key that was probably meant, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,6 +1,8 @@
-"""metrics.csv and TensorBoard of a run."""
+"""metrics.csv, TensorBoard and Weights & Biases of a run."""
 
 import csv
+import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,8 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def test_rows_are_long_and_a_resumed_run_appends(tmp_path: Path) -> None:
-    logging = Logging(tensorboard=False)
-    metrics = Metrics(tmp_path, logging)
+    config = Logging(tensorboard=False)
+    metrics = Metrics(tmp_path, config)
     metrics.write(100, {"env_steps_per_s": 12.5, "replay": 100})
     metrics.flush()
     assert [(r["env_steps"], r["name"], float(r["value"])) for r in rows(tmp_path)] == [
@@ -26,7 +28,7 @@ def test_rows_are_long_and_a_resumed_run_appends(tmp_path: Path) -> None:
         ("100", "replay", 100.0),
     ]
     metrics.close()
-    again = Metrics(tmp_path, logging, started_s=1000.0)
+    again = Metrics(tmp_path, config, started_s=1000.0)
     again.write(200, {"best_fitness": -3.0})
     again.close()
     last = rows(tmp_path)[-1]
@@ -57,3 +59,40 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 def test_a_missing_directory_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         Metrics(tmp_path / "none", Logging(tensorboard=False))
+
+
+def test_wandb_has_the_same_numbers_and_goes_on_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    run = tmp_path / "job-20260101"
+    run.mkdir()
+    for env_steps in (10, 20):
+        metrics = Metrics(run, Logging(tensorboard=False, wandb=True))
+        metrics.write(env_steps, {"loss/critic": 0.5})
+        metrics.close()
+    files = sorted((run / "wandb").glob("offline-run-*/run-job-20260101.wandb"))
+    assert files and all(b"loss/critic" in f.read_bytes() and b"env_steps" in f.read_bytes() for f in files)
+    assert [r["name"] for r in rows(run)] == ["loss/critic"] * 2
+
+
+def test_without_wandb_one_sentence_says_so_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    metrics = Metrics(tmp_path, Logging(tensorboard=False, wandb=True))
+    metrics.write(1, {"a": 1.0})
+    metrics.close()
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert said == "logging.wandb: wandb is not installed, so metrics go to the run directory only"
+    assert len(rows(tmp_path)) == 1
+
+
+def test_a_wandb_that_cannot_start_is_one_sentence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = tmp_path / "job #1"  # no id that wandb takes
+    run.mkdir()
+    metrics = Metrics(run, Logging(tensorboard=False, wandb=True))
+    metrics.write(1, {"a": 1.0})
+    metrics.close()
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and r.name.startswith("covey")]
+    assert said.startswith("logging.wandb: wandb cannot start (") and "\n" not in said
+    assert len(rows(run)) == 1

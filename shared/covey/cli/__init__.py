@@ -70,7 +70,7 @@ def build_app() -> "typer.Typer":
     """The whole command line. Typer and the sides are imported here, so that importing `covey.cli` costs nothing."""
     import typer
 
-    from covey.cli import evaluate, queries
+    from covey.cli import check_env, evaluate, export, queries, render
 
     app = typer.Typer(
         add_completion=False,
@@ -99,6 +99,9 @@ def build_app() -> "typer.Typer":
             register(app)
     queries.register(app)
     evaluate.register(app)
+    check_env.register(app)
+    render.register(app)
+    export.register(app)
     return app
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from covey.errors import SpaceError
+from covey.cli.players import PLAY
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from covey.run_directory import RunDirectory
 
 SLOTS = 32
@@ -32,22 +36,26 @@ def evaluate(
     member: Annotated[int | None, typer.Option("--member", metavar="ID", help="The best one if unset.")] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, max=1_000_000, help="How many to play.")] = 100,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes; never those of a training.")] = 0,
+    play_: Annotated[list[str] | None, PLAY] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Mean return of a member (summed over agents) on fresh episodes, played without exploration."""
     from covey.run_directory import RunDirectory
 
-    result = play(RunDirectory.open(run), member, episodes, seed)
+    result = play(RunDirectory.open(run), member, episodes, seed, play_ or [])
     if as_json:
         typer.echo(json.dumps(result))
         return
     stderr = "" if result["stderr"] is None else f" ± {result['stderr']:.2f}"
     typer.echo(f"member {result['member_id']}: {result['mean_return']:.2f}{stderr} over {result['episodes']} episodes")
     for agent, mean in result["per_agent"].items():
-        typer.echo(f"  {agent}: {mean:.2f}")
+        who = result.get("play", {}).get(agent)
+        by = "" if who is None else " (played at random)" if who == "random" else f" (played by member {who})"
+        shares = result.get("outcomes", {}).get(agent, {})
+        typer.echo(f"  {agent}{by}: {mean:.2f}" + "".join(f", {share:.1%} {word}" for word, share in shares.items()))
 
 
-def play(run: RunDirectory, member: int | None, episodes: int, seed: int) -> dict[str, Any]:
+def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others: Sequence[str] = ()) -> dict[str, Any]:
     """Evaluate a member of a run's newest checkpoint.
 
     Args:
@@ -55,54 +63,67 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int) -> dic
         member: Of its living population; None for the best.
         episodes: How many, at least 1.
         seed: Of their seeds.
+        others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER".
 
     Returns:
         `mean_return` (over episodes, of the sum over agents), its `stderr` (None for a single episode), `per_agent`
-        means, `episodes`, `member_id`.
+        means, `episodes`, `member_id`; with `others` also `play` (agent to "random" or a member's id). With `others`,
+        and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of `win`, `draw`
+        and `loss`, by its return against the best of the other agents' returns in the episode.
 
     Raises:
         StorageError: the run cannot be read.
-        ConfigError: no such member.
+        ConfigError: no such member or agent.
         EnvironmentLoadError: the environment cannot be built, or raised.
         SpaceError: the environment is another than the run's.
     """
     import numpy as np
 
-    from covey.acting import LoadedPolicy
+    from covey.cli.players import parse_play, players
     from covey.collect import evaluate as play_episodes
-    from covey.envs import load_environment, read_spaces
-    from covey.networks.resolve import network_ids
-    from covey.policy_file import PolicySpec, encode_policy
-    from covey.run_directory import read_policies
+    from covey.trained import TrainedMember
 
-    member_id, networks, spaces, config = read_policies(run, member)
-    make_env = load_environment(config.environment.name, config.environment.config)
-    found = read_spaces(make_env(), config.environment.groups)
-    if found != spaces:
-        raise SpaceError(
-            f"environment {config.environment.name}: has {found.agents} here, expected {spaces.agents} as in "
-            f"{run.path}; install the version that the run was trained with"
-        )
-    policies: list[LoadedPolicy | None] = [None] * len(spaces.agents)
-    for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
-        network, params = networks[network_id]
-        first = spaces.agents[agents[0]]
-        file = encode_policy(PolicySpec(network, first.observation, first.action), params)
-        policy = LoadedPolicy.decode(file)
-        for agent in agents:
-            policies[agent] = policy
+    trained = TrainedMember.read(run, member)
+    spaces = trained.spaces
+    chosen = parse_play(others, spaces.agent_ids)
+    seats = players(trained, chosen)
     seeds = [episode_seed(seed, k) for k in range(episodes)]
-    played = play_episodes(make_env, spaces, policies, seeds, config.eval_episode_steps, SLOTS)
+    played = play_episodes(trained.environment(), spaces, seats, seeds, trained.config.eval_episode_steps, SLOTS)
     returns = np.array([list(e.returns) for e in played])  # (episodes, agents)
     totals = returns.sum(axis=1)
-    stderr = float(totals.std(ddof=1)) / math.sqrt(episodes) if episodes > 1 else None
-    return {
+    result: dict[str, Any] = {
         "mean_return": float(totals.mean()),
-        "stderr": stderr,
+        "stderr": float(totals.std(ddof=1)) / math.sqrt(episodes) if episodes > 1 else None,
         "per_agent": dict(zip(spaces.agent_ids, returns.mean(axis=0).tolist(), strict=True)),
         "episodes": episodes,
-        "member_id": member_id,
+        "member_id": trained.member_id,
     }
+    if chosen:
+        result["play"] = chosen
+    zero_sum = bool(np.abs(totals).max() <= 1e-9 * np.abs(returns).max())
+    if returns.shape[1] > 1 and (chosen or zero_sum):
+        result["outcomes"] = outcomes(returns, spaces.agent_ids)
+    return result
+
+
+def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Each agent's shares of `win`, `draw` and `loss` against the best of the others.
+
+    Args:
+        returns: (episodes, agents), two agents or more.
+        agent_ids: Of the columns.
+    """
+    import numpy as np
+
+    shares = {}
+    for i, agent in enumerate(agent_ids):
+        lead = returns[:, i] - np.delete(returns, i, axis=1).max(axis=1)
+        shares[agent] = {
+            "win": float((lead > 0).mean()),
+            "draw": float((lead == 0).mean()),
+            "loss": float((lead < 0).mean()),
+        }
+    return shares
 
 
 def episode_seed(seed: int, episode: int) -> int:

@@ -1,0 +1,80 @@
+"""The `algorithm:` section: what MADDPG and MATD3 have, and what IPPO has."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from covey.config_section import Section
+
+
+class OffPolicyAlgorithm(Section):
+    """MADDPG and MATD3."""
+
+    name: Literal["MADDPG", "MATD3"]
+    lr_actor: float = Field(default=0.001, gt=0, le=1)
+    lr_critic: float = Field(default=0.01, gt=0, le=1)
+    batch_size: int = Field(default=64, ge=1, le=65536)
+    learn_step: int = Field(default=5, ge=1)
+    gamma: float = Field(default=0.95, ge=0, le=1)
+    tau: float = Field(default=0.01, gt=0, le=1)
+    policy_freq: int = Field(default=2, ge=1)  # MATD3: critic updates per policy update
+    O_U_noise: bool = True
+    expl_noise: float = Field(default=0.1, ge=0)
+    expl_noise_final: float | None = Field(default=None, ge=0)  # reached linearly at max_steps; unset: constant
+    mean_noise: float = 0.0
+    theta: float = Field(default=0.15, ge=0)
+    dt: float = Field(default=0.01, gt=0)
+    actor_loss: Literal["joint", "own"] = "joint"
+    target_noise: float = Field(default=0.2, ge=0)  # MATD3: target-policy smoothing
+    target_noise_clip: float = Field(default=0.5, ge=0)
+    output_penalty: float = Field(default=0.0, ge=0)  # on squared outputs, in the policy loss
+    max_grad_norm_actor: float | None = Field(default=None, gt=0)
+    max_grad_norm_critic: float | None = Field(default=None, gt=0)
+    share_parameters: bool = False  # one policy and critic per group of agents
+    agent_indicator: bool = False  # shared policies read who in the group they play
+
+    on_policy: ClassVar[bool] = False
+
+    @property
+    def evolvable(self) -> tuple[str, ...]:
+        """Hyperparameters that a member has a value of its own for."""
+        names = ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
+        return tuple(n for n in names if n != "policy_freq" or self.name == "MATD3")
+
+
+class OnPolicyAlgorithm(Section):
+    """IPPO."""
+
+    name: Literal["IPPO"]
+    lr: float = Field(default=1e-4, gt=0, le=1)
+    batch_size: int = Field(default=64, ge=1, le=1 << 20)  # decisions in a minibatch of a network
+    learn_step: int = Field(default=4096, ge=1)  # env steps of a rollout
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    clip_coef: float = Field(default=0.2, gt=0)
+    ent_coef: float = Field(default=0.01, ge=0)
+    vf_coef: float = Field(default=0.5, gt=0)
+    max_grad_norm: float | None = Field(default=0.5, gt=0)
+    target_kl: float | None = Field(default=None, gt=0)
+    update_epochs: int = Field(default=4, ge=1, le=1000)
+    action_std_init: float = Field(default=0.6, ge=-20, le=10)  # logarithm, action range mapped to [-1, 1]
+    output_gain: float = Field(default=1.0, gt=0, le=10)  # of a policy's last layer, at the start
+    normalize_values: bool = False  # critics predict returns in units of their running mean and deviation
+    share_parameters: bool = True
+    agent_indicator: bool = False
+
+    on_policy: ClassVar[bool] = True
+
+    @property
+    def evolvable(self) -> tuple[str, ...]:
+        """Hyperparameters that a member has a value of its own for."""
+        return (
+            *("lr", "batch_size", "learn_step", "gamma", "gae_lambda", "clip_coef", "ent_coef", "vf_coef"),
+            *(("max_grad_norm",) if self.max_grad_norm is not None else ()),
+            "update_epochs",
+        )
+
+
+AlgorithmConfig = Annotated[OffPolicyAlgorithm | OnPolicyAlgorithm, Field(discriminator="name")]

@@ -1,0 +1,27 @@
+"""`covey export`: a trained member's policies as files to take along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("export")(export_member)
+
+
+def export_member(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    member: Annotated[int | None, typer.Option("--member", metavar="ID", help="The best one if unset.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="RUN/policy-ID if unset.")] = None,
+) -> None:
+    """Write a member's policies (safetensors and JSON); `covey.load_policy(DIR)` acts by them without torch."""
+    from covey.exported import export
+    from covey.run_directory import RunDirectory
+    from covey.trained import TrainedMember
+
+    trained = TrainedMember.read(RunDirectory.open(run), member)
+    typer.echo(export(trained, out or run / f"policy-{trained.member_id}"))

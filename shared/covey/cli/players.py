@@ -1,0 +1,54 @@
+"""Who plays which agent: the `--play` option of `covey evaluate` and `covey render`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from covey.errors import ConfigError
+
+if TYPE_CHECKING:
+    from covey.acting import LoadedPolicy
+    from covey.trained import TrainedMember
+
+PLAY = typer.Option(
+    "--play",
+    metavar="AGENT=WHO",
+    help="Let WHO play an agent: 'random', or a member's id; repeatable.",
+)
+
+
+def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str | int]:
+    """Agent to "random" or a member's id.
+
+    Raises:
+        ConfigError: another form, an agent that does not exist or is named twice.
+    """
+    chosen: dict[str, str | int] = {}
+    for option in play:
+        agent, equals, who = option.rpartition("=")
+        if not equals or not (who == "random" or who.isdecimal()):
+            raise ConfigError(f"--play {option}: expected AGENT=random or AGENT=MEMBER, such as {agent_ids[-1]}=random")
+        if agent not in agent_ids:
+            raise ConfigError(f"--play {option}: no agent {agent!r}, expected one of {', '.join(agent_ids)}")
+        if agent in chosen:
+            raise ConfigError(f"--play {option}: {agent} is played by {chosen[agent]} already; name it once")
+        chosen[agent] = who if who == "random" else int(who)
+    return chosen
+
+
+def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedPolicy | None]:
+    """Who plays each agent, in environment order: the member, but for those chosen otherwise; None plays at random.
+
+    Raises:
+        ConfigError: a member that does not live.
+    """
+    from covey.trained import TrainedMember
+
+    seats: list[LoadedPolicy | None] = list(member.policies())
+    for agent, who in chosen.items():
+        i = member.spaces.agent_ids.index(agent)
+        seats[i] = None if isinstance(who, str) else TrainedMember.read(member.run, who).policies()[i]
+    return seats

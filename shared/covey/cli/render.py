@@ -1,0 +1,130 @@
+"""`covey render`: episodes of a trained member as an animated GIF."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from covey.cli.evaluate import episode_seed
+from covey.cli.players import PLAY
+from covey.errors import ConfigError, EnvironmentLoadError, StorageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from covey.envs.loading import MakeEnv
+
+FPS = 10
+"""Where neither the command line nor the environment says how fast."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(render)
+
+
+def render(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The GIF to write.")],
+    member: Annotated[int | None, typer.Option("--member", metavar="ID", help="The best one if unset.")] = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="How many to play.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes, as in covey evaluate.")] = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=10_000, help="Longest episode shown, env steps.")] = 500,
+    play_: Annotated[list[str] | None, PLAY] = None,
+    fps: Annotated[float | None, typer.Option("--fps", min=0.1, max=100, help="The environment's if unset.")] = None,
+) -> None:
+    """Play episodes as `covey evaluate` does and write what they look like to an animated GIF."""
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as exc:
+        raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey[render]'") from exc
+    # A machine without a screen: pygame draws into memory.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+    from covey.cli.players import parse_play, players
+    from covey.collect import evaluate as play_episodes
+    from covey.run_directory import RunDirectory
+    from covey.trained import TrainedMember
+
+    trained = TrainedMember.read(RunDirectory.open(run), member)
+    seats = players(trained, parse_play(play_ or [], trained.spaces.agent_ids))
+    film = Film()
+    seeds = [episode_seed(seed, k) for k in range(episodes)]
+    limit = min(steps, trained.config.eval_episode_steps)
+    camera = film.camera(trained.environment(render_mode="rgb_array"))
+    # One slot: episodes follow each other.
+    played = play_episodes(camera, trained.spaces, seats, seeds, limit, 1)
+    try:
+        film.save(out, fps or film.fps)
+    except OSError as exc:
+        raise StorageError(f"{out}: cannot be written ({exc}); name another file with --out") from exc
+    for episode in played:
+        returns = zip(trained.spaces.agent_ids, episode.returns, strict=True)
+        typer.echo(f"{episode.length} env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns))
+    typer.echo(f"{out}: {len(film.frames)} frames of member {trained.member_id}")
+
+
+class Film:
+    """The frames of episodes, taken after every reset and step."""
+
+    def __init__(self) -> None:
+        self.frames: list[Image] = []
+        self.fps: float = FPS
+
+    def camera(self, make_env: MakeEnv) -> MakeEnv:
+        """The same environment, filmed."""
+        from pettingzoo.utils.wrappers import BaseParallelWrapper
+
+        film = self
+
+        class Camera(BaseParallelWrapper):  # type: ignore[misc, type-arg, unused-ignore]
+            """Takes a frame of every state."""
+
+            def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+                """As the environment."""
+                result = self.env.reset(seed=seed, options=options)
+                film.take(self.env)
+                return result
+
+            def step(self, actions: dict[str, Any]) -> Any:
+                """As the environment."""
+                result = self.env.step(actions)
+                film.take(self.env)
+                return result
+
+        def make() -> Any:
+            env = make_env()
+            self.fps = (getattr(env, "metadata", None) or {}).get("render_fps", FPS)
+            return Camera(env)
+
+        return make
+
+    def take(self, env: Any) -> None:
+        """Keep what the environment looks like now.
+
+        Raises:
+            EnvironmentLoadError: it draws nothing.
+        """
+        import numpy as np
+        from PIL import Image
+
+        drawn = env.render()
+        if not isinstance(drawn, np.ndarray) or drawn.ndim != 3 or drawn.dtype != np.uint8:
+            raise EnvironmentLoadError(
+                f"environment {env}: render() gave {type(drawn).__name__}, expected a picture (height, width, 3); its "
+                "render_mode 'rgb_array' does not draw"
+            )
+        # As GIF keeps them: 256 colours, a third of the memory.
+        self.frames.append(Image.fromarray(drawn[..., :3]).quantize(256))
+
+    def save(self, path: Path, fps: float) -> None:
+        """Write the GIF, playing for ever.
+
+        Raises:
+            OSError: as the system says.
+        """
+        first, *others = self.frames
+        first.save(path, "GIF", save_all=True, append_images=others, duration=1000 / fps, loop=0)

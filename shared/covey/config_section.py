@@ -1,0 +1,118 @@
+"""What every section of the configuration is, and how an error in one becomes a sentence."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys are errors, and a key without a value is as if it were not there.
+
+    Where `null` is a value of its own (a limit that is off), an empty key means that.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {k: v for k, v in data.items() if v is not None or k not in _never_null(cls)}
+
+
+@functools.cache
+def _never_null(model: type[BaseModel]) -> frozenset[str]:
+    """Names and aliases of the fields that take no null."""
+    fields = [(n, f) for n, f in model.model_fields.items() if types.NoneType not in get_args(f.annotation)]
+    return frozenset(name for n, f in fields for name in (n, f.alias) if name)
+
+
+def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
+    """The first error as one sentence: dotted path, value, expectation, nearest valid key."""
+    located = [(*_locate(e["loc"], model), e) for e in error.errors()]
+    parts, keys, first = located[0]
+    others = len({".".join(p) for p, _, _ in located}) - 1
+    more = f" (and {others} more)" if others else ""
+    path = ".".join(parts)
+    about = first.get("ctx", {})
+    match first["type"]:
+        case "extra_forbidden":
+            hint = nearest(parts[-1], keys) or f"; expected one of {', '.join(keys)}"
+            return f"{path}: unknown key{hint}{more}"
+        case "missing":
+            return f"{path}: missing, expected a value{more}"
+        case "union_tag_not_found":
+            return f"{path}.{_discriminator(about)}: missing, expected a value{more}"
+        case "union_tag_invalid":
+            tag, names = about["tag"], about["expected_tags"]
+            hint = nearest(tag, names.replace("'", "").split(", "))
+            return f"{path}.{_discriminator(about)}: {tag!r}: expected one of {names}{hint}{more}"
+    # A value that may be of several kinds has an error for each of them.
+    messages = dict.fromkeys(_expectation(e["msg"]) for p, _, e in located if p == parts)
+    text = " or ".join(m if i == 0 else m.removeprefix("expected ") for i, m in enumerate(messages))
+    return f"{path}: {repr(first['input'])[:80]}: {text}{more}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint at the key that was probably meant, or nothing."""
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def _expectation(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should be", "expected")
+
+
+def _discriminator(about: Mapping[str, Any]) -> str:
+    return str(about["discriminator"]).strip("'")
+
+
+def _locate(loc: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """The path as it stands in the file, and the valid keys of the section that holds its last part.
+
+    Pydantic puts the kind that it tried into a location in a union: no part of the path.
+    """
+    path: list[str] = []
+    keys: list[str] = []
+    at: Any = model
+    for part in loc:
+        kinds = [a for a in get_args(at) if a is not types.NoneType] if _is_union(at) else [at]
+        if len(kinds) > 1:
+            at = next((k for k in kinds if _has_tag(k, part)), None)
+            continue
+        (at,) = kinds
+        path.append(str(part))
+        keys = sorted(at.model_fields) if _is_section(at) else []
+        at = _inner(at, part)
+    return path, keys
+
+
+def _inner(at: Any, part: str | int) -> Any:
+    """The type of what lies under a key; None where that is any."""
+    if _is_section(at):
+        return next((f.annotation for n, f in at.model_fields.items() if part in (n, f.alias)), None)
+    return get_args(at)[-1] if get_origin(at) in (dict, list) else None
+
+
+def _is_section(at: Any) -> bool:
+    return isinstance(at, type) and issubclass(at, BaseModel)
+
+
+def _is_union(at: Any) -> bool:
+    return get_origin(at) in (Union, types.UnionType)
+
+
+def _has_tag(kind: Any, tag: str | int) -> bool:
+    """Whether this is the kind of section that the tag names."""
+    return _is_section(kind) and any(
+        get_origin(f.annotation) is Literal and tag in get_args(f.annotation) for f in kind.model_fields.values()
+    )

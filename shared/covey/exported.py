@@ -1,0 +1,201 @@
+"""Policies as files that anybody may take along, and acting by them without torch, a learner or a run.
+
+policy.json                 format, member_id, algorithm, environment, agents (agent id to file), spaces
+<network id>.safetensors    a policy file, see `covey.policy_file`
+<network id>.json           the specification in it, for people
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from covey.acting import Decisions, LoadedPolicy
+from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
+from covey.files import cannot_read, read_json
+from covey.policy_file import decode_policy
+from covey.spaces import MASK_KEY, EnvironmentSpaces, mask_width
+from covey.spaces_json import spaces_from_json, spaces_to_json
+from covey.v1.order_pb2 import Exploration
+
+if TYPE_CHECKING:
+    from covey.trained import TrainedMember
+
+INDEX = "policy.json"
+FORMAT = 1
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}")
+_KEPT_SIZES = 4
+
+
+class Policy:
+    """A member's policies, deciding for all of its agents as evaluation does.
+
+    Args:
+        spaces: Of the environment.
+        policies: Who plays each agent, in environment order.
+    """
+
+    def __init__(self, spaces: EnvironmentSpaces, policies: Sequence[LoadedPolicy]) -> None:
+        self.spaces = spaces
+        self._policies = list(policies)
+        self._where = {
+            spaces.agent_ids[agent]: (g, n)
+            for g, group in enumerate(spaces.groups)
+            for n, agent in enumerate(group.agents)
+        }
+        self._planned: dict[tuple[int, bool], Decisions] = {}
+        self._rng = np.random.default_rng()
+
+    def act(
+        self,
+        observations: Mapping[str, Any],
+        masks: Mapping[str, ArrayLike] | None = None,
+        deterministic: bool = True,
+        rng: np.random.Generator | None = None,
+    ) -> dict[str, Any]:
+        """Actions of the agents that are given, in the units and dtypes of their action spaces.
+
+        Args:
+            observations: Agent id to its observation, (*shape), or to a batch of them, (B, *shape), the same B for all
+                agents; or to the dictionary {"observation", "action_mask"} of either.
+            masks: Agent id to what is legal, 1, and what is not, 0: (choices) or (B, choices).
+            deterministic: Means and best choices. False: choices, and means that have a deviation, are sampled.
+            rng: Of samples; unset: one of the policy's own, which nobody can repeat.
+
+        Raises:
+            SpaceError: an agent that the environment does not have, or an observation or mask of another shape.
+        """
+        masks = dict(masks or {})
+        seen: dict[str, NDArray[Any]] = {}
+        for agent, value in observations.items():
+            if isinstance(value, Mapping):
+                masks.setdefault(agent, value[MASK_KEY])
+                value = value["observation"]
+            seen[agent] = np.asarray(value)
+        size, batched = self._size(seen)
+        observation = [np.zeros((size, len(g), *g.observation.shape), g.observation.dtype) for g in self.spaces.groups]
+        legal: list[NDArray[np.uint8] | None] = [None] * len(observation)
+        for agent, value in seen.items():
+            g, n = self._where[agent]
+            observation[g][:, n] = value
+            if agent in masks:
+                width = mask_width(self.spaces.groups[g].action)
+                mask = np.asarray(masks[agent], np.uint8)
+                if mask.shape != ((size, width) if batched else (width,)):
+                    raise SpaceError(f"agent {agent!r}: mask of shape {mask.shape}, expected {width} numbers each")
+                rows = legal[g]
+                if rows is None:
+                    legal[g] = rows = np.ones((size, len(self.spaces.groups[g]), width), np.uint8)
+                rows[:, n] = mask
+        given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng)
+        chosen = {agent: given[g][:, n] for agent, (g, n) in self._where.items() if agent in seen}
+        return {agent: chosen[agent] if batched else chosen[agent][0] for agent in seen}
+
+    def _size(self, seen: Mapping[str, NDArray[Any]]) -> tuple[int, bool]:
+        """How many observations each agent is given, and whether that is a batch."""
+        sizes: set[int | None] = set()
+        for agent, value in seen.items():
+            if agent not in self._where:
+                raise SpaceError(f"agent {agent!r}: unknown, expected some of {', '.join(self.spaces.agent_ids)}")
+            shape = self.spaces.groups[self._where[agent][0]].observation.shape
+            if value.shape != shape and value.shape[1:] != shape:
+                raise SpaceError(f"agent {agent!r}: observation of shape {value.shape}, expected {shape} or a batch")
+            sizes.add(None if value.shape == shape else len(value))
+        if len(sizes) > 1:
+            raise SpaceError(f"observations: batches of {sizes} (None: no batch), expected the same for all agents")
+        size = next(iter(sizes), None)
+        return (1, False) if size is None else (size, True)
+
+    def _decisions(self, size: int, deterministic: bool) -> Decisions:
+        key = size, deterministic
+        decisions = self._planned.pop(key, None)
+        if decisions is None:
+            decisions = Decisions(self.spaces, size)
+            if not deterministic:
+                for slot in range(size):
+                    decisions.explore(slot, Exploration(kind=Exploration.KIND_SAMPLE))
+            decisions.plan(dict.fromkeys(range(size), self._policies))
+        self._planned[key] = decisions
+        while len(self._planned) > _KEPT_SIZES:
+            del self._planned[next(iter(self._planned))]
+        return decisions
+
+
+def export(member: TrainedMember, directory: Path) -> Path:
+    """Write a member's policies; returns the path of the index.
+
+    Raises:
+        StorageError: the directory cannot be written.
+    """
+    names: dict[str, str] = {}
+    for i, network_id in enumerate(member.files):
+        names[network_id] = network_id if _PLAIN.fullmatch(network_id) else f"network_{i}"
+    index = {
+        "format": FORMAT,
+        "member_id": member.member_id,
+        "algorithm": member.config.algorithm.name,
+        "environment": {"name": member.config.environment.name, "config": member.config.environment.config},
+        "agents": {
+            agent: f"{names[owner]}.safetensors"
+            for agent, owner in zip(member.spaces.agent_ids, member.owners, strict=True)
+        },
+        "spaces": spaces_to_json(member.spaces),
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for network_id, file in member.files.items():
+            (directory / f"{names[network_id]}.safetensors").write_bytes(file)
+            spec, _ = decode_policy(file)
+            (directory / f"{names[network_id]}.json").write_text(json.dumps(spec.to_json(), indent=2) + "\n")
+        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0)
+        raise StorageError(f"{directory}: cannot be written ({reason}); name another directory with --out") from exc
+    return directory / INDEX
+
+
+def load_policy(path: Path | str) -> Policy:
+    """What `covey export` wrote, ready to act; nothing in the files is trusted.
+
+    Args:
+        path: The directory, or the index in it.
+
+    Raises:
+        StorageError: a file is missing, or is not what an export holds.
+    """
+    index = Path(path) / INDEX if Path(path).is_dir() else Path(path)
+    data = read_json(index)
+    try:
+        if data["format"] != FORMAT:
+            raise ConfigError(f"format {data['format']!r}, expected {FORMAT}")
+        spaces = spaces_from_json(data["spaces"])
+        files = [str(data["agents"][agent]) for agent in spaces.agent_ids]
+        loaded = {name: LoadedPolicy.decode(_read(index.parent, name)) for name in dict.fromkeys(files)}
+        for name, agent in zip(files, spaces.agents, strict=True):
+            spec = loaded[name].spec
+            if (spec.observation, spec.action) != (agent.observation, agent.action):
+                raise ConfigError(f"{name} is made for {spec.observation} and {spec.action}, not for {agent}")
+    except StorageError:
+        raise
+    except (CoveyError, KeyError, TypeError, AttributeError) as exc:
+        raise StorageError(
+            f"{index}: is no export of covey ({type(exc).__name__}: {exc}); export the member again"
+        ) from exc
+    return Policy(spaces, [loaded[name] for name in files])
+
+
+def _read(directory: Path, name: str) -> bytes:
+    if not _PLAIN.fullmatch(name):
+        raise ConfigError(f"file {name!r}, expected a plain name")
+    try:
+        return (directory / name).read_bytes()
+    except OSError as exc:
+        raise cannot_read(directory / name, exc) from exc

@@ -1,0 +1,224 @@
+"""AgileRL's manifest keys that covey does not have itself, and what becomes of each: a table.
+
+The judgement behind it: a key that cannot change what is learned is named in a warning and left out. So is one that
+asks for another way of selection, mutation or encoding than there is, as long as the run still is the experiment that
+the file describes: its warning says what happens instead. A value under which it would be another experiment (a
+recurrent policy, a wrapped environment, a prioritised replay) is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of a key; where `when` is given, only if its value is one of those."""
+
+    when: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Rule):
+    """The value belongs to another key, mapped by `values` where that is given (to None: unset).
+
+    If that key is given too: both are an `error`, or the moved value `yields` or `wins`.
+    """
+
+    to: str = ""
+    values: Mapping[Any, Any] | None = None
+    clash: Literal["error", "yields", "wins"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped(Rule):
+    """The value says what is done anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored(Rule):
+    """Left out with a warning."""
+
+    instead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Rule):
+    """An error."""
+
+    instead: str = ""
+
+
+def _unless(value: Any, instead: str) -> tuple[Rule, ...]:
+    return Dropped(when=(value,)), Refused(instead=instead)
+
+
+_PARAMETERS = Ignored(
+    instead="a parameter mutation resets 5 % of the weights it draws and adds noise of mutation_sd to the others"
+)
+_FREQUENCIES = Ignored(instead="tournament selection is used, with tournament_size and elitism of selection_strategy")
+_CONVOLUTIONS = Ignored(
+    instead="convolutions are not built: images are scaled to [0, 1] and flattened for an MLP of hidden_size"
+)
+_MLP_ONLY = "encoders are MLPs; leave the key away to train one"
+_OUTPUTS = Ignored(
+    instead="a policy's outputs are mapped to the bounds of its action space, a critic's stay as they are"
+)
+_INITIAL = Ignored(
+    instead="layers start as their activation needs, a policy's last one scaled by algorithm.output_gain"
+)
+_CHECKPOINTS = Ignored(
+    instead="the run directory keeps checkpoints: one a generation and one every checkpoint.every_s seconds"
+)
+_OTHER_TRAINING = Ignored(instead="it concerns no multi-agent training")
+_UNIFORM = "replay is sampled uniformly, one step at a time; leave the key away"
+
+_LAYERS: dict[str, Rule | tuple[Rule, ...]] = {
+    "output_activation": _OUTPUTS,
+    "output_layernorm": _OUTPUTS,
+    "output_vanish": _INITIAL,
+    "init_layers": _INITIAL,
+    "new_gelu": Ignored(instead="GELU is the exact one"),
+    "noise_std": Ignored(instead="layers have no noise"),
+    "noisy": _unless(False, "layers have no noise; leave the key away"),
+}
+
+RULES: dict[str, Rule | tuple[Rule, ...]] = {
+    "tournament_selection": Moved(to="selection_strategy"),
+    "algorithm.torch_compiler": Ignored(instead="members of one structure are updated in one pass, uncompiled"),
+    "algorithm.vect_noise_dim": Ignored(instead="every environment has exploration noise of its own"),
+    "algorithm.action_batch_size": Ignored(instead="an actor decides for all its environments in one pass"),
+    "algorithm.normalize_images": _unless(True, "integers with bounds are always scaled to [0, 1]; leave the key away"),
+    "algorithm.recurrent": _unless(False, "policies have no memory; leave the key away"),
+    "environment.entrypoint": Moved(to="environment.name", clash="wins"),
+    "environment.env_config": Moved(to="environment.config"),
+    "environment.path": Ignored(instead="modules are found where Python finds them; add the folder to PYTHONPATH"),
+    "environment.sync": Moved(to="actors.vectorisation", values={True: "sync", False: "async"}),
+    "environment.wrappers": Refused(
+        instead="write a function that returns the wrapped environment and name it: package.module:function"
+    ),
+    "environment.env_wrappers": Refused(
+        instead="write a function that returns the wrapped environment and name it: package.module:function"
+    ),
+    "environment.factory": Refused(instead="name the function that builds the environment: package.module:function"),
+    "mutation.name": Ignored(instead="there is one kind of mutation, described by the other keys"),
+    "mutation.network": Ignored(
+        instead="mutations stay within the limits that network and its encoder_config and head_config give"
+    ),
+    "mutation.rand_seed": Moved(to="training.seed", clash="yields"),
+    "mutation.super_param_mut": _PARAMETERS,
+    "mutation.amplified_gauss_param_mut": _PARAMETERS,
+    "mutation.random_reset_param_mut": _PARAMETERS,
+    "mutation.regrama_param_mut": _PARAMETERS,
+    "mutation.dormant_reset_param_mut": _PARAMETERS,
+    "mutation.dormant_threshold": _PARAMETERS,
+    "mutation.dormant_tau": _PARAMETERS,
+    "mutation.overact_beta": _PARAMETERS,
+    "mutation.regrama_out_scale": _PARAMETERS,
+    "network.arch": (
+        Dropped(when=("mlp",)),
+        Ignored(when=("cnn",), instead=_CONVOLUTIONS.instead),
+        Refused(instead=_MLP_ONLY),
+    ),
+    "network.simba": _unless(False, _MLP_ONLY),
+    "network.recurrent": _unless(False, "policies have no memory; leave the key away"),
+    "network.squash_output": _unless(
+        False, "samples of a Gaussian policy are clipped to the action's bounds, not squashed; leave the key away"
+    ),
+    "network.encoder_config.arch": (
+        Dropped(when=("mlp",)),
+        Ignored(when=("cnn",), instead=_CONVOLUTIONS.instead),
+        Refused(instead=_MLP_ONLY),
+    ),
+    **{
+        f"network.encoder_config.{key}": _CONVOLUTIONS
+        for key in (
+            *("channel_size", "kernel_size", "stride_size", "min_channel_size", "max_channel_size", "sample_input"),
+            *("block_type", "init_dicts", "cnn_config"),
+        )
+    },
+    **{
+        f"network.encoder_config.{key}": Refused(instead=_MLP_ONLY)
+        for key in ("num_blocks", "min_blocks", "max_blocks", "hidden_state_size", "mlp_config", "vector_space_mlp")
+    },
+    "network.head_config.arch": (Dropped(when=("mlp",)), Refused(instead=_MLP_ONLY)),
+    **{f"network.{part}.{key}": rule for part in ("encoder_config", "head_config") for key, rule in _LAYERS.items()},
+    "replay_buffer.memory_size": Moved(to="replay_buffer.max_size"),
+    "replay_buffer.standard_buffer": _unless(True, _UNIFORM),
+    "replay_buffer.n_step_buffer": _unless(False, _UNIFORM),
+    "replay_buffer.per_buffer": _unless(False, _UNIFORM),
+    "replay_buffer.n_step_buffer_args": Ignored(instead=_UNIFORM.partition(";")[0]),
+    "replay_buffer.per_buffer_args": Ignored(instead=_UNIFORM.partition(";")[0]),
+    "selection_strategy.strategy": Ignored(when=("multi_frequency",), instead=_FREQUENCIES.instead),
+    **{
+        f"selection_strategy.{key}": _FREQUENCIES
+        for key in (
+            *("n_subpopulations", "n_individuals_per_subpopulation", "evolution_frequency_ratios", "n_winners"),
+            *("n_survivors", "n_open_for_migration", "n_losers", "rand_seed", "seed"),
+        )
+    },
+    "training.population_size": Moved(to="training.pop_size"),
+    "training.metrics_interval": Moved(to="training.evo_steps"),
+    "training.replay_buffer": Moved(to="replay_buffer"),
+    "training.sum_scores": Moved(to="fitness.reduce", values={True: None, False: "mean"}),
+    "training.hpo": _unless(
+        True, "one member without mutation is training.pop_size: 1, mutation.probabilities.no_mut: 1"
+    ),
+    **{
+        f"training.{key}": _CHECKPOINTS
+        for key in (
+            *("checkpoint", "checkpoint_steps", "checkpoint_path", "overwrite_checkpoints", "save_elite", "elite_path"),
+        )
+    },
+    **{
+        f"training.{key}": _OTHER_TRAINING
+        for key in (
+            *("eps_start", "eps_end", "eps_decay", "evaluation_interval", "num_epochs", "max_wall_seconds"),
+            *("episode_steps", "reporting_interval"),
+        )
+    },
+    "training.experience_sharing": Ignored(instead="members learn from the replay of the whole population"),
+}
+"""By dotted path; under `network` without the id of an agent or group."""
+
+_BOUNDS = Ignored(instead="actions have the bounds of the environment's action space")
+_EPISODES = Refused(instead="lengths are env steps here; give MAX_STEPS and EVO_STEPS")
+
+OLDER: dict[str, str | Rule] = {
+    "DISTRIBUTED_TRAINING": Ignored(instead="one learner updates the whole population; more actors make it faster"),
+    "NET_CONFIG": "network",
+    "INIT_HP.ENV_NAME": "environment.name",
+    "INIT_HP.ENV_CONFIG": "environment.config",
+    "INIT_HP.NUM_ENVS": "environment.num_envs",
+    "INIT_HP.ALGO": "algorithm.name",
+    "INIT_HP.MEMORY_SIZE": "replay_buffer.max_size",
+    "INIT_HP.TOURN_SIZE": "selection_strategy.tournament_size",
+    "INIT_HP.ELITISM": "selection_strategy.elitism",
+    "INIT_HP.POPULATION_SIZE": "training.pop_size",
+    **{
+        f"INIT_HP.{key.upper()}": f"training.{key}"
+        for key in (
+            *("max_steps", "target_score", "pop_size", "evo_steps", "eval_steps", "eval_loop", "learning_delay"),
+            "sum_scores",
+        )
+    },
+    "INIT_HP.WANDB": "logging.wandb",
+    "INIT_HP.TORCH_COMPILE": "algorithm.torch_compiler",
+    "INIT_HP.TORCH_COMPILER": "algorithm.torch_compiler",
+    "INIT_HP.CHANNELS_LAST": Ignored(instead="observations are flattened, in whatever order their axes come"),
+    "INIT_HP.MIN_ACTION": _BOUNDS,
+    "INIT_HP.MAX_ACTION": _BOUNDS,
+    "INIT_HP.AGENT_IDS": Ignored(instead="the environment says who its agents are"),
+    "INIT_HP.EPISODES": _EPISODES,
+    "INIT_HP.EVO_EPOCHS": _EPISODES,
+    **{
+        f"MUTATION_PARAMS.{key.upper()}": f"mutation.probabilities.{key}"
+        for key in ("no_mut", "arch_mut", "new_layer", "params_mut", "act_mut", "rl_hp_mut")
+    },
+    "MUTATION_PARAMS.MUT_SD": "mutation.mutation_sd",
+    "MUTATION_PARAMS.RAND_SEED": "mutation.rand_seed",
+    "MUTATION_PARAMS.MUTATE_ELITE": "mutation.mutate_elite",
+}
+"""Keys of the older form with upper-case sections: where each belongs; INIT_HP besides has those of `algorithm`."""

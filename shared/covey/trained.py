@@ -1,0 +1,87 @@
+"""A member of a run, ready to play: its policies as files, and the environment that they were trained in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from covey.acting import LoadedPolicy
+from covey.config import Config
+from covey.envs import load_environment, read_spaces
+from covey.errors import SpaceError
+from covey.networks.resolve import network_ids
+from covey.policy_file import encode_policy, spec_of
+from covey.run_directory import RunDirectory, read_policies
+from covey.spaces import EnvironmentSpaces
+
+if TYPE_CHECKING:
+    from covey.envs.loading import MakeEnv
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedMember:
+    """A member as a checkpoint holds it.
+
+    Attributes:
+        run: Where it was read from.
+        member_id: Who it is.
+        config: Of the run.
+        spaces: Of the environment it was trained in.
+        files: A policy file for each network id.
+    """
+
+    run: RunDirectory
+    member_id: int
+    config: Config
+    spaces: EnvironmentSpaces
+    files: dict[str, bytes]
+
+    @staticmethod
+    def read(run: RunDirectory, member_id: int | None = None) -> TrainedMember:
+        """From the run's newest checkpoint; without an id the best one.
+
+        Raises:
+            StorageError: the run cannot be read, or knows no best member yet.
+            ConfigError: no such member lives.
+        """
+        found, networks, spaces, config = read_policies(run, member_id)
+        files = {}
+        for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
+            network, params = networks[network_id]
+            spec = spec_of(network, spaces.agents[agents[0]], config.algorithm.on_policy)
+            files[network_id] = encode_policy(spec, params)
+        return TrainedMember(run, found, config, spaces, files)
+
+    @property
+    def owners(self) -> list[str]:
+        """The network id that each agent plays by, in environment order."""
+        shared = network_ids(self.spaces, self.config.algorithm.share_parameters)
+        by_agent = {agent: network_id for network_id, agents in shared.items() for agent in agents}
+        return [by_agent[i] for i in range(len(self.spaces.agents))]
+
+    def policies(self) -> Sequence[LoadedPolicy]:
+        """Who plays each agent, in environment order."""
+        loaded = {network_id: LoadedPolicy.decode(file) for network_id, file in self.files.items()}
+        return [loaded[network_id] for network_id in self.owners]
+
+    def environment(self, **config: Any) -> MakeEnv:
+        """Builds the environment that it was trained in, with further keyword arguments.
+
+        Raises:
+            EnvironmentLoadError: it cannot be built here.
+            SpaceError: it is another environment than the run's.
+        """
+        environment = self.config.environment
+        make_env = load_environment(environment.name, {**environment.config, **config})
+        env = make_env()
+        try:
+            found = read_spaces(env, environment.groups)
+        finally:
+            env.close()
+        if found != self.spaces:
+            raise SpaceError(
+                f"environment {environment.name}: has {found.agents} here, expected {self.spaces.agents} as in "
+                f"{self.run.path}; install the version that the run was trained with"
+            )
+        return make_env

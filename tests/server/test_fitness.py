@@ -1,0 +1,109 @@
+"""From returns to fitness, and who plays against whom while a member is judged."""
+
+import logging
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from covey.config import Fitness
+from covey.errors import ConfigError
+from covey.v1.fragment_pb2 import Episode
+from covey.v1.order_pb2 import PolicyRef
+from covey_server.evaluations import Evaluations
+from covey_server.fitness import _warn_once, chosen_agents, fitness_of, with_opponents
+
+AGENTS = ("player_1", "player_2")
+GAME = [[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [0.0, 0.0]]
+TEAM = [[1.0, 3.0], [2.0, 6.0]]
+
+
+@pytest.fixture(autouse=True)
+def _said_nothing_yet() -> Iterator[None]:
+    _warn_once.cache_clear()
+    yield
+
+
+def test_sum_and_mean_over_agents_and_the_mean_of_each() -> None:
+    summed = fitness_of(TEAM, AGENTS, Fitness())
+    assert (summed.fitness, summed.per_agent) == (6.0, {"player_1": 1.5, "player_2": 4.5})
+    assert summed.stderr == pytest.approx(np.std([4, 8], ddof=1) / math.sqrt(2))
+    mean = fitness_of(TEAM, AGENTS, Fitness(reduce="mean"))
+    assert (mean.fitness, mean.per_agent) == (3.0, summed.per_agent)
+    assert fitness_of(TEAM, AGENTS, Fitness(agents=["player_2"])).fitness == 4.5
+    assert fitness_of(TEAM[:1], AGENTS, Fitness()).stderr == 0
+
+
+def test_no_episodes_rank_worst() -> None:
+    score = fitness_of([], AGENTS, Fitness())
+    assert math.isnan(score.fitness) and set(score.per_agent) == set(AGENTS)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_a_zero_sum_game_needs_agents_or_opponents(reduce: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fitness_of(GAME, AGENTS, Fitness.model_validate({"reduce": reduce}))
+    assert "fitness.agents: [player_1]" in str(caught.value)
+    assert "fitness.opponents: {player_2: random}" in str(caught.value)
+
+
+def test_against_an_opponent_the_others_count() -> None:
+    assert fitness_of(GAME, AGENTS, Fitness(opponents={"player_2": "random"})).fitness == 0.25
+    assert fitness_of(GAME, AGENTS, Fitness(opponents={"player_1": 0})).fitness == -0.25
+
+
+def test_a_zero_sum_game_against_itself_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        fitness_of(GAME, AGENTS, Fitness(agents=["player_1"]))
+    fitness_of(GAME, AGENTS, Fitness(opponents={"player_2": "random"}))
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "fitness.opponents" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        (Fitness(agents=["nobody"]), "^fitness.agents: 'nobody', expected some of player_1, player_2"),
+        (Fitness(opponents={"nobody": "random"}), "^fitness.opponents: 'nobody', expected some of player_1, player_2"),
+        (Fitness(opponents=dict.fromkeys(AGENTS, 0)), "^fitness.opponents: .*leave it an agent"),
+        (Fitness(agents=["player_1"], opponents={"player_1": "random"}), "^fitness.opponents: .*play player_1"),
+    ],
+)
+def test_names_and_seats_are_checked(config: Fitness, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        chosen_agents(AGENTS, config)
+
+
+def refs_of(member: int) -> list[PolicyRef]:
+    return [PolicyRef(sha256=bytes([member, agent] * 16), member_id=member) for agent in range(2)]
+
+
+def players(opponents: dict[str, str | int], living: set[int], champion: int | None) -> list[PolicyRef]:
+    return with_opponents(5, AGENTS, opponents, living, champion, refs_of)
+
+
+def test_members_play_all_agents_without_opponents() -> None:
+    assert players({}, {5, 6}, None) == refs_of(5)
+
+
+def test_opponents_play_their_agents() -> None:
+    assert players({"player_2": "random"}, {5, 6}, None) == [refs_of(5)[0], PolicyRef(builtin="random")]
+    assert players({"player_1": 6}, {5, 6}, 5) == [refs_of(6)[0], refs_of(5)[1]]
+
+
+def test_an_opponent_that_died_is_followed_by_the_best() -> None:
+    assert players({"player_2": 0}, {5, 6, 7}, 7) == [refs_of(5)[0], refs_of(7)[1]]
+    assert players({"player_2": 0}, {5, 6}, None) == refs_of(5)
+    assert players({"player_2": 0}, {0, 5}, 5) == [refs_of(5)[0], refs_of(0)[1]]
+
+
+def test_an_episode_against_random_is_entered() -> None:
+    evaluations = Evaluations()
+    request = evaluations.request(5, "fitness", players({"player_2": "random"}, {5}, None), [9], 100)
+    ((task, refs),) = evaluations.take(("actor", 1), 4)
+    assert [ref.builtin for ref in refs] == ["", "random"]
+    played = bytes([5, 0] * 8) + bytes(16)
+    assert not evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played[:16]))
+    assert evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played, returns=[1.0, -1.0]))
+    assert evaluations.pop_finished() is request and request.results == {9: [1.0, -1.0]}
