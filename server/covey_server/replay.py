@@ -1,6 +1,7 @@
 """The shared replay memory: fragments go in whole and are evicted whole, oldest first.
 
 Rows of a fragment lie next to each other, so the next observation of a step row is the next row and is stored once.
+From the first fragment on in which some agent does not act, rows have links: where each agent's decision closes.
 Two threads use it: ingest inserts, the trainer samples.
 """
 
@@ -21,7 +22,9 @@ from covey.rows import Columns, RowKind
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server import counter_rng
-from covey_server.replay_layout import Batch, RowLayout, torch_dtype
+from covey_server.batch import Batch
+from covey_server.parts import Decided, decide
+from covey_server.replay_layout import RowLayout, torch_dtype
 
 SMALL_ROW_BYTES = 1024
 """Up to here two rows are reserved per env step, which always suffices; above, an eighth more than one."""
@@ -29,11 +32,12 @@ SMALL_ROW_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A fragment in memory: where its rows lie, and how many env steps it brought."""
+    """A fragment in memory: where its rows lie, how many env steps it brought, how many of its rows may be drawn."""
 
     start: int
     rows: int
     steps: int
+    drawable: int
     tag: object
 
 
@@ -54,6 +58,7 @@ class Replay:
         self, spaces: EnvironmentSpaces, max_size: int, max_bytes: int, device: torch.device | str = "cpu"
     ) -> None:
         self._device = torch.device(device)
+        self._spaces = spaces
         self._layout = RowLayout(spaces, self._device)
         per_row = self._layout.row_bytes
         # Every closing row follows a step row, so two rows a step are the most there can be.
@@ -70,8 +75,10 @@ class Replay:
             dtype: torch.zeros((self._capacity, width), dtype=torch_dtype(dtype), device=self._device)
             for dtype, width in self._layout.widths.items()
         }
-        self._step_rows = torch.zeros(max_size, dtype=torch.int64, device=self._device)
-        self._first_step = 0  # in _step_rows, of the oldest env step held
+        self._links: Tensor | None = None  # (capacity, 2N), see RowLayout.link_width
+        self._decisions = torch.zeros(max_size, dtype=torch.int64, device=self._device)  # a ring of rows to draw
+        self._first = 0  # in _decisions, of the oldest
+        self._drawable = 0
         self._steps = 0
         self._end = 0  # where the newest fragment's rows end
         self._held: deque[_Held] = deque()
@@ -112,30 +119,33 @@ class Replay:
         rows = len(kind)
         if rows == 0:
             return
-        step = kind == RowKind.STEP
-        ends = np.cumsum([s.rows + s.lead_in_rows for s in streams])
-        step[ends - 1] = False  # its successor would be another slot's row
-        where = np.flatnonzero(step)
-        if rows > self._capacity or len(where) > self._max_size:
+        steps = int(np.count_nonzero(kind == RowKind.STEP))
+        decided = decide(columns, streams, self._spaces)
+        where = np.flatnonzero(kind == RowKind.STEP if decided is None else decided.closed.closes.any(axis=1))
+        if rows > self._capacity or max(steps, len(where)) > self._max_size:
             raise ConfigError(
                 f"replay_buffer: holds {self._max_size} env steps in {self._capacity} rows, expected room for a "
-                f"fragment of {len(where)} env steps in {rows} rows; raise max_size or max_bytes"
+                f"fragment of {steps} env steps in {rows} rows; raise max_size or max_bytes"
             )
-        staged = self._staged(columns, rows) if self._device.type != "cpu" else None
+        staged = self._staged(columns, rows, decided) if self._device.type != "cpu" else None
+        links = None if decided is None else torch.from_numpy(decided.links).to(self._device)
         with self._lock:
-            start = self._make_room(rows, len(where))
+            start = self._make_room(rows, steps, len(where))
+            here = slice(start, start + rows)
             if staged is None:
-                self._write({d: m[start : start + rows].numpy() for d, m in self._matrices.items()}, columns, rows)
+                self._layout.write({d: m[here].numpy() for d, m in self._matrices.items()}, columns, decided)
             else:
                 for dtype, block in staged.items():
-                    self._matrices[dtype][start : start + rows].copy_(block)
-            self._append_step_rows(where + start)
-            self._held.append(_Held(start, rows, len(where), tag))
+                    self._matrices[dtype][here].copy_(block)
+            self._link(here, links)
+            self._append(where + start)
+            self._held.append(_Held(start, rows, steps, len(where), tag))
             self._end = start + rows
-            self._inserted += len(where)
+            self._steps += steps
+            self._inserted += steps
 
     def sample(self, keys: Tensor, sizes: Tensor, largest: int) -> Batch:
-        """Draw env steps uniformly, with replacement, for each member on its own.
+        """Draw rows with decisions uniformly, with replacement, for each member on its own.
 
         Args:
             keys: (M,) from `counter_rng.keys`; with the memory's content they fix the draw.
@@ -143,37 +153,50 @@ class Replay:
             largest: The largest of them, B.
         """
         with self._lock:
-            draw = counter_rng.integers(keys, "replay", largest, self._steps)
-            row = self._step_rows.index_select(0, ((draw + self._first_step) % self._max_size).view(-1))
-            both = torch.cat([row, row + 1])
-            shape = (2, *draw.shape)
+            draw = counter_rng.integers(keys, "replay", largest, self._drawable)
+            row = self._decisions.index_select(0, ((draw + self._first) % self._max_size).view(-1))
+            if self._links is None:
+                links, following = None, row + 1
+            else:
+                links = self._links.index_select(0, row)
+                # Agents in front: what one of them reads lies together.
+                following = (row.unsqueeze(1) + links[:, : links.shape[1] // 2]).t().reshape(-1)
+                links = links.view(*draw.shape, -1)
+            both = torch.cat([row, following])
+            views = len(both) // len(row)
             rows = {
-                dtype: matrix.index_select(0, both).view(*shape, matrix.shape[1])
+                dtype: matrix.index_select(0, both).view(views, *draw.shape, matrix.shape[1])
                 for dtype, matrix in self._matrices.items()
             }
-        return self._layout.batch(rows, sizes)
+        now = {dtype: x[0] for dtype, x in rows.items()}
+        after = {dtype: x[1] if links is None else x[1:] for dtype, x in rows.items()}
+        return self._layout.batch(now, after, links, sizes)
 
     def step_rows(self) -> dict[str, Tensor]:
-        """The env steps held, oldest first: a copy, (steps, width) per dtype. For checks of its content."""
+        """The rows that may be drawn, oldest first: a copy, (rows, width) per dtype. For checks of its content."""
         with self._lock:
-            order = (torch.arange(self._steps, device=self._device) + self._first_step) % self._max_size
-            rows = self._step_rows[order]
+            order = (torch.arange(self._drawable, device=self._device) + self._first) % self._max_size
+            rows = self._decisions[order]
             return {dtype: matrix.index_select(0, rows) for dtype, matrix in self._matrices.items()}
 
-    def _write(self, into: dict[str, NDArray[np.generic]], columns: Columns, rows: int) -> None:
-        for b in self._layout.blocks:
-            source = columns[b.column][:, b.first : b.last]
-            into[b.dtype][:, b.offset : b.offset + b.width] = source.reshape(rows, b.width)
-
-    def _staged(self, columns: Columns, rows: int) -> dict[str, Tensor]:
+    def _staged(self, columns: Columns, rows: int, decided: Decided | None) -> dict[str, Tensor]:
         """The fragment's rows as matrices on the device, made outside the lock."""
         host = {dtype: np.empty((rows, width), dtype) for dtype, width in self._layout.widths.items()}
-        self._write(host, columns, rows)
+        self._layout.write(host, columns, decided)
         return {dtype: torch.from_numpy(block).to(self._device) for dtype, block in host.items()}
 
-    def _make_room(self, rows: int, steps: int) -> int:
+    def _link(self, here: slice, links: Tensor | None) -> None:
+        """Enter a fragment's links; None: everybody's decisions close in the row after, one env step on."""
+        if links is not None and self._links is None:
+            # So do all decisions that are here already.
+            shape = (self._capacity, self._layout.link_width)
+            self._links = torch.ones(shape, dtype=torch.int32, device=self._device)
+        if self._links is not None:
+            self._links[here] = 1 if links is None else links
+
+    def _make_room(self, rows: int, steps: int, drawable: int) -> int:
         """Evict until the fragment fits; returns where its rows begin."""
-        while self._steps + steps > self._max_size:
+        while self._steps + steps > self._max_size or self._drawable + drawable > self._max_size:
             self._evict()
         start = self._end
         if start + rows > self._capacity:
@@ -188,12 +211,13 @@ class Replay:
     def _evict(self) -> None:
         gone = self._held.popleft()
         self._steps -= gone.steps
-        self._first_step = (self._first_step + gone.steps) % self._max_size
+        self._drawable -= gone.drawable
+        self._first = (self._first + gone.drawable) % self._max_size
 
-    def _append_step_rows(self, ids: NDArray[np.intp]) -> None:
-        begin = (self._first_step + self._steps) % self._max_size
+    def _append(self, ids: NDArray[np.intp]) -> None:
+        begin = (self._first + self._drawable) % self._max_size
         fits = min(len(ids), self._max_size - begin)
         new = torch.from_numpy(ids.astype(np.int64, copy=False))
-        self._step_rows[begin : begin + fits] = new[:fits].to(self._device)
-        self._step_rows[: len(ids) - fits] = new[fits:].to(self._device)
-        self._steps += len(ids)
+        self._decisions[begin : begin + fits] = new[:fits].to(self._device)
+        self._decisions[: len(ids) - fits] = new[fits:].to(self._device)
+        self._drawable += len(ids)

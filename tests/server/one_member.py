@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from covey.config import Config
+from covey.config import Config, OffPolicyAlgorithm
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
-from covey.spaces import Box, EnvironmentSpaces
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey_server import counter_rng
+from covey_server.batch import Batch
 from covey_server.member import Member
 from covey_server.replay import Replay
-from covey_server.replay_layout import Batch
 
 
 def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], extra: Tensor | None = None) -> Tensor:
@@ -34,11 +35,41 @@ def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], e
     return y @ p["head.out.weight"] + p["head.out.bias"]
 
 
+@dataclass
+class Look:
+    """What is known of rows: observations per group (1, B, ...), joint (B, ...) action, masks and parts."""
+
+    observation: list[Tensor]
+    action: Tensor
+    legal: Tensor | None
+    part: Tensor
+
+
+def now_of(batch: Batch) -> Look:
+    part = torch.ones_like(batch.weight[0]) if batch.part is None else batch.part[0]
+    return Look(list(batch.observation), batch.action[0], None if batch.legal is None else batch.legal[0], part)
+
+
+def next_of(batch: Batch, agent: int) -> Look:
+    """The rows at which the agent's decisions close."""
+    if batch.next_part is None or batch.next_action is None:
+        legal = None if batch.next_legal is None else batch.next_legal[0]
+        nothing = torch.zeros_like(batch.action[0])
+        return Look(list(batch.next_observation), nothing, legal, torch.ones_like(batch.weight[0]))
+    return Look(
+        [x[agent] for x in batch.next_observation],
+        batch.next_action[agent, 0],
+        None if batch.next_legal is None else batch.next_legal[agent, 0],
+        batch.next_part[agent, 0],
+    )
+
+
 class Alone:
     """One member of MADDPG or MATD3, one agent after the other."""
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
-        self.made, self.spaces, self.hyper = made, spaces, m.hyperparameters
+        assert isinstance(made.algorithm, OffPolicyAlgorithm)
+        self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, m.hyperparameters
         self.member_id, self.updates = m.member_id, m.updates
         self.ids = network_ids(spaces, made.algorithm.share_parameters)
         self.specs = {key: n.spec for key, n in m.networks.items()}
@@ -72,14 +103,26 @@ class Alone:
         return next(i for i, agents in self.ids.items() if agent in agents)
 
     def act(self, nets: dict[str, dict[str, Tensor]], observation: Sequence[Tensor], agent: int) -> Tensor:
-        key = f"actor/{self.player(agent)}"
-        return forward(self.specs[key], nets[key], [self.own(observation, agent)])
+        player = self.player(agent)
+        seen = self.own(observation, agent)
+        if self.settings.agent_indicator and len(self.ids[player]) > 1:
+            index = torch.eye(len(self.ids[player]))[self.ids[player].index(agent)]
+            seen = torch.cat([seen, index.expand(len(seen), -1)], -1)
+        return forward(self.specs[f"actor/{player}"], nets[f"actor/{player}"], [seen])
 
     def judge(
-        self, nets: dict[str, dict[str, Tensor]], role: str, agent: int, observation: Sequence[Tensor], action: Tensor
+        self,
+        nets: dict[str, dict[str, Tensor]],
+        role: str,
+        agent: int,
+        observation: Sequence[Tensor],
+        action: Tensor,
+        part: Tensor,
     ) -> Tensor:
         player = self.player(agent)
         agents = self.ids[player]
+        if self.spaces.asynchronous:
+            action = torch.cat([action, ((part == 1) | (part == 2)).float()], -1)
         if len(agents) > 1:
             index = torch.eye(len(agents))[agents.index(agent)].expand(len(action), -1)
             action = torch.cat([action, index], -1)
@@ -95,22 +138,30 @@ class Alone:
         drawn: Tensor = draw(self.keys(), stream, batch * width)
         return drawn.view(batch, width)
 
-    def next_actions(self, batch: Batch) -> Tensor:
-        size = batch.action.shape[1]
-        settings = self.made.algorithm
+    def chosen(self, spec: AgentSpec, out: Tensor, legal: Tensor | None) -> Tensor:
+        """One-hot of the best choice of those that are legal."""
+        assert isinstance(spec.action, Discrete)
+        best = out if legal is None else torch.where(legal > 0, out - out.min() + 1, 0)
+        return torch.eye(spec.action.n)[best.argmax(-1)]
+
+    def next_actions(self, look: Look) -> Tensor:
+        size = len(look.part)
+        settings = self.settings
         actions = []
         for agent, spec in enumerate(self.spaces.agents):
-            out = self.act(self.targets, batch.next_observation, agent)
+            columns = self.columns(agent)
+            out = self.act(self.targets, look.observation, agent)
             if settings.name == "MATD3" and isinstance(spec.action, Box):
-                noise = self.draws(counter_rng.normal, "target_noise", size)[:, self.columns(agent)]
+                noise = self.draws(counter_rng.normal, "target_noise", size)[:, columns]
                 noise = (noise * settings.target_noise).clamp(-settings.target_noise_clip, settings.target_noise_clip)
-                actions.append(((out / 2).tanh() + noise).clamp(-1, 1))
+                action = ((out / 2).tanh() + noise).clamp(-1, 1)
             elif isinstance(spec.action, Box):
-                actions.append((out / 2).tanh())
+                action = (out / 2).tanh()
             else:
                 if settings.name == "MATD3":
-                    out = out + self.draws(counter_rng.gumbel, "target_gumbel", size)[:, self.columns(agent)]
-                actions.append(torch.eye(spec.action.n)[out.argmax(-1)])
+                    out = out + self.draws(counter_rng.gumbel, "target_gumbel", size)[:, columns]
+                action = self.chosen(spec, out, None if look.legal is None else look.legal[:, columns])
+            actions.append(torch.where(look.part[:, agent, None] == 1, action, look.action[:, columns]))
         return torch.cat(actions, -1)
 
     def mean(self, per_agent: dict[int, Tensor], weight: Tensor, agents: Sequence[int]) -> Tensor:
@@ -120,57 +171,64 @@ class Alone:
     def update(self, replay: Replay) -> None:
         size = int(self.hyper["batch_size"])
         batch = replay.sample(self.keys(), torch.tensor([size]), size)
-        reward, terminated, weight = batch.reward[0], batch.terminated[0], batch.weight[0]
+        now, weight = now_of(batch), batch.weight[0]
         agents = range(len(self.spaces.agents))
         with torch.no_grad():
-            following = self.next_actions(batch)
             y = {}
             for a in agents:
+                look = next_of(batch, a)
+                following = self.next_actions(look)
                 value = torch.stack(
-                    [self.judge(self.targets, r, a, batch.next_observation, following) for r in self.roles]
+                    [self.judge(self.targets, r, a, look.observation, following, look.part) for r in self.roles]
                 ).min(0)[0]
-                y[a] = reward[:, a] + self.hyper["gamma"] * (1 - terminated[:, a]) * value
+                k = torch.ones(size) if batch.steps is None else batch.steps[0, :, a]
+                y[a] = batch.reward[0, :, a] + self.hyper["gamma"] ** k * (1 - batch.terminated[0, :, a]) * value
         losses = []
         for role in self.roles:
             for player, its in self.ids.items():
                 errors = {
-                    a: (self.judge(self.nets, role, a, batch.observation, batch.action[0]) - y[a]) ** 2 for a in its
+                    a: (self.judge(self.nets, role, a, now.observation, now.action, now.part) - y[a]) ** 2 for a in its
                 }
                 losses.append(self.step(f"{role}/{player}", self.mean(errors, weight, its), "critic"))
         self.critic_losses.append(float(np.mean(losses)))
         self.updates += 1
-        if self.made.algorithm.name == "MATD3" and self.updates % self.hyper["policy_freq"]:
+        if self.settings.name == "MATD3" and self.updates % self.hyper["policy_freq"]:
             return
         self.updates -= 1  # the draws of this update
-        self.learn_policies(batch, weight)
+        self.learn_policies(now, weight)
         self.updates += 1
         with torch.no_grad():
             for key, target in self.targets.items():
                 for name, t in target.items():
                     t += self.hyper["tau"] * (self.nets[key][name] - t)
 
-    def learn_policies(self, batch: Batch, weight: Tensor) -> None:
-        size = batch.action.shape[1]
+    def learn_policies(self, now: Look, weight: Tensor) -> None:
         actions, outputs = [], []
+        weight = weight * (now.part == 1)
         for agent, spec in enumerate(self.spaces.agents):
-            out = self.act(self.nets, batch.observation, agent)
+            out = self.act(self.nets, now.observation, agent)
             outputs.append(out)
             if isinstance(spec.action, Box):
                 actions.append((out / 2).tanh())
             else:
-                out = out + self.draws(counter_rng.gumbel, "policy_gumbel", size)[:, self.columns(agent)]
-                soft = out.softmax(-1)
-                actions.append(torch.eye(spec.action.n)[out.argmax(-1)] + soft - soft.detach())
+                columns = self.columns(agent)
+                out = out + self.draws(counter_rng.gumbel, "policy_gumbel", len(weight))[:, columns]
+                legal = torch.ones_like(out) if now.legal is None else now.legal[:, columns].float()
+                powers = out.exp() * legal
+                soft = powers / powers.sum(-1, keepdim=True)
+                actions.append(self.chosen(spec, out, legal) + soft - soft.detach())
         losses = {}
         for player, its in self.ids.items():
             values = {}
             for a in its:
-                if self.made.algorithm.actor_loss == "joint":
-                    joint = [x if i == a else x.detach() for i, x in enumerate(actions)]
-                else:
-                    joint = [x if i == a else batch.action[0][:, self.columns(i)] for i, x in enumerate(actions)]
-                values[a] = -self.judge(self.nets, self.roles[0], a, batch.observation, torch.cat(joint, -1))
-                values[a] = values[a] + self.made.algorithm.output_penalty * (outputs[a] ** 2).mean(-1)
+                joint = []
+                for i, x in enumerate(actions):
+                    done = now.action[:, self.columns(i)]
+                    if self.settings.actor_loss == "joint":
+                        done = torch.where(now.part[:, i, None] == 1, x.detach(), done)
+                    joint.append(x if i == a else done)
+                values[a] = -self.judge(self.nets, self.roles[0], a, now.observation, torch.cat(joint, -1), now.part)
+                values[a] = values[a] + self.settings.output_penalty * (outputs[a] ** 2).mean(-1)
             losses[player] = self.mean(values, weight, its)
         # All gradients before the first step: the policies of a joint loss are those of the update's start.
         for player, loss in losses.items():
@@ -190,7 +248,7 @@ class Alone:
         return float(loss.detach())
 
     def clip_and_step(self, key: str, kind: str) -> None:
-        bound = getattr(self.made.algorithm, f"max_grad_norm_{kind}")
+        bound = getattr(self.settings, f"max_grad_norm_{kind}")
         if bound is not None:
             torch.nn.utils.clip_grad_norm_(self.nets[key].values(), bound)
         self.adam[key].step()

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 import torch
 from tests.server.one_member import Alone, forward
+from tests.server.turns import fragments, play
 from torch import Tensor
 
 from covey.config import Config, parse_config
-from covey.errors import SpaceError
 from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server import counter_rng
 from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
-from covey_server.algorithms.action_heads import ActionHeads
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.member import Member
 from covey_server.replay import Replay
@@ -42,10 +40,22 @@ MIXED = EnvironmentSpaces.build(
         AgentSpec("other_0", box(3), Discrete(4)),
     ]
 )
-CASES = {
-    "boxes": (BOXES, False),
-    "mixed kinds": (MIXED, False),
-    "shared groups": (MIXED, True),
+SEEN = EnvironmentSpaces.build(
+    [
+        AgentSpec("walker_0", Discrete(4, start=1), box(2)),
+        AgentSpec("talker_0", Box("uint8", (2, 2), (0,) * 4, (8,) * 4), Discrete(3, start=2), masked=True),
+        AgentSpec("walker_1", Discrete(4, start=1), box(2)),
+        AgentSpec("talker_1", Box("uint8", (2, 2), (0,) * 4, (8,) * 4), Discrete(3, start=2), masked=True),
+        AgentSpec("other_0", box(3), Discrete(4)),
+    ],
+    asynchronous=True,
+)
+CASES: dict[str, tuple[EnvironmentSpaces, dict[str, Any]]] = {
+    "boxes": (BOXES, {}),
+    "mixed kinds": (MIXED, {"max_grad_norm_actor": 0.5, "max_grad_norm_critic": 1.0}),
+    "shared groups": (MIXED, {"shared": True}),
+    "turns": (SEEN, {}),
+    "turns, shared with indicator": (SEEN, {"shared": True, "agent_indicator": True}),
 }
 
 
@@ -67,7 +77,15 @@ def config(
 
 
 def filled(spaces: EnvironmentSpaces, episodes: int = 12, length: int = 9) -> Replay:
-    """Random episodes: half end by the environment's rules, half by a time limit; agents are absent at times."""
+    """Random episodes: half end by the environment's rules, half by a time limit.
+
+    Agents are absent at times; where they are asynchronous they also wait and are forced.
+    """
+    if spaces.asynchronous:
+        replay = Replay(spaces, 1000, 1 << 24)
+        for cut in fragments(play(spaces, episodes, 0, forced=0.3), spaces, [5, 8]):
+            replay.insert(cut.columns, cut.streams)
+        return replay
     rng = np.random.default_rng(0)
     replay = Replay(spaces, 1000, 1 << 24)
     for episode in range(episodes):
@@ -96,7 +114,7 @@ def member(member_id: int, made: Config, spaces: EnvironmentSpaces, **hyperparam
     )
 
 
-def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool, **settings: Any) -> list[Member]:
+def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool = False, **settings: Any) -> list[Member]:
     """Widths, batch sizes, rates, gammas, delays and (member 3) structures differ."""
 
     def made(hidden: Sequence[int], latent: int) -> Config:
@@ -117,11 +135,10 @@ def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool, **settin
 @pytest.mark.parametrize("actor_loss", ["joint", "own"])
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_a_packed_population_learns_what_each_member_learns_alone(algorithm: str, actor_loss: str, case: str) -> None:
-    spaces, shared = CASES[case]
-    clip = {"max_grad_norm_actor": 0.5, "max_grad_norm_critic": 1.0} if case == "mixed kinds" else {}
-    settings: dict[str, Any] = {"actor_loss": actor_loss, "output_penalty": 0.01 * (actor_loss == "joint"), **clip}
-    made = config(algorithm, shared, **settings)
-    members = population(algorithm, spaces, shared, **settings)
+    spaces, own = CASES[case]
+    settings: dict[str, Any] = {"actor_loss": actor_loss, "output_penalty": 0.01 * (actor_loss == "joint"), **own}
+    made = config(algorithm, **settings)
+    members = population(algorithm, spaces, **settings)
     alone = [Alone(made, spaces, m) for m in members]
     replay = filled(spaces)
     learner = ALGORITHMS[algorithm](made, spaces, members)
@@ -191,24 +208,19 @@ def test_truncation_bootstraps_from_the_final_observation_and_termination_does_n
 
 def test_losses_give_the_numbers_of_a_hand_computation() -> None:
     y = td_target(
-        torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[0.0, 1.0]]]), torch.tensor([0.5]), torch.tensor([[[10.0, 10.0]]])
+        torch.tensor([[[1.0, 2.0]]]),
+        torch.tensor([[[0.0, 1.0]]]),
+        torch.tensor([[0.5]]),
+        torch.tensor([[[10.0, 10.0]]]),
     )
     assert y.tolist() == [[[6.0, 2.0]]]
+    k = torch.tensor([[[1, 3]]])
+    later = td_target(torch.ones(1, 1, 2), torch.zeros(1, 1, 2), torch.tensor([[0.5]]) ** k, torch.full((1, 1, 2), 8.0))
+    assert later.tolist() == [[[5.0, 2.0]]]
     weight = torch.tensor([[[0.25, 0.75]]])
     value = torch.tensor([[[[5.0, 4.0]]], [[[6.0, 0.0]]]])
     assert critic_loss(value, y, weight).tolist() == [0.25 * 1 + 0.75 * 4 + 0.75 * 4]
     assert policy_loss(value[0], weight).tolist() == [-(0.25 * 5 + 0.75 * 4)]
-
-
-def test_smoothed_actions_stay_near_the_policy_and_in_the_box() -> None:
-    heads = ActionHeads(BOXES, torch.device("cpu"))
-    keys = counter_rng.keys(0, [0, 1], [0, 0])
-    inside = heads.smoothed([torch.zeros(2, 500, 2), torch.zeros(2, 500, 3)], keys, 0.2, 0.3)
-    assert float(inside.abs().max()) == pytest.approx(0.3)
-    assert float(inside.std()) == pytest.approx(0.2 * 0.93, rel=0.1)  # a normal law cut at 1.5 sigma
-    edge = heads.smoothed([torch.full((2, 500, 2), 9.0), torch.full((2, 500, 3), -9.0)], keys, 0.2, 0.5)
-    assert float(edge.max()) == 1 and float(edge.min()) == -1
-    assert float((edge[..., :2] < 0.99).float().mean()) > 0.3
 
 
 def test_learning_a_policy_leaves_the_critics_as_they_are() -> None:
@@ -226,8 +238,8 @@ def test_learning_a_policy_leaves_the_critics_as_they_are() -> None:
 def test_draws_of_a_member_do_not_depend_on_its_pack_mates_or_their_batch_sizes() -> None:
     replay = filled(MIXED)
     made = config("MATD3")
-    together = population("MATD3", MIXED, False)
-    alone = population("MATD3", MIXED, False)
+    together = population("MATD3", MIXED)
+    alone = population("MATD3", MIXED)
     ALGORITHMS["MATD3"](made, MIXED, together).update(range(4), replay)
     for m in range(4):
         ALGORITHMS["MATD3"](made, MIXED, [alone[m]]).update([0], replay)
@@ -236,7 +248,7 @@ def test_draws_of_a_member_do_not_depend_on_its_pack_mates_or_their_batch_sizes(
 
 def test_members_per_pass_counts_members_of_other_structure_apart() -> None:
     made = config("MADDPG")
-    members = population("MADDPG", BOXES, False)
+    members = population("MADDPG", BOXES)
     learner = ALGORITHMS["MADDPG"](made, BOXES, members)
     replay = filled(BOXES)
     learner.update([0, 1, 2], replay)
@@ -247,7 +259,7 @@ def test_members_per_pass_counts_members_of_other_structure_apart() -> None:
 
 def test_a_snapshot_is_the_policies_of_its_moment() -> None:
     made = config("MATD3", policy_freq=1)
-    members = population("MATD3", BOXES, False)
+    members = population("MATD3", BOXES)
     learner = ALGORITHMS["MATD3"](made, BOXES, members)
     replay = filled(BOXES)
     learner.update(range(4), replay)
@@ -266,31 +278,6 @@ def test_a_snapshot_is_the_policies_of_its_moment() -> None:
             assert all(np.array_equal(p, network.params[name]) for name, p in params.items())
 
 
-def test_fresh_networks_follow_the_conventions() -> None:
-    made = config("MATD3", shared=True)
-    networks = build_networks(made, MIXED, np.random.default_rng(0))
-    assert set(networks) == {
-        f"{r}/{g}" for r in ("actor", "critic_1", "critic_2") for g in ("walker", "talker", "other")
-    }
-    actor, critic = networks["actor/talker"].spec, networks["critic_2/talker"].spec
-    assert [(i.name, i.width, i.copies) for i in actor.inputs] == [("observation", 3, 1)]
-    assert (actor.outputs, actor.extra) == (3, 0)
-    assert [(i.name, i.width, i.copies) for i in critic.inputs] == [("walker", 4, 2), ("talker", 3, 2), ("other", 3, 1)]
-    assert (critic.outputs, critic.extra) == (1, 2 + 3 + 2 + 3 + 4 + 2)
-    assert networks["critic_1/other"].spec.extra == 2 + 3 + 2 + 3 + 4
-    for network in networks.values():
-        assert network.target is not None
-        assert all(np.array_equal(network.target[k], p) for k, p in network.params.items())
-    assert "policy_freq" in initial_hyperparameters(made)
-    assert "policy_freq" not in initial_hyperparameters(config("MADDPG"))
-
-
-def test_discrete_observations_are_refused_by_name() -> None:
-    spaces = EnvironmentSpaces.build([AgentSpec("a_0", Discrete(4), box(1))])
-    with pytest.raises(SpaceError, match=r"'a_0'.*expected Box"):
-        build_networks(config("MADDPG"), spaces, np.random.default_rng(0))
-
-
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_an_agent_that_took_no_part_in_a_batch_leaves_its_networks_finite(algorithm: str) -> None:
     replay, spaces = one_step(True, algorithm)
@@ -303,3 +290,80 @@ def test_an_agent_that_took_no_part_in_a_batch_leaves_its_networks_finite(algori
     learner.update([0], replay)
     learner.unpack()
     assert all(np.isfinite(p).all() for n in m.networks.values() for p in n.params.values())
+
+
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+def test_forced_actions_teach_critics_but_no_policy(algorithm: str) -> None:
+    spaces = EnvironmentSpaces.build([AgentSpec("a_0", box(2), box(1))])
+    columns = RowSchema.of(spaces).empty(4)
+    columns["kind"][:] = [RowKind.STEP] * 3 + [RowKind.FINAL]
+    columns["a/observation"][:] = 0.5
+    columns["a/active"][:] = 2
+    columns["a/reward"][:3] = 1
+    replay = Replay(spaces, 8, 1 << 20)
+    replay.insert(columns, [SlotStream(rows=4, steps=3)])
+    made = config(algorithm, batch_size=4)
+    m = member(0, made, spaces, policy_freq=1)
+    before = {key: n.clone() for key, n in m.networks.items()}
+    learner = ALGORITHMS[algorithm](made, spaces, [m])
+    learner.update([0], replay)
+    learner.unpack()
+    for key, network in m.networks.items():
+        same = all(np.array_equal(p, before[key].params[name]) for name, p in network.params.items())
+        assert same == key.startswith("actor")
+
+
+def two_turns(truncated: bool) -> tuple[Replay, EnvironmentSpaces]:
+    """The decision of a_0: action 1, reward 1 and, while b_0 acts, 2 and 4; then it acts again, or is cut off.
+
+    b_0 acts in the three steps in between, is to act at the end, and waits where a_0 acts.
+    """
+    spaces = EnvironmentSpaces.build(
+        [AgentSpec("a_0", box(1), Discrete(2), masked=True), AgentSpec("b_0", box(1), box(1))], asynchronous=True
+    )
+    columns = RowSchema.of(spaces).empty(4)
+    columns["kind"][:] = [RowKind.STEP] * 3 + [RowKind.FINAL if truncated else RowKind.TAIL]
+    columns["a/active"][:, 0] = [1, 0, 0, 0 if truncated else 1]
+    columns["b/active"][:, 0] = [1, 1, 1, 0]
+    columns["a/observation"][:, 0, 0] = [0.5, 0.5, 0.5, -1]
+    columns["b/observation"][:, 0, 0] = [0.1, 0.2, 0.3, 0.3]
+    columns["a/action"][:3, 0] = 1
+    columns["b/action"][:, 0, 0] = [0.4, 0.5, 0.6, 0 if truncated else 0.6]
+    columns["a/action_mask"][:, 0] = [[1, 1]] * 3 + [[0, 0] if truncated else [1, 0]]
+    columns["a/reward"][:3, 0] = [1, 2, 4]
+    if truncated:
+        columns["a/truncated"][2] = columns["b/terminated"][2] = 1
+        columns["b/observation"][3] = 0.9
+    replay = Replay(spaces, 8, 1 << 20)
+    replay.insert(columns, [SlotStream(rows=4, steps=3)])
+    return replay, spaces
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+def test_a_decision_is_worth_its_rewards_and_what_follows_discounted_by_every_step_in_between(truncated: bool) -> None:
+    replay, spaces = two_turns(truncated)
+    made = config("MADDPG", gamma=0.5, batch_size=64)
+    m = member(0, made, spaces)
+
+    def value(key: str, *numbers: Any) -> float:
+        network = m.networks[key]
+        params = {name: torch.from_numpy(p.copy()) for name, p in network.params.items()}
+        *inputs, extra = (torch.tensor([x], dtype=torch.float32) for x in numbers)
+        return float(forward(network.spec, params, inputs, extra)[0, 0])
+
+    # a_0 would choose 1; b_0's critic says 0 to everything, as is right: its loss is 0.
+    m.networks["actor/a_0"].params["head.out.bias"][:] = [-50, 50]
+    for p in m.networks["critic/b_0"].params.values():
+        p[:] = 0
+    for key in ("actor/a_0", "critic/b_0"):
+        m.networks[key].target = {k: p.copy() for k, p in m.networks[key].params.items()}
+    if truncated:  # nothing is masked where nobody acts any more; b_0 has ended: only what it saw last is there
+        following = value("critic/a_0", [-1.0], [0.9], [0, 1, 0, 1, 0])
+    else:  # the mask leaves a_0 what it would not choose; b_0 waits, bound by its action
+        following = value("critic/a_0", [-1.0], [0.3], [1, 0, 0.6, 1, 0])
+    y = 1 + 2 + 4 + 0.5**3 * following
+    expected = (value("critic/a_0", [0.5], [0.1], [0, 1, 0.4, 1, 1]) - y) ** 2
+    learner = ALGORITHMS["MADDPG"](made, spaces, [m])
+    learner.update([0], replay)
+    assert abs(following) > 1e-3
+    assert learner.metrics()[0]["critic_loss"] == pytest.approx(expected / 2, rel=1e-4)

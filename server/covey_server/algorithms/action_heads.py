@@ -39,16 +39,24 @@ class ActionHeads:
         self._box = not all(kinds)
         self._values = {n: torch.arange(n, device=device) for n in set(kinds)}
 
-    def greedy(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Without chance: squashed for Box, the largest logit for Discrete; (M, B, A)."""
+    def greedy(self, outputs: Sequence[Tensor], legal: Tensor | None = None) -> Tensor:
+        """Without chance: squashed for Box, the largest legal logit for Discrete; (..., M, B, A).
+
+        Args:
+            outputs: (..., M, B, outputs) of each agent.
+            legal: (..., M, B, A), false for Discrete actions that are forbidden.
+        """
         return self._join(
             outputs,
+            legal,
             lambda x, _: squash(x),
             lambda x, _, n: self._one_hot(x, n),
         )
 
-    def smoothed(self, outputs: Sequence[Tensor], keys: Tensor, noise: float, clip: float) -> Tensor:
-        """Target-policy smoothing: clipped Gaussian noise on Box actions, a sample of Discrete ones; (M, B, A)."""
+    def smoothed(
+        self, outputs: Sequence[Tensor], keys: Tensor, noise: float, clip: float, legal: Tensor | None = None
+    ) -> Tensor:
+        """Target-policy smoothing: clipped Gaussian noise on Box actions, a sample of Discrete ones; (..., M, B, A)."""
         gaussian = self._draw(counter_rng.normal, "target_noise", outputs, keys) if self._box else None
         gumbel = self._draw(counter_rng.gumbel, "target_gumbel", outputs, keys) if self._discrete else None
 
@@ -58,11 +66,11 @@ class ActionHeads:
 
         def discrete(x: Tensor, at: slice, n: int) -> Tensor:
             assert gumbel is not None
-            return self._one_hot(x + gumbel[..., at].reshape(x.shape), n)
+            return self._one_hot(x + gumbel[..., at].reshape(x.shape[-4:]), n)
 
-        return self._join(outputs, box, discrete)
+        return self._join(outputs, legal, box, discrete)
 
-    def differentiable(self, outputs: Sequence[Tensor], keys: Tensor) -> Tensor:
+    def differentiable(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None = None) -> Tensor:
         """For the policy gradient: squashed Box, straight-through Gumbel-softmax (tau 1) for Discrete; (M, B, A)."""
         gumbel = self._draw(counter_rng.gumbel, "policy_gumbel", outputs, keys) if self._discrete else None
 
@@ -72,17 +80,20 @@ class ActionHeads:
             soft = torch.softmax(perturbed, -1)
             return self._one_hot(perturbed, n) + (soft - soft.detach())
 
-        return self._join(outputs, lambda x, _: squash(x), discrete)
+        return self._join(outputs, legal, lambda x, _: squash(x), discrete)
 
-    def _join(self, outputs: Sequence[Tensor], box: _BoxMap, discrete: _DiscreteMap) -> Tensor:
+    def _join(self, outputs: Sequence[Tensor], legal: Tensor | None, box: _BoxMap, discrete: _DiscreteMap) -> Tensor:
         joint = torch.cat(list(outputs), -1)
+        if legal is not None:
+            # Before anything is drawn or weighed: a forbidden action has probability and gradient 0, exactly.
+            joint = joint.masked_fill(~legal, -torch.inf)
         parts, at = [], 0
         for width, values in self._runs:
             columns = slice(at, at + width)
             x = joint if len(self._runs) == 1 else joint[..., columns]
             if values:
-                # (M, B, agents, values): the agents of a run choose together.
-                chosen = discrete(x.reshape(*x.shape[:2], -1, values), columns, values)
+                # (..., M, B, agents, values): the agents of a run choose together.
+                chosen = discrete(x.reshape(*x.shape[:-1], -1, values), columns, values)
                 parts.append(chosen.flatten(-2))
             else:
                 parts.append(box(x, columns))
@@ -96,7 +107,7 @@ class ActionHeads:
     def _draw(
         draw: Callable[[Tensor, str, int], Tensor], stream: str, outputs: Sequence[Tensor], keys: Tensor
     ) -> Tensor:
-        """(M, B, A) numbers, of which a sample's do not depend on the number of samples."""
-        m, b = outputs[0].shape[:2]
+        """(M, B, A) numbers, of which a sample's do not depend on the number of samples, or of rows looked at."""
+        m, b = outputs[0].shape[-3:-1]
         width = sum(x.shape[-1] for x in outputs)
         return draw(keys, stream, b * width).view(m, b, width)

@@ -9,16 +9,16 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def td_target(reward: Tensor, terminated: Tensor, gamma: Tensor, next_value: Tensor) -> Tensor:
-    """Y = r + gamma (1 - d) Q'(x', a'), (N, M, B); d is termination alone: a truncated decision bootstraps.
+def td_target(reward: Tensor, terminated: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
+    """Y = R + gamma^k (1 - d) Q'(x', a'), (N, M, B); d is termination alone: a truncated decision bootstraps.
 
     Args:
-        reward: (N, M, B).
+        reward: (N, M, B), the agent's own from its decision up to its next one.
         terminated: (N, M, B).
-        gamma: (M,).
-        next_value: (N, M, B).
+        discount: gamma^k for the k env steps in between, (N, M, B), or (M, 1) where k is 1 everywhere.
+        next_value: (N, M, B), of the row x' at which the agent's decision closes.
     """
-    return reward + gamma.unsqueeze(-1) * (1 - terminated) * next_value
+    return reward + discount * (1 - terminated) * next_value
 
 
 def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> Tensor:

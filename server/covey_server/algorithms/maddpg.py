@@ -8,6 +8,9 @@ For agent i with policy mu_i and critic Q_i, over joint observations x and actio
 
 then every target moves by tau. In L_mu the other agents' actions are those of their current policies
 (`actor_loss: joint`) or those in replay (`own`, as published); the gradient goes to mu_i alone.
+
+Where agents act at different times, x' is where agent i acts again, r_i the sum of its rewards until then, and gamma
+is raised to the number of env steps in between. Agents that wait or are forced keep the action that binds them.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ class MADDPG(OffPolicy):
 
     name = "MADDPG"
 
-    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor) -> Tensor:
-        return self._heads.greedy(outputs)
+    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None) -> Tensor:
+        return self._heads.greedy(outputs, legal)
 
     def _next_value(self, values: Tensor) -> Tensor:
         return values[0]

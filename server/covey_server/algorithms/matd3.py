@@ -22,9 +22,9 @@ class MATD3(OffPolicy):
 
     name = "MATD3"
 
-    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor) -> Tensor:
+    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None) -> Tensor:
         settings = self._settings
-        return self._heads.smoothed(outputs, keys, settings.target_noise, settings.target_noise_clip)
+        return self._heads.smoothed(outputs, keys, settings.target_noise, settings.target_noise_clip, legal)
 
     def _next_value(self, values: Tensor) -> Tensor:
         return values.amin(0)

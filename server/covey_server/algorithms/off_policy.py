@@ -2,36 +2,38 @@
 
 Dims: M members of the pass, B samples (padded to the largest batch), N agents, T critics of one agent, A width of all
 agents' actions. "Judged order" is the agents in the order of the network ids; it differs from the environment's only
-where groups that share parameters are interleaved.
+where groups that share parameters are interleaved. Where agents act at different times each has a next row of its own,
+and what is known of next rows has the N agents in front.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from covey.config import Config
+from covey.config import Config, OffPolicyAlgorithm
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey_server import counter_rng
 from covey_server.algorithms.action_heads import ActionHeads
+from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
-from covey_server.algorithms.roles import CRITIC_ROLES
+from covey_server.algorithms.roles import CRITIC_ROLES, indicator
+from covey_server.batch import Batch
 from covey_server.member import Member
-from covey_server.packed import PackedNetworks
+from covey_server.packed import PackedNetworks, Selection
+from covey_server.parts import Part
 from covey_server.policy_snapshot import PolicySnapshot
 from covey_server.replay import Replay
-from covey_server.replay_layout import Batch
 
 
-class OffPolicy(ABC):
-    """Packs the population and updates it; made anew after every change of the population.
+class OffPolicy(Algorithm):
+    """Packs the population and updates it from replay.
 
     Args:
         config: The run's.
@@ -39,13 +41,7 @@ class OffPolicy(ABC):
         members: The population. `Member.updates` counts on with every update; everything else in a member stays as it
             is until `unpack`.
         device: Where training happens.
-
-    Attributes:
-        passes: Batched critic passes made.
-        member_updates: Members updated in them, summed: member_updates / passes is the mean number of members a pass.
     """
-
-    name: ClassVar[str]
 
     def __init__(
         self,
@@ -55,6 +51,7 @@ class OffPolicy(ABC):
         device: torch.device | str = "cpu",
     ) -> None:
         self._device = torch.device(device)
+        assert isinstance(config.algorithm, OffPolicyAlgorithm)
         self._settings = config.algorithm
         self._seed = config.training.seed
         self._members = list(members)
@@ -67,12 +64,17 @@ class OffPolicy(ABC):
         self._networks = len(ids)
         self._heads = ActionHeads(spaces, self._device)
         self._views = _own_views(spaces)
+        self._asynchronous = spaces.asynchronous
+        self._indices = self._group_indices(ids)
         judged = [a for agents in ids.values() for a in agents]
         self._order = None if judged == sorted(judged) else torch.tensor(judged, device=self._device)
         # (N, N), 1 where two agents (judged order) share a network; None where none do.
         owner = torch.tensor([k for k, agents in enumerate(ids.values()) for _ in agents], device=self._device)
         self._sharing = None if len(ids) == len(judged) else (owner.unsqueeze(0) == owner.unsqueeze(1)).float()
-        self._own_action = _own_actions(spaces, self._device)
+        widths = torch.tensor([a.action.width for a in spaces.agents])
+        # (A,), whose a column of the joint action is; (N, 1, 1, A), true where it is the agent's own.
+        self._owner = torch.arange(len(widths)).repeat_interleave(widths).to(self._device)
+        self._own_action = self._owner == torch.arange(len(widths), device=self._device).view(-1, 1, 1, 1)
         self._hyper = {
             name: self._tensor([m.hyperparameters[name] for m in members], torch.float32) for name in ("gamma", "tau")
         }
@@ -85,8 +87,8 @@ class OffPolicy(ABC):
         self._loss_counts = [[0] * len(members), [0] * len(members)]
 
     @abstractmethod
-    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor) -> Tensor:
-        """The target policies' joint action (M, B, A), from the target actors' outputs by agent."""
+    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None) -> Tensor:
+        """The target policies' joint action (..., M, B, A), from the target actors' outputs by agent."""
 
     @abstractmethod
     def _next_value(self, values: Tensor) -> Tensor:
@@ -96,65 +98,81 @@ class OffPolicy(ABC):
     def _policy_due(self, member: Member) -> bool:
         """Whether this update of the member (already counted) is one of its policy and targets too."""
 
-    def update(self, due: Sequence[int], replay: Replay) -> None:
+    def update(self, due: Sequence[int], experience: Replay) -> None:
         """One update of each member in `due` (positions in the population), in one pass."""
         chosen = tuple(sorted(due))
         ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
-        batch = replay.sample(keys, self._of("batch_size", chosen), max(self._sizes[m] for m in chosen))
-        batch = replace(batch, weight=self._per_network(batch.weight))
-        self._learn_critics(chosen, batch, keys)
+        batch = experience.sample(keys, self._of("batch_size", chosen), max(self._sizes[m] for m in chosen))
+        self.learn(chosen, batch, keys)
+
+    def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
+        """One update from a batch that was drawn.
+
+        Args:
+            chosen: Positions in the population, rising.
+            batch: A sample for each of them.
+            keys: (M,) from `counter_rng.keys`, of whatever else is drawn.
+        """
+        weight = self._per_network(batch.weight)
+        self._learn_critics(chosen, batch, weight, keys)
         for m in chosen:
             self._members[m].updates += 1
         acting = tuple(m for m in chosen if self._policy_due(self._members[m]))
         if not acting:
             return
+        if batch.part is not None:
+            # A policy has no part in what the environment forced.
+            weight = self._per_network(batch.weight * (batch.part == Part.CHOSE))
         if acting != chosen:
             at = self._tensor([chosen.index(m) for m in acting])
-            batch, keys = _narrowed(batch, at), keys.index_select(0, at)
-        self._learn_policies(acting, batch, keys)
+            batch, weight, keys = _narrowed(batch, at), weight.index_select(1, at), keys.index_select(0, at)
+        self._learn_policies(acting, batch, weight, keys)
         tau = self._of("tau", acting)
         with torch.no_grad():
             self._actors.select(acting).soften(tau)
             self._critics.select(acting).soften(tau)
 
-    def _learn_critics(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
+    def _learn_critics(self, chosen: tuple[int, ...], batch: Batch, weight: Tensor, keys: Tensor) -> None:
         critics = self._critics.select(chosen)
         with torch.no_grad():
-            outputs = self._actors.select(chosen).by_agent("target", [self._by_agent(batch.next_observation)])
-            action = self._next_action(outputs, keys)
-            values = critics.values("target", batch.next_observation, action)
+            outputs = self._outputs(self._actors.select(chosen), "target", batch.next_observation)
+            action = self._next_action(outputs, keys, batch.next_legal)
+            action = self._bound(action, batch.next_part, batch.next_action)
+            values = critics.values("target", batch.next_observation, self._extra(action, batch.next_part))
+            gamma = self._of("gamma", chosen).unsqueeze(-1)
             target = td_target(
                 self._judged(batch.reward),
                 self._judged(batch.terminated),
-                self._of("gamma", chosen),
+                gamma if batch.steps is None else gamma ** self._judged(batch.steps),
                 self._next_value(self._by_twin(values)),
             )
-        values = critics.values("learn", batch.observation, batch.action)
-        losses = critic_loss(self._by_twin(values), target, batch.weight)
+        values = critics.values("learn", batch.observation, self._extra(batch.action, batch.part))
+        losses = critic_loss(self._by_twin(values), target, weight)
         critics.descend(losses.sum(), self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
         self._record(0, chosen, losses.detach() / (self._twins * self._networks))
         self.passes += len(critics.rows_members)
         self.member_updates += sum(critics.rows_members)
 
-    def _learn_policies(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
+    def _learn_policies(self, chosen: tuple[int, ...], batch: Batch, weight: Tensor, keys: Tensor) -> None:
         actors = self._actors.select(chosen)
         critics = self._critics.select(chosen, self._networks)
-        outputs = actors.by_agent("learn", [self._by_agent(batch.observation)])
-        action = self._heads.differentiable(outputs, keys)
+        outputs = self._outputs(actors, "learn", batch.observation)
+        action = self._heads.differentiable(outputs, keys, batch.legal)
         # An actor climbs its own critic alone: the others' actions are context, current or as they were.
-        others = action.detach() if self._settings.actor_loss == "joint" else batch.action
-        joint = torch.where(self._own_action, action, others)
-        losses = policy_loss(critics.values("frozen", batch.observation, joint), batch.weight)
+        joint = self._settings.actor_loss == "joint"
+        others = self._bound(action.detach(), batch.part, batch.action) if joint else batch.action
+        action = torch.where(self._own_action, action, others)
+        losses = policy_loss(critics.values("frozen", batch.observation, self._extra(action, batch.part)), weight)
         if self._settings.output_penalty:
             squares = torch.stack([x.square().mean(-1) for x in outputs], -1)
-            losses = losses + self._settings.output_penalty * (batch.weight * self._judged(squares)).sum((0, 2))
+            losses = losses + self._settings.output_penalty * (weight * self._judged(squares)).sum((0, 2))
         actors.descend(losses.sum(), self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
         self._record(1, chosen, losses.detach() / self._networks)
 
     def snapshot(self) -> PolicySnapshot:
         """The policies as they are now; cheap, and safe to unpack on another thread."""
-        return PolicySnapshot.of(self._actors, self._members)
+        return PolicySnapshot.of([self._actors], self._members)
 
     def unpack(self) -> None:
         """Write weights, targets, moments and step counts back into the members."""
@@ -191,9 +209,41 @@ class OffPolicy(ABC):
         values = self._hyper[name]
         return values if len(chosen) == len(self._members) else values.index_select(0, self._tensor(chosen))
 
-    def _by_agent(self, observation: Sequence[Tensor]) -> list[Tensor]:
-        """Each agent's own observation (M, B, width), from the groups' joint ones."""
-        return [observation[g][..., columns] for g, columns in self._views]
+    def _outputs(self, actors: Selection, which: str, observation: Sequence[Tensor]) -> list[Tensor]:
+        """Each agent's actor on its own observation: (..., M, B, outputs), from the groups' (..., M, B, width)."""
+        own = [observation[g][..., columns] for g, columns in self._views]
+        if self._indices is not None:
+            own = [torch.cat([x, i.expand(*x.shape[:-1], -1)], -1) for x, i in zip(own, self._indices, strict=True)]
+        if own[0].dim() == 3:
+            return actors.by_agent(which, [own])
+        views, m, batch = own[0].shape[:3]
+        folded = actors.by_agent(which, [[x.transpose(0, 1).reshape(m, views * batch, -1) for x in own]])
+        return [y.view(m, views, batch, -1).transpose(0, 1) for y in folded]
+
+    def _bound(self, action: Tensor, part: Tensor | None, done: Tensor | None) -> Tensor:
+        """The policies' joint action, where an agent does not choose replaced by what it is bound to."""
+        if part is None or done is None:
+            return action
+        return torch.where((part == Part.CHOSE).index_select(-1, self._owner), action, done)
+
+    def _extra(self, action: Tensor, part: Tensor | None) -> Tensor:
+        """What critics read besides observations: all actions; where agents act at different times, who acts."""
+        if not self._asynchronous:
+            return action
+        shape = (*action.shape[:-1], len(self._views))
+        if part is None:
+            acts = torch.ones(shape, device=self._device)
+        else:
+            acts = ((part == Part.CHOSE) | (part == Part.FORCED)).float().expand(shape)
+        return torch.cat([action, acts], -1)
+
+    def _group_indices(self, ids: dict[str, tuple[int, ...]]) -> list[Tensor] | None:
+        """What each agent's policy reads besides its observation: its index in the group as one-hot, or nothing."""
+        rows: dict[int, Tensor] = {}
+        for agents in ids.values():
+            width = indicator(self._settings, agents)
+            rows.update(zip(agents, torch.eye(len(agents), device=self._device)[:, :width], strict=True))
+        return [rows[agent] for agent in sorted(rows)] if any(row.numel() for row in rows.values()) else None
 
     def _by_twin(self, values: Tensor) -> Tensor:
         """(T * N, M, B) as (T, N, M, B)."""
@@ -223,20 +273,16 @@ def _own_views(spaces: EnvironmentSpaces) -> list[tuple[int, slice]]:
     return [views[agent] for agent in range(len(spaces.agents))]
 
 
-def _own_actions(spaces: EnvironmentSpaces, device: torch.device) -> Tensor:
-    """(N, 1, 1, A), true where a column of the joint action is the agent's own."""
-    widths = torch.tensor([a.action.width for a in spaces.agents])
-    owner = torch.arange(len(widths)).repeat_interleave(widths)
-    return (owner == torch.arange(len(widths)).unsqueeze(1)).to(device).unsqueeze(1).unsqueeze(1)
-
-
 def _narrowed(batch: Batch, members: Tensor) -> Batch:
-    """The same batch for some of its members; weights are (N, M, B) already."""
-    return Batch(
-        observation=tuple(x.index_select(0, members) for x in batch.observation),
-        action=batch.action.index_select(0, members),
-        reward=batch.reward.index_select(0, members),
-        terminated=batch.terminated.index_select(0, members),
-        weight=batch.weight.index_select(1, members),
-        next_observation=tuple(x.index_select(0, members) for x in batch.next_observation),
+    """What policies learn from, for some of the members."""
+
+    def of(x: Tensor) -> Tensor:
+        return x.index_select(0, members)
+
+    return replace(
+        batch,
+        observation=tuple(of(x) for x in batch.observation),
+        action=of(batch.action),
+        legal=None if batch.legal is None else of(batch.legal),
+        part=None if batch.part is None else of(batch.part),
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from covey.config import EVOLVABLE, Config, NetConfig
+from covey.config import AlgorithmConfig, Config, NetConfig, OnPolicyAlgorithm
 from covey.errors import SpaceError
 from covey.networks import Input, NetworkSpec
 from covey.networks.resolve import mlp, network_ids, resolve
-from covey.spaces import Box, EnvironmentSpaces
+from covey.spaces import Box, Discrete, EnvironmentSpaces
 from covey_server.member import Hyperparameters, Network
 
-CRITIC_ROLES = {"MADDPG": ("critic",), "MATD3": ("critic_1", "critic_2")}
+CRITIC_ROLES = {"MADDPG": ("critic",), "MATD3": ("critic_1", "critic_2"), "IPPO": ("critic",)}
 """The critics that judge one agent, by algorithm; the first one teaches the policy."""
 
 
@@ -19,32 +21,80 @@ def build_networks(config: Config, spaces: EnvironmentSpaces, rng: np.random.Gen
     """Networks of one member with initial weights, keyed "<role>/<network id>".
 
     Raises:
-        SpaceError: an observation that is no Box.
+        SpaceError: actions that the algorithm cannot learn.
         ConfigError: a `network` section that does not fit the environment.
     """
-    for agent in spaces.agents:
-        if not isinstance(agent.observation, Box):
-            raise SpaceError(
-                f"observation of agent {agent.agent_id!r}: Discrete({agent.observation.n}), expected Box; "
-                "wrap the environment so that it gives a vector, such as a one-hot one"
-            )
+    check_actions(config.algorithm, spaces)
     shared = config.algorithm.share_parameters
     configs = resolve(config.network, spaces, shared)
     ids = network_ids(spaces, shared)
-    networks = {f"actor/{i}": Network.fresh(actor_spec(configs[i], spaces, ids[i]), rng) for i in ids}
+    targets = not config.algorithm.on_policy
+    networks = {
+        f"actor/{i}": Network.fresh(actor_spec(config.algorithm, configs[i], spaces, ids[i]), rng, with_target=targets)
+        for i in ids
+    }
     for role in CRITIC_ROLES[config.algorithm.name]:
         for i in ids:
-            networks[f"{role}/{i}"] = Network.fresh(critic_spec(configs, spaces, ids, i), rng)
+            if config.algorithm.on_policy:
+                spec = value_spec(config.algorithm, configs[i], spaces, ids[i])
+            else:
+                spec = critic_spec(configs, spaces, ids, i)
+            networks[f"{role}/{i}"] = Network.fresh(spec, rng, with_target=targets)
     return networks
 
 
-def actor_spec(config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]) -> NetworkSpec:
-    """The policy of these agents: own observation in, numbers before squashing (Box) or logits (Discrete) out."""
+def check_actions(algorithm: AlgorithmConfig, spaces: EnvironmentSpaces) -> None:
+    """Hold the kinds of action against the algorithm.
+
+    Raises:
+        SpaceError: MultiDiscrete or MultiBinary for MADDPG and MATD3, integers in a Box for IPPO.
+    """
+    for agent in spaces.agents:
+        space = agent.action
+        if algorithm.on_policy:
+            if isinstance(space, Box) and np.dtype(space.dtype).kind != "f":
+                raise SpaceError(
+                    f"action of agent {agent.agent_id!r}: Box of {space.dtype}, expected floating-point numbers for "
+                    f"{algorithm.name}; wrap the environment, or give it Discrete actions"
+                )
+        elif not isinstance(space, Box | Discrete):
+            raise SpaceError(
+                f"action of agent {agent.agent_id!r}: {type(space).__name__}, expected Box or Discrete for "
+                f"{algorithm.name}; train it with IPPO"
+            )
+
+
+def indicator(algorithm: AlgorithmConfig, agents: tuple[int, ...]) -> int:
+    """Length of the one-hot index that a policy of these agents reads besides its observation; 0 for none."""
+    return len(agents) if algorithm.agent_indicator and len(agents) > 1 else 0
+
+
+def actor_spec(
+    algorithm: AlgorithmConfig, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
+) -> NetworkSpec:
+    """The policy of these agents: own observation in, what `covey.policy_file.PolicySpec` says out."""
+    action = spaces.agents[agents[0]].action
+    spec = value_spec(algorithm, config, spaces, agents)
+    if not isinstance(algorithm, OnPolicyAlgorithm):
+        return replace(spec, outputs=action.width)
+    return replace(
+        spec,
+        outputs=action.width,
+        output_gain=algorithm.output_gain,
+        log_std=algorithm.action_std_init if isinstance(action, Box) else None,
+    )
+
+
+def value_spec(
+    algorithm: AlgorithmConfig, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
+) -> NetworkSpec:
+    """One number for what one of these agents sees by itself; its index in the group with it where that is wanted."""
     agent = spaces.agents[agents[0]]
+    width = agent.observation.width + indicator(algorithm, agents)
     return NetworkSpec(
-        inputs=(Input("observation", agent.observation.width, mlp(config.encoder_config)),),
+        inputs=(Input("observation", width, mlp(config.encoder_config)),),
         head=mlp(config.head_config),
-        outputs=agent.action.width,
+        outputs=1,
         latent_dim=config.latent_dim,
         min_latent_dim=config.min_latent_dim,
         max_latent_dim=config.max_latent_dim,
@@ -57,7 +107,8 @@ def critic_spec(
     """The value of everything seen and done to the agents of `network_id`.
 
     It owns an encoder per group of agents, configured as that group's (its first agent's) own; latent space and head
-    are those of `network_id`. Where several agents share it, a one-hot index says whom it judges.
+    are those of `network_id`. Its extra inputs are all agents' actions; where agents act at different times, who of
+    them acts (1) and who waits or is gone (0); and where several agents share it, a one-hot index of whom it judges.
     """
     player = {agent: i for i, agents in ids.items() for agent in agents}
     own = configs[network_id]
@@ -69,7 +120,9 @@ def critic_spec(
         ),
         head=mlp(own.head_config),
         outputs=1,
-        extra=sum(a.action.width for a in spaces.agents) + (judged if judged > 1 else 0),
+        extra=sum(a.action.width for a in spaces.agents)
+        + (len(spaces.agents) if spaces.asynchronous else 0)
+        + (judged if judged > 1 else 0),
         latent_dim=own.latent_dim,
         min_latent_dim=own.min_latent_dim,
         max_latent_dim=own.max_latent_dim,
@@ -78,5 +131,4 @@ def critic_spec(
 
 def initial_hyperparameters(config: Config) -> Hyperparameters:
     """The evolvable values that the algorithm has, as configured."""
-    names = [n for n in EVOLVABLE if n != "policy_freq" or config.algorithm.name == "MATD3"]
-    return {name: getattr(config.algorithm, name) for name in names}
+    return {name: getattr(config.algorithm, name) for name in config.algorithm.evolvable}
