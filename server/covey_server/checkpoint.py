@@ -29,7 +29,7 @@ from covey.errors import ConfigError, StorageError
 from covey.files import cannot_write, sync_directory, write_synced
 from covey.networks import NetworkSpec
 from covey.spaces_json import float_from_json, float_to_json
-from covey_server.member import Member, Network
+from covey_server.member import Member, Network, ReturnScale
 
 _FLOATS = ("fitness", "fitness_stderr")
 _PARTS = ("params", "first_moment", "second_moment")
@@ -111,7 +111,12 @@ def member_to_json(member: Member) -> dict[str, Any]:
         data[name] = None if value is None else float_to_json(value)
     data["hyperparameters"] = dict(member.hyperparameters)
     data["networks"] = {
-        key: {"spec": n.spec.to_json(), "adam_steps": n.adam_steps, "target": n.target is not None}
+        key: {
+            "spec": n.spec.to_json(),
+            "adam_steps": n.adam_steps,
+            "target": n.target is not None,
+            "scale": dataclasses.astuple(n.scale),
+        }
         for key, n in member.networks.items()
     }
     return data
@@ -133,7 +138,9 @@ def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors) -> M
         spec = NetworkSpec.from_json(network["spec"])
         parts = [network_tensors(path, tensors, member_id, key, spec, part) for part in _PARTS]
         target = network_tensors(path, tensors, member_id, key, spec, "target") if network["target"] else None
-        networks[key] = Network(spec, parts[0], target, parts[1], parts[2], int(network["adam_steps"]))
+        mean, std, rounds = network["scale"]
+        scale = ReturnScale(float(mean), float(std), int(rounds))
+        networks[key] = Network(spec, parts[0], target, parts[1], parts[2], int(network["adam_steps"]), scale)
     fields["networks"] = networks
     return Member(**fields)
 

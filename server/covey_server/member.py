@@ -17,6 +17,15 @@ def zeros_like(params: Params) -> Params:
     return {name: np.zeros_like(p) for name, p in params.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class ReturnScale:
+    """The units in which a critic predicts returns: (return - mean) / std; `rounds` have told so far."""
+
+    mean: float = 0.0
+    std: float = 1.0
+    rounds: int = 0
+
+
 @dataclass(slots=True)
 class Network:
     """A network with all that moves along with its weights; all dictionaries have the spec's names and shapes."""
@@ -27,6 +36,7 @@ class Network:
     first_moment: Params
     second_moment: Params
     adam_steps: int = 0
+    scale: ReturnScale = ReturnScale()
 
     @staticmethod
     def fresh(spec: NetworkSpec, rng: np.random.Generator, *, with_target: bool = True) -> Network:
@@ -48,6 +58,7 @@ class Network:
             copy(self.first_moment),
             copy(self.second_moment),
             self.adam_steps,
+            self.scale,
         )
 
 

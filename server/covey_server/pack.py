@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.networks import Params
+from covey.networks import NetworkSpec, Params
 from covey.networks.pack import PackLayout
 from covey_server.member import Network
 from covey_server.optimiser import adam_
@@ -30,15 +30,23 @@ Source = Tensor | Sequence[Tensor]
 
 
 class Pack:
-    """K networks of one structure; `rows` says whose: (position in keys, position in members), sorted."""
+    """K networks of one structure; `rows` says whose: (position in keys, position in members), sorted.
+
+    Networks whose `wide` forms alone are of one structure are padded to these.
+    """
 
     def __init__(
-        self, rows: Sequence[tuple[int, int]], networks: Sequence[Network], agents: int, device: torch.device
+        self,
+        rows: Sequence[tuple[int, int]],
+        networks: Sequence[Network],
+        agents: int,
+        device: torch.device,
+        wide: Sequence[NetworkSpec] | None = None,
     ) -> None:
         self.rows = list(rows)
         self.agents = agents
         self.networks = list(networks)
-        self.layout = PackLayout(tuple(network.spec for network in networks))
+        self.layout = PackLayout(tuple(network.spec for network in networks), None if wide is None else tuple(wide))
         self.spec = self.layout.padded
 
         def matrix(params: Sequence[Params]) -> Tensor:
@@ -115,12 +123,7 @@ class PackRows:
 
     def take(self, matrix: Tensor) -> Tensor:
         """This part's rows: a view where they are neighbours, a copy otherwise."""
-        return matrix[self.rows] if isinstance(self.rows, slice) else matrix.index_select(0, self.rows)
-
-    def put(self, matrix: Tensor, rows: Tensor) -> None:
-        """Write rows back that `take` copied."""
-        if not isinstance(self.rows, slice):
-            matrix.index_copy_(0, self.rows, rows)
+        return _taken(matrix, self.rows)
 
     def _views(self, flat: Tensor, *, leaf: bool = False) -> dict[str, Tensor]:
         views = self.pack.layout.views(flat.detach())
@@ -160,23 +163,57 @@ class PackRows:
         y: Tensor = self.pack.spec.apply(OPS, self.params(which), xs, joined, valid=self._valid)
         return y if self.pack.agents == 1 else y.reshape(self.count * self.pack.agents, -1, y.shape[-1])
 
-    def descend(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
-        """One Adam step of every row, with the gradients of `learnt`, and lr (M,)."""
+    def outputs(self, which: str, x: Tensor) -> Tensor:
+        """Outputs (K, B, O) of networks that each read a row of their own, x (K, B, D)."""
+        y: Tensor = self.pack.spec.apply(OPS, self.params(which), [x], valid=self._valid)
+        return y
+
+    def descend(
+        self,
+        gradients: Sequence[Tensor],
+        lr: NDArray[np.float64],
+        max_norm: float | NDArray[np.float64] | None,
+        live: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """One Adam step of the rows, with the gradients of `learnt`.
+
+        Args:
+            gradients: Of `learnt`, in its order.
+            lr: (M,) learning rates.
+            max_norm: Bound of each row's gradient norm, or (M,) such bounds; None: no bound.
+            live: (K,) rows that move; the others stay as they are, moments and step counts too. None: all.
+        """
         pack = self.pack
         gradient = torch.cat([g.reshape(self.count, -1) for g in gradients], 1)
         if self.mask is not None:
             gradient.mul_(self.mask)
+        rows, taken, position = self.rows, self.taken, self._position
+        if live is not None and not live.all():
+            gradient = gradient.index_select(0, torch.from_numpy(np.flatnonzero(live)).to(gradient.device))
+            taken, position = taken[live], position[live]
+            rows = torch.from_numpy(taken).to(gradient.device)
         state = (pack.params, pack.first_moment, pack.second_moment)
-        taken = [self.take(matrix) for matrix in state]
-        pack.adam_steps[self.taken] += 1
-        steps = pack.adam_steps[self.taken]
-        adam_(*taken, gradient=gradient, steps=steps, lr=lr[self._position], max_norm=max_norm)
-        for matrix, rows in zip(state, taken, strict=True):
-            self.put(matrix, rows)
+        moved = [_taken(matrix, rows) for matrix in state]
+        pack.adam_steps[taken] += 1
+        bound = max_norm[position] if isinstance(max_norm, np.ndarray) else max_norm
+        adam_(*moved, gradient=gradient, steps=pack.adam_steps[taken], lr=lr[position], max_norm=bound)
+        for matrix, values in zip(state, moved, strict=True):
+            _put(matrix, rows, values)
 
     def soften(self, tau: Tensor) -> None:
         """Move the targets by tau (M,) towards the parameters."""
         assert self.pack.target is not None
         target = self.take(self.pack.target)
         target.lerp_(self.take(self.pack.params), tau.index_select(0, self.member).unsqueeze(1))
-        self.put(self.pack.target, target)
+        _put(self.pack.target, self.rows, target)
+
+
+def _taken(matrix: Tensor, rows: slice | Tensor) -> Tensor:
+    """These rows: a view where they are neighbours, a copy otherwise."""
+    return matrix[rows] if isinstance(rows, slice) else matrix.index_select(0, rows)
+
+
+def _put(matrix: Tensor, rows: slice | Tensor, values: Tensor) -> None:
+    """Write rows back that `_taken` copied."""
+    if not isinstance(rows, slice):
+        matrix.index_copy_(0, rows, values)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey.networks.pack import widened
 from covey_server.member import Member
 from covey_server.pack import Pack, PackRows, Source
 
@@ -26,20 +27,36 @@ class PackedNetworks:
         members: The population; the networks are those in `Member.networks`.
         agents: Network key ("actor/speaker_0") to the indices of the agents it plays or judges, in a fixed order.
         device: Where the packs live.
+        widen: Whether networks that differ only in their inputs and outputs share a pack as well.
     """
 
-    def __init__(self, members: Sequence[Member], agents: Mapping[str, tuple[int, ...]], device: torch.device) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        agents: Mapping[str, tuple[int, ...]],
+        device: torch.device,
+        *,
+        widen: bool = False,
+    ) -> None:
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
         self.device = device
+        rows = [(k, m) for k in range(len(self.keys)) for m in range(len(members))]
+        networks = {(k, m): members[m].networks[self.keys[k]] for k, m in rows}
+        specs = [networks[row].spec for row in rows]
+        wide = dict(zip(rows, widened(specs) if widen else specs, strict=True))
         by_structure: dict[object, list[tuple[int, int]]] = {}
-        for k, key in enumerate(self.keys):
-            for m, member in enumerate(members):
-                structure = (member.networks[key].spec.structure, len(self.agents[k]))
-                by_structure.setdefault(structure, []).append((k, m))
+        for k, m in rows:
+            by_structure.setdefault((wide[k, m].structure, len(self.agents[k])), []).append((k, m))
         self.packs = [
-            Pack(rows, [members[m].networks[self.keys[k]] for k, m in rows], len(self.agents[rows[0][0]]), device)
-            for rows in by_structure.values()
+            Pack(
+                alike,
+                [networks[row] for row in alike],
+                len(self.agents[alike[0][0]]),
+                device,
+                [wide[row] for row in alike] if widen else None,
+            )
+            for alike in by_structure.values()
         ]
         self._selections: dict[tuple[tuple[int, ...], int], Selection] = {}
 
@@ -59,34 +76,34 @@ class PackedNetworks:
 
 
 class Selection:
-    """The networks that one pass works on: some members', all keys or the first of them."""
+    """The networks that one pass works on: some members', all keys or the first of them; `parts`, a pack each."""
 
     def __init__(self, owner: PackedNetworks, members: tuple[int, ...], keys: int) -> None:
         chosen = set(members)
-        self._parts: list[PackRows] = []
+        self.parts: list[PackRows] = []
         for pack in owner.packs:
             taken = [r for r, (k, m) in enumerate(pack.rows) if m in chosen and k < keys]
             if taken:
-                self._parts.append(PackRows(pack, taken, owner.agents, members))
+                self.parts.append(PackRows(pack, taken, owner.agents, members))
         self._members = len(members)
         self._assembly = self._assemble(owner, members, keys)
 
     @property
     def rows_members(self) -> list[int]:
         """For each batched pass that a forward takes, the number of distinct members in it."""
-        return [part.distinct_members for part in self._parts]
+        return [part.distinct_members for part in self.parts]
 
     def _assemble(
         self, owner: PackedNetworks, members: tuple[int, ...], keys: int
     ) -> list[tuple[list[int], Tensor | None, list[int]]]:
         """Per output width: the parts that give it, how their rows are put in order, the agents in that order."""
         by_width: dict[int, list[int]] = {}
-        for p, part in enumerate(self._parts):
+        for p, part in enumerate(self.parts):
             by_width.setdefault(part.pack.spec.outputs, []).append(p)
         assembly = []
         for parts in by_width.values():
             given = [
-                (k, j, m) for p in parts for k, m in self._parts[p].owners for j in range(self._parts[p].pack.agents)
+                (k, j, m) for p in parts for k, m in self.parts[p].owners for j in range(self.parts[p].pack.agents)
             ]
             wanted = [
                 (k, j, m)
@@ -103,7 +120,7 @@ class Selection:
 
     def _forward(self, which: str, inputs: Sequence[Source], extra: Source | None) -> list[tuple[Tensor, list[int]]]:
         """Outputs (agents, M, B, O) with the agents they belong to, one entry per output width."""
-        outputs = [part.apply(which, inputs, extra) for part in self._parts]
+        outputs = [part.apply(which, inputs, extra) for part in self.parts]
         result = []
         for parts, order, agents in self._assembly:
             rows = outputs[parts[0]] if len(parts) == 1 else torch.cat([outputs[p] for p in parts])
@@ -132,15 +149,15 @@ class Selection:
             lr: (M,) learning rates.
             max_norm: Bound of each network's gradient norm; None: no bound.
         """
-        leaves = [list(part.learnt.values()) for part in self._parts]
+        leaves = [list(part.learnt.values()) for part in self.parts]
         gradients = torch.autograd.grad(loss, [leaf for group in leaves for leaf in group])
         at = 0
         with torch.no_grad():
-            for part, group in zip(self._parts, leaves, strict=True):
+            for part, group in zip(self.parts, leaves, strict=True):
                 part.descend(gradients[at : at + len(group)], lr, max_norm)
                 at += len(group)
 
     def soften(self, tau: Tensor) -> None:
         """Polyak averaging of the targets: target += tau * (params - target), tau (M,)."""
-        for part in self._parts:
+        for part in self.parts:
             part.soften(tau)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from covey.config import AlgorithmConfig
 from covey.networks.resolve import network_ids
 from covey.policy_file import PolicySpec, encode_policy, policy_sha256
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
+from covey_server.algorithms.roles import indicator
 from covey_server.policy_snapshot import PolicySnapshot
 
 
@@ -23,13 +25,14 @@ class PolicyStore:
 
     Args:
         spaces: Of the environment.
-        shared: Whether agents of a group share a policy.
+        algorithm: Says whether agents of a group share a policy, and how outputs become actions.
         max_bytes: Policies that no order named for longest are dropped above this.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, shared: bool, max_bytes: int = 256 << 20) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig, max_bytes: int = 256 << 20) -> None:
         self._agents = spaces.agents
-        self._owners = network_ids(spaces, shared)
+        self._algorithm = algorithm
+        self._owners = network_ids(spaces, algorithm.share_parameters)
         self._max_bytes = max_bytes
         self._bytes = 0
         self._blobs: OrderedDict[bytes, bytes] = OrderedDict()
@@ -58,7 +61,9 @@ class PolicyStore:
         for network_id, (spec, params) in snapshot.policies(member_id).items():
             agents = self._owners[network_id]
             agent = self._agents[agents[0]]
-            blob = encode_policy(PolicySpec(spec, agent.observation, agent.action), params)
+            head = "stochastic" if self._algorithm.on_policy else "deterministic"
+            policy = PolicySpec(spec, agent.observation, agent.action, head, indicator(self._algorithm, agents))
+            blob = encode_policy(policy, params)
             sha256 = policy_sha256(blob)
             if sha256 not in self._blobs:
                 self._blobs[sha256] = blob

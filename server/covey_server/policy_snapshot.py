@@ -16,6 +16,8 @@ from covey.networks.pack import PackLayout
 from covey_server.member import Member
 from covey_server.packed import PackedNetworks
 
+ACTOR = "actor/"
+
 Policies = dict[str, tuple[NetworkSpec, Params]]
 """A member's policies by network id."""
 
@@ -32,23 +34,24 @@ class PolicySnapshot:
     _packs: tuple[tuple[PackLayout, tuple[tuple[str, int], ...], Tensor], ...]
 
     @staticmethod
-    def of(actors: PackedNetworks, members: Sequence[Member]) -> PolicySnapshot:
-        """Clone the actors' matrices."""
+    def of(actors: Sequence[PackedNetworks], members: Sequence[Member]) -> PolicySnapshot:
+        """Clone the matrices of packs that hold actors, perhaps beside other networks."""
         packs = tuple(
             (
                 pack.layout,
-                tuple((actors.keys[k].partition("/")[2], members[m].member_id) for k, m in pack.rows),
+                tuple((networks.keys[k], members[m].member_id) for k, m in pack.rows),
                 pack.params.clone(),
             )
-            for pack in actors.packs
+            for networks in actors
+            for pack in networks.packs
         )
         return PolicySnapshot({m.member_id: m.updates for m in members}, packs)
 
     def policies(self, member_id: int) -> Policies:
         """One member's policies in natural shapes."""
         return {
-            network_id: (layout.specs[k], layout.unpack_row(k, matrix[k].cpu().numpy()))
+            key.removeprefix(ACTOR): (layout.specs[k], layout.unpack_row(k, matrix[k].cpu().numpy()))
             for layout, rows, matrix in self._packs
-            for k, (network_id, owner) in enumerate(rows)
-            if owner == member_id
+            for k, (key, owner) in enumerate(rows)
+            if owner == member_id and key.startswith(ACTOR)
         }

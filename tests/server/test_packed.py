@@ -218,3 +218,63 @@ def test_the_actors_gradient_passes_through_frozen_critics() -> None:
     values = packed.select((0,), 2).values("frozen", inputs, extra)
     (gradient,) = torch.autograd.grad(values.sum(), extra)
     assert gradient.abs().sum() > 0
+
+
+def test_networks_that_differ_in_inputs_and_outputs_share_a_wide_pack() -> None:
+    members, before = population()[:3], population()[:3]
+    apart, wide = (PackedNetworks(members, ACTORS, CPU, widen=widen) for widen in (False, True))
+    assert [len(pack.rows) for pack in apart.packs] == [3, 3]
+    (pack,) = wide.packs
+    assert pack.mask is not None and not pack.params[pack.mask == 0].any()
+    (part,) = wide.select((0, 1, 2)).parts
+    x = torch.randn(6, B, 4, generator=torch.Generator().manual_seed(0))
+    outputs = part.outputs("frozen", x)
+    for row, (k, m) in enumerate(part.owners):
+        width, given = list(AGENTS.values())[k]
+        network = members[m].networks[list(ACTORS)[k]]
+        alone = network.spec.apply(NumpyOps(), network.params, [x[row, :, :width].numpy()])
+        np.testing.assert_allclose(outputs[row, :, :given].numpy(), alone, rtol=1e-4, atol=1e-4)
+        assert not outputs[row, :, given:].any()
+    wide.unpack()
+    for member, same in zip(members, before, strict=True):
+        assert_same_networks(member, same)
+
+
+@pytest.mark.parametrize("chosen", [(0, 1, 2), (0, 2)])
+def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chosen: tuple[int, ...]) -> None:
+    packs = []
+    for live in (None, np.arange(2 * len(chosen)) % 2 == 0):
+        packed = PackedNetworks(population()[:3], ACTORS, CPU, widen=True)
+        (part,) = packed.select(chosen).parts
+        start = [matrix.clone() for matrix in (packed.packs[0].params, packed.packs[0].first_moment)]
+        for _ in range(3):
+            outputs = part.outputs("learn", torch.ones(part.count, B, 4))
+            gradients = torch.autograd.grad(outputs.square().sum(), list(part.learnt.values()))
+            with torch.no_grad():
+                part.descend(gradients, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
+        packs.append((packed.packs[0], part, start))
+    (every, part, _), (some, _, start) = packs
+    for k, row in enumerate(part.taken):
+        for matrix, other, before in zip(
+            (some.params, some.first_moment), (every.params, every.first_moment), start, strict=True
+        ):
+            if k % 2 == 0:
+                torch.testing.assert_close(matrix[row], other[row], rtol=1e-6, atol=1e-7)
+            else:
+                assert torch.equal(matrix[row], before[row])
+        assert some.adam_steps[row] == every.adam_steps[row] - 3 * (k % 2)
+
+
+def test_every_row_has_its_own_bound_of_the_gradient() -> None:
+    gradient = torch.full((3, 4), 10.0)
+    first = torch.zeros(3, 4)
+    adam_(
+        torch.zeros(3, 4),
+        first,
+        torch.zeros(3, 4),
+        gradient=gradient,
+        steps=np.ones(3, np.int64),
+        lr=np.full(3, 0.1),
+        max_norm=np.array([2.0, 4.0, 1000.0]),
+    )
+    assert torch.linalg.vector_norm(first, dim=1).tolist() == pytest.approx([0.2, 0.4, 2.0])

@@ -204,3 +204,68 @@ def test_an_actor_holds_at_most_two_orders() -> None:
     scheduler.add_actor(("a", 1), 1, 1)
     assert scheduler.next_order(("a", 1)) and scheduler.next_order(("a", 1))
     assert scheduler.next_order(("a", 1)) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_rounds_are_ordered_under_one_policy_and_nothing_beyond_them(data: st.DataObject) -> None:
+    members = data.draw(st.integers(1, 5))
+    quota = data.draw(st.integers(1, 300))
+    scheduler = make_scheduler(members, 0, turn_steps=data.draw(st.integers(1, 120)))
+    lengths = {m: data.draw(st.integers(1, 150)) for m in range(members)}
+    scheduler.begin_generation(0, dict.fromkeys(range(members), quota), lengths)
+    keys = [(f"a{i}", 1) for i in range(data.draw(st.integers(1, 3)))]
+    for key in keys:
+        scheduler.add_actor(key, data.draw(st.integers(1, 6)), 1)
+    alive: dict[tuple[str, int], list[Order]] = {key: [] for key in keys}
+    rounds: Counter[int] = Counter()
+    for _ in range(5000):
+        if all(w.collected and not w.round_complete for w in scheduler.living):
+            break
+        moved = False
+        for key in keys:
+            if (order := scheduler.next_order(key)) is not None:
+                alive[key].append(order)
+                moved = True
+            elif alive[key]:
+                play(alive[key].pop(0), scheduler, data.draw(st.sampled_from([1.0, 1.0, 0.5])))
+                moved = True
+            for work in scheduler.living:
+                assert work.accepted + work.ordered <= work.limit <= quota
+        for work in scheduler.living:
+            if work.round_complete and (data.draw(st.booleans()) or not moved):
+                assert work.ordered == 0, "learning begins only when every step of the round is in"
+                rounds[work.member_id] += 1
+                work.next_round(lengths[work.member_id])
+                moved = True
+        assert moved, "nobody can move and the members lack steps"
+    assert all(w.accepted == quota for w in scheduler.living)
+    # The last round takes the remainder.
+    assert rounds == {m: -(-quota // lengths[m]) for m in range(members)}
+
+
+def test_half_of_the_population_begins_when_the_other_half_is_half_through_its_round() -> None:
+    scheduler = make_scheduler(0)
+    scheduler.begin_generation(0, dict.fromkeys(range(4), 1000), dict.fromkeys(range(4), 256))
+    scheduler.add_actor(("a", 1), 8, 1)
+    began: dict[int, int] = {}
+    done = 0
+    for _ in range(200):
+        order = scheduler.next_order(("a", 1))
+        if order is None:
+            break
+        for slot in order.slots:
+            began.setdefault(slot.member_id, done)
+        play(order, scheduler)
+        done += sum(s.steps for s in order.slots)
+    assert began[0] == began[2] == 0
+    assert began[1] == began[3] == 256  # two members, half of 256 each
+
+
+def test_members_alone_in_their_half_do_not_wait() -> None:
+    scheduler = make_scheduler(0)
+    scheduler.begin_generation(0, {0: 100, 1: 100}, {0: 100, 1: 100})
+    scheduler.work(0).blocked = True
+    scheduler.add_actor(("a", 1), 2, 1)
+    order = scheduler.next_order(("a", 1))
+    assert order is not None and {s.member_id for s in order.slots} == {1}

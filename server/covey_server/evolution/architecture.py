@@ -116,6 +116,7 @@ def carried(network: Network, resize: Resize) -> Network:
         first_moment=resize.moments(network.first_moment),
         second_moment=resize.moments(network.second_moment),
         adam_steps=network.adam_steps,
+        scale=network.scale,
     )
 
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import pydantic
 
-from covey.config import EVOLVABLE, Config, RLParameter
+from covey.config import Config, RLParameter
 from covey.errors import ConfigError
 from covey_server.member import Member
 
-DEFAULT_EVOLVING = {"lr_actor": 1.0, "lr_critic": 1.0, "batch_size": 65536, "learn_step": math.inf}
+DEFAULT_EVOLVING = {"lr": 1.0, "lr_actor": 1.0, "lr_critic": 1.0, "batch_size": 65536, "learn_step": math.inf}
 """What mutates where nothing is selected, with the largest value that a configuration accepts."""
 
 
@@ -28,10 +28,9 @@ def ranges(config: Config) -> dict[str, RLParameter]:
     Raises:
         ConfigError: a hyperparameter that the algorithm does not have, or a bound that the algorithm would refuse.
     """
-    lacking = {"policy_freq"} if config.algorithm.name == "MADDPG" else set()
-    values = {name: getattr(config.algorithm, name) for name in EVOLVABLE if name not in lacking}
+    values = {name: getattr(config.algorithm, name) for name in config.algorithm.evolvable}
     selected = config.mutation.rl_hp_selection or {
-        name: _default_range(values[name], largest) for name, largest in DEFAULT_EVOLVING.items()
+        name: _default_range(values[name], largest) for name, largest in DEFAULT_EVOLVING.items() if name in values
     }
     result = {}
     for name, chosen in selected.items():
