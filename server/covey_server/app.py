@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from covey.config import Config
-from covey.envs.loading import load_environment, read_spaces
+from covey.envs import load_environment, read_spaces
 from covey.errors import ConfigError, StorageError
 from covey.files import cannot_write, read_json, sync_directory, write_json, write_synced
 from covey.reports import actors_json, members_json, status_json
@@ -53,13 +53,21 @@ class LearnerProcess:
         config: Of the run.
         run: Its directory.
         resume: Whether to go on from what the directory holds.
+        factory: Makes the populations, in another way than from the configuration alone.
 
     Raises:
         StorageError: the directory cannot be written or, with resume, read.
         ConfigError: a device that this machine does not have, or a range that a hyperparameter cannot have.
     """
 
-    def __init__(self, config: Config, run: RunDirectory, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run: RunDirectory,
+        *,
+        resume: bool = False,
+        factory: PopulationFactory | None = None,
+    ) -> None:
         self.config = config
         self.run = run
         torch.set_num_threads(config.learner.torch_threads)
@@ -67,16 +75,16 @@ class LearnerProcess:
             torch.use_deterministic_algorithms(True)
         _check_device(config.learner.device)
         ranges(config)
-        self._factory = PopulationFactory(config)
+        self._factory = factory or PopulationFactory(config)
         journal = Journal.open(run.journal, config.checkpoint.journal_segment_bytes)
         self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)
-        intake = Intake(self.learner)
+        self.intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
         if resume and any(run.checkpoints.glob("*")):
-            restore(self.learner, intake, self._factory, checkpointer)
+            restore(self.learner, self.intake, self._factory, checkpointer)
         self.trainer = Trainer(self.learner, checkpointer, self._factory)
         self.report = Report(self.learner, self.trainer.phase)
-        self._grpc = GrpcThread(self.learner, intake, self.trainer, self.report)
+        self._grpc = GrpcThread(self.learner, self.intake, self.trainer, self.report)
         self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
         self.address = ""
 
@@ -143,6 +151,7 @@ class LearnerProcess:
             "best_member": None,
             "best_fitness": None,
             "best_fitness_stderr": None,
+            "best_per_agent": None,
             "eval_env_steps": totals.eval_env_steps,
             "updates": totals.updates,
             "members_per_pass": round(self.learner.members_per_pass, 3),

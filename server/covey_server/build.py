@@ -10,7 +10,7 @@ from covey.config import Config
 from covey.networks.resolve import resolve
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
-from covey_server.algorithms import ALGORITHMS, OffPolicy, build_networks, initial_hyperparameters
+from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks, initial_hyperparameters
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.fitness import chosen_agents
 from covey_server.lineage import Lineage
@@ -18,6 +18,7 @@ from covey_server.member import Member
 from covey_server.policies import PolicyStore
 from covey_server.population import Population
 from covey_server.replay import Replay
+from covey_server.rollouts import Rollouts
 from covey_server.streams import generator
 
 
@@ -58,29 +59,20 @@ class PopulationFactory:
         return Population(
             spaces=spaces,
             schema=schema,
-            replay=Replay(spaces, config.replay_buffer.max_size, config.replay_buffer.max_bytes, self._device),
-            policies=PolicyStore(spaces, config.algorithm.share_parameters),
+            experience=self._experience(spaces),
+            policies=PolicyStore(spaces, config.algorithm),
             members=members,
             algorithm=self._algorithm(spaces, members),
             lineage=lineage,
         )
 
-    def evolve(self, population: Population, generation: int) -> tuple[list[Member], OffPolicy]:
+    def evolve(self, population: Population, generation: int) -> tuple[list[Member], Algorithm]:
         """The next generation's members, entered into the lineage, and an algorithm that holds them packed.
 
         The members must have been unpacked and evaluated.
         """
-        config = self._config
-        seed = config.training.seed
         lineage = population.lineage
-        members = next_generation(
-            population.members,
-            config,
-            generator(seed, "selection", generation),
-            generator(seed, "mutation", generation),
-            lineage.next_member_id,
-            generation,
-        )
+        members = self._successors(population, generation)
         before = {m.member_id for m in population.members}
         after = {m.member_id for m in members}
         for member_id in before - after:
@@ -90,5 +82,22 @@ class PopulationFactory:
                 lineage.born(child)
         return members, self._algorithm(population.spaces, members)
 
-    def _algorithm(self, spaces: EnvironmentSpaces, members: Sequence[Member]) -> OffPolicy:
+    def _successors(self, population: Population, generation: int) -> list[Member]:
+        seed = self._config.training.seed
+        return next_generation(
+            population.members,
+            self._config,
+            generator(seed, "selection", generation),
+            generator(seed, "mutation", generation),
+            population.lineage.next_member_id,
+            generation,
+        )
+
+    def _experience(self, spaces: EnvironmentSpaces) -> Replay | Rollouts:
+        memory = self._config.replay_buffer
+        if self._config.algorithm.on_policy:
+            return Rollouts(spaces)
+        return Replay(spaces, memory.max_size, memory.max_bytes, self._device)
+
+    def _algorithm(self, spaces: EnvironmentSpaces, members: Sequence[Member]) -> Algorithm:
         return ALGORITHMS[self._config.algorithm.name](self._config, spaces, members, self._device)

@@ -11,6 +11,8 @@ from covey.v1.order_pb2 import Order
 from covey_server.evaluations import ActorKey
 from covey_server.journal import Kind, Position
 from covey_server.learner import Learner
+from covey_server.replay import Replay
+from covey_server.rollouts import Rollouts
 from covey_server.sessions import Session
 from covey_server.validation import Accepted, check_fragment
 
@@ -51,7 +53,13 @@ class Intake:
             if order is None:
                 return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
             try:
-                accepted = check_fragment(fragment, order, population.schema, population.spaces)
+                accepted = check_fragment(
+                    fragment,
+                    order,
+                    population.schema,
+                    population.spaces,
+                    unclipped=learner.config.algorithm.on_policy,
+                )
             except FragmentError as error:
                 # Damage on the way is no fault of the actor's: ask again, but not for ever.
                 self._checksum_tries[session.key] += error.reason == "checksum"
@@ -61,7 +69,12 @@ class Intake:
                 self._checksum_tries.pop(session.key, None)
                 return self._refuse(session, fragment, order, error)
             self._checksum_tries.pop(session.key, None)
-            received = ReceivedFragment(actor_id=session.actor_id, incarnation=session.incarnation, fragment=fragment)
+            received = ReceivedFragment(
+                actor_id=session.actor_id,
+                incarnation=session.incarnation,
+                fragment=fragment,
+                stream_members=[s.member_id for s in accepted.streams],
+            )
             position = learner.journal.append(Kind.FRAGMENT, received.SerializeToString())
             session.received(fragment.seq)
             self.account(session.key, fragment, order, accepted, position)
@@ -70,42 +83,72 @@ class Intake:
             return ack_of(session)
 
     def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> None:
-        """Enter an accepted fragment into replay and every ledger; the same at arrival and from the journal."""
-        population = self._learner.population
+        """Enter an accepted fragment into experience and every ledger; the same at arrival and from the journal."""
+        learner = self._learner
+        population = learner.population
         if population is None:
             raise RuntimeError("accounting needs a population")
-        training = self._learner.config.training
+        experience = population.experience
+        if isinstance(experience, Rollouts):
+            steps = self._to_rollouts(experience, key, order, accepted, position)
+        else:
+            steps = accepted.steps_by_member
+            self._to_replay(experience, fragment, accepted, position)
+        learner.scheduler.complete(
+            fragment.order_id, steps, forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
+        )
+        for episode in fragment.episodes:
+            if episode.evaluation and not learner.scheduler.evaluations.result(key, episode):
+                learner.totals.counters["evaluation_void"] += 1
+        for fault in fragment.faults:
+            if fault.evaluation:
+                learner.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
+        learner.totals.env_steps += sum(steps.values())
+        learner.totals.eval_env_steps += fragment.eval_steps
+        learner.totals.wire_bytes += len(fragment.blob)
+        learner.totals.raw_bytes += fragment.raw_bytes
+        learner.totals.actor_wait_s += fragment.wait_s
+
+    def _to_replay(self, replay: Replay, fragment: Fragment, accepted: Accepted, position: Position) -> None:
+        """Off-policy: everybody learns from all rows, and the members whose steps these are owe updates for them."""
+        config = self._learner.config
         for member_id, steps in accepted.steps_by_member.items():
             try:
                 member = self._learner.member(member_id)
             except KeyError:  # replaced since; its rows still serve the others
                 continue
             member.env_steps += steps
-            batch_size = int(member.hyperparameters["batch_size"])
-            if len(population.replay) >= max(batch_size, training.learning_delay):
+            if len(replay) >= max(int(member.hyperparameters["batch_size"]), config.training.learning_delay):
                 member.unpaid_steps += steps
+            self._learner.scheduler.work(member_id).blocked = member.updates_owed > config.learner.max_updates_owed
         if accepted.rows:
-            population.replay.insert(accepted.columns, fragment.streams, position)
-        self._learner.scheduler.complete(
-            fragment.order_id,
-            accepted.steps_by_member,
-            forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE,
-        )
-        for work in self._learner.scheduler.living:
-            work.blocked = (
-                self._learner.member(work.member_id).updates_owed > self._learner.config.learner.max_updates_owed
-            )
-        for episode in fragment.episodes:
-            if episode.evaluation and not self._learner.scheduler.evaluations.result(key, episode):
-                self._learner.totals.counters["evaluation_void"] += 1
-        for fault in fragment.faults:
-            if fault.evaluation:
-                self._learner.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
-        self._learner.totals.env_steps += accepted.steps
-        self._learner.totals.eval_env_steps += fragment.eval_steps
-        self._learner.totals.wire_bytes += len(fragment.blob)
-        self._learner.totals.raw_bytes += fragment.raw_bytes
-        self._learner.totals.actor_wait_s += fragment.wait_s
+            replay.insert(accepted.columns, fragment.streams, position)
+
+    def _to_rollouts(
+        self, rollouts: Rollouts, key: ActorKey, order: Order, accepted: Accepted, position: Position
+    ) -> dict[int, int]:
+        """On-policy: a member learns from rows of its own, played by the policy it has now; returns the steps taken.
+
+        Others are of a policy that a crash of the learner took away: their steps are played again.
+        """
+        steps: dict[int, int] = {}
+        population = self._learner.population
+        for member_id, count in accepted.steps_by_member.items():
+            streams = [s for s in accepted.streams if s.member_id == member_id]
+            played = {
+                order.policies[i].sha256 for w in order.slots if w.member_id == member_id for i in w.agent_policies
+            }
+            try:
+                member = self._learner.member(member_id)
+            except KeyError:
+                continue
+            if population is None or played != {ref.sha256 for ref in population.policies.refs(member_id)}:
+                self._learner.totals.counters["stale_steps"] += count
+                continue
+            member.env_steps += count
+            steps[member_id] = count
+            rollouts.insert(member_id, accepted.columns, streams, key, position)
+        return steps
 
     def _report(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
         """Per-actor counters, staleness and events: what a resumed run need not repeat."""

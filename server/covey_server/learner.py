@@ -20,11 +20,12 @@ from covey.messages import spaces_from_proto
 from covey.run_directory import RunDirectory
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import actor_service_pb2 as pb
-from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec
+from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import IssuedOrder, RevokedOrders
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
-from covey_server.algorithms import OffPolicy
+from covey_server.algorithms import Algorithm
 from covey_server.evaluations import ActorKey
+from covey_server.exploration import exploration_of
 from covey_server.journal import Journal, Kind
 from covey_server.member import Member
 from covey_server.population import Population, Totals
@@ -103,6 +104,7 @@ class Learner:
                 train_slots=self.config.train_slots,
                 eval_slots=self.config.eval_slots,
                 groups=[AgentGroup(group_id=g, agent_ids=ids) for g, ids in (environment.groups or {}).items()],
+                vectorisation=Vectorisation.Value(f"VECTORISATION_{self.config.actors.vectorisation.upper()}"),
             ),
         )
 
@@ -158,7 +160,7 @@ class Learner:
         if self.state == "waiting for the first actor":
             self.state = "training"
 
-    def enter_generation(self, members: list[Member], algorithm: OffPolicy, generation: int) -> None:
+    def enter_generation(self, members: list[Member], algorithm: Algorithm, generation: int) -> None:
         """Let these members live and give each its steps; under the lock.
 
         No order leaves until the trainer has made the generation durable and ends the scheduler's pause.
@@ -169,8 +171,12 @@ class Learner:
         training = self.config.training
         population.members, population.algorithm = members, algorithm
         quota = min(training.evo_steps, training.max_steps - generation * training.evo_steps)
+        rounds = {m.member_id: int(m.hyperparameters["learn_step"]) for m in members}
         self.scheduler.begin_generation(
-            generation, {m.member_id: quota for m in members}, restart_all=training.deterministic
+            generation,
+            {m.member_id: quota for m in members},
+            rounds if self.config.algorithm.on_policy else None,
+            restart_all=training.deterministic,
         )
         self.scheduler.paused = True
         population.policies.forget({m.member_id for m in members})
@@ -190,7 +196,7 @@ class Learner:
         with self.lock:
             if self.population is None or self.state != "training" or not self.scheduler.has_slots(key):
                 return None
-            if self.config.training.deterministic and any(m.updates_owed for m in self.population.members):
+            if self.config.training.deterministic and any(self.updates_owed(m) for m in self.population.members):
                 return None
             order = self.scheduler.next_order(key)
             if order is not None:
@@ -209,19 +215,13 @@ class Learner:
         return self.population.policies.refs(member_id)
 
     def _exploration_of(self, member_id: int) -> Exploration:
-        algorithm = self.config.algorithm
-        member = self.member(member_id)
-        scale = float(member.hyperparameters.get("expl_noise", algorithm.expl_noise))
-        if algorithm.expl_noise_final is not None:
-            share = min(1.0, member.env_steps / self.config.training.max_steps)
-            scale += share * (algorithm.expl_noise_final - scale)
-        return Exploration(
-            kind=Exploration.KIND_ORNSTEIN_UHLENBECK if algorithm.O_U_noise else Exploration.KIND_GAUSSIAN,
-            scale=scale,
-            mean=algorithm.mean_noise,
-            theta=algorithm.theta,
-            dt=algorithm.dt,
-        )
+        return exploration_of(self.config, self.member(member_id))
+
+    def updates_owed(self, member: Member) -> int:
+        """Updates that a living member is to make before it gets on: off-policy its debt, on-policy a whole round's."""
+        if self.config.algorithm.on_policy:
+            return int(self.scheduler.work(member.member_id).round_complete)
+        return member.updates_owed
 
     def member(self, member_id: int) -> Member:
         """A living member.

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
-from covey_server.algorithms import OffPolicy
+from covey_server.algorithms import Algorithm
 from covey_server.lineage import Lineage
 from covey_server.member import Member
 from covey_server.policies import PolicyStore
 from covey_server.replay import Replay
+from covey_server.rollouts import Rollouts
 
 
 @dataclass
@@ -39,8 +40,8 @@ class Population:
 
     spaces: EnvironmentSpaces
     schema: RowSchema
-    replay: Replay
+    experience: Replay | Rollouts  # off-policy, on-policy
     policies: PolicyStore
     members: list[Member]
-    algorithm: OffPolicy
+    algorithm: Algorithm
     lineage: Lineage

@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import logging
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ from covey_server.learner import Learner
 from covey_server.lineage import Lineage
 from covey_server.member import Member
 from covey_server.population import Population, Totals
-from covey_server.validation import check_fragment
+from covey_server.rollouts import Rollouts
+from covey_server.validation import Stream, check_fragment
 
 logger = logging.getLogger("covey.learner")
 
@@ -62,8 +64,17 @@ class Checkpointer:
             raise RuntimeError("a checkpoint needs a population")
         scheduler = learner.scheduler
         here = learner.journal.position
-        oldest = population.replay.oldest_tag
-        replay_from = oldest if isinstance(oldest, Position) else here
+        experience = population.experience
+        rounds: dict[str, list[list[int]]] = {}  # on-policy: where the rows of each member's round are
+        if isinstance(experience, Rollouts):
+            rounds = {
+                str(m.member_id): [list(p) for p in experience.positions(m.member_id) if isinstance(p, Position)]
+                for m in population.members
+            }
+            replay_from = min((Position(*p) for kept in rounds.values() for p in kept), default=here)
+        else:
+            oldest = experience.oldest_tag
+            replay_from = oldest if isinstance(oldest, Position) else here
         state = {
             "config": learner.config.model_dump(mode="json"),
             "spaces": spaces_to_json(population.spaces),
@@ -71,7 +82,10 @@ class Checkpointer:
             "generation": scheduler.generation,
             "orders_in_generation": scheduler.orders_in_generation,
             "steps_ordered": scheduler.steps_ordered,
-            "ledger": {str(w.member_id): [w.quota, w.accepted] for w in scheduler.living},
+            "ledger": {
+                str(w.member_id): [w.quota, w.accepted, w.limit, w.round_start, int(w.held)] for w in scheduler.living
+            },
+            "rounds": rounds,
             "outstanding": [
                 base64.b64encode(
                     IssuedOrder(actor_id=key[0], incarnation=key[1], order=order).SerializeToString()
@@ -121,7 +135,8 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         totals = Totals(**{**state["totals"], "counters": Counter(state["totals"]["counters"])})
         here, replay_from = Position(*state["journal"]), Position(*state["replay_from"])
         outstanding = [IssuedOrder.FromString(base64.b64decode(text)) for text in state["outstanding"]]
-        ledger = {int(m): (quota, accepted) for m, (quota, accepted) in state["ledger"].items()}
+        ledger = {int(m): numbers for m, numbers in state["ledger"].items()}
+        rounds = {int(m): {Position(*p) for p in kept} for m, kept in state["rounds"].items()}
     except (KeyError, TypeError, ValueError) as exc:
         raise StorageError(
             f"checkpoint of {learner.run.path}: state is not what this version writes ({type(exc).__name__} {exc}); "
@@ -134,25 +149,29 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         learner.enter_generation(members, population.algorithm, state["generation"])
         learner.scheduler.orders_in_generation = state["orders_in_generation"]
         learner.scheduler.steps_ordered = totals.env_steps
-        for member_id, (quota, accepted) in ledger.items():
+        for member_id, numbers in ledger.items():
             work = learner.scheduler.work(member_id)
-            work.quota, work.accepted = quota, accepted
+            work.quota, work.accepted, work.limit, work.round_start, held = numbers
+            work.held = bool(held)
         learner.sessions.restore(state["sessions"])
         for issued in outstanding:
             learner.scheduler.adopt((issued.actor_id, issued.incarnation), issued.order)
         checkpointer.best_member = state["best_member"]
         checkpointer.target_streak = state["target_streak"]
-        refilled = _refill(learner, population, replay_from, here)
+        refilled = _refill(learner, population, rounds, replay_from, here)
         replayed = _replay_tail(learner, intake, here)
         population.policies.offer(population.algorithm.snapshot())
     learner.event(
-        f"resumed generation {state['generation']} from its checkpoint: {refilled:,} env steps of replay re-read, "
+        f"resumed generation {state['generation']} from its checkpoint: {refilled:,} env steps of experience re-read, "
         f"{replayed} newer journal records applied"
     )
 
 
-def _refill(learner: Learner, population: Population, start: Position, stop: Position) -> int:
-    """Put what the ledgers already count back into replay."""
+def _refill(
+    learner: Learner, population: Population, rounds: Mapping[int, set[Position]], start: Position, stop: Position
+) -> int:
+    """Put what the ledgers already count back into replay, or into the rounds that it belongs to."""
+    experience = population.experience
     for position, kind, payload in learner.journal.read(start):
         if position >= stop:
             break
@@ -160,11 +179,30 @@ def _refill(learner: Learner, population: Population, start: Position, stop: Pos
             continue
         received = ReceivedFragment.FromString(payload)
         fragment = received.fragment
-        rows = sum(s.rows + s.lead_in_rows for s in fragment.streams)
-        if not received.refused and rows:
-            columns = population.schema.decode(fragment.blob, rows, fragment.raw_bytes)
-            population.replay.insert(columns, fragment.streams, position)
-    return len(population.replay)
+        streams = _streams(received)
+        if received.refused or not streams:
+            continue
+        columns = population.schema.decode(fragment.blob, sum(s.rows for s in streams), fragment.raw_bytes)
+        if isinstance(experience, Rollouts):
+            key = (received.actor_id, received.incarnation)
+            for member_id, positions in rounds.items():
+                if position in positions:
+                    own = [s for s in streams if s.member_id == member_id]
+                    experience.insert(member_id, columns, own, key, position)
+        else:
+            experience.insert(columns, fragment.streams, position)
+    return len(experience)
+
+
+def _streams(received: ReceivedFragment) -> list[Stream]:
+    """The streams of a journalled fragment, as they were accepted."""
+    streams: list[Stream] = []
+    first_row = 0
+    for s, member_id in zip(received.fragment.streams, received.stream_members, strict=True):
+        rows = s.rows + s.lead_in_rows
+        streams.append(Stream(s.slot, member_id, first_row, rows, s.lead_in_rows, s.steps, s.cut_before))
+        first_row += rows
+    return streams
 
 
 def _replay_tail(learner: Learner, intake: Intake, start: Position) -> int:
@@ -197,7 +235,13 @@ def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment
         _complete(learner, received.fragment.order_id)
         return
     try:
-        accepted = check_fragment(received.fragment, order, learner.population.schema, learner.population.spaces)
+        accepted = check_fragment(
+            received.fragment,
+            order,
+            learner.population.schema,
+            learner.population.spaces,
+            unclipped=learner.config.algorithm.on_policy,
+        )
     except FragmentError as exc:
         raise StorageError(f"journal at {position}: an accepted fragment is not acceptable any more: {exc}") from exc
     intake.account(key, received.fragment, order, accepted, position)

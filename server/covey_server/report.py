@@ -81,7 +81,7 @@ class Report:
                 events=list(learner.events),
             )
             if population is not None:
-                status.replay_env_steps = len(population.replay)
+                status.replay_env_steps = len(population.experience)
                 rated = [m for m in population.lineage.entries if m.fitness is not None and m.died_generation is None]
                 if rated:
                     best = max(rated, key=lambda m: rank_key(m.fitness))
@@ -110,7 +110,7 @@ class Report:
             mutation=member.mutation,
             change=member.change,
             state=self._phase_of(member),
-            updates_owed=member.updates_owed,
+            updates_owed=self._learner.updates_owed(member),
         )
 
     def lineage(self) -> list[MemberInfo]:

@@ -12,33 +12,13 @@ from dataclasses import dataclass, field
 
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
 from covey_server.evaluations import ActorKey, Evaluations
+from covey_server.member_work import MemberWork
 from covey_server.streams import derive
 
 MIN_STEPS = 8
 """A slot's share of a member's remainder is not cut below this: tiny orders cost more than they give."""
 
 RANDOM = PolicyRef(builtin="random")
-
-
-@dataclass(slots=True)
-class MemberWork:
-    """One member's ledger of this generation, env steps."""
-
-    member_id: int
-    quota: int
-    accepted: int = 0
-    ordered: int = 0
-    blocked: bool = False  # owes more updates than its bound
-
-    @property
-    def remaining(self) -> int:
-        """Steps that no order has asked for yet."""
-        return self.quota - self.accepted - self.ordered
-
-    @property
-    def collected(self) -> bool:
-        """All its steps are in."""
-        return self.accepted >= self.quota
 
 
 @dataclass(slots=True)
@@ -101,11 +81,30 @@ class Scheduler:
 
     # -- members ------------------------------------------------------------------------------------------------
 
-    def begin_generation(self, generation: int, quotas: Mapping[int, int], *, restart_all: bool = False) -> None:
-        """Give every member its steps. Slots of members that live on go on, unless all are to restart."""
+    def begin_generation(
+        self,
+        generation: int,
+        quotas: Mapping[int, int],
+        rounds: Mapping[int, int] | None = None,
+        *,
+        restart_all: bool = False,
+    ) -> None:
+        """Give every member its steps. Slots of members that live on go on, unless all are to restart.
+
+        Args:
+            generation: Its number.
+            quotas: Env steps by member id.
+            rounds: On-policy: the length of each member's rounds. Every second member begins when the others are half
+                through their first one: while one half of the population learns, the other one collects.
+            restart_all: Whether every slot begins an episode.
+        """
         self.generation = generation
         self.orders_in_generation = 0
-        self._work = {m: MemberWork(m, quota) for m, quota in quotas.items()}
+        self._work = {m: MemberWork(m, quota, quota) for m, quota in quotas.items()}
+        for i, work in enumerate(self._work.values()):
+            if rounds is not None:
+                work.next_round(rounds[work.member_id])
+                work.held = i % 2 == 1
         for actor in self._actors.values():
             actor.reshuffle = True
             if restart_all:
@@ -190,7 +189,10 @@ class Scheduler:
                 indices.append(at)
             return indices
 
+        self._release_held()
         self._add_training(actor, order, use)
+        if not order.slots and self._release_held(at_once=True):
+            self._add_training(actor, order, use)
         self._add_evaluations(key, actor, order, use)
         if not order.slots and not order.eval_steps:
             return None
@@ -250,12 +252,12 @@ class Scheduler:
         total = 0
         for i, slot in enumerate(actor.slots):
             work = self._work.get(slot.member_id) if slot.member_id is not None else None
-            if work is None or work.blocked:
+            if work is None:
                 continue
-            left = work.remaining - planned[work.member_id]
+            left = work.orderable - planned[work.member_id]
             if left <= 0:
                 continue
-            fair = -(-work.remaining // shares[work.member_id])
+            fair = -(-work.orderable // shares[work.member_id])
             steps = min(rules.fragment_steps, left, max(MIN_STEPS, fair))
             refs = self._policies_of(work.member_id)
             if self.steps_ordered + total < rules.random_steps:
@@ -288,6 +290,16 @@ class Scheduler:
             order.evaluations.append(task)
         if self.evaluations.unfinished(key):
             order.eval_steps = self._rules.fragment_steps
+
+    def _release_held(self, *, at_once: bool = False) -> bool:
+        """Let held members begin once another is half through its round, or at once; returns whether some did."""
+        held = [w for w in self._work.values() if w.held]
+        others = (w for w in self._work.values() if not w.held)
+        if not held or not (at_once or any(2 * w.accepted >= w.limit for w in others)):
+            return False
+        for work in held:
+            work.held = False
+        return True
 
     def _shares(self) -> Counter[int]:
         """Training slots per member, over all actors that take orders."""

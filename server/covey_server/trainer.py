@@ -16,7 +16,7 @@ from functools import partial
 
 from covey_server.build import PopulationFactory
 from covey_server.evaluations import Request
-from covey_server.fitness import best, fitness_of
+from covey_server.fitness import Score, best, fitness_of, with_opponents
 from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.population import Population
@@ -126,7 +126,9 @@ class Trainer(threading.Thread):
         if due:
             return partial(self._update, due=due)
         settled = [
-            m for m in population.members if self._learner.scheduler.work(m.member_id).collected and not m.updates_owed
+            m
+            for m in population.members
+            if self._learner.scheduler.work(m.member_id).collected and not self._learner.updates_owed(m)
         ]
         # Deterministic: evaluations mixed into training orders would number these by the clock.
         if not self._training.deterministic or len(settled) == len(population.members):
@@ -148,15 +150,20 @@ class Trainer(threading.Thread):
     def _due(self, population: Population) -> list[int]:
         """Indices of the members to update now.
 
-        One that owes a single update waits for the others while it still collects: full packs cost what one member
-        costs. Nobody waits for a member that cannot come.
+        Full packs cost what one member costs, so members wait for each other, but nobody for one that is not about to
+        come: off-policy, one that owes a single update waits while it still collects; on-policy, one whose round is
+        complete waits for rounds of which every step is on its way.
         """
-        owing = [i for i, m in enumerate(population.members) if m.updates_owed]
+        learner = self._learner
+        owing = [i for i, m in enumerate(population.members) if learner.updates_owed(m)]
         if not owing or self._training.deterministic or len(owing) == len(population.members):
             return owing
+        if self._config.algorithm.on_policy:
+            rounds = [w for w in learner.scheduler.living if w.round_start < w.limit and not w.round_complete]
+            return [] if any(w.accepted + w.ordered == w.limit for w in rounds) else owing
         for i in owing:
             member = population.members[i]
-            work = self._learner.scheduler.work(member.member_id)
+            work = learner.scheduler.work(member.member_id)
             if member.updates_owed >= 2 or work.collected or work.blocked:
                 return owing
         return []
@@ -164,24 +171,28 @@ class Trainer(threading.Thread):
     def _update(self, population: Population, due: list[int]) -> None:
         learner, algorithm = self._learner, population.algorithm
         passes, member_updates = algorithm.passes, algorithm.member_updates
-        algorithm.update(due, population.replay)
+        algorithm.update(due, population.experience)
         snapshot = algorithm.snapshot()
         with learner.changed:
-            unblocked = False
-            for i in due:
-                member = population.members[i]
-                member.unpaid_steps -= int(member.hyperparameters["learn_step"])
-                work = learner.scheduler.work(member.member_id)
-                blocked = member.updates_owed > self._config.learner.max_updates_owed
-                unblocked |= work.blocked and not blocked
-                work.blocked = blocked
+            population.policies.offer(snapshot)
+            unblocked = [self._settle(population.members[i]) for i in due]
             learner.totals.updates += len(due)
             learner.totals.passes += algorithm.passes - passes
             learner.totals.members_in_passes += algorithm.member_updates - member_updates
-            population.policies.offer(snapshot)
-            settled = not any(m.updates_owed for m in population.members)
-        if unblocked or settled:
+            settled = not any(learner.updates_owed(m) for m in population.members)
+        if any(unblocked) or settled:
             learner.notify_loop()
+
+    def _settle(self, member: Member) -> bool:
+        """Enter a member's update into its ledgers; returns whether it may collect again."""
+        work = self._learner.scheduler.work(member.member_id)
+        learn_step = int(member.hyperparameters["learn_step"])
+        if self._config.algorithm.on_policy:
+            work.next_round(learn_step)
+            return True
+        member.unpaid_steps -= learn_step
+        before, work.blocked = work.blocked, member.updates_owed > self._config.learner.max_updates_owed
+        return before and not work.blocked
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 
@@ -198,27 +209,36 @@ class Trainer(threading.Thread):
         episodes = self._config.eval_episodes
         if self._is_last:  # what is reported in the end rests on more
             episodes = max(episodes, self._training.confirm_episodes)
+        self._requests[member.member_id] = self._request(population, member.member_id, "fitness", episodes)
+
+    def _request(self, population: Population, member_id: int, purpose: str, episodes: int) -> Request:
+        """Have a member play so many episodes, against the configured opponents."""
         with self._learner.changed:
-            self._requests[member.member_id] = self._learner.scheduler.evaluations.request(
-                member.member_id,
-                "fitness",
-                population.policies.refs(member.member_id),
-                self._seeds("evaluation", episodes),
-                self._config.eval_episode_steps,
+            players = with_opponents(
+                member_id,
+                population.spaces.agent_ids,
+                self._config.fitness.opponents,
+                {m.member_id for m in population.members},
+                self._checkpointer.best_member,
+                population.policies.refs,
+            )
+            request = self._learner.scheduler.evaluations.request(
+                member_id, purpose, players, self._seeds(purpose, episodes), self._config.eval_episode_steps
             )
         self._learner.notify_loop()
+        return request
 
     def _enter_evaluation(self, population: Population, request: Request) -> None:
         agent_ids = population.spaces.agent_ids
         returns = [request.results[seed] for seed in sorted(request.results)]
-        fitness, stderr = fitness_of(returns, agent_ids, self._config.fitness)
+        score = fitness_of(returns, agent_ids, self._config.fitness)
         if request is self._confirming:
             self._confirming = None
-            self._confirmed(population, request.member_id, fitness, stderr, len(returns))
+            self._confirmed(population, request.member_id, score, len(returns))
             return
         with self._learner.changed:
             member = self._learner.member(request.member_id)
-            member.fitness, member.fitness_stderr = fitness, stderr
+            member.fitness, member.fitness_stderr = score.fitness, score.stderr
             population.lineage.evaluated(member)
             self._evaluated.add(request.member_id)
             ready = len(self._evaluated) == len(population.members)
@@ -235,41 +255,34 @@ class Trainer(threading.Thread):
             f"generation {self._learner.scheduler.generation}: best member {fittest}, fitness {member.fitness:.2f}"
         )
         if self._is_last or reached:
-            with self._learner.changed:
-                self._confirming = self._learner.scheduler.evaluations.request(
-                    fittest,
-                    "confirm",
-                    population.policies.refs(fittest),
-                    self._seeds("confirm", self._training.confirm_episodes),
-                    self._config.eval_episode_steps,
-                )
-            self._learner.notify_loop()
+            self._confirming = self._request(population, fittest, "confirm", self._training.confirm_episodes)
         else:
             self._checkpointer.target_streak = 0
             self._turn_over(population)
 
-    def _confirmed(self, population: Population, member_id: int, fitness: float, stderr: float, episodes: int) -> None:
+    def _confirmed(self, population: Population, member_id: int, score: Score, episodes: int) -> None:
         target = self._training.target_score
-        reached = target is not None and fitness >= target
+        reached = target is not None and score.fitness >= target
         self._checkpointer.target_streak = self._checkpointer.target_streak + 1 if reached else 0
         if not self._is_last and self._checkpointer.target_streak < self._training.target_patience:
             self._turn_over(population)
             return
         with self._learner.changed:
             member = self._learner.member(member_id)
-            member.fitness, member.fitness_stderr = fitness, stderr
+            member.fitness, member.fitness_stderr = score.fitness, score.stderr
             population.lineage.evaluated(member)
             self._checkpointer.best_member = member_id
             self.result = {
                 "generations": self._learner.scheduler.generation + 1,
                 "best_member": member_id,
-                "best_fitness": fitness,
-                "best_fitness_stderr": stderr,
+                "best_fitness": score.fitness,
+                "best_fitness_stderr": score.stderr,
                 "best_fitness_episodes": episodes,
+                "best_per_agent": score.per_agent,
                 "target_reached": reached,
             }
             self._learner.event(
-                f"complete: best member {member_id}, fitness {fitness:.2f} +- {stderr:.2f} "
+                f"complete: best member {member_id}, fitness {score.fitness:.2f} +- {score.stderr:.2f} "
                 f"over {episodes} fresh episodes"
             )
             self._learner.state = "complete"
