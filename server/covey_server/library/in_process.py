@@ -1,0 +1,116 @@
+"""An actor in the learner's own process: it asks for orders and hands fragments over without a wire between."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Callable
+
+import covey
+from covey.acting import LoadedPolicy
+from covey.collect import Collector
+from covey.envs import Slots
+from covey.errors import EnvironmentLoadError, RefusedError
+from covey.messages import spaces_to_proto
+from covey.rows import RowSchema
+from covey.spaces import EnvironmentSpaces
+from covey.v1.actor_service_pb2 import JoinRequest
+from covey.v1.fragment_pb2 import Fragment
+from covey.v1.order_pb2 import Order
+from covey_server.intake import Intake
+from covey_server.learner import PROTOCOL_VERSION, Learner
+
+WAIT_S = 1.0
+"""How long an actor without orders waits for a call before it asks again."""
+
+
+class InProcessActor(threading.Thread):
+    """Collects until the run is over or `leave` is called; what goes wrong becomes the learner's fault.
+
+    Args:
+        learner: Whose orders it works on.
+        intake: Takes its fragments in.
+        slots: The environments.
+        spaces: Theirs.
+        train_slots: So many train, the others evaluate.
+        collected: Called with every order and the fragment that answers it, before the learner gets that.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        intake: Intake,
+        slots: Slots,
+        spaces: EnvironmentSpaces,
+        train_slots: int,
+        collected: Callable[[Order, Fragment], None],
+    ) -> None:
+        super().__init__(name="actor", daemon=True)
+        self._learner, self._intake = learner, intake
+        self._spaces, self._slots, self._train_slots = spaces, slots, train_slots
+        self._collected = collected
+        self._wake = threading.Event()
+        self._leaving = threading.Event()
+        self._policies: dict[bytes, LoadedPolicy] = {}
+
+    def run(self) -> None:
+        """Work."""
+        try:
+            self._work()
+        except Exception as exc:  # the thread that waits for the run raises it
+            self._learner.fail(exc)
+
+    def leave(self) -> None:
+        """End at the next step; from any thread. Returns when it has ended."""
+        self._leaving.set()
+        self._wake.set()
+        if self.ident is not None:
+            self.join()
+
+    def _work(self) -> None:
+        learner = self._learner
+        learner.notify_loop = self._wake.set
+        joined = learner.join(
+            JoinRequest(
+                protocol_version=PROTOCOL_VERSION,
+                actor_id="local",
+                incarnation=secrets.randbits(63) + 1,
+                spaces=spaces_to_proto(self._spaces),
+                train_slots=self._train_slots,
+                eval_slots=self._slots.count - self._train_slots,
+                hostname=os.uname().nodename,
+                software_version=covey.__version__,
+            )
+        )
+        session = learner.sessions.by_token(joined.session)
+        assert session is not None  # it just joined
+        schema = RowSchema.of(self._spaces)
+        collector = Collector(self._slots, self._spaces, schema, self._train_slots, joined.compression_level)
+        seq = 0
+        while not self._leaving.is_set():
+            self._wake.clear()  # before asking: what happens from here on is not missed
+            order = learner.next_order(session.key)
+            if order is None:
+                self._wake.wait(WAIT_S)
+                continue
+            fragment = collector.run(order, self._loaded(order), self._leaving.is_set)
+            if self._leaving.is_set():
+                return
+            if fragment.faults and not fragment.eval_steps and not any(s.steps for s in fragment.streams):
+                # Actors elsewhere may do better; here nobody else is there to give the steps to.
+                raise EnvironmentLoadError(f"env: no environment can make a step: {fragment.faults[0].message}")
+            seq += 1
+            fragment.seq = seq
+            self._collected(order, fragment)
+            ack = self._intake.receive(session, fragment)
+            if ack.refusals:
+                raise RefusedError(f"fragment {seq} of the actor in this process: {ack.refusals[0].detail}")
+
+    def _loaded(self, order: Order) -> dict[bytes, LoadedPolicy]:
+        """The policies that an order names; the others are forgotten."""
+        named = {ref.sha256 for ref in order.policies if ref.sha256}
+        self._policies = {
+            sha: self._policies.get(sha) or LoadedPolicy.decode(self._learner.policy(sha) or b"") for sha in named
+        }
+        return self._policies

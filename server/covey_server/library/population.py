@@ -1,0 +1,125 @@
+"""A population for training loops, from AgileRL's arguments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from covey.config import Config, RLParameter, parse_config
+from covey.envs.reading import agent_spec
+from covey.errors import ConfigError
+from covey.manifest import as_sections, translate
+from covey.networks.resolve import resolve
+from covey.spaces import EnvironmentSpaces
+from covey_server.algorithms import build_networks, initial_hyperparameters
+from covey_server.evolution.generation import initial_population
+from covey_server.evolution.hyperparameters import ranges
+from covey_server.library.agents import Agent, Kin
+from covey_server.streams import generator
+
+_NOT_SETTINGS = ("AGENT_IDS", "ALGO", "POP_SIZE", "POPULATION_SIZE", "NUM_ENVS")
+"""Keys of INIT_HP that arguments say, or the environment."""
+
+
+def create_population(
+    algo: str,
+    observation_spaces: Sequence[Any] | Mapping[str, Any],
+    action_spaces: Sequence[Any] | Mapping[str, Any],
+    net_config: Mapping[str, Any] | None = None,
+    INIT_HP: Mapping[str, Any] | None = None,
+    hp_config: Mapping[str, RLParameter] | None = None,
+    *,
+    population_size: int = 1,
+    num_envs: int = 1,
+    device: Any = "cpu",
+    accelerator: Any = None,
+    seed: int = 0,
+) -> list[Agent]:
+    """Agents with initial weights of their own.
+
+    Args:
+        algo: MADDPG, MATD3 or IPPO.
+        observation_spaces: Gymnasium's, by agent or in the order of the agents.
+        action_spaces: Likewise.
+        net_config: Architecture: one for all, or by agent or group, as the `network` section of a configuration.
+        INIT_HP: Hyperparameters in upper case, and "AGENT_IDS"; those left out have covey's defaults.
+        hp_config: Which of them mutate, and within which ranges; None: the default ones.
+        population_size: How many.
+        num_envs: Environments that each steps at once.
+        device: Where they learn.
+        accelerator: Not needed: one process updates all members.
+        seed: Of initial weights, exploration and everything else that is drawn.
+
+    Raises:
+        ConfigError: a key or value that is not acceptable, by its name.
+        SpaceError: spaces that are not served.
+    """
+    del accelerator
+    given = dict(INIT_HP or {})
+    spaces = _spaces(observation_spaces, action_spaces, given.get("AGENT_IDS"))
+    config = _config(algo, net_config, given, hp_config, population_size, num_envs, str(device), seed)
+    resolve(config.network, spaces, config.algorithm.share_parameters)
+    ranges(config)
+    members = initial_population(
+        config,
+        lambda rng: build_networks(config, spaces, rng),
+        initial_hyperparameters(config),
+        generator(seed, "initialisation"),
+        generator(seed, "mutation", "initial"),
+    )
+    kin = Kin(config, itertools.count(len(members)))
+    return [Agent(member, kin, spaces) for member in members]
+
+
+def _config(
+    algo: str,
+    net_config: Mapping[str, Any] | None,
+    init_hp: Mapping[str, Any],
+    hp_config: Mapping[str, RLParameter] | None,
+    population_size: int,
+    num_envs: int,
+    device: str,
+    seed: int,
+) -> Config:
+    settings = {k: v for k, v in init_hp.items() if k not in _NOT_SETTINGS}
+    data = as_sections(
+        {
+            "INIT_HP": {**settings, "ALGO": algo, "POP_SIZE": population_size, "NUM_ENVS": num_envs},
+            "NET_CONFIG": dict(net_config or {}),
+        }
+    )
+    data["environment"].setdefault("name", "python")
+    # Nothing mutates before training asks for it.
+    data["mutation"] = {"rl_hp_selection": dict(hp_config or {}), "pre_training": False}
+    data["learner"] = {"device": device}
+    data["training"]["seed"] = seed
+    return parse_config(translate(data))
+
+
+def _spaces(
+    observations: Sequence[Any] | Mapping[str, Any], actions: Sequence[Any] | Mapping[str, Any], agent_ids: Any
+) -> EnvironmentSpaces:
+    if isinstance(observations, Mapping) and isinstance(actions, Mapping):
+        agent_ids = list(observations) if agent_ids is None else list(agent_ids)
+        if not set(agent_ids) == set(observations) == set(actions):
+            raise ConfigError(
+                f"observation_spaces, action_spaces: of {', '.join(observations)} and {', '.join(actions)}, expected "
+                f"both of the agents {', '.join(agent_ids)}"
+            )
+        pairs = [(observations[a], actions[a]) for a in agent_ids]
+    elif agent_ids is None:
+        raise ConfigError("INIT_HP.AGENT_IDS: missing, expected the agents' ids in the order of their spaces")
+    elif isinstance(observations, Mapping) or isinstance(actions, Mapping):
+        raise ConfigError("observation_spaces, action_spaces: expected both by agent, or both in the agents' order")
+    else:
+        agent_ids = list(agent_ids)
+        if not len(observations) == len(actions) == len(agent_ids):
+            raise ConfigError(
+                f"INIT_HP.AGENT_IDS: {len(agent_ids)} agents, expected as many as there are observation spaces "
+                f"({len(observations)}) and action spaces ({len(actions)})"
+            )
+        pairs = list(zip(observations, actions, strict=True))
+    return EnvironmentSpaces.build(
+        [agent_spec(a, seen, done) for a, (seen, done) in zip(agent_ids, pairs, strict=True)]
+    )
