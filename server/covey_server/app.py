@@ -71,6 +71,8 @@ class LearnerProcess:
         self.config = config
         self.run = run
         torch.set_num_threads(config.learner.torch_threads)
+        # The trainer's Python hands over to the wire's thread this often: at 5 ms, the default, actors wait for orders.
+        sys.setswitchinterval(0.0005)
         if config.training.deterministic:
             torch.use_deterministic_algorithms(True)
         _check_device(config.learner.device)
@@ -155,6 +157,7 @@ class LearnerProcess:
             "eval_env_steps": totals.eval_env_steps,
             "updates": totals.updates,
             "members_per_pass": round(self.learner.members_per_pass, 3),
+            "idle_s": round(totals.idle_s, 2),
             "actor_wait_s": round(totals.actor_wait_s, 2),
             "learner_wait_s": round(totals.learner_wait_s, 2),
             "staleness_updates": round(totals.staleness_updates / max(1, totals.staleness_samples), 2),

@@ -79,6 +79,7 @@ class Intake:
             session.received(fragment.seq)
             self.account(session.key, fragment, order, accepted, position)
             self._report(session, fragment, order, accepted)
+            learner.note_idleness()
             learner.changed.notify_all()
             return ack_of(session)
 

@@ -66,6 +66,7 @@ class Learner:
         self.clock = clock
         self.started = clock()
         self.training_since: float | None = None
+        self._idle_since: float | None = None
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.notify_loop: Callable[[], None] = lambda: None
@@ -202,7 +203,15 @@ class Learner:
             if order is not None:
                 issued = IssuedOrder(actor_id=key[0], incarnation=key[1], order=order)
                 self.journal.append(Kind.ORDER, issued.SerializeToString())
+                if self._idle_since is not None:
+                    self.totals.idle_s += self.clock() - self._idle_since
+                    self._idle_since = None
             return order
+
+    def note_idleness(self) -> None:
+        """Start to count idle time if no order is out; under the lock, after orders have ended."""
+        if self._idle_since is None and not self.scheduler.outstanding():
+            self._idle_since = self.clock()
 
     def policy(self, sha256: bytes) -> bytes | None:
         """A policy file by hash."""
@@ -258,6 +267,7 @@ class Learner:
 
     def _release(self, key: ActorKey, what: str) -> None:
         revoked, steps = self.scheduler.remove_actor(key)
+        self.note_idleness()
         if revoked:
             self.totals.counters["revoked_orders"] += len(revoked)
             message = RevokedOrders(order_ids=revoked, reason=what)

@@ -30,6 +30,7 @@ class Totals:
     staleness_samples: int = 0
     actor_wait_s: float = 0.0
     learner_wait_s: float = 0.0
+    idle_s: float = 0.0  # wall time in which no actor had an order, from the first order on
     training_s: float = 0.0  # before this life of the learner
     counters: Counter[str] = field(default_factory=Counter)
 

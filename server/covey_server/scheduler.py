@@ -7,7 +7,7 @@ that are out) + `remaining`; what comes back unplayed, and what a lost actor hel
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
@@ -74,6 +74,7 @@ class Scheduler:
         self._orders: dict[int, tuple[ActorKey, Order]] = {}
         self._work: dict[int, MemberWork] = {}
         self.evaluations = Evaluations(first_order_id)
+        self._in_rounds = False
         self.generation = 0
         self.orders_in_generation = 0
         self.steps_ordered = 0  # over the run, less what came back unplayed
@@ -101,6 +102,7 @@ class Scheduler:
         self.generation = generation
         self.orders_in_generation = 0
         self._work = {m: MemberWork(m, quota, quota) for m, quota in quotas.items()}
+        self._in_rounds = rounds is not None
         for i, work in enumerate(self._work.values()):
             if rounds is not None:
                 work.next_round(rounds[work.member_id])
@@ -165,7 +167,7 @@ class Scheduler:
         owner, order = self._orders.get(order_id, (None, None))
         return order if owner == key else None
 
-    def outstanding(self) -> Iterable[tuple[ActorKey, Order]]:
+    def outstanding(self) -> Collection[tuple[ActorKey, Order]]:
         """All orders that are out."""
         return self._orders.values()
 
@@ -352,6 +354,8 @@ class Scheduler:
         """The member with the most steps left, if it is a turn or more behind, or has no slot and this one is done."""
         behind = max(self._work.values(), key=lambda w: (not w.blocked, w.remaining, -w.member_id))
         turn_due = behind.remaining - than.remaining >= self._rules.turn_steps
+        if self._in_rounds and than.remaining > 0 and shares.get(behind.member_id):
+            turn_due = False  # on-policy, members shall not catch up with each other: they learn in turns
         stranded = than.remaining <= 0 < behind.remaining and not shares.get(behind.member_id)
         return behind.member_id if not behind.blocked and (turn_due or stranded) else None
 
