@@ -1,7 +1,7 @@
-"""The page's MADDPG job end to end, as a person runs it (`covey train`, local actors); prints one JSON object.
+"""The page's jobs end to end, as a person runs it (`covey train`, local actors); prints one JSON object.
 
-    .venv/bin/python benchmarks/job.py [--max-steps 40000] [--rounds 3] [--set section.key=value ...]
-        [--peer 'COMMAND']
+    .venv/bin/python benchmarks/job.py [--algo MADDPG | IPPO] [--max-steps 40000] [--rounds 3]
+        [--set section.key=value ...] [--peer 'COMMAND']
 
 With --peer, a command that prints one JSON line with `env_steps_per_s` (the same job on another library) runs in turn
 with ours, and `ratio` is ours over the peer's, round by round; its median is the figure to quote.
@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-CONFIG = Path(__file__).resolve().parent.parent / "examples" / "page_maddpg.yaml"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def last_json(command: list[str], cwd: str) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def last_json(command: list[str], cwd: str) -> dict[str, Any]:
 def main() -> None:
     """Run the rounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--algo", choices=["MADDPG", "IPPO"], default="MADDPG")
     parser.add_argument("--max-steps", type=int, default=40_000, help="env steps per member")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
@@ -44,7 +45,8 @@ def main() -> None:
     runs: list[dict[str, Any]] = []
     peers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "covey", "train", str(CONFIG), "--runs", folder, "--json"]
+        config = EXAMPLES / f"page_{arguments.algo.lower()}.yaml"
+        command = [sys.executable, "-m", "covey", "train", str(config), "--runs", folder, "--json"]
         for override in overrides:
             command += ["--set", override]
         for _ in range(arguments.rounds):
@@ -52,10 +54,10 @@ def main() -> None:
             if arguments.peer:
                 peers.append(last_json(shlex.split(arguments.peer), folder))
     rates = [r["env_steps_per_s"] for r in runs]
-    keys = ("env_steps", "wall_s", "eval_env_steps", "updates", "members_per_pass", "staleness_updates")
+    keys = ("env_steps", "wall_s", "eval_env_steps", "updates", "members_per_pass", "staleness_updates", "idle_s")
     result: dict[str, Any] = {
         "benchmark": "job",
-        "algorithm": "MADDPG",
+        "algorithm": arguments.algo,
         "population": 4,
         "env_steps_per_s": statistics.median(rates),
         "rounds": [{"env_steps_per_s": r["env_steps_per_s"]} | {k: r[k] for k in keys} for r in runs],

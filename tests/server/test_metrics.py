@@ -3,6 +3,7 @@
 import csv
 import logging
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,15 @@ def test_wandb_has_the_same_numbers_and_goes_on_after_a_resume(tmp_path: Path, m
         metrics = Metrics(run, Logging(tensorboard=False, wandb=True))
         metrics.write(env_steps, {"loss/critic": 0.5})
         metrics.close()
-    files = sorted((run / "wandb").glob("offline-run-*/run-job-20260101.wandb"))
-    assert files and all(b"loss/critic" in f.read_bytes() and b"env_steps" in f.read_bytes() for f in files)
+
+    def files() -> list[bytes]:
+        return [f.read_bytes() for f in (run / "wandb").glob("offline-run-*/run-job-20260101.wandb")]
+
+    # wandb's own process may still be writing when `finish` returns.
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not (files() and all(b"loss/critic" in f for f in files())):
+        time.sleep(0.1)
+    assert files() and all(b"loss/critic" in f and b"env_steps" in f for f in files())
     assert [r["name"] for r in rows(run)] == ["loss/critic"] * 2
 
 
