@@ -8,11 +8,12 @@ CONFIG ?= examples/speaker_listener.yaml
 # One thread a process: actors and learner share the cores among themselves.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help venv train test lint bench protos docs
+.PHONY: help venv train test test-learning lint bench protos docs
 
 help:
 	@echo "make train    train $(CONFIG); CONFIG=FILE for another job, ARGS='--set section.key=value' for more"
-	@echo "make test     run all tests"
+	@echo "make test     run all tests but the longest"
+	@echo "make test-learning    run those: training in every environment that covey is tested with"
 	@echo "make lint     style, types, freshness of generated files"
 	@echo "make bench    run every benchmark; each prints JSON"
 	@echo "make protos   compile proto/covey/v1 into shared/covey/v1"
@@ -34,6 +35,9 @@ train: venv
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)
+
+test-learning: venv
+	$(BIN)/python -m pytest -m learning $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -19,8 +19,8 @@ PAGES = [p for p in ROOT.rglob("*.md") if not any(part.startswith(".") for part 
 
 
 def test_every_make_target_named_in_a_page_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {(p.name, t) for p in PAGES for t in re.findall(r"`make ([a-z]+)", p.read_text())}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {(p.name, t) for p in PAGES for t in re.findall(r"`make ([a-z-]+)", p.read_text())}
     assert {("README.md", "train"), ("README.md", "test")} <= named
     assert {(page, target) for page, target in named if target not in targets} == set()
 

@@ -96,7 +96,7 @@ def test_where_all_act_all_the_time_there_is_nothing_to_link() -> None:
 
 
 def test_agents_that_die_are_nothing_to_a_critic_and_teach_nobody() -> None:
-    replay, spaces = collected("tests.probes:early_death", orders=2, steps=9, discrete=True)
+    replay, spaces = collected("tests.probes:early_death", orders=2, steps=9, kind="Discrete")
     assert not spaces.asynchronous
     batch = drawn(replay, 300)
     assert batch.part is not None and batch.next_part is not None

@@ -2,103 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from tests.probes import Numbers
+from numpy.typing import NDArray
+from tests.probe import Numbers, legal, place
 
 from covey.acting import Decisions, LoadedPolicy
-from covey.networks import NetworkSpec, NumpyOps, Params
+from covey.config import AlgorithmConfig
+from covey.networks import NumpyOps
 from covey.networks.resolve import network_ids
-from covey.policy_file import PolicySpec, encode_policy
-from covey.run_directory import RunDirectory, read_policies
-from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
+from covey.policy_file import encode_policy, spec_of
+from covey.run_directory import RunDirectory
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, mask_width
+from covey.trained import TrainedMember
+from covey.v1.order_pb2 import Exploration
 from covey_server.checkpoint import load_newest
-from covey_server.member import Member
-
-Networks = Mapping[str, tuple[NetworkSpec, Params]]
+from covey_server.member import Member, Network
 
 OPS = NumpyOps()
+SAMPLES = 500
 
 
 class Learned:
     """A member's critics and policies.
 
     Args:
+        member: Whose critics.
         spaces: Of the environment.
-        shared: Whether agents of a group share their networks.
-        critics: By "<role>/<network id>".
-        policies: By network id.
+        algorithm: That it learned by.
+        policies: Who plays each agent, in environment order.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, shared: bool, critics: Networks, policies: Networks) -> None:
+    def __init__(
+        self, member: Member, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig, policies: list[LoadedPolicy]
+    ) -> None:
         self._spaces = spaces
-        self._ids = network_ids(spaces, shared)
-        self._critics = critics
+        self._algorithm = algorithm
+        self._ids = network_ids(spaces, algorithm.share_parameters)
+        self._critics = {key: n for key, n in member.networks.items() if key.startswith("critic")}
         self._policies = policies
 
     @staticmethod
-    def of(member: Member, spaces: EnvironmentSpaces, shared: bool, policies: Networks | None = None) -> Learned:
-        """From a member; its policies are its own networks unless they are given."""
-        networks = {key: (network.spec, network.params) for key, network in member.networks.items()}
-        critics = {key: network for key, network in networks.items() if key.startswith("critic")}
-        own = {key.removeprefix("actor/"): n for key, n in networks.items() if key.startswith("actor/")}
-        return Learned(spaces, shared, critics, own if policies is None else policies)
+    def of(member: Member, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig) -> Learned:
+        """From a member and its own networks."""
+        policies: dict[int, LoadedPolicy] = {}
+        for network_id, agents in network_ids(spaces, algorithm.share_parameters).items():
+            network = member.networks[f"actor/{network_id}"]
+            spec = spec_of(network.spec, spaces.agents[agents[0]], algorithm.on_policy)
+            policies |= dict.fromkeys(agents, LoadedPolicy.decode(encode_policy(spec, network.params)))
+        return Learned(member, spaces, algorithm, [policies[i] for i in range(len(policies))])
 
     @staticmethod
     def everybody(run: Path) -> list[Learned]:
-        """All members of a run's newest checkpoint."""
+        """All members of a run's newest checkpoint, with the policies that it gives to those who play."""
         directory = RunDirectory.open(run)
         _, members = load_newest(directory.checkpoints)
         learned = []
         for member in members:
-            _, policies, spaces, config = read_policies(directory, member.member_id)
-            learned.append(Learned.of(member, spaces, config.algorithm.share_parameters, policies))
+            trained = TrainedMember.read(directory, member.member_id)
+            policies = list(trained.policies())
+            learned.append(Learned(member, trained.spaces, trained.config.algorithm, policies))
         return learned
 
-    def values(self, agent: str, seen: Numbers, done: Numbers) -> list[float]:
-        """What each of the agent's critics says about what all agents see and do."""
+    def values(self, agent: str, seen: Numbers, done: Numbers, acting: Collection[str]) -> list[float]:
+        """What each of the agent's critics says.
+
+        Args:
+            agent: Whose.
+            seen: By all agents; IPPO reads what the agent itself sees.
+            done: By all agents; IPPO does not read it.
+            acting: Agents that act, all others wait; read where agents act at different times.
+        """
         spaces = self._spaces
-        inputs = [_row([seen[spaces.agent_ids[i]] for i in group.agents]) for group in spaces.groups]
-        extra = [number for a in spaces.agents for number in _critic_action(a.action, done[a.agent_id])]
         network_id, agents = self._player(agent)
-        if len(agents) > 1:
-            extra += [float(spaces.agent_ids[i] == agent) for i in agents]
-        return [
-            float(spec.apply(OPS, params, inputs, _row(extra))[0, 0])
-            for key, (spec, params) in self._critics.items()
-            if key.partition("/")[2] == network_id
-        ]
+        index = [float(spaces.agent_ids[i] == agent) for i in agents] if len(agents) > 1 else []
+        if self._algorithm.on_policy:
+            inputs = [_row([seen[agent], *(index if self._algorithm.agent_indicator else [])])]
+            extra = None
+        else:
+            inputs = [_row([seen[spaces.agent_ids[i]] for i in group.agents]) for group in spaces.groups]
+            numbers = [x for a in spaces.agents for x in _critic_action(a.action, done[a.agent_id])]
+            acts = [float(a in acting) for a in spaces.agent_ids] if spaces.asynchronous else []
+            extra = _row([*numbers, *acts, *index])
 
-    def does(self, seen: Numbers) -> Numbers:
-        """What the agents do without exploration, by the functions that actors act by."""
-        spaces = self._spaces
-        players: list[LoadedPolicy | None] = []
-        for agent in spaces.agents:
-            network, params = self._policies[self._player(agent.agent_id)[0]]
-            file = encode_policy(PolicySpec(network, agent.observation, agent.action), params)
-            players.append(LoadedPolicy.decode(file))
-        decisions = Decisions(spaces, 1)
-        decisions.plan({0: players})
-        observation = [np.array([[[seen[spaces.agent_ids[i]]] for i in g.agents]], np.float32) for g in spaces.groups]
-        actions = decisions.decide(observation, np.random.default_rng(0))
-        done = {}
-        for group, action in zip(spaces.groups, actions, strict=True):
-            for i, own in zip(group.agents, action[0], strict=True):
-                done[spaces.agent_ids[i]] = _place(group.action, own)
-        return done
+        def ask(critic: Network) -> float:
+            told = critic.spec.apply(OPS, critic.params, inputs, extra)
+            return float(told[0, 0]) * critic.scale.std + critic.scale.mean
 
-    def odds(self, agent: str, seen: float, done: float) -> float:
-        """The chance of a choice when a Discrete policy is sampled, as actors do while they explore."""
-        network, params = self._policies[self._player(agent)[0]]
-        logits = network.apply(OPS, params, [_row([seen])])[0].astype(np.float64)
-        chances = np.exp(logits - logits.max())
-        return float(chances[round(done)] / chances.sum())
+        return [ask(n) for key, n in self._critics.items() if key.partition("/")[2] == network_id]
+
+    def does(self, seen: Numbers, masked: Collection[str] = ()) -> Numbers:
+        """What the agents do without exploration, by the functions that actors act by.
+
+        Args:
+            seen: By all agents.
+            masked: Agents that may not do everything, see `tests.probe.legal`.
+        """
+        return {agent: float(places[0]) for agent, places in self._play(seen, masked, 1, Exploration()).items()}
+
+    def often(self, seen: Numbers, done: Numbers, masked: Collection[str] = ()) -> Numbers:
+        """The share of times in which an agent does just what `done` says, when policies are sampled as in training."""
+        sample = Exploration(kind=Exploration.KIND_SAMPLE)
+        played = self._play(seen, masked, SAMPLES, sample)
+        return {agent: float((places == done[agent]).mean()) for agent, places in played.items()}
+
+    def space(self, agent: str) -> Space:
+        """The agent's actions."""
+        return self._spaces.agents[self._spaces.agent_ids.index(agent)].action
 
     def chooses(self, agent: str) -> bool:
-        """Whether the agent's actions are Discrete."""
-        return isinstance(self._spaces.agents[self._spaces.agent_ids.index(agent)].action, Discrete)
+        """Whether the agent chooses among values."""
+        return not isinstance(self.space(agent), Box)
+
+    def _play(
+        self, seen: Numbers, masked: Collection[str], times: int, exploration: Exploration
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """The places of what each agent does, (times,)."""
+        spaces = self._spaces
+        decisions = Decisions(spaces, times)
+        for slot in range(times):
+            decisions.explore(slot, exploration)
+        decisions.plan(dict.fromkeys(range(times), self._policies))
+        observations: list[NDArray[np.float32]] = []
+        masks: list[NDArray[np.uint8] | None] = []
+        for group in spaces.groups:
+            agents = [spaces.agent_ids[i] for i in group.agents]
+            row = np.array([[[seen[a]] for a in agents]], np.float32)
+            observations.append(np.repeat(row, times, 0))
+            if not group.masked:
+                masks.append(None)
+                continue
+            everything = np.ones(mask_width(group.action), np.int8)
+            allowed = [legal(group.action, seen[a]) if a in masked else everything for a in agents]
+            masks.append(np.repeat(np.array([allowed], np.uint8), times, 0))
+        actions, _ = decisions.decide(observations, masks, np.random.default_rng(0))
+        played = {}
+        for group, done in zip(spaces.groups, actions, strict=True):
+            for n, i in enumerate(group.agents):
+                played[spaces.agent_ids[i]] = np.array([place(group.action, own) for own in done[:, n]])
+        return played
 
     def _player(self, agent: str) -> tuple[str, tuple[int, ...]]:
         index = self._spaces.agent_ids.index(agent)
@@ -109,15 +153,8 @@ def _row(numbers: list[float]) -> np.ndarray:
     return np.array([numbers], np.float32)
 
 
-def _critic_action(space: Box | Discrete, done: float) -> list[float]:
+def _critic_action(space: Space, done: float) -> list[float]:
     """As critics see actions: one-hot, or from -1 to 1."""
     if isinstance(space, Discrete):
         return [float(k == round(done * (space.n - 1))) for k in range(space.n)]
     return [2 * done - 1]
-
-
-def _place(space: Box | Discrete, action: np.ndarray) -> float:
-    if isinstance(space, Discrete):
-        return float(action - space.start) / (space.n - 1)
-    low, high = action_bounds(space)
-    return float(((action - low) / (high - low))[0])

@@ -136,6 +136,8 @@ def write_config(path: Path, **sections: dict[str, Any]) -> Path:
         "actors": {"local": 1},
         "logging": {"tensorboard": False},
     }
+    if sections.get("algorithm", {}).get("name") == "IPPO":
+        config["algorithm"] = {"learn_step": 200, "lr": 0.003}
     for section, values in sections.items():
         config[section] = config.get(section, {}) | values
     path.write_text(yaml.safe_dump(config))

@@ -12,7 +12,7 @@ import grpc
 from covey.acting import LoadedPolicy
 from covey.channel import CLIENT_OPTIONS
 from covey.collect import Collector
-from covey.envs.loading import load_environment, read_spaces
+from covey.envs import build_slots, load_environment, read_spaces
 from covey.messages import spaces_to_proto
 from covey.policy_file import decode_policy
 from covey.rows import RowSchema
@@ -38,7 +38,8 @@ class ScriptedActor:
         env.close()
         self.schema = RowSchema.of(self.spaces)
         self.slots = described.train_slots, described.eval_slots
-        self.collector = Collector(make, self.spaces, self.schema, *self.slots, 1)
+        slots = build_slots(make, self.spaces, sum(self.slots))
+        self.collector = Collector(slots, self.spaces, self.schema, self.slots[0], 1)
         self.seq = 0
         self.policies: dict[bytes, LoadedPolicy] = {}
         self.frames: Iterator[pb.LearnerFrame] = iter(())

@@ -49,7 +49,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(environment)
     sections: dict[str, dict[str, Any]] = {}
     if environment == "mixed_kinds":
-        sections["environment"] = {"name": "tests.probes:mixed_kinds", "config": {"discrete": True}}
+        sections["environment"] = {"name": "tests.probes:mixed_kinds", "config": {"kind": "Discrete"}}
     config = write_config(
         folder / "same.yaml",
         algorithm={"name": algorithm, "learn_step": 10, "batch_size": 32},

@@ -122,7 +122,8 @@ def test_the_durable_journal_is_what_a_resumed_replay_holds(config: Path, tmp_pa
         if count and not received.refused:
             expected.insert(population.schema.decode(fragment.blob, count, fragment.raw_bytes), fragment.streams, at)
     assert len(expected) > 2500 and len(expected) == sum(m.env_steps for m in population.members)
-    held = population.replay.step_rows()
+    assert isinstance(population.experience, Replay)
+    held = population.experience.step_rows()
     assert all(torch.equal(rows, held[dtype]) for dtype, rows in expected.step_rows().items())
     process.stop()
 
