@@ -80,6 +80,7 @@ def test_a_masked_game_is_played_with_its_masks(game: RunDirectory) -> None:
         if terminated or truncated:
             env.step(None)
             continue
+        assert observation is not None
         # Both ways to say what is legal, and the same answer.
         action = policy.act({agent: observation})[agent]
         plain = policy.act({agent: observation["observation"]}, masks={agent: observation["action_mask"]})[agent]
