@@ -17,9 +17,7 @@ from tests.system.warm import Trainers
 POLICIES = [known for known in SIMPLE if known.wanted is not None]
 VALUES = [known for known in (*SIMPLE, *ENDS) if known not in POLICIES]
 # Critics that predict in units of their own.
-IN_UNITS = [
-    replace(known, algorithm={"normalize_values": True}) for known in VALUES if known.function != "constant_reward"
-]
+IN_UNITS = [replace(known, algorithm={"normalize_values": True}) for known in VALUES]
 
 # Policies with every kind of action; the kind matters little to values.
 CASES = [
