@@ -48,7 +48,7 @@ lint: venv
 	$(BIN)/python docs/generate.py --check
 
 bench: venv
-	@set -e; for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark; done
+	@set -e; for benchmark in $(filter-out benchmarks/learning.py benchmarks/environments.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark; done
 
 protos: venv
 	$(BIN)/python proto/generate.py

@@ -120,7 +120,7 @@ TEAM = Known(
 TEAM_APART = replace(TEAM, algorithm={"share_parameters": False}, steps=900)
 TEAM_INDICATED = replace(TEAM, algorithm={"share_parameters": True, "agent_indicator": True})
 # One value for two agents of which one gets 1 less, by critics that cannot tell which of them they judge.
-TEAM_UNTOLD = replace(TEAM, values=lambda kind: lambda s, a: (0.5, 0.5), steps=900)
+TEAM_UNTOLD = replace(TEAM, values=lambda kind: lambda s, a: (0.5, 0.5), steps=1100)
 
 TWINS = Known(
     "twins",
@@ -153,7 +153,7 @@ def masks(in_infos: bool, told: bool) -> Known:
         lambda kind: known,
         lambda kind: lambda s: (0.5 if s[0] else 1.0, 1.0),
         config={"in_infos": in_infos},
-        steps=750,
+        steps=900,
         tolerance=0.2,
         masked=("agent_0",),
     )
@@ -202,8 +202,8 @@ RHYTHMS = Known(
     lambda kind: rhythm_values,
     lambda kind: lambda s: (1.0, 1 - s[1]),
     steps=1000,
-    tolerance=0.2,
-    box_tolerance=0.2,
+    tolerance=0.3,
+    box_tolerance=0.3,
     acting=lambda s: (("other_agent_0",),) if s[1] else (AGENTS, ("agent_0",)),
 )
 
