@@ -62,6 +62,17 @@ def test_nothing_is_unpickled(package: str) -> None:
     assert calls == []
 
 
+def test_pickles_travel_between_a_process_and_its_own_children_alone() -> None:
+    """A user's functions reach a worker in no other way; its pipe is inherited, so nobody else can write to it."""
+    users = {
+        p.relative_to(ROOT).as_posix()
+        for folder in FOLDERS.values()
+        for p in modules(folder)
+        if "Cloudpickle" in p.read_text() or "multiprocessing" in set(imports(p))
+    }
+    assert users == {"shared/covey/envs/processes.py", "shared/covey/envs/worker.py"}
+
+
 def test_the_check_sees_every_way_to_import(tmp_path: Path) -> None:
     source = tmp_path / "late.py"
     source.write_text(

@@ -1,6 +1,6 @@
 """covey_server: the learner. Owns replay, the population, its evolution and the orders that actors work on.
 
-The names here are for training from Python, in one process: `covey_server.library`.
+The names here are for training from Python, in one process: `covey_server.api`.
 """
 
 from importlib import import_module
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from covey.hyperparameters import HyperparameterConfig, RLParameter
     from covey.progress import default_progress_bar
-    from covey_server.library.agents import Agent, AsyncAgentsWrapper
-    from covey_server.library.evolution import Mutations, TournamentSelection
-    from covey_server.library.memory import MultiAgentReplayBuffer
-    from covey_server.library.population import create_population
-    from covey_server.library.training import train_multi_agent_off_policy, train_multi_agent_on_policy
+    from covey_server.api.agents import Agent, AsyncAgentsWrapper
+    from covey_server.api.evolution import Mutations, TournamentSelection
+    from covey_server.api.memory import MultiAgentReplayBuffer
+    from covey_server.api.population import create_population
+    from covey_server.api.training import train_multi_agent_off_policy, train_multi_agent_on_policy
 
 __all__ = [
     "Agent",
@@ -31,17 +31,17 @@ __all__ = [
 
 # Loaded when they are asked for: `covey learner --help` must not wait for torch.
 _MODULES = {
-    "Agent": "covey_server.library.agents",
-    "AsyncAgentsWrapper": "covey_server.library.agents",
+    "Agent": "covey_server.api.agents",
+    "AsyncAgentsWrapper": "covey_server.api.agents",
     "HyperparameterConfig": "covey.hyperparameters",
-    "MultiAgentReplayBuffer": "covey_server.library.memory",
-    "Mutations": "covey_server.library.evolution",
+    "MultiAgentReplayBuffer": "covey_server.api.memory",
+    "Mutations": "covey_server.api.evolution",
     "RLParameter": "covey.hyperparameters",
-    "TournamentSelection": "covey_server.library.evolution",
-    "create_population": "covey_server.library.population",
+    "TournamentSelection": "covey_server.api.evolution",
+    "create_population": "covey_server.api.population",
     "default_progress_bar": "covey.progress",
-    "train_multi_agent_off_policy": "covey_server.library.training",
-    "train_multi_agent_on_policy": "covey_server.library.training",
+    "train_multi_agent_off_policy": "covey_server.api.training",
+    "train_multi_agent_on_policy": "covey_server.api.training",
 }
 
 

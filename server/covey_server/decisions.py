@@ -32,8 +32,6 @@ class Closed:
     """The decisions that close within a fragment.
 
     Attributes:
-        simultaneous: Every agent acts in every step row and closes in the row after it. Then `next_row` is the row
-            after, `steps` is 1 and `reward` is the column itself, wherever `closes`.
         closes: (R, N), whether a decision was made in this row that closes in this fragment.
         active: (R, N), who decided, a `covey.rows.Active` value.
         next_row: (R, N) row at which it closes; the row itself where none closes.
@@ -44,7 +42,6 @@ class Closed:
             at a tail row, in the next one.
     """
 
-    simultaneous: bool
     closes: NDArray[np.bool_]
     active: NDArray[np.uint8]
     next_row: NDArray[np.int64]
@@ -78,7 +75,7 @@ def close_decisions(
         following = np.minimum(np.broadcast_to(rows + step[:, None], active.shape), len(kind) - 1)
         flagged = (terminated | truncated).astype(bool)
         ended = flagged | ((kind == RowKind.FINAL)[following[:, 0]] & step)[:, None]
-        return Closed(True, closes, active, following, np.ones(active.shape, np.int64), reward, terminated, ended)
+        return Closed(closes, active, following, np.ones(active.shape, np.int64), reward, terminated, ended)
 
     age = by_agent(columns, spaces, "age", np.int64)
     lead_in = (kind == RowKind.LEAD_IN)[:, None]
@@ -105,7 +102,6 @@ def close_decisions(
 
     own = np.where(lead_in, reward, 0)
     return Closed(
-        simultaneous=False,
         closes=closes.astype(bool),
         active=active,
         next_row=following,

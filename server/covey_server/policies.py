@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from covey.config import AlgorithmConfig
 from covey.networks.resolve import network_ids
-from covey.policy_file import PolicySpec, encode_policy, policy_sha256
+from covey.policy_file import encode_policy, policy_sha256, spec_of
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
-from covey_server.algorithms.roles import indicator
 from covey_server.policy_snapshot import PolicySnapshot
 
 
@@ -61,9 +60,7 @@ class PolicyStore:
         for network_id, (spec, params) in snapshot.policies(member_id).items():
             agents = self._owners[network_id]
             agent = self._agents[agents[0]]
-            head = "stochastic" if self._algorithm.on_policy else "deterministic"
-            policy = PolicySpec(spec, agent.observation, agent.action, head, indicator(self._algorithm, agents))
-            blob = encode_policy(policy, params)
+            blob = encode_policy(spec_of(spec, agent, self._algorithm.on_policy), params)
             sha256 = policy_sha256(blob)
             if sha256 not in self._blobs:
                 self._blobs[sha256] = blob

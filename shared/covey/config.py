@@ -296,6 +296,11 @@ def parse_config(data: Mapping[str, Any]) -> Config:
                 f"fitness.opponents.{agent}: {opponent}: expected 'random' or a member of the first generation, 0 to "
                 f"{config.training.pop_size - 1}"
             )
+    if config.algorithm.on_policy and config.training.random_steps:
+        raise ConfigError(
+            f"training.random_steps: {config.training.random_steps}, expected 0 with {config.algorithm.name}, which "
+            "learns from nothing but what its own policy played"
+        )
     if config.training.deterministic and config.actors.local != 1:
         config = config.model_copy(update={"actors": config.actors.model_copy(update={"local": 1})})
     return config

@@ -22,7 +22,6 @@ Data = dict[str, Any]
 
 SECTIONS = ("INIT_HP", "MUTATION_PARAMS")
 _PARTS = ("encoder_config", "head_config")
-_MPE = "pettingzoo.mpe."
 
 
 def as_sections(data: Mapping[str, Any]) -> Data:
@@ -73,7 +72,7 @@ def as_sections(data: Mapping[str, Any]) -> Data:
 def translate(data: Mapping[str, Any]) -> Data:
     """Sections as covey has them, with a warning for what is left out.
 
-    Keys without a value are as if they were not there. Environments of `pettingzoo.mpe` are those of `mpe2`.
+    Keys without a value are as if they were not there.
 
     Raises:
         ConfigError: a value that asks for what there is not, or a key that is given under two names.
@@ -93,9 +92,6 @@ def translate(data: Mapping[str, Any]) -> Data:
         if isinstance(new, Mapping):
             new = _kept({rule.to: new}, (), moves, left_out)[rule.to]
         _put(result, rule.to, new, path)
-    environment = result.get("environment")
-    if isinstance(environment, dict) and str(environment.get("name", "")).startswith(_MPE):
-        environment["name"] = "mpe2." + environment["name"].removeprefix(_MPE)
     _warn(left_out)
     return result
 

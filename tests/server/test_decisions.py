@@ -39,7 +39,6 @@ def test_where_everybody_acts_every_row_closes_the_one_before() -> None:
 
     values, found = closed([[S, S, S, F, S, T], [S, S, C, S, T]], change)
     step = values["kind"] == S
-    assert found.simultaneous
     assert (found.closes == step[:, None]).all()
     assert (found.next_row[step] == np.flatnonzero(step)[:, None] + 1).all()
     assert (found.steps == 1).all()
@@ -55,7 +54,6 @@ def test_a_decision_closes_where_the_agent_acts_again_and_its_rewards_are_summed
         values["walker/reward"][:, 0] = [1, 2, 4, 8, 0]
 
     _, found = closed([[S, S, S, S, T]], change)
-    assert not found.simultaneous
     assert found.closes[:, 0].tolist() == [True, False, False, True, False]
     assert found.closes[:, 1].tolist() == [True, True, True, False, False]
     assert found.next_row[:, 0].tolist() == [3, 1, 2, 4, 4]

@@ -36,9 +36,9 @@ from covey_server import (
     create_population,
 )
 from covey_server.algorithms import ALGORITHMS
+from covey_server.api.memory import Experiences
 from covey_server.decisions import close_decisions
 from covey_server.evolution.generation import copied
-from covey_server.library.memory import Experiences
 from covey_server.parts import Part
 
 NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [16]}}

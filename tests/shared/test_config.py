@@ -238,3 +238,14 @@ def test_a_bad_net_config_is_one_sentence(network: dict[str, Any], shared: bool,
     with pytest.raises(ConfigError, match=match) as caught:
         resolve(network, TEAMS, shared)
     assert "\n" not in str(caught.value)
+
+
+def test_an_algorithm_that_learns_from_its_own_policy_plays_no_random_steps() -> None:
+    sections = {
+        "algorithm": {"name": "IPPO"},
+        "environment": {"name": "mpe2.simple_v3"},
+        "training": {"random_steps": 500},
+    }
+    with pytest.raises(ConfigError, match=r"training.random_steps: 500, expected 0 with IPPO"):
+        parse_config(sections)
+    assert parse_config(sections | {"algorithm": {"name": "MADDPG"}}).training.random_steps == 500

@@ -67,7 +67,7 @@ def test_the_older_off_policy_form_says_the_same_in_upper_case(
     assert c.algorithm.model_dump().items() >= expected.items()
     expected = {"lr_actor": 0.0005, "lr_critic": 0.005, "policy_freq": 3, "gamma": 0.97, "learn_step": 24, "tau": 0.003}
     assert c.algorithm.model_dump().items() >= expected.items()
-    assert (c.environment.name, c.environment.num_envs) == ("mpe2.simple_speaker_listener_v4", 12)
+    assert (c.environment.name, c.environment.num_envs) == ("pettingzoo.mpe.simple_speaker_listener_v4", 12)
     t = c.training
     assert (t.max_steps, t.target_score, t.pop_size, t.evo_steps) == (700_000, None, 5, 7_000)
     assert (t.eval_steps, t.eval_loop, t.learning_delay, t.seed) == (None, 2, 50, 19)

@@ -19,7 +19,8 @@ import pytest
 from numpy.typing import NDArray
 from tests.environments import CounterEnv, counter
 
-from covey.envs import AsyncSlots, Slots, SyncSlots, TurnsEnv, build_slots, read_spaces
+from covey.envs import Slots, SyncSlots, TurnsEnv, build_slots, read_spaces
+from covey.envs.processes import AsyncSlots
 from covey.envs.random_actions import random_action
 from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
@@ -242,7 +243,8 @@ SCRIPT = """
 import sys
 import psutil
 from mpe2 import simple_speaker_listener_v4
-from covey.envs import AsyncSlots, read_spaces
+from covey.envs import read_spaces
+from covey.envs.processes import AsyncSlots
 
 class Wrapped:
     def __new__(cls):

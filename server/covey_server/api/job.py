@@ -19,12 +19,12 @@ from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
 from covey.progress import default_progress_bar
 from covey.v1.population_service_pb2 import Status
+from covey_server.api.agents import Agent, Fit
+from covey_server.api.evolution import Mutations, TournamentSelection
+from covey_server.api.generations import Generations
+from covey_server.api.in_process import InProcessActor
+from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.app import LearnerProcess, new_run
-from covey_server.library.agents import Agent, Fit
-from covey_server.library.evolution import Mutations, TournamentSelection
-from covey_server.library.generations import Generations
-from covey_server.library.in_process import InProcessActor
-from covey_server.library.memory import MultiAgentReplayBuffer
 
 logger = logging.getLogger("covey")
 

@@ -12,11 +12,11 @@ from covey.config import Config
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey_server.api.agents import Agent, Fit, scalar
+from covey_server.api.evolution import Mutations, TournamentSelection
+from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.build import PopulationFactory
 from covey_server.fitness import rank_key
-from covey_server.library.agents import Agent, Fit, scalar
-from covey_server.library.evolution import Mutations, TournamentSelection
-from covey_server.library.memory import MultiAgentReplayBuffer
 from covey_server.lineage import Lineage
 from covey_server.member import Member
 from covey_server.population import Population

@@ -13,9 +13,9 @@ from covey.manifest import as_sections, translate
 from covey.networks.resolve import resolve
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks, initial_hyperparameters
+from covey_server.api.agents import Agent, Kin
 from covey_server.evolution.generation import initial_population
 from covey_server.evolution.hyperparameters import ranges
-from covey_server.library.agents import Agent, Kin
 from covey_server.streams import generator
 
 _NOT_SETTINGS = ("AGENT_IDS", "ALGO", "POP_SIZE", "POPULATION_SIZE", "NUM_ENVS")

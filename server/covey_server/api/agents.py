@@ -21,17 +21,17 @@ from covey.spaces_json import spaces_from_json, spaces_to_json
 from covey.v1.order_pb2 import Exploration
 from covey_server import counter_rng
 from covey_server.algorithms import ALGORITHMS, Algorithm, OffPolicy, build_networks
+from covey_server.api.acting import Acting, is_batched, lifted, shown
 from covey_server.checkpoint import load_newest, save_checkpoint
 from covey_server.evolution.generation import child_of, copied
 from covey_server.exploration import exploration_of
 from covey_server.fitness import fitness_of
-from covey_server.library.acting import Acting, is_batched, lifted, shown
 from covey_server.member import Member
 from covey_server.policies import PolicyStore
 from covey_server.streams import derive, generator
 
 if TYPE_CHECKING:
-    from covey_server.library.memory import Experiences
+    from covey_server.api.memory import Experiences
 
 Fit = float | dict[str, float]
 """A fitness: of all agents together, or the mean return of each."""

@@ -12,9 +12,9 @@ import pydantic
 from covey import config
 from covey.config_section import explain
 from covey.errors import ConfigError
+from covey_server.api.agents import Agent, scalar
 from covey_server.evolution import mutation, tournament
 from covey_server.evolution.hyperparameters import ranges
-from covey_server.library.agents import Agent, scalar
 from covey_server.streams import generator
 
 

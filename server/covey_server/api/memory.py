@@ -24,8 +24,8 @@ from covey.rows import RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey_server import counter_rng
+from covey_server.api.acting import RawActions, by_groups, columns, lifted, shown
 from covey_server.batch import Batch
-from covey_server.library.acting import RawActions, by_groups, columns, lifted, shown
 from covey_server.replay import Replay
 
 logger = logging.getLogger("covey")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from covey.envs.vector import PettingZooVecEnv
-from covey_server.library.agents import Agent, Fit
-from covey_server.library.evolution import Mutations, TournamentSelection
-from covey_server.library.job import Job
-from covey_server.library.memory import MultiAgentReplayBuffer
+from covey_server.api.agents import Agent, Fit
+from covey_server.api.evolution import Mutations, TournamentSelection
+from covey_server.api.job import Job
+from covey_server.api.memory import MultiAgentReplayBuffer
 
 Trained = tuple[list[Agent], list[list[Fit]]]
 
