@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from covey_actor.workers import limit_threads
 
@@ -16,18 +17,28 @@ def main() -> int:
     parser.add_argument("--env")
     parser.add_argument("--allow-env", action="append", default=[])
     parser.add_argument("--max-reconnect-s", type=float)
+    for flag in ("--ca", "--cert", "--key", "--token-file"):
+        parser.add_argument(flag, type=Path)
     parser.add_argument("--stop-on-stdin-eof", action="store_true")
     args = parser.parse_args()
     limit_threads()
     # After the limits: numpy's BLAS starts its threads when it is first imported.
+    from covey.credentials import Credentials
+    from covey.errors import ConfigError
     from covey_actor.process import ActorOptions, run_actor
 
+    try:
+        credentials = Credentials.load(args.ca, args.cert, args.key, args.token_file)
+    except ConfigError as exc:
+        print(f"covey actor: {exc}", file=sys.stderr)
+        return exc.exit_code
     options = ActorOptions(
         learner=args.learner,
         name=args.name,
         env=args.env,
         allow_env=tuple(args.allow_env),
         max_reconnect_s=args.max_reconnect_s,
+        credentials=credentials,
     )
     return run_actor(options, stop_on_stdin_eof=args.stop_on_stdin_eof)
 

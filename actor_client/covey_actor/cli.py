@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from covey.cli.access import CA, Certificate, Key, TokenFile
 from covey_actor.workers import actor_arguments, limit_threads, run_workers
 
 
@@ -34,18 +35,31 @@ def actor(
         float | None,
         typer.Option(metavar="S", min=0, help="Give up when the learner is silent for so long. Default: never."),
     ] = None,
+    ca: CA = None,
+    cert: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Attach this machine: step environments for a learner until the run is complete.
 
     Exit codes: 0 the run is complete or the actor was told to leave, 2 command line, 3 environment, 4 spaces,
     5 learner unreachable, 6 refused by the learner.
     """
-    from covey.channel import parse_address
+    from covey.channel import connect
+    from covey.credentials import Credentials
 
-    parse_address(learner)
+    # Before anything starts: an address, files or a token that will not do. What is in the environment is inherited.
+    connect(learner, Credentials.load(ca, cert, key, token_file)).close()
     names = [None] * workers if name is None else [name if workers == 1 else f"{name}-{i}" for i in range(workers)]
     commands = [
-        actor_arguments(learner, name=n, env=env, allow_env=allow_env or (), max_reconnect_s=max_reconnect_s)
+        actor_arguments(
+            learner,
+            name=n,
+            env=env,
+            allow_env=allow_env or (),
+            max_reconnect_s=max_reconnect_s,
+            files={"--ca": ca, "--cert": cert, "--key": key, "--token-file": token_file},
+        )
         for n in names
     ]
     if workers == 1:

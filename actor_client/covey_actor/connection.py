@@ -9,15 +9,16 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
 
-from covey.channel import PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
+from covey.channel import ANONYMOUS, PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
 from covey.collect.parts import split_fragment
-from covey.errors import CoveyError, RefusedError, SpaceError, UnreachableError
+from covey.credentials import Credentials
+from covey.errors import CoveyError, RefusedError, SpaceError, UnreachableError, one_line
 from covey.policy_file import MAX_POLICY_BYTES, policy_sha256
 from covey.v1 import actor_service_pb2, actor_service_pb2_grpc, order_pb2
 from covey_actor.outbox import Outbox, OutboxStream
@@ -25,6 +26,7 @@ from covey_actor.outbox import Outbox, OutboxStream
 PROTOCOL_VERSION = 1
 JOIN_DEADLINE_S = 30.0  # the first Join builds the population
 FETCH_DEADLINE_S = 60.0
+MIN_HEARTBEAT_S, MAX_HEARTBEAT_S = 0.01, 3600.0
 
 _log = logging.getLogger("covey.actor")
 _Error = actor_service_pb2.StreamError
@@ -70,18 +72,25 @@ class Connection:
     Args:
         address: HOST:PORT of the learner.
         outbox: What to send.
+        credentials: Shown to the learner, and expected of it.
         max_reconnect_s: Give up when the learner was silent for so long; None: never.
         waits: Between attempts.
     """
 
     def __init__(
-        self, address: str, outbox: Outbox, *, max_reconnect_s: float | None = None, waits: Backoffs | None = None
+        self,
+        address: str,
+        outbox: Outbox,
+        *,
+        credentials: Credentials = ANONYMOUS,
+        max_reconnect_s: float | None = None,
+        waits: Backoffs | None = None,
     ) -> None:
         self.address = address
         self._outbox = outbox
         self._max_reconnect_s = max_reconnect_s
         self._waits = waits or Backoffs()
-        self._channel = connect(address)
+        self._channel = connect(address, credentials)
         self._stub = actor_service_pb2_grpc.ActorServiceStub(self._channel)
         self._heard_at = time.monotonic()
         self._finish_reason: str | None = None
@@ -157,26 +166,36 @@ class Connection:
         self._leaving.set()
         self._channel.close()
 
-    def fetch(self, sha256: bytes) -> bytes | None:
-        """A policy file by its hash; None where the learner does not have it any more.
+    def fetch(self, sha256s: Sequence[bytes]) -> Iterator[bytes]:
+        """Policy files by their hashes, in this order; ends before one that the learner does not have any more.
 
         Raises:
             UnreachableError: the connection broke on the way.
             RefusedError: the bytes are too many, or not those of the hash.
         """
-        data = bytearray()
+        first, *then = sha256s
+        request = actor_service_pb2.FetchPolicyRequest(sha256=first, then=then)
+        call = self._stub.FetchPolicy(request, timeout=FETCH_DEADLINE_S * len(sha256s))
         try:
-            for chunk in self._stub.FetchPolicy(
-                actor_service_pb2.FetchPolicyRequest(sha256=sha256), timeout=FETCH_DEADLINE_S
-            ):
-                self._heard_at = time.monotonic()
-                data += chunk.data
-                if max(len(data), chunk.total_bytes) > MAX_POLICY_BYTES:
-                    raise RefusedError(f"policy {sha256.hex()[:12]}: more than {MAX_POLICY_BYTES} bytes; not taken")
+            for sha256 in sha256s:
+                yield self._receive(call, sha256)
         except grpc.RpcError as exc:
-            if isinstance(exc, grpc.Call) and exc.code() == grpc.StatusCode.NOT_FOUND:
-                return None
-            raise translate(exc, self.address) from exc
+            if not (isinstance(exc, grpc.Call) and exc.code() == grpc.StatusCode.NOT_FOUND):
+                raise translate(exc, self.address) from exc
+        finally:
+            call.cancel()
+
+    def _receive(self, chunks: Iterator[actor_service_pb2.PolicyChunk], sha256: bytes) -> bytes:
+        """The next policy, which must be the one of this hash."""
+        data, total = bytearray(), 0
+        for chunk in chunks:
+            self._heard_at = time.monotonic()
+            total = total or chunk.total_bytes
+            data += chunk.data
+            if max(len(data), total) > MAX_POLICY_BYTES:
+                raise RefusedError(f"policy {sha256.hex()[:12]}: more than {MAX_POLICY_BYTES} bytes; not taken")
+            if len(data) >= total:
+                break
         whole = bytes(data)
         if policy_sha256(whole) != sha256:
             raise RefusedError(
@@ -236,6 +255,11 @@ class Connection:
             RefusedError: the learner sends this actor away.
         """
         interval = joined.heartbeat_interval_s or 5.0
+        if not MIN_HEARTBEAT_S <= interval <= MAX_HEARTBEAT_S:  # nor NaN
+            raise RefusedError(
+                f"learner {self.address}: wants a heartbeat every {interval} s, expected {MIN_HEARTBEAT_S} to "
+                f"{MAX_HEARTBEAT_S:.0f}; correct learner.heartbeat_interval_s"
+            )
         stream = self._outbox.stream(joined.resume_after_seq)
         finished = threading.Event()
         call = self._stub.Work(self._frames(joined.session, stream, interval, listener, finished))
@@ -247,7 +271,8 @@ class Connection:
                 match frame.WhichOneof("kind"):
                     case "ack":
                         for refusal in frame.ack.refusals:
-                            _log.warning("fragment %d refused: %s, %s", refusal.seq, refusal.reason, refusal.detail)
+                            why = one_line(f"{refusal.reason}, {refusal.detail}")
+                            _log.warning("fragment %d refused: %s", refusal.seq, why)
                         self._outbox.acknowledged(frame.ack.received_seq, frame.ack.durable_seq)
                         if frame.ack.resend_from_seq:
                             stream.resend_from(frame.ack.resend_from_seq)
@@ -257,10 +282,7 @@ class Connection:
                         listener.on_drain(frame.drain)
                     case "error":
                         if frame.error.code != _Error.CODE_UNKNOWN_SESSION:
-                            code = _Error.Code.Name(frame.error.code).removeprefix("CODE_").lower()
-                            raise RefusedError(
-                                f"learner {self.address}: {code}: {frame.error.message or 'sends this actor away'}"
-                            )
+                            raise RefusedError(f"learner {self.address}: {_reason(frame.error)}")
                         return False
             return finished.is_set() and self._outbox.delivered
         finally:
@@ -311,6 +333,15 @@ class Connection:
                 _log.warning("learner %s: silent for two heartbeat intervals; joining again", self.address)
                 call.cancel()
                 return
+
+
+def _reason(error: actor_service_pb2.StreamError) -> str:
+    """Why the learner sends this actor away; a code that this software does not know is a number."""
+    known = error.code in actor_service_pb2.StreamError.Code.values()
+    code = (
+        actor_service_pb2.StreamError.Code.Name(error.code).removeprefix("CODE_").lower() if known else str(error.code)
+    )
+    return f"{code}: {one_line(error.message) or 'sends this actor away'}"
 
 
 def rss_bytes() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from covey.acting import LoadedPolicy
 
@@ -12,11 +12,17 @@ MAX_BYTES = 64 << 20
 
 
 class PolicyStore:
-    """The policies used last, bounded in number and bytes (at least one is kept). For one thread."""
+    """The policies used last, bounded in number and bytes (at least one is kept). For one thread.
+
+    Args:
+        fetch: Gives policy files by their hashes, as far as the learner has them.
+        max_policies: Bound.
+        max_bytes: Bound, in files.
+    """
 
     def __init__(
         self,
-        fetch: Callable[[bytes], bytes | None],
+        fetch: Callable[[Sequence[bytes]], Iterator[bytes]],
         max_policies: int = MAX_POLICIES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -30,15 +36,23 @@ class PolicyStore:
         Raises:
             CoveyError: what fetching raises; RefusedError or ConfigError for a file that is not acceptable.
         """
-        if sha256 in self._kept:
-            self._kept.move_to_end(sha256)
-            return self._kept[sha256][0]
-        data = self._fetch(sha256)
-        if data is None:
+        self.prepare([sha256])
+        if sha256 not in self._kept:
             return None
-        policy = LoadedPolicy.decode(data)
-        self._kept[sha256] = policy, len(data)
-        self._bytes += len(data)
-        while len(self._kept) > 1 and (len(self._kept) > self._max_policies or self._bytes > self._max_bytes):
-            self._bytes -= self._kept.popitem(last=False)[1][1]
-        return policy
+        self._kept.move_to_end(sha256)
+        return self._kept[sha256][0]
+
+    def prepare(self, sha256s: Iterable[bytes]) -> None:
+        """Fetch those of these policies that are not here, in one call; `get` tries those again that do not come.
+
+        Raises:
+            CoveyError: as `get`.
+        """
+        missing = [sha256 for sha256 in dict.fromkeys(sha256s) if sha256 not in self._kept]
+        if not missing:
+            return
+        for sha256, data in zip(missing, self._fetch(missing), strict=False):
+            self._kept[sha256] = LoadedPolicy.decode(data), len(data)
+            self._bytes += len(data)
+            while len(self._kept) > 1 and (len(self._kept) > self._max_policies or self._bytes > self._max_bytes):
+                self._bytes -= self._kept.popitem(last=False)[1][1]

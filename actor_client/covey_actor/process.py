@@ -18,10 +18,12 @@ from typing import Any
 
 import covey
 from covey.acting import LoadedPolicy
+from covey.channel import ANONYMOUS
 from covey.collect import Collector
+from covey.credentials import Credentials
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
-from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
+from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, one_line
 from covey.messages import groups_from_proto, spaces_to_proto
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
@@ -32,7 +34,14 @@ from covey_actor.policies import PolicyStore
 MAX_ORDERS_HELD = 16
 """A learner has two orders out; after its restart those of its former life may still be here."""
 
+MAX_ORDER_POLICY_BYTES = 1 << 30
+"""All policies of one order, in files."""
+
+MAX_SLOTS = 4096
 MAX_CONFIG_BYTES = 1 << 16
+LOOK_UP_S = 0.5
+"""How often an actor without orders looks up: a signal that comes right before it begins to wait does not end that."""
+
 LEAVE_S = 10.0
 """How long an actor that was told to leave tries to deliver what it holds."""
 
@@ -49,6 +58,7 @@ class ActorOptions:
     env: str | None = None  # entry point used whatever the learner says
     allow_env: Sequence[str] = ()  # patterns besides the default ones
     max_reconnect_s: float | None = None  # None: tries for ever
+    credentials: Credentials = ANONYMOUS
     waits: Backoffs = field(default_factory=Backoffs)
 
 
@@ -70,7 +80,11 @@ class Actor:
         self._options = options
         self._outbox = Outbox()
         self._connection = Connection(
-            options.learner, self._outbox, max_reconnect_s=options.max_reconnect_s, waits=options.waits
+            options.learner,
+            self._outbox,
+            credentials=options.credentials,
+            max_reconnect_s=options.max_reconnect_s,
+            waits=options.waits,
         )
         self._store = PolicyStore(self._connection.fetch)
         self._lock = threading.Lock()
@@ -100,13 +114,18 @@ class Actor:
         if described is None:
             return
         self._described.set()
+        train_slots, eval_slots = described.environment.train_slots, described.environment.eval_slots
+        if not 1 <= train_slots <= MAX_SLOTS or eval_slots > MAX_SLOTS:
+            raise RefusedError(
+                f"learner {self._options.learner}: wants {train_slots} training and {eval_slots} evaluation slots, "
+                f"expected 1 to {MAX_SLOTS} and at most {MAX_SLOTS}; correct environment.num_envs"
+            )
         make_env = self._load(described.environment)
         env = make_env()
         spaces = read_spaces(env, groups_from_proto(described.environment.groups))
         env.close()
         schema = RowSchema.of(spaces)
         self._schema_hash = schema.hash
-        train_slots, eval_slots = described.environment.train_slots, described.environment.eval_slots
         request = actor_service_pb2.JoinRequest(
             protocol_version=PROTOCOL_VERSION,
             actor_id=self.actor_id,
@@ -175,7 +194,8 @@ class Actor:
         """As `Listener.on_drain`."""
         if self._leave.is_set():
             return  # it says so until we are gone
-        _log.info("actor %s: %s", self.actor_id, drain.reason or ("run complete" if drain.run_complete else "drained"))
+        reason = one_line(drain.reason) or ("run complete" if drain.run_complete else "drained")
+        _log.info("actor %s: %s", self.actor_id, reason)
         self.leave("run complete" if drain.run_complete else "drained")
 
     def held_order_ids(self) -> list[int]:
@@ -186,14 +206,22 @@ class Actor:
     def _prepare(self) -> None:
         while self._unprepared:
             order = self._unprepared[0]
+            self._store.prepare(ref.sha256 for ref in order.policies if ref.sha256)
             policies: dict[bytes, LoadedPolicy] | None = {}
+            size = 0
             for ref in order.policies:
                 if ref.WhichOneof("source") == "sha256" and policies is not None:
                     policy = self._store.get(ref.sha256)
                     if policy is None:
                         policies = None
-                    else:
+                    elif ref.sha256 not in policies:
                         policies[ref.sha256] = policy
+                        size += sum(p.nbytes for p in policy.params.values())
+                        if size > MAX_ORDER_POLICY_BYTES:
+                            raise RefusedError(
+                                f"order {order.order_id}: its policies are larger than {MAX_ORDER_POLICY_BYTES} bytes "
+                                "together; train smaller networks"
+                            )
             self._unprepared.pop(0)
             self._ready.put(_Prepared(order, policies))
 
@@ -213,15 +241,26 @@ class Actor:
         entry_point = self._options.env or spec.entry_point
         patterns = [*DEFAULT_ALLOWED, *self._options.allow_env]
         if not self._options.env and not allowed(entry_point, patterns):
+            entry_point = one_line(entry_point, 80)
             raise EnvironmentLoadError(
                 f"environment {entry_point!r}: is not on this actor's allow-list ({', '.join(patterns)}); "
                 f"if you trust it, start with --allow-env {entry_point.partition(':')[0]} or --env {entry_point}"
             )
-        return load_environment(entry_point, _parse_config(spec.config_json))
+        make_env = load_environment(entry_point, _parse_config(spec.config_json))
+        if not self._options.env and not make_env.belongs(patterns):
+            # A module of the allow-list has more in it than environments: what it imported, from anywhere.
+            raise EnvironmentLoadError(
+                f"environment {entry_point!r}: comes from a package that is not on this actor's allow-list "
+                f"({', '.join(patterns)}); if you trust it, start with --env {entry_point}"
+            )
+        return make_env
 
     def _collect(self, collector: Collector) -> None:
         while not self._leave.is_set():
-            prepared = self._ready.get()
+            try:
+                prepared = self._ready.get(timeout=LOOK_UP_S)
+            except queue.Empty:
+                continue
             if prepared is None:
                 continue
             if self._new_epoch:

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 LIMITS = {
     "OMP_NUM_THREADS": "1",
@@ -16,6 +18,9 @@ LIMITS = {
     "MALLOC_ARENA_MAX": "2",
 }
 """One thread each: the matrices are small, and further threads cost memory and the neighbours' cores."""
+
+
+NO_FILES: Mapping[str, Path | None] = MappingProxyType({})
 
 
 def limit_threads(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -31,10 +36,12 @@ def actor_arguments(
     env: str | None = None,
     allow_env: Sequence[str] = (),
     max_reconnect_s: float | None = None,
+    files: Mapping[str, Path | None] = NO_FILES,
 ) -> list[str]:
-    """The command line of one actor process."""
+    """The command line of one actor process; `files` are those of its credentials, by flag."""
     command = [sys.executable, "-m", "covey_actor", "--learner", learner]
-    for flag, value in (("--name", name), ("--env", env), ("--max-reconnect-s", max_reconnect_s)):
+    options = {"--name": name, "--env": env, "--max-reconnect-s": max_reconnect_s, **files}
+    for flag, value in options.items():
         if value is not None:
             command += [flag, str(value)]
     for pattern in allow_env:

@@ -17,11 +17,15 @@ from covey.v1 import actor_service_pb2, population_service_pb2
 from covey.v1 import population_service_pb2_grpc as population_services
 from covey_server import actor_service
 from covey_server.actor_service import ActorServicer
+from covey_server.authorization import Authorization
 from covey_server.guard import Guard
 from covey_server.intake import Intake
 from covey_server.learner import Learner
 from covey_server.population_service import PopulationServicer
+from covey_server.rate_limit import RateLimit
 from covey_server.report import Report
+from covey_server.tls import ServerCertificate
+from covey_server.tokens import Tokens
 from covey_server.trainer import Trainer
 
 logger = logging.getLogger("covey.rpc")
@@ -40,10 +44,15 @@ class GrpcThread:
         intake: Takes its fragments in.
         trainer: Steered.
         report: Asked.
+        tokens: Who may do what; None: everybody everything.
     """
 
-    def __init__(self, learner: Learner, intake: Intake, trainer: Trainer, report: Report) -> None:
+    def __init__(
+        self, learner: Learner, intake: Intake, trainer: Trainer, report: Report, tokens: Tokens | None
+    ) -> None:
         self._learner = learner
+        self._tokens = tokens
+        self._certificate = ServerCertificate(learner.config.learner.tls) if learner.config.learner.tls else None
         self._actors = ActorServicer(learner, intake)
         self._population = PopulationServicer(learner, trainer, report, self._actors)
         self._report = report
@@ -83,14 +92,18 @@ class GrpcThread:
         host, port = parse_address(self._learner.config.learner.bind)
         if port:
             _refuse_taken_port(host, port)
-        server = grpc.aio.server(interceptors=[Guard()], options=SERVER_OPTIONS)
+        interceptors = [Authorization(self._tokens, self._refused), Guard(RateLimit(self._refused))]
+        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         actor_service.register(self._actors, server)
         population_services.add_PopulationServiceServicer_to_server(self._population, server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
-            bound = server.add_insecure_port(f"{host}:{port}")
+            if self._certificate is None:
+                bound = server.add_insecure_port(f"{host}:{port}")
+            else:
+                bound = server.add_secure_port(f"{host}:{port}", self._certificate.credentials())
         except RuntimeError as exc:
             raise AddressInUseError(
                 f"learner.bind {host}:{port}: cannot be bound; is another learner running there? Choose another port"
@@ -101,6 +114,10 @@ class GrpcThread:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._tasks = [self._loop.create_task(self._every_second()), self._loop.create_task(self._sync_journal())]
         return f"{host}:{bound}"
+
+    def _refused(self, why: str) -> None:
+        with self._learner.lock:
+            self._learner.totals.counters[why] += 1
 
     async def _every_second(self) -> None:
         """Notice silent actors, show that the learner lives, take samples for rates."""

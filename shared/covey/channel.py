@@ -6,10 +6,21 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
-from covey.errors import ConfigError, CoveyError, RefusedError, StorageError, UnreachableError
+from covey.credentials import Credentials, is_loopback
+from covey.errors import (
+    ConfigError,
+    CoveyError,
+    ForbiddenError,
+    RefusedError,
+    StorageError,
+    UnauthenticatedError,
+    UnreachableError,
+)
 
 Options = list[tuple[str, int]]
 
@@ -30,6 +41,8 @@ SERVER_OPTIONS: Options = [
     # Per connection; further ones queue at the client. An actor has one Work stream and its fetches.
     ("grpc.max_concurrent_streams", 8),
     ("grpc.max_allowed_incoming_connections", 512),
+    # An actor's has its Work stream; who only takes up a place loses it.
+    ("grpc.max_connection_idle_ms", 60_000),
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     # Default 120 s: an idle raw TCP connection is cut after this.
@@ -56,11 +69,14 @@ CLIENT_OPTIONS: Options = [
     ("grpc.http2.max_pings_without_data", 0),
     # The default maximum is two minutes: an actor would stand idle long after the learner is back.
     ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 500),
+    # How long an attempt may take, in spite of its name: over TLS that is several round trips.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # Connections of this process are its own: another channel's backoff does not hold this one up.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+ANONYMOUS = Credentials()
 
 _HOST = re.compile(r"\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+")
 
@@ -72,30 +88,95 @@ def parse_address(text: str) -> tuple[str, int]:
         ConfigError: no such form.
     """
     host, _, port = text.rpartition(":")
-    if not _HOST.fullmatch(host) or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    if not _HOST.fullmatch(host) or not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
         raise ConfigError(f"address {text!r}: expected HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:50051")
     return host, int(port)
 
 
-def connect(address: str) -> grpc.Channel:
+def connect(address: str, credentials: Credentials = ANONYMOUS) -> grpc.Channel:
     """A channel to a learner; it connects at its first use.
 
     Raises:
-        ConfigError: not an address.
+        ConfigError: not an address, or a token would travel over a network in plain text.
     """
     host, port = parse_address(address)
-    return grpc.insecure_channel(f"{host}:{port}", options=CLIENT_OPTIONS)
+    target, token = f"{host}:{port}", credentials.token
+    if credentials.ca is not None:
+        tls = grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.certificate)
+        if token is not None:
+            tls = grpc.composite_channel_credentials(tls, grpc.access_token_call_credentials(token))
+        return grpc.secure_channel(target, tls, options=CLIENT_OPTIONS)
+    if not is_loopback(host):
+        if token is not None:
+            raise ConfigError(
+                f"learner {target}: the token would travel there in plain text, expected TLS; give --ca FILE, or leave "
+                "the token away"
+            )
+        return grpc.insecure_channel(target, options=CLIENT_OPTIONS)
+    # A proxy that the surroundings name would get what is to stay on this machine.
+    channel = grpc.insecure_channel(target, options=[*CLIENT_OPTIONS, ("grpc.enable_http_proxy", 0)])
+    # Call credentials are for encrypted channels alone: gRPC refuses to send them here.
+    return channel if token is None else grpc.intercept_channel(channel, _Bearer(token))
+
+
+@dataclass(frozen=True)
+class _Details(grpc.ClientCallDetails):
+    """A call's details with other metadata."""
+
+    method: str
+    timeout: float | None
+    metadata: tuple[tuple[str, str | bytes], ...] | None
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+class _Bearer(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Shows a token with every call."""
+
+    def __init__(self, token: str) -> None:
+        self._header = ("authorization", f"Bearer {token}")
+
+    def _details(self, details: grpc.ClientCallDetails) -> grpc.ClientCallDetails:
+        metadata = (*(details.metadata or ()), self._header)
+        return _Details(
+            details.method, details.timeout, metadata, details.credentials, details.wait_for_ready, details.compression
+        )
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(self._details(client_call_details), request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(self._details(client_call_details), request)
+
+    def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return continuation(self._details(client_call_details), request_iterator)
 
 
 _REFUSALS: dict[grpc.StatusCode, type[CoveyError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: RefusedError,
-    grpc.StatusCode.PERMISSION_DENIED: RefusedError,
-    grpc.StatusCode.UNAUTHENTICATED: RefusedError,
+    grpc.StatusCode.PERMISSION_DENIED: ForbiddenError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.NOT_FOUND: RefusedError,
     grpc.StatusCode.ALREADY_EXISTS: RefusedError,
     grpc.StatusCode.OUT_OF_RANGE: RefusedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: StorageError,
 }
+
+_HANDSHAKES = {
+    "WRONG_VERSION_NUMBER": "does not speak TLS; leave --ca (COVEY_CA) away, or start the learner with --tls",
+    "CERTIFICATE_VERIFY_FAILED": "the CA of --ca (COVEY_CA) does not vouch for its certificate ({reason}); give the "
+    "ca.crt that was made with it, or renew it",
+    "Hostname Verification": "its certificate is for another name; make one with `covey certs init --host NAME`, or "
+    "use a name that it has",
+    "Socket closed": "hangs up on this client; give --ca FILE if it serves TLS, --cert and --key if it asks for client "
+    "certificates",
+}
+"""What a TLS handshake that failed says of itself, and what a person should do."""
 
 
 def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyError] = ConfigError) -> CoveyError:
@@ -116,6 +197,10 @@ def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyE
         return invalid_argument(f"learner {address}: {details}")
     if code in _REFUSALS:
         return _REFUSALS[code](f"learner {address}: {details}")
+    for sign, sentence in _HANDSHAKES.items():
+        if sign in details:
+            reason = details.partition(f"{sign}: ")[2].partition(":")[0]
+            return UnreachableError(f"learner {address}: {sentence.format(reason=reason)}")
     return UnreachableError(f"learner {address}: does not answer ({code.name}: {details}); check that it runs there")
 
 

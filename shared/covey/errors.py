@@ -9,6 +9,8 @@ CoveyError
 ├── SpaceError             unsupported space, or other spaces than the run's  exit 4
 ├── UnreachableError       the learner does not answer                        exit 5
 ├── RefusedError           the learner refuses this actor or request          exit 6
+│   ├── UnauthenticatedError   it does not know the caller
+│   └── ForbiddenError         it knows the caller, whose role may not do this
 ├── StorageError           a run directory cannot be read or written          exit 7
 ├── AddressInUseError      the port is taken                                  exit 8
 └── FragmentError          a fragment's content is not acceptable (the actor's stream goes on)
@@ -16,12 +18,25 @@ CoveyError
 
 from typing import ClassVar
 
+MAX_CHARACTERS = 1500
+"""Of a sentence: room for what is explained, not for all that a peer sent; a gRPC status holds 8 KiB."""
+
+
+def one_line(text: str, most: int = MAX_CHARACTERS) -> str:
+    """A bounded line of printable characters: what a peer says ends up in logs and on terminals."""
+    if len(text) > most:
+        text = text[: most - 4] + " ..."
+    return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
 
 class CoveyError(Exception):
     """Base of everything covey raises on purpose; its text is one sentence for a person."""
 
     exit_code: ClassVar[int] = 1
     status: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 class ConfigError(CoveyError):
@@ -57,6 +72,18 @@ class RefusedError(CoveyError):
 
     exit_code = 6
     status = "FAILED_PRECONDITION"
+
+
+class UnauthenticatedError(RefusedError):
+    """The learner does not know who calls: no token, or none of its own."""
+
+    status = "UNAUTHENTICATED"
+
+
+class ForbiddenError(RefusedError):
+    """The learner knows who calls, and that they may not do this."""
+
+    status = "PERMISSION_DENIED"
 
 
 class StorageError(CoveyError):

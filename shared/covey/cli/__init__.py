@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIDE_COMMANDS = {"learner": ("train", "learner"), "actor": ("actor",)}
 """Commands by entry point, for the sentence that stands in where a side cannot be imported."""
 
-LEARNER_MODULES = ("torch", "tensorboard", "grpc_health", "grpc_reflection")
+LEARNER_MODULES = ("torch", "tensorboard", "grpc_health", "grpc_reflection", "cryptography")
 """What the learner extra brings; the base install does without."""
 
 INTERRUPTED = 130
@@ -70,7 +70,7 @@ def build_app() -> "typer.Typer":
     """The whole command line. Typer and the sides are imported here, so that importing `covey.cli` costs nothing."""
     import typer
 
-    from covey.cli import check_env, evaluate, export, queries, render
+    from covey.cli import certs, check_env, evaluate, export, queries, render
 
     app = typer.Typer(
         add_completion=False,
@@ -102,6 +102,7 @@ def build_app() -> "typer.Typer":
     check_env.register(app)
     render.register(app)
     export.register(app)
+    certs.register(app)
     return app
 
 

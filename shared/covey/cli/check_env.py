@@ -95,17 +95,14 @@ def as_answer(report: Report) -> dict[str, Any]:
 
 def _arguments(config: list[str]) -> dict[str, Any]:
     """Keyword arguments from `key=value` texts."""
-    import yaml
+    from covey.yaml_text import parse_yaml
 
     arguments = {}
     for text in config:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
             raise ConfigError(f"--config {text}: expected key=value, such as --config continuous_actions=true")
-        try:
-            arguments[key] = yaml.safe_load(value)
-        except yaml.YAMLError as exc:
-            raise ConfigError(f"--config {text}: value is not YAML: {' '.join(str(exc).split())}") from exc
+        arguments[key] = parse_yaml(value, f"--config {text}")
     return arguments
 
 

@@ -9,7 +9,9 @@ from rich.console import RenderableType
 from rich.live import Live
 
 from covey.cli import tables
+from covey.cli.access import with_credentials
 from covey.cli.sources import DEADLINE_S, Answer, Question, find_learner, find_source
+from covey.credentials import Credentials
 from covey.v1 import population_service_pb2 as pb
 
 CHECKPOINT_DEADLINE_S = 120.0
@@ -25,84 +27,90 @@ ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="An actor id as `c
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for question in (status, members, lineage, actors, watch):
-        app.command()(question)
+        app.command()(with_credentials(question))
     for steering in (pause, resume, checkpoint, drain, stop):
-        app.command()(steering)
+        app.command()(with_credentials(steering))
 
 
-def status(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+def status(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
     """How far a run is, how fast it goes, and where time is spent."""
-    _answer("status", learner, run, as_json)
+    _answer("status", learner, run, credentials, as_json)
 
 
-def members(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+def members(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
     """The living population: fitness, hyperparameters, ledgers."""
-    _answer("members", learner, run, as_json)
+    _answer("members", learner, run, credentials, as_json)
 
 
-def lineage(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+def lineage(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
     """Every member that ever lived: its parent and what changed."""
-    _answer("lineage", learner, run, as_json)
+    _answer("lineage", learner, run, credentials, as_json)
 
 
-def actors(run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
+def actors(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
     """Who collects, how fast, and when it was last heard of."""
-    _answer("actors", learner, run, as_json)
+    _answer("actors", learner, run, credentials, as_json)
 
 
-def watch(run: Run = None, learner: LearnerAddress = None, interval: Interval = 1.0, as_json: Json = False) -> None:
+def watch(
+    credentials: Credentials,
+    run: Run = None,
+    learner: LearnerAddress = None,
+    interval: Interval = 1.0,
+    as_json: Json = False,
+) -> None:
     """The status again and again until the run ends; with --json one object a line."""
-    answers = find_source(learner, run).watch(interval)
+    answers = find_source(learner, run, credentials).watch(interval)
     if as_json:
         for answer in answers:
             typer.echo(json.dumps(answer))
         return
-    with Live(auto_refresh=False) as live:
+    with Live(console=tables.plain_console(), auto_refresh=False) as live:
         for answer in answers:
             live.update(tables.status_table(answer), refresh=True)
 
 
-def pause(learner: LearnerAddress = None) -> None:
+def pause(credentials: Credentials, learner: LearnerAddress = None) -> None:
     """No further orders and updates until `covey resume`."""
-    found = find_learner(learner)
+    found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
     typer.echo(f"paused {found.address}")
 
 
-def resume(learner: LearnerAddress = None) -> None:
+def resume(credentials: Credentials, learner: LearnerAddress = None) -> None:
     """Go on after `covey pause`."""
-    found = find_learner(learner)
+    found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
     typer.echo(f"resumed {found.address}")
 
 
-def checkpoint(learner: LearnerAddress = None) -> None:
+def checkpoint(credentials: Credentials, learner: LearnerAddress = None) -> None:
     """Write a checkpoint now and print where it is, on the learner's machine."""
-    found = find_learner(learner)
+    found = find_learner(learner, credentials)
     with found.errors():
         typer.echo(found.stub.Checkpoint(pb.CheckpointRequest(), timeout=CHECKPOINT_DEADLINE_S).path)
 
 
-def drain(actor: ActorId, learner: LearnerAddress = None) -> None:
+def drain(actor: ActorId, credentials: Credentials, learner: LearnerAddress = None) -> None:
     """Ask one actor to finish its order and leave."""
-    found = find_learner(learner)
+    found = find_learner(learner, credentials)
     with found.errors():
         found.stub.DrainActor(pb.DrainActorRequest(actor_id=actor), timeout=DEADLINE_S)
     typer.echo(f"draining {actor}")
 
 
-def stop(learner: LearnerAddress = None) -> None:
+def stop(credentials: Credentials, learner: LearnerAddress = None) -> None:
     """Write a checkpoint, tell the actors, end the learner; `covey learner --resume` goes on from there."""
-    found = find_learner(learner)
+    found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Shutdown(pb.ShutdownRequest(), timeout=CHECKPOINT_DEADLINE_S)
     typer.echo(f"stopping {found.address}")
 
 
-def _answer(question: Question, learner: str | None, run: Path | None, as_json: bool) -> None:
-    answer = find_source(learner, run).ask(question)
+def _answer(question: Question, learner: str | None, run: Path | None, credentials: Credentials, as_json: bool) -> None:
+    answer = find_source(learner, run, credentials).ask(question)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:

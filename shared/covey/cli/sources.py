@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import grpc
 
-from covey.channel import connect, translate
-from covey.errors import ConfigError, RefusedError, StorageError, UnreachableError
+from covey.channel import ANONYMOUS, connect, translate
+from covey.credentials import Credentials
+from covey.errors import (
+    ConfigError,
+    ForbiddenError,
+    RefusedError,
+    StorageError,
+    UnauthenticatedError,
+    UnreachableError,
+)
 from covey.files import read_json
 from covey.reports import actors_json, members_json, status_json
 from covey.v1 import population_service_pb2 as pb
@@ -42,9 +52,9 @@ class Source(Protocol):
 class Learner:
     """A running learner, asked over PopulationService; it fails fast and never waits longer than the deadline."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: Credentials = ANONYMOUS) -> None:
         self.address = address
-        self.stub = PopulationServiceStub(connect(address))
+        self.stub = PopulationServiceStub(connect(address, credentials))
 
     def ask(self, question: Question) -> Answer:
         """Ask it.
@@ -119,7 +129,7 @@ def read_object(path: Path) -> Answer:
     return data
 
 
-def find_source(learner: str | None, run: Path | None) -> Source:
+def find_source(learner: str | None, run: Path | None, credentials: Credentials = ANONYMOUS) -> Source:
     """Whom to ask: the learner given, the learner of a run, or the run's files; by default the newest run's.
 
     Raises:
@@ -129,33 +139,47 @@ def find_source(learner: str | None, run: Path | None) -> Source:
     if learner is not None and run is not None:
         raise ConfigError(f"--learner {learner} and run {run}: both given, expected one of them")
     if learner is not None:
-        return Learner(learner)
+        return Learner(learner, credentials)
     directory = newest_run() if run is None else existing_run(run)
-    return live_learner(directory) or RunFiles(directory)
+    return live_learner(directory, credentials) or RunFiles(directory)
 
 
-def find_learner(learner: str | None) -> Learner:
+def find_learner(learner: str | None, credentials: Credentials = ANONYMOUS) -> Learner:
     """The learner to steer: the one given, or the newest run's.
 
     Raises:
         UnreachableError: nothing trains the newest run.
     """
     if learner is not None:
-        return Learner(learner)
+        return Learner(learner, credentials)
     directory = newest_run()
-    live = live_learner(directory)
+    live = live_learner(directory, credentials)
     if live is None:
         raise UnreachableError(f"run {directory}: no learner of it answers; give --learner HOST:PORT")
     return live
 
 
-def live_learner(run: Path) -> Learner | None:
-    """The learner that trains a run now, if there is one and it answers."""
+def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> Learner | None:
+    """The learner that trains a run now, if there is one and it answers.
+
+    Raises:
+        UnauthenticatedError, ForbiddenError: it answers, but not to these credentials.
+    """
     if not (run / "address.json").exists():
         return None
-    found = Learner(str(read_object(run / "address.json").get("address", "")))
+    listens = read_object(run / "address.json")
+    if not listens.get("tls"):
+        credentials = replace(credentials, ca=None)
+    elif credentials.ca is None:
+        print(f"covey: {run}: its learner serves TLS; give --ca FILE, or set COVEY_CA, to ask it", file=sys.stderr)
+        return None
+    # One that listens at all addresses has a certificate for names.
+    address = re.sub(r"^(0\.0\.0\.0|\[::\]):", "localhost:", str(listens.get("address", "")))
+    found = Learner(address, credentials)
     try:
         status = found.ask("status")
+    except (UnauthenticatedError, ForbiddenError):
+        raise
     except (UnreachableError, RefusedError):
         return None
     # The port may be another run's by now.

@@ -14,10 +14,15 @@ WIDTH = 100
 Answer = Mapping[str, Any]
 
 
+def plain_console() -> Console:
+    """A console that shows text as it is: hosts and environments name themselves, and may name a style."""
+    return Console(markup=False, emoji=False)
+
+
 def show(renderable: RenderableType) -> None:
     """Print to the terminal, or to whatever reads us, at most 100 columns wide."""
-    console = Console()
-    console = Console(width=min(WIDTH, console.width) if console.is_terminal else WIDTH)
+    console = plain_console()
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
     console.print(renderable)
 
 

@@ -1,0 +1,257 @@
+"""`covey certs init`: what a learner and its clients need to know each other, in one directory.
+
+ca.crt           to every machine: clients check the learner by it      ca.key      signs; never leaves this machine
+server.crt, .key the learner's                                          tokens      the learner's: who has which role
+NAME.crt, .key   a client's, where client certificates are asked for    ROLE.token  one client's token: actor, ...
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import re
+import secrets
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from covey.credentials import ROLES
+from covey.errors import ConfigError
+from covey.files import cannot_write
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+CA_DAYS = 3650
+LEAF_DAYS = 397
+"""Long enough for any run, short enough that a key that got lost does not stay good; rotation needs no restart."""
+
+TOKEN_BYTES = 32
+
+_ACTOR = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_TAKEN = ("ca", "server")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    certs = typer.Typer(help="Certificates and tokens for learners that other machines reach.")
+    certs.command("init")(init)
+    certs.callback()(lambda: None)  # with one command alone, typer would leave its name out
+    app.add_typer(certs, name="certs")
+
+
+def init(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where they are written.")] = Path("certs"),
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME-or-IP", help="How clients reach the learner, besides localhost; repeatable."),
+    ] = None,
+    actor: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Make a client certificate for it, too; repeatable.")
+    ] = None,
+) -> None:
+    """Make a CA, a server certificate, client certificates and tokens; what is there already is kept and used.
+
+    Nothing is ever overwritten: to replace the server certificate, remove server.crt and server.key first. A learner
+    that runs takes the replacement by itself.
+    """
+    for made in write_credentials(out, host or (), actor or ()):
+        typer.echo(made)
+
+
+def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
+    """Make what is missing in a directory; returns the files made.
+
+    Raises:
+        ConfigError: something asked for is there already, or nothing is missing; a name that is none.
+        StorageError: the directory cannot be written.
+    """
+    for name in actors:
+        if not _ACTOR.fullmatch(name) or name in _TAKEN:
+            raise ConfigError(
+                f"--actor {name!r}: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-', and neither "
+                f"{' nor '.join(_TAKEN)}"
+            )
+    for name in (*(["server"] if hosts else []), *actors):
+        if (out / f"{name}.crt").exists() or (out / f"{name}.key").exists():
+            raise ConfigError(
+                f"{out / name}.crt: exists, and nothing is overwritten; remove it and {name}.key to make another"
+            )
+    try:
+        made = _make_missing(out, hosts, actors)
+    except OSError as exc:
+        raise cannot_write(out, exc) from exc
+    if not made:
+        raise ConfigError(
+            f"{out}: holds all there is to make, and nothing is overwritten; remove server.crt and server.key to make "
+            "others, or name an --actor"
+        )
+    return made
+
+
+def _make_missing(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    authority = Authority.at(out)
+    made = list(authority.made)
+    if not (out / "server.crt").exists():
+        names = list(dict.fromkeys(["localhost", "127.0.0.1", "::1", socket.gethostname(), *hosts]))
+        made += authority.issue(out, "server", names)
+    for name in dict.fromkeys(actors):
+        made += authority.issue(out, name, [])
+    if not (out / "tokens").exists():
+        tokens = {role: secrets.token_urlsafe(TOKEN_BYTES) for role in ROLES}
+        lines = "".join(f"{role} {token}\n" for role, token in tokens.items())
+        made.append(_write_new(out / "tokens", f"# role token: one a line, any number of each\n{lines}".encode()))
+        made += [_write_new(out / f"{role}.token", f"{token}\n".encode()) for role, token in tokens.items()]
+    return made
+
+
+class Authority:
+    """A certificate authority: its certificate and key, read from a directory or made there."""
+
+    def __init__(self, certificate: x509.Certificate, key: EllipticCurvePrivateKey, made: list[Path]) -> None:
+        self.certificate = certificate
+        self._key = key
+        self.made = made
+
+    @staticmethod
+    def at(directory: Path) -> Authority:
+        """The one of the directory.
+
+        Raises:
+            ConfigError: ca.crt and ca.key there are none, or are no pair.
+        """
+        from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        certificate, secret = directory / "ca.crt", directory / "ca.key"
+        if not certificate.exists() and not secret.exists():
+            return Authority._made_in(directory)
+        try:
+            ca = x509.load_pem_x509_certificate(certificate.read_bytes())
+            key = load_pem_private_key(secret.read_bytes(), None)
+        except (OSError, ValueError, TypeError) as exc:
+            raise ConfigError(
+                f"{certificate}, {secret}: cannot be used together ({exc}); remove both to make another CA"
+            ) from exc
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != ca.public_key():
+            raise ConfigError(f"{secret}: is not the key of {certificate}; remove both to make another CA")
+        return Authority(ca, key, [])
+
+    @staticmethod
+    def _made_in(directory: Path) -> Authority:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key = ec.generate_private_key(ec.SECP256R1())
+        # The random part tells two CAs apart that somebody made for two learners.
+        name = _name(f"covey CA {secrets.token_hex(4)}")
+        certificate = (
+            _unsigned(name, name, key, CA_DAYS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        files = _write_pair(directory, "ca", certificate, key)
+        return Authority(certificate, key, files)
+
+    def issue(self, directory: Path, name: str, hosts: list[str]) -> list[Path]:
+        """A server certificate for hosts, or a client certificate where there are none; returns the files."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+
+        key = ec.generate_private_key(ec.SECP256R1())
+        # A client's certificate must not pass for a learner's: clients trust the same CA.
+        purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = (
+            _unsigned(_name(name), self.certificate.subject, key, LEAF_DAYS)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if hosts:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_alternative(host) for host in hosts]), critical=False
+            )
+        return _write_pair(directory, name, builder.sign(self._key, hashes.SHA256()), key)
+
+
+def _unsigned(
+    subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, days: int
+) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # Clocks of machines differ.
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host.strip("[]")))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(host)
+    except ValueError as exc:
+        raise ConfigError(f"--host {host!r}: expected a name in ASCII, or an IP address") from exc
+
+
+def _write_pair(directory: Path, name: str, certificate: x509.Certificate, key: EllipticCurvePrivateKey) -> list[Path]:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return [
+        _write_new(directory / f"{name}.key", secret),
+        _write_new(directory / f"{name}.crt", certificate.public_bytes(Encoding.PEM), mode=0o644),
+    ]
+
+
+def _write_new(path: Path, data: bytes, *, mode: int = 0o600) -> Path:
+    """Never over a file that is there, and never readable by others for a moment."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+    return path
