@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -25,14 +26,19 @@ from covey.reports import actors_json, members_json, status_json
 from covey.run_directory import RunDirectory
 from covey.v1.population_service_pb2 import Status
 from covey_server.build import PopulationFactory
+from covey_server.checkpointer import Checkpointer
 from covey_server.evolution.hyperparameters import ranges
+from covey_server.generational import Generational
 from covey_server.grpc_thread import GrpcThread
 from covey_server.intake import Intake
 from covey_server.journal import Journal
 from covey_server.learner import Learner
 from covey_server.metrics import Metrics
-from covey_server.recovery import Checkpointer, restore
+from covey_server.recovery import restore
 from covey_server.report import Report
+from covey_server.steady_state import SteadyState
+from covey_server.tls import check_exposure
+from covey_server.tokens import Tokens
 from covey_server.trainer import Trainer
 
 logger = logging.getLogger("covey.learner")
@@ -54,10 +60,13 @@ class LearnerProcess:
         run: Its directory.
         resume: Whether to go on from what the directory holds.
         factory: Makes the populations, in another way than from the configuration alone.
+        insecure: Whether other machines may reach it without TLS or tokens; no configuration can say so.
+        local_actors: Actor processes that run on this machine beside it.
 
     Raises:
         StorageError: the directory cannot be written or, with resume, read.
-        ConfigError: a device that this machine does not have, or a range that a hyperparameter cannot have.
+        ConfigError: a device that this machine does not have, a range that a hyperparameter cannot have, an address
+            that is not to be served, or certificates or tokens that cannot be used.
     """
 
     def __init__(
@@ -67,10 +76,14 @@ class LearnerProcess:
         *,
         resume: bool = False,
         factory: PopulationFactory | None = None,
+        insecure: bool = False,
+        local_actors: int = 0,
     ) -> None:
         self.config = config
         self.run = run
-        torch.set_num_threads(config.learner.torch_threads)
+        self.tokens = Tokens.load(config.learner.tokens)
+        check_exposure(config.learner, self.tokens, insecure=insecure)
+        torch.set_num_threads(update_threads(config, local_actors))
         # The trainer's Python hands over to the wire's thread this often: at 5 ms, the default, actors wait for orders.
         sys.setswitchinterval(0.0005)
         if config.training.deterministic:
@@ -84,9 +97,10 @@ class LearnerProcess:
         checkpointer = Checkpointer(self.learner)
         if resume and any(run.checkpoints.glob("*")):
             restore(self.learner, self.intake, self._factory, checkpointer)
-        self.trainer = Trainer(self.learner, checkpointer, self._factory)
+        mode = SteadyState if config.evolution.mode == "steady_state" else Generational
+        self.trainer = Trainer(self.learner, checkpointer, mode(self.learner, self._factory))
         self.report = Report(self.learner, self.trainer.phase)
-        self._grpc = GrpcThread(self.learner, self.intake, self.trainer, self.report)
+        self._grpc = GrpcThread(self.learner, self.intake, self.trainer, self.report, self.tokens)
         self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
         self.address = ""
 
@@ -108,7 +122,7 @@ class LearnerProcess:
             with self.learner.lock:
                 self.learner.create_population(spaces)
         self.address = self._grpc.start()
-        write_json(self.run.address, {"address": self.address})
+        write_json(self.run.address, {"address": self.address, "tls": self.config.learner.tls is not None})
         self.trainer.start()
         return self.address
 
@@ -229,6 +243,17 @@ def new_run(config: Config, parent: Path) -> RunDirectory:
     except OSError as exc:
         raise cannot_write(run.config, exc) from exc
     return run
+
+
+def update_threads(config: Config, local_actors: int) -> int:
+    """Threads of one update: as configured, else the cores that actors and the wire leave, at most torch's default."""
+    if config.learner.torch_threads is not None:
+        return config.learner.torch_threads
+    if config.training.deterministic:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    left = cores - local_actors - 1
+    return max(1, min(left, torch.get_num_threads()))
 
 
 def _next_epoch(run: RunDirectory) -> int:

@@ -12,6 +12,7 @@ from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks, initial_hyperparameters
 from covey_server.evolution.generation import initial_population, next_generation
+from covey_server.evolution.succession import successor
 from covey_server.fitness import chosen_agents
 from covey_server.lineage import Lineage
 from covey_server.member import Member
@@ -62,7 +63,7 @@ class PopulationFactory:
             experience=self._experience(spaces),
             policies=PolicyStore(spaces, config.algorithm),
             members=members,
-            algorithm=self._algorithm(spaces, members),
+            algorithm=self.algorithm(spaces, members),
             lineage=lineage,
         )
 
@@ -80,7 +81,28 @@ class PopulationFactory:
         for child in members:
             if child.member_id not in before:
                 lineage.born(child)
-        return members, self._algorithm(population.spaces, members)
+        return members, self.algorithm(population.spaces, members)
+
+    def successor(self, population: Population, member: Member, generation: int) -> Member | None:
+        """Who takes an evaluated member's place when the others are not asked to wait; None: it goes on itself.
+
+        Its parent may be in the middle of a generation; everybody must have been unpacked.
+        """
+        seed = self._config.training.seed
+        place = [m.member_id for m in population.members].index(member.member_id)
+        return successor(
+            member,
+            population.members,
+            self._config,
+            generator(seed, "selection", generation, place),
+            generator(seed, "mutation", generation, place),
+            population.lineage.next_member_id,
+            generation,
+        )
+
+    def algorithm(self, spaces: EnvironmentSpaces, members: Sequence[Member]) -> Algorithm:
+        """The configured algorithm, with these members packed."""
+        return ALGORITHMS[self._config.algorithm.name](self._config, spaces, members, self._device)
 
     def _successors(self, population: Population, generation: int) -> list[Member]:
         seed = self._config.training.seed
@@ -98,6 +120,3 @@ class PopulationFactory:
         if self._config.algorithm.on_policy:
             return Rollouts(spaces)
         return Replay(spaces, memory.max_size, memory.max_bytes, self._device)
-
-    def _algorithm(self, spaces: EnvironmentSpaces, members: Sequence[Member]) -> Algorithm:
-        return ALGORITHMS[self._config.algorithm.name](self._config, spaces, members, self._device)

@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from covey.checkpoint_format import (
     FORMAT,
@@ -35,14 +35,13 @@ _FLOATS = ("fitness", "fitness_stderr")
 _PARTS = ("params", "first_moment", "second_moment")
 
 
-def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence[Member], keep: int) -> Path:
-    """Write a checkpoint; when this returns it is on the disk, and only the newest `keep` are left.
+def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence[Member]) -> Path:
+    """Write a checkpoint; when this returns it is on the disk.
 
     Args:
         directory: `checkpoints` of a run; made where it is missing.
         state: JSON; "members" is added to it.
         members: The population, in its order.
-        keep: How many checkpoints stay, this one included; at least 1.
 
     Returns:
         The checkpoint's directory.
@@ -57,30 +56,62 @@ def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence
     for member in members:
         metadata.append(member_to_json(member))
         tensors.update(_member_tensors(member))
-    files = {
-        STATE: json.dumps({**state, "members": metadata}).encode(),
-        TENSORS: safetensors.numpy.save(tensors),
+    files: dict[str, list[bytes | memoryview]] = {
+        STATE: [json.dumps({**state, "members": metadata}).encode()],
+        TENSORS: _safetensors(tensors),
     }
-    listed = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    files[MANIFEST] = json.dumps({"format": FORMAT, "files": listed}).encode()
+    listed = {name: _size_and_hash(pieces) for name, pieces in files.items()}
+    files[MANIFEST] = [json.dumps({"format": FORMAT, "files": listed}).encode()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob("tmp-*"):
             shutil.rmtree(leftover)
         temporary.mkdir()
-        for name, data in files.items():
-            write_synced(temporary / name, data)
+        for name, pieces in files.items():
+            write_synced(temporary / name, *pieces)
         sync_directory(temporary)
         temporary.rename(path)
         sync_directory(directory)
-        for old in (*before, path)[:-keep]:
-            # A deletion that is cut short must not leave something that looks like a checkpoint.
-            dropped = old.rename(directory / f"tmp-{old.name}-old")
-            shutil.rmtree(dropped)
     except OSError as exc:
         shutil.rmtree(temporary, ignore_errors=True)
         raise cannot_write(path, exc) from exc
     return path
+
+
+def drop_checkpoints(directory: Path, keep: int) -> None:
+    """Delete all checkpoints but the newest `keep`, at least 1.
+
+    Raises:
+        StorageError: the directory is not writable.
+    """
+    for old in checkpoint_paths(directory)[:-keep]:
+        try:
+            # A deletion that is cut short must not leave something that looks like a checkpoint.
+            shutil.rmtree(old.rename(directory / f"tmp-{old.name}-old"))
+        except OSError as exc:
+            raise cannot_write(old, exc) from exc
+
+
+def _safetensors(tensors: Tensors) -> list[bytes | memoryview]:
+    """The pieces of a safetensors file: length of the header, header, and the arrays where they are, not copied."""
+    header: dict[str, dict[str, Any]] = {}
+    pieces: list[bytes | memoryview] = []
+    end = 0
+    for name, array in tensors.items():
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": (end, end + array.nbytes)}
+        pieces.append(array.ravel().view(np.uint8).data)
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # arrays begin at multiples of their size
+    return [struct.pack("<Q", len(text)), text, *pieces]
+
+
+def _size_and_hash(pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def load_newest(directory: Path) -> tuple[dict[str, Any], list[Member]]:
@@ -92,7 +123,7 @@ def load_newest(directory: Path) -> tuple[dict[str, Any], list[Member]]:
     path, state, tensors = read_newest(directory)
     try:
         return state, [member_from_json(path, m, tensors) for m in state["members"]]
-    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ConfigError) as exc:
         raise StorageError(
             f"{path / STATE}: its members cannot be read ({type(exc).__name__}: {exc}); was it written by another "
             "version of covey?"
@@ -153,5 +184,5 @@ def _member_tensors(member: Member) -> Tensors:
             parts["target"] = network.target
         for part, params in parts.items():
             for name, array in params.items():
-                result[tensor_name(member.member_id, key, part, name)] = np.ascontiguousarray(array)
+                result[tensor_name(member.member_id, key, part, name)] = np.ascontiguousarray(array, np.float32)
     return result

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from covey.config import Config
-from covey.errors import RefusedError
+from covey.errors import RefusedError, one_line
 from covey.messages import spaces_from_proto
 from covey.run_directory import RunDirectory
 from covey.spaces import EnvironmentSpaces
@@ -28,6 +28,7 @@ from covey_server.evaluations import ActorKey
 from covey_server.exploration import exploration_of
 from covey_server.journal import Journal, Kind
 from covey_server.member import Member
+from covey_server.member_work import MemberWork
 from covey_server.population import Population, Totals
 from covey_server.scheduler import Rules, Scheduler
 from covey_server.sessions import Session, Sessions, check_same_spaces
@@ -164,24 +165,53 @@ class Learner:
     def enter_generation(self, members: list[Member], algorithm: Algorithm, generation: int) -> None:
         """Let these members live and give each its steps; under the lock.
 
-        No order leaves until the trainer has made the generation durable and ends the scheduler's pause.
+        No order for them leaves until the trainer has made that durable.
         """
-        population = self.population
-        if population is None:
-            raise RuntimeError("a generation needs a population")
-        training = self.config.training
-        population.members, population.algorithm = members, algorithm
-        quota = min(training.evo_steps, training.max_steps - generation * training.evo_steps)
         rounds = {m.member_id: int(m.hyperparameters["learn_step"]) for m in members}
         self.scheduler.begin_generation(
             generation,
-            {m.member_id: quota for m in members},
+            dict.fromkeys(rounds, self._quota(generation)),
             rounds if self.config.algorithm.on_policy else None,
-            restart_all=training.deterministic,
+            restart_all=self.config.training.deterministic,
         )
-        self.scheduler.paused = True
+        for work in self.scheduler.living:
+            work.durable, work.after = False, self.steps_after(generation)
+        self._populate(members, algorithm)
+
+    def enter_member(self, before: Member, after: Member, algorithm: Algorithm, generation: int) -> None:
+        """Let one member begin a generation, in the place of another or going on itself; under the lock.
+
+        No order for it leaves until the trainer has made that durable; the others go on.
+        """
+        quota = self._quota(generation)
+        work = MemberWork(after.member_id, quota, quota, generation, after=self.steps_after(generation), durable=False)
+        round_steps = int(after.hyperparameters["learn_step"]) if self.config.algorithm.on_policy else None
+        self.scheduler.begin_member(before.member_id, work, round_steps)
+        members = self.population.members if self.population else []
+        self._populate([after if m is before else m for m in members], algorithm)
+
+    def _populate(self, members: list[Member], algorithm: Algorithm) -> None:
+        population = self.population
+        if population is None:
+            raise RuntimeError("a generation needs a population")
+        population.members, population.algorithm = members, algorithm
         population.policies.forget({m.member_id for m in members})
         population.policies.offer(algorithm.snapshot())
+
+    def _quota(self, generation: int) -> int:
+        training = self.config.training
+        return min(training.evo_steps, training.max_steps - generation * training.evo_steps)
+
+    def steps_after(self, generation: int) -> int:
+        """Env steps of the generations after this one, where members begin them without waiting for others."""
+        training = self.config.training
+        waits = self.config.evolution.mode == "generational"
+        return 0 if waits else max(0, training.max_steps - (generation + 1) * training.evo_steps)
+
+    def in_last_generation(self, member_id: int) -> bool:
+        """Whether this member has no generation after the one that it is in."""
+        training = self.config.training
+        return (self.scheduler.work(member_id).generation + 1) * training.evo_steps >= training.max_steps
 
     def _take_back_lost_orders(self, session: Session, request: pb.JoinRequest) -> None:
         """Orders this actor got but does not hold any more, and whose fragments it does not hold either, are void."""
@@ -314,6 +344,7 @@ class Learner:
         return self.totals.members_in_passes / self.totals.passes if self.totals.passes else 0.0
 
     def event(self, text: str) -> None:
-        """Something a person should see."""
-        logger.info(text)
-        self.events.append(text)
+        """Something a person should see; what peers say of themselves is part of it."""
+        line = one_line(text)
+        logger.info("%s", line)
+        self.events.append(line)

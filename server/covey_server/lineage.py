@@ -11,7 +11,7 @@ from typing import Any
 from covey.errors import StorageError
 from covey_server.member import LineageEntry, Member
 
-_FIELDS = frozenset(f.name for f in dataclasses.fields(LineageEntry))
+_FIELDS = tuple(f.name for f in dataclasses.fields(LineageEntry))
 
 
 class Lineage:
@@ -80,7 +80,7 @@ class Lineage:
         """Entries as JSON objects; a fitness that is no finite number becomes null, as JSON has no other word."""
         return [
             {
-                **dataclasses.asdict(entry),
+                **{name: getattr(entry, name) for name in _FIELDS},
                 "fitness": _finite(entry.fitness),
                 "fitness_stderr": _finite(entry.fitness_stderr),
             }
@@ -96,7 +96,7 @@ class Lineage:
         """
         lineage = Lineage()
         for item in data:
-            if not isinstance(item, Mapping) or set(item) != _FIELDS:
+            if not isinstance(item, Mapping) or set(item) != set(_FIELDS):
                 raise StorageError(f"lineage: entry {str(item)[:80]!r}, expected the keys {', '.join(sorted(_FIELDS))}")
             entry = LineageEntry(**item)
             known = lineage._entries

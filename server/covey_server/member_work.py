@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class MemberWork:
-    """One member's ledger of this generation, env steps.
+    """One member's ledger of the generation that it is in, env steps.
 
     On-policy, steps `round_start` to `limit` are the round at hand: they are ordered under one policy, and nothing
     beyond them until the trainer has learned from them.
@@ -16,11 +16,14 @@ class MemberWork:
     member_id: int
     quota: int
     limit: int  # nothing is ordered beyond it; off-policy the quota itself
+    generation: int = 0
+    after: int = 0  # env steps of later generations, if it begins them without waiting for others
     round_start: int = 0
     accepted: int = 0
     ordered: int = 0
     blocked: bool = False  # owes more updates than its bound
     held: bool = False  # begins later, so that members do not all learn at the same time
+    durable: bool = True  # a crash would not take its beginning: only then may orders leave
 
     @property
     def remaining(self) -> int:
@@ -28,9 +31,14 @@ class MemberWork:
         return self.quota - self.accepted - self.ordered
 
     @property
+    def left(self) -> int:
+        """Steps that nothing but itself keeps it from: of two members, the one with more of them is behind."""
+        return self.remaining + self.after
+
+    @property
     def orderable(self) -> int:
         """Steps that an order may ask for now."""
-        return 0 if self.blocked or self.held else self.limit - self.accepted - self.ordered
+        return 0 if self.blocked or self.held or not self.durable else self.limit - self.accepted - self.ordered
 
     @property
     def collected(self) -> bool:

@@ -1,125 +1,33 @@
-"""Checkpoints of a whole run, and how a restarted learner gets back to where it was.
+"""How a restarted learner gets back to where it was.
 
-A checkpoint is the learner's own state plus a position in the journal; the journal is the persistence of replay. A
-restart loads the newest checkpoint, refills replay from the journal up to that position, and then treats the tail as if
-it arrived now.
+A restart loads the newest checkpoint, refills replay from the journal up to its position there, and then treats the
+tail as if it arrived now.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from covey.errors import FragmentError, StorageError
-from covey.spaces_json import spaces_from_json, spaces_to_json
+from covey.spaces_json import spaces_from_json
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
 from covey_server.build import PopulationFactory
-from covey_server.checkpoint import load_newest, save_checkpoint
+from covey_server.checkpoint import load_newest
+from covey_server.checkpointer import Checkpointer
 from covey_server.intake import Intake
 from covey_server.journal import Kind, Position
 from covey_server.learner import Learner
 from covey_server.lineage import Lineage
-from covey_server.member import Member
 from covey_server.population import Population, Totals
 from covey_server.rollouts import Rollouts
 from covey_server.validation import Stream, check_fragment
 
 logger = logging.getLogger("covey.learner")
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """A consistent picture of a run, taken under the lock, to be written without it."""
-
-    state: dict[str, Any]
-    members: list[Member]
-    replay_from: Position
-
-
-class Checkpointer:
-    """Takes and writes checkpoints of one learner."""
-
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-        self._written_at = learner.clock()
-        # Journal positions from which each kept checkpoint needs records.
-        self._needed: deque[Position] = deque(maxlen=learner.config.checkpoint.keep)
-        self.best_member: int | None = None
-        self.target_streak = 0
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the newest checkpoint is older than configured."""
-        return self._learner.clock() - self._written_at > self._learner.config.checkpoint.every_s
-
-    def capture(self) -> Captured:
-        """The run as it stands; under the lock, with the algorithm unpacked."""
-        learner, population = self._learner, self._learner.population
-        if population is None:
-            raise RuntimeError("a checkpoint needs a population")
-        scheduler = learner.scheduler
-        here = learner.journal.position
-        experience = population.experience
-        rounds: dict[str, list[list[int]]] = {}  # on-policy: where the rows of each member's round are
-        if isinstance(experience, Rollouts):
-            rounds = {
-                str(m.member_id): [list(p) for p in experience.positions(m.member_id) if isinstance(p, Position)]
-                for m in population.members
-            }
-            replay_from = min((Position(*p) for kept in rounds.values() for p in kept), default=here)
-        else:
-            oldest = experience.oldest_tag
-            replay_from = oldest if isinstance(oldest, Position) else here
-        state = {
-            "config": learner.config.model_dump(mode="json"),
-            "spaces": spaces_to_json(population.spaces),
-            "epoch": learner.epoch,
-            "generation": scheduler.generation,
-            "orders_in_generation": scheduler.orders_in_generation,
-            "steps_ordered": scheduler.steps_ordered,
-            "ledger": {
-                str(w.member_id): [w.quota, w.accepted, w.limit, w.round_start, int(w.held)] for w in scheduler.living
-            },
-            "rounds": rounds,
-            "outstanding": [
-                base64.b64encode(
-                    IssuedOrder(actor_id=key[0], incarnation=key[1], order=order).SerializeToString()
-                ).decode()
-                for key, order in scheduler.outstanding()
-            ],
-            "sessions": learner.sessions.to_json(),
-            "lineage": population.lineage.to_json(),
-            "totals": vars(learner.totals)
-            | {"counters": dict(learner.totals.counters), "training_s": learner.training_s},
-            "journal": list(here),
-            "replay_from": list(replay_from),
-            "best_member": self.best_member,
-            "target_streak": self.target_streak,
-        }
-        members = [dataclasses.replace(m, hyperparameters=dict(m.hyperparameters)) for m in population.members]
-        return Captured(state, members, replay_from)
-
-    def write(self, captured: Captured) -> str:
-        """Make a captured run durable; returns the checkpoint's path.
-
-        Raises:
-            StorageError: the disk is full or not writable; the checkpoints before stay.
-        """
-        learner = self._learner
-        self._written_at = learner.clock()
-        learner.sync_journal()
-        path = save_checkpoint(
-            learner.run.checkpoints, captured.state, captured.members, learner.config.checkpoint.keep
-        )
-        self._needed.append(captured.replay_from)
-        if len(self._needed) == self._needed.maxlen:
-            learner.journal.drop_before(min(self._needed))
-        return str(path)
 
 
 def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkpointer: Checkpointer) -> None:
@@ -137,7 +45,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         outstanding = [IssuedOrder.FromString(base64.b64decode(text)) for text in state["outstanding"]]
         ledger = {int(m): numbers for m, numbers in state["ledger"].items()}
         rounds = {int(m): {Position(*p) for p in kept} for m, kept in state["rounds"].items()}
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DecodeError) as exc:
         raise StorageError(
             f"checkpoint of {learner.run.path}: state is not what this version writes ({type(exc).__name__} {exc}); "
             "resume with the version of covey that wrote it"
@@ -151,8 +59,8 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         learner.scheduler.steps_ordered = totals.env_steps
         for member_id, numbers in ledger.items():
             work = learner.scheduler.work(member_id)
-            work.quota, work.accepted, work.limit, work.round_start, held = numbers
-            work.held = bool(held)
+            work.quota, work.accepted, work.limit, work.round_start, held, work.generation = numbers
+            work.held, work.after = bool(held), learner.steps_after(work.generation)
         learner.sessions.restore(state["sessions"])
         for issued in outstanding:
             learner.scheduler.adopt((issued.actor_id, issued.incarnation), issued.order)

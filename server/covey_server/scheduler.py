@@ -75,10 +75,8 @@ class Scheduler:
         self._work: dict[int, MemberWork] = {}
         self.evaluations = Evaluations(first_order_id)
         self._in_rounds = False
-        self.generation = 0
-        self.orders_in_generation = 0
+        self.orders_in_generation = 0  # since all members began one together
         self.steps_ordered = 0  # over the run, less what came back unplayed
-        self.paused = False
 
     # -- members ------------------------------------------------------------------------------------------------
 
@@ -99,9 +97,8 @@ class Scheduler:
                 through their first one: while one half of the population learns, the other one collects.
             restart_all: Whether every slot begins an episode.
         """
-        self.generation = generation
         self.orders_in_generation = 0
-        self._work = {m: MemberWork(m, quota, quota) for m, quota in quotas.items()}
+        self._work = {m: MemberWork(m, quota, quota, generation) for m, quota in quotas.items()}
         self._in_rounds = rounds is not None
         for i, work in enumerate(self._work.values()):
             if rounds is not None:
@@ -111,6 +108,23 @@ class Scheduler:
             actor.reshuffle = True
             if restart_all:
                 actor.slots = [_Slot() for _ in actor.slots]
+
+    def begin_member(self, before: int, work: MemberWork, round_steps: int | None) -> None:
+        """Give one member its steps, in the place of one that has all of its own or of itself; the others go on.
+
+        Args:
+            before: Whose place it takes. Its slots are the new member's, from the start of an episode.
+            work: Of who begins, at its start.
+            round_steps: On-policy: the length of its rounds.
+        """
+        if round_steps is not None:
+            work.next_round(round_steps)
+        self._work = {w.member_id: w for w in (work if w.member_id == before else w for w in self._work.values())}
+
+    @property
+    def generation(self) -> int:
+        """The generation that all members have reached."""
+        return min((w.generation for w in self._work.values()), default=0)
 
     def work(self, member_id: int) -> MemberWork:
         """A living member's ledger."""
@@ -134,6 +148,11 @@ class Scheduler:
     def has_slots(self, key: ActorKey) -> bool:
         """Whether this actor has joined, and may get orders."""
         return key in self._actors and bool(self._actors[key].slots)
+
+    def has_room(self, key: ActorKey) -> bool:
+        """Whether this actor may hold another order, if there is something to do."""
+        actor = self._actors.get(key)
+        return actor is not None and not actor.draining and len(actor.orders) < self._rules.max_orders
 
     def drain(self, key: ActorKey) -> None:
         """No further orders for this actor."""
@@ -176,7 +195,7 @@ class Scheduler:
     def next_order(self, key: ActorKey) -> Order | None:
         """An order for this actor, or None if there is nothing for it to do now."""
         actor = self._actors[key]
-        if self.paused or actor.draining or len(actor.orders) >= self._rules.max_orders:
+        if not self.has_room(key) or not self._may_order(key):
             return None
         self._assign(actor)
         order = Order(order_id=self._next_order_id, generation=self.generation)
@@ -247,6 +266,14 @@ class Scheduler:
 
     # -- the inside ---------------------------------------------------------------------------------------------
 
+    def _may_order(self, key: ActorKey) -> bool:
+        """Whether there may be something to do, quickly: idle actors ask with every fragment that arrives."""
+        return (
+            any(work.orderable > 0 or work.held for work in self._work.values())
+            or self.evaluations.pending
+            or self.evaluations.unfinished(key) > 0
+        )
+
     def _add_training(self, actor: _Actor, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]) -> None:
         rules = self._rules
         shares = self._shares()
@@ -295,7 +322,7 @@ class Scheduler:
 
     def _release_held(self, *, at_once: bool = False) -> bool:
         """Let held members begin once another is half through its round, or at once; returns whether some did."""
-        held = [w for w in self._work.values() if w.held]
+        held = [w for w in self._work.values() if w.held and w.durable]
         others = (w for w in self._work.values() if not w.held)
         if not held or not (at_once or any(2 * w.accepted >= w.limit for w in others)):
             return False
@@ -352,12 +379,14 @@ class Scheduler:
 
     def _furthest_behind(self, than: MemberWork, shares: Mapping[int, int]) -> int | None:
         """The member with the most steps left, if it is a turn or more behind, or has no slot and this one is done."""
-        behind = max(self._work.values(), key=lambda w: (not w.blocked, w.remaining, -w.member_id))
-        turn_due = behind.remaining - than.remaining >= self._rules.turn_steps
+        behind = max(self._work.values(), key=lambda w: (not w.blocked and w.remaining > 0, w.left, -w.member_id))
+        turn_due = behind.left - than.left >= self._rules.turn_steps
+        if than.remaining <= 0 < than.after:
+            turn_due = False  # it needs its slots again as soon as it has been compared
         if self._in_rounds and than.remaining > 0 and shares.get(behind.member_id):
             turn_due = False  # on-policy, members shall not catch up with each other: they learn in turns
         stranded = than.remaining <= 0 < behind.remaining and not shares.get(behind.member_id)
-        return behind.member_id if not behind.blocked and (turn_due or stranded) else None
+        return behind.member_id if not behind.blocked and behind.remaining > 0 and (turn_due or stranded) else None
 
     def _hand_over(self, slot: _Slot, member_id: int | None) -> None:
         slot.member_id, slot.fresh, slot.served_steps, slot.leaving = member_id, True, 0, False

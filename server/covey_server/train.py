@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from covey.config import Config
-from covey.errors import EnvironmentLoadError, RefusedError
+from covey.credentials import CA_VARIABLE, TOKEN_VARIABLE
+from covey.errors import ConfigError, EnvironmentLoadError, RefusedError
 from covey.run_directory import RunDirectory
 from covey.v1.population_service_pb2 import MemberInfo, Status
 from covey_server.app import LearnerProcess, stop_on_signals
@@ -31,7 +32,7 @@ class LocalActors:
 
     MAX_QUICK_DEATHS = 3
 
-    def __init__(self, config: Config, address: str) -> None:
+    def __init__(self, config: Config, address: str, token: str | None) -> None:
         self._command = [
             *(sys.executable, "-m", "covey", "actor", "--learner", address),
             *("--allow-env", config.environment.name.partition(":")[0]),
@@ -40,6 +41,8 @@ class LocalActors:
         ]
         # An actor's matrices are tiny: more threads only wait for each other.
         self._environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        # What the surroundings have is for other learners.
+        self._environment |= {CA_VARIABLE: "", TOKEN_VARIABLE: token or ""}
         self._children = [self._start(f"local-{i}") for i in range(config.actors.local)]
         self._deaths = 0
 
@@ -87,13 +90,19 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
     Raises:
         CoveyError: whatever ended the run.
     """
+    if config.learner.tls is not None:
+        raise ConfigError(
+            "learner.tls: is set, expected none for covey train, whose own actors reach it over loopback; to serve "
+            "other machines run covey learner and covey actor"
+        )
     console = Console(stderr=True, quiet=quiet)
     _log_to(console)
-    process = LearnerProcess(config, run, resume=resume)
+    process = LearnerProcess(config, run, resume=resume, local_actors=config.actors.local)
     actors: LocalActors | None = None
     with stop_on_signals(process.trainer.request_stop):
         try:
-            actors = LocalActors(config, process.start())
+            token = process.tokens.grant("actor") if process.tokens else None
+            actors = LocalActors(config, process.start(), token)
             with _progress(console) as progress:
                 show = _watcher(config, progress)
 
@@ -111,19 +120,27 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
     return result
 
 
-def run_learner(config: Config, run: RunDirectory, *, resume: bool) -> dict[str, Any]:
+def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bool) -> dict[str, Any]:
     """A learner alone until the run is complete or stopped; returns the result.
+
+    Args:
+        config: Of the run.
+        run: Its directory.
+        resume: Whether to go on from what the directory holds.
+        insecure: Whether other machines may reach it without TLS or tokens.
 
     Raises:
         CoveyError: whatever ended the run.
     """
     console = Console(stderr=True)
     _log_to(console)
-    process = LearnerProcess(config, run, resume=resume)
+    process = LearnerProcess(config, run, resume=resume, insecure=insecure)
     with stop_on_signals(process.trainer.request_stop):
         try:
             address = process.start()
-            console.print(f"learner of {run.path} listens on {address}; attach: covey actor --learner {address}")
+            attach = f"covey actor --learner {address}"
+            attach += " --ca FILE" * (config.learner.tls is not None) + " --token-file FILE" * bool(process.tokens)
+            console.print(f"learner of {run.path} listens on {address}; attach: {attach}")
             result = process.wait()
         finally:
             process.stop()

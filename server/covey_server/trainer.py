@@ -1,8 +1,8 @@
 """The trainer thread: pays debts in packed updates, has members evaluated, turns generations over, checkpoints.
 
-Members are small state machines: collecting (steps are missing), settling (updates are owed), evaluating, ready. When
-all are ready the generation ends. Between waits the trainer holds the learner's lock only to look and to enter results;
-updates, serialisation and disk writes happen outside of it.
+Members are small state machines: collecting (steps are missing), settling (updates are owed), evaluating, ready. What
+becomes of those that are ready is the evolution mode's to say (`turns`). Between waits the trainer holds the learner's
+lock only to look and to enter results; updates happen outside of it, and the disk is written in a thread of its own.
 """
 
 from __future__ import annotations
@@ -11,19 +11,30 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
-from covey_server.build import PopulationFactory
+from covey_server.checkpointer import Checkpointer
 from covey_server.evaluations import Request
 from covey_server.fitness import Score, best, fitness_of, with_opponents
 from covey_server.learner import Learner
 from covey_server.member import Member
+from covey_server.member_work import MemberWork
 from covey_server.population import Population
-from covey_server.recovery import Checkpointer
 from covey_server.streams import derive
+from covey_server.turns import Comparison, Turns
 
 logger = logging.getLogger("covey.trainer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A checkpoint on its way to the disk."""
+
+    path: Future[str]
+    begun: list[MemberWork]  # whose beginnings it makes durable
+    requests: list[Future[str]]  # who asked for it
 
 
 class Trainer(threading.Thread):
@@ -32,25 +43,29 @@ class Trainer(threading.Thread):
     Args:
         learner: The shared state.
         checkpointer: Writes checkpoints.
-        factory: Makes the next generation.
+        turns: The evolution mode.
     """
 
     def __init__(
         self,
         learner: Learner,
         checkpointer: Checkpointer,
-        factory: PopulationFactory,
+        turns: Turns,
     ) -> None:
         super().__init__(name="trainer", daemon=True)
         self._learner = learner
         self._checkpointer = checkpointer
-        self._factory = factory
+        self._turns = turns
         self._config = learner.config
         self._training = learner.config.training
         self._requests: dict[int, Request] = {}
-        self._evaluated: set[int] = set()
-        self._confirming: Request | None = None
+        self._judged: set[int] = set()
+        self._confirming: dict[int, Comparison] = {}  # by the member that plays for it
+        self._unpacked = True  # members' own weights are the newest
         self._stop_requested = False
+        self._disk = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: _Writing | None = None
+        self._dropped: Future[None] | None = None
         self._checkpoint_requests: list[Future[str]] = []
         self.result: dict[str, object] | None = None
 
@@ -84,12 +99,16 @@ class Trainer(threading.Thread):
         try:
             while self._act():
                 pass
+            if self._writing is not None:
+                self._end_checkpoint()
             if self._learner.population is not None:
-                self._checkpoint()
+                self._start_checkpoint(self._learner.population)
+                self._end_checkpoint()
         except Exception as exc:  # the main thread reports it and ends the process
             logger.debug("trainer failed", exc_info=True)
             self._learner.fault = self._learner.fault or exc
         finally:
+            self._disk.shutdown()
             with self._learner.changed:
                 if self._learner.state != "complete":
                     self._learner.state = "stopping"
@@ -102,29 +121,33 @@ class Trainer(threading.Thread):
         with learner.changed:
             if self._stop_requested or learner.fault is not None:
                 return False
-            population = learner.population
-            action: Callable[[Population], None] | None = None
-            if population is not None and self._checkpoint_requests:
-                action = self._answer_checkpoint
-            elif population is not None and learner.state == "training":
-                action = self._choose(population)
+            action = self._choose(learner.population)
             if action is None:
                 before = time.monotonic()
                 learner.changed.wait(timeout=1.0)
                 learner.totals.learner_wait_s += time.monotonic() - before
-                if population is not None and self._checkpointer.is_due:
-                    action = self._checkpoint_now
-        if action is not None and population is not None:
-            action(population)
+        if action is not None:
+            action()
         return learner.state != "complete"
 
-    def _choose(self, population: Population) -> Callable[[Population], None] | None:
+    def _choose(self, population: Population | None) -> Callable[[], None] | None:
         """What to do now; under the lock, and cheap."""
-        if self._learner.scheduler.paused:
-            return self._open_generation
+        if population is None:
+            return None
+        if self._writing is not None:
+            if self._writing.path.done():
+                return self._end_checkpoint
+        elif (
+            self._checkpoint_requests
+            or self._checkpointer.is_due
+            or not all(work.durable for work in self._learner.scheduler.living)
+        ):
+            return partial(self._start_checkpoint, population)
+        if self._learner.state != "training":
+            return None
         due = self._due(population)
         if due:
-            return partial(self._update, due=due)
+            return partial(self._update, population, due)
         settled = [
             m
             for m in population.members
@@ -134,16 +157,19 @@ class Trainer(threading.Thread):
         if not self._training.deterministic or len(settled) == len(population.members):
             for member in settled:
                 if member.member_id not in self._requests:
-                    return partial(self._request_evaluation, member=member)
+                    return partial(self._request_evaluation, population, member)
         request = self._learner.scheduler.evaluations.pop_finished()
-        return None if request is None else partial(self._enter_evaluation, request=request)
+        if request is not None:
+            return partial(self._enter_evaluation, population, request)
+        # While the last evaluations run there is time for what comes after them.
+        return None if self._unpacked or len(settled) < len(population.members) else partial(self._unpack, population)
 
     def phase(self, member: Member) -> str:
         """What a member is at, for people."""
         if member.member_id not in self._requests:
             collected = self._learner.scheduler.work(member.member_id).collected
             return "settling" if collected else "collecting"
-        return "ready" if member.member_id in self._evaluated else "evaluating"
+        return "ready" if member.member_id in self._judged else "evaluating"
 
     # -- updates ----------------------------------------------------------------------------------------------------
 
@@ -171,6 +197,7 @@ class Trainer(threading.Thread):
     def _update(self, population: Population, due: list[int]) -> None:
         learner, algorithm = self._learner, population.algorithm
         passes, member_updates = algorithm.passes, algorithm.member_updates
+        self._unpacked = False
         algorithm.update(due, population.experience)
         snapshot = algorithm.snapshot()
         with learner.changed:
@@ -196,18 +223,9 @@ class Trainer(threading.Thread):
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 
-    @property
-    def _is_last(self) -> bool:
-        return (self._learner.scheduler.generation + 1) * self._training.evo_steps >= self._training.max_steps
-
-    def _seeds(self, purpose: str, count: int) -> list[int]:
-        generation = self._learner.scheduler.generation
-        # 31 bits: some environments hand their seed to libraries that take no more.
-        return [derive(self._training.seed, purpose, generation, k) & 0x7FFFFFFF for k in range(count)]
-
     def _request_evaluation(self, population: Population, member: Member) -> None:
         episodes = self._config.eval_episodes
-        if self._is_last:  # what is reported in the end rests on more
+        if self._learner.in_last_generation(member.member_id):  # what is reported in the end rests on more
             episodes = max(episodes, self._training.confirm_episodes)
         self._requests[member.member_id] = self._request(population, member.member_id, "fitness", episodes)
 
@@ -223,49 +241,54 @@ class Trainer(threading.Thread):
                 population.policies.refs,
             )
             request = self._learner.scheduler.evaluations.request(
-                member_id, purpose, players, self._seeds(purpose, episodes), self._config.eval_episode_steps
+                member_id, purpose, players, self._seeds(purpose, member_id, episodes), self._config.eval_episode_steps
             )
         self._learner.notify_loop()
         return request
+
+    def _seeds(self, purpose: str, member_id: int, count: int) -> list[int]:
+        """Seeds of episodes: equal for all members, others in each generation."""
+        generation = self._learner.scheduler.work(member_id).generation
+        # 31 bits: some environments hand their seed to libraries that take no more.
+        return [derive(self._training.seed, purpose, generation, k) & 0x7FFFFFFF for k in range(count)]
 
     def _enter_evaluation(self, population: Population, request: Request) -> None:
         agent_ids = population.spaces.agent_ids
         returns = [request.results[seed] for seed in sorted(request.results)]
         score = fitness_of(returns, agent_ids, self._config.fitness)
-        if request is self._confirming:
-            self._confirming = None
+        if request.purpose == "confirm":
             self._confirmed(population, request.member_id, score, len(returns))
             return
         with self._learner.changed:
             member = self._learner.member(request.member_id)
             member.fitness, member.fitness_stderr = score.fitness, score.stderr
             population.lineage.evaluated(member)
-            self._evaluated.add(request.member_id)
-            ready = len(self._evaluated) == len(population.members)
-        if ready:
-            self._generation_evaluated(population)
+            self._judged.add(request.member_id)
+        comparison = self._turns.compare(population, member, self._judged)
+        if comparison is not None:
+            self._compare(population, comparison)
 
-    def _generation_evaluated(self, population: Population) -> None:
-        """Every member has its fitness: confirm the best one where that is reported, else go on."""
-        fittest = best({m.member_id: m.fitness for m in population.members})
-        member = self._learner.member(fittest)
-        target = self._training.target_score
-        reached = target is not None and member.fitness is not None and member.fitness >= target
-        self._learner.event(
-            f"generation {self._learner.scheduler.generation}: best member {fittest}, fitness {member.fitness:.2f}"
-        )
-        if self._is_last or reached:
-            self._confirming = self._request(population, fittest, "confirm", self._training.confirm_episodes)
-        else:
+    def _compare(self, population: Population, comparison: Comparison) -> None:
+        """Confirm the best of these members where that is reported, else let them have their turn."""
+        fittest = best({m.member_id: m.fitness for m in comparison.members})
+        if comparison.is_last or self._reaches_target(self._learner.member(fittest).fitness):
+            self._confirming[fittest] = comparison
+            self._request(population, fittest, "confirm", self._training.confirm_episodes)
+            return
+        if not any(self._reaches_target(m.fitness) for m in population.members):
             self._checkpointer.target_streak = 0
-            self._turn_over(population)
+        self._turn(population, comparison)
+
+    def _reaches_target(self, fitness: float | None) -> bool:
+        target = self._training.target_score
+        return target is not None and fitness is not None and fitness >= target
 
     def _confirmed(self, population: Population, member_id: int, score: Score, episodes: int) -> None:
-        target = self._training.target_score
-        reached = target is not None and score.fitness >= target
+        comparison = self._confirming.pop(member_id)
+        reached = self._reaches_target(score.fitness)
         self._checkpointer.target_streak = self._checkpointer.target_streak + 1 if reached else 0
-        if not self._is_last and self._checkpointer.target_streak < self._training.target_patience:
-            self._turn_over(population)
+        if not comparison.is_last and self._checkpointer.target_streak < self._training.target_patience:
+            self._turn(population, comparison)
             return
         with self._learner.changed:
             member = self._learner.member(member_id)
@@ -273,7 +296,7 @@ class Trainer(threading.Thread):
             population.lineage.evaluated(member)
             self._checkpointer.best_member = member_id
             self.result = {
-                "generations": self._learner.scheduler.generation + 1,
+                "generations": self._learner.scheduler.work(member_id).generation + 1,
                 "best_member": member_id,
                 "best_fitness": score.fitness,
                 "best_fitness_stderr": score.stderr,
@@ -288,51 +311,62 @@ class Trainer(threading.Thread):
             self._learner.state = "complete"
         self._learner.notify_loop()
 
-    def _turn_over(self, population: Population) -> None:
-        """Select and mutate; the next thing the trainer does is to make the outcome durable."""
-        learner = self._learner
-        generation = learner.scheduler.generation + 1
-        population.algorithm.unpack()
-        self._checkpointer.best_member = best({m.member_id: m.fitness for m in population.members})
-        # No training order is out now, so nobody else touches the members while they are cloned and mutated.
-        members, algorithm = self._factory.evolve(population, generation)
-        with learner.changed:
-            learner.enter_generation(members, algorithm, generation)
-            if self._checkpointer.best_member not in {m.member_id for m in members}:
-                self._checkpointer.best_member = None  # no elitism: whoever is best is found out at the next evaluation
-            self._requests.clear()
-            self._evaluated.clear()
-
-    def _open_generation(self, population: Population) -> None:
-        """Make the generation durable; only then may orders for it leave."""
-        del population
-        self._checkpoint()
+    def _turn(self, population: Population, comparison: Comparison) -> None:
+        """Let members go on or be replaced; the next thing the trainer does is to make the outcome durable."""
+        self._unpack(population)
+        self._turns.turn(population, comparison)
         with self._learner.changed:
-            self._learner.scheduler.paused = False
-        self._learner.notify_loop()
+            rated = {m.member_id: m.fitness for m in population.members if m.fitness is not None}
+            self._checkpointer.best_member = best(rated) if rated else None
+            for member in comparison.members:
+                del self._requests[member.member_id]
+                self._judged.remove(member.member_id)
+
+    def _unpack(self, population: Population) -> None:
+        if not self._unpacked:
+            population.algorithm.unpack()
+            self._unpacked = True
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
-    def _checkpoint(self) -> str:
-        population = self._learner.population
-        if population is None:
-            return ""
-        population.algorithm.unpack()
-        with self._learner.changed:
-            state = self._checkpointer.capture()
-        return self._checkpointer.write(state)
-
-    def _checkpoint_now(self, population: Population) -> None:
-        self._checkpoint()
-
-    def _answer_checkpoint(self, population: Population) -> None:
+    def _start_checkpoint(self, population: Population) -> None:
+        """Capture the run, and have it written while training goes on."""
+        if self._dropped is not None:
+            self._dropped.result()  # raises what it failed by
+        self._unpack(population)
         with self._learner.changed:
             requests, self._checkpoint_requests = self._checkpoint_requests, []
+            begun = [work for work in self._learner.scheduler.living if not work.durable]
+            captured = self._checkpointer.capture()
+        path = self._disk.submit(self._checkpointer.write, captured)
+        self._writing = _Writing(path, begun, requests)
+        path.add_done_callback(self._wake)
+        self._dropped = self._disk.submit(self._checkpointer.drop_old)  # behind it: nobody waits for this
+        with self._learner.changed:
+            for work in begun:  # their first orders need not wait for this
+                population.policies.refs(work.member_id)
+
+    def _wake(self, path: Future[str]) -> None:
+        del path
+        with self._learner.changed:
+            self._learner.changed.notify_all()
+
+    def _end_checkpoint(self) -> None:
+        """Wait until a checkpoint is durable: only then may orders leave for those who begin with it."""
+        assert self._writing is not None
+        writing, self._writing = self._writing, None
         try:
-            path = self._checkpoint()
-        except Exception as exc:  # whoever asked gets it; the run goes on
-            for request in requests:
+            path = writing.path.result()
+        except Exception as exc:
+            for request in writing.requests:  # whoever asked gets it; the run goes on if that was all
                 request.set_exception(exc)
+            if writing.begun or not writing.requests:
+                raise
             return
-        for request in requests:
+        with self._learner.changed:
+            for work in writing.begun:
+                work.durable = True
+        if writing.begun:
+            self._learner.notify_loop()
+        for request in writing.requests:
             request.set_result(path)

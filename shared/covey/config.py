@@ -6,13 +6,11 @@ and `random_steps` per population. Noise scales are in units of the action range
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field, model_validator
 
 from covey.algorithm_config import AlgorithmConfig as AlgorithmConfig
@@ -21,6 +19,7 @@ from covey.algorithm_config import OnPolicyAlgorithm as OnPolicyAlgorithm
 from covey.config_section import Section, explain, nearest
 from covey.errors import ConfigError
 from covey.manifest import as_sections, translate
+from covey.yaml_text import parse_yaml, read_yaml
 
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
 
@@ -115,6 +114,12 @@ class Selection(Section):
     elitism: bool = True
 
 
+class Evolution(Section):
+    """Who waits for whom when members are compared."""
+
+    mode: Literal["generational", "steady_state"] = "generational"
+
+
 class ReplayBuffer(Section):
     """The replay memory that the population shares."""
 
@@ -147,12 +152,23 @@ class Training(Section):
     deterministic: bool = False
 
 
+class TLS(Section):
+    """How the learner shows who it is, and whether its clients have to. Files are read again when they change."""
+
+    certificate: str = Field(min_length=1)
+    key: str = Field(min_length=1)
+    client_ca: str | None = None  # clients must have a certificate of this CA; unset: they need none
+
+
 class Learner(Section):
     """The learner process."""
 
     bind: str = "127.0.0.1:0"
+    tls: TLS | None = None
+    tokens: str | None = None  # file of lines "role token"; unset: those of COVEY_TOKENS, or everybody is let in
     device: str = "cpu"
-    torch_threads: int = Field(default=1, ge=1)
+    torch_threads: int | None = Field(default=None, ge=1)  # unset: of the cores that local actors leave
+    compile: bool = False  # updates through torch.compile
     heartbeat_interval_s: float = Field(default=5.0, gt=0)
     max_updates_owed: int = Field(default=64, ge=1)  # a member that owes more gets no collecting orders
 
@@ -195,6 +211,7 @@ class Config(Section):
     network: dict[str, Any] = Field(default_factory=dict)  # resolved by covey.networks.resolve
     mutation: Mutation = Field(default_factory=Mutation)
     selection_strategy: Selection = Field(default_factory=Selection, alias="tournament_selection")
+    evolution: Evolution = Field(default_factory=Evolution)
     replay_buffer: ReplayBuffer = Field(default_factory=ReplayBuffer)
     fitness: Fitness = Field(default_factory=Fitness)
     training: Training
@@ -235,12 +252,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: unreadable, not YAML, or a value that is not acceptable; names the dotted path.
     """
-    try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as exc:
-        raise ConfigError(f"config {path}: cannot be read ({os.strerror(exc.errno or 0)}); give a YAML file") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"config {path}: is not YAML: {' '.join(str(exc).split())}") from exc
+    data = read_yaml(path, f"config {path}")
     if not isinstance(data, dict):
         raise ConfigError(f"config {path}: holds {type(data).__name__}, expected sections such as 'algorithm:'")
     data = as_sections(data)
@@ -267,10 +279,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         at = at[parent]
         if not isinstance(at, dict):
             raise ConfigError(f"--set {override}: {parent} is no section")
-    try:
-        at[key] = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"--set {override}: value is not YAML: {' '.join(str(exc).split())}") from exc
+    at[key] = parse_yaml(text, f"--set {override}")
 
 
 def parse_config(data: Mapping[str, Any]) -> Config:
@@ -300,6 +309,11 @@ def parse_config(data: Mapping[str, Any]) -> Config:
         raise ConfigError(
             f"training.random_steps: {config.training.random_steps}, expected 0 with {config.algorithm.name}, which "
             "learns from nothing but what its own policy played"
+        )
+    if config.training.deterministic and config.evolution.mode == "steady_state":
+        raise ConfigError(
+            "evolution.mode: 'steady_state', expected 'generational' with training.deterministic: who is compared with "
+            "whom would depend on who is ready first"
         )
     if config.training.deterministic and config.actors.local != 1:
         config = config.model_copy(update={"actors": config.actors.model_copy(update={"local": 1})})

@@ -36,14 +36,14 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and wait until the disk has it; its name needs `sync_directory`.
+def write_synced(path: Path, *data: bytes | memoryview) -> None:
+    """Write a new file, piece after piece, and wait until the disk has it; its name needs `sync_directory`.
 
     Raises:
         OSError: as the system says.
     """
     with path.open("wb") as file:
-        file.write(data)
+        file.writelines(data)
         file.flush()
         os.fsync(file.fileno())
 

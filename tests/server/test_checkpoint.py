@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from tests.members import make_member
 
 from covey.checkpoint_format import MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey.errors import StorageError
 from covey.networks import MLP
-from covey_server.checkpoint import load_newest, save_checkpoint
+from covey_server.checkpoint import drop_checkpoints, load_newest, save_checkpoint
 from covey_server.member import Member
 
 REPOSITORY = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def all_same(a: list[Member], b: list[Member]) -> bool:
 
 def test_what_was_saved_is_loaded_to_the_bit(tmp_path: Path) -> None:
     members = population()
-    path = save_checkpoint(tmp_path / "checkpoints", STATE_OF_RUN, members, 2)
+    path = save_checkpoint(tmp_path / "checkpoints", STATE_OF_RUN, members)
     assert path.parent == tmp_path / "checkpoints"
     state, loaded = load_newest(tmp_path / "checkpoints")
     assert {k: v for k, v in state.items() if k != "members"} == STATE_OF_RUN
@@ -75,12 +76,12 @@ def test_saved_arrays_need_not_be_contiguous(tmp_path: Path) -> None:
     for network in members[0].networks.values():
         network.params = {k: np.asfortranarray(v) for k, v in network.params.items()}
         network.first_moment = {k: np.repeat(v, 2, axis=-1)[..., ::2] for k, v in network.first_moment.items()}
-    save_checkpoint(tmp_path, {}, members, 1)
+    save_checkpoint(tmp_path, {}, members)
     assert all_same(members, load_newest(tmp_path)[1])
 
 
 def test_state_is_json_for_everybody(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, {}, population(), 1)
+    path = save_checkpoint(tmp_path, {}, population())
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")
@@ -90,7 +91,8 @@ def test_state_is_json_for_everybody(tmp_path: Path) -> None:
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
     for i in range(5):
-        save_checkpoint(tmp_path, {"i": i}, [make_member(i)], keep=3)
+        save_checkpoint(tmp_path, {"i": i}, [make_member(i)])
+        drop_checkpoints(tmp_path, keep=3)
     assert [p.name for p in checkpoint_paths(tmp_path)] == ["00000003", "00000004", "00000005"]
     assert [read_checkpoint(p)[0]["i"] for p in checkpoint_paths(tmp_path)] == [2, 3, 4]
     assert load_newest(tmp_path)[0]["i"] == 4
@@ -131,8 +133,8 @@ DAMAGE = [
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save_checkpoint(tmp_path, {"i": 1}, [make_member(1)], 2)
-    newest = save_checkpoint(tmp_path, {"i": 2}, [make_member(2)], 2)
+    save_checkpoint(tmp_path, {"i": 1}, [make_member(1)])
+    newest = save_checkpoint(tmp_path, {"i": 2}, [make_member(2)])
     spoil(newest, how)
     with caplog.at_level(logging.WARNING):
         state, members = load_newest(tmp_path)
@@ -140,7 +142,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     assert "00000002" in caplog.text
     assert "taken instead" in caplog.text
     # The next one gets a number of its own, and is the newest.
-    assert save_checkpoint(tmp_path, {"i": 3}, [make_member(3)], 2).name == "00000003"
+    assert save_checkpoint(tmp_path, {"i": 3}, [make_member(3)]).name == "00000003"
     assert load_newest(tmp_path)[0]["i"] == 3
 
 
@@ -148,7 +150,7 @@ def test_none_left(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"no checkpoint that can be read.*before its first one"):
         load_newest(tmp_path / "nowhere")
     for i in range(2):
-        spoil(save_checkpoint(tmp_path, {"i": i}, [make_member(i)], 2), f"flipped {TENSORS}")
+        spoil(save_checkpoint(tmp_path, {"i": i}, [make_member(i)]), f"flipped {TENSORS}")
     with pytest.raises(StorageError, match=r"00000002.*SHA-256.*00000001.*SHA-256"):
         load_newest(tmp_path)
 
@@ -180,25 +182,36 @@ def forge(path: Path, tensors: bytes | None = None, state: dict[str, Any] | None
     ],
 )
 def test_tensor_files_are_not_trusted(tmp_path: Path, tensors: bytes, message: str) -> None:
-    path = save_checkpoint(tmp_path, {}, [make_member(1)], 1)
+    path = save_checkpoint(tmp_path, {}, [make_member(1)])
     forge(path, tensors)
     with pytest.raises(StorageError, match=re.escape(message)):
         load_newest(tmp_path)
 
 
 def test_tensors_of_another_shape_or_dtype(tmp_path: Path) -> None:
-    member = make_member(1)
-    params: dict[str, Any] = member.networks["actor/speaker"].params
-    for other in (params["head.out.bias"][:1], params["head.out.bias"].astype(np.float64)):
-        params["head.out.bias"] = other
-        save_checkpoint(tmp_path, {}, [member], 1)
-        with pytest.raises(StorageError, match=r"1/actor/speaker/params/head.out.bias is .*, expected float32"):
+    path = save_checkpoint(tmp_path, {}, [make_member(1)])
+    name = "1/actor/speaker/params/head.out.bias"
+    tensors = read_checkpoint(path)[1]
+    for other in (tensors[name][:1], tensors[name].astype(np.float64)):
+        forge(path, safetensors.numpy.save(tensors | {name: other}))
+        with pytest.raises(StorageError, match=f"{name} is .*, expected float32"):
             load_newest(tmp_path)
+
+
+def test_the_tensors_are_a_file_that_others_read(tmp_path: Path) -> None:
+    member = make_member(1)
+    read = safetensors.numpy.load_file(save_checkpoint(tmp_path, {}, [member]) / TENSORS)
+    network = member.networks["actor/speaker"]
+    assert network.target is not None
+    parts = {"params": network.params, "target": network.target, "second_moment": network.second_moment}
+    for part, arrays in parts.items():
+        for name, array in arrays.items():
+            assert np.array_equal(read[f"1/actor/speaker/{part}/{name}"], array)
 
 
 @pytest.mark.parametrize("members", [None, 3, [None], [{}], [{"member_id": 1}]])
 def test_metadata_of_another_version(tmp_path: Path, members: Any) -> None:
-    path = save_checkpoint(tmp_path, {}, [make_member(1)], 1)
+    path = save_checkpoint(tmp_path, {}, [make_member(1)])
     forge(path, state={"members": members})
     with pytest.raises(StorageError, match="another version of covey"):
         load_newest(tmp_path)
@@ -211,7 +224,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from tests.members import make_member
-from covey_server.checkpoint import save_checkpoint
+from covey_server.checkpoint import drop_checkpoints, save_checkpoint
 i = int(sys.argv[2])
 while True:
     i += 1
@@ -220,13 +233,14 @@ while True:
         member.env_steps = i
         for network in member.networks.values():
             network.params = {k: np.full_like(v, i) for k, v in network.params.items()}
-    save_checkpoint(Path(sys.argv[1]), {"i": i}, members, 2)
+    save_checkpoint(Path(sys.argv[1]), {"i": i}, members)
+    drop_checkpoints(Path(sys.argv[1]), 2)
     print(i, flush=True)
 """
 
 
 def test_killed_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, {"i": 0}, [], 2)
+    save_checkpoint(tmp_path, {"i": 0}, [])
     saved, interrupted = 0, set[str]()
     for attempt in range(60):
         # Killed as soon as this file is seen half made; sometimes the process is faster, then once more.
@@ -250,7 +264,7 @@ def test_killed_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
         if len(interrupted) == 3:
             break
     assert len(interrupted) == 3
-    save_checkpoint(tmp_path, {"i": 0}, [], 2)
+    save_checkpoint(tmp_path, {"i": 0}, [])
     assert not list(tmp_path.glob("tmp-*"))
 
 
@@ -262,14 +276,14 @@ from covey.errors import StorageError
 from covey_server.checkpoint import save_checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY))
 try:
-    save_checkpoint(Path(sys.argv[1]), {"i": 2}, [make_member(2)], 1)
+    save_checkpoint(Path(sys.argv[1]), {"i": 2}, [make_member(2)])
 except StorageError as error:
     print(error)
 """
 
 
 def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, {"i": 1}, [make_member(1)], 1)
+    save_checkpoint(tmp_path, {"i": 1}, [make_member(1)])
     done = subprocess.run(
         [sys.executable, "-c", FULL, tmp_path], stdout=subprocess.PIPE, text=True, check=True, cwd=REPOSITORY
     )

@@ -192,12 +192,10 @@ def test_what_a_peer_says_of_itself_is_one_printable_line(sessions: Sessions) ->
 
 def test_counters(sessions: Sessions) -> None:
     session = sessions.join(request())
-    fragment = Fragment(blob=b"12345", raw_bytes=50, eval_steps=6, wait_s=0.5)
-    fragment.streams.add(lead_in_rows=1, rows=4, steps=3)
-    fragment.streams.add(rows=3, steps=2)
+    fragment = Fragment(raw_bytes=50, eval_steps=6, wait_s=0.5)
     fragment.faults.add()
     for _ in range(2):
-        session.count(fragment, 5)
+        session.count(fragment, wire_bytes=5, rows=8, env_steps=5)
     assert (session.wire_bytes, session.raw_bytes, session.rows, session.env_steps) == (10, 100, 16, 10)
     assert (session.eval_env_steps, session.wait_s, session.environment_faults) == (12, 1.0, 2)
 
@@ -205,7 +203,7 @@ def test_counters(sessions: Sessions) -> None:
 def test_marks_survive_a_restart(sessions: Sessions, clock: Clock) -> None:
     a, b = sessions.join(request("a", 2**64 - 1)), sessions.join(request("b"))
     a.received(1)
-    a.count(Fragment(blob=b"123"), 4)
+    a.count(Fragment(), wire_bytes=3, rows=5, env_steps=4)
     b.state = "finished"
     sessions.join(request("c", 1))
     sessions.join(request("c", 2))

@@ -49,7 +49,7 @@ def make_run(parent: Path, best_member: int | None = 2, **state: Any) -> RunDire
         "spaces": spaces_to_json(SPACES),
         "best_member": best_member,
     } | state
-    save_checkpoint(run.checkpoints, saved, [make_member(1), make_member(2), make_member(5)], 2)
+    save_checkpoint(run.checkpoints, saved, [make_member(1), make_member(2), make_member(5)])
     return run
 
 
@@ -174,7 +174,9 @@ def boxes(draw: st.DrawFn) -> Box:
     width = math.prod(shape)
     one = st.builds(lambda v: (v,) * width, bounds)
     many = st.lists(bounds, min_size=width, max_size=width).map(tuple)
-    return Box(draw(st.sampled_from(["float32", "float64", "uint8"])), shape, draw(one | many), draw(one | many))
+    pairs = list(zip(draw(one | many), draw(one | many), strict=True))
+    low, high = (tuple(f(pair) for pair in pairs) for f in (min, max))
+    return Box(draw(st.sampled_from(["float32", "float64", "uint8"])), shape, low, high)
 
 
 spaces = boxes() | st.builds(Discrete, st.integers(1, 9), st.integers(-5, 5))
@@ -187,7 +189,8 @@ def test_spaces_come_back_to_the_bit(space: Box | Discrete) -> None:
 
     back = space_from_json(json.loads(json.dumps(space_to_json(space)), parse_constant=refuse))
     assert back == space
-    assert repr(back) == repr(space)  # tells 0.0 from -0.0
+    if isinstance(space, Box) and isinstance(back, Box):
+        assert str((back.low, back.high)) == str((space.low, space.high)), "0.0 and -0.0 are equal"
 
 
 def test_environments_come_back_with_their_groups() -> None:

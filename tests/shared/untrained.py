@@ -40,7 +40,7 @@ def untrained_run(
         for i in members
     ]
     state = {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces)}
-    save_checkpoint(run.checkpoints, state, population, keep=1)
+    save_checkpoint(run.checkpoints, state, population)
     return run
 
 

@@ -22,7 +22,7 @@ from covey.v1.order_pb2 import Exploration
 from covey_server import counter_rng
 from covey_server.algorithms import ALGORITHMS, Algorithm, OffPolicy, build_networks
 from covey_server.api.acting import Acting, is_batched, lifted, shown
-from covey_server.checkpoint import load_newest, save_checkpoint
+from covey_server.checkpoint import drop_checkpoints, load_newest, save_checkpoint
 from covey_server.evolution.generation import child_of, copied
 from covey_server.exploration import exploration_of
 from covey_server.fitness import fitness_of
@@ -257,7 +257,8 @@ class Agent:
             "spaces": spaces_to_json(self.spaces),
             "record": {"steps": self.steps, "scores": self.scores, "fitness": self.fitness},
         }
-        save_checkpoint(Path(path), state, [self.natural()], keep=1)
+        save_checkpoint(Path(path), state, [self.natural()])
+        drop_checkpoints(Path(path), keep=1)
 
     @staticmethod
     def load(path: str | Path, device: Any = "cpu") -> Agent:

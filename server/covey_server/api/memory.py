@@ -190,15 +190,20 @@ class MultiAgentReplayBuffer:
         assert self._schema is not None and self._carried is not None
         everybody = list(range(len(seen.present)))
         builder = FragmentBuilder(self._schema, spaces, everybody, most_lead_in_rows(spaces) + 2, self._carried)
-        builder.select(everybody, everybody)
-        builder.decide(seen, actions)
         # An episode that is over without anybody having ended: the environment broke, and showed nothing of the step.
         flagged = np.logical_or.reduce(outcome.terminated | outcome.truncated, axis=1).tolist()
         whole = [e for e in everybody if flagged[e] or not outcome.ended[e]]
         over = [e for e in whole if outcome.ended[e]]
         going = [e for e in whole if not outcome.ended[e]]
-        builder.select(whole, whole)
-        builder.close(outcome.reward, outcome.terminated, outcome.truncated)
+        builder.write(
+            whole,
+            whole,
+            seen.each(lambda a: a[None]),
+            [a[None] for a in actions],
+            outcome.reward[None],
+            outcome.terminated[None],
+            outcome.truncated[None],
+        )
         builder.end(over, over, RowKind.FINAL, outcome.after)
         builder.carry(outcome.after)
         builder.end(going, going, RowKind.TAIL, outcome.after)
