@@ -4,18 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 CONFIG ?= examples/speaker_listener.yaml
+N ?= 1000000
 
 # One thread a process: actors and learner share the cores among themselves.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help venv train test test-learning lint bench protos docs
+.PHONY: help venv train test test-learning fuzz lint bench results protos docs
 
 help:
 	@echo "make train    train $(CONFIG); CONFIG=FILE for another job, ARGS='--set section.key=value' for more"
 	@echo "make test     run all tests but the longest"
 	@echo "make test-learning    run those: training in every environment that covey is tested with"
+	@echo "make fuzz     N=$(N) hostile inputs over all decoders, and hostile calls of a learner; prints JSON"
 	@echo "make lint     style, types, freshness of generated files"
-	@echo "make bench    run every benchmark; each prints JSON"
+	@echo "make bench    run the benchmarks and write docs/benchmarks.md; PEER=PYTHON compares with the AgileRL that it has"
+	@echo "make results  write docs/results.md from docs/results.json"
 	@echo "make protos   compile proto/covey/v1 into shared/covey/v1"
 	@echo "make docs     write docs/configuration.md from the configuration's models"
 
@@ -27,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    sys.exit(v < (3, 11) and "covey needs Python 3.11 or newer, this is %d.%d: make PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,bench,dev]'
 	touch $@
 
 train: venv
@@ -39,6 +42,9 @@ test: venv
 test-learning: venv
 	$(BIN)/python -m pytest -m learning $(ARGS)
 
+fuzz: venv
+	$(BIN)/python -m tests.fuzz $(N)
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,9 +52,15 @@ lint: venv
 	$(BIN)/pyright
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/results.py --check
+	$(BIN)/python docs/benchmarks.py --check
 
+# One thread a process and nothing else running: see benchmarks/README.md. A failed benchmark is in the page too.
 bench: venv
-	@set -e; for benchmark in $(filter-out benchmarks/learning.py benchmarks/environments.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark; done
+	@status=0; $(BIN)/python benchmarks/suite.py $(ARGS) || status=$$?; $(BIN)/python docs/benchmarks.py; exit $$status
+
+results: venv
+	$(BIN)/python docs/results.py
 
 protos: venv
 	$(BIN)/python proto/generate.py

@@ -52,7 +52,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             runs.append(last_json(command, folder))
             if arguments.peer:
-                peers.append(last_json(shlex.split(arguments.peer), folder))
+                peers.append(last_json(shlex.split(arguments.peer), os.getcwd()))
     rates = [r["env_steps_per_s"] for r in runs]
     keys = ("env_steps", "wall_s", "eval_env_steps", "updates", "members_per_pass", "staleness_updates", "idle_s")
     result: dict[str, Any] = {

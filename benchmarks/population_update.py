@@ -3,27 +3,35 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/population_update.py [--algo IPPO] [--device cuda] [--profile]
 
 `page` is batch 32, hidden 32-32, latent 64, head 32; `learning` is batch 256, hidden 64-64, latent 64, head 64.
-Members are equal in structure and sizes (`--mixed`: widths and batch sizes differ). MATD3 runs with its policy delay
-of 2, so its figure is the mean of updates with and without the policy. An update of IPPO is a learning phase: 4 epochs
-in minibatches of 128 through rounds of 2048 env steps, whatever the setting's batch size.
+Members are equal in structure and sizes (`--mixed`: widths and batch sizes differ; `--evolved N`: as N generations of
+selection by random scores and of the page's mutations leave them, with activations mutating too where `--act-mut` gives
+their odds). MATD3 runs with its policy delay of 2, so its figure is the mean of updates with and without the policy. An
+update of IPPO is a learning phase: 4 epochs in minibatches of 128 through rounds of 2048 env steps, whatever the
+setting's batch size.
+
+With `--peer PYTHON`, AgileRL's `learn` of one member is timed in turn; "times_faster" is that times the members.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from covey.config import Config, parse_config
+from covey.config import Config, Mutation, Training, parse_config
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm, build_networks, initial_hyperparameters
-from covey_server.member import Member
+from covey_server.evolution.generation import initial_population, next_generation
+from covey_server.member import Member, Network
 from covey_server.replay import Replay
 from covey_server.rollouts import Rollouts
 from covey_server.validation import Stream
@@ -33,6 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learning": {"batch_size": 256, "hidden": [64, 64], "head": [64]},
 }
 
+
+BLOCKS = 50
 
 ROUND_STEPS, SLOTS, FRAGMENT_STEPS = 2048, 8, 32
 
@@ -106,8 +116,29 @@ def filled_replay(spaces: EnvironmentSpaces, steps: int, device: str) -> Replay:
     return replay
 
 
+def evolved(
+    algorithm: str, setting: str, size: int, spaces: EnvironmentSpaces, device: str, generations: int, act_mut: float
+) -> Algorithm:
+    """Members after so many generations, packed."""
+    config = settings(algorithm, setting)
+    odds = {"no_mut": 0.2, "arch_mut": 0.2, "new_layer": 0.2, "params_mut": 0.2, "act_mut": act_mut, "rl_hp_mut": 0.2}
+    mutation = Mutation.model_validate({"probabilities": odds, "mutation_sd": 0.1})
+    config = config.model_copy(update={"mutation": mutation, "training": Training(pop_size=size)})
+    initialisation, mutating, selecting, scores = (np.random.default_rng([0, i]) for i in range(4))
+
+    def networks(rng: np.random.Generator) -> dict[str, Network]:
+        return build_networks(config, spaces, rng)
+
+    members = initial_population(config, networks, initial_hyperparameters(config), initialisation, mutating)
+    for generation in range(1, generations + 1):
+        for member in members:
+            member.fitness = float(scores.normal())
+        members = next_generation(members, config, selecting, mutating, generation * size, generation)
+    return ALGORITHMS[algorithm](config, spaces, members, device)
+
+
 def population(
-    algorithm: str, setting: str, size: int, spaces: EnvironmentSpaces, device: str, mixed: bool
+    algorithm: str, setting: str, size: int, spaces: EnvironmentSpaces, device: str, mixed: bool, compiled: bool = False
 ) -> Algorithm:
     """Fresh members, packed."""
     members = []
@@ -118,29 +149,79 @@ def population(
             config = settings(algorithm, setting, width=SETTINGS[setting]["hidden"][0] - 4 * (m % 3), batch=batch)
         networks = build_networks(config, spaces, np.random.default_rng(m))
         members.append(Member(member_id=m, networks=networks, hyperparameters=initial_hyperparameters(config)))
-    return ALGORITHMS[algorithm](settings(algorithm, setting), spaces, members, device)
+    config = settings(algorithm, setting)
+    config = config.model_copy(update={"learner": config.learner.model_copy(update={"compile": compiled})})
+    return ALGORITHMS[algorithm](config, spaces, members, device)
 
 
-def milliseconds(learner: Algorithm, size: int, replay: Replay, updates: int, device: str) -> float:
-    """Best of ten blocks of the mean time of an update of all members: other processes only ever add."""
+class Peer:
+    """AgileRL's `learn`, in an environment of its own; see `peer/learn.py`."""
+
+    def __init__(self, python: str, algorithm: str, setting: str) -> None:
+        s = SETTINGS[setting]
+        batch = settings(algorithm, setting).algorithm.batch_size
+        command = [python, str(Path(__file__).parent / "peer" / "learn.py"), "--algo", algorithm, "--batch", str(batch)]
+        command += ["--hidden", *map(str, s["hidden"]), "--head", *map(str, s["head"])]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._said()
+
+    def _said(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("the peer cannot run: expected a Python with agilerl 2.58.0 and peft 0.21.0; it says why above")
+        return line
+
+    def milliseconds(self, calls: int) -> float:
+        """Mean time of so many calls."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{calls}\n")
+        self._process.stdin.flush()
+        return float(self._said())
+
+    def close(self) -> None:
+        """Let it end."""
+        self._process.communicate()
+
+
+def milliseconds(
+    learner: Algorithm, size: int, replay: Replay, updates: int, device: str, peer: Peer | None = None
+) -> tuple[float, float]:
+    """Mean time of an update of all members, and of the peer's `learn` of one: best of BLOCKS, taken in turn.
+
+    On a CPU it is the process's own time; other processes only ever add.
+    """
+    clock = time.process_time if device == "cpu" else time.perf_counter
 
     def block(n: int) -> float:
         total = 0.0
         on_policy = isinstance(learner, IPPO)
         for _ in range(n):
             experience = filled_rollouts(speaker_listener(), size) if on_policy else replay
-            start = time.perf_counter()
+            start = clock()
             learner.update(range(size), experience)
             if on_policy and device != "cpu":
                 torch.cuda.synchronize()
-            total += time.perf_counter() - start
-        start = time.perf_counter()
+            total += clock() - start
+        start = clock()
         if device != "cpu":
             torch.cuda.synchronize()
-        return (total + time.perf_counter() - start) / n * 1e3
+        return (total + clock() - start) / n * 1e3
 
-    block(max(1, updates // 20))
-    return min(block(max(1, updates // 10)) for _ in range(10))
+    # Short blocks, of an even number of updates for MATD3's delay: some of them fall between what disturbs them.
+    n = max(1, updates // (2 * BLOCKS)) * 2 if updates > BLOCKS else 1
+    block(n)
+    taken = [(block(n), peer.milliseconds(max(1, n // 2)) if peer else 0.0) for _ in range(min(updates, BLOCKS))]
+    ours, theirs = zip(*taken, strict=True)
+    return min(ours), min(theirs)
+
+
+def passes(learner: Algorithm, size: int, replay: Replay) -> dict[str, float]:
+    """Into how many batched passes the critics of all members fall in an update, and how many members one has."""
+    passes, members = learner.passes, learner.member_updates
+    learner.update(range(size), filled_rollouts(speaker_listener(), size) if isinstance(learner, IPPO) else replay)
+    passes, members = learner.passes - passes, learner.member_updates - members
+    return {"passes_per_update": passes, "members_per_pass": round(members / passes, 2)}
 
 
 def main() -> None:
@@ -152,9 +233,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--mixed", action="store_true")
+    parser.add_argument("--evolved", type=int, metavar="GENERATIONS")
+    parser.add_argument("--act-mut", type=float, default=0.0, help="odds of activations; those of other kinds are 0.2")
     parser.add_argument(
         "--profile", action="store_true", help="print where the first algorithm's time goes at the first size"
     )
+    parser.add_argument("--compile", action="store_true", help="with learner.compile, but where members are --evolved")
+    parser.add_argument("--peer", metavar="PYTHON", help="time AgileRL's learn in turn, by a Python that has agilerl")
     args = parser.parse_args()
     torch.set_num_threads(1)
     spaces = speaker_listener()
@@ -168,12 +253,20 @@ def main() -> None:
     result: dict[str, Any] = {"device": args.device, "torch": torch.__version__, "mixed": args.mixed}
     for setting in args.settings:
         for algorithm in args.algo:
+            peer = Peer(args.peer, algorithm, setting) if args.peer else None
             for size in args.sizes:
-                learner = population(algorithm, setting, size, spaces, args.device, args.mixed)
-                ms = milliseconds(learner, size, replay, args.updates, args.device)
-                result.setdefault("ms_per_population_update", {}).setdefault(setting, {}).setdefault(algorithm, {})[
-                    size
-                ] = round(ms, 2)
+                if args.evolved is None:
+                    learner = population(algorithm, setting, size, spaces, args.device, args.mixed, args.compile)
+                else:
+                    learner = evolved(algorithm, setting, size, spaces, args.device, args.evolved, args.act_mut)
+                ms, peer_ms = milliseconds(learner, size, replay, args.updates, args.device, peer)
+                figures = {"ms_per_population_update": round(ms, 2), **passes(learner, size, replay)}
+                if peer:
+                    figures |= {"ms_per_peer_learn": round(peer_ms, 2), "times_faster": round(size * peer_ms / ms, 1)}
+                for name, figure in figures.items():
+                    result.setdefault(name, {}).setdefault(setting, {}).setdefault(algorithm, {})[size] = figure
+            if peer:
+                peer.close()
     print(json.dumps(result))
 
 

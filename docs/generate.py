@@ -57,6 +57,7 @@ NESTED: dict[str, type[BaseModel]] = {
     "mutation.probabilities": config.Probabilities,
     "mutation.rl_hp_selection.NAME": config.RLParameter,
     "network": config.NetConfig,
+    "learner.tls": config.TLS,
     "network.encoder_config, network.head_config": config.MLPConfig,
 }
 
@@ -99,7 +100,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "`own`: those of the other agents come from the batch.",
         "target_noise": "MATD3: standard deviation of the noise on target actions.",
         "target_noise_clip": "MATD3: bound of that noise.",
-        "output_penalty": "Weight of the mean square of a policy's outputs (before squashing) in its loss; 0: none.",
+        "output_penalty": "Weight of the mean square of a policy's outputs (before squashing) in its loss; 0: none, as "
+        "published. With Discrete actions, or high learning rates, policies saturate without it: try 0.001 to 0.01.",
         "max_grad_norm_actor": "Gradients of a policy are scaled down to this norm; null: never.",
         "max_grad_norm_critic": "The same for a critic.",
         "share_parameters": "One policy and critic for each group of agents instead of one for each agent.",
@@ -176,8 +178,12 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "selection_strategy": {
         "strategy": "Each child's parent is the best of some members drawn at random.",
-        "tournament_size": "How many are drawn.",
+        "tournament_size": "How many are drawn; in `steady_state` the member itself is one of them.",
         "elitism": "The best member lives on.",
+    },
+    "evolution": {
+        "mode": "`generational`: members are compared when all have made their `evo_steps` and been evaluated; "
+        "`steady_state`: each as soon as it is ready, by a tournament of its own, while the others go on.",
     },
     "replay_buffer": {
         "max_size": "Env steps that the population's shared memory holds.",
@@ -199,17 +205,32 @@ MEANINGS: dict[str, dict[str, str]] = {
         "learning_delay": "Env steps in replay before the first update.",
         "random_steps": "The population's first env steps are played at random.",
         "target_score": "The run ends early when the best member's fitness, confirmed, reaches it; null: never.",
-        "target_patience": "Generations in a row whose best member must reach it.",
+        "target_patience": "Generations in a row whose best member must reach it; in `steady_state`, confirmed "
+        "evaluations of any members in a row.",
         "confirm_episodes": "Fresh episodes behind a reported best fitness and a reached target.",
         "seed": "Of everything random: environments, exploration, sampling, evolution, initial weights.",
         "deterministic": "Two runs of the same machine and versions are equal bit for bit; one actor, slower.",
     },
     "learner": {
-        "bind": "HOST:PORT to listen at; port 0: any free one.",
+        "bind": "HOST:PORT to listen at; port 0: any free one. Addresses that other machines reach need `tls` and "
+        "`tokens`.",
+        "tls": "Encrypt, see below; null: do not. `covey learner --tls DIR` sets it to what `covey certs init` made.",
+        "tokens": "File with a line `role token` for each client, see [security.md](security.md); null: those of the "
+        "environment variable `COVEY_TOKENS`, and without them everybody who reaches the learner may do everything.",
         "device": "Where updates run: `cpu`, `cuda`, `cuda:1` ...",
-        "torch_threads": "Threads of one update on a CPU.",
+        "torch_threads": "Threads of one update on a CPU; null: the cores that the actors of `covey train` and the "
+        "wire leave, at most torch's own choice, which `OMP_NUM_THREADS` bounds; 1 where `training.deterministic` is "
+        "set.",
+        "compile": "Gradients through `torch.compile`, with layers and batches padded to multiples of 32, so that few "
+        "mutations compile anew. Needs a C++ compiler on a CPU or Triton on a GPU, and about a minute for each shape; "
+        "results differ from those without it by rounding.",
         "heartbeat_interval_s": "An actor silent for two intervals is lost, and its steps go to others.",
         "max_updates_owed": "A member that owes more updates collects no further steps until it has made some.",
+    },
+    "learner.tls": {
+        "certificate": "File of the learner's certificate and what leads to its CA, PEM.",
+        "key": "File of its private key, PEM, readable by its owner alone.",
+        "client_ca": "File of the CA whose certificates clients must show; null: they need none.",
     },
     "actors": {
         "local": "Actor processes that `covey train` starts; 1 where `training.deterministic` is set.",

@@ -1,0 +1,216 @@
+"""Run the benchmarks one after another and enter what they print into docs/benchmarks.json.
+
+    .venv/bin/python benchmarks/suite.py [NAME ...] [--quick] [--out docs/benchmarks.json]
+
+All of them take about 20 minutes on two cores that have nothing else to do. `PEER`, in the environment, is a Python
+that has AgileRL (see agilerl_job.py): what can be compared with it is then measured in turn with it. Benchmarks run
+again replace their own entries; entries of another machine or of other versions leave the file. With --quick everything
+is shortened to a trial that says nothing, without a peer. The exit status is 1 if a benchmark failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "numpy", "grpcio", "zstandard", "pettingzoo", "mpe2")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One command.
+
+    Attributes:
+        script: File in benchmarks/, without `.py`.
+        budget_s: What it takes with a peer, on two cores; a minute and three times as long is too long.
+        options: Of the script.
+        quick: What comes after them in a trial.
+        peer: What comes after them with a peer; `{python}` is it.
+    """
+
+    script: str
+    budget_s: int
+    options: str = ""
+    quick: str = ""
+    peer: str = ""
+
+    def command(self, *, quick: bool, python: str | None) -> list[str]:
+        """The command as it is run, from the root of the checkout."""
+        words = shlex.split(" ".join([self.options, self.quick if quick else "", self.peer if python else ""]))
+        return [f"benchmarks/{self.script}.py", *(word.replace("{python}", python or "") for word in words)]
+
+
+def peer_job(options: str) -> str:
+    """The option of job.py that has it run the same job on AgileRL."""
+    return f"--peer '{{python}} benchmarks/agilerl_job.py {options}'"
+
+
+SHORT_JOB = "--max-steps 1000 --rounds 1"
+FREQUENT = (
+    "--set algorithm.learn_step=8 --set mutation.rl_hp_selection="
+    "'{lr_actor: {min: 0.0001, max: 0.01}, lr_critic: {min: 0.0001, max: 0.01}, batch_size: {min: 8, max: 512}}'"
+)
+"""The range of learn_step would take it back to 20."""
+
+SUITE: dict[str, Benchmark] = {
+    "job_maddpg": Benchmark(
+        "job", 170, "--algo MADDPG --rounds 3", SHORT_JOB, peer_job("--max-steps 5000 --evo-steps 5000")
+    ),
+    "job_ippo": Benchmark(
+        "job",
+        140,
+        "--algo IPPO --max-steps 20000 --rounds 3",
+        SHORT_JOB,
+        peer_job("--algo IPPO --max-steps 6144 --evo-steps 6144"),
+    ),
+    # At a learn_step of 5 AgileRL makes 8 // 5 updates in each step of all 8 environments: one in 8 env steps, as ours.
+    "job_frequent_updates": Benchmark(
+        "job",
+        170,
+        f"--algo MADDPG --max-steps 20000 --rounds 3 {FREQUENT}",
+        SHORT_JOB,
+        peer_job("--max-steps 2504 --evo-steps 2504 --learn-step 5"),
+    ),
+    "population_update": Benchmark(
+        "population_update",
+        90,
+        "--updates 100 --sizes 1 4 16 64 --settings page",
+        "--updates 10 --sizes 1 --algo MADDPG",
+    ),
+    "population_update_evolved": Benchmark(
+        "population_update",
+        90,
+        "--updates 100 --sizes 4 16 --settings page --evolved 20",
+        "--updates 10 --sizes 4 --algo MADDPG",
+    ),
+    "actor_loop": Benchmark("actor_loop", 25, "--seconds 20", "--seconds 0.5"),
+    "actor_process": Benchmark("actor_process", 20, "--repeats 5", "--repeats 1"),
+    "latency": Benchmark("latency", 30, "--seconds 20", "--seconds 2"),
+    "wire": Benchmark("wire", 30, "--orders 20", "--orders 2"),
+    "ingest": Benchmark("ingest", 15, "--seconds 6", "--seconds 0.1"),
+    "growth": Benchmark("growth", 100, "--seconds 10", "--actors 1,4 --seconds 1"),
+    "growth_busy": Benchmark("growth", 20, "--actors 16 --rows-per-s 10000 --updates", "--seconds 1"),
+    "break_even": Benchmark("break_even", 170, "--max-steps 20000", "--max-steps 300 --actors 1 --cost-ms 0"),
+}
+"""By name, in the order of the page; what a newcomer runs."""
+
+LEFT_OUT = ("agilerl_job", "costly", "environments", "learning", "suite")
+"""Files in benchmarks/ that are none, or that take hours and have pages of their own."""
+
+
+def machine() -> dict[str, Any]:
+    """What the figures belong to."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return {
+        "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what things cost."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def commit() -> str:
+    """Of this checkout; with a plus where files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "shared", "server", "actor_client", "benchmarks", "examples")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def peer_versions(python: str) -> str:
+    """Of AgileRL and its torch."""
+    code = "from importlib.metadata import version as v; print('agilerl', v('agilerl') + ', torch', v('torch'))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run(command: list[str], limit_s: float) -> dict[str, Any]:
+    """Run one; what it printed, and what went wrong."""
+    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | os.environ
+    began = time.monotonic()
+    error = None
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            error = f"took longer than {limit_s:g} s"
+            end(process)
+            printed, _ = process.communicate()  # what was measured until then
+        finally:
+            end(process)
+    if error is None and process.returncode:
+        error = f"exit status {process.returncode}"
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return {"seconds": round(time.monotonic() - began, 1), "error": error, "lines": lines}
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a benchmark and whatever it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def entered(out: Path, sitting: dict[str, Any], entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The file's contents with these entries, in the order of the suite; none are kept that belong elsewhere."""
+    kept = json.loads(out.read_text()) if out.exists() else {}
+    entries = (kept["benchmarks"] if {**kept, "benchmarks": None} == {**sitting, "benchmarks": None} else {}) | entries
+    return sitting | {"benchmarks": {name: entries[name] for name in SUITE if name in entries}}
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUITE)}; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="only to see that they run")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.json")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(SUITE):
+        parser.error(f"unknown {', '.join(sorted(unknown))}, expected some of {', '.join(SUITE)}")
+    python = None if arguments.quick else os.environ.get("PEER")
+    sitting = {"machine": machine(), "versions": versions(), "quick": arguments.quick}
+    about = {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "load": round(os.getloadavg()[0], 2),  # before anything of ours ran
+    }
+    peer = peer_versions(python) if python else None
+    failed = False
+    for name in arguments.names or SUITE:
+        benchmark = SUITE[name]
+        command = benchmark.command(quick=arguments.quick, python=python)
+        print(f"{name}: {shlex.join(command)}", flush=True)
+        result = run(command, 60 + 3 * benchmark.budget_s)
+        # The peer's path is this machine's alone.
+        shown = shlex.join(benchmark.command(quick=arguments.quick, python="PEER" if python else None))
+        entry = {"command": shown, **about, "peer": peer if benchmark.peer else None, **result}
+        arguments.out.write_text(json.dumps(entered(arguments.out, sitting, {name: entry}), indent=1) + "\n")
+        failed |= result["error"] is not None
+        print(f"  {result['seconds']:.0f} s{': ' + result['error'] if result['error'] else ''}", flush=True)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
