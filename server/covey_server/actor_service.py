@@ -12,9 +12,10 @@ import grpc
 
 from covey.channel import CHUNK_BYTES
 from covey.collect.parts import FragmentAssembler
-from covey.errors import FragmentError, RefusedError, StorageError
+from covey.errors import ConfigError, FragmentError, RefusedError, StorageError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
+from covey_server.authorization import check_name
 from covey_server.evaluations import ActorKey
 from covey_server.guard import Context
 from covey_server.intake import QUARANTINE_AFTER, Intake, ack_of
@@ -22,6 +23,9 @@ from covey_server.learner import Learner
 from covey_server.sessions import Session
 
 logger = logging.getLogger("covey.rpc")
+
+HELLO_S = 10.0
+"""How long a Work stream may keep to itself whose it is."""
 
 AT_WORK = ("active", "draining")
 
@@ -58,15 +62,15 @@ class _Outgoing:
     async def frames(self) -> AsyncIterator[pb.LearnerFrame]:
         """Frames as they come, until ended."""
         while True:
-            self._wake.clear()
             if self._ack is not None:
                 ack, self._ack = self._ack, None
                 yield pb.LearnerFrame(ack=ack)
-            while self._frames:
+            elif self._frames:
                 yield self._frames.popleft()
-            if self.ended and self._ack is None:
+            elif self.ended:
                 return
-            if not self._wake.is_set():
+            else:
+                self._wake.clear()
                 await self._wake.wait()
 
 
@@ -77,6 +81,7 @@ class ActorServicer(services.ActorServiceServicer):
         self._learner = learner
         self._intake = intake
         self._streams: dict[ActorKey, _Outgoing] = {}
+        self._dispatch_is_due = False
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """What to run."""
@@ -91,7 +96,7 @@ class ActorServicer(services.ActorServiceServicer):
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Identify and agree on spaces."""
-        del context
+        check_name(context, request.actor_id)
         # The first Join builds the population, which takes a while; the loop goes on meanwhile.
         loop = asyncio.get_running_loop()
         response = await loop.run_in_executor(None, self._learner.join, request)
@@ -112,13 +117,21 @@ class ActorServicer(services.ActorServiceServicer):
         del context
         outgoing = _Outgoing()
         reader = asyncio.create_task(self._read(request_iterator, outgoing))
+        late = asyncio.get_running_loop().call_later(HELLO_S, self._end_if_unknown, outgoing)
         try:
             async for frame in outgoing.frames():
                 yield frame
         finally:
+            late.cancel()
             # A peer that has died ends this generator; one that is gone for good ends the reader.
             outgoing.end()
             reader.cancel()
+
+    def _end_if_unknown(self, outgoing: _Outgoing) -> None:
+        """End a stream that has not said whose it is: nothing else would notice its silence."""
+        if not any(stream is outgoing for stream in self._streams.values()):
+            code = pb.StreamError.CODE_UNKNOWN_SESSION
+            outgoing.end(pb.StreamError(code=code, message=f"no hello came within {HELLO_S:.0f} s; Join again"))
 
     async def _read(self, frames: AsyncIterator[pb.ActorFrame], outgoing: _Outgoing) -> None:
         """Take in an actor's frames until it has no more, says goodbye, or is sent away."""
@@ -132,6 +145,8 @@ class ActorServicer(services.ActorServiceServicer):
                     break
                 if outgoing.ended:
                     break
+        except ConfigError as exc:  # a frame that is none
+            outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message=str(exc)))
         except Exception as exc:
             logger.exception("stream of actor %s failed", session.actor_id if session else "unknown")
             outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message="internal error; see the log"))
@@ -181,7 +196,7 @@ class ActorServicer(services.ActorServiceServicer):
                         code = pb.StreamError.CODE_QUARANTINED
                         outgoing.end(pb.StreamError(code=code, message="too many refused fragments"))
                         return False
-                    self.dispatch()
+                    self._dispatch_soon()
             case "heartbeat":
                 session.rss_bytes = frame.heartbeat.rss_bytes
             case "finish":
@@ -194,21 +209,37 @@ class ActorServicer(services.ActorServiceServicer):
         return True
 
     async def FetchPolicy(self, request: pb.FetchPolicyRequest, context: Context) -> AsyncIterator[pb.PolicyChunk]:
-        """A policy in chunks."""
-        blob = self._learner.policy(request.sha256)
-        if blob is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "policy is gone; drop the order that names it")
-        for start in range(0, len(blob), CHUNK_BYTES):
-            yield pb.PolicyChunk(total_bytes=len(blob) if start == 0 else 0, data=blob[start : start + CHUNK_BYTES])
+        """Policies in chunks."""
+        for sha256 in (request.sha256, *request.then):
+            blob = self._learner.policy(sha256)
+            if blob is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "policy is gone; drop the order that names it")
+            for start in range(0, len(blob), CHUNK_BYTES):
+                yield pb.PolicyChunk(total_bytes=len(blob) if start == 0 else 0, data=blob[start : start + CHUNK_BYTES])
 
     # -- from the learner, on the loop ------------------------------------------------------------------------------
+
+    def _dispatch_soon(self) -> None:
+        """Dispatch when what is at hand has been taken in and acknowledged: making orders takes longer."""
+        if not self._dispatch_is_due:
+            self._dispatch_is_due = True
+            asyncio.get_running_loop().call_soon(self._dispatch_due)
+
+    def _dispatch_due(self) -> None:
+        self._dispatch_is_due = False
+        try:
+            self.dispatch()
+        except Exception as exc:  # orders can no longer be kept: the run cannot go on
+            logger.exception("no orders can be made")
+            self._learner.fail(exc)
 
     def dispatch(self) -> None:
         """Send orders to whoever may have one, one each in turn, until nobody may."""
         if self._learner.state == "complete":
             self.drain_all(run_complete=True, reason="the run is complete")
             return
-        waiting = list(self._streams.items())
+        scheduler = self._learner.scheduler
+        waiting = [item for item in self._streams.items() if scheduler.has_room(item[0])]
         while waiting:
             served = []
             for key, outgoing in waiting:

@@ -48,13 +48,38 @@ def learner(
     resume: Annotated[Path | None, RESUME] = None,
     runs: Annotated[Path, RUNS] = Path("runs"),
     deterministic: Annotated[bool, DETERMINISTIC] = False,
+    tls: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Use the server certificate and the tokens that `covey certs init` made."),
+    ] = None,
+    client_certificates: Annotated[
+        bool, typer.Option("--client-certificates", help="With --tls: clients must show a certificate of its CA.")
+    ] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines in without TLS or tokens: anybody on the network.")
+    ] = False,
 ) -> None:
     """Serve a run to actors; ends with code 0 when the run is complete."""
+    from covey.errors import ConfigError
     from covey_server.train import run_learner
 
     overrides = [*(set_ or []), *([f"learner.bind={bind!r}"] if bind else [])]
+    if tls is not None:
+        overrides += _secured(tls.resolve(), client_certificates)
+    elif client_certificates:
+        raise ConfigError("--client-certificates: needs TLS, expected --tls DIR with it")
     settings, run = _prepare(config, overrides, resume, runs, deterministic)
-    typer.echo(json.dumps(run_learner(settings, run, resume=resume is not None)))
+    typer.echo(json.dumps(run_learner(settings, run, resume=resume is not None, insecure=insecure)))
+
+
+def _secured(directory: Path, client_certificates: bool) -> list[str]:
+    """What `covey certs init` made there, as overrides; absolute, for the run is resumed from anywhere."""
+    tls = {"certificate": str(directory / "server.crt"), "key": str(directory / "server.key")}
+    if client_certificates:
+        tls["client_ca"] = str(directory / "ca.crt")
+    tokens = directory / "tokens"
+    given = [f"learner.tokens={json.dumps(str(tokens))}"] if tokens.exists() else []
+    return [f"learner.tls={json.dumps(tls)}", *given]
 
 
 def _prepare(

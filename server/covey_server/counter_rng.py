@@ -1,9 +1,9 @@
 """Random numbers without a state: each draw is a function of what it is for.
 
 A member's key comes from (seed, member_id, its update count); a draw from (key, stream name, element). So an update
-draws the same numbers whoever shares its pack, whatever the padded batch size, and after a restart. Draws are the
-32-bit finaliser of MurmurHash3 (Austin Appleby, public domain), two rounds over a 64-bit key, in int64 arithmetic that
-every torch device has; keys are SplitMix64 (Sebastiano Vigna, public domain) of small numbers that the host knows.
+draws the same numbers whoever shares its pack, whatever the padded batch size, and after a restart. Keys and draws are
+SplitMix64 (Sebastiano Vigna, public domain): keys of small numbers that the host knows, draws the upper halves of what
+follows key and stream in its sequence, in int64 arithmetic that every torch device has.
 
 Dims: M members, n draws each.
 """
@@ -12,40 +12,41 @@ from __future__ import annotations
 
 import functools
 import math
-import zlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
-_MASK64 = 0xFFFFFFFFFFFFFFFF
-_GOLDEN = 0x9E3779B9
+_MASK = 0xFFFFFFFFFFFFFFFF
+_GOLDEN = 0x9E3779B97F4A7C15
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
-def _finalise_(x: Tensor) -> Tensor:
-    """MurmurHash3's fmix32 on values of 32 bits held in int64; in place."""
-    x.bitwise_xor_(x >> 16).mul_(0x85EBCA6B).bitwise_and_(_MASK)
-    x.bitwise_xor_(x >> 13).mul_(0xC2B2AE35).bitwise_and_(_MASK)
-    return x.bitwise_xor_(x >> 16)
-
-
-@functools.cache
-def _word(stream: str) -> int:
-    return zlib.crc32(stream.encode())
+def _start(stream: str) -> int:
+    """Where a stream begins in SplitMix64's sequence, relative to a key: the FNV-1a hash of its name."""
+    word = 0xCBF29CE484222325
+    for letter in stream:
+        word = ((word ^ ord(letter)) * 0x100000001B3) & _MASK
+    return _signed(word)
 
 
 @functools.lru_cache(maxsize=64)
-def _elements(n: int, device: torch.device) -> Tensor:
-    """(1, n) element numbers, spread over 32 bits."""
-    return (torch.arange(n, device=device) * _GOLDEN).bitwise_and_(_MASK).unsqueeze(0)
+def _elements(stream: str, n: int, device: torch.device) -> Tensor:
+    """(1, n) where the elements of a stream stand, relative to a key."""
+    places = torch.arange(n, device=device).mul_(_signed(_GOLDEN)).add_(_start(stream))
+    return places.unsqueeze(0)
+
+
+def _signed(word: int) -> int:
+    """The int64 of the same 64 bits."""
+    return word - (1 << 64) if word >> 63 else word
 
 
 def _splitmix(x: int) -> int:
     """SplitMix64's output function after one step of its counter, on 64 bits."""
-    x = (x + 0x9E3779B97F4A7C15) & _MASK64
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
+    x = (x + _GOLDEN) & _MASK
+    for shift, factor in _ROUNDS:
+        x = ((x ^ (x >> shift)) * factor) & _MASK
     return x ^ (x >> 31)
 
 
@@ -57,17 +58,18 @@ def _member_key(seed: int, member_id: int) -> int:
 def keys(seed: int, member_ids: Sequence[int], updates: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """One 64-bit key per member, (M,) int64 on the device, from its id and its update count."""
     words = [_splitmix(_member_key(seed, m) ^ u) for m, u in zip(member_ids, updates, strict=True)]
-    signed = [w - (1 << 64) if w >> 63 else w for w in words]
-    return torch.tensor(signed, dtype=torch.int64).to(device, non_blocking=True)
+    return torch.tensor([_signed(w) for w in words], dtype=torch.int64).to(device, non_blocking=True)
 
 
 def bits(keys: Tensor, stream: str, n: int) -> Tensor:
     """(M, n) int64, uniform over 0 ... 2**32 - 1."""
-    x = _elements(n, keys.device) + (keys & _MASK).unsqueeze(1)
-    x = _finalise_(x.bitwise_and_(_MASK))
-    x.bitwise_xor_((((keys >> 32) & _MASK) ^ _word(stream)).unsqueeze(1))
-    # fmix32 leaves 0 where it is and is a bijection: the golden number moves that point between the rounds.
-    return _finalise_(x.add_(_GOLDEN).bitwise_and_(_MASK))
+    # torch.compile looks through the cache, and says so in a warning.
+    elements = _elements.__wrapped__ if torch.compiler.is_compiling() else _elements
+    x = elements(stream, n, keys.device) + keys.unsqueeze(1)
+    for shift, factor in _ROUNDS:
+        # Without the sign that the shift brings in.
+        x.bitwise_xor_((x >> shift).bitwise_and_(_MASK >> shift)).mul_(_signed(factor))
+    return x.bitwise_right_shift_(32).bitwise_and_(_MASK >> 32)
 
 
 def uniform(keys: Tensor, stream: str, n: int) -> Tensor:

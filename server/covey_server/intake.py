@@ -106,7 +106,7 @@ class Intake:
                 learner.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
         learner.totals.env_steps += sum(steps.values())
         learner.totals.eval_env_steps += fragment.eval_steps
-        learner.totals.wire_bytes += len(fragment.blob)
+        learner.totals.wire_bytes += accepted.wire_bytes
         learner.totals.raw_bytes += fragment.raw_bytes
         learner.totals.actor_wait_s += fragment.wait_s
 
@@ -153,7 +153,7 @@ class Intake:
 
     def _report(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
         """Per-actor counters, staleness and events: what a resumed run need not repeat."""
-        session.count(fragment, accepted.steps)
+        session.count(fragment, accepted.wire_bytes, accepted.rows, accepted.steps)
         for ref in order.policies:
             if ref.sha256:
                 try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,20 +37,35 @@ def adam_(
     """
     if max_norm is not None:
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        bound = _column(max_norm, params) if isinstance(max_norm, np.ndarray) else max_norm
+        bound = _numbers(max_norm, params).unsqueeze(1) if isinstance(max_norm, np.ndarray) else max_norm
         gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1.0))
-    first_moment.lerp_(gradient, 1 - BETAS[0])
-    second_moment.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-    # lr / c1 * m / (sqrt(v) / c2 + eps), rearranged into m / (sqrt(v) * a + b) to pass over the matrices less often.
-    # A rate of 0 would divide by 0; the smallest float32 moves nothing either.
-    step_size = np.maximum(lr, 1e-38) / (1 - BETAS[0] ** steps)
-    a = 1 / (step_size * np.sqrt(1 - BETAS[1] ** steps))
-    factor, summand = _column(np.stack([a, EPS / step_size]), params).unbind()
-    # Moments are often 0 or denormal, of which square roots take up to thirty times longer; 1e-30 is far below EPS.
-    denominator = torch.add(second_moment, 1e-30, out=gradient).sqrt_()
-    params.addcdiv_(first_moment, denominator.mul_(factor).add_(summand), value=-1)
+    # The kernel of `torch.optim.Adam(fused=True)` passes over the matrices once. It takes one rate a call, and a step
+    # count per tensor: neighbouring rows that have both in common go in as one.
+    runs: dict[float, list[tuple[int, int]]] = {}
+    at = 0
+    for (rate, _), alike in groupby(zip(lr.tolist(), steps.tolist(), strict=True)):
+        end = at + len(list(alike))
+        runs.setdefault(rate, []).append((at, end))
+        at = end
+    counts = _numbers(steps, params).unbind()
+    for rate, its in runs.items():
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+            [params[a:b] for a, b in its],
+            [gradient[a:b] for a, b in its],
+            [first_moment[a:b] for a, b in its],
+            [second_moment[a:b] for a, b in its],
+            [],
+            [counts[a] for a, _ in its],
+            lr=rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=0.0,
+            eps=EPS,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
-def _column(values: NDArray[np.float64], like: Tensor) -> Tensor:
-    """Numbers per row, (..., K), as (..., K, 1) beside a matrix."""
-    return torch.from_numpy(values.astype(np.float32)).to(like.device, non_blocking=True).unsqueeze(-1)
+def _numbers(values: NDArray[np.float64] | NDArray[np.int64], like: Tensor) -> Tensor:
+    """Numbers of the host beside a matrix, (K,)."""
+    return torch.from_numpy(values.astype(np.float32)).to(like.device, non_blocking=True)

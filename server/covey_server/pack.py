@@ -49,14 +49,14 @@ class Pack:
         self.layout = PackLayout(tuple(network.spec for network in networks), None if wide is None else tuple(wide))
         self.spec = self.layout.padded
 
-        def matrix(params: Sequence[Params]) -> Tensor:
-            return torch.from_numpy(self.layout.pack(params)).to(device)
+        def matrix(params: Sequence[Params], *, moments: bool = False) -> Tensor:
+            return torch.from_numpy(self.layout.pack(params, moments=moments)).to(device)
 
         self.params = matrix([network.params for network in networks])
         targets = [network.target for network in networks if network.target is not None]
         self.target = matrix(targets) if targets else None
-        self.first_moment = matrix([network.first_moment for network in networks])
-        self.second_moment = matrix([network.second_moment for network in networks])
+        self.first_moment = matrix([network.first_moment for network in networks], moments=True)
+        self.second_moment = matrix([network.second_moment for network in networks], moments=True)
         self.adam_steps = np.array([network.adam_steps for network in networks], np.int64)
         mask = self.layout.mask
         self.mask = None if mask.all() else torch.from_numpy(mask).to(device)
@@ -118,6 +118,7 @@ class PackRows:
         self._frozen = self._views(self.take(pack.params)) if contiguous else None
         self._target = self._views(self.take(pack.target)) if contiguous and pack.target is not None else None
         self._valid = {label: self.take(v) for label, v in pack.valid.items()}
+        self._activations = pack.layout.activations(taken)
         self.mask = None if pack.mask is None else self.take(pack.mask)
         self.learnt: dict[str, Tensor] = {}
 
@@ -126,7 +127,10 @@ class PackRows:
         return _taken(matrix, self.rows)
 
     def _views(self, flat: Tensor, *, leaf: bool = False) -> dict[str, Tensor]:
-        views = self.pack.layout.views(flat.detach())
+        """Parameters by name: weights (K, in, out), all else (K, 1, units), so that no pass has to make views."""
+        views = {
+            name: v if v.dim() > 2 else v.unsqueeze(1) for name, v in self.pack.layout.views(flat.detach()).items()
+        }
         return {name: v.detach().requires_grad_() for name, v in views.items()} if leaf else views
 
     def params(self, which: str) -> dict[str, Tensor]:
@@ -142,8 +146,7 @@ class PackRows:
     def spread(self, source: Source) -> Tensor:
         """(K, n * B, D): what each row reads of `source`."""
         if not isinstance(source, Tensor):
-            own = [source[agent] for agent in self.read_agents]
-            x, index = own[0] if len(own) == 1 else torch.cat(own), self._local
+            x, index = self._padded([source[agent] for agent in self.read_agents]), self._local
         elif source.dim() == 4:
             x, index = source.flatten(0, 1), self._own
         else:
@@ -151,6 +154,16 @@ class PackRows:
         if index is not None:
             x = x.index_select(0, index)
         return x if self.pack.agents == 1 else x.reshape(self.count, -1, x.shape[-1])
+
+    def _padded(self, own: Sequence[Tensor]) -> Tensor:
+        """(agents * M, B, D) of what agents see, (M, B, D_agent) each, as wide as what the widest network reads."""
+        (read,) = self.pack.spec.inputs
+        if all(x.shape[-1] == read.width for x in own):
+            return own[0] if len(own) == 1 else torch.cat(list(own))
+        padded = own[0].new_zeros(len(own), *own[0].shape[:-1], read.width)
+        for rows, x in zip(padded, own, strict=True):
+            rows[..., : x.shape[-1]] = x
+        return padded.flatten(0, 1)
 
     def apply(self, which: str, inputs: Sequence[Source], extra: Source | None) -> Tensor:
         """Outputs (K * n, B, O)."""
@@ -160,31 +173,39 @@ class PackRows:
             batch = joined.shape[1] // self.pack.agents
             index = self._eye.repeat_interleave(batch, 0).expand(self.count, -1, -1)
             joined = torch.cat([joined, index], -1)
-        y: Tensor = self.pack.spec.apply(OPS, self.params(which), xs, joined, valid=self._valid)
+        y = self._applied(which, xs, joined)
         return y if self.pack.agents == 1 else y.reshape(self.count * self.pack.agents, -1, y.shape[-1])
 
     def outputs(self, which: str, x: Tensor) -> Tensor:
         """Outputs (K, B, O) of networks that each read a row of their own, x (K, B, D)."""
-        y: Tensor = self.pack.spec.apply(OPS, self.params(which), [x], valid=self._valid)
+        return self._applied(which, [x], None)
+
+    def _applied(self, which: str, xs: Sequence[Tensor], extra: Tensor | None) -> Tensor:
+        y: Tensor = self.pack.spec.apply(
+            OPS, self.params(which), xs, extra, valid=self._valid, activations=self._activations
+        )
         return y
+
+    def joined(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Gradients of `learnt`, in its order, as (K, P)."""
+        return torch.cat([g.reshape(self.count, -1) for g in gradients], 1)
 
     def descend(
         self,
-        gradients: Sequence[Tensor],
+        gradient: Tensor,
         lr: NDArray[np.float64],
         max_norm: float | NDArray[np.float64] | None,
         live: NDArray[np.bool_] | None = None,
     ) -> None:
-        """One Adam step of the rows, with the gradients of `learnt`.
+        """One Adam step of the rows.
 
         Args:
-            gradients: Of `learnt`, in its order.
+            gradient: (K, P); overwritten.
             lr: (M,) learning rates.
             max_norm: Bound of each row's gradient norm, or (M,) such bounds; None: no bound.
             live: (K,) rows that move; the others stay as they are, moments and step counts too. None: all.
         """
         pack = self.pack
-        gradient = torch.cat([g.reshape(self.count, -1) for g in gradients], 1)
         if self.mask is not None:
             gradient.mul_(self.mask)
         rows, taken, position = self.rows, self.taken, self._position

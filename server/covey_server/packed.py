@@ -1,7 +1,7 @@
-"""Packed networks: all networks of one role, over all members, in as few batched passes as their structures allow.
+"""Packed networks: all networks of one role, over all members, in few batched passes.
 
-Networks of equal structure share a pack, whatever member, agent or twin they belong to. A `Selection` is the part of
-the packs that one pass works on.
+Networks of equal structure share a pack, whatever member, agent or twin they belong to, unless padding would cost more
+than a pass. A `Selection` is the part of the packs that one pass works on.
 
 Dims: M members of a pass, B samples, J agents judged, summed over the networks (an agent counts once per twin).
 """
@@ -15,9 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.networks.pack import widened
+from covey.networks.pack import grouped, layer_activations, widened
 from covey_server.member import Member
 from covey_server.pack import Pack, PackRows, Source
+
+PASS_COST = {"cpu": 50_000, "cuda": 10_000_000}
+"""How many numbers of padding an update carries in the time of a further pack: measured at batches of 32 to 64 on the
+CPU, reckoned from the time that launches take on a GPU."""
 
 
 class PackedNetworks:
@@ -28,6 +32,7 @@ class PackedNetworks:
         agents: Network key ("actor/speaker_0") to the indices of the agents it plays or judges, in a fixed order.
         device: Where the packs live.
         widen: Whether networks that differ only in their inputs and outputs share a pack as well.
+        multiple: Of what layers' sizes are padded to, so that few mutations change a pack's shape.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class PackedNetworks:
         device: torch.device,
         *,
         widen: bool = False,
+        multiple: int = 1,
     ) -> None:
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
@@ -44,20 +50,22 @@ class PackedNetworks:
         rows = [(k, m) for k in range(len(self.keys)) for m in range(len(members))]
         networks = {(k, m): members[m].networks[self.keys[k]] for k, m in rows}
         specs = [networks[row].spec for row in rows]
-        wide = dict(zip(rows, widened(specs) if widen else specs, strict=True))
-        by_structure: dict[object, list[tuple[int, int]]] = {}
-        for k, m in rows:
-            by_structure.setdefault((wide[k, m].structure, len(self.agents[k])), []).append((k, m))
-        self.packs = [
-            Pack(
-                alike,
-                [networks[row] for row in alike],
-                len(self.agents[alike[0][0]]),
-                device,
-                [wide[row] for row in alike] if widen else None,
-            )
-            for alike in by_structure.values()
+        forms = [
+            spec.resized({label: -(-n // multiple) * multiple for label, n in spec.sizes.items()}) for spec in specs
         ]
+        wide = dict(zip(rows, widened(forms) if widen else forms, strict=True))
+        roles = [key.partition("/")[0] for key in self.keys]
+
+        def place(row: tuple[int, int]) -> tuple[object, ...]:
+            """Role by role, as passes take them; in each, rows of one activation are neighbours."""
+            return roles.index(roles[row[0]]), layer_activations(networks[row].spec), row
+
+        self.packs = []
+        for count in sorted({len(its) for its in self.agents}):
+            alike = [row for row in rows if len(self.agents[row[0]]) == count]
+            for taken in grouped([wide[row] for row in alike], PASS_COST[device.type]):
+                own = sorted((alike[i] for i in taken), key=place)
+                self.packs.append(Pack(own, [networks[row] for row in own], count, device, [wide[row] for row in own]))
         self._selections: dict[tuple[tuple[int, ...], int], Selection] = {}
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Selection:
@@ -95,8 +103,8 @@ class Selection:
 
     def _assemble(
         self, owner: PackedNetworks, members: tuple[int, ...], keys: int
-    ) -> list[tuple[list[int], Tensor | None, list[int]]]:
-        """Per output width: the parts that give it, how their rows are put in order, the agents in that order."""
+    ) -> list[tuple[list[int], Tensor | None, list[tuple[int, int]]]]:
+        """Per output width: the parts that give it, how their rows are put in order; agents and their own widths."""
         by_width: dict[int, list[int]] = {}
         for p, part in enumerate(self.parts):
             by_width.setdefault(part.pack.spec.outputs, []).append(p)
@@ -114,12 +122,19 @@ class Selection:
             at = {judged: i for i, judged in enumerate(given)}
             order = [at[w] for w in wanted]
             index = None if order == list(range(len(order))) else torch.tensor(order, device=owner.device)
-            agents = [owner.agents[k][j] for k, j, m in wanted if m == members[0]]
+            own = {
+                k: network.spec.outputs
+                for p in parts
+                for (k, _), network in zip(self.parts[p].pack.rows, self.parts[p].pack.networks, strict=True)
+            }
+            agents = [(owner.agents[k][j], own[k]) for k, j, m in wanted if m == members[0]]
             assembly.append((parts, index, agents))
         return assembly
 
-    def _forward(self, which: str, inputs: Sequence[Source], extra: Source | None) -> list[tuple[Tensor, list[int]]]:
-        """Outputs (agents, M, B, O) with the agents they belong to, one entry per output width."""
+    def _forward(
+        self, which: str, inputs: Sequence[Source], extra: Source | None
+    ) -> list[tuple[Tensor, list[tuple[int, int]]]]:
+        """Outputs (agents, M, B, O) with the agents they belong to and their own widths, one entry per output width."""
         outputs = [part.apply(which, inputs, extra) for part in self.parts]
         result = []
         for parts, order, agents in self._assembly:
@@ -138,24 +153,29 @@ class Selection:
         """What actors say: per agent in environment order (M, B, outputs)."""
         found: dict[int, Tensor] = {}
         for outputs, agents in self._forward(which, inputs, None):
-            found.update(zip(agents, outputs.unbind(0), strict=True))
+            found |= {agent: y[..., :width] for (agent, width), y in zip(agents, outputs.unbind(0), strict=True)}
         return [found[agent] for agent in sorted(found)]
 
-    def descend(self, loss: Tensor, lr: NDArray[np.float64], max_norm: float | None) -> None:
-        """One Adam step on the networks that the last "learn" pass used.
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """What the last "learn" pass changes of a loss: (K, P) of each part.
 
         Args:
             loss: Scalar; a sum in which each network's own terms are its own loss.
+        """
+        leaves = [list(part.learnt.values()) for part in self.parts]
+        found = iter(torch.autograd.grad(loss, [leaf for group in leaves for leaf in group]))
+        return [part.joined([next(found) for _ in group]) for part, group in zip(self.parts, leaves, strict=True)]
+
+    def descend(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
+        """One Adam step.
+
+        Args:
+            gradients: (K, P) of each part.
             lr: (M,) learning rates.
             max_norm: Bound of each network's gradient norm; None: no bound.
         """
-        leaves = [list(part.learnt.values()) for part in self.parts]
-        gradients = torch.autograd.grad(loss, [leaf for group in leaves for leaf in group])
-        at = 0
-        with torch.no_grad():
-            for part, group in zip(self.parts, leaves, strict=True):
-                part.descend(gradients[at : at + len(group)], lr, max_norm)
-                at += len(group)
+        for part, gradient in zip(self.parts, gradients, strict=True):
+            part.descend(gradient, lr, max_norm)
 
     def soften(self, tau: Tensor) -> None:
         """Polyak averaging of the targets: target += tau * (params - target), tau (M,)."""

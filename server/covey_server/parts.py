@@ -52,23 +52,25 @@ class Decided:
 
 def decide(columns: Columns, streams: Sequence[SlotStream], spaces: EnvironmentSpaces) -> Decided | None:
     """What replay keeps of a fragment besides its columns; None where everybody acts in all rows."""
-    if everybody_acts(columns, streams, spaces):
+    if everybody_acts(columns, spaces):
         return None
     closed = close_decisions(columns, streams, spaces)
     return Decided(closed, parts(columns, streams, closed, spaces))
 
 
-def everybody_acts(columns: Columns, streams: Sequence[SlotStream], spaces: EnvironmentSpaces) -> bool:
+def everybody_acts(columns: Columns, spaces: EnvironmentSpaces) -> bool:
     """Whether all agents choose in all rows, so that every decision closes in the row after.
 
     The rows that end an episode do not count: there the agents would have acted, had it gone on.
     """
-    if any(s.lead_in_rows for s in streams):
+    kind = columns["kind"]
+    if (kind == int(RowKind.LEAD_IN)).any():
         return False
-    final = columns["kind"] == RowKind.FINAL
-    return all(
-        bool(((columns[f"{g.group_id}/active"] == Active.CHOSE).all(axis=1) | final).all()) for g in spaces.groups
-    )
+    for g in spaces.groups:
+        others = columns[f"{g.group_id}/active"] != int(Active.CHOSE)
+        if others.any() and (kind[others.any(axis=1)] != RowKind.FINAL).any():
+            return False
+    return True
 
 
 def parts(

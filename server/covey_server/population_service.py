@@ -120,7 +120,7 @@ class PopulationServicer(services.PopulationServiceServicer):
     async def DrainActor(self, request: pb.DrainActorRequest, context: Context) -> pb.DrainActorResponse:
         """Ask an actor to leave."""
         if not self._actors.drain(request.actor_id):
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"actor {request.actor_id!r} is not connected")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"actor {request.actor_id[:64]!r} is not connected")
         return pb.DrainActorResponse()
 
     async def Shutdown(self, request: pb.ShutdownRequest, context: Context) -> pb.ShutdownResponse:

@@ -75,6 +75,8 @@ class Replay:
             dtype: torch.zeros((self._capacity, width), dtype=torch_dtype(dtype), device=self._device)
             for dtype, width in self._layout.widths.items()
         }
+        # The same memory for numpy, which writes small blocks with less ado; elsewhere fragments are staged.
+        self._writable = {d: m.numpy() for d, m in self._matrices.items()} if self._device.type == "cpu" else None
         self._links: Tensor | None = None  # (capacity, 2N), see RowLayout.link_width
         self._decisions = torch.zeros(max_size, dtype=torch.int64, device=self._device)  # a ring of rows to draw
         self._first = 0  # in _decisions, of the oldest
@@ -119,24 +121,24 @@ class Replay:
         rows = len(kind)
         if rows == 0:
             return
-        steps = int(np.count_nonzero(kind == RowKind.STEP))
+        step = kind == int(RowKind.STEP)
+        steps = int(np.count_nonzero(step))
         decided = decide(columns, streams, self._spaces)
-        where = np.flatnonzero(kind == RowKind.STEP if decided is None else decided.closed.closes.any(axis=1))
+        where = np.flatnonzero(step if decided is None else decided.closed.closes.any(axis=1))
         if rows > self._capacity or max(steps, len(where)) > self._max_size:
             raise ConfigError(
                 f"replay_buffer: holds {self._max_size} env steps in {self._capacity} rows, expected room for a "
                 f"fragment of {steps} env steps in {rows} rows; raise max_size or max_bytes"
             )
-        staged = self._staged(columns, rows, decided) if self._device.type != "cpu" else None
+        staged = self._staged(columns, rows, decided) if self._writable is None else {}
         links = None if decided is None else torch.from_numpy(decided.links).to(self._device)
         with self._lock:
             start = self._make_room(rows, steps, len(where))
             here = slice(start, start + rows)
-            if staged is None:
-                self._layout.write({d: m[here].numpy() for d, m in self._matrices.items()}, columns, decided)
-            else:
-                for dtype, block in staged.items():
-                    self._matrices[dtype][here].copy_(block)
+            if self._writable is not None:
+                self._layout.write({d: m[here] for d, m in self._writable.items()}, columns, decided)
+            for dtype, block in staged.items():
+                self._matrices[dtype][here].copy_(block)
             self._link(here, links)
             self._append(where + start)
             self._held.append(_Held(start, rows, steps, len(where), tag))

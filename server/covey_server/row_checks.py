@@ -5,8 +5,10 @@ Dims: R rows of the fragment, N agents of a group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +39,26 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
     kind = np.asarray(columns["kind"], np.uint8)
     for group in spaces.groups:
         name = group.group_id
-        for flag, highest in (("active", 2), ("terminated", 1), ("truncated", 1)):
-            if (worst := int(np.max(columns[f"{name}/{flag}"]))) > highest:
-                raise FragmentError("flags", f"{name}/{flag}: {worst}, expected 0 to {highest}")
-        for column in ("observation", "reward", "action"):
-            _check_finite(f"{name}/{column}", columns[f"{name}/{column}"])
+        for flag, most in (("active", 2), ("terminated", 1), ("truncated", 1)):
+            if (worst := int(columns[f"{name}/{flag}"].max())) > most:
+                raise FragmentError("flags", f"{name}/{flag}: {worst}, expected 0 to {most}")
+        for column in ("observation", "reward"):
+            values = columns[f"{name}/{column}"]
+            if values.dtype.kind == "f" and values.size:
+                _finite_extent(f"{name}/{column}", values)
+        for column in ("observation", "action"):
+            # Of other bytes than 0 and 1 nobody knows what they count as.
+            values = columns[f"{name}/{column}"]
+            if values.dtype == bool and (worst := int(values.view(np.uint8).max())) > 1:
+                raise FragmentError("flags", f"{name}/{column}: truth value {worst}, expected 0 or 1")
         action = columns[f"{name}/action"]
-        low, high = _action_limits(group.action, unclipped)
-        if not _within(action, low, high):
+        limits = _action_limits(group.action, unclipped)
+        lowest, highest = _finite_extent(f"{name}/action", action)
+        if not (lowest >= limits.safe_low and highest <= limits.safe_high):
             # Rows without an action, and agents that are not there, hold zeros, which may lie outside.
             acted = (np.asarray(columns[f"{name}/active"], np.uint8) > 0) & _DECIDED[kind][:, None]
-            chosen = action[acted]
-            if chosen.size and not _within(chosen, low, high):
+            chosen: NDArray[Any] = action[acted]
+            if not ((chosen >= limits.low) & (chosen <= limits.high)).all():
                 raise FragmentError(
                     "action_range",
                     f"{name}/action: {chosen.min()} to {chosen.max()}, expected within {group.action}"[:300],
@@ -114,20 +124,31 @@ def check_lead_in(columns: Columns, streams: Sequence[Stream], spaces: Environme
             )
 
 
-def _check_finite(name: str, values: NDArray[np.generic]) -> None:
-    if values.dtype.kind != "f":
-        return
-    # A sum is finite only if all its terms are, and takes half the time; large numbers may overflow it.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.add.reduce(values, axis=None)):
-            return
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise FragmentError("not_finite", f"{name}: {np.count_nonzero(~finite)} of {values.size} numbers are not")
+def _finite_extent(name: str, values: NDArray[np.generic]) -> tuple[float, float]:
+    """Lowest and highest number; they are finite only if all numbers are.
+
+    Raises:
+        FragmentError: ("not_finite").
+    """
+    lowest, highest = float(values.min()), float(values.max())
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        count = np.count_nonzero(~np.isfinite(values))
+        raise FragmentError("not_finite", f"{name}: {count} of {values.size} numbers are not")
+    return lowest, highest
 
 
-def _action_limits(space: Space, unclipped: bool) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Lowest and highest legal action; a Box has room for the rounding of its bounds in the actor's arithmetic."""
+class _Limits(NamedTuple):
+    """Lowest and highest legal action, arrays of the space's shape; and what lies within all of them."""
+
+    low: NDArray[Any]
+    high: NDArray[Any]
+    safe_low: float
+    safe_high: float
+
+
+@lru_cache
+def _action_limits(space: Space, unclipped: bool) -> _Limits:
+    """What actions are legal; a Box has room for the rounding of its bounds in the actor's arithmetic."""
     if isinstance(space, Box):
         if unclipped:
             low, high = action_bounds(space)
@@ -137,15 +158,9 @@ def _action_limits(space: Space, unclipped: bool) -> tuple[NDArray[np.generic], 
             bounds = np.asarray(space.low), np.asarray(space.high)
         low, high = (b.reshape(space.shape) for b in bounds)
         room = [1e-5 * np.where(np.isfinite(b), np.maximum(np.abs(b), 1), 0) for b in (low, high)]
-        return low - room[0], high + room[1]
-    values = np.asarray(choices(space)).reshape(space.shape)
-    low = np.full_like(values, space.start if isinstance(space, Discrete) else 0)
-    return low, low + values - 1
-
-
-def _within(action: NDArray[np.generic], low: NDArray[np.generic], high: NDArray[np.generic]) -> bool:
-    """Whether (..., *shape) finite actions lie within bounds of that shape."""
-    if action.min() >= low.max() and action.max() <= high.min():  # equal bounds: the usual case, and 20 times faster
-        return True
-    lead = tuple(range(action.ndim - low.ndim))
-    return bool((action.min(axis=lead) >= low).all() and (action.max(axis=lead) <= high).all())
+        low, high = low - room[0], high + room[1]
+    else:
+        values = np.asarray(choices(space)).reshape(space.shape)
+        low = np.full_like(values, space.start if isinstance(space, Discrete) else 0)
+        high = low + values - 1
+    return _Limits(low, high, float(low.max()), float(high.min()))

@@ -78,11 +78,11 @@ class Session:
             raise ValueError(f"seq {seq} received, expected {self.received_seq + 1}")
         self.received_seq = seq
 
-    def count(self, fragment: Fragment, env_steps: int) -> None:
+    def count(self, fragment: Fragment, wire_bytes: int, rows: int, env_steps: int) -> None:
         """Enter an accepted fragment into the counters."""
-        self.wire_bytes += len(fragment.blob)
+        self.wire_bytes += wire_bytes
         self.raw_bytes += fragment.raw_bytes
-        self.rows += sum(s.lead_in_rows + s.rows for s in fragment.streams)
+        self.rows += rows
         self.env_steps += env_steps
         self.eval_env_steps += fragment.eval_steps
         self.wait_s += fragment.wait_s

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covey.networks.ops import ACTIVATIONS
+from covey.networks.ops import ACTIVATIONS, Activation
 
 
 class TorchOps:
@@ -23,12 +23,12 @@ class TorchOps:
             return torch.addmm(b, x, w)
         if w.shape[-1] == 1:
             # Matrix products with one column are several times slower, backward too, than what they amount to.
-            return (x * w.transpose(1, 2)).sum(-1, keepdim=True) + b.unsqueeze(1)
-        return torch.baddbmm(b.unsqueeze(1), x, w)
+            return (x * w.transpose(1, 2)).sum(-1, keepdim=True) + _by_row(b)
+        return torch.baddbmm(_by_row(b), x, w)
 
-    def activation(self, name: str, x: Tensor) -> Tensor:
-        """One of ACTIVATIONS, elementwise."""
-        match name:
+    def activation(self, which: Activation, x: Tensor) -> Tensor:
+        """Elementwise."""
+        match which:
             case "ReLU":
                 return torch.relu(x)
             case "ELU":
@@ -48,16 +48,20 @@ class TorchOps:
                 return torch.logaddexp(x, torch.zeros((), dtype=x.dtype, device=x.device))
             case "Identity":
                 return x
-        raise ValueError(f"activation {name!r}, expected one of {', '.join(ACTIVATIONS)}")
+            case tuple():
+                # Each row in one activation only: all of them for all rows and a choice take three times as long.
+                parts = x.split_with_sizes([rows for _, rows in which])
+                return torch.cat([self.activation(name, part) for (name, _), part in zip(which, parts, strict=True)])
+        raise ValueError(f"activation {which!r}, expected one of {', '.join(ACTIVATIONS)}")
 
-    def gate(self, g: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """`x + g * (y - x)`."""
-        return x + (g if g.dim() == 1 else g.unsqueeze(1)) * (y - x)
+    def gated(self, which: Activation, g: Tensor, x: Tensor) -> Tensor:
+        """`x + g * (activation(x) - x)`."""
+        return torch.lerp(x, self.activation(which, x), g if g.dim() == 1 else _by_row(g))
 
     def layer_norm(self, x: Tensor, scale: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
         """Normalise the last axis over valid units."""
-        if scale.dim() == 2:
-            scale, bias = scale.unsqueeze(1), bias.unsqueeze(1)
+        if scale.dim() > 1:
+            scale, bias = _by_row(scale), _by_row(bias)
         if valid is None:
             return F.layer_norm(x, x.shape[-1:], eps=1e-5) * scale + bias
         count = valid.sum(-1, keepdim=True)
@@ -72,3 +76,8 @@ class TorchOps:
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Same numbers, other shape."""
         return x.reshape(shape)
+
+
+def _by_row(p: Tensor) -> Tensor:
+    """(K, units), or already (K, 1, units), beside (K, B, units)."""
+    return p if p.dim() == 3 else p.unsqueeze(1)

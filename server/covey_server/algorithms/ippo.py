@@ -27,7 +27,8 @@ from covey.config import Config, OnPolicyAlgorithm
 from covey.spaces import EnvironmentSpaces
 from covey_server import counter_rng
 from covey_server.algorithms.algorithm import Algorithm
-from covey_server.algorithms.epochs import Dealer, Epoch
+from covey_server.algorithms.compiling import compiled, padding_of
+from covey_server.algorithms.epochs import Dealer, Epoch, Minibatch
 from covey_server.algorithms.estimates import estimates
 from covey_server.algorithms.kinds import Kind, Share, families_of
 from covey_server.algorithms.pooled import Pool
@@ -73,7 +74,7 @@ class IPPO(Algorithm):
         self._members = list(members)
         self._seed = config.training.seed
         self._device = torch.device(device)
-        self._families = [_Family(f, settings, members, self._device) for f in families_of(spaces, settings)]
+        self._families = [_Family(f, config, members, self._device) for f in families_of(spaces, settings)]
         self.passes = 0
         self.member_updates = 0
 
@@ -113,14 +114,17 @@ class IPPO(Algorithm):
 class _Family:
     """The networks of a family of kinds, of all members: they learn in the same passes, each from its own decisions."""
 
-    def __init__(
-        self, kinds: Sequence[Kind], settings: OnPolicyAlgorithm, members: Sequence[Member], device: torch.device
-    ) -> None:
+    def __init__(self, kinds: Sequence[Kind], config: Config, members: Sequence[Member], device: torch.device) -> None:
+        settings = config.algorithm
+        assert isinstance(settings, OnPolicyAlgorithm)
         self._kinds, self._settings, self._device = kinds, settings, device
         self._pool = Pool(kinds, device)
         self._ids = [i for kind in kinds for i in kind.ids]
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
-        self.networks = PackedNetworks(members, {key: (k,) for k, key in enumerate(keys)}, device, widen=True)
+        self.networks = PackedNetworks(
+            members, {key: (k,) for k, key in enumerate(keys)}, device, widen=True, multiple=padding_of(config)
+        )
+        self._step = compiled(self._gradients, config)
         self._hyper = {name: np.array([m.hyperparameters[name] for m in members]) for name in settings.evolvable}
         self._sums = torch.zeros(len(METRICS), len(members), device=device)
         self._counts = np.zeros((len(METRICS), len(members)), np.int64)
@@ -173,20 +177,13 @@ class _Family:
         view = torch.cat([policies.view, values.view], 1)
         log_ratios, losses = [], []
         for j in range(n):
-            outputs = share.part.outputs("learn", x.index_select(0, view[j].flatten()).view(*view.shape[1:], -1))
-            mask = None if policies.mask is None else policies.mask[j]
-            log_prob, entropy = share.judge("learn", outputs, policies.action[j], mask)
-            weight = policies.policy_weight[j]
-            log_ratio = log_prob - policies.log_prob[j]
-            l_pi = policy_loss(log_ratio, policies.advantage[j], clip[:a], weight)
-            h = (weight * entropy).sum(-1)
-            l_v = value_loss(outputs[a:, :, 0], values.value[j], values.target[j], clip[a:], values.weight[j])
-            loss = (l_pi - ent_coef * h).sum() + (vf_coef * l_v).sum()
-            gradients = torch.autograd.grad(loss, list(share.part.learnt.values()), materialize_grads=True)
-            with torch.no_grad():
-                share.part.descend(gradients, lr, bound, live[j])
-            log_ratios.append(log_ratio.detach())
-            losses.append((l_pi.detach(), h.detach(), l_v.detach()))
+            seen = x.index_select(0, view[j].flatten()).view(*view.shape[1:], -1)
+            gradient, log_ratio, losses_j = self._step(
+                share, seen, policies.minibatch(j), values.minibatch(j), clip, ent_coef, vf_coef
+            )
+            share.part.descend(gradient, lr, bound, live[j])
+            log_ratios.append(log_ratio)
+            losses.append(losses_j)
         l_pi, h, l_v = (torch.stack(x) for x in zip(*losses, strict=True))
         log_ratio, weight = torch.stack(log_ratios), policies.policy_weight[:n]
         ratio = log_ratio.exp()
@@ -196,6 +193,29 @@ class _Family:
         self._tell(share.members[a:], 4, [l_v], live[:, a:])
         last = n - 1 - live[::-1, :a].argmax(0)
         return divergence[torch.from_numpy(last).to(self._device), torch.arange(a, device=self._device)]
+
+    def _gradients(
+        self,
+        share: Share,
+        seen: Tensor,
+        policies: Minibatch,
+        values: Minibatch,
+        clip: Tensor,
+        ent_coef: Tensor,
+        vf_coef: Tensor,
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Of a share's networks (K, P); log r_t (A, B); L_pi and H of policies (A,), L_V of values (C,)."""
+        a = len(share.policies)
+        outputs = share.part.outputs("learn", seen)
+        log_prob, entropy = share.judge("learn", outputs, policies.action, policies.mask)
+        weight = policies.policy_weight
+        log_ratio = log_prob - policies.log_prob
+        l_pi = policy_loss(log_ratio, policies.advantage, clip[:a], weight)
+        h = (weight * entropy).sum(-1)
+        l_v = value_loss(outputs[a:, :, 0], values.value, values.target, clip[a:], values.weight)
+        loss = (l_pi - ent_coef * h).sum() + (vf_coef * l_v).sum()
+        gradients = torch.autograd.grad(loss, list(share.part.learnt.values()), materialize_grads=True)
+        return share.part.joined(gradients), log_ratio.detach(), (l_pi.detach(), h.detach(), l_v.detach())
 
     def _shares(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[Share]:
         """The networks of some of the members due, pack by pack."""

@@ -100,7 +100,7 @@ class Share:
             judged.append(
                 kind.distribution.judge(
                     outputs[own],
-                    None if log_std is None else log_std[at, : kind.action.width],
+                    None if log_std is None else log_std[at, 0, : kind.action.width],
                     action[own],
                     mask[own] if mask is not None and kind.masked else None,
                 )

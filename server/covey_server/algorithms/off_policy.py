@@ -22,6 +22,8 @@ from covey.spaces import EnvironmentSpaces
 from covey_server import counter_rng
 from covey_server.algorithms.action_heads import ActionHeads
 from covey_server.algorithms.algorithm import Algorithm
+from covey_server.algorithms.compiling import compiled, padding_of
+from covey_server.algorithms.kinds import MAX_PADDED_WIDTH
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.roles import CRITIC_ROLES, indicator
 from covey_server.batch import Batch
@@ -30,6 +32,9 @@ from covey_server.packed import PackedNetworks, Selection
 from covey_server.parts import Part
 from covey_server.policy_snapshot import PolicySnapshot
 from covey_server.replay import Replay
+
+CHOSE, FORCED = Part.CHOSE.value, Part.FORCED.value
+"""As plain numbers: torch.compile compares tensors to nothing else."""
 
 
 class OffPolicy(Algorithm):
@@ -56,10 +61,17 @@ class OffPolicy(Algorithm):
         self._seed = config.training.seed
         self._members = list(members)
         ids = network_ids(spaces, config.algorithm.share_parameters)
-        self._actors = PackedNetworks(members, {f"actor/{i}": a for i, a in ids.items()}, self._device)
+        widths = [n for a in spaces.agents for n in (a.observation.width, a.action.width)]
+        self._actors = PackedNetworks(
+            members,
+            {f"actor/{i}": a for i, a in ids.items()},
+            self._device,
+            widen=max(widths) <= MAX_PADDED_WIDTH,
+            multiple=padding_of(config),
+        )
         roles = CRITIC_ROLES[self.name]
         critics = {f"{role}/{i}": a for role in roles for i, a in ids.items()}
-        self._critics = PackedNetworks(members, critics, self._device)
+        self._critics = PackedNetworks(members, critics, self._device, multiple=padding_of(config))
         self._twins = len(roles)
         self._networks = len(ids)
         self._heads = ActionHeads(spaces, self._device)
@@ -71,16 +83,19 @@ class OffPolicy(Algorithm):
         # (N, N), 1 where two agents (judged order) share a network; None where none do.
         owner = torch.tensor([k for k, agents in enumerate(ids.values()) for _ in agents], device=self._device)
         self._sharing = None if len(ids) == len(judged) else (owner.unsqueeze(0) == owner.unsqueeze(1)).float()
-        widths = torch.tensor([a.action.width for a in spaces.agents])
+        actions = torch.tensor([a.action.width for a in spaces.agents])
         # (A,), whose a column of the joint action is; (N, 1, 1, A), true where it is the agent's own.
-        self._owner = torch.arange(len(widths)).repeat_interleave(widths).to(self._device)
-        self._own_action = self._owner == torch.arange(len(widths), device=self._device).view(-1, 1, 1, 1)
+        self._owner = torch.arange(len(actions)).repeat_interleave(actions).to(self._device)
+        self._own_action = self._owner == torch.arange(len(actions), device=self._device).view(-1, 1, 1, 1)
         self._hyper = {
             name: self._tensor([m.hyperparameters[name] for m in members], torch.float32) for name in ("gamma", "tau")
         }
         self._rates = {n: np.array([m.hyperparameters[n] for m in members], float) for n in ("lr_actor", "lr_critic")}
         self._sizes = [int(m.hyperparameters["batch_size"]) for m in members]
         self._hyper["batch_size"] = self._tensor(self._sizes)
+        self._batch_multiple = padding_of(config)
+        self._critic_step = compiled(self._critic_gradients, config)
+        self._policy_step = compiled(self._policy_gradients, config)
         self.passes = 0
         self.member_updates = 0
         self._losses = torch.zeros(2, len(members), device=self._device)
@@ -103,7 +118,9 @@ class OffPolicy(Algorithm):
         chosen = tuple(sorted(due))
         ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
-        batch = experience.sample(keys, self._of("batch_size", chosen), max(self._sizes[m] for m in chosen))
+        largest = max(self._sizes[m] for m in chosen)
+        padded = -(-largest // self._batch_multiple) * self._batch_multiple
+        batch = experience.sample(keys, self._of("batch_size", chosen), padded)
         self.learn(chosen, batch, keys)
 
     def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
@@ -123,7 +140,7 @@ class OffPolicy(Algorithm):
             return
         if batch.part is not None:
             # A policy has no part in what the environment forced.
-            weight = self._per_network(batch.weight * (batch.part == Part.CHOSE))
+            weight = self._per_network(batch.weight * (batch.part == CHOSE))
         if acting != chosen:
             at = self._tensor([chosen.index(m) for m in acting])
             batch, weight, keys = _narrowed(batch, at), weight.index_select(1, at), keys.index_select(0, at)
@@ -135,12 +152,22 @@ class OffPolicy(Algorithm):
 
     def _learn_critics(self, chosen: tuple[int, ...], batch: Batch, weight: Tensor, keys: Tensor) -> None:
         critics = self._critics.select(chosen)
+        gamma = self._of("gamma", chosen).unsqueeze(-1)
+        gradients, losses = self._critic_step(critics, self._actors.select(chosen), batch, weight, keys, gamma)
+        critics.descend(gradients, self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
+        self._record(0, chosen, losses / (self._twins * self._networks))
+        self.passes += len(critics.rows_members)
+        self.member_updates += sum(critics.rows_members)
+
+    def _critic_gradients(
+        self, critics: Selection, actors: Selection, batch: Batch, weight: Tensor, keys: Tensor, gamma: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Of each pack, (K, P), and the losses of the members, (M,)."""
         with torch.no_grad():
-            outputs = self._outputs(self._actors.select(chosen), "target", batch.next_observation)
+            outputs = self._outputs(actors, "target", batch.next_observation)
             action = self._next_action(outputs, keys, batch.next_legal)
             action = self._bound(action, batch.next_part, batch.next_action)
             values = critics.values("target", batch.next_observation, self._extra(action, batch.next_part))
-            gamma = self._of("gamma", chosen).unsqueeze(-1)
             target = td_target(
                 self._judged(batch.reward),
                 self._judged(batch.terminated),
@@ -149,14 +176,19 @@ class OffPolicy(Algorithm):
             )
         values = critics.values("learn", batch.observation, self._extra(batch.action, batch.part))
         losses = critic_loss(self._by_twin(values), target, weight)
-        critics.descend(losses.sum(), self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
-        self._record(0, chosen, losses.detach() / (self._twins * self._networks))
-        self.passes += len(critics.rows_members)
-        self.member_updates += sum(critics.rows_members)
+        return critics.gradients(losses.sum()), losses.detach()
 
     def _learn_policies(self, chosen: tuple[int, ...], batch: Batch, weight: Tensor, keys: Tensor) -> None:
         actors = self._actors.select(chosen)
         critics = self._critics.select(chosen, self._networks)
+        gradients, losses = self._policy_step(actors, critics, batch, weight, keys)
+        actors.descend(gradients, self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
+        self._record(1, chosen, losses / self._networks)
+
+    def _policy_gradients(
+        self, actors: Selection, critics: Selection, batch: Batch, weight: Tensor, keys: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Of each pack, (K, P), and the losses of the members, (M,)."""
         outputs = self._outputs(actors, "learn", batch.observation)
         action = self._heads.differentiable(outputs, keys, batch.legal)
         # An actor climbs its own critic alone: the others' actions are context, current or as they were.
@@ -167,8 +199,7 @@ class OffPolicy(Algorithm):
         if self._settings.output_penalty:
             squares = torch.stack([x.square().mean(-1) for x in outputs], -1)
             losses = losses + self._settings.output_penalty * (weight * self._judged(squares)).sum((0, 2))
-        actors.descend(losses.sum(), self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
-        self._record(1, chosen, losses.detach() / self._networks)
+        return actors.gradients(losses.sum()), losses.detach()
 
     def snapshot(self) -> PolicySnapshot:
         """The policies as they are now; cheap, and safe to unpack on another thread."""
@@ -224,7 +255,7 @@ class OffPolicy(Algorithm):
         """The policies' joint action, where an agent does not choose replaced by what it is bound to."""
         if part is None or done is None:
             return action
-        return torch.where((part == Part.CHOSE).index_select(-1, self._owner), action, done)
+        return torch.where((part == CHOSE).index_select(-1, self._owner), action, done)
 
     def _extra(self, action: Tensor, part: Tensor | None) -> Tensor:
         """What critics read besides observations: all actions; where agents act at different times, who acts."""
@@ -234,7 +265,7 @@ class OffPolicy(Algorithm):
         if part is None:
             acts = torch.ones(shape, device=self._device)
         else:
-            acts = ((part == Part.CHOSE) | (part == Part.FORCED)).float().expand(shape)
+            acts = ((part == CHOSE) | (part == FORCED)).float().expand(shape)
         return torch.cat([action, acts], -1)
 
     def _group_indices(self, ids: dict[str, tuple[int, ...]]) -> list[Tensor] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from covey.config import AlgorithmConfig, Config, NetConfig, OnPolicyAlgorithm
-from covey.errors import SpaceError
+from covey.errors import ConfigError, SpaceError
 from covey.networks import Input, NetworkSpec
 from covey.networks.resolve import mlp, network_ids, resolve
 from covey.spaces import Box, Discrete, EnvironmentSpaces
@@ -16,31 +17,43 @@ from covey_server.member import Hyperparameters, Network
 CRITIC_ROLES = {"MADDPG": ("critic",), "MATD3": ("critic_1", "critic_2"), "IPPO": ("critic",)}
 """The critics that judge one agent, by algorithm; the first one teaches the policy."""
 
+MAX_POPULATION_PARAMETERS = 1 << 28
+"""Of all members; each is kept four times, for targets and moments, and once more in packs: several GiB."""
+
 
 def build_networks(config: Config, spaces: EnvironmentSpaces, rng: np.random.Generator) -> dict[str, Network]:
     """Networks of one member with initial weights, keyed "<role>/<network id>".
 
     Raises:
         SpaceError: actions that the algorithm cannot learn.
-        ConfigError: a `network` section that does not fit the environment.
+        ConfigError: a `network` section that does not fit the environment, or a population too large for any memory.
     """
     check_actions(config.algorithm, spaces)
     shared = config.algorithm.share_parameters
     configs = resolve(config.network, spaces, shared)
     ids = network_ids(spaces, shared)
     targets = not config.algorithm.on_policy
-    networks = {
-        f"actor/{i}": Network.fresh(actor_spec(config.algorithm, configs[i], spaces, ids[i]), rng, with_target=targets)
-        for i in ids
-    }
+    specs = {f"actor/{i}": actor_spec(config.algorithm, configs[i], spaces, ids[i]) for i in ids}
     for role in CRITIC_ROLES[config.algorithm.name]:
         for i in ids:
             if config.algorithm.on_policy:
-                spec = value_spec(config.algorithm, configs[i], spaces, ids[i])
+                specs[f"{role}/{i}"] = value_spec(config.algorithm, configs[i], spaces, ids[i])
             else:
-                spec = critic_spec(configs, spaces, ids, i)
-            networks[f"{role}/{i}"] = Network.fresh(spec, rng, with_target=targets)
-    return networks
+                specs[f"{role}/{i}"] = critic_spec(configs, spaces, ids, i)
+    _check_sizes(specs, config.training.pop_size)
+    return {key: Network.fresh(spec, rng, with_target=targets) for key, spec in specs.items()}
+
+
+def _check_sizes(specs: Mapping[str, NetworkSpec], members: int) -> None:
+    """Refuse what no memory holds before any of it is allocated: an actor's spaces decide on it."""
+    for spec in specs.values():
+        spec.check()
+    numbers = members * sum(spec.numbers for spec in specs.values())
+    if numbers > MAX_POPULATION_PARAMETERS:
+        raise ConfigError(
+            f"network: {numbers:,} parameters in the {members} members that these spaces ask for, expected at most "
+            f"{MAX_POPULATION_PARAMETERS:,}; configure smaller networks or a smaller training.pop_size"
+        )
 
 
 def check_actions(algorithm: AlgorithmConfig, spaces: EnvironmentSpaces) -> None:

@@ -455,15 +455,23 @@ class FetchPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SHA256_FIELD_NUMBER: _builtins.int
+    THEN_FIELD_NUMBER: _builtins.int
     sha256: _builtins.bytes
+    @_builtins.property
+    def then(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Further policies, all that an order lacks: their chunks follow, policy after policy. A call costs more than a
+        small policy.
+        """
+
     def __init__(
         self,
         *,
         sha256: _builtins.bytes = ...,
+        then: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "then", b"then"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -476,7 +484,7 @@ class PolicyChunk(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
-    """First chunk only: total length of the policy, bytes."""
+    """First chunk of each policy only: its total length, bytes."""
     data: _builtins.bytes
     """Consecutive pieces of one safetensors file whose metadata entry "covey" holds the JSON spec."""
     def __init__(

@@ -89,7 +89,7 @@ class ActorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FetchPolicy(self, request, context):
-        """A policy by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
+        """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
         Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -49,7 +49,7 @@ class ActorServiceStub:
     The learner ends it with OK after Finish, or after an in-band error.
     """
     FetchPolicy: _grpc.UnaryStreamMultiCallable[_actor_service_pb2.FetchPolicyRequest, _actor_service_pb2.PolicyChunk]
-    """A policy by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
+    """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
     Idempotent.
     """
 
@@ -74,7 +74,7 @@ class ActorServiceAsyncStub(ActorServiceStub):
     The learner ends it with OK after Finish, or after an in-band error.
     """
     FetchPolicy: _aio.UnaryStreamMultiCallable[_actor_service_pb2.FetchPolicyRequest, _actor_service_pb2.PolicyChunk]  # type: ignore[assignment]
-    """A policy by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
+    """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
     Idempotent.
     """
 
@@ -120,7 +120,7 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _actor_service_pb2.FetchPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_actor_service_pb2.PolicyChunk], _abc.AsyncIterator[_actor_service_pb2.PolicyChunk]]:
-        """A policy by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
+        """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
         Idempotent.
         """
 
