@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from covey.config_section import Section
 
@@ -36,6 +36,14 @@ class OffPolicyAlgorithm(Section):
     agent_indicator: bool = False  # shared policies read who in the group they play
 
     on_policy: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _noise(self) -> OffPolicyAlgorithm:
+        if self.theta * self.dt > 2:
+            raise ValueError(
+                f"theta x dt is {self.theta * self.dt:g}, expected at most 2: the noise would grow without end"
+            )
+        return self
 
     @property
     def evolvable(self) -> tuple[str, ...]:

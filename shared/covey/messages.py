@@ -9,6 +9,9 @@ import numpy as np
 
 from covey.errors import SpaceError
 from covey.spaces import (
+    DTYPES,
+    MAX_DIMS,
+    MAX_NUMBERS,
     AgentSpec,
     Box,
     Discrete,
@@ -21,15 +24,8 @@ from covey.spaces import (
 from covey.v1 import environment_pb2
 
 MAX_AGENTS = 1024
-MAX_DIMS = 8
-MAX_NUMBERS = 1 << 24  # in one observation or action
 MAX_CHOICES = 1 << 20
 MAX_ID_LENGTH = 128
-
-DTYPES = frozenset(
-    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
-)
-"""Element types that travel: fixed size, no objects, no strings."""
 
 
 def space_to_proto(space: Space) -> environment_pb2.Space:
@@ -56,6 +52,8 @@ def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
         n, start = message.discrete.n, message.discrete.start
         if not 1 <= n <= MAX_CHOICES:
             raise SpaceError(f"{what}: Discrete with n={n}, expected 1 to {MAX_CHOICES}")
+        if start + n > 1 << 63:
+            raise SpaceError(f"{what}: Discrete from {start} on, expected {n} values that an int64 can hold")
         return Discrete(n, start)
     if message.HasField("multi_discrete"):
         nvec = tuple(message.multi_discrete.nvec)
@@ -81,7 +79,7 @@ def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
         )
     size = math.prod(shape)
     low, high = (_unfolded(bound, size, what) for bound in (box.low, box.high))
-    if any(not a <= b for a, b in zip(low, high, strict=True)):
+    if not np.less_equal(low, high).all():
         raise SpaceError(f"{what}: a lower bound is above its upper bound or not a number")
     return Box(box.dtype, shape, low, high)
 
@@ -113,10 +111,16 @@ def spaces_from_proto(
     """
     if not 1 <= len(message.agents) <= MAX_AGENTS:
         raise SpaceError(f"environment: {len(message.agents)} agents, expected 1 to {MAX_AGENTS}")
+    # Before a bound that is given once is repeated for each of them.
+    numbers = sum(math.prod(s.box.shape[:MAX_DIMS]) for a in message.agents for s in (a.observation, a.action))
+    if numbers > MAX_NUMBERS:
+        raise SpaceError(f"environment: {numbers} numbers in the Boxes of all agents, expected at most {MAX_NUMBERS}")
     agents = []
     for agent in message.agents:
-        if not 1 <= len(agent.agent_id) <= MAX_ID_LENGTH:
-            raise SpaceError(f"environment: agent id {agent.agent_id[:40]!r}, expected 1 to {MAX_ID_LENGTH} characters")
+        if not 1 <= len(agent.agent_id) <= MAX_ID_LENGTH or not agent.agent_id.isprintable():
+            raise SpaceError(
+                f"environment: agent id {agent.agent_id[:40]!r}, expected 1 to {MAX_ID_LENGTH} printable characters"
+            )
         agents.append(
             AgentSpec(
                 agent.agent_id,

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from covey.errors import ConfigError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
@@ -93,8 +91,15 @@ def spec_of(network: NetworkSpec, agent: AgentSpec, on_policy: bool) -> PolicySp
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:
     """The policy file; equal specs and weights give equal bytes."""
-    text = json.dumps(spec.to_json(), separators=(",", ":"))
-    return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": text}))
+    from safetensors.numpy import save  # an actor only reads
+
+    return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": _text(spec)}))
+
+
+@functools.lru_cache(1024)
+def _text(spec: PolicySpec) -> str:
+    """The same for every version of a member's policy."""
+    return json.dumps(spec.to_json(), separators=(",", ":"))
 
 
 def policy_sha256(data: bytes) -> bytes:
@@ -109,39 +114,59 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
         RefusedError: not an intact safetensors file, larger than an actor accepts, or tensors other than the spec's.
         ConfigError: a spec that is none.
     """
-    spec = _parse_spec(_metadata(data))
-    try:
-        tensors: Params = load(data)
-    except (SafetensorError, KeyError, ValueError, TypeError) as exc:
-        raise RefusedError(f"policy file: not an intact safetensors file: {exc}") from exc
-    expected = {p.name: p.shape for p in spec.network.parameters}
-    if tensors.keys() != expected.keys():
-        odd = sorted(tensors.keys() ^ expected.keys())
-        raise RefusedError(f"policy file: tensors {odd[:3]} are missing or too many, expected those of its spec")
-    for name, tensor in tensors.items():
-        if tensor.dtype != np.float32 or tensor.shape != expected[name]:
-            raise RefusedError(
-                f"policy file: {name} is {tensor.dtype}{list(tensor.shape)}, expected float32{list(expected[name])}"
-            )
-        if not np.isfinite(tensor).all():
-            raise RefusedError(f"policy file: {name} holds values that are not finite; the member has diverged")
-    return spec, tensors
+    header = _header(data)
+    spec, places = _parse_header(header)
+    start, size = 8 + len(header), sum(stop - first for _, first, stop, _ in places)
+    expected = start + 4 * size
+    if len(data) != expected:
+        raise RefusedError(f"policy file: not an intact safetensors file: {len(data)} bytes, expected {expected}")
+    numbers = np.frombuffer(data, "<f4", size, start).astype(np.float32)
+    params = {name: numbers[first:stop].reshape(shape) for name, first, stop, shape in places}
+    if not np.isfinite(numbers).all():
+        name = next(name for name, values in params.items() if not np.isfinite(values).all())
+        raise RefusedError(f"policy file: {name} holds values that are not finite; the member has diverged")
+    return spec, params
 
 
-def _metadata(data: bytes) -> str:
-    """The "covey" entry. The header is measured before it is parsed: safetensors itself parses headers of any size."""
+def _header(data: bytes) -> bytes:
+    """The JSON header, measured before anybody parses it."""
     if not 8 <= len(data) <= MAX_POLICY_BYTES:
         raise RefusedError(f"policy file: {len(data)} bytes, expected 8 to {MAX_POLICY_BYTES}")
     size = int.from_bytes(data[:8], "little")
     if size > min(MAX_HEADER_BYTES, len(data) - 8):
         raise RefusedError(f"policy file: header of {size} bytes, expected at most {MAX_HEADER_BYTES} and a whole file")
+    return data[8 : 8 + size]
+
+
+# A member's architecture changes seldom, its weights with every order: versions of a policy have equal headers.
+@functools.lru_cache(maxsize=256)
+def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int, tuple[int, ...]], ...]]:
+    """The spec, and where each parameter lies among the file's numbers: name, start, stop, shape."""
     try:
-        entry = json.loads(data[8 : 8 + size])["__metadata__"]["covey"]
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        entries = json.loads(header)
+        text = entries.pop("__metadata__")["covey"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise RefusedError("policy file: no safetensors header with a 'covey' entry") from exc
-    if not isinstance(entry, str):
+    if not isinstance(text, str):
         raise RefusedError("policy file: metadata 'covey' is no string")
-    return entry
+    spec = _parse_spec(text)
+    parameters = {p.name: p for p in spec.network.parameters}
+    if entries.keys() != parameters.keys():
+        odd = sorted(entries.keys() ^ parameters.keys())
+        raise RefusedError(f"policy file: tensors {odd[:3]} are missing or too many, expected those of its spec")
+    places = []
+    for name, p in parameters.items():
+        match entries[name]:
+            case {"dtype": "F32", "shape": shape, "data_offsets": [int(start), int(stop)]} if (
+                shape == list(p.shape) and start % 4 == 0 and stop - start == 4 * p.size
+            ):
+                places.append((name, start // 4, stop // 4, p.shape))
+            case entry:
+                raise RefusedError(f"policy file: {name} is {str(entry)[:80]}, expected float32{list(p.shape)}")
+    places.sort(key=lambda place: place[1])
+    if [start for _, start, _, _ in places] != [0, *(stop for _, _, stop, _ in places)][:-1]:
+        raise RefusedError("policy file: not an intact safetensors file: tensors overlap, or leave gaps")
+    return spec, tuple(places)
 
 
 # A member's architecture changes seldom, its weights with every order; a spec caches what packs derive from it.
@@ -153,10 +178,10 @@ def _parse_spec(text: str) -> PolicySpec:
             NetworkSpec.from_json(parsed["network"]),
             space_from_json(parsed["observation"]),
             space_from_json(parsed["action"]),
-            parsed["head"],
+            str(parsed["head"]),
             int(parsed["indicator"]),
         )
-    except (SpaceError, ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (SpaceError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         raise ConfigError(
             f"policy spec: {type(exc).__name__} {exc}, expected network, observation, action, head, indicator"
         ) from exc

@@ -9,6 +9,7 @@ import enum
 import hashlib
 import json
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,9 @@ from covey.spaces import EnvironmentSpaces, mask_width
 
 Columns = dict[str, NDArray[np.generic]]
 """Arrays by column name, each (R, *column.shape)."""
+
+_own = threading.local()
+"""Each thread's decompressor: one that is shared corrupts memory, and making one per blob takes its time."""
 
 MAX_ROWS = 1 << 17
 MAX_RAW_BYTES = 32 << 20
@@ -97,6 +101,11 @@ class RowSchema:
         return sum(c.row_bytes for c in self.columns)
 
     @cached_property
+    def _views(self) -> list[tuple[str, np.dtype[np.generic], tuple[int, ...], int]]:
+        """What a view of a column in a blob takes: name, dtype, shape and bytes of one row."""
+        return [(c.name, np.dtype(c.dtype), c.shape, c.row_bytes) for c in self.columns]
+
+    @cached_property
     def hash(self) -> bytes:
         """First 16 bytes of the SHA-256 of the columns as JSON: [[name, dtype, [shape...]], ...]."""
         text = json.dumps([[c.name, c.dtype, list(c.shape)] for c in self.columns], separators=(",", ":"))
@@ -127,16 +136,17 @@ class RowSchema:
             claimed = zstandard.get_frame_parameters(blob).content_size
             if claimed != expected:
                 raise FragmentError("size", f"frame holds {claimed} bytes, expected {expected}")
-            # A decompressor per call: sharing one between threads corrupts memory, and making one is cheap.
-            raw = zstandard.ZstdDecompressor().decompress(blob, allow_extra_data=False)
+            if not hasattr(_own, "decompressor"):
+                # No honest frame needs a larger window than its content; a decompressor keeps what it once took.
+                _own.decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_RAW_BYTES)
+            raw = _own.decompressor.decompress(blob, allow_extra_data=False)
         except zstandard.ZstdError as exc:
             raise FragmentError("checksum", f"blob is not an intact zstd frame: {exc}") from exc
         if len(raw) != expected:
             raise FragmentError("size", f"frame gave {len(raw)} bytes, expected {expected}")
         columns: Columns = {}
         offset = 0
-        for c in self.columns:
-            flat = np.frombuffer(raw, c.dtype, rows * c.row_bytes // np.dtype(c.dtype).itemsize, offset)
-            columns[c.name] = flat.reshape(rows, *c.shape)
-            offset += rows * c.row_bytes
+        for name, dtype, shape, row_bytes in self._views:
+            columns[name] = np.ndarray((rows, *shape), dtype, raw, offset)
+            offset += rows * row_bytes
         return columns

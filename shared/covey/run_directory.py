@@ -153,7 +153,7 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int,
             if role == "actor":
                 spec = NetworkSpec.from_json(network["spec"])
                 policies[network_id] = spec, network_tensors(path, tensors, wanted, key, spec)
-    except (KeyError, TypeError, ValueError, AttributeError, SpaceError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as exc:
         raise StorageError(
             f"{path / STATE}: cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"
         ) from exc

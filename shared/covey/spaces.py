@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 
 from covey.errors import ConfigError, SpaceError
 
+DTYPES = frozenset(
+    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+)
+"""Element types that are served: fixed size, no objects, no strings."""
+
+MAX_DIMS = 8
+MAX_NUMBERS = 1 << 22
+"""Numbers in the spaces of all agents together that come from elsewhere: a small text must not become large tuples."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -21,6 +30,13 @@ class Box:
     shape: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        low, high = (
+            str(b[0]) if len(set(b)) == 1 else f"({', '.join(map(str, b[:4]))}{', ...' * (len(b) > 4)})"
+            for b in (self.low, self.high)
+        )
+        return f"Box({self.dtype}, {self.shape}, {low} to {high})"
 
     @property
     def width(self) -> int:
@@ -129,7 +145,7 @@ class EnvironmentSpaces:
         """Form groups: by name and equal spaces, or as `groups` (group id to agent ids) says.
 
         Raises:
-            SpaceError: no agents, or a repeated agent id.
+            SpaceError: no agents, a repeated agent id, or ids from which two groups get one name.
             ConfigError: `groups` leaves an agent out, names one twice, or joins unequal spaces.
         """
         agents = tuple(agents)
@@ -166,6 +182,11 @@ def _default_groups(agents: Sequence[AgentSpec]) -> dict[str, list[int]]:
             named[prefix] = members
         else:
             named.update({agents[i].agent_id: [i] for i in members})
+    if sum(map(len, named.values())) < len(agents):
+        raise SpaceError(
+            "environment: an agent of a group of its own has the id of another group, such as a_0 besides a_0_0; "
+            "name the groups (environment.groups)"
+        )
     return named
 
 

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
-
-MAX_WIDTH = 1 << 22
-"""Numbers in a space that is read from elsewhere: before a small text becomes a large tuple."""
+from covey.spaces import (
+    DTYPES,
+    MAX_DIMS,
+    MAX_NUMBERS,
+    AgentSpec,
+    Box,
+    Discrete,
+    EnvironmentSpaces,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+)
 
 
 def float_to_json(value: float) -> float | str:
@@ -61,30 +69,35 @@ def space_from_json(data: Any) -> Space:
     try:
         if data["kind"] == "discrete":
             space = Discrete(int(data["n"]), int(data["start"]))
-            if space.n < 1:
-                raise ValueError(f"n is {space.n}, expected at least 1")
+            if not 1 <= space.n <= MAX_NUMBERS or not -(1 << 63) <= space.start <= (1 << 63) - space.n:
+                raise ValueError(f"{space.n} values, expected 1 to {MAX_NUMBERS} that an int64 can hold")
             return space
         if data["kind"] == "multi_discrete":
             nvec = tuple(int(n) for n in data["nvec"])
-            if not nvec or min(nvec) < 1 or sum(nvec) > MAX_WIDTH:
-                raise ValueError(f"nvec {nvec[:8]}, expected numbers of at least 1 that sum up to {MAX_WIDTH}")
+            if not nvec or min(nvec) < 1 or sum(nvec) > MAX_NUMBERS:
+                raise ValueError(f"nvec {nvec[:8]}, expected numbers of at least 1 that sum up to {MAX_NUMBERS}")
             return MultiDiscrete(nvec)
         if data["kind"] == "multi_binary":
-            if not 1 <= int(data["n"]) <= MAX_WIDTH:
-                raise ValueError(f"n is {data['n']}, expected 1 to {MAX_WIDTH}")
+            if not 1 <= int(data["n"]) <= MAX_NUMBERS:
+                raise ValueError(f"n is {data['n']}, expected 1 to {MAX_NUMBERS}")
             return MultiBinary(int(data["n"]))
         if data["kind"] != "box":
             raise ValueError(f"kind {data['kind']!r}, expected box, discrete, multi_discrete or multi_binary")
-        dtype, shape = np.dtype(str(data["dtype"])), tuple(int(n) for n in data["shape"])
-        if dtype.kind not in "biuf" or any(n < 1 for n in shape) or math.prod(shape) > MAX_WIDTH:
-            raise ValueError(f"{dtype} {shape}, expected numbers, sizes of at least 1 and a product up to {MAX_WIDTH}")
+        dtype, shape = data["dtype"], tuple(int(n) for n in data["shape"])
+        if dtype not in DTYPES or len(shape) > MAX_DIMS or min(shape, default=1) < 1 or math.prod(shape) > MAX_NUMBERS:
+            raise ValueError(
+                f"{dtype} {shape}, expected numbers, and at most {MAX_DIMS} sizes from 1 on with a product up to "
+                f"{MAX_NUMBERS}"
+            )
         low, high = (tuple(float_from_json(v) for v in data[key]) for key in ("low", "high"))
         width = math.prod(shape)
         if {len(low), len(high)} - {1, width}:
             raise ValueError(f"{len(low)} and {len(high)} bounds, expected 1 or {width}")
+        if not np.less_equal(low, high).all():
+            raise ValueError("a lower bound is above its upper bound or not a number")
         low, high = (bounds * (width if len(bounds) == 1 else 1) for bounds in (low, high))
-        return Box(dtype.name, shape, low, high)
-    except (KeyError, TypeError, ValueError, OverflowError) as exc:
+        return Box(dtype, shape, low, high)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise SpaceError(f"space: {type(exc).__name__} {exc}, expected a space as covey writes it") from exc
 
 
@@ -112,16 +125,18 @@ def spaces_from_json(data: Any) -> EnvironmentSpaces:
         SpaceError: not such an object.
         ConfigError: groups that do not fit the agents.
     """
+    agents: list[AgentSpec] = []
+    numbers = 0
     try:
-        agents = [
-            AgentSpec(
-                str(a["agent_id"]), space_from_json(a["observation"]), space_from_json(a["action"]), bool(a["masked"])
-            )
-            for a in data["agents"]
-        ]
+        for a in data["agents"]:
+            observation, action = space_from_json(a["observation"]), space_from_json(a["action"])
+            agents.append(AgentSpec(str(a["agent_id"]), observation, action, bool(a["masked"])))
+            numbers += sum(s.width for s in (observation, action) if isinstance(s, Box))
+            if numbers > MAX_NUMBERS:
+                raise SpaceError(f"spaces: more than {MAX_NUMBERS} numbers in the Boxes of all agents")
         asynchronous = bool(data["asynchronous"])
         groups: Mapping[str, list[str]] = {str(g): [str(a) for a in ids] for g, ids in data["groups"].items()}
-    except (KeyError, TypeError, AttributeError) as exc:
+    except (KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise SpaceError(
             f"spaces: {type(exc).__name__} {exc}, expected agents and groups as covey writes them"
         ) from exc

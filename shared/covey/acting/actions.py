@@ -34,9 +34,14 @@ class ActionLayout:
     """Outputs of all agents side by side: groups with Box actions first, then those that choose among values.
 
     So squashing, noise and the mapping to bounds are each one operation on `[:, :box_width]`.
+
+    Args:
+        spaces: Of the environment.
+        slots: S.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
+        self.slots = slots
         start = 0
         placed: dict[str, GroupOutputs] = {}
         for box in (True, False):
@@ -48,14 +53,17 @@ class ActionLayout:
                 self.box_width = start
         self.width = start
         self.groups = tuple(placed[g.group_id] for g in spaces.groups)
+        boxes = [g.action for g in spaces.groups if isinstance(g.action, Box)]
+        self._box_dtypes = {box.dtype for box in boxes if np.dtype(box.dtype).kind == "f"}
         self.choosing = tuple((i, g) for i, g in enumerate(self.groups) if not isinstance(g.group.action, Box))
         low, high = np.empty(self.box_width), np.empty(self.box_width)
         for out in self.groups:
             if isinstance(out.group.action, Box):
                 lo, hi = action_bounds(out.group.action)
                 low[out.columns], high[out.columns] = np.tile(lo, out.agents), np.tile(hi, out.agents)
-        self._low, self._high = low, high
-        self._middle, self._half = (high + low) / 2, (high - low) / 2
+        # For each slot by itself: an operation on arrays of one shape takes a fifth of what broadcasting takes.
+        bounds = (low, high, (high + low) / 2, (high - low) / 2)
+        self._low, self._high, self._middle, self._half = (np.tile(b, (slots, 1)) for b in bounds)
 
     def box_actions(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
         """Actions in [-1, 1], (S, box_width), mapped to the spaces' bounds; works in place."""
@@ -74,24 +82,27 @@ class ActionLayout:
         return unit
 
     def split(self, box: NDArray[np.float64], choices: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Fresh arrays (S, N, *action shape), one per group in the spaces' order, in the spaces' dtypes.
+        """Fresh arrays (S, N, *action shape) of the groups in the spaces' order, in the spaces' dtypes.
 
         Args:
             box: (S, box_width) in the spaces' units.
             choices: As `best_choices` gives them, by group id.
         """
+        typed = {dtype: box.astype(dtype) for dtype in self._box_dtypes}
         actions: list[NDArray[Any]] = []
         for out in self.groups:
             space = out.group.action
             if isinstance(space, Box):
-                values = box[:, out.columns].reshape(len(box), out.agents, *space.shape)
-                if np.dtype(space.dtype).kind != "f":
-                    values = np.rint(values)
+                lead = len(box), out.agents
+                if space.dtype in typed:
+                    actions.append(typed[space.dtype][:, out.columns].reshape(*lead, *space.shape))
+                else:
+                    actions.append(np.rint(box[:, out.columns]).reshape(*lead, *space.shape).astype(space.dtype))
             else:
                 values = choices[out.group.group_id]
                 if isinstance(space, Discrete):
                     values = values + space.start
-            actions.append(values.astype(space.dtype))
+                actions.append(values.astype(space.dtype))
         return actions
 
 

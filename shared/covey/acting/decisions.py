@@ -19,7 +19,7 @@ from covey.spaces import EnvironmentSpaces, MultiBinary
 from covey.v1 import order_pb2
 
 _TINY = 1e-12  # keeps logarithms of uniforms finite
-_LOWEST = -1e300  # of what is legal: a network that has overflowed must not bring its own logits down to the illegal
+_LOWEST = -3e38  # of what is legal: a network that has overflowed must not bring its own logits down to the illegal
 
 
 class Decisions:
@@ -32,16 +32,17 @@ class Decisions:
 
     def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
         self._spaces = spaces
-        self._layout = ActionLayout(spaces)
-        self._rows = PolicyRows(spaces, self._layout, slots)
+        self._layout = ActionLayout(spaces, slots)
+        self._rows = PolicyRows(spaces, self._layout)
         self._noise = SlotNoise(slots, self._layout.box_width)
         self._explore = np.zeros(slots)  # probability of a uniform choice
         self._sample = np.zeros(slots)  # 1: choices are sampled, 0: the best is taken
         self._sample_box = np.zeros(slots, bool)
         agents = len(spaces.agents)
-        # Per step and agent (environment order): probability of a uniform choice, and whether a choice is sampled.
+        # Per agent (environment order): probability of a uniform choice, and whether a choice is sampled.
         self._chance = np.zeros((slots, agents))
         self._sampled = np.zeros((slots, agents))
+        self._chances: list[_Chance] = []  # by `plan`, of the groups that choose
         # Per number of a Box action: whether it is drawn uniformly, and whether the output is a Gaussian's mean.
         self._random_box = np.zeros((slots, self._layout.box_width), bool)
         self._gaussian = np.zeros((slots, self._layout.box_width), bool)
@@ -69,14 +70,15 @@ class Decisions:
         self._random_box[:] = False
         self._gaussian[:] = False
         self._deviation[:] = 0
-        for slot, who in players.items():
-            self._chance[slot] = self._explore[slot]
-            self._sampled[slot] = self._sample[slot]
-            for out in self._layout.groups:
-                for n, agent in enumerate(out.group.agents):
+        moving = list(players)
+        self._chance[moving] = self._explore[moving, None]
+        self._sampled[moving] = self._sample[moving, None]
+        for out in self._layout.groups:
+            for n, agent in enumerate(out.group.agents):
+                first = out.start + n * out.width
+                numbers = slice(first, min(first + out.width, self._layout.box_width))  # none where it chooses
+                for slot, who in players.items():
                     policy = who[agent]
-                    first = out.start + n * out.width
-                    numbers = slice(first, min(first + out.width, self._layout.box_width))  # none where it chooses
                     if policy is None:
                         self._chance[slot, agent] = 1
                         self._random_box[slot, numbers] = True
@@ -87,11 +89,14 @@ class Decisions:
         self._any_random_box = bool(self._random_box.any())
         self._any_gaussian = bool(self._gaussian.any())
         self._any_sampled_box = bool(self._deviation.any())
-        self._noise.move(list(players), self._deviation if self._any_sampled_box else None)
-        choosing = [agent for _, out in self._layout.choosing for agent in out.group.agents]
-        self._draws_uniform = self._any_random_box or bool(
-            self._chance[:, choosing].any() or self._sampled[:, choosing].any()
-        )
+        self._noise.move(moving, self._deviation if self._any_sampled_box else None)
+        self._chances = [_Chance(self._chance, self._sampled, out) for _, out in self._layout.choosing]
+        self._draws_uniform = self._any_random_box or any(c.any_uniform or c.any_sampled for c in self._chances)
+
+    def prepare(self, rng: np.random.Generator, steps: int) -> None:
+        """Draw beforehand for so many calls of `decide` with this generator, where that gives the same numbers."""
+        if self._noise.active and not self._draws_uniform:
+            self._noise.prepare(rng, steps)
 
     def decide(
         self,
@@ -112,31 +117,36 @@ class Decisions:
         """
         layout = self._layout
         outputs = self._rows.forward(observation)
-        unit = np.tanh(0.5 * outputs[:, : layout.box_width], dtype=np.float64)
+        unit = np.tanh(0.5 * outputs[:, : layout.box_width])
         if self._any_gaussian:
             np.copyto(unit, outputs[:, : layout.box_width], where=self._gaussian)
-        if self._noise.active:
-            unit += self._noise.step(rng)
+        # From here on float64.
+        unit = unit + self._noise.step(rng) if self._noise.active else unit.astype(np.float64)
         uniform = None
         if self._draws_uniform:
             uniform = rng.random((len(outputs), layout.width + len(self._spaces.agents)))
             if self._any_random_box:
                 np.copyto(unit, 2 * uniform[:, : layout.box_width] - 1, where=self._random_box)
         samples = unit.copy() if self._any_sampled_box else None
-        if self._noise.active or self._any_gaussian:
+        if self._any_gaussian:  # what has no limits may be infinite, which bounds cannot be mapped to
             np.maximum(unit, -1, out=unit)
             np.minimum(unit, 1, out=unit)
-        choices = {out.group.group_id: self._choose(out, outputs, uniform, mask[g]) for g, out in layout.choosing}
+        choices = {
+            out.group.group_id: self._choose(out, chance, outputs, uniform, mask[g])
+            for (g, out), chance in zip(layout.choosing, self._chances, strict=True)
+        }
         box = layout.box_actions(unit)
         given = layout.split(box, choices)
         if samples is None:
             return given, given
-        stored = np.where(self._deviation > 0, layout.box_samples(samples), box)
+        stored = layout.box_samples(samples)
+        np.copyto(stored, box, where=self._deviation == 0)
         return given, layout.split(stored, choices)
 
     def _choose(
         self,
         out: GroupOutputs,
+        chance: _Chance,
         outputs: NDArray[np.float32],
         uniform: NDArray[np.float64] | None,
         mask: NDArray[np.uint8] | None,
@@ -149,17 +159,33 @@ class Decisions:
         """
         space = out.group.action
         shape = (len(outputs), out.agents, out.width)
-        scores = outputs[:, out.columns].reshape(shape).astype(np.float64)
-        if uniform is not None:
-            agents = list(out.group.agents)
+        scores: NDArray[Any] = outputs[:, out.columns].reshape(shape)
+        if uniform is not None and (chance.any_sampled or chance.any_uniform):
             u = uniform[:, out.columns].reshape(shape)
-            inside = np.clip(u, _TINY, 1 - _TINY)
             switches = isinstance(space, MultiBinary)
-            noise = np.log(inside / (1 - inside)) if switches else -np.log(-np.log(inside))
-            scores += self._sampled[:, agents, None] * noise
-            coin = uniform[:, self._layout.width :][:, agents]
-            even = u - 0.5 if switches else u
-            scores = np.where((coin < self._chance[:, agents])[..., None], even, scores)
+            if chance.any_sampled:
+                inside = np.minimum(np.maximum(u, _TINY), 1 - _TINY)
+                noise = np.log(inside / (1 - inside)) if switches else -np.log(-np.log(inside))
+                scores = scores + chance.sampled * noise
+            if chance.any_uniform:
+                coin = uniform[:, self._layout.width + chance.agents]
+                scores = np.where((coin < chance.uniform)[..., None], u - 0.5 if switches else u, scores)
         if mask is not None:
             scores = np.where(mask, np.maximum(scores, _LOWEST), -np.inf)
         return best_choices(space, scores)
+
+
+class _Chance:
+    """How a group chooses: per slot and agent, whether choices are sampled, and how probably they are uniform.
+
+    Args:
+        uniform: (S, A) in the environment's order.
+        sampled: (S, A), likewise.
+        out: The group's.
+    """
+
+    def __init__(self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: GroupOutputs) -> None:
+        self.agents = np.array(out.group.agents)
+        self.uniform = uniform[:, self.agents]
+        self.sampled = sampled[:, self.agents, None]
+        self.any_uniform, self.any_sampled = bool(self.uniform.any()), bool(self.sampled.any())

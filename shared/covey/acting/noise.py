@@ -14,6 +14,17 @@ from covey.v1 import order_pb2
 
 Kind = order_pb2.Exploration.Kind
 
+MAX_NOISE = 1e6
+"""In units of the action range mapped to [-1, 1]: whatever is larger is cut off all the same."""
+
+
+def bounded(exploration: order_pb2.Exploration) -> bool:
+    """Whether noise of these coefficients stays finite however often it is drawn."""
+    e = exploration
+    finite = max(abs(e.scale), abs(e.mean), abs(e.theta), abs(e.dt)) <= MAX_NOISE and e.theta * e.dt <= 2
+    # Comparisons with NaN are false.
+    return finite and min(e.scale, e.theta, e.dt) >= 0 and not math.isnan(e.mean)
+
 
 class SlotNoise:
     """Noise, and what samples deviate from their means by, as one recursion: n <- keep * n + drift + spread * N(0, 1).
@@ -28,6 +39,9 @@ class SlotNoise:
         # The slots' own coefficients (keep, drift, spread), and those in force: others while a slot is paused.
         self._own = np.zeros((3, slots, 1))
         self._now = np.zeros((3, slots, width))
+        self._rng: np.random.Generator | None = None
+        self._normals = np.zeros((0, slots, width))  # drawn from it beforehand
+        self._ahead = np.zeros((0, slots, width))  # the states that follow, as far as worked out
         self.active = False
 
     def set(self, slot: int, exploration: order_pb2.Exploration) -> None:
@@ -54,18 +68,39 @@ class SlotNoise:
         self._now[:, slots] = self._own[:, slots]
         if deviations is not None:
             self._now[2] += deviations
+        self._ahead = self._ahead[:0]
         self.active = self.state.shape[1] > 0 and bool(self._own[:, slots].any() or deviations is not None)
 
     def reset(self, slots: list[int]) -> None:
         """Begin an episode in these slots: noise starts from 0."""
         self.state[slots] = 0
+        self._ahead = self._ahead[:0]
 
-    def step(self, rng: np.random.Generator) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        """Advance all moving slots; returns the state, (S, W). The draw has one shape, whoever moves."""
+    def prepare(self, rng: np.random.Generator, steps: int) -> None:
+        """Work out so many steps at once: for a step by itself, calls cost more than the numbers.
+
+        The draws are those of as many calls of `step`, if nothing else is drawn between these.
+
+        Args:
+            rng: Of the order; another one than before drops what is drawn of that.
+            steps: How many.
+        """
+        if rng is not self._rng:
+            self._rng, self._normals = rng, self._normals[:0]
+        if missing := max(0, steps - len(self._normals)):
+            self._normals = np.concatenate([self._normals, rng.standard_normal((missing, *self.state.shape))])
         keep, drift, spread = self._now
-        fresh = rng.standard_normal(self.state.shape)
-        fresh *= spread
-        fresh += drift
-        self.state *= keep
-        self.state += fresh
+        ahead = self._normals[:steps] * spread
+        ahead += drift
+        before = self.state
+        for state in ahead:
+            state += keep * before
+            before = state
+        self._ahead = ahead
+
+    def step(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Advance all moving slots; returns the state, (S, W). The draw has one shape, whoever moves."""
+        if not len(self._ahead) or rng is not self._rng:
+            self.prepare(rng, 1)
+        self.state, self._ahead, self._normals = self._ahead[0], self._ahead[1:], self._normals[1:]
         return self.state

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.acting.actions import ActionLayout
-from covey.networks import MLP, NetworkSpec, NumpyOps, Params
-from covey.networks.labels import positions
-from covey.networks.ops import Array
-from covey.networks.pack import PackLayout
+from covey.acting.tape import Tape
+from covey.networks import MLP, NetworkSpec, Params
+from covey.networks.ops import Activation, Ops
+from covey.networks.pack import PackLayout, grouped, layer_activations
 from covey.observations import ObservationEncoding
 from covey.policy_file import PolicySpec, decode_policy, policy_sha256
 from covey.spaces import EnvironmentSpaces
@@ -65,47 +65,26 @@ def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
 class _Shape:
     """What a pack derives from its specs alone: weights change with every order, architectures seldom do."""
 
-    padded: NetworkSpec
+    layout: PackLayout
     valid: Mapping[str, NDArray[np.float32]]
-    size: int
-    indices: tuple[NDArray[np.intp] | None, ...]  # where each network's numbers go; None: they are all there are
-    places: tuple[tuple[str, int, int, tuple[int, ...]], ...]  # name, start, stop, shape of each padded parameter
+    activations: Mapping[str, Activation]
+
+
+@functools.lru_cache(maxsize=16)
+def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
+    own = tuple(replace(spec, log_std=None) for spec in specs)
+    layout = PackLayout(own, tuple(widened(spec, width, outputs) for spec in specs))
+    return _Shape(layout, layout.valid(), layout.activations(range(len(specs))))
 
 
 @functools.lru_cache(maxsize=8)
-def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
-    layout = PackLayout(tuple(widened(spec, width, outputs) for spec in specs))
-    padded = layout.padded
-    places, grids, start = [], [], 0
-    for p in padded.parameters:
-        grids.append(np.arange(start, start + p.size).reshape(p.shape))
-        places.append((p.name, start, start + p.size, p.shape))
-        start += p.size
-    indices: list[NDArray[np.intp] | None] = []
-    for spec in (replace(s, log_std=None) for s in specs):
-        parts = []
-        for own, wide, grid in zip(spec.parameters, padded.parameters, grids, strict=True):
-            where = [positions(a, b) for a, b in zip(own.axes, wide.axes, strict=True)]
-            parts.append(grid[np.ix_(*where)].ravel())
-        index = np.concatenate(parts)
-        indices.append(None if len(index) == start else index)
-    return _Shape(padded, layout.valid(), start, tuple(indices), tuple(places))
+def _grouped(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> list[list[int]]:
+    return grouped([widened(spec, width, outputs) for spec in specs], PASS_COST)
 
 
-class _PackOps(NumpyOps):
-    """For vectors that are (K, 1, units) already."""
-
-    def linear(self, x: Array, w: Array, b: Array) -> Array:
-        y = np.matmul(x, w)
-        y += b
-        return y
-
-    def gate(self, g: Array, x: Array, y: Array) -> Array:
-        return x + g * (y - x)
-
-
-_OPS = _PackOps()
-_KEPT_PACKS = 4
+# How many numbers of padding a step can carry in the time of a further pass.
+PASS_COST = 100_000
+_KEPT_PACKS = 8
 
 
 class ActingPack:
@@ -119,61 +98,48 @@ class ActingPack:
 
     def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
         shape = _shape(tuple(p.spec.network for p in policies), width, outputs)
-        flat = np.zeros((len(policies), shape.size), np.float32)
-        for row, index, policy in zip(flat, shape.indices, policies, strict=True):
-            own = np.concatenate([policy.params[name].ravel() for name, *_ in shape.places])
-            row[slice(None) if index is None else index] = own
-        # Vectors as (K, 1, units), so that no layer has to make them so in every step.
-        self._params = {
-            name: flat[:, start:stop].reshape(len(flat), *((1, *size) if len(size) == 1 else size))
-            for name, start, stop, size in shape.places
-        }
-        self._spec, self._valid = shape.padded, shape.valid
+        self._params = shape.layout.views(shape.layout.pack([policy.params for policy in policies]))
+        self._spec, self._valid, self._activations = shape.layout.padded, shape.valid, shape.activations
         self.width = self._spec.inputs[0].width
         self.indicated = policies[0].spec.indicator > 0
 
-    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, ops: Ops, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs (K, B, D) for observations (K, B, W)."""
-        return self._spec.apply(_OPS, self._params, [x], valid=self._valid)  # type: ignore[no-any-return]
+        return self._spec.apply(  # type: ignore[no-any-return]
+            ops, self._params, [x], valid=self._valid, activations=self._activations
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A group's share of a pass: policies `first` to `last` of the pack are its own.
-
-    Padding repeats a policy's first row, on the way in and out.
-    """
+    """A group's share of a pass: the policies that play its agents."""
 
     group: int
     x: NDArray[np.float32]  # (k, B, width of an encoded observation), a view of the pass's inputs
-    rows: NDArray[np.intp]  # (k, B) into the group's S * N rows
-    first: int
-    last: int
-    slots: NDArray[np.intp]  # (k, B)
-    agents: NDArray[np.intp]  # (k, B)
+    rows: NDArray[np.intp]  # (k, B) into the group's S * N rows; padding repeats a policy's first row
 
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One forward pass of a plan."""
+    """One forward pass of a plan, from its parts' inputs to `target`, its share of all results."""
 
-    pack: ActingPack
-    x: NDArray[np.float32]  # (K, B, W), zero in padding; agents' indices are in it from the plan on
     parts: tuple[_Part, ...]
+    tape: Tape
+    y: NDArray[np.float32]  # (K * B * D,), where the tape leaves the outputs
+    target: slice
 
 
 class PolicyRows:
     """Who plays which agent in which slot, and the passes that follow from it.
 
-    A plan is made when that changes, once per order in the usual case; a step then is a forward pass for each
-    structure, and a gather and a scatter for each group. Policies with fewer rows than others are padded.
+    A plan is made when that changes, once per order in the usual case; a step then is a forward pass for each pack,
+    a gather for each group, and one gather of all outputs. Policies with fewer rows than others are padded.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, layout: ActionLayout, slots: int) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, layout: ActionLayout) -> None:
         self._groups = spaces.groups
-        self.outputs = np.zeros((slots, layout.width), np.float32)
-        # (S, N, D) views of each group's columns.
-        self._views = [self.outputs[:, g.columns].reshape(slots, g.agents, g.width) for g in layout.groups]
+        self._layout = layout
+        self._outputs = np.zeros((layout.slots, layout.width), np.float32)
         self._widths = [g.observation.width for g in spaces.groups]
         encodings = [ObservationEncoding.of(g.observation) for g in spaces.groups]
         self._encodings = [None if e.plain else e for e in encodings]  # None: the assignment to float32 does it
@@ -184,11 +150,14 @@ class PolicyRows:
         )
         self._most_outputs = max(g.width for g in layout.groups)
         self._passes: list[_Pass] = []
+        # What the passes give, one after the other behind a zero, and which of it goes where among the outputs.
+        self._results = np.zeros(1, np.float32)
+        self._source = np.zeros((layout.slots, layout.width), np.intp)
         self._packs: dict[tuple[bytes, ...], ActingPack] = {}
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
         """Fix who plays: slot to players in the environment's agent order."""
-        # Who plays in each group, with the rows (slot, index in the group); then by structure, groups in their order.
+        # Who plays in each group, with the rows (slot, index in the group), groups in their order.
         played: dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]] = {}
         for g, group in enumerate(self._groups):
             for n, agent in enumerate(group.agents):
@@ -196,12 +165,15 @@ class PolicyRows:
                     policy = who[agent]
                     if policy is not None:
                         played.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
-        structures: dict[object, dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]] = {}
-        for key, entry in played.items():
-            spec = entry[0].spec
-            wide = widened(spec.network, self._most_inputs[spec.indicator > 0], self._most_outputs)
-            structures.setdefault((wide.structure, spec.indicator > 0), {})[key] = entry
-        self._passes = [self._plan_pass(entries) for entries in structures.values()]
+        self._source[...] = 0
+        self._passes, self._results = [], np.zeros(1, np.float32)
+        for indicated in (False, True):
+            alike = [key for key, (policy, _) in played.items() if (policy.spec.indicator > 0) == indicated]
+            # Neighbours of one activation take one call.
+            alike.sort(key=lambda key: (key[0], layer_activations(played[key][0].spec.network)))
+            specs = tuple(played[key][0].spec.network for key in alike)
+            for taken in _grouped(specs, self._most_inputs[indicated], self._most_outputs):
+                self._passes.append(self._plan_pass({alike[i]: played[alike[i]] for i in taken}))
 
     def _plan_pass(self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]) -> _Pass:
         pack = self._pack([policy for policy, _ in entries.values()])
@@ -210,36 +182,42 @@ class PolicyRows:
         index = np.array([rows + rows[:1] * (most - len(rows)) for _, rows in entries.values()], np.intp)
         x = np.zeros((len(entries), most, pack.width), np.float32)
         groups = [g for g, _ in entries]
-        parts = []
+        spans = []
         for g in dict.fromkeys(groups):
-            first = groups.index(g)
-            last = first + groups.count(g)
-            slots, agents = index[first:last, :, 0], index[first:last, :, 1]
+            its = slice(groups.index(g), groups.index(g) + groups.count(g))
             if pack.indicated:
-                np.put_along_axis(x[first:last], (self._widths[g] + agents)[..., None], 1, -1)
-            rows = slots * len(self._groups[g]) + agents
-            parts.append(_Part(g, x[first:last, :, : self._widths[g]], rows, first, last, slots, agents))
-        return _Pass(pack, x, tuple(parts))
+                np.put_along_axis(x[its], (self._widths[g] + index[its, :, 1])[..., None], 1, -1)
+            spans.append((g, its))
+        tape = Tape()
+        y = pack.apply(tape, x)
+        start = len(self._results)
+        self._results = np.zeros(start + y.size, np.float32)
+        places = np.arange(start, start + y.size).reshape(y.shape)
+        parts = []
+        for g, its in spans:
+            slots, agents = index[its, :, 0], index[its, :, 1]
+            out = self._layout.groups[g]
+            # A view of the group's columns, (S, N, D).
+            view = self._source[:, out.columns].reshape(len(self._source), out.agents, out.width)
+            view[slots, agents] = places[its, :, : out.width]
+            parts.append(_Part(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
+        return _Pass(tuple(parts), tape, y.reshape(-1), slice(start, start + y.size))
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Raw outputs of all planned rows, (S, W) in the action layout; other rows keep what they held.
+        """Raw outputs of all planned rows, (S, W) in the action layout, zeros in others; overwritten by the next call.
 
         Args:
             observation: One (S, N, *shape) per group.
         """
-        # OpenBLAS's matrix-vector products may flag what they read past the end of a row as invalid, and not use it.
-        with np.errstate(invalid="ignore"):
-            for p in self._passes:
-                for part in p.parts:
-                    seen = observation[part.group]
-                    rows = seen.reshape(seen.shape[0] * seen.shape[1], -1)[part.rows]
-                    encoding = self._encodings[part.group]
-                    part.x[...] = rows if encoding is None else encoding.encode(rows)
-                y = p.pack(p.x)
-                for part in p.parts:
-                    view = self._views[part.group]
-                    view[part.slots, part.agents] = y[part.first : part.last, :, : view.shape[-1]]
-        return self.outputs
+        for p in self._passes:
+            for part in p.parts:
+                seen = observation[part.group]
+                rows = seen.reshape(seen.shape[0] * seen.shape[1], -1).take(part.rows, axis=0)
+                encoding = self._encodings[part.group]
+                part.x[...] = rows if encoding is None else encoding.encode(rows)
+            p.tape.replay()
+            self._results[p.target] = p.y
+        return self._results.take(self._source, out=self._outputs, mode="clip")  # other modes copy before they write
 
     def _pack(self, policies: Sequence[LoadedPolicy]) -> ActingPack:
         """The pack of these policies, kept from plan to plan: evaluations and pinned opponents use theirs again."""

@@ -77,12 +77,12 @@ class Carried:
             action = np.where((present == Active.FORCED).reshape(lead), arrays.forced[g][slots], action)
             self.action[g][slots] = np.where((present == Active.CHOSE).reshape(lead), chosen[g][slots], action)
 
-    def waiting(self, arrays: SlotArrays, slots: Any) -> list[NDArray[Any]]:
-        """Per group, what rows without an action hold for these slots: what agents that wait did last, else zeros."""
+    def waiting(self, arrays: SlotArrays) -> list[NDArray[Any]]:
+        """Per group (S, N, *shape), what rows without an action hold: what agents that wait did last, else zeros."""
         actions = []
         for last, agents in zip(self.action, self._agents, strict=True):
-            waits = (arrays.living[slots] > arrays.present[slots])[:, agents]
-            actions.append(np.where(waits.reshape(*waits.shape, *(1,) * (last.ndim - 2)), last[slots], 0))
+            waits = (arrays.living > arrays.present)[: len(last), agents]
+            actions.append(np.where(waits.reshape(*waits.shape, *(1,) * (last.ndim - 2)), last, 0))
         return actions
 
 

@@ -6,6 +6,7 @@ Dims: S slots of both kinds, A agents (group by group, see `covey.envs.arrays`).
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from covey.acting import Decisions, LoadedPolicy
+from covey.acting.noise import bounded
 from covey.collect.carried import Carried
 from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
+from covey.collect.history import History
 from covey.collect.tasks import EvaluationQueue, Players, Task, resolve_players
 from covey.envs.slots import Fault, Slots
 from covey.errors import RefusedError, SpaceError
-from covey.rows import MAX_RAW_BYTES, MAX_ROWS, RowKind, RowSchema
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2, order_pb2
 
@@ -29,8 +32,9 @@ MAX_ORDER_STEPS = 4096  # of one slot
 
 
 def episode_seed(seed: int, episode: int) -> int:
-    """The seed that a slot's episode is reset with: 31 bits from SeedSequence([the order's seed, episode index])."""
-    return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0]) >> 1
+    """The seed that a slot's episode is reset with: 31 bits of SHA-256 of the order's seed and the episode's index."""
+    digest = hashlib.sha256(seed.to_bytes(8) + episode.to_bytes(8)).digest()
+    return int.from_bytes(digest[:4]) >> 1
 
 
 class Collector:
@@ -70,6 +74,7 @@ class Collector:
         columns = [agent for g in spaces.groups for agent in g.agents]
         self._column = [columns.index(agent) for agent in range(len(columns))]
         self._returns = np.zeros((total, len(columns)))
+        self._history = History(slots.arrays)
         self._length = [0] * total  # env steps of the running episode
         self._fresh = [False] * total  # reset, and not at its episode's end
         self._faults_in_a_row = [0] * total
@@ -137,6 +142,17 @@ class Collector:
                 f"order {order.order_id}: slots {[(w.slot, w.steps) for w in order.slots]}, expected distinct slots "
                 f"below {self._train} with 1 to {MAX_ORDER_STEPS} steps; the learner breaks the protocol"
             )
+        if order.eval_steps > MAX_ORDER_STEPS:
+            raise RefusedError(
+                f"order {order.order_id}: {order.eval_steps} evaluation steps, expected at most {MAX_ORDER_STEPS}; "
+                "the learner breaks the protocol"
+            )
+        for slot, work in self._work.items():
+            if not bounded(work.exploration):
+                raise RefusedError(
+                    f"order {order.order_id}: exploration of slot {slot} would grow without end or is not made of "
+                    "numbers; the learner breaks the protocol"
+                )
         resolved: dict[tuple[int, ...], Players] = {}  # most slots are played by few different sets of policies
         players: dict[int, Players] = {}
         for w in order.slots:
@@ -220,35 +236,36 @@ class Collector:
 
         What depends only on who moves is worked out once, here: a step costs little more than its environments.
         """
-        slots, arrays, decide, returns = self._slots, self._slots.arrays, self._decisions.decide, self._returns
+        slots, arrays, decide = self._slots, self._slots.arrays, self._decisions.decide
         train = [s for s in moving if s < self._train]
         limits = [left[s] for s in moving]
         limits += [self._cap(s) - self._length[s] for s in moving[len(train) :]]
         limits += [builder.room - 1 - int(builder.rows[stream[s]]) for s in train]
-        builder.select([stream[s] for s in train], train)
+        limits.append(self._history.room)
         at = as_index(moving)
+        everybody_chose = bytes([Active.CHOSE]) * arrays.present[at].size
+        history = self._history
+        history.begin()
+        self._decisions.prepare(rng, min(limits))
         done = 0  # steps that all of them made
         stopped, faults = False, list[Fault]()
         for _ in range(min(limits)):
             if stopped := stop():
                 break
             given, stored = decide(arrays.observation, arrays.mask, rng)
-            builder.decide(arrays, stored)
-            if faults := slots.step(moving, given):
+            faults = slots.step(moving, given)
+            history.add(stored)
+            if faults:
                 break
-            builder.close(arrays.reward, arrays.terminated, arrays.truncated)
-            returns[at] += arrays.reward[at]
             done += 1
-            if not arrays.present[at].all() and not arrays.living[at].any(axis=1).all():
+            if arrays.present[at].tobytes() != everybody_chose and not arrays.living[at].any(axis=1).all():
                 break
+        self._write(builder, stream, moving, 0, done)
         good = moving
         if faults:
             raised = {f.slot for f in faults}
             good = [s for s in moving if s not in raised]
-            trained = [s for s in good if s < self._train]
-            builder.select([stream[s] for s in trained], trained)
-            builder.close(arrays.reward, arrays.terminated, arrays.truncated)
-            returns[good] += arrays.reward[good]
+            self._write(builder, stream, good, done, done + 1)
         for s in moving:
             steps = done + (bool(faults) and s in good)
             self._length[s] += steps
@@ -259,34 +276,55 @@ class Collector:
                 fragment.eval_steps += steps
         for fault in faults:
             if fault.slot in stream:
-                builder.cut(stream[fault.slot], running=self._length[fault.slot] > 0)
+                running = self._length[fault.slot] > 0
+                builder.cut(stream[fault.slot], fault.slot, running, history.at(done))
             self._fault(fault, fragment, left)
-        for s in good:
-            self._settle(s, stream, left, builder, fragment)
+        self._settle(good, stream, left, builder, fragment)
         return stopped
+
+    def _write(
+        self, builder: FragmentBuilder, stream: Mapping[int, int], moved: list[int], first: int, end: int
+    ) -> None:
+        """Add these steps of the history to the slots' returns and streams."""
+        if first == end:
+            return
+        came = self._history.after(first, end)
+        # One after the other, as if each had been added when it came.
+        rewards = np.concatenate([self._returns[None, moved], came.reward[:, moved]])
+        self._returns[moved] = np.add.accumulate(rewards)[-1]
+        train = [s for s in moved if s < self._train]
+        builder.write(
+            [stream[s] for s in train],
+            train,
+            self._history.before(first, end),
+            self._history.actions(first, end),
+            came.reward,
+            came.terminated,
+            came.truncated,
+        )
 
     def _settle(
         self,
-        s: int,
+        moved: Sequence[int],
         stream: Mapping[int, int],
         left: dict[int, int],
         builder: FragmentBuilder,
         fragment: fragment_pb2.Fragment,
     ) -> None:
-        """After a stretch: end the slot's episode if it is over, and its order if there is no room for more rows."""
-        going = bool(self._slots.arrays.living[s].any())
-        if s >= self._train:
-            if not going or self._length[s] >= self._cap(s):
-                self._end_evaluation(s, fragment)
-            return
-        i = stream[s]
-        if not going:
-            builder.end([i], [s], RowKind.FINAL, self._slots.arrays)
+        """After a stretch: end episodes that are over, and the order of slots without room for more rows."""
+        going: list[bool] = np.logical_or.reduce(self._slots.arrays.living, axis=1).tolist()
+        ended = [s for s in moved if s < self._train and not going[s]]
+        builder.end([stream[s] for s in ended], ended, RowKind.FINAL, self._slots.arrays)
+        for s in ended:
             self._end_episode(s, fragment)
             if self._work[s].until_episode_end:
                 left[s] = 0
-        if builder.rows[i] + 2 > builder.room:
-            left[s] = 0
+        for s in moved:
+            if s < self._train:
+                if builder.rows[stream[s]] + 2 > builder.room:
+                    left[s] = 0
+            elif not going[s] or self._length[s] >= self._cap(s):
+                self._end_evaluation(s, fragment)
 
     def _cap(self, slot: int) -> int:
         """Steps after which an evaluation slot's episode is cut off."""

@@ -1,12 +1,12 @@
-"""Building a fragment: rows of all slots, written in place while they move, encoded once at the end.
+"""Building a fragment: rows of all slots, written many steps at a time, encoded once at the end.
 
-Dims: P streams (training slots of the order), C rows of room in each, N agents of a group, A agents; agents on one
-axis A stand group by group, as in `covey.envs.arrays`.
+Dims: P streams (training slots of the order), C rows of room in each, T steps, S slots, N agents of a group, A agents;
+agents on one axis A stand group by group, as in `covey.envs.arrays`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,7 @@ from covey.v1 import fragment_pb2
 class FragmentBuilder:
     """The streams of one order, in its sequence.
 
-    A step is written in two halves: `decide` before the environments move, `close` after; what is decided and not
-    closed is overwritten by the next row. Lead-in rows stand right before row `lead`, which is every stream's first
+    Lead-in rows stand right before row `lead`, which is every stream's first
     one otherwise: so streams stay side by side, whatever they carry.
 
     Args:
@@ -67,78 +66,66 @@ class FragmentBuilder:
             if slot in carried.lead_in:
                 self._lead_in(i, carried.lead_in.pop(slot))
 
-    def select(self, streams: Sequence[int], slots: Sequence[int]) -> None:
-        """Choose the streams that `decide` and `close` write, by position in the order, and the slot of each."""
-        self._streams, self._source = as_index(streams), as_index(slots)
-        rows = self.rows[self._streams].copy()  # a slice would give a view, which `close` counts up twice
-        # Mostly all streams stand at one row; a slice and a number are several times faster than two index arrays.
-        if rows.size and (rows == rows[0]).all():
-            self._row: int | NDArray[np.intp] = int(rows[0])
-        else:
-            self._streams, self._row = np.array(streams, np.intp), rows
-
-    def decide(self, arrays: SlotArrays, action: Sequence[NDArray[Any]]) -> None:
-        """Write what agents see and do, for the streams selected.
+    def write(
+        self,
+        streams: Sequence[int],
+        slots: Sequence[int],
+        seen: SlotArrays,
+        action: Sequence[NDArray[Any]],
+        reward: NDArray[np.float64],
+        terminated: NDArray[np.uint8],
+        truncated: NDArray[np.uint8],
+    ) -> None:
+        """Write step rows.
 
         Args:
-            arrays: What the environments show.
-            action: Per group, (S, N, *shape), where agents choose; what others do is known.
+            streams: Which, by position in the order.
+            slots: The slot of each.
+            seen: What the environments showed before each step, with a leading axis T.
+            action: Per group, (T, S, N, *shape), where agents chose; what others did is known.
+            reward: (T, S, A), of each step.
+            terminated: (T, S, A).
+            truncated: (T, S, A).
         """
-        at, source = (self._streams, self._row), self._source
-        here = arrays.present[source]
-        self._active[at] = here
-        self._see(at, arrays)
-        if self._asynchronous or not (here == Active.CHOSE).all():
-            self._carried.decide(arrays, action, source)
-            action = self._carried.action
-        for target, values in zip(self._action, action, strict=True):
-            target[at] = values[source]
+        steps = len(seen.present)
+        if not streams or not steps:
+            return
+        if self._asynchronous or not (seen.present[:, as_index(slots)] == Active.CHOSE).all():
+            action = self._carry_actions(seen, action, as_index(slots))
+        put = self._write(streams, slots, seen)
+        for column, values in zip(self._action, action, strict=True):
+            put(column, values)
+        put(self._reward, reward)
+        put(self._terminated, terminated)
+        put(self._truncated, truncated)
+        self.steps[streams] += steps
 
-    def close(self, reward: NDArray[np.float64], terminated: NDArray[np.uint8], truncated: NDArray[np.uint8]) -> None:
-        """Write what came of it, all (S, A), for the streams selected; their rows are step rows now."""
-        at, source = (self._streams, self._row), self._source
-        self._reward[at] = reward[source]
-        self._terminated[at] = terminated[source]
-        self._truncated[at] = truncated[source]
-        self.rows[self._streams] += 1
-        self.steps[self._streams] += 1
-        self._row += 1
+    def end(self, streams: Sequence[int], slots: Sequence[int], kind: RowKind, seen: SlotArrays) -> None:
+        """Write final, cut or tail rows: where these slots stand."""
+        if not streams:
+            return
+        self._kind[streams, self.rows[streams]] = kind
+        put = self._write(streams, slots, seen.each(lambda a: a[None]))
+        if self._asynchronous:
+            for column, values in zip(self._action, self._carried.waiting(seen), strict=True):
+                put(column, values[None])
 
-    def cut(self, stream: int, running: bool) -> None:
-        """The environment raised: what was decided becomes a cut row, or nothing where no step row needs one.
+    def cut(self, stream: int, slot: int, running: bool, seen: SlotArrays) -> None:
+        """The environment raised: what it showed before is a cut row, or nothing where no step row needs one.
 
         Decisions that are open in lead-in rows alone are dropped with it.
 
         Args:
             stream: Position in the order.
+            slot: Its slot.
             running: Whether the episode had steps, here or in earlier fragments.
+            seen: What the environments showed.
         """
         if self.rows[stream] == self.lead:
             self.cut_before[stream] |= running
             self._first[stream] = self.lead
         if self.open(stream):
-            at = stream, self.rows[stream]
-            self._kind[at] = RowKind.CUT
-            for action, agents in zip(self._action, self._agents, strict=True):
-                action[at][self._active[at][agents] > 0] = 0
-            self.rows[stream] += 1
-
-    def end(self, streams: Sequence[int], slots: Sequence[int], kind: RowKind, arrays: SlotArrays) -> None:
-        """Write final or tail rows: where these slots stand."""
-        if not streams:
-            return
-        self.select(streams, slots)
-        at, source = (self._streams, self._row), self._source
-        self._kind[at] = kind
-        self._see(at, arrays)
-        self._active[at] = arrays.present[source]
-        if self._asynchronous:
-            for target, values in zip(self._action, self._carried.waiting(arrays, source), strict=True):
-                target[at] = values
-        else:
-            for target in self._action:
-                target[at] = 0
-        self.rows[self._streams] += 1
+            self.end([stream], [slot], RowKind.CUT, seen)
 
     def open(self, stream: int) -> bool:
         """Whether the stream's last row is a step row, which needs one after it."""
@@ -197,13 +184,39 @@ class FragmentBuilder:
         fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level)
         fragment.schema_hash = self._schema.hash
 
-    def _see(self, at: Any, arrays: SlotArrays) -> None:
-        """Observations and masks of the streams selected."""
-        for g, seen in enumerate(arrays.observation):
-            self._observation[g][at] = seen[self._source]
-            own, legal = self._mask[g], arrays.mask[g]
-            if own is not None and legal is not None:
-                own[at] = legal[self._source]
+    def _write(
+        self, streams: Sequence[int], slots: Sequence[int], seen: SlotArrays
+    ) -> Callable[[NDArray[Any], NDArray[Any]], None]:
+        """Write what is seen in the streams' next rows; returns what writes a further column of these, (T, S, ...)."""
+        steps = len(seen.present)
+        rows = self.rows[streams]
+        at: Any = as_index(streams)
+        source = as_index(slots)
+        if isinstance(at, slice) and (rows == rows[0]).all():
+            at = at, slice(int(rows[0]), int(rows[0]) + steps)
+        else:
+            at = np.array(streams, np.intp)[:, None], rows[:, None] + np.arange(steps)
+
+        def put(target: NDArray[Any], values: NDArray[Any]) -> None:
+            target[at] = values[:, source].swapaxes(0, 1)
+
+        put(self._active, seen.present)
+        for column, values in zip(self._observation, seen.observation, strict=True):
+            put(column, values)
+        for mask, legal in zip(self._mask, seen.mask, strict=True):
+            if mask is not None and legal is not None:
+                put(mask, legal)
+        self.rows[streams] += steps
+        return put
+
+    def _carry_actions(self, seen: SlotArrays, action: Sequence[NDArray[Any]], slots: Any) -> list[NDArray[Any]]:
+        """What rows hold of actions where not all choose in every step: per group, (T, S, N, *shape)."""
+        actions = [np.empty_like(a) for a in action]
+        for t in range(len(seen.present)):
+            self._carried.decide(seen.at(t), [a[t] for a in action], slots)
+            for target, last in zip(actions, self._carried.action, strict=True):
+                target[t, : len(last)] = last
+        return actions
 
     def _lead_in(self, stream: int, rows: LeadIn) -> None:
         """Write a stream's lead-in rows."""

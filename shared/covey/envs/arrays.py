@@ -7,8 +7,8 @@ the order of `EnvironmentSpaces.groups` and of each group's agents, so that a gr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class SlotArrays:
         present: (S, A), an `Active` value: CHOSE (1) is to act in the next step, FORCED (2) acts as the environment
             says, ABSENT (0) waits or is not there.
         living: (S, A), 1: takes part in the episode, whether it acts now or waits.
+        memory: The bytes in which all of these lie, of all slots; what a copy of everything costs least with.
     """
 
     observation: tuple[NDArray[Any], ...]
@@ -43,6 +44,7 @@ class SlotArrays:
     truncated: NDArray[np.uint8]
     present: NDArray[np.uint8]
     living: NDArray[np.uint8]
+    memory: NDArray[np.uint8]
 
     @staticmethod
     def zeros(spaces: EnvironmentSpaces, count: int) -> SlotArrays:
@@ -73,25 +75,48 @@ class SlotArrays:
             truncated=next(at),
             present=next(at),
             living=next(at),
+            memory=np.frombuffer(buffer, np.uint8, offset),
         )
 
     def rows(self, first: int, end: int) -> SlotArrays:
         """Of the slots from `first` up to `end`, which is left out: views of these arrays."""
-        return SlotArrays(
-            observation=tuple(o[first:end] for o in self.observation),
-            mask=tuple(None if m is None else m[first:end] for m in self.mask),
-            forced=tuple(f[first:end] for f in self.forced),
-            reward=self.reward[first:end],
-            terminated=self.terminated[first:end],
-            truncated=self.truncated[first:end],
-            present=self.present[first:end],
-            living=self.living[first:end],
-        )
+        return self.each(lambda a: a[first:end])
 
     def copy(self) -> SlotArrays:
         """As they are now, in memory of their own."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return SlotArrays(**{name: _copied(value) for name, value in values.items()})
+        copied = self.over_time(1)
+        copied.memory[0] = self.memory
+        return copied.at(0)
+
+    def over_time(self, times: int) -> SlotArrays:
+        """Room for these arrays at so many times: each has a leading axis, and so has `memory`, (times, bytes)."""
+        memory = np.zeros((times, self.memory.size), np.uint8)
+        start, stride = self.memory.ctypes.data, self.memory.size
+
+        def again(a: NDArray[Any]) -> NDArray[Any]:
+            return np.ndarray((times, *a.shape), a.dtype, memory, a.ctypes.data - start, (stride, *a.strides))
+
+        return self.each(again, memory)
+
+    def at(self, time: int) -> SlotArrays:
+        """Of arrays over time, those of one time."""
+        return self.each(lambda a: a[time], self.memory[time])
+
+    def each(
+        self, change: Callable[[NDArray[Any]], NDArray[Any]], memory: NDArray[np.uint8] | None = None
+    ) -> SlotArrays:
+        """The same with every array changed; `memory` is the one given, or as it was."""
+        return SlotArrays(
+            observation=tuple(map(change, self.observation)),
+            mask=tuple(None if m is None else change(m) for m in self.mask),
+            forced=tuple(map(change, self.forced)),
+            reward=change(self.reward),
+            terminated=change(self.terminated),
+            truncated=change(self.truncated),
+            present=change(self.present),
+            living=change(self.living),
+            memory=self.memory if memory is None else memory,
+        )
 
     def clear(self, slot: int) -> None:
         """Zeros in all arrays of a slot."""
@@ -115,10 +140,6 @@ def _parts(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[i
     yield "float64", agents
     for _ in range(4):
         yield "uint8", agents
-
-
-def _copied(value: Any) -> Any:
-    return tuple(map(_copied, value)) if isinstance(value, tuple) else None if value is None else value.copy()
 
 
 def _aligned(size: int) -> int:

@@ -71,6 +71,17 @@ class EnvironmentFactory:
         self._check(env, _PARALLEL_API, "parallel")
         return cast("ParallelEnv[str, Any, Any]", env)
 
+    def belongs(self, patterns: Sequence[str]) -> bool:
+        """Whether its function is of a package of the patterns, and not one that a module of theirs only imported.
+
+        A pattern that is the entry point or its module, to the letter, vouches for all that is in it.
+        """
+        module = self.entry_point.partition(":")[0]
+        if module in patterns or self.entry_point in patterns:
+            return True
+        origin = getattr(_function(self.entry_point), "__module__", None) or ""
+        return origin.partition(".")[0] in {pattern.partition(".")[0] for pattern in patterns}
+
     @property
     def batched(self) -> bool:
         """Whether the environment comes in batches: the function has a parameter `num_envs`, and config leaves it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -31,7 +33,7 @@ Axis = tuple[Segment, ...]
 """The segments of one axis, in order; a concatenation has several, and a label may come more than once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ParamSpec:
     """One parameter: its dotted name, its axes, and how it starts.
 
@@ -47,15 +49,15 @@ class ParamSpec:
     gain: float = 1.0
     inputs: int = 0
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The parameter's natural shape."""
         return tuple(axis_width(axis) for axis in self.axes)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Numbers in it."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)  # exact: a specification from elsewhere must not overflow to a small number
 
 
 def axis_width(axis: Axis) -> int:

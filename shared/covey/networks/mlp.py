@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from covey.errors import ConfigError
 from covey.networks.labels import Axis, ParamSpec, Segment, axis_width
-from covey.networks.ops import IDEMPOTENT, Array, Ops
+from covey.networks.ops import IDEMPOTENT, Activation, Array, Ops
+
+MAX_LAYERS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,31 @@ class MLP:
     min_mlp_nodes: int = 16
     max_mlp_nodes: int = 500
     gated: tuple[int, ...] = ()
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """Equal for networks that `aligned` makes alike: with or without hidden layers, as many where they normalise.
+
+        What is normalised does not pass through a layer, and what a network without hidden layers reads may be wider
+        than any layer.
+        """
+        layers = len(self.hidden_size)
+        return self.kind, self.layer_norm, layers if self.layer_norm else min(layers, 1)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the activation passes what the last hidden layer gives: applied again, it changes nothing."""
+        return self.activation in IDEMPOTENT and len(self.hidden_size) - 1 not in self.gated
+
+    def aligned(self, layers: int, gated: tuple[int, ...]) -> MLP:
+        """With so many hidden layers and these gates, at least its own; added layers are as wide as the last."""
+        added = self.hidden_size[-1:] * (layers - len(self.hidden_size))
+        return replace(self, hidden_size=(*self.hidden_size, *added), gated=gated)
+
+    def layer_activation(self, layer: int) -> str:
+        """Of a hidden layer, or of one that `aligned` adds: with an identity weight, that passes what comes in."""
+        own = layer < len(self.hidden_size) or self.repeatable
+        return self.activation if own else "Identity"
 
     def parameters(self, prefix: str, source: Axis, target: Segment, *, gain: float = 1.0) -> Iterator[ParamSpec]:
         """Parameters from `source` to `target`; `gain` scales the last layer's initial weights."""
@@ -54,6 +82,7 @@ class MLP:
         prefix: str,
         x: Array,
         valid: Mapping[str, Array],
+        activations: Mapping[str, Activation],
     ) -> Array:
         """Hidden layers and the last linear layer, without an activation after it.
 
@@ -63,6 +92,7 @@ class MLP:
             prefix: Of the parameter names.
             x: (B, in) or (K, B, in).
             valid: Validity of padded units by label, (K, 1, units); a label that is missing has no padding.
+            activations: Of the rows of a pack by layer, "<prefix>.<layer>", where they are not all the network's own.
         """
         for i in range(len(self.hidden_size)):
             x = ops.linear(x, params[f"{prefix}.{i}.weight"], params[f"{prefix}.{i}.bias"])
@@ -73,12 +103,8 @@ class MLP:
                     params[f"{prefix}.{i}.norm.bias"],
                     valid.get(f"{prefix}.{i}.units"),
                 )
-            if i in self.gated:
-                # The backend may work in place; the gate needs what went in.
-                y = ops.activation(self.activation, x + 0)
-                x = ops.gate(params[f"{prefix}.{i}.gate"], x, y)
-            else:
-                x = ops.activation(self.activation, x)
+            which = activations.get(f"{prefix}.{i}", self.activation)
+            x = ops.gated(which, params[f"{prefix}.{i}.gate"], x) if i in self.gated else ops.activation(which, x)
         return ops.linear(x, params[f"{prefix}.out.weight"], params[f"{prefix}.out.bias"])
 
     def sizes(self, prefix: str) -> dict[str, int]:
@@ -98,9 +124,7 @@ class MLP:
         An idempotent activation does, if it also is the last thing that the layer before applies: a gate opens that.
         """
         n = len(self.hidden_size)
-        passes = self.activation in IDEMPOTENT and n - 1 not in self.gated
-        gated = self.gated if passes else (*self.gated, n)
-        return replace(self, hidden_size=(*self.hidden_size, self.hidden_size[-1]), gated=gated)
+        return self.aligned(n + 1, self.gated if self.repeatable else (*self.gated, n))
 
     def without_layer(self) -> MLP:
         """Without the last hidden layer."""
@@ -120,6 +144,21 @@ class MLP:
             "max_mlp_nodes": self.max_mlp_nodes,
             "gated": list(self.gated),
         }
+
+    def check(self, part: str) -> None:
+        """Refuse fields of other kinds than they are to be; `part` names the network in errors.
+
+        Raises:
+            ConfigError: such a field, or too many layers.
+        """
+        layers, gated = self.hidden_size, self.gated
+        limits = (self.min_hidden_layers, self.max_hidden_layers, self.min_mlp_nodes, self.max_mlp_nodes)
+        if not (type(layers) is type(gated) is tuple and len(layers) <= MAX_LAYERS):
+            raise ConfigError(f"{part}: hidden_size {layers}, expected at most {MAX_LAYERS} integers")
+        if any(type(n) is not int for n in (*layers, *gated, *limits)) or type(self.layer_norm) is not bool:
+            raise ConfigError(f"{part}: hidden_size {layers}, gated {gated}, limits {limits}, expected integers")
+        if not set(gated) <= set(range(len(layers))):
+            raise ConfigError(f"{part}: gated {gated}, expected some of its {len(layers)} layers")
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> MLP:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from covey.errors import ConfigError
 from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
-from covey.networks.ops import ACTIVATIONS, Array, Ops
+from covey.networks.ops import ACTIVATIONS, Activation, Array, Ops
 
 Params = dict[str, NDArray[np.float32]]
 """Parameters of one network in natural shapes, by dotted name."""
@@ -28,7 +28,8 @@ LOG_STD = "log_std"
 
 # Bounds for specs that came over a wire: an actor trusts its learner no further than this.
 MAX_PARAMETERS = 64 << 20
-MAX_LAYERS = 32
+MAX_COPIES = 4096
+MAX_START = 1e6  # of what initial values are made from
 
 ENCODERS: dict[str, type[MLP]] = {MLP.kind: MLP}
 """Encoder kinds by name. A further kind is a class with MLP's methods in a file of its own, and a line here."""
@@ -82,6 +83,11 @@ class NetworkSpec:
         return tuple(specs)
 
     @cached_property
+    def numbers(self) -> int:
+        """How many numbers all parameters are."""
+        return sum(p.size for p in self.parameters)
+
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Labels whose size may differ within a pack and change by mutation."""
         sizes = {LATENT: self.latent_dim}
@@ -91,17 +97,13 @@ class NetworkSpec:
 
     @cached_property
     def structure(self) -> tuple[object, ...]:
-        """Equal for networks that can share a pack: everything but the sizes."""
+        """Equal for networks that can share a pack: what they read and say, and what `MLP.structure` tells apart."""
         return (
-            tuple((i.name, i.width, i.copies, i.encoder.kind, i.encoder.activation) for i in self.inputs),
-            self.head.activation,
-            tuple(
-                (
-                    p.name,
-                    tuple(tuple((s.label, s.repeat, s.label in self.sizes or s.size) for s in axis) for axis in p.axes),
-                )
-                for p in self.parameters
-            ),
+            tuple((i.name, i.width, i.copies, i.encoder.structure) for i in self.inputs),
+            self.extra,
+            self.head.structure,
+            self.outputs,
+            self.log_std is None,
         )
 
     def resized(self, sizes: Mapping[str, int]) -> NetworkSpec:
@@ -125,6 +127,7 @@ class NetworkSpec:
         extra: Array | None = None,
         *,
         valid: Mapping[str, Array] | None = None,
+        activations: Mapping[str, Activation] | None = None,
     ) -> Array:
         """Outputs (B, outputs), or (K, B, outputs) for a pack.
 
@@ -134,22 +137,24 @@ class NetworkSpec:
             inputs: One array per `Input`, (B, copies * width) or (K, B, copies * width).
             extra: (B, extra) or (K, B, extra), where the spec has extra inputs.
             valid: Validity of padded units by label, needed where layers normalise.
+            activations: Of the rows of a pack, where they differ, as `PackLayout.activations` gives them.
         """
-        valid = valid or {}
+        valid, activations = valid or {}, activations or {}
         joint: list[Array] = []
         for i, x in zip(self.inputs, inputs, strict=True):
             lead = tuple(x.shape[:-1])
             if i.copies > 1:
                 x = ops.reshape(x, (*lead[:-1], lead[-1] * i.copies, i.width))
-            y = i.encoder.apply(ops, params, f"encoder.{i.name}", x, valid)
-            y = ops.activation(i.encoder.activation, y)
+            prefix = f"encoder.{i.name}"
+            y = i.encoder.apply(ops, params, prefix, x, valid, activations)
+            y = ops.activation(activations.get(f"{prefix}.out", i.encoder.activation), y)
             if i.copies > 1:
                 y = ops.reshape(y, (*lead, i.copies * y.shape[-1]))
             joint.append(y)
         if extra is not None:
             joint.append(extra)
         x = joint[0] if len(joint) == 1 else ops.concat(joint)
-        return self.head.apply(ops, params, "head", x, valid)
+        return self.head.apply(ops, params, "head", x, valid, activations)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object from which `from_json` makes an equal spec."""
@@ -197,7 +202,7 @@ class NetworkSpec:
                 log_std=None if data["log_std"] is None else float(data["log_std"]),
             )
             spec.check()
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
             raise ConfigError(f"network spec: {type(exc).__name__} {exc}, expected a spec as to_json gives it") from exc
         return spec
 
@@ -210,17 +215,24 @@ class NetworkSpec:
         for part, mlp in (("head", self.head), *((i.name, i.encoder) for i in self.inputs)):
             if mlp.activation not in ACTIVATIONS:
                 raise ConfigError(f"{part}: activation {mlp.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-            if len(mlp.hidden_size) > MAX_LAYERS or any(type(n) is not int for n in mlp.hidden_size):
-                raise ConfigError(f"{part}: hidden_size {mlp.hidden_size}, expected at most {MAX_LAYERS} integers")
+            mlp.check(part)
         counts = (
             self.outputs,
             *self.sizes.values(),
             *(i.width for i in self.inputs),
             *(i.copies for i in self.inputs),
         )
+        if sum(i.copies for i in self.inputs) > MAX_COPIES:
+            raise ConfigError(f"network spec: reads more than {MAX_COPIES} agents, expected fewer; group them")
         if not 1 <= len(self.inputs) <= 1024 or min(counts) < 1 or self.extra < 0:
             raise ConfigError(f"network spec: sizes {counts}, expected at least one input and every size at least 1")
-        if max(counts) > MAX_PARAMETERS or sum(math.prod(p.shape) for p in self.parameters) > MAX_PARAMETERS:
+        if len({i.name for i in self.inputs}) < len(self.inputs):
+            raise ConfigError("network spec: two inputs have one name, expected names of their own")
+        if not 0 < self.output_gain <= MAX_START or not abs(self.log_std or 0.0) <= MAX_START:
+            raise ConfigError(
+                f"network spec: output_gain {self.output_gain}, log_std {self.log_std}, expected at most {MAX_START:g}"
+            )
+        if max(*counts, self.extra) > MAX_PARAMETERS or self.numbers > MAX_PARAMETERS:
             raise ConfigError(f"network spec: more than {MAX_PARAMETERS} parameters; configure smaller layers")
 
 

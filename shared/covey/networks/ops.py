@@ -30,6 +30,9 @@ ACTIVATIONS = (
 IDEMPOTENT = frozenset({"ReLU", "Identity"})
 """Activations with f(f(x)) = f(x): an inserted identity layer leaves the network's function as it was."""
 
+Activation = str | tuple[tuple[str, int], ...]
+"""One of ACTIVATIONS for all rows; or (name, rows) for each run of neighbouring rows of a pack, in order."""
+
 
 class Ops(Protocol):
     """What a backend must provide."""
@@ -38,12 +41,12 @@ class Ops(Protocol):
         """`x @ w + b`."""
         ...
 
-    def activation(self, name: str, x: Array) -> Array:
-        """One of ACTIVATIONS, elementwise."""
+    def activation(self, which: Activation, x: Array) -> Array:
+        """Elementwise; may overwrite x."""
         ...
 
-    def gate(self, g: Array, x: Array, y: Array) -> Array:
-        """`x + g * (y - x)` with `g (units)` or `(K, units)`."""
+    def gated(self, which: Activation, g: Array, x: Array) -> Array:
+        """`x + g * (activation(x) - x)` with `g (units)` or `(K, units)`: exact where a gate is 0 or 1."""
         ...
 
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
@@ -82,9 +85,9 @@ class NumpyOps:
         y += b if w.ndim == 2 else b[:, None, :]
         return y
 
-    def activation(self, name: str, x: Array) -> Array:
-        """One of ACTIVATIONS, elementwise; may overwrite x."""
-        match name:
+    def activation(self, which: Activation, x: Array) -> Array:
+        """Elementwise; may overwrite x."""
+        match which:
             case "ReLU":
                 return np.maximum(x, 0, out=x)
             case "Tanh":
@@ -103,11 +106,22 @@ class NumpyOps:
                 return np.logaddexp(x, 0).astype(x.dtype)
             case "Identity":
                 return x
-        raise ValueError(f"activation {name!r}, expected one of {', '.join(ACTIVATIONS)}")
+            case tuple():
+                first = 0
+                for name, rows in which:
+                    part = x[first : first + rows]
+                    y = self.activation(name, part)
+                    if y is not part:
+                        part[...] = y
+                    first += rows
+                return x
+        raise ValueError(f"activation {which!r}, expected one of {', '.join(ACTIVATIONS)}")
 
-    def gate(self, g: Array, x: Array, y: Array) -> Array:
-        """`x + g * (y - x)`."""
-        return x + (g if g.ndim == 1 else g[:, None, :]) * (y - x)
+    def gated(self, which: Activation, g: Array, x: Array) -> Array:
+        """`x + g * (activation(x) - x)`."""
+        g = g if g.ndim == 1 else g[:, None, :]
+        y = self.activation(which, x.copy())
+        return x * (1 - g) + y * g
 
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
         """Normalise the last axis over valid units."""

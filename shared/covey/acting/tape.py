@@ -1,0 +1,93 @@
+"""The operations of one forward pass, written down once and computed again in every step.
+
+At an actor's sizes an operation costs by the call, not by the numbers in it: Python around it, results allocated, and
+vectors broadcast over rows cost more than the arithmetic does. A tape leaves them out; what it computes is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.networks import NumpyOps
+from covey.networks.ops import Activation, Array
+
+# What has no operation of its own here; not the tape's own methods, which would make it a cycle that only the collector
+# of garbage frees, with all weights in it.
+_COMPUTED = NumpyOps()
+
+
+class Tape(NumpyOps):
+    """Operations for one `apply` over a pack: each result has memory of its own, which `replay` fills again.
+
+    What `apply` is given is read anew by every replay; the array that it returned holds the outputs.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], object]] = []
+        self._reads_beyond = False
+
+    def replay(self) -> None:
+        """Compute everything again from what the inputs hold now."""
+        if self._reads_beyond:
+            with np.errstate(invalid="ignore"):
+                for call in self._calls:
+                    call()
+            return
+        for call in self._calls:
+            call()
+
+    def linear(self, x: Array, w: Array, b: Array) -> Array:
+        """`x @ w + b`."""
+        policies, rows, _ = x.shape
+        y = np.empty((policies, rows, w.shape[-1]), x.dtype)
+        # As in NumpyOps: a matrix-vector product may flag what it reads past the end of its operands.
+        self._reads_beyond |= w.shape[-1] == 1 or rows == 1
+        self._do(np.matmul, x, w, out=y)
+        self._do(np.add, y, np.repeat(b[:, None, :], rows, 1), out=y)
+        return y
+
+    def activation(self, which: Activation, x: Array) -> Array:
+        """Elementwise, in place."""
+        if isinstance(which, tuple):
+            first = 0
+            for name, rows in which:
+                self.activation(name, x[first : first + rows])
+                first += rows
+        elif which == "ReLU":
+            self._do(np.maximum, x, np.zeros_like(x), out=x)
+        elif which != "Identity":
+            self._fill(x, functools.partial(_COMPUTED.activation, which, x))
+        return x
+
+    def gated(self, which: Activation, g: Array, x: Array) -> Array:
+        """`x + g * (activation(x) - x)`, in place."""
+        return self._fill(x, functools.partial(_COMPUTED.gated, which, g, x))
+
+    def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
+        """Normalise the last axis over valid units, in place."""
+        return self._fill(x, functools.partial(_COMPUTED.layer_norm, x, scale, bias, valid))
+
+    def concat(self, xs: Sequence[Array]) -> Array:
+        """Join along the last axis."""
+        y = np.concatenate(xs, axis=-1)
+        self._do(np.concatenate, xs, axis=-1, out=y)
+        return y
+
+    def _do(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        call = functools.partial(function, *args, **kwargs)
+        call()
+        self._calls.append(call)
+
+    def _fill(self, target: NDArray[Any], compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Write what `compute` gives into `target`, now and in every replay."""
+
+        def fill() -> None:
+            target[...] = compute()
+
+        self._do(fill)
+        return target
