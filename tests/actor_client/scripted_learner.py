@@ -89,6 +89,7 @@ class ScriptedLearner(services.ActorServiceServicer):
         self.joins: queue.Queue[pb.JoinRequest] = queue.Queue()
         self.streams: queue.Queue[Connected] = queue.Queue()
         self.fetched: list[bytes] = []
+        self.fetches = 0  # calls
         self.refuse_join: tuple[grpc.StatusCode, str] | None = None
         self.heartbeats = True
         self._open: list[Connected] = []
@@ -164,14 +165,16 @@ class ScriptedLearner(services.ActorServiceServicer):
             connected.over.set()
 
     def FetchPolicy(self, request: pb.FetchPolicyRequest, context: grpc.ServicerContext) -> Iterator[pb.PolicyChunk]:
-        self.fetched.append(request.sha256)
-        data = self.policies.get(request.sha256)
-        if data is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, "gone")
-        assert data is not None
-        half = len(data) // 2
-        yield pb.PolicyChunk(total_bytes=len(data), data=data[:half])
-        yield pb.PolicyChunk(data=data[half:])
+        self.fetches += 1
+        for sha256 in (request.sha256, *request.then):
+            self.fetched.append(sha256)
+            data = self.policies.get(sha256)
+            if data is None:
+                context.abort(grpc.StatusCode.NOT_FOUND, "gone")
+            assert data is not None
+            half = len(data) // 2
+            yield pb.PolicyChunk(total_bytes=len(data), data=data[:half])
+            yield pb.PolicyChunk(data=data[half:])
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:

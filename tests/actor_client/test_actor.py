@@ -91,6 +91,7 @@ def test_it_joins_with_its_spaces_and_answers_each_order_once(learner: ScriptedL
     first, second = work.fragment(), work.fragment()
     assert [(f.seq, f.order_id, f.streams[0].steps) for f in (first, second)] == [(1, 11, 3), (2, 12, 3)]
     assert sorted(learner.fetched) == sorted(SHAS), "each policy once"
+    assert learner.fetches == 1, "all in one call"
     work.ack(2)
     beat = work.heartbeat()
     assert 20e6 < beat.rss_bytes < 2e9

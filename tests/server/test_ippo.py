@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +18,13 @@ from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
 from covey_server.algorithms.ippo import IPPO, METRICS, policy_loss, value_loss
 from covey_server.member import Member, ReturnScale
+from covey_server.packed import PASS_COST
 from covey_server.rollouts import Rollouts
 from covey_server.validation import Stream
 
 
 def population(spaces: EnvironmentSpaces, shared: bool, **settings: Any) -> list[Member]:
-    """Widths, rates, batches, epochs and all coefficients differ; member 7, and 2's values, have another structure."""
+    """Widths, rates, batches, epochs and all coefficients differ; member 7, and 2's values, are deeper."""
 
     def made(hidden: Sequence[int], latent: int) -> Config:
         return config(shared, hidden, latent, **settings)
@@ -53,8 +55,12 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_packed_population_learns_what_each_member_learns_alone(case: str) -> None:
+# In one pack, or in packs without padding.
+@pytest.mark.parametrize(("case", "pass_cost"), list(zip(CASES, itertools.cycle((50_000, 1)))))
+def test_a_packed_population_learns_what_each_member_learns_alone(
+    case: str, pass_cost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PASS_COST, "cpu", pass_cost)
     spaces, shared, settings = CASES[case]
     made = config(shared, **settings)
     members = population(spaces, shared, **settings)
@@ -153,7 +159,7 @@ def test_what_the_environment_chose_teaches_values_and_no_policy() -> None:
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_an_agent_without_decisions_leaves_its_networks_alone(apart: bool) -> None:
+def test_an_agent_without_decisions_leaves_its_networks_alone(apart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = stream_rows(ASYNCHRONOUS, np.random.default_rng(0), 10)
     columns["switch/active"][:] = 0
     rollouts = Rollouts(ASYNCHRONOUS)
@@ -161,6 +167,7 @@ def test_an_agent_without_decisions_leaves_its_networks_alone(apart: bool) -> No
     made = config(normalize_values=True)
     m = member(0, made, ASYNCHRONOUS)
     if apart:  # in a pack of their own
+        monkeypatch.setitem(PASS_COST, "cpu", 1)
         deeper = build_networks(config(hidden=(6, 3)), ASYNCHRONOUS, np.random.default_rng(0))
         m.networks |= {key: n for key, n in deeper.items() if key.endswith("switch")}
     learner = IPPO(made, ASYNCHRONOUS, [m])
@@ -186,7 +193,11 @@ def test_losses_give_the_numbers_of_a_hand_computation() -> None:
     )
 
 
-def test_members_per_pass_counts_members_of_other_structure_apart() -> None:
+@pytest.mark.parametrize(("pass_cost", "passes"), [(50_000, 1), (1, 2)])
+def test_members_per_pass_counts_members_in_packs_of_their_own_apart(
+    pass_cost: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PASS_COST, "cpu", pass_cost)
     made = config(batch_size=64, update_epochs=1)
     members = [member(m, made, SIMULTANEOUS) for m in range(3)]
     members.append(member(3, config(hidden=(6, 3)), SIMULTANEOUS, batch_size=64, update_epochs=1))
@@ -194,4 +205,4 @@ def test_members_per_pass_counts_members_of_other_structure_apart() -> None:
     learner.update([0, 2], together(SIMULTANEOUS, {0: 8, 2: 8}, 0))
     assert (learner.passes, learner.member_updates) == (1, 2)
     learner.update(range(4), together(SIMULTANEOUS, dict.fromkeys(range(4), 8), 1))
-    assert (learner.passes, learner.member_updates) == (1 + 2, 2 + 4)
+    assert (learner.passes, learner.member_updates) == (1 + passes, 2 + 4)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tests.members import AGENTS, assert_same_networks, make_member
+from tests.members import AGENTS, actor_spec, assert_same_networks, make_member
 
-from covey.networks import MLP, NumpyOps
+from covey.networks import MLP, NetworkSpec, NumpyOps
+from covey.networks.pack import grouped
+from covey_server.evolution.architecture import mutate_architecture
+from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
 from covey_server.optimiser import adam_
-from covey_server.packed import PackedNetworks
+from covey_server.pack import Pack
+from covey_server.packed import PASS_COST, PackedNetworks
 
 CPU = torch.device("cpu")
 ACTORS = {f"actor/{agent}": (i,) for i, agent in enumerate(AGENTS)}
@@ -21,19 +26,35 @@ CRITICS = {f"{role}/{agent}": (i,) for role in ("critic_1", "critic_2") for i, a
 B = 5
 
 
-def mlp(hidden: tuple[int, ...], activation: str = "ReLU", layer_norm: bool = False) -> MLP:
-    return MLP(hidden_size=hidden, activation=activation, layer_norm=layer_norm)
+def mlp(
+    hidden: tuple[int, ...], activation: str = "ReLU", layer_norm: bool = False, gated: tuple[int, ...] = ()
+) -> MLP:
+    return MLP(hidden_size=hidden, activation=activation, layer_norm=layer_norm, gated=gated)
 
 
 def population(activation: str = "ReLU", layer_norm: bool = False) -> list[Member]:
-    """Widths differ; members 3 and 4 have structures of their own."""
+    """Widths differ; and from member 3 on depths, activations and gates, in encoders and heads."""
     return [
         make_member(0, encoder=mlp((8, 6), activation, layer_norm), head=mlp((7,), activation, layer_norm)),
         make_member(1, encoder=mlp((5, 9), activation, layer_norm), head=mlp((4,), activation, layer_norm)),
         make_member(2, encoder=mlp((8, 6), activation, layer_norm), head=mlp((9,), activation, layer_norm)),
         make_member(3, encoder=mlp((8,), activation, layer_norm), head=mlp((7,), activation, layer_norm)),
         make_member(4, encoder=mlp((8, 6), "Tanh", layer_norm), head=mlp((5,), activation, layer_norm)),
+        make_member(5, encoder=mlp((4, 7), "ELU", layer_norm, (1,)), head=mlp((6, 9, 3), "ReLU", layer_norm, (0, 2))),
+        make_member(6, encoder=mlp((5,), "ReLU", layer_norm, (0,)), head=mlp((8, 4), "GELU", layer_norm)),
     ]
+
+
+APART = 1
+"""A cost of passes at which only networks of equal sizes share a pack."""
+
+
+@pytest.fixture(params=[PASS_COST["cpu"], APART])
+def pass_cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Every network of one structure in one pack, or none with padding."""
+    monkeypatch.setitem(PASS_COST, "cpu", request.param)
+    cost: int = request.param
+    return cost
 
 
 def critic_batch(members: int, batch: int = B) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -42,32 +63,61 @@ def critic_batch(members: int, batch: int = B) -> tuple[list[torch.Tensor], torc
     return inputs, torch.randn(members, batch, 7, generator=draw)
 
 
+def in_double(pack: Pack) -> None:
+    """Computes in double precision from now on, so that rounding hides nothing."""
+    for name in ("params", "target", "first_moment", "second_moment", "mask"):
+        matrix = getattr(pack, name)
+        setattr(pack, name, None if matrix is None else matrix.double())
+    pack.valid = {label: v.double() for label, v in pack.valid.items()}
+
+
 def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_norm: float | None) -> None:
     """Some Adam steps and soft updates of critics on losses that differ between members; written back."""
     packed = PackedNetworks(members, CRITICS, CPU)
-    inputs, extra = critic_batch(5)
+    for pack in packed.packs:
+        in_double(pack)
+    inputs, extra = critic_batch(7)
     at = torch.tensor([members[m].member_id for m in chosen])
-    goal = torch.randn(4, 5, B, generator=torch.Generator().manual_seed(1))[:, at]
+    goal = torch.randn(4, 7, B, generator=torch.Generator().manual_seed(1))[:, at]
     selection = packed.select(chosen)
     for _ in range(steps):
-        values = selection.values("learn", [x[at] for x in inputs], extra[at])
-        selection.descend(((values - goal) ** 2).mean(-1).sum(), 0.01 * (1 + at.double().numpy()), max_norm)
-        selection.soften(0.1 / (1 + at))
+        values = selection.values("learn", [x[at].double() for x in inputs], extra[at].double())
+        loss = ((values - goal) ** 2).mean(-1).sum()
+        selection.descend(selection.gradients(loss), 0.01 * (1 + at.double().numpy()), max_norm)
+        selection.soften(0.1 / (1 + at.double()))
     for pack in packed.packs:
         if pack.mask is not None:
-            for matrix in (pack.params, pack.target, pack.first_moment, pack.second_moment):
-                assert matrix is not None and not matrix[pack.mask == 0].any()
+            padding = pack.mask == 0
+            constants = torch.from_numpy(pack.layout.constants).double()[padding]
+            for weights, moments in ((pack.params, pack.first_moment), (pack.target, pack.second_moment)):
+                assert weights is not None and torch.equal(weights[padding], constants)
+                assert not moments[padding].any()
     packed.unpack()
 
 
-def test_networks_of_one_structure_share_a_pack_across_members_agents_and_twins() -> None:
-    members = population()
-    critics = PackedNetworks(members, CRITICS, CPU)
-    assert [len(pack.rows) for pack in critics.packs] == [12, 4, 4]
-    assert critics.select((0, 1, 2, 3, 4)).rows_members == [3, 1, 1]
+def test_networks_share_a_pack_across_members_agents_twins_depths_and_activations() -> None:
+    critics = PackedNetworks(population(), CRITICS, CPU)
+    assert [len(pack.rows) for pack in critics.packs] == [28]
+    assert critics.select((0, 1, 2, 3, 4, 5, 6)).rows_members == [7]
     assert critics.select((0, 2)).rows_members == [2]
 
 
+def test_rows_are_in_the_order_of_roles_and_in_each_of_activations() -> None:
+    critics = PackedNetworks(population(), CRITICS, CPU)
+    (pack,) = critics.packs
+    assert [k >= 2 for k, _ in pack.rows] == [False] * 14 + [True] * 14
+    runs = pack.layout.activations(range(14))["encoder.speaker.0"]
+    assert runs == (("ELU", 2), ("ReLU", 10), ("Tanh", 2))
+    assert isinstance(critics.select((0, 3, 4, 5, 6), 2).parts[0].rows, torch.Tensor)
+    assert isinstance(critics.select(tuple(range(7)), 2).parts[0].rows, slice)
+
+
+def test_normalised_networks_of_other_depth_stay_apart() -> None:
+    critics = PackedNetworks(population(layer_norm=True), CRITICS, CPU)
+    assert sorted(len(pack.rows) for pack in critics.packs) == [4, 4, 4, 16]
+
+
+@pytest.mark.usefixtures("pass_cost")
 def test_unpack_gives_back_what_was_packed() -> None:
     members, before = population(), population()
     for agents in (ACTORS, CRITICS):
@@ -76,7 +126,8 @@ def test_unpack_gives_back_what_was_packed() -> None:
         assert_same_networks(member, same)
 
 
-@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4), (0, 1), (1, 2), (0, 2), (0, 3, 4), (4,)])
+@pytest.mark.usefixtures("pass_cost")
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (0, 1), (1, 2), (0, 2), (0, 3, 5), (4, 6), (4,)])
 @pytest.mark.parametrize("which", ["learn", "frozen", "target"])
 def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], which: str) -> None:
     members = population("Sigmoid")
@@ -94,7 +145,8 @@ def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], which: s
                 np.testing.assert_allclose(values[k, i].detach().numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4), (0, 2), (1, 3)])
+@pytest.mark.usefixtures("pass_cost")
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (0, 2), (1, 3, 6)])
 def test_actors_of_differing_widths_read_their_own_observations(chosen: tuple[int, ...]) -> None:
     members = population()
     packed = PackedNetworks(members, ACTORS, CPU)
@@ -142,7 +194,7 @@ def test_a_network_shared_by_agents_judges_each_by_its_index(shared_rows: bool) 
 @pytest.mark.parametrize("max_norm", [None, 0.5])
 def test_learning_together_is_learning_alone(activation: str, layer_norm: bool, max_norm: float | None) -> None:
     together, alone = population(activation, layer_norm), population(activation, layer_norm)
-    chosen = (0, 1, 2, 4)
+    chosen = (0, 1, 2, 3, 5, 6)
     moved(together, chosen, 5, max_norm)
     for m in chosen:
         moved([alone[m]], (0,), 5, max_norm)
@@ -162,15 +214,56 @@ def test_learning_together_is_learning_alone(activation: str, layer_norm: bool, 
             ):
                 assert a is not None and b is not None
                 for name in a:
-                    np.testing.assert_allclose(a[name], b[name], rtol=2e-5, atol=2e-6, err_msg=f"{key} {name}")
+                    np.testing.assert_allclose(a[name], b[name], rtol=1e-9, atol=1e-10, err_msg=f"{key} {name}")
             assert any(not np.array_equal(mine.params[name], before.params[name]) for name in mine.params)
 
 
 def test_rows_of_members_that_are_not_chosen_stay_bit_for_bit() -> None:
     members, before = population(), population()
     moved(members, (0, 2), 3, None)
-    for m in (1, 3, 4):
+    for m in (1, 3, 4, 5, 6):
         assert_same_networks(members[m], before[m])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_evolution_makes_fits_into_one_pack_and_comes_out_of_it_bit_for_bit(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PASS_COST, "cpu", 1 << 30)
+    rng = np.random.default_rng(seed)
+    members = [make_member(m) for m in range(5)]
+    for member in members:
+        for _ in range(8):
+            mutate_architecture(member, 0.5, rng)
+            mutate_activation(member, ["ReLU", "ELU", "GELU"], rng)
+    before = [deepcopy(member) for member in members]
+    chosen = tuple(range(5))
+    critics = PackedNetworks(members, CRITICS, CPU)
+    assert critics.select(chosen).rows_members == [5]
+    assert len({member.networks["critic_1/speaker"].spec.head.hidden_size for member in members}) > 2
+    inputs, extra = critic_batch(5)
+    values = critics.select(chosen).values("frozen", inputs, extra)
+    for k, key in enumerate(CRITICS):
+        for m, member in enumerate(members):
+            network = member.networks[key]
+            alone = network.spec.apply(NumpyOps(), network.params, [x[m].numpy() for x in inputs], extra[m].numpy())
+            np.testing.assert_allclose(values[k, m].numpy(), alone[:, 0], rtol=1e-3, atol=1e-3)
+    critics.unpack()
+    for member, same in zip(members, before, strict=True):
+        assert_same_networks(member, same)
+
+
+def test_packs_are_joined_while_padding_costs_less_than_a_pass() -> None:
+    def network(*head: int, layer_norm: bool = False) -> NetworkSpec:
+        return actor_spec(encoder=mlp((4,)), head=mlp(head, layer_norm=layer_norm))
+
+    small, deep, wide = network(4), network(4, 4), network(40)
+    specs = [small, wide, small, deep, wide]
+    layer = deep.numbers - small.numbers
+    assert grouped(specs, 2 * layer) == [[0, 2], [1, 4], [3]]
+    assert sorted(grouped(specs, 2 * layer + 1)) == [[0, 2, 3], [1, 4]]
+    assert grouped(specs, 10**9) == [[0, 1, 2, 3, 4]]
+    assert sorted(grouped([*specs, network(4, layer_norm=True)], 10**9)) == [[0, 1, 2, 3, 4], [5]]
 
 
 def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
@@ -200,7 +293,7 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
     inputs, extra = critic_batch(2)
     before = packed.packs[0].params.clone()
     selection = packed.select((0, 1))
-    selection.descend(selection.values("learn", inputs, extra).sum(), np.array([0.0, 0.01]), None)
+    selection.descend(selection.gradients(selection.values("learn", inputs, extra).sum()), np.array([0.0, 0.01]), None)
     changed = (packed.packs[0].params != before).any(1)
     assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
     target = packed.packs[0].target
@@ -251,7 +344,9 @@ def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chos
             outputs = part.outputs("learn", torch.ones(part.count, B, 4))
             gradients = torch.autograd.grad(outputs.square().sum(), list(part.learnt.values()))
             with torch.no_grad():
-                part.descend(gradients, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
+                part.descend(
+                    part.joined(gradients), np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live
+                )
         packs.append((packed.packs[0], part, start))
     (every, part, _), (some, _, start) = packs
     for k, row in enumerate(part.taken):

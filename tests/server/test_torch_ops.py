@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
-from covey.networks.ops import ACTIVATIONS
+from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Ops, Params
+from covey.networks.ops import ACTIVATIONS, Activation
 from covey.networks.pack import PackLayout
 from covey_server.torch_ops import TorchOps
 
@@ -43,15 +45,22 @@ def arguments(s: NetworkSpec, lead: tuple[int, ...]) -> tuple[list[np.ndarray], 
     return inputs, extra
 
 
-def both(s: NetworkSpec, params: Params, lead: tuple[int, ...], valid: Params) -> tuple[np.ndarray, torch.Tensor]:
+def both(
+    s: NetworkSpec,
+    params: Params,
+    lead: tuple[int, ...],
+    valid: Params,
+    activations: dict[str, Activation] | None = None,
+) -> tuple[np.ndarray, torch.Tensor]:
     inputs, extra = arguments(s, lead)
-    expected = s.apply(NumpyOps(), params, [x.copy() for x in inputs], extra, valid=valid)
+    expected = s.apply(NumpyOps(), params, [x.copy() for x in inputs], extra, valid=valid, activations=activations)
     got = s.apply(
         TorchOps(),
         {name: torch.from_numpy(np.ascontiguousarray(p)) for name, p in params.items()},
         [torch.from_numpy(x) for x in inputs],
         None if extra is None else torch.from_numpy(extra),
         valid={name: torch.from_numpy(v) for name, v in valid.items()},
+        activations=activations,
     )
     return expected, got
 
@@ -91,6 +100,44 @@ def test_numpy_and_torch_agree_on_packs_and_packs_on_their_networks(
         for k, (s, params) in enumerate(zip(specs, natural, strict=True)):
             own = s.apply(NumpyOps(), params, [x[k].copy() for x in inputs], None if extras is None else extras[k])
             np.testing.assert_allclose(got[k].numpy(), own, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_numpy_and_torch_agree_on_packs_of_other_depths_and_activations(activation: str) -> None:
+    """Networks 1 and 2 are gated where 0 is not, or has no layer; extra layers of "Tanh" must not act."""
+    for copies, extra in CASES:
+        specs = tuple(
+            spec(name, hidden, False, copies, extra, width=w)
+            for name, hidden, w in ((activation, 1, 9), ("Tanh", 2, 5), (activation, 3, 12), ("Tanh", 1, 4))
+        )
+        natural = [s.init(np.random.default_rng(k)) for k, s in enumerate(specs)]
+        for params in natural:
+            for name in params:
+                if name.endswith("gate"):
+                    params[name] *= np.float32(0.3)
+        layout = PackLayout(specs)
+        lead = (4, BATCH)
+        flat = layout.pack(natural)
+        expected, got = both(layout.padded, layout.views(flat), lead, layout.valid(), layout.activations(range(4)))
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-5, atol=1e-5)
+        inputs, extras = arguments(layout.padded, lead)
+        for k, (s, params) in enumerate(zip(specs, natural, strict=True)):
+            own = s.apply(NumpyOps(), params, [x[k].copy() for x in inputs], None if extras is None else extras[k])
+            np.testing.assert_allclose(got[k].numpy(), own, rtol=1e-5, atol=1e-5)
+        for params, back in zip(natural, layout.unpack(flat), strict=True):
+            assert params.keys() == back.keys() and all(np.array_equal(params[n], back[n]) for n in params)
+        assert not layout.pack(natural, moments=True)[layout.mask == 0].any()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gates_of_0_and_1_are_exact(activation: str) -> None:
+    x = np.random.default_rng(0).normal(0, 30, (3, 4, 2)).astype(np.float32)
+    g = np.array([[0, 1]] * 3, np.float32)
+    backends: list[tuple[Ops, Callable[[np.ndarray], Any]]] = [(NumpyOps(), np.copy), (TorchOps(), torch.from_numpy)]
+    for ops, convert in backends:
+        y = np.asarray(ops.gated(activation, convert(g), convert(x)))
+        assert np.array_equal(y[..., 0], x[..., 0])
+        assert np.array_equal(y[..., 1], np.asarray(ops.activation(activation, convert(x.copy())))[..., 1])
 
 
 def test_large_inputs_agree_where_implementations_switch_formulas() -> None:

@@ -44,9 +44,9 @@ def policy(seed: int, observation: Space = SEEN, action: Space = WALK, **mlp: ob
         outputs=action.width,
         latent_dim=5 + seed % 3,
     )
-    return LoadedPolicy.decode(
-        encode_policy(PolicySpec(net, observation, action), net.init(np.random.default_rng(seed)))
-    )
+    params = net.init(np.random.default_rng(seed))
+    params |= {name: 0.3 * p for name, p in params.items() if name.endswith(".gate")}
+    return LoadedPolicy.decode(encode_policy(PolicySpec(net, observation, action), params))
 
 
 def member(seed: int, **mlp: object) -> list[LoadedPolicy | None]:
@@ -77,14 +77,17 @@ def alone(who: LoadedPolicy | None, seen: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def test_packed_rows_are_what_each_policy_gives_by_itself() -> None:
-    # Members of several widths and structures (one normalises), unequal numbers of slots, slot 2 pauses, and one
-    # policy plays both walkers of a slot.
+    # Members of several widths, depths and activations, of which two normalise, unequal numbers of slots, slot 2
+    # pauses, and one policy plays both walkers of a slot.
     members = [member(0), member(1), member(2, layer_norm=True), member(3, layer_norm=True)]
+    members += [member(4, activation="Tanh", hidden_size=(8, 3)), member(5, hidden_size=(4, 4, 5), gated=(0, 2))]
     members[1][2] = members[1][0]
-    players = {0: members[0], 1: members[1], 3: members[0], 4: members[2], 5: members[3], 6: members[0]}
-    rows = PolicyRows(SPACES, ActionLayout(SPACES), 7)
+    played = {0: 0, 1: 1, 3: 0, 4: 2, 5: 3, 6: 0, 7: 4, 8: 5}
+    players = {slot: members[m] for slot, m in played.items()}
+    rows = PolicyRows(SPACES, ActionLayout(SPACES, 9))
     rows.plan(players)
-    seen = observations(7)
+    assert len(rows._passes) == 2
+    seen = observations(9)
     outputs = rows.forward(seen)
     for slot, who in players.items():
         expected = [
@@ -193,6 +196,33 @@ def test_noise_of_a_paused_slot_stands_still_and_draws_do_not_depend_on_who_move
         other.step(b)
     assert not noise.state[1].any() and other.state[1].any()
     np.testing.assert_array_equal(noise.state[0], other.state[0])
+
+
+def test_noise_worked_out_beforehand_is_the_same() -> None:
+    ahead, apart = SlotNoise(2, 3), SlotNoise(2, 3)
+    a, b = np.random.default_rng(0), np.random.default_rng(0)
+
+    def advance(steps: int) -> None:
+        for _ in range(steps):
+            np.testing.assert_array_equal(ahead.step(a), apart.step(b))
+
+    for n in (ahead, apart):
+        n.set(0, Kind(kind=Kind.KIND_ORNSTEIN_UHLENBECK, scale=0.3, mean=0.2, theta=0.15, dt=0.01))
+        n.set(1, Kind(kind=Kind.KIND_GAUSSIAN, scale=0.1))
+        n.move([0, 1])
+    ahead.prepare(a, 10)
+    advance(4)
+    # An episode ends, and a slot pauses, before all of it was used; then more is needed than there is.
+    for n in (ahead, apart):
+        n.reset([0])
+        n.move([0])
+    advance(2)
+    ahead.prepare(a, 9)
+    advance(12)
+    # What was drawn from one generator is not mixed with another's.
+    ahead.prepare(a, 5)
+    a, b = np.random.default_rng(1), np.random.default_rng(1)
+    advance(3)
 
 
 def test_each_slot_has_noise_of_its_own() -> None:

@@ -195,7 +195,7 @@ def test_large_rows_missing_bounds_and_missing_ends_are_told(capfd: pytest.Captu
 def test_arguments_and_names_that_are_wrong(capfd: pytest.CaptureFixture[str]) -> None:
     for arguments, code, says in [
         (["tests.environments:counter", "--config", "length"], 2, "expected key=value"),
-        (["tests.environments:counter", "--config", "length=[1"], 2, "value is not YAML"),
+        (["tests.environments:counter", "--config", "length=[1"], 2, "is not YAML"),
         (["tests.environments:CounterEnv", "--config", "lenght=3"], 3, "did you mean 'length'?"),
         (["tests.environments:nothing"], 3, "gives object without possible_agents"),
     ]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
@@ -112,6 +113,30 @@ def test_damaged_files_are_refused() -> None:
     ):
         with pytest.raises(RefusedError, match=r"^policy file: "):
             decode_policy(bad)
+
+
+def test_tensors_must_fill_the_file_one_after_the_other() -> None:
+    data = encode_policy(*policy())
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    first, second, *_ = (name for name in header if name != "__metadata__")
+    for change in (
+        lambda h: h[first].update(data_offsets=h[second]["data_offsets"]),
+        lambda h: [entry.update(data_offsets=[o + 4 for o in entry["data_offsets"]]) for entry in tensors(h)],
+        lambda h: [entry.update(data_offsets=[o + 2 for o in entry["data_offsets"]]) for entry in tensors(h)],
+        lambda h: h[first].update(data_offsets=[-4, 0]),
+        lambda h: h[first].update(data_offsets="01"),
+    ):
+        spoiled = copy.deepcopy(header)
+        change(spoiled)
+        text = json.dumps(spoiled).encode()
+        with pytest.raises(RefusedError, match=r"^policy file: "):
+            decode_policy(len(text).to_bytes(8, "little") + text + data[8 + size :])
+
+
+def tensors(header: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of a header that are tensors."""
+    return [entry for name, entry in header.items() if name != "__metadata__"]
 
 
 def test_a_header_is_measured_before_it_is_parsed() -> None:

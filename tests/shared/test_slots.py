@@ -280,6 +280,21 @@ def test_a_batched_environment_is_the_slots_itself_and_equals_its_copies_one_by_
     equal(ours.arrays, theirs.arrays)
 
 
+def test_arrays_over_time_are_filled_by_copies_of_their_memory() -> None:
+    spaces = read_spaces(CounterEnv())
+    slots = SyncSlots(CounterEnv, spaces, 2)
+    history = slots.arrays.over_time(3)
+    slots.reset([0, 1], [3, 4])
+    for t in range(3):
+        history.memory[t] = slots.arrays.memory
+        equal(history.at(t), slots.arrays)
+        assert slots.step([0, 1], actions(2)) == []
+    kept = slots.arrays.copy()
+    equal(kept, slots.arrays)
+    assert (history.observation[1][0] != history.observation[1][1]).any()
+    assert (history.reward[0] == 0).all() and not np.shares_memory(kept.memory, slots.arrays.memory)
+
+
 def equal(one: SlotArrays, other: SlotArrays) -> None:
     """Hold all arrays equal."""
     for name in (f.name for f in dataclasses.fields(SlotArrays)):

@@ -233,9 +233,9 @@ def test_encodings_indicators_and_both_heads_meet_in_a_step() -> None:
         2: member(2, indicator=True),
         3: [member(3)[0], None, member(4, "deterministic")[2], None, *member(5, "deterministic", indicator=True)[4:]],
     }
-    rows = PolicyRows(SPACES, ActionLayout(SPACES), 4)
+    rows = PolicyRows(SPACES, ActionLayout(SPACES, 4))
     rows.plan(players)
-    layout = ActionLayout(SPACES)
+    layout = ActionLayout(SPACES, 4)
     for seed in (0, 1):  # the inputs of one step leave nothing in the next
         seen = observations(4, seed)
         found = rows.forward(seen)
