@@ -70,7 +70,8 @@ class _Shape:
     activations: Mapping[str, Activation]
 
 
-@functools.lru_cache(maxsize=16)
+# Where sizes differ, each holds indices four times as large as its pack.
+@functools.lru_cache(maxsize=6)
 def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
     own = tuple(replace(spec, log_std=None) for spec in specs)
     layout = PackLayout(own, tuple(widened(spec, width, outputs) for spec in specs))
