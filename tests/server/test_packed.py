@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.members import AGENTS, actor_spec, assert_same_networks, make_member
+from tests.server.precision import pack_in_double
 
 from covey.networks import MLP, NetworkSpec, NumpyOps
 from covey.networks.pack import grouped
@@ -17,7 +18,6 @@ from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
 from covey_server.optimiser import adam_
-from covey_server.pack import Pack
 from covey_server.packed import PASS_COST, PackedNetworks
 
 CPU = torch.device("cpu")
@@ -63,19 +63,11 @@ def critic_batch(members: int, batch: int = B) -> tuple[list[torch.Tensor], torc
     return inputs, torch.randn(members, batch, 7, generator=draw)
 
 
-def in_double(pack: Pack) -> None:
-    """Computes in double precision from now on, so that rounding hides nothing."""
-    for name in ("params", "target", "first_moment", "second_moment", "mask"):
-        matrix = getattr(pack, name)
-        setattr(pack, name, None if matrix is None else matrix.double())
-    pack.valid = {label: v.double() for label, v in pack.valid.items()}
-
-
 def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_norm: float | None) -> None:
     """Some Adam steps and soft updates of critics on losses that differ between members; written back."""
     packed = PackedNetworks(members, CRITICS, CPU)
     for pack in packed.packs:
-        in_double(pack)
+        pack_in_double(pack)
     inputs, extra = critic_batch(7)
     at = torch.tensor([members[m].member_id for m in chosen])
     goal = torch.randn(4, 7, B, generator=torch.Generator().manual_seed(1))[:, at]
