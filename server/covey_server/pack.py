@@ -9,7 +9,7 @@ that one network plays or judges (1 unless parameters are shared).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,9 +20,12 @@ from covey.networks import NetworkSpec, Params
 from covey.networks.pack import PackLayout
 from covey_server.member import Network
 from covey_server.optimiser import adam_
-from covey_server.torch_ops import TorchOps
+from covey_server.tape import OPS, Scratch, Tape
 
-OPS = TorchOps()
+MOST_TAPED = 1 << 16
+"""Rows of inputs, K * B, up to which a pass is taped: beyond, memory for every result would cost more than calls do."""
+
+_KEPT_TAPES = 8
 
 Source = Tensor | Sequence[Tensor]
 """What networks read: (M, B, D) where all agents' networks of a member read the same, (N, M, B, D) or N times
@@ -32,7 +35,8 @@ Source = Tensor | Sequence[Tensor]
 class Pack:
     """K networks of one structure; `rows` says whose: (position in keys, position in members), sorted.
 
-    Networks whose `wide` forms alone are of one structure are padded to these.
+    Networks whose `wide` forms alone are of one structure are padded to these. Passes are `taped` unless torch.compile
+    is to see their operations.
     """
 
     def __init__(
@@ -42,9 +46,12 @@ class Pack:
         agents: int,
         device: torch.device,
         wide: Sequence[NetworkSpec] | None = None,
+        *,
+        taped: bool = True,
     ) -> None:
         self.rows = list(rows)
         self.agents = agents
+        self.taped = taped
         self.networks = list(networks)
         self.layout = PackLayout(tuple(network.spec for network in networks), None if wide is None else tuple(wide))
         self.spec = self.layout.padded
@@ -61,6 +68,7 @@ class Pack:
         mask = self.layout.mask
         self.mask = None if mask.all() else torch.from_numpy(mask).to(device)
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
+        self.scratch = Scratch()
 
     def unpack(self) -> None:
         """Write parameters, targets, moments and step counts back into the networks, in natural shapes."""
@@ -114,34 +122,21 @@ class PackRows:
             )
         )
         self._eye = torch.eye(pack.agents, device=device) if pack.agents > 1 else None
-        self._leaves = self._views(self.take(pack.params), leaf=True) if contiguous else None
-        self._frozen = self._views(self.take(pack.params)) if contiguous else None
-        self._target = self._views(self.take(pack.target)) if contiguous and pack.target is not None else None
         self._valid = {label: self.take(v) for label, v in pack.valid.items()}
         self._activations = pack.layout.activations(taken)
         self.mask = None if pack.mask is None else self.take(pack.mask)
-        self.learnt: dict[str, Tensor] = {}
+        self._tapes: dict[tuple[str, int], Tape] = {}
+        self._copies: dict[str, Tensor] = {}  # of scattered rows
+        self._back: Callable[[Tensor], Tensor] | None = None  # of the last pass, where its gradient is wanted
 
     def take(self, matrix: Tensor) -> Tensor:
         """This part's rows: a view where they are neighbours, a copy otherwise."""
         return _taken(matrix, self.rows)
 
-    def _views(self, flat: Tensor, *, leaf: bool = False) -> dict[str, Tensor]:
-        """Parameters by name: weights (K, in, out), all else (K, 1, units), so that no pass has to make views."""
-        views = {
-            name: v if v.dim() > 2 else v.unsqueeze(1) for name, v in self.pack.layout.views(flat.detach()).items()
-        }
-        return {name: v.detach().requires_grad_() for name, v in views.items()} if leaf else views
-
-    def params(self, which: str) -> dict[str, Tensor]:
-        """Parameters as views: "learn" (gradients are wanted), "frozen" or "target"."""
-        if which == "target":
-            assert self.pack.target is not None
-            return self._target or self._views(self.take(self.pack.target))
-        if which == "frozen":
-            return self._frozen or self._views(self.take(self.pack.params))
-        self.learnt = self._leaves or self._views(self.take(self.pack.params), leaf=True)
-        return self.learnt
+    def _views(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Of parameters (K, P), by name: weights (K, in, out), all else (K, 1, units)."""
+        views = self.pack.layout.views(matrix)
+        return {name: v if v.dim() > 2 else v.unsqueeze(1) for name, v in views.items()}
 
     def spread(self, source: Source) -> Tensor:
         """(K, n * B, D): what each row reads of `source`."""
@@ -165,6 +160,7 @@ class PackRows:
             rows[..., : x.shape[-1]] = x
         return padded.flatten(0, 1)
 
+    @torch.no_grad()
     def apply(self, which: str, inputs: Sequence[Source], extra: Source | None) -> Tensor:
         """Outputs (K * n, B, O)."""
         xs = [self.spread(source) for source in inputs]
@@ -176,19 +172,89 @@ class PackRows:
         y = self._applied(which, xs, joined)
         return y if self.pack.agents == 1 else y.reshape(self.count * self.pack.agents, -1, y.shape[-1])
 
+    @torch.no_grad()
     def outputs(self, which: str, x: Tensor) -> Tensor:
         """Outputs (K, B, O) of networks that each read a row of their own, x (K, B, D)."""
         return self._applied(which, [x], None)
 
     def _applied(self, which: str, xs: Sequence[Tensor], extra: Tensor | None) -> Tensor:
-        y: Tensor = self.pack.spec.apply(
-            OPS, self.params(which), xs, extra, valid=self._valid, activations=self._activations
-        )
-        return y
+        wanted = {"learn": "params", "frozen": None if extra is None else "extra", "target": None}[which]
+        if not self.pack.taped or xs[0].shape[0] * xs[0].shape[1] > MOST_TAPED:
+            return self._computed(which, xs, extra, wanted)
+        tape = self._tape(which, xs, extra, wanted)
+        if wanted is not None:
+            self._back = tape.back
+        return tape(xs, extra)
 
-    def joined(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Gradients of `learnt`, in its order, as (K, P)."""
-        return torch.cat([g.reshape(self.count, -1) for g in gradients], 1)
+    def _computed(self, which: str, xs: Sequence[Tensor], extra: Tensor | None, wanted: str | None) -> Tensor:
+        """By torch's own autograd."""
+        matrix = self.pack.target if which == "target" else self.pack.params
+        assert matrix is not None
+        params = {name: v.detach() for name, v in self._views(self.take(matrix)).items()}
+        if wanted == "params":
+            params = {name: v.requires_grad_() for name, v in params.items()}
+        if wanted == "extra" and extra is not None:
+            extra = extra.detach().requires_grad_()
+        with torch.set_grad_enabled(wanted is not None):
+            y: Tensor = self.pack.spec.apply(OPS, params, xs, extra, valid=self._valid, activations=self._activations)
+
+        def back(pull: Tensor) -> Tensor:
+            if extra is not None and wanted == "extra":
+                return torch.autograd.grad(y, extra, pull)[0]
+            found = torch.autograd.grad(y, list(params.values()), pull, materialize_grads=True)
+            return torch.cat([g.reshape(self.count, -1) for g in found], 1)
+
+        if wanted is not None:
+            self._back = back
+        return y.detach()
+
+    def _tape(self, which: str, xs: Sequence[Tensor], extra: Tensor | None, wanted: str | None) -> Tape:
+        """The pass's, which reads these rows' parameters where they are or, if they are scattered, from a copy."""
+        source = self.pack.target if which == "target" else self.pack.params
+        assert source is not None
+        if isinstance(self.rows, slice):
+            matrix = source[self.rows]
+        else:
+            copy = self._copies.setdefault(which, source.new_empty(self.count, source.shape[1]))
+            matrix = torch.index_select(source, 0, self.rows, out=copy)
+        key = (which, xs[0].shape[1])
+        if key not in self._tapes:
+            while len(self._tapes) >= _KEPT_TAPES:
+                del self._tapes[next(iter(self._tapes))]
+            self._tapes[key] = Tape(
+                self.pack.spec,
+                matrix,
+                self._views,
+                valid=self._valid,
+                activations=self._activations,
+                inputs=[x.shape for x in xs],
+                extra=None if extra is None else extra.shape,
+                wanted=wanted,
+                scratch=self.pack.scratch,
+            )
+        return self._tapes[key]
+
+    def gradient(self, pull: Tensor) -> Tensor:
+        """Of the parameters, (K, P), in the last "learn" pass; may be overwritten by the next.
+
+        Args:
+            pull: That of the outputs, as `apply` or `outputs` gave them.
+        """
+        back, self._back = self._back, None
+        assert back is not None
+        return back(pull.reshape(self.count, -1, pull.shape[-1]))
+
+    def slope(self, pull: Tensor) -> Tensor:
+        """Of the extra inputs that `apply` was given, (K * n, B, E), in the last "frozen" pass; see `gradient`."""
+        slope = self.gradient(pull)
+        if self._eye is None:
+            return slope
+        own = slope[..., : -len(self._eye)]  # without the index of the agent that is judged
+        return own.reshape(self.count * self.pack.agents, -1, own.shape[-1])
+
+    def log_std(self, matrix: Tensor) -> Tensor | None:
+        """The free parameter of Gaussian policies in a matrix (K, P) of these rows: a view (K, 1, O)."""
+        return None if self.pack.spec.log_std is None else matrix[:, None, -self.pack.spec.outputs :]
 
     def descend(
         self,

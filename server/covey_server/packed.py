@@ -9,6 +9,7 @@ Dims: M members of a pass, B samples, J agents judged, summed over the networks 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class PackedNetworks:
         device: Where the packs live.
         widen: Whether networks that differ only in their inputs and outputs share a pack as well.
         multiple: Of what layers' sizes are padded to, so that few mutations change a pack's shape.
+        taped: Whether passes are, as they should be unless they are compiled.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class PackedNetworks:
         *,
         widen: bool = False,
         multiple: int = 1,
+        taped: bool = True,
     ) -> None:
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
@@ -65,7 +68,8 @@ class PackedNetworks:
             alike = [row for row in rows if len(self.agents[row[0]]) == count]
             for taken in grouped([wide[row] for row in alike], PASS_COST[device.type]):
                 own = sorted((alike[i] for i in taken), key=place)
-                self.packs.append(Pack(own, [networks[row] for row in own], count, device, [wide[row] for row in own]))
+                its, forms = [networks[row] for row in own], [wide[row] for row in own]
+                self.packs.append(Pack(own, its, count, device, forms, taped=taped))
         self._selections: dict[tuple[tuple[int, ...], int], Selection] = {}
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Selection:
@@ -81,6 +85,38 @@ class PackedNetworks:
         """Write everything back into the members."""
         for pack in self.packs:
             pack.unpack()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Assembly:
+    """How outputs of one width are put together.
+
+    Attributes:
+        parts: That give them.
+        index: Where in the parts' rows, one part after the other, each agent's of each member is; None: in order.
+        inverse: Where each of the parts' rows went.
+        agents: Whose the outputs are, and their own widths.
+    """
+
+    parts: list[PackRows]
+    index: Tensor | None
+    inverse: Tensor | None
+    agents: list[tuple[int, int]]
+
+    def forward(self, rows: Sequence[Tensor], members: int) -> Tensor:
+        """(agents, M, B, O) from the parts' (rows, B, O)."""
+        x = rows[0] if len(rows) == 1 else torch.cat(list(rows))
+        if self.index is not None:
+            x = x.index_select(0, self.index)
+        return x.view(len(self.agents), members, *x.shape[1:])
+
+    def back(self, x: Tensor) -> Sequence[Tensor]:
+        """The inverse of `forward`."""
+        rows = x.flatten(0, 1)
+        if self.inverse is not None:
+            rows = rows.index_select(0, self.inverse)
+        counts = [part.count * part.pack.agents for part in self.parts]
+        return rows.split_with_sizes(counts)
 
 
 class Selection:
@@ -101,10 +137,8 @@ class Selection:
         """For each batched pass that a forward takes, the number of distinct members in it."""
         return [part.distinct_members for part in self.parts]
 
-    def _assemble(
-        self, owner: PackedNetworks, members: tuple[int, ...], keys: int
-    ) -> list[tuple[list[int], Tensor | None, list[tuple[int, int]]]]:
-        """Per output width: the parts that give it, how their rows are put in order; agents and their own widths."""
+    def _assemble(self, owner: PackedNetworks, members: tuple[int, ...], keys: int) -> list[Assembly]:
+        """One per output width."""
         by_width: dict[int, list[int]] = {}
         for p, part in enumerate(self.parts):
             by_width.setdefault(part.pack.spec.outputs, []).append(p)
@@ -121,50 +155,67 @@ class Selection:
             ]
             at = {judged: i for i, judged in enumerate(given)}
             order = [at[w] for w in wanted]
-            index = None if order == list(range(len(order))) else torch.tensor(order, device=owner.device)
+            index = inverse = None
+            if order != list(range(len(order))):
+                index = torch.tensor(order, device=owner.device)
+                inverse = torch.tensor(np.argsort(order), device=owner.device)
             own = {
                 k: network.spec.outputs
                 for p in parts
                 for (k, _), network in zip(self.parts[p].pack.rows, self.parts[p].pack.networks, strict=True)
             }
             agents = [(owner.agents[k][j], own[k]) for k, j, m in wanted if m == members[0]]
-            assembly.append((parts, index, agents))
+            assembly.append(Assembly([self.parts[p] for p in parts], index, inverse, agents))
         return assembly
-
-    def _forward(
-        self, which: str, inputs: Sequence[Source], extra: Source | None
-    ) -> list[tuple[Tensor, list[tuple[int, int]]]]:
-        """Outputs (agents, M, B, O) with the agents they belong to and their own widths, one entry per output width."""
-        outputs = [part.apply(which, inputs, extra) for part in self.parts]
-        result = []
-        for parts, order, agents in self._assembly:
-            rows = outputs[parts[0]] if len(parts) == 1 else torch.cat([outputs[p] for p in parts])
-            if order is not None:
-                rows = rows.index_select(0, order)
-            result.append((rows.view(len(agents), self._members, *rows.shape[1:]), agents))
-        return result
 
     def values(self, which: str, inputs: Sequence[Source], extra: Source) -> Tensor:
         """What critics say: (J, M, B), networks in the order of their keys, each for its agents in turn."""
-        ((values, _),) = self._forward(which, inputs, extra)
-        return values.squeeze(-1)
+        (critics,) = self._assembly
+        return critics.forward([part.apply(which, inputs, extra) for part in critics.parts], self._members).squeeze(-1)
+
+    def slopes(self, pull: Tensor) -> Tensor:
+        """Of the extra inputs, (J, M, B, E), as each network of the last "frozen" `values` sees them.
+
+        Args:
+            pull: Gradient of a loss with respect to the values, (J, M, B).
+        """
+        (critics,) = self._assembly
+        pulls = critics.back(pull.unsqueeze(-1))
+        slopes = [part.slope(own) for part, own in zip(critics.parts, pulls, strict=True)]
+        return critics.forward(slopes, self._members)
 
     def by_agent(self, which: str, inputs: Sequence[Source]) -> list[Tensor]:
         """What actors say: per agent in environment order (M, B, outputs)."""
         found: dict[int, Tensor] = {}
-        for outputs, agents in self._forward(which, inputs, None):
-            found |= {agent: y[..., :width] for (agent, width), y in zip(agents, outputs.unbind(0), strict=True)}
+        for actors in self._assembly:
+            outputs = actors.forward([part.apply(which, inputs, None) for part in actors.parts], self._members)
+            found |= {agent: y[..., :width] for (agent, width), y in zip(actors.agents, outputs, strict=True)}
         return [found[agent] for agent in sorted(found)]
 
-    def gradients(self, loss: Tensor) -> list[Tensor]:
-        """What the last "learn" pass changes of a loss: (K, P) of each part.
+    def value_gradients(self, pull: Tensor) -> list[Tensor]:
+        """What the last "learn" `values` changes of a loss: (K, P) of each part.
 
         Args:
-            loss: Scalar; a sum in which each network's own terms are its own loss.
+            pull: Gradient of the loss with respect to the values, (J, M, B).
         """
-        leaves = [list(part.learnt.values()) for part in self.parts]
-        found = iter(torch.autograd.grad(loss, [leaf for group in leaves for leaf in group]))
-        return [part.joined([next(found) for _ in group]) for part, group in zip(self.parts, leaves, strict=True)]
+        (critics,) = self._assembly
+        return [part.gradient(own) for part, own in zip(critics.parts, critics.back(pull.unsqueeze(-1)), strict=True)]
+
+    def agent_gradients(self, pulls: Sequence[Tensor]) -> list[Tensor]:
+        """What the last "learn" `by_agent` changes of a loss: (K, P) of each part.
+
+        Args:
+            pulls: Gradient of the loss with respect to each agent's outputs, (M, B, outputs).
+        """
+        found: dict[int, Tensor] = {}
+        for actors in self._assembly:
+            own = [pulls[agent] for agent, _ in actors.agents]
+            joint = own[0].new_zeros(len(own), *own[0].shape[:-1], actors.parts[0].pack.spec.outputs)
+            for rows, pull in zip(joint, own, strict=True):
+                rows[..., : pull.shape[-1]] = pull
+            for part, rows in zip(actors.parts, actors.back(joint), strict=True):
+                found[self.parts.index(part)] = part.gradient(rows)
+        return [found[p] for p in sorted(found)]
 
     def descend(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
         """One Adam step.

@@ -28,10 +28,11 @@ KINDS = EnvironmentSpaces.build(
 def test_smoothed_actions_stay_near_the_policy_and_in_the_box() -> None:
     heads = ActionHeads(MOVERS, torch.device("cpu"))
     keys = counter_rng.keys(0, [0, 1], [0, 0])
-    inside = heads.smoothed([torch.zeros(2, 500, 2), torch.zeros(2, 500, 3)], keys, 0.2, 0.3)
+    inside = heads.smoothed([torch.zeros(2, 500, 2), torch.zeros(2, 500, 3)], heads.target_draws(keys, 500), 0.2, 0.3)
     assert float(inside.abs().max()) == pytest.approx(0.3)
     assert float(inside.std()) == pytest.approx(0.2 * 0.93, rel=0.1)  # a normal law cut at 1.5 sigma
-    edge = heads.smoothed([torch.full((2, 500, 2), 9.0), torch.full((2, 500, 3), -9.0)], keys, 0.2, 0.5)
+    far = [torch.full((2, 500, 2), 9.0), torch.full((2, 500, 3), -9.0)]
+    edge = heads.smoothed(far, heads.target_draws(keys, 500), 0.2, 0.5)
     assert float(edge.max()) == 1 and float(edge.min()) == -1
     assert float((edge[..., :2] < 0.99).float().mean()) > 0.3
 
@@ -48,11 +49,13 @@ def test_forbidden_actions_are_never_chosen_and_have_no_probability() -> None:
     legal[..., [2, 7]] |= ~legal[..., 1:].unflatten(-1, (2, 4)).any(-1)  # type: ignore[no-untyped-call]
     # The best choices are forbidden most of the time, by a margin that noise does not close.
     outputs = [torch.zeros(3, 2, 300, 1), *(torch.arange(4.0).mul(50).expand(3, 2, 300, 4) for _ in range(2))]
-    for action in (heads.greedy(outputs, legal), heads.smoothed(outputs, keys, 0.2, 0.5, legal)):
+    draws = heads.target_draws(keys, 300)
+    for action in (heads.greedy(outputs, legal), heads.smoothed(outputs, draws, 0.2, 0.5, legal)):
         assert not action[~legal].any()
         assert (action[..., 1:].unflatten(-1, (2, 4)).sum(-1) == 1).all()  # type: ignore[no-untyped-call]
     logits = torch.randn(2, 300, 8, generator=rng, requires_grad=True)
-    chosen = heads.differentiable([torch.zeros(2, 300, 1), logits[..., :4], logits[..., 4:]], keys, legal[0])
+    joint = torch.cat([torch.zeros(2, 300, 1), logits], -1)
+    chosen = heads.differentiable(joint, heads.policy_draws(keys, 300), legal[0])
     assert chosen[~legal[0]].abs().max() == 0
     (gradient,) = torch.autograd.grad((chosen * torch.randn(chosen.shape, generator=rng)).sum(), logits)
     assert gradient[~legal[0][..., 1:]].abs().max() == 0
@@ -63,6 +66,7 @@ def test_draws_are_the_same_for_every_view_of_a_sample() -> None:
     heads = ActionHeads(KINDS, torch.device("cpu"))
     keys = counter_rng.keys(0, [3], [0])
     outputs = [torch.randn(1, 20, a.action.width) for a in KINDS.agents]
-    alone = heads.smoothed(outputs, keys, 0.2, 0.5)
-    views = heads.smoothed([torch.stack([x, x]) for x in outputs], keys, 0.2, 0.5)
+    draws = heads.target_draws(keys, 20)
+    alone = heads.smoothed(outputs, draws, 0.2, 0.5)
+    views = heads.smoothed([torch.stack([x, x]) for x in outputs], draws, 0.2, 0.5)
     assert torch.equal(views[0], alone) and torch.equal(views[1], alone)

@@ -230,9 +230,13 @@ def test_losses_give_the_numbers_of_a_hand_computation() -> None:
     later = td_target(torch.ones(1, 1, 2), torch.zeros(1, 1, 2), torch.tensor([[0.5]]) ** k, torch.full((1, 1, 2), 8.0))
     assert later.tolist() == [[[5.0, 2.0]]]
     weight = torch.tensor([[[0.25, 0.75]]])
-    value = torch.tensor([[[[5.0, 4.0]]], [[[6.0, 0.0]]]])
-    assert critic_loss(value, y, weight).tolist() == [0.25 * 1 + 0.75 * 4 + 0.75 * 4]
-    assert policy_loss(value[0], weight).tolist() == [-(0.25 * 5 + 0.75 * 4)]
+    value = torch.tensor([[[[5.0, 4.0]]], [[[6.0, 0.0]]]], requires_grad=True)
+    losses, pull = critic_loss(value, y, weight)
+    assert losses.tolist() == [0.25 * 1 + 0.75 * 4 + 0.75 * 4]
+    assert torch.equal(pull, torch.autograd.grad(losses.sum(), value)[0])
+    losses, pull = policy_loss(value[0], weight)
+    assert losses.tolist() == [-(0.25 * 5 + 0.75 * 4)]
+    assert torch.equal(pull, torch.autograd.grad(losses.sum(), value)[0][0])
 
 
 def test_learning_a_policy_leaves_the_critics_as_they_are() -> None:

@@ -12,13 +12,14 @@ import torch
 from tests.members import AGENTS, actor_spec, assert_same_networks, make_member
 from tests.server.precision import pack_in_double
 
-from covey.networks import MLP, NetworkSpec, NumpyOps
+from covey.networks import MLP, NetworkSpec, NumpyOps, Params
 from covey.networks.pack import grouped
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
 from covey_server.optimiser import adam_
 from covey_server.packed import PASS_COST, PackedNetworks
+from covey_server.torch_ops import TorchOps
 
 CPU = torch.device("cpu")
 ACTORS = {f"actor/{agent}": (i,) for i, agent in enumerate(AGENTS)}
@@ -74,8 +75,8 @@ def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_no
     selection = packed.select(chosen)
     for _ in range(steps):
         values = selection.values("learn", [x[at].double() for x in inputs], extra[at].double())
-        loss = ((values - goal) ** 2).mean(-1).sum()
-        selection.descend(selection.gradients(loss), 0.01 * (1 + at.double().numpy()), max_norm)
+        pull = 2 * (values - goal) / B
+        selection.descend(selection.value_gradients(pull), 0.01 * (1 + at.double().numpy()), max_norm)
         selection.soften(0.1 / (1 + at.double()))
     for pack in packed.packs:
         if pack.mask is not None:
@@ -285,7 +286,8 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
     inputs, extra = critic_batch(2)
     before = packed.packs[0].params.clone()
     selection = packed.select((0, 1))
-    selection.descend(selection.gradients(selection.values("learn", inputs, extra).sum()), np.array([0.0, 0.01]), None)
+    pull = torch.ones_like(selection.values("learn", inputs, extra))
+    selection.descend(selection.value_gradients(pull), np.array([0.0, 0.01]), None)
     changed = (packed.packs[0].params != before).any(1)
     assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
     target = packed.packs[0].target
@@ -296,13 +298,40 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
         torch.testing.assert_close(target[row], (packed.packs[0].params if m == 0 else before)[row])
 
 
-def test_the_actors_gradient_passes_through_frozen_critics() -> None:
-    packed = PackedNetworks([make_member(0)], CRITICS, CPU)
-    inputs, extra = critic_batch(1)
-    extra.requires_grad_()
-    values = packed.select((0,), 2).values("frozen", inputs, extra)
-    (gradient,) = torch.autograd.grad(values.sum(), extra)
-    assert gradient.abs().sum() > 0
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 4, 6)])
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("taped", [True, False])
+def test_slopes_and_gradients_are_those_of_each_network_alone(
+    chosen: tuple[int, ...], layer_norm: bool, taped: bool
+) -> None:
+    members = population(layer_norm=layer_norm)
+    packed = PackedNetworks(members, CRITICS, CPU, taped=taped)
+    inputs, extra = critic_batch(len(members))
+    at = torch.tensor(chosen)
+    pull = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
+    for _ in range(2):  # what a pass has left behind is in no other
+        selection = packed.select(chosen)
+        selection.values("frozen", [x[at] for x in inputs], extra[at])
+        slopes = selection.slopes(pull)
+        selection.values("learn", [x[at] for x in inputs], extra[at])
+        gradients = [g.clone() for g in selection.value_gradients(pull)]
+        found: dict[tuple[int, int], Params] = {}
+        for part, gradient in zip(selection.parts, gradients, strict=True):
+            if part.mask is not None:
+                gradient.mul_(part.mask)
+            rows = zip(part.taken, part.owners, gradient.numpy(), strict=True)
+            found |= {owner: part.pack.layout.unpack_row(row, g) for row, owner, g in rows}
+        for k, key in enumerate(CRITICS):
+            for i, m in enumerate(chosen):
+                network = members[m].networks[key]
+                params = {name: torch.tensor(p, requires_grad=True) for name, p in network.params.items()}
+                own = extra[m].clone().requires_grad_()
+                value = network.spec.apply(TorchOps(), params, [x[m] for x in inputs], own).squeeze(-1)
+                ((value * pull[k, i]).sum()).backward()
+                torch.testing.assert_close(slopes[k, i], own.grad, rtol=1e-4, atol=1e-5)
+                for name, p in params.items():
+                    assert p.grad is not None
+                    torch.testing.assert_close(torch.from_numpy(found[k, m][name]), p.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_networks_that_differ_in_inputs_and_outputs_share_a_wide_pack() -> None:
@@ -334,11 +363,8 @@ def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chos
         start = [matrix.clone() for matrix in (packed.packs[0].params, packed.packs[0].first_moment)]
         for _ in range(3):
             outputs = part.outputs("learn", torch.ones(part.count, B, 4))
-            gradients = torch.autograd.grad(outputs.square().sum(), list(part.learnt.values()))
-            with torch.no_grad():
-                part.descend(
-                    part.joined(gradients), np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live
-                )
+            gradient = part.gradient(2 * outputs)
+            part.descend(gradient, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
         packs.append((packed.packs[0], part, start))
     (every, part, _), (some, _, start) = packs
     for k, row in enumerate(part.taken):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,12 +27,20 @@ def squash(x: Tensor) -> Tensor:
     return torch.tanh(0.5 * x)
 
 
+class Draws(NamedTuple):
+    """What target policies draw, (M, B, A) each; None where no action needs it."""
+
+    gaussian: Tensor | None
+    gumbel: Tensor | None
+
+
 class ActionHeads:
     """Output mappings of all agents, in environment order; neighbours of one kind are mapped together."""
 
     def __init__(self, spaces: EnvironmentSpaces, device: torch.device) -> None:
         kinds = [a.action.n if isinstance(a.action, Discrete) else 0 for a in spaces.agents]
         widths = [a.action.width for a in spaces.agents]
+        self._width = sum(widths)
         self._runs = []  # (columns, number of values or 0 for Box)
         for values, agents in groupby(range(len(kinds)), key=lambda i: kinds[i]):
             self._runs.append((sum(widths[i] for i in agents), values))
@@ -53,26 +62,40 @@ class ActionHeads:
             lambda x, _, n: self._one_hot(x, n),
         )
 
+    def target_draws(self, keys: Tensor, samples: int) -> Draws:
+        """For `smoothed`. Draws are apart from what uses them, as torch.compile cannot index with 64 bits."""
+        return Draws(
+            self._draw(counter_rng.normal, "target_noise", keys, samples) if self._box else None,
+            self._draw(counter_rng.gumbel, "target_gumbel", keys, samples) if self._discrete else None,
+        )
+
+    def policy_draws(self, keys: Tensor, samples: int) -> Tensor | None:
+        """For `differentiable`: (M, B, A), None where no action is Discrete."""
+        return self._draw(counter_rng.gumbel, "policy_gumbel", keys, samples) if self._discrete else None
+
     def smoothed(
-        self, outputs: Sequence[Tensor], keys: Tensor, noise: float, clip: float, legal: Tensor | None = None
+        self, outputs: Sequence[Tensor], draws: Draws, noise: float, clip: float, legal: Tensor | None = None
     ) -> Tensor:
         """Target-policy smoothing: clipped Gaussian noise on Box actions, a sample of Discrete ones; (..., M, B, A)."""
-        gaussian = self._draw(counter_rng.normal, "target_noise", outputs, keys) if self._box else None
-        gumbel = self._draw(counter_rng.gumbel, "target_gumbel", outputs, keys) if self._discrete else None
 
         def box(x: Tensor, at: slice) -> Tensor:
-            assert gaussian is not None
-            return (squash(x) + (gaussian[..., at] * noise).clamp_(-clip, clip)).clamp_(-1, 1)
+            assert draws.gaussian is not None
+            return (squash(x) + (draws.gaussian[..., at] * noise).clamp_(-clip, clip)).clamp_(-1, 1)
 
         def discrete(x: Tensor, at: slice, n: int) -> Tensor:
-            assert gumbel is not None
-            return self._one_hot(x + gumbel[..., at].reshape(x.shape[-4:]), n)
+            assert draws.gumbel is not None
+            return self._one_hot(x + draws.gumbel[..., at].reshape(x.shape[-4:]), n)
 
         return self._join(outputs, legal, box, discrete)
 
-    def differentiable(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None = None) -> Tensor:
-        """For the policy gradient: squashed Box, straight-through Gumbel-softmax (tau 1) for Discrete; (M, B, A)."""
-        gumbel = self._draw(counter_rng.gumbel, "policy_gumbel", outputs, keys) if self._discrete else None
+    def differentiable(self, outputs: Tensor, gumbel: Tensor | None, legal: Tensor | None = None) -> Tensor:
+        """For the policy gradient: squashed Box, straight-through Gumbel-softmax (tau 1) for Discrete; (M, B, A).
+
+        Args:
+            outputs: (M, B, A), of all agents side by side.
+            gumbel: As `policy_draws` gives it.
+            legal: As for `greedy`.
+        """
 
         def discrete(x: Tensor, at: slice, n: int) -> Tensor:
             assert gumbel is not None
@@ -80,10 +103,12 @@ class ActionHeads:
             soft = torch.softmax(perturbed, -1)
             return self._one_hot(perturbed, n) + (soft - soft.detach())
 
-        return self._join(outputs, legal, lambda x, _: squash(x), discrete)
+        return self._map(outputs, legal, lambda x, _: squash(x), discrete)
 
     def _join(self, outputs: Sequence[Tensor], legal: Tensor | None, box: _BoxMap, discrete: _DiscreteMap) -> Tensor:
-        joint = torch.cat(list(outputs), -1)
+        return self._map(torch.cat(list(outputs), -1), legal, box, discrete)
+
+    def _map(self, joint: Tensor, legal: Tensor | None, box: _BoxMap, discrete: _DiscreteMap) -> Tensor:
         if legal is not None:
             # Before anything is drawn or weighed: a forbidden action has probability and gradient 0, exactly.
             joint = joint.masked_fill(~legal, -torch.inf)
@@ -103,11 +128,6 @@ class ActionHeads:
     def _one_hot(self, logits: Tensor, n: int) -> Tensor:
         return (logits.argmax(-1, keepdim=True) == self._values[n]).to(logits.dtype)
 
-    @staticmethod
-    def _draw(
-        draw: Callable[[Tensor, str, int], Tensor], stream: str, outputs: Sequence[Tensor], keys: Tensor
-    ) -> Tensor:
+    def _draw(self, draw: Callable[[Tensor, str, int], Tensor], stream: str, keys: Tensor, samples: int) -> Tensor:
         """(M, B, A) numbers, of which a sample's do not depend on the number of samples, or of rows looked at."""
-        m, b = outputs[0].shape[-3:-1]
-        width = sum(x.shape[-1] for x in outputs)
-        return draw(keys, stream, b * width).view(m, b, width)
+        return draw(keys, stream, samples * self._width).view(len(keys), samples, self._width)

@@ -120,7 +120,7 @@ def _said(pooled: Pooled, shares: Sequence[Share]) -> tuple[Tensor, Tensor]:
             outputs = share.part.outputs("frozen", pooled.x[at])
             if share.policies:
                 mask = None if pooled.mask is None else pooled.mask[own]
-                log_prob[share.policies, columns] = share.judge("frozen", outputs, pooled.action[own], mask)[0]
+                log_prob[share.policies, columns] = share.judge(outputs, share.log_std(), pooled.action[own], mask)[0]
             value[share.values, columns] = outputs[len(share.policies) :, :, 0]
     return log_prob.flatten().index_select(0, decided), value.flatten().index_select(0, viewed)
 

@@ -122,13 +122,19 @@ class _Family:
         self._ids = [i for kind in kinds for i in kind.ids]
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
         self.networks = PackedNetworks(
-            members, {key: (k,) for k, key in enumerate(keys)}, device, widen=True, multiple=padding_of(config)
+            members,
+            {key: (k,) for k, key in enumerate(keys)},
+            device,
+            widen=True,
+            multiple=padding_of(config),
+            taped=not config.learner.compile,
         )
         self._step = compiled(self._gradients, config)
         self._hyper = {name: np.array([m.hyperparameters[name] for m in members]) for name in settings.evolvable}
         self._sums = torch.zeros(len(METRICS), len(members), device=device)
         self._counts = np.zeros((len(METRICS), len(members)), np.int64)
 
+    @torch.no_grad()
     def learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor) -> list[int]:
         """A learning phase of these members; for each batched pass, how many of them it updated."""
         agents = [a for kind in self._kinds for its in kind.ids.values() for a in its]
@@ -137,14 +143,13 @@ class _Family:
         pooled = self._pool(rounds)
         whose = np.tile(due, len(self._ids))  # position in the population of the member of each of the R pairs
         hyper = {name: values[whose] for name, values in self._hyper.items()}
-        with torch.no_grad():
-            before = estimates(
-                pooled,
-                hyper["gamma"],
-                hyper["gae_lambda"],
-                self._shares(due, due),
-                rescale=self._settings.normalize_values,
-            )
+        before = estimates(
+            pooled,
+            hyper["gamma"],
+            hyper["gae_lambda"],
+            self._shares(due, due),
+            rescale=self._settings.normalize_values,
+        )
         dealer = Dealer(pooled, before, hyper["batch_size"])
         stopped = np.zeros(len(whose), bool)
         passes: list[int] = []
@@ -206,16 +211,24 @@ class _Family:
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Of a share's networks (K, P); log r_t (A, B); L_pi and H of policies (A,), L_V of values (C,)."""
         a = len(share.policies)
-        outputs = share.part.outputs("learn", seen)
-        log_prob, entropy = share.judge("learn", outputs, policies.action, policies.mask)
-        weight = policies.policy_weight
-        log_ratio = log_prob - policies.log_prob
-        l_pi = policy_loss(log_ratio, policies.advantage, clip[:a], weight)
-        h = (weight * entropy).sum(-1)
-        l_v = value_loss(outputs[a:, :, 0], values.value, values.target, clip[a:], values.weight)
-        loss = (l_pi - ent_coef * h).sum() + (vf_coef * l_v).sum()
-        gradients = torch.autograd.grad(loss, list(share.part.learnt.values()), materialize_grads=True)
-        return share.part.joined(gradients), log_ratio.detach(), (l_pi.detach(), h.detach(), l_v.detach())
+        said, log_std = share.part.outputs("learn", seen), share.log_std()
+        leaves = [x.detach().requires_grad_() for x in (said, log_std) if x is not None]
+        with torch.enable_grad():
+            outputs = leaves[0]
+            log_prob, entropy = share.judge(
+                outputs, None if log_std is None else leaves[1], policies.action, policies.mask
+            )
+            weight = policies.policy_weight
+            log_ratio = log_prob - policies.log_prob
+            l_pi = policy_loss(log_ratio, policies.advantage, clip[:a], weight)
+            h = (weight * entropy).sum(-1)
+            l_v = value_loss(outputs[a:, :, 0], values.value, values.target, clip[a:], values.weight)
+            loss = (l_pi - ent_coef * h).sum() + (vf_coef * l_v).sum()
+        pulls = torch.autograd.grad(loss, leaves, materialize_grads=True)
+        gradient = share.part.gradient(pulls[0])
+        if (free := share.part.log_std(gradient)) is not None:
+            free.copy_(pulls[1])
+        return gradient, log_ratio.detach(), (l_pi.detach(), h.detach(), l_v.detach())
 
     def _shares(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[Share]:
         """The networks of some of the members due, pack by pack."""

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from covey.config import AlgorithmConfig
-from covey.networks.network import LOG_STD
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces, Space
 from covey_server.algorithms.distributions import Distribution, distribution_of
@@ -84,16 +83,21 @@ class Share:
             self._runs.append((slice(at, at + len(alike)), alike[0]))
             at += len(alike)
 
-    def judge(self, which: str, outputs: Tensor, action: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def log_std(self) -> Tensor | None:
+        """Of the policies that have it, (K, 1, O)."""
+        return self.part.log_std(self.part.take(self.part.pack.params))
+
+    def judge(
+        self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Log-probability of actions and entropy, (A, B) each, under the policies' outputs.
 
         Args:
-            which: The parameters that gave the outputs: "learn" or "frozen".
             outputs: (K, B, O), the policies' first.
+            log_std: As `log_std` gives it.
             action: (A, B, O), encoded.
             mask: (A, B, O), or None where no agent of the family has masks.
         """
-        log_std = (self.part.learnt if which == "learn" else self.part.params(which)).get(LOG_STD)
         judged = []
         for at, kind in self._runs:
             own = (at, slice(None), slice(kind.action.width))

@@ -1,4 +1,4 @@
-"""The losses of the off-policy algorithms, as pure functions.
+"""The losses of the off-policy algorithms, as pure functions, and their gradients.
 
 Dims: T critics of one agent (1, or 2 twins), N agents, M members, B samples. Weights sum to 1 over the samples of each
 network, so that a sum of weighted terms is each network's own weighted mean.
@@ -21,17 +21,31 @@ def td_target(reward: Tensor, terminated: Tensor, discount: Tensor, next_value: 
     return reward + discount * (1 - terminated) * next_value
 
 
-def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted mean of (Q - y)^2 of each network, summed over a member's networks: (M,).
 
     Args:
         value: (T, N, M, B).
         target: (N, M, B).
         weight: (N, M, B).
+
+    Returns:
+        The losses, and their gradient with respect to `value`.
     """
-    return (weight * (value - target).square()).sum((0, 1, 3))
+    error = value - target
+    pull = weight * error
+    return (pull * error).sum((0, 1, 3)), 2 * pull
 
 
-def policy_loss(value: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of -Q of each policy, summed over a member's policies: (M,); value and weight (N, M, B)."""
-    return -(weight * value).sum((0, 2))
+def policy_loss(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean of -Q of each policy, summed over a member's policies: (M,).
+
+    Args:
+        value: (N, M, B).
+        weight: (N, M, B).
+
+    Returns:
+        The losses, and their gradient with respect to `value`.
+    """
+    pull = -weight
+    return (pull * value).sum((0, 2)), pull

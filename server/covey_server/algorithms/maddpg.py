@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from covey_server.algorithms.action_heads import Draws
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.member import Member
 
@@ -28,7 +29,10 @@ class MADDPG(OffPolicy):
 
     name = "MADDPG"
 
-    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None) -> Tensor:
+    def _target_draws(self, keys: Tensor, samples: int) -> None:
+        return None
+
+    def _next_action(self, outputs: Sequence[Tensor], draws: Draws | None, legal: Tensor | None) -> Tensor:
         return self._heads.greedy(outputs, legal)
 
     def _next_value(self, values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from covey_server.algorithms.action_heads import Draws
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.member import Member
 
@@ -22,9 +23,13 @@ class MATD3(OffPolicy):
 
     name = "MATD3"
 
-    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None) -> Tensor:
+    def _target_draws(self, keys: Tensor, samples: int) -> Draws:
+        return self._heads.target_draws(keys, samples)
+
+    def _next_action(self, outputs: Sequence[Tensor], draws: Draws | None, legal: Tensor | None) -> Tensor:
+        assert draws is not None
         settings = self._settings
-        return self._heads.smoothed(outputs, keys, settings.target_noise, settings.target_noise_clip, legal)
+        return self._heads.smoothed(outputs, draws, settings.target_noise, settings.target_noise_clip, legal)
 
     def _next_value(self, values: Tensor) -> Tensor:
         return values.amin(0)

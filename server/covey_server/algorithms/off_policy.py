@@ -20,7 +20,7 @@ from covey.config import Config, OffPolicyAlgorithm
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey_server import counter_rng
-from covey_server.algorithms.action_heads import ActionHeads
+from covey_server.algorithms.action_heads import ActionHeads, Draws
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.compiling import compiled, padding_of
 from covey_server.algorithms.kinds import MAX_PADDED_WIDTH
@@ -68,10 +68,13 @@ class OffPolicy(Algorithm):
             self._device,
             widen=max(widths) <= MAX_PADDED_WIDTH,
             multiple=padding_of(config),
+            taped=not config.learner.compile,
         )
         roles = CRITIC_ROLES[self.name]
         critics = {f"{role}/{i}": a for role in roles for i, a in ids.items()}
-        self._critics = PackedNetworks(members, critics, self._device, multiple=padding_of(config))
+        self._critics = PackedNetworks(
+            members, critics, self._device, multiple=padding_of(config), taped=not config.learner.compile
+        )
         self._twins = len(roles)
         self._networks = len(ids)
         self._heads = ActionHeads(spaces, self._device)
@@ -87,6 +90,11 @@ class OffPolicy(Algorithm):
         # (A,), whose a column of the joint action is; (N, 1, 1, A), true where it is the agent's own.
         self._owner = torch.arange(len(actions)).repeat_interleave(actions).to(self._device)
         self._own_action = self._owner == torch.arange(len(actions), device=self._device).view(-1, 1, 1, 1)
+        self._widths = actions.tolist()
+        # The same in judged order; and for each column of outputs, whose weight it has, and what part of it.
+        self._own_judged = self._own_action[judged]
+        self._weight_of = torch.tensor(judged).argsort().to(self._device).index_select(0, self._owner)
+        self._part_of = (1 / actions.float()).to(self._device).index_select(0, self._owner)
         self._hyper = {
             name: self._tensor([m.hyperparameters[name] for m in members], torch.float32) for name in ("gamma", "tau")
         }
@@ -102,7 +110,11 @@ class OffPolicy(Algorithm):
         self._loss_counts = [[0] * len(members), [0] * len(members)]
 
     @abstractmethod
-    def _next_action(self, outputs: Sequence[Tensor], keys: Tensor, legal: Tensor | None) -> Tensor:
+    def _target_draws(self, keys: Tensor, samples: int) -> Draws | None:
+        """What the target policies draw."""
+
+    @abstractmethod
+    def _next_action(self, outputs: Sequence[Tensor], draws: Draws | None, legal: Tensor | None) -> Tensor:
         """The target policies' joint action (..., M, B, A), from the target actors' outputs by agent."""
 
     @abstractmethod
@@ -123,6 +135,7 @@ class OffPolicy(Algorithm):
         batch = experience.sample(keys, self._of("batch_size", chosen), padded)
         self.learn(chosen, batch, keys)
 
+    @torch.no_grad()
     def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
         """One update from a batch that was drawn.
 
@@ -146,60 +159,68 @@ class OffPolicy(Algorithm):
             batch, weight, keys = _narrowed(batch, at), weight.index_select(1, at), keys.index_select(0, at)
         self._learn_policies(acting, batch, weight, keys)
         tau = self._of("tau", acting)
-        with torch.no_grad():
-            self._actors.select(acting).soften(tau)
-            self._critics.select(acting).soften(tau)
+        self._actors.select(acting).soften(tau)
+        self._critics.select(acting).soften(tau)
 
     def _learn_critics(self, chosen: tuple[int, ...], batch: Batch, weight: Tensor, keys: Tensor) -> None:
         critics = self._critics.select(chosen)
         gamma = self._of("gamma", chosen).unsqueeze(-1)
-        gradients, losses = self._critic_step(critics, self._actors.select(chosen), batch, weight, keys, gamma)
+        draws = self._target_draws(keys, weight.shape[-1])
+        gradients, losses = self._critic_step(critics, self._actors.select(chosen), batch, weight, draws, gamma)
         critics.descend(gradients, self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
         self._record(0, chosen, losses / (self._twins * self._networks))
         self.passes += len(critics.rows_members)
         self.member_updates += sum(critics.rows_members)
 
     def _critic_gradients(
-        self, critics: Selection, actors: Selection, batch: Batch, weight: Tensor, keys: Tensor, gamma: Tensor
+        self, critics: Selection, actors: Selection, batch: Batch, weight: Tensor, draws: Draws | None, gamma: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         """Of each pack, (K, P), and the losses of the members, (M,)."""
-        with torch.no_grad():
-            outputs = self._outputs(actors, "target", batch.next_observation)
-            action = self._next_action(outputs, keys, batch.next_legal)
-            action = self._bound(action, batch.next_part, batch.next_action)
-            values = critics.values("target", batch.next_observation, self._extra(action, batch.next_part))
-            target = td_target(
-                self._judged(batch.reward),
-                self._judged(batch.terminated),
-                gamma if batch.steps is None else gamma ** self._judged(batch.steps),
-                self._next_value(self._by_twin(values)),
-            )
+        outputs = self._outputs(actors, "target", batch.next_observation)
+        action = self._next_action(outputs, draws, batch.next_legal)
+        action = self._bound(action, batch.next_part, batch.next_action)
+        values = critics.values("target", batch.next_observation, self._extra(action, batch.next_part))
+        target = td_target(
+            self._judged(batch.reward),
+            self._judged(batch.terminated),
+            gamma if batch.steps is None else gamma ** self._judged(batch.steps),
+            self._next_value(self._by_twin(values)),
+        )
         values = critics.values("learn", batch.observation, self._extra(batch.action, batch.part))
-        losses = critic_loss(self._by_twin(values), target, weight)
-        return critics.gradients(losses.sum()), losses.detach()
+        losses, pull = critic_loss(self._by_twin(values), target, weight)
+        return critics.value_gradients(pull.reshape(values.shape)), losses
 
     def _learn_policies(self, chosen: tuple[int, ...], batch: Batch, weight: Tensor, keys: Tensor) -> None:
         actors = self._actors.select(chosen)
         critics = self._critics.select(chosen, self._networks)
-        gradients, losses = self._policy_step(actors, critics, batch, weight, keys)
+        draws = self._heads.policy_draws(keys, weight.shape[-1])
+        gradients, losses = self._policy_step(actors, critics, batch, weight, draws)
         actors.descend(gradients, self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
         self._record(1, chosen, losses / self._networks)
 
     def _policy_gradients(
-        self, actors: Selection, critics: Selection, batch: Batch, weight: Tensor, keys: Tensor
+        self, actors: Selection, critics: Selection, batch: Batch, weight: Tensor, draws: Tensor | None
     ) -> tuple[list[Tensor], Tensor]:
         """Of each pack, (K, P), and the losses of the members, (M,)."""
-        outputs = self._outputs(actors, "learn", batch.observation)
-        action = self._heads.differentiable(outputs, keys, batch.legal)
+        outputs = torch.cat(self._outputs(actors, "learn", batch.observation), -1)
+        with torch.enable_grad():
+            outputs = outputs.detach().requires_grad_()
+            action = self._heads.differentiable(outputs, draws, batch.legal)
         # An actor climbs its own critic alone: the others' actions are context, current or as they were.
         joint = self._settings.actor_loss == "joint"
         others = self._bound(action.detach(), batch.part, batch.action) if joint else batch.action
-        action = torch.where(self._own_action, action, others)
-        losses = policy_loss(critics.values("frozen", batch.observation, self._extra(action, batch.part)), weight)
+        seen = torch.where(self._own_action, action.detach(), others)
+        values = critics.values("frozen", batch.observation, self._extra(seen, batch.part))
+        losses, pull = policy_loss(values, weight)
+        slopes = critics.slopes(pull)[..., : action.shape[-1]]
+        (pull,) = torch.autograd.grad(action, outputs, slopes.where(self._own_judged, 0).sum(0))
         if self._settings.output_penalty:
-            squares = torch.stack([x.square().mean(-1) for x in outputs], -1)
-            losses = losses + self._settings.output_penalty * (weight * self._judged(squares)).sum((0, 2))
-        return actors.gradients(losses.sum()), losses.detach()
+            # The mean square of each agent's outputs, under the agent's weight.
+            weights = weight.permute(1, 2, 0).index_select(-1, self._weight_of) * self._part_of
+            weights = self._settings.output_penalty * weights
+            losses = losses + (weights * outputs.detach().square()).sum((1, 2))
+            pull = pull + 2 * weights * outputs.detach()
+        return actors.agent_gradients(pull.split_with_sizes(self._widths, -1)), losses
 
     def snapshot(self) -> PolicySnapshot:
         """The policies as they are now; cheap, and safe to unpack on another thread."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from covey.acting import LoadedPolicy
 from covey.collect.collector import Collector
 from covey.collect.tasks import BUILTIN_RANDOM
+from covey.envs.direct import Direct
 from covey.envs.loading import MakeEnv
 from covey.envs.slots import Slots, SyncSlots
 from covey.errors import EnvironmentLoadError
@@ -42,7 +43,7 @@ def evaluate(
         EnvironmentLoadError: the environment raised.
         RefusedError: a policy does not fit its agent's spaces.
     """
-    environments = SyncSlots(make_env, spaces, min(slots, len(seeds)))
+    environments = SyncSlots(Direct(make_env), spaces, min(slots, len(seeds)))
     try:
         return play(environments, spaces, policies_by_agent, seeds, max_episode_steps)
     finally:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
+from covey.envs.direct import Direct
 from covey.envs.loading import EnvironmentFactory, MakeEnv, describe
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
@@ -289,14 +290,21 @@ def _parts(seen: Any) -> tuple[Any, Any]:
     return seen, None
 
 
-def build_slots(make_env: MakeEnv, spaces: EnvironmentSpaces, count: int, vectorisation: str = "sync") -> Slots:
-    """Slots of an environment.
+def build_slots(
+    make_env: MakeEnv,
+    spaces: EnvironmentSpaces,
+    count: int,
+    vectorisation: str = "sync",
+    step_timeout_s: float = 60.0,
+) -> Slots:
+    """Slots of an environment, for actions within its spaces.
 
     Args:
         make_env: Builds it; the factory of a batched environment gives the slots themselves.
         spaces: Its spaces.
         count: How many.
         vectorisation: "sync": one after the other in this process; "async": in processes of their own.
+        step_timeout_s: Of the latter: a process that takes longer for a step or reset of its slots is replaced.
 
     Raises:
         EnvironmentLoadError: a batched environment cannot be built.
@@ -305,8 +313,9 @@ def build_slots(make_env: MakeEnv, spaces: EnvironmentSpaces, count: int, vector
         batch = make_env.batch(count)
         batch.attach(spaces, SlotArrays.zeros(spaces, count))
         return batch
+    make = Direct(make_env)
     if vectorisation == "async":
         from covey.envs.processes import AsyncSlots
 
-        return AsyncSlots(make_env, spaces, count)
-    return SyncSlots(make_env, spaces, count)
+        return AsyncSlots(make, spaces, count, timeout_s=step_timeout_s)
+    return SyncSlots(make, spaces, count)

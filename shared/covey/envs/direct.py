@@ -1,0 +1,93 @@
+"""Parallel environments that PettingZoo makes of AEC ones, stepped without the layers that it puts between.
+
+Its conversion asks each agent's turn for `last()`, observation included, and drops it; and every attribute is looked up
+through wrappers that check what covey holds anyway: the order of calls, and actions within their space. In the particle
+environments that is half of a step's time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Builds environments for those who reset before they step, and whose actions are within their spaces.
+
+    Picklable if `make_env` is.
+
+    Attributes:
+        make_env: Builds a parallel environment.
+    """
+
+    make_env: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        """The environment, without its checks if it is one that PettingZoo converted; otherwise as it is."""
+        env = self.make_env()
+        from pettingzoo.utils.conversions import aec_to_parallel_wrapper  # the environment has imported it, if anybody
+
+        # To the letter: a class derived from it may do anything.
+        return DirectEnv(env) if type(env) is aec_to_parallel_wrapper else env
+
+
+class DirectEnv:
+    """An `aec_to_parallel_wrapper` that steps as the environment within does; everything else goes through it.
+
+    Observations, rewards, flags and infos are the wrapper's to the bit, unless `observe` of the environment has side
+    effects: it is called once a step for each agent instead of twice.
+    """
+
+    def __init__(self, env: Any) -> None:
+        from pettingzoo.utils import wrappers
+
+        # These change nothing for those who call in order and act within the spaces.
+        checks = (
+            wrappers.OrderEnforcingWrapper,
+            wrappers.AssertOutOfBoundsWrapper,
+            wrappers.ClipOutOfBoundsWrapper,
+        )
+        self._env = env
+        self._aec = env.aec_env
+        while type(self._aec) in checks:
+            self._aec = self._aec.env
+        self.agents: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Of the environment."""
+        return getattr(self._env, name)
+
+    def reset(self, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As the wrapper's."""
+        observations, infos = self._env.reset(**arguments)
+        self.agents = self._env.agents
+        return observations, infos
+
+    def step(
+        self, actions: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
+        """As the wrapper's.
+
+        Raises:
+            AssertionError: the environment's agents do not act in turn, or end before the end of a cycle.
+        """
+        aec = self._aec
+        agents = aec.agents
+        rewards: dict[str, float] = defaultdict(int)
+        for agent in agents:
+            if agent != aec.agent_selection:
+                raise AssertionError(f"expected agent {agent}, got {aec.agent_selection}: agents must act in turn")
+            aec.step(actions[agent])
+            given = aec.rewards
+            for rewarded in aec.agents:
+                rewards[rewarded] += given[rewarded]
+        terminated, truncated = dict(aec.terminations), dict(aec.truncations)
+        infos = dict(aec.infos)
+        observations = {agent: aec.observe(agent) for agent in agents}
+        while aec.agents and (aec.terminations[aec.agent_selection] or aec.truncations[aec.agent_selection]):
+            aec.step(None)
+        self.agents = aec.agents
+        return observations, rewards, terminated, truncated, infos

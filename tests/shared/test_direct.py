@@ -1,0 +1,93 @@
+"""Environments without PettingZoo's layers do to the bit what they do with them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from pettingzoo.utils.conversions import aec_to_parallel_wrapper
+from tests.environments import counter
+
+from covey.envs import SyncSlots, load_environment, read_spaces
+from covey.envs.direct import Direct, DirectEnv
+
+CONVERTED: dict[str, dict[str, Any]] = {
+    "mpe2.simple_v3": {},
+    "mpe2.simple_adversary_v3": {"continuous_actions": True},
+    "mpe2.simple_crypto_v3": {},
+    "mpe2.simple_push_v3": {"continuous_actions": True},
+    "mpe2.simple_reference_v3": {},
+    "mpe2.simple_speaker_listener_v4": {"continuous_actions": True},
+    "mpe2.simple_spread_v3": {},
+    "mpe2.simple_tag_v3": {"continuous_actions": True},
+    "mpe2.simple_world_comm_v3": {"max_cycles": 7},
+    "pettingzoo.classic.rps_v2": {"max_cycles": 7},
+    "pettingzoo.butterfly.knights_archers_zombies_v11": {"max_cycles": 60},
+    "pettingzoo.sisl.pursuit_v5": {"max_cycles": 20, "surround": False},
+}
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """Dictionaries of arrays, numbers, dictionaries."""
+    assert list(one) == list(other)
+    for key, value in one.items():
+        if isinstance(value, dict):
+            assert_equal(value, other[key])
+        else:
+            np.testing.assert_array_equal(value, other[key])
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_trajectories_are_those_of_the_converted_environment(name: str) -> None:
+    make = load_environment(name, CONVERTED[name])
+    wrapped, direct = make(), pickle.loads(pickle.dumps(Direct(make)))()
+    assert type(wrapped) is aec_to_parallel_wrapper and type(direct) is DirectEnv
+    rng = np.random.default_rng(0)
+    spaces = {agent: wrapped.action_space(agent) for agent in wrapped.possible_agents}
+    for agent, space in spaces.items():
+        space.seed(int(rng.integers(100)))
+        assert direct.action_space(agent) == space
+    ended = 0
+    for seed in range(3):
+        begun = wrapped.reset(seed=seed), direct.reset(seed=seed)
+        for one, other in zip(*begun, strict=True):
+            assert_equal(one, other)
+        for _ in range(30):
+            assert wrapped.agents == direct.agents
+            if not wrapped.agents:
+                ended += 1
+                break
+            actions = {agent: spaces[agent].sample() for agent in wrapped.agents}
+            for one, other in zip(wrapped.step(dict(actions)), direct.step(actions), strict=True):
+                assert_equal(one, other)
+    assert ended or "zombies" in name
+    direct.close()
+    wrapped.close()
+
+
+def test_slots_hold_what_they_hold_with_the_layers() -> None:
+    make = load_environment("mpe2.simple_speaker_listener_v4", {"continuous_actions": True})
+    spaces = read_spaces(make())
+    both = [SyncSlots(make, spaces, 2), SyncSlots(Direct(make), spaces, 2)]
+    rng = np.random.default_rng(0)
+    for slots in both:
+        assert not slots.reset([0, 1], [3, 4])
+    for _ in range(25):
+        actions = [rng.random((2, len(g), *g.action.shape), np.float32) for g in spaces.groups]
+        for slots in both:
+            assert not slots.step([0, 1], actions)
+        assert np.array_equal(both[0].arrays.memory, both[1].arrays.memory)
+    assert not both[0].arrays.living.any()
+
+
+def test_other_environments_stay_as_they_are() -> None:
+    env = counter()
+    assert Direct(lambda: env)() is env
+
+    class Changed(aec_to_parallel_wrapper):  # type: ignore[misc]
+        """May do anything."""
+
+    made = Changed(load_environment("mpe2.simple_v3:env", {})._build({}))
+    assert Direct(lambda: made)() is made
