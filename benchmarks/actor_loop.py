@@ -2,14 +2,16 @@
 
     python benchmarks/actor_loop.py [--seconds 20] [--slots 8] [--members 4] [--evaluate 0] [--renew 1] [--sample]
 
-The raw loop steps the same number of copies with actions drawn beforehand and resets them at episode ends: no policy,
-no rows. Both others act with the networks of the page (hidden 32, 32, latent 64, head 32), explore with OU noise (where
-actions are choices: one in ten is uniform; with --sample all are drawn from stochastic policies), build and compress
-fragments; the process also streams them to a learner that only hands out orders, and fetches policies whose weights are
-new in every `--renew`th order. With --evaluate so many slots more play evaluation episodes all the time; the raw loop
-then steps as many copies more. Prints one line of JSON. All figures are of CPU time, the process's of all its threads,
-in medians over blocks and in the lowest tenth (which other processes on the machine disturb least); the ratios are raw
-/ process and raw / collector: what share of a core is left for the environment.
+The raw loop steps, as PettingZoo made them, the same number of copies with actions drawn beforehand and resets them
+at episode ends: no policy, no rows. The direct loop does so without PettingZoo's layers, as collecting does
+(`covey.envs.direct`). The other two act with the networks of the page (hidden 32, 32, latent 64, head 32), explore
+with OU noise (where actions are choices: one in ten is uniform; with --sample all are drawn from stochastic
+policies), build and compress fragments; the process also streams them to a learner that only hands out orders, and
+fetches policies whose weights are new in every `--renew`th order. With --evaluate so many slots more play evaluation
+episodes all the time; the loops then step as many copies more. Prints one line of JSON. All figures are of CPU time,
+the process's of all its threads, in medians over blocks and in the lowest tenth (which other processes on the machine
+disturb least); ratios are raw / process, raw / collector and direct / process: what share of a core is left for the
+environment.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from benchmarks.synthetic.learner import OrderingLearner  # noqa: E402
 
 from covey.acting import LoadedPolicy  # noqa: E402
 from covey.collect import Collector  # noqa: E402
-from covey.envs import EnvironmentFactory, SyncSlots, load_environment, read_spaces  # noqa: E402
+from covey.envs import SyncSlots, load_environment, read_spaces  # noqa: E402
+from covey.envs.direct import Direct  # noqa: E402
+from covey.envs.loading import MakeEnv  # noqa: E402
 from covey.networks import MLP, Input, NetworkSpec  # noqa: E402
 from covey.policy_file import encode_policy, spec_of  # noqa: E402
 from covey.rows import RowSchema  # noqa: E402
@@ -49,7 +53,7 @@ VERSIONS = 20  # of each policy: more than an actor keeps
 class RawLoop:
     """The environment, and nothing else."""
 
-    def __init__(self, make: EnvironmentFactory, slots: int) -> None:
+    def __init__(self, make: MakeEnv, slots: int) -> None:
         self._envs = [make() for _ in range(slots)]
         for i, env in enumerate(self._envs):
             env.reset(seed=i)
@@ -175,8 +179,8 @@ def main() -> None:
     copies = args.slots + args.evaluate
     orders = Orders(spaces, args.slots, args.members, args.evaluate, args.renew, args.sample)
     loaded = {sha256: LoadedPolicy.decode(data) for sha256, data in orders.files.items()}
-    raw = RawLoop(make, copies)
-    collector = Collector(SyncSlots(make, spaces, copies), spaces, schema, args.slots, compression_level=1)
+    raw, direct = RawLoop(make, copies), RawLoop(Direct(make), copies)
+    collector = Collector(SyncSlots(Direct(make), spaces, copies), spaces, schema, args.slots, compression_level=1)
     learner = OrderingLearner(
         EnvironmentSpec(
             entry_point=args.environment,
@@ -189,14 +193,16 @@ def main() -> None:
     )
     actor = ActorProcess(learner.address)
     raw.run(STEPS)
+    direct.run(STEPS)
     collector.run(next(orders(1)), loaded)
     learner.run(orders(4))
-    us: dict[str, list[float]] = {"raw": [], "collector": [], "process": []}
+    us: dict[str, list[float]] = {"raw": [], "direct": [], "collector": [], "process": []}
     end = time.monotonic() + args.seconds
     while time.monotonic() < end:
-        began = time.thread_time()
-        raw.run(STEPS * ORDERS_A_BLOCK)
-        us["raw"].append((time.thread_time() - began) / (STEPS * ORDERS_A_BLOCK * copies) * 1e6)
+        for name, loop in (("raw", raw), ("direct", direct)):
+            began = time.thread_time()
+            loop.run(STEPS * ORDERS_A_BLOCK)
+            us[name].append((time.thread_time() - began) / (STEPS * ORDERS_A_BLOCK * copies) * 1e6)
 
         block = list(orders(ORDERS_A_BLOCK))
         began = time.thread_time()
@@ -222,12 +228,15 @@ def main() -> None:
                 "orders_until_new_weights": args.renew,
                 "us_per_env_step": {name: {k: round(v, 1) for k, v in q.items()} for name, q in cost.items()},
                 "env_steps_per_cpu_s": round(1e6 / cost["process"]["median"]),
-                "ratio": round(cost["raw"]["median"] / cost["process"]["median"], 4),
-                "ratio_lowest_tenth": round(cost["raw"]["lowest_tenth"] / cost["process"]["lowest_tenth"], 4),
-                "collector_ratio": round(cost["raw"]["median"] / cost["collector"]["median"], 4),
-                "collector_ratio_lowest_tenth": round(
-                    cost["raw"]["lowest_tenth"] / cost["collector"]["lowest_tenth"], 4
-                ),
+                **{
+                    f"{prefix}ratio{suffix}": round(cost[whole][quantile] / cost[part][quantile], 4)
+                    for prefix, whole, part in (
+                        ("", "raw", "process"),
+                        ("collector_", "raw", "collector"),
+                        ("direct_", "direct", "process"),
+                    )
+                    for suffix, quantile in (("", "median"), ("_lowest_tenth", "lowest_tenth"))
+                },
                 "blocks": len(us["raw"]),
             }
         )

@@ -1,9 +1,12 @@
 """Ingest on one learner core: env-step rows a second from the wire to memory, for fragments of MPE size.
 
-    python benchmarks/ingest.py [--rows 1024] [--seconds 2]
+    python benchmarks/ingest.py [--rows 1024] [--seconds 2] [--rate 100000]
 
-Prints one JSON object. `validation`: parse, every check, decompression. `journal`: and the append. `replay`: and the
-insertion into replay memory. Rows per second of CPU time: what waits for the disk is not in it.
+Prints one JSON object. `rows_per_s`: as fast as it goes, rows per second of CPU time: what waits for the disk is not in
+it. `validation`: parse, every check, decompression. `journal`: and the append. `replay`: and the insertion into replay
+memory. `at_rate`: CPU seconds per million rows while they come at `--rate` and a thread syncs the journal as that of a
+learner does: of appending, of syncing, of all together. What a whole learner takes for as many, with gRPC and orders,
+is `learner_cpu_s_per_million_rows` of `growth.py --rows-per-s`, whose fragments have 256 rows.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ import argparse
 import itertools
 import json
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mpe2 import simple_spread_v3
 
+from covey.config import Checkpoint
 from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
@@ -79,11 +85,48 @@ def rate(work: Callable[[], int], seconds: float) -> float:
     return best
 
 
+def at_rate(
+    ingest: Callable[[], int], journal: Journal, appending: list[float], rows_per_s: float, seconds: float
+) -> dict[str, float]:
+    """CPU seconds per million rows while `ingest`, which returns its rows, is called at this rate.
+
+    Args:
+        ingest: Called; adds the seconds that it spends on the journal to `appending`.
+        journal: Synced meanwhile, by time and by bytes.
+        appending: CPU seconds of every append.
+        rows_per_s: Upper bound.
+        seconds: Wall time.
+    """
+    ended = threading.Event()
+    syncing: list[float] = []
+
+    def sync() -> None:
+        while not ended.is_set():
+            journal.due.wait(Checkpoint().journal_sync_s)
+            journal.sync()
+        syncing.append(time.thread_time())
+
+    thread = threading.Thread(target=sync)
+    appending.clear()
+    rows, begin, used = 0, time.perf_counter(), time.process_time()
+    thread.start()
+    while (elapsed := time.perf_counter() - begin) < seconds:
+        if rows < elapsed * rows_per_s:
+            rows += ingest()
+        else:
+            time.sleep(0.001)
+    ended.set()
+    thread.join()
+    spent = {"append": sum(appending), "sync": syncing[0], "all": time.process_time() - used}
+    return {name: round(cpu_s / rows * 1e6, 3) for name, cpu_s in spent.items()}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=1024, help="env steps of a fragment")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each of the three measurements")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
+    parser.add_argument("--rate", type=int, default=100_000, help="rows a second of the last measurement")
     args = parser.parse_args()
     spaces = spread()
     schema = RowSchema.of(spaces)
@@ -92,16 +135,22 @@ def main() -> None:
     replay = Replay(spaces, 200_000, 1 << 30)
 
     with tempfile.TemporaryDirectory() as directory:
-        journal = Journal.open(Path(directory), 32 << 20)
+        checkpoint = Checkpoint()
+        journal = Journal.open(Path(directory), checkpoint.journal_segment_bytes, checkpoint.journal_sync_bytes)
+
+        appending: list[float] = []
 
         def ingest(*, into_journal: bool, into_replay: bool) -> int:
             wire, order = next(wires)
             fragment = Fragment.FromString(wire)
             accepted = check_fragment(fragment, order, schema, spaces)
             if into_journal:
+                begin = time.thread_time()
                 received = ReceivedFragment(actor_id="a", incarnation=1, fragment=fragment)
                 position = journal.append(Kind.FRAGMENT, received.SerializeToString())
-                journal.drop_before(position)
+                if position.segment > journal.start.segment + 2:
+                    journal.drop_before(position)
+                appending.append(time.thread_time() - begin)
             if into_replay:
                 replay.insert(accepted.columns, fragment.streams)
             return accepted.steps
@@ -111,6 +160,9 @@ def main() -> None:
             "journal": rate(lambda: ingest(into_journal=True, into_replay=False), args.seconds),
             "replay": rate(lambda: ingest(into_journal=True, into_replay=True), args.seconds),
         }
+        journal.sync()
+        whole = partial(ingest, into_journal=True, into_replay=True)
+        costs = at_rate(whole, journal, appending, args.rate, args.seconds)
         journal.close()
     fragment = built[0][0]
     print(
@@ -118,6 +170,7 @@ def main() -> None:
             {
                 "benchmark": "ingest",
                 "rows_per_s": {name: round(value) for name, value in rates.items()},
+                "at_rate": {"rows_per_s": args.rate, "cpu_s_per_million_rows": costs},
                 "rows_per_fragment": sum(s.steps for s in fragment.streams),
                 "raw_bytes_per_fragment": fragment.raw_bytes,
                 "wire_bytes_per_fragment": len(fragment.blob),

@@ -9,7 +9,8 @@ their odds). MATD3 runs with its policy delay of 2, so its figure is the mean of
 update of IPPO is a learning phase: 4 epochs in minibatches of 128 through rounds of 2048 env steps, whatever the
 setting's batch size.
 
-With `--peer PYTHON`, AgileRL's `learn` of one member is timed in turn; "times_faster" is that times the members.
+"ms_learning" is without drawing the batch from replay. With `--peer PYTHON`, AgileRL's `learn` of one member, which is
+given a batch, is timed in turn; "times_faster" is that times the members, over ms_learning.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm, build_networks, initial_hyperparameters
+from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.member import Member, Network
 from covey_server.replay import Replay
@@ -186,34 +188,40 @@ class Peer:
 
 def milliseconds(
     learner: Algorithm, size: int, replay: Replay, updates: int, device: str, peer: Peer | None = None
-) -> tuple[float, float]:
-    """Mean time of an update of all members, and of the peer's `learn` of one: best of BLOCKS, taken in turn.
+) -> tuple[float, float, float]:
+    """Mean times of an update of all members, of learning alone, and of the peer's `learn` of one.
 
-    On a CPU it is the process's own time; other processes only ever add.
+    Best of BLOCKS each, taken in turn. On a CPU it is the process's own time; other processes only ever add.
     """
     clock = time.process_time if device == "cpu" else time.perf_counter
 
-    def block(n: int) -> float:
-        total = 0.0
-        on_policy = isinstance(learner, IPPO)
-        for _ in range(n):
-            experience = filled_rollouts(speaker_listener(), size) if on_policy else replay
-            start = clock()
-            learner.update(range(size), experience)
-            if on_policy and device != "cpu":
-                torch.cuda.synchronize()
-            total += clock() - start
-        start = clock()
+    def now() -> float:
         if device != "cpu":
             torch.cuda.synchronize()
-        return (total + clock() - start) / n * 1e3
+        return clock()
+
+    def block(n: int) -> tuple[float, float]:
+        total = learning = 0.0
+        for _ in range(n):
+            if isinstance(learner, OffPolicy):
+                start = now()
+                drawn = learner.draw(range(size), replay)
+                middle = now()
+                learner.learn(*drawn)
+            else:
+                experience = filled_rollouts(speaker_listener(), size)
+                start = middle = now()
+                learner.update(range(size), experience)
+            end = now()
+            total, learning = total + end - start, learning + end - middle
+        return total / n * 1e3, learning / n * 1e3
 
     # Short blocks, of an even number of updates for MATD3's delay: some of them fall between what disturbs them.
     n = max(1, updates // (2 * BLOCKS)) * 2 if updates > BLOCKS else 1
     block(n)
-    taken = [(block(n), peer.milliseconds(max(1, n // 2)) if peer else 0.0) for _ in range(min(updates, BLOCKS))]
-    ours, theirs = zip(*taken, strict=True)
-    return min(ours), min(theirs)
+    taken = [(*block(n), peer.milliseconds(max(1, n // 2)) if peer else 0.0) for _ in range(min(updates, BLOCKS))]
+    ours, learning, theirs = zip(*taken, strict=True)
+    return min(ours), min(learning), min(theirs)
 
 
 def passes(learner: Algorithm, size: int, replay: Replay) -> dict[str, float]:
@@ -259,10 +267,12 @@ def main() -> None:
                     learner = population(algorithm, setting, size, spaces, args.device, args.mixed, args.compile)
                 else:
                     learner = evolved(algorithm, setting, size, spaces, args.device, args.evolved, args.act_mut)
-                ms, peer_ms = milliseconds(learner, size, replay, args.updates, args.device, peer)
-                figures = {"ms_per_population_update": round(ms, 2), **passes(learner, size, replay)}
+                ms, learning, peer_ms = milliseconds(learner, size, replay, args.updates, args.device, peer)
+                figures = {"ms_per_population_update": round(ms, 2), "ms_learning": round(learning, 2)}
                 if peer:
-                    figures |= {"ms_per_peer_learn": round(peer_ms, 2), "times_faster": round(size * peer_ms / ms, 1)}
+                    times = round(size * peer_ms / learning, 1)
+                    figures |= {"ms_per_peer_learn": round(peer_ms, 2), "times_faster": times}
+                figures |= passes(learner, size, replay)
                 for name, figure in figures.items():
                     result.setdefault(name, {}).setdefault(setting, {}).setdefault(algorithm, {})[size] = figure
             if peer:

@@ -90,12 +90,14 @@ SUITE: dict[str, Benchmark] = {
         90,
         "--updates 100 --sizes 1 4 16 64 --settings page",
         "--updates 10 --sizes 1 --algo MADDPG",
+        "--peer {python}",
     ),
     "population_update_evolved": Benchmark(
         "population_update",
         90,
         "--updates 100 --sizes 4 16 --settings page --evolved 20",
         "--updates 10 --sizes 4 --algo MADDPG",
+        "--peer {python}",
     ),
     "actor_loop": Benchmark("actor_loop", 25, "--seconds 20", "--seconds 0.5"),
     "actor_process": Benchmark("actor_process", 20, "--repeats 5", "--repeats 1"),
@@ -108,7 +110,7 @@ SUITE: dict[str, Benchmark] = {
 }
 """By name, in the order of the page; what a newcomer runs."""
 
-LEFT_OUT = ("agilerl_job", "costly", "environments", "learning", "suite")
+LEFT_OUT = ("agilerl_job", "costly", "environments", "learning", "soak", "suite")
 """Files in benchmarks/ that are none, or that take hours and have pages of their own."""
 
 

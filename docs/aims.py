@@ -45,10 +45,45 @@ def at(*path: str) -> Callable[[dict[str, Any]], float | None]:
     return find
 
 
+def slowest(members: int) -> Callable[[dict[str, Any]], float | None]:
+    """Of so many members, how many times faster they learn at once than one after the other, where it is least."""
+
+    def find(line: dict[str, Any]) -> float | None:
+        times = line.get("times_faster", {})
+        found = [by[str(members)] for algorithms in times.values() for by in algorithms.values() if str(members) in by]
+        return min(found, default=None)
+
+    return find
+
+
 AIMS: tuple[Aim, ...] = (
     Aim("MADDPG, the page's settings: env steps/s against AgileRL", "job_maddpg", 8, "x", at("ratio")),
     Aim("IPPO, the page's settings: env steps/s against AgileRL", "job_ippo", 8, "x", at("ratio")),
     Aim("MADDPG, an update for 8 env steps, against AgileRL", "job_frequent_updates", 8, "x", at("ratio")),
+    Aim(
+        "an update of 4 members against AgileRL's learn, one after the other", "population_update", 15, "x", slowest(4)
+    ),
+    Aim(
+        "an update of 16 members against AgileRL's learn, one after the other",
+        "population_update",
+        20,
+        "x",
+        slowest(16),
+    ),
+    Aim(
+        "an update after 20 generations of 4 members against AgileRL's learn, one after the other",
+        "population_update_evolved",
+        8,
+        "x",
+        slowest(4),
+    ),
+    Aim(
+        "an update after 20 generations of 16 members against AgileRL's learn, one after the other",
+        "population_update_evolved",
+        15,
+        "x",
+        slowest(16),
+    ),
     Aim("one actor process: CPU time of the bare environment loop over its own", "actor_loop", 0.85, "x", at("ratio")),
     Aim("actor process, resident memory", "actor_process", 90, " MB", at("rss_mb"), at_least=False),
     Aim(

@@ -127,13 +127,16 @@ class OffPolicy(Algorithm):
 
     def update(self, due: Sequence[int], experience: Replay) -> None:
         """One update of each member in `due` (positions in the population), in one pass."""
+        self.learn(*self.draw(due, experience))
+
+    def draw(self, due: Sequence[int], experience: Replay) -> tuple[tuple[int, ...], Batch, Tensor]:
+        """What an update of these members learns from; as `learn` takes it."""
         chosen = tuple(sorted(due))
         ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
         largest = max(self._sizes[m] for m in chosen)
         padded = -(-largest // self._batch_multiple) * self._batch_multiple
-        batch = experience.sample(keys, self._of("batch_size", chosen), padded)
-        self.learn(chosen, batch, keys)
+        return chosen, experience.sample(keys, self._of("batch_size", chosen), padded), keys
 
     @torch.no_grad()
     def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
