@@ -63,9 +63,7 @@ def keys(seed: int, member_ids: Sequence[int], updates: Sequence[int], device: t
 
 def bits(keys: Tensor, stream: str, n: int) -> Tensor:
     """(M, n) int64, uniform over 0 ... 2**32 - 1."""
-    # torch.compile looks through the cache, and says so in a warning.
-    elements = _elements.__wrapped__ if torch.compiler.is_compiling() else _elements
-    x = elements(stream, n, keys.device) + keys.unsqueeze(1)
+    x = _elements(stream, n, keys.device) + keys.unsqueeze(1)
     for shift, factor in _ROUNDS:
         # Without the sign that the shift brings in.
         x.bitwise_xor_((x >> shift).bitwise_and_(_MASK >> shift)).mul_(_signed(factor))
