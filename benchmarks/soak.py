@@ -95,7 +95,7 @@ def soak(minutes: float, count: int, replace_s: float, sample_s: float) -> dict[
         command = [sys.executable, "-m", "covey", "learner", str(file), "--runs", directory]
         with log.open("ab") as output:
             learner = subprocess.Popen(command, env=ENVIRONMENT, stdout=output, stderr=output)
-        actors: Actors | None = None
+        actors = None
         samples: list[dict[str, float]] = []
         try:
             actors = Actors(_address(learner, Path(directory)), count, Path(directory, "actors.log"))
@@ -112,7 +112,7 @@ def soak(minutes: float, count: int, replace_s: float, sample_s: float) -> dict[
                     replaced_at = now
                     actors.replace()
                 time.sleep(sample_s)
-            status = _status(Path(directory))
+            status, replaced = _status(Path(directory)), actors.replaced
         except (psutil.Error, OSError) as exc:
             raise SystemExit(f"soak: {exc!r}; {log.read_text()[-2000:]}") from exc
         finally:
@@ -123,7 +123,7 @@ def soak(minutes: float, count: int, replace_s: float, sample_s: float) -> dict[
         "benchmark": "soak",
         "minutes": minutes,
         "actors": count,
-        "replaced": actors.replaced,
+        "replaced": replaced,
         "env_steps": status["env_steps"],
         "generations": status["generation"],
         "sessions": status["gauges"]["sessions"],

@@ -238,6 +238,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "own, for environments that are slow.",
         "max_slots": "Training environments of one actor process; null: the larger of `num_envs` and `pop_size`.",
         "fragment_steps": "Longest stretch of one environment in one order.",
+        "step_timeout_s": "Longest that a step or reset of all environments of an actor may take, building them "
+        "included; what takes longer hangs, and is replaced.",
         "turn_steps": "Where there are fewer environments than members, one changes hands after this many.",
         "compression_level": "zstd level of what actors send.",
     },
@@ -245,7 +247,9 @@ MEANINGS: dict[str, dict[str, str]] = {
         "keep": "Checkpoints that stay on disk.",
         "every_s": "Time between checkpoints, besides the one at the end of every generation.",
         "journal_segment_bytes": "Size at which a new journal file is begun.",
-        "journal_sync_s": "Longest time until received data is safe from a crash; 0: at once.",
+        "journal_sync_s": "Longest time until received data is safe from a crash of the machine; 0: at once.",
+        "journal_sync_bytes": "Received data is made safe sooner when there is so much of it.",
+        "durability": "Actors keep fragments until they are in the synced journal, or until they are received.",
     },
     "logging": {
         "tensorboard": "Write `tensorboard/` in the run directory.",

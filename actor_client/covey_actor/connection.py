@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
 import random
-import resource
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +13,12 @@ from typing import Protocol
 
 import grpc
 
-from covey.channel import ANONYMOUS, PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
+from covey.channel import ANONYMOUS, MAX_FETCHED_WITH, PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
 from covey.collect.parts import split_fragment
 from covey.credentials import Credentials
 from covey.errors import CoveyError, RefusedError, SpaceError, UnreachableError, one_line
 from covey.policy_file import MAX_POLICY_BYTES, policy_sha256
+from covey.resources import rss_bytes
 from covey.v1 import actor_service_pb2, actor_service_pb2_grpc, order_pb2
 from covey_actor.outbox import Outbox, OutboxStream
 
@@ -95,6 +94,7 @@ class Connection:
         self._heard_at = time.monotonic()
         self._finish_reason: str | None = None
         self._leaving = threading.Event()
+        self._fetching: grpc.Call | None = None
 
     def describe(self) -> actor_service_pb2.DescribeResponse | None:
         """What to run; waits for a learner that is not there yet. None when `stop_waiting` was called meanwhile.
@@ -133,9 +133,7 @@ class Connection:
         """
         for _ in self._attempts():
             try:
-                joined = self._join(request, listener)
-                listener.on_joined(joined)
-                if self._work(joined, listener):
+                if self._work(self._join(request, listener), listener):
                     return
             except grpc.RpcError as exc:
                 self._raise_unless_passing(exc, invalid_argument=SpaceError)
@@ -173,17 +171,21 @@ class Connection:
             UnreachableError: the connection broke on the way.
             RefusedError: the bytes are too many, or not those of the hash.
         """
-        first, *then = sha256s
-        request = actor_service_pb2.FetchPolicyRequest(sha256=first, then=then)
-        call = self._stub.FetchPolicy(request, timeout=FETCH_DEADLINE_S * len(sha256s))
-        try:
-            for sha256 in sha256s:
-                yield self._receive(call, sha256)
-        except grpc.RpcError as exc:
-            if not (isinstance(exc, grpc.Call) and exc.code() == grpc.StatusCode.NOT_FOUND):
+        most = 1 + MAX_FETCHED_WITH
+        for start in range(0, len(sha256s), most):
+            asked = sha256s[start : start + most]
+            request = actor_service_pb2.FetchPolicyRequest(sha256=asked[0], then=asked[1:])
+            self._fetching = call = self._stub.FetchPolicy(request, timeout=FETCH_DEADLINE_S * len(asked))
+            try:
+                for sha256 in asked:
+                    yield self._receive(call, sha256)
+            except grpc.RpcError as exc:
+                if isinstance(exc, grpc.Call) and exc.code() == grpc.StatusCode.NOT_FOUND:
+                    return
                 raise translate(exc, self.address) from exc
-        finally:
-            call.cancel()
+            finally:
+                self._fetching = None
+                call.cancel()
 
     def _receive(self, chunks: Iterator[actor_service_pb2.PolicyChunk], sha256: bytes) -> bytes:
         """The next policy, which must be the one of this hash."""
@@ -240,11 +242,13 @@ class Connection:
 
     def _join(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> actor_service_pb2.JoinResponse:
         del request.held_order_ids[:]
+        # In this sequence: an order that is answered meanwhile is named twice, not left out.
         request.held_order_ids.extend(listener.held_order_ids())
+        request.held_order_ids.extend(self._outbox.order_ids())
         request.first_held_seq = self._outbox.first_held_seq
         joined = self._stub.Join(request, timeout=JOIN_DEADLINE_S)
         self._heard_at = time.monotonic()
-        self._outbox.resume(joined.resume_after_seq)
+        self._outbox.resume(joined.resume_after_seq, forget_received=joined.forget_received)
         return joined
 
     def _work(self, joined: actor_service_pb2.JoinResponse, listener: Listener) -> bool:
@@ -266,6 +270,8 @@ class Connection:
         watch = threading.Thread(target=self._watch, args=(call, stream, interval), name="covey-watch", daemon=True)
         watch.start()
         try:
+            # It may fetch: within the stream, so that both sides see that the other one lives.
+            listener.on_joined(joined)
             for frame in call:
                 self._heard_at = time.monotonic()
                 match frame.WhichOneof("kind"):
@@ -299,9 +305,13 @@ class Connection:
     ) -> Iterator[actor_service_pb2.ActorFrame]:
         """What goes up: hello, fragments as they come, heartbeats between, Finish. Runs in a thread of gRPC's."""
         yield actor_service_pb2.ActorFrame(hello=actor_service_pb2.Hello(session=session))
-        yield self._heartbeat(listener)
+        beat_at = -math.inf
         while not stream.closed:
-            fragment = stream.next(interval)
+            # Also where fragments show that this actor lives: a heartbeat says more than that.
+            if time.monotonic() >= beat_at + interval:
+                beat_at = time.monotonic()
+                yield self._heartbeat(listener)
+            fragment = stream.next(max(0.0, beat_at + interval - time.monotonic()))
             if fragment is not None:
                 for part in split_fragment(fragment, PART_BYTES):
                     yield actor_service_pb2.ActorFrame(fragment=part)
@@ -311,8 +321,6 @@ class Connection:
                     finish=actor_service_pb2.Finish(last_seq=self._outbox.last_seq, reason=self._finish_reason)
                 )
                 return
-            elif not stream.closed:
-                yield self._heartbeat(listener)
 
     def _heartbeat(self, listener: Listener) -> actor_service_pb2.ActorFrame:
         fragments, size = self._outbox.stats()
@@ -326,13 +334,18 @@ class Connection:
         )
 
     def _watch(self, call: grpc.Call, stream: OutboxStream, interval: float) -> None:
-        """Break a stream whose learner has been silent for two heartbeat intervals (and a second for its way)."""
+        """Break a stream whose learner has been silent for two heartbeat intervals (and a second for its way).
+
+        And what is being fetched: the line is dead for that as well, and nobody reads the stream until it ends.
+        """
         while not stream.closed:
             time.sleep(min(1.0, interval / 4))
             if time.monotonic() - self._heard_at > 2 * interval + 1.0:
-                _log.warning("learner %s: silent for two heartbeat intervals; joining again", self.address)
-                call.cancel()
-                return
+                if call.cancel():
+                    _log.warning("learner %s: silent for two heartbeat intervals; joining again", self.address)
+                fetching = self._fetching
+                if fetching is not None:
+                    fetching.cancel()
 
 
 def _reason(error: actor_service_pb2.StreamError) -> str:
@@ -342,13 +355,3 @@ def _reason(error: actor_service_pb2.StreamError) -> str:
         actor_service_pb2.StreamError.Code.Name(error.code).removeprefix("CODE_").lower() if known else str(error.code)
     )
     return f"{code}: {one_line(error.message) or 'sends this actor away'}"
-
-
-def rss_bytes() -> int:
-    """Resident memory of this process."""
-    try:
-        with open("/proc/self/statm") as f:
-            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # no /proc: the peak, which macOS counts in bytes and others in KiB
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024

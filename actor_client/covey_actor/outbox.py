@@ -6,12 +6,8 @@ import math
 import threading
 import time
 from collections import deque
-from typing import Literal
 
 from covey.v1 import fragment_pb2
-
-Durability = Literal["received", "durable"]
-
 
 _LOOK_UP_S = 0.5
 
@@ -23,12 +19,13 @@ class OutboxClosed(Exception):
 class Outbox:
     """Numbers fragments and keeps them until the learner has them; bounded by fragments and bytes. Thread-safe.
 
-    With `durability` "durable" a fragment stays until it is in the learner's synced journal, so that a learner that
-    crashes gets it again; but one that was received gives way when room is needed. With "received" it goes at once.
+    A fragment stays until it is in the learner's synced journal, so that a learner whose machine crashes gets it again;
+    but one that was received gives way when room is needed, and goes at once where the learner wants no more.
     """
 
-    def __init__(self, max_fragments: int = 64, max_bytes: int = 64 << 20, durability: Durability = "durable") -> None:
-        self._max_fragments, self._max_bytes, self._durability = max_fragments, max_bytes, durability
+    def __init__(self, max_fragments: int = 64, max_bytes: int = 64 << 20) -> None:
+        self._max_fragments, self._max_bytes = max_fragments, max_bytes
+        self._forget_received = False
         self._held: deque[tuple[fragment_pb2.Fragment, int]] = deque()  # with its bytes
         self._bytes = 0
         self._last = 0
@@ -63,14 +60,20 @@ class Outbox:
         """The learner has everything up to `received`, and up to `durable` for good."""
         with self._changed:
             self._received = max(self._received, received)
-            self._drop(self._received if self._durability == "received" else durable)
+            self._drop(self._received if self._forget_received else durable)
             self._changed.notify_all()
 
-    def resume(self, after_seq: int) -> None:
-        """A session begins: the learner has everything up to here, and may have lost what it had received beyond."""
+    def resume(self, after_seq: int, *, forget_received: bool = False) -> None:
+        """A session begins: the learner has everything up to here, and may have lost what it had received beyond.
+
+        Args:
+            after_seq: What it has.
+            forget_received: Whether what was received need not be kept until it is durable.
+        """
         with self._changed:
             self._received = after_seq
-            if self._durability == "received":
+            self._forget_received = forget_received
+            if forget_received:
                 self._drop(after_seq)
             self._changed.notify_all()
 
@@ -80,9 +83,14 @@ class Outbox:
 
     @property
     def first_held_seq(self) -> int:
-        """Lowest seq that can still be sent, 0 where nothing is held."""
+        """Lowest seq that can still be sent; where nothing is held, the next one."""
         with self._changed:
-            return self._held[0][0].seq if self._held else 0
+            return self._held[0][0].seq if self._held else self._last + 1
+
+    def order_ids(self) -> list[int]:
+        """Orders that the fragments held answer."""
+        with self._changed:
+            return [fragment.order_id for fragment, _ in self._held]
 
     @property
     def last_seq(self) -> int:

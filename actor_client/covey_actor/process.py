@@ -8,12 +8,12 @@ import os
 import queue
 import re
 import secrets
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import covey
@@ -23,13 +23,15 @@ from covey.collect import Collector
 from covey.credentials import Credentials
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
-from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, one_line
+from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, StalledError, one_line
 from covey.messages import groups_from_proto, spaces_to_proto
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
 from covey_actor.connection import PROTOCOL_VERSION, Backoffs, Connection
+from covey_actor.environment_watch import EnvironmentWatch
 from covey_actor.outbox import Outbox, OutboxClosed
 from covey_actor.policies import PolicyStore
+from covey_actor.signals import ignore_signals, leave_on_signals, leave_with_parent
 
 MAX_ORDERS_HELD = 16
 """A learner has two orders out; after its restart those of its former life may still be here."""
@@ -39,11 +41,11 @@ MAX_ORDER_POLICY_BYTES = 1 << 30
 
 MAX_SLOTS = 4096
 MAX_CONFIG_BYTES = 1 << 16
-LOOK_UP_S = 0.5
-"""How often an actor without orders looks up: a signal that comes right before it begins to wait does not end that."""
-
 LEAVE_S = 10.0
-"""How long an actor that was told to leave tries to deliver what it holds."""
+"""How long an actor that was told to leave tries to deliver what it holds, and waits for its environments."""
+
+STEP_TIMEOUT_S = 120.0
+"""Where the learner sets none."""
 
 _log = logging.getLogger("covey.actor")
 _ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -100,6 +102,7 @@ class Actor:
         self._schema_hash = b""
         self._epoch = 0
         self._new_epoch = False
+        self._environment = ""
 
     def run(self) -> None:
         """Work until the run is complete, the learner drains this actor, or `leave` is called.
@@ -109,6 +112,8 @@ class Actor:
             SpaceError: its spaces are not served, or are not the run's.
             RefusedError: the learner sends this actor away.
             UnreachableError: the learner is gone.
+
+        An environment that hangs, in this process, ends the process: nothing else would end the environment.
         """
         described = self._connection.describe()
         if described is None:
@@ -143,18 +148,30 @@ class Actor:
                 break
         if self._joined.is_set():
             in_processes = described.environment.vectorisation == environment_pb2.VECTORISATION_ASYNC
-            slots = build_slots(make_env, spaces, train_slots + eval_slots, "async" if in_processes else "sync")
+            limit_s = described.environment.step_timeout_s
+            limit_s = limit_s if limit_s > 0 else STEP_TIMEOUT_S  # nor NaN
+            count, how = train_slots + eval_slots, "async" if in_processes else "sync"
+            slots = build_slots(make_env, spaces, count, how, limit_s)
             collector = Collector(slots, spaces, schema, train_slots, self._compression_level)
+            hung = partial(self._leave_hung, line)
+            watch = EnvironmentWatch(self._environment, limit_s, self._leave, LEAVE_S, hung)
+            if not in_processes:  # those have limits of their own
+                watch.start()
             try:
-                self._collect(collector)
+                self._collect(collector, watch)
             except OutboxClosed:
                 pass  # the line has ended; its error follows
+            except CoveyError as exc:
+                self._error = self._error or exc
+                self._reason = str(exc)  # what the learner is told
             finally:
+                watch.step()
                 collector.close()
+                watch.close()
         self._depart(line)
 
     def leave(self, reason: str) -> None:
-        """End the order in work at its next step, deliver, and end. From any thread or signal handler."""
+        """End the order in work at its next step, deliver, and end. From any thread."""
         self._reason = self._reason or reason
         self._outbox.give_up_after(LEAVE_S)
         self._leave.set()
@@ -229,7 +246,7 @@ class Actor:
         try:
             self._connection.serve(request, self)
         except BaseException as exc:  # handed to the main thread, whatever it is
-            self._error = exc
+            self._error = self._error or exc
         finally:
             self._leave.set()
             self._outbox.close()
@@ -246,6 +263,7 @@ class Actor:
                 f"environment {entry_point!r}: is not on this actor's allow-list ({', '.join(patterns)}); "
                 f"if you trust it, start with --allow-env {entry_point.partition(':')[0]} or --env {entry_point}"
             )
+        self._environment = entry_point
         make_env = load_environment(entry_point, _parse_config(spec.config_json))
         if not self._options.env and not make_env.belongs(patterns):
             # A module of the allow-list has more in it than environments: what it imported, from anywhere.
@@ -255,12 +273,9 @@ class Actor:
             )
         return make_env
 
-    def _collect(self, collector: Collector) -> None:
+    def _collect(self, collector: Collector, watch: EnvironmentWatch) -> None:
         while not self._leave.is_set():
-            try:
-                prepared = self._ready.get(timeout=LOOK_UP_S)
-            except queue.Empty:
-                continue
+            prepared = self._ready.get()
             if prepared is None:
                 continue
             if self._new_epoch:
@@ -270,11 +285,22 @@ class Actor:
             if prepared.policies is None:
                 self._answer(_empty(prepared.order, self._schema_hash, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE))
             else:
-                self._answer(collector.run(prepared.order, prepared.policies, self._leave.is_set))
+                watch.step()  # of the first one, what comes before it is part
+                fragment = collector.run(prepared.order, prepared.policies, watch.step)
+                watch.idle()
+                self._answer(fragment)
+                watch.judge(fragment)
         if self._error is None:
             for order_id in self.held_order_ids():
                 order = self._held[order_id]
                 self._answer(_empty(order, self._schema_hash, fragment_pb2.SHORTFALL_DRAIN))
+
+    def _leave_hung(self, line: threading.Thread, error: StalledError) -> None:
+        """Tell the learner why, and end: nothing but this process's end ends what the collecting thread is in."""
+        self._connection.finish(str(error))
+        line.join(LEAVE_S)
+        print(f"covey actor: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
 
     def _answer(self, fragment: fragment_pb2.Fragment) -> None:
         self._outbox.put(fragment)
@@ -304,17 +330,15 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         actor = Actor(options)
-        _handle_signals(actor)
+        leave_on_signals(actor.leave)
         if stop_on_stdin_eof:
-            threading.Thread(target=_await_eof, args=(actor,), name="covey-parent", daemon=True).start()
+            leave_with_parent(actor.leave)
         actor.run()
     except CoveyError as exc:
         print(f"covey actor: {exc}", file=sys.stderr)
         return exc.exit_code
     finally:
-        # How it ends is decided: a signal during the interpreter's own end must not change the exit code.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
     return 0
 
 
@@ -322,23 +346,6 @@ def default_name() -> str:
     """Host name and process id, in the characters that an actor id may have."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "actor"
     return f"{host}-{os.getpid()}"
-
-
-def _handle_signals(actor: Actor) -> None:
-    def leave(number: int, _: object) -> None:
-        # A second signal ends the process at once.
-        signal.signal(number, signal.SIG_DFL)
-        actor.leave(signal.Signals(number).name)
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
-
-
-def _await_eof(actor: Actor) -> None:
-    # Not through sys.stdin: its lock, held by a thread that reads, aborts the interpreter at its end.
-    while os.read(0, 1024):
-        pass
-    actor.leave("parent process ended")
 
 
 def _empty(

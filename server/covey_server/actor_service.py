@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from covey.channel import CHUNK_BYTES
+from covey.channel import CHUNK_BYTES, MAX_FETCHED_WITH
 from covey.collect.parts import FragmentAssembler
 from covey.errors import ConfigError, FragmentError, RefusedError, StorageError
 from covey.v1 import actor_service_pb2 as pb
@@ -20,14 +20,12 @@ from covey_server.evaluations import ActorKey
 from covey_server.guard import Context
 from covey_server.intake import QUARANTINE_AFTER, Intake, ack_of
 from covey_server.learner import Learner
-from covey_server.sessions import Session
+from covey_server.sessions import AT_WORK, Session
 
 logger = logging.getLogger("covey.rpc")
 
 HELLO_S = 10.0
 """How long a Work stream may keep to itself whose it is."""
-
-AT_WORK = ("active", "draining")
 
 
 class _Outgoing:
@@ -38,6 +36,9 @@ class _Outgoing:
         self._ack: pb.Ack | None = None
         self._wake = asyncio.Event()
         self.ended = False
+
+    def __len__(self) -> int:
+        return len(self._frames) + (self._ack is not None)
 
     def put(self, frame: pb.LearnerFrame) -> None:
         """Send a frame in its turn."""
@@ -192,15 +193,15 @@ class ActorServicer(services.ActorServiceServicer):
                 if whole is not None:
                     outgoing.ack(self._intake.receive(session, whole))
                     if session.violations >= QUARANTINE_AFTER:
-                        learner.lost(session, "was quarantined: too many fragments that no honest actor sends")
+                        learner.quarantined(session)
                         code = pb.StreamError.CODE_QUARANTINED
                         outgoing.end(pb.StreamError(code=code, message="too many refused fragments"))
                         return False
                     self._dispatch_soon()
             case "heartbeat":
-                session.rss_bytes = frame.heartbeat.rss_bytes
+                session.beat(frame.heartbeat)
             case "finish":
-                learner.finished(session)
+                learner.finished(session, frame.finish.reason)
                 outgoing.end()
                 self.dispatch()
                 return False
@@ -210,6 +211,12 @@ class ActorServicer(services.ActorServiceServicer):
 
     async def FetchPolicy(self, request: pb.FetchPolicyRequest, context: Context) -> AsyncIterator[pb.PolicyChunk]:
         """Policies in chunks."""
+        if len(request.then) > MAX_FETCHED_WITH:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{len(request.then)} further policies asked for, expected at most {MAX_FETCHED_WITH}; ask again for "
+                "the rest",
+            )
         for sha256 in (request.sha256, *request.then):
             blob = self._learner.policy(sha256)
             if blob is None:
@@ -272,6 +279,23 @@ class ActorServicer(services.ActorServiceServicer):
             if outgoing is not None and not outgoing.ended:
                 outgoing.ack(ack_of(session))
 
+    def give_up_silent(self) -> None:
+        """Let go of actors that have been silent for too long, and of their streams: they may hang for long yet."""
+        learner = self._learner
+        for session in learner.sessions.silent():
+            learner.lost(session, f"silent for {learner.clock() - session.last_seen:.0f} s")
+            outgoing = self._streams.get(session.key)
+            if outgoing is not None:
+                code = pb.StreamError.CODE_UNKNOWN_SESSION
+                outgoing.end(pb.StreamError(code=code, message="silent for too long; Join again"))
+
+    def ask_again(self) -> None:
+        """Have every actor send again what was not taken in while the disk was full."""
+        for key, outgoing in self._streams.items():
+            session = self._learner.sessions.get(key)
+            if session is not None and not outgoing.ended:
+                outgoing.ack(ack_of(session, resend_from_seq=session.received_seq + 1))
+
     def heartbeat(self) -> None:
         """Show every actor that the learner lives."""
         for outgoing in self._streams.values():
@@ -282,6 +306,11 @@ class ActorServicer(services.ActorServiceServicer):
     def open_streams(self) -> int:
         """Actors that are connected now."""
         return len(self._streams)
+
+    def gauges(self) -> dict[str, int]:
+        """Streams, and frames that they have not taken yet. From any thread."""
+        streams = list(self._streams.values())
+        return {"streams": len(streams), "frames_to_send": sum(map(len, streams))}
 
 
 def register(servicer: ActorServicer, server: Any) -> None:

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 import yaml
 
+from covey.channel import parse_address
+from covey.checkpoint_format import checkpoint_paths
 from covey.config import Config
 from covey.envs import load_environment, read_spaces
-from covey.errors import ConfigError, StorageError
+from covey.errors import ConfigError, DiskFullError, StorageError
 from covey.files import cannot_write, read_json, sync_directory, write_json, write_synced
 from covey.reports import actors_json, members_json, status_json
 from covey.run_directory import RunDirectory
@@ -91,11 +93,15 @@ class LearnerProcess:
         _check_device(config.learner.device)
         ranges(config)
         self._factory = factory or PopulationFactory(config)
-        journal = Journal.open(run.journal, config.checkpoint.journal_segment_bytes)
+        checkpoint = config.checkpoint
+        # At once is when there is anything.
+        sync_bytes = 1 if checkpoint.journal_sync_s == 0 else checkpoint.journal_sync_bytes
+        journal = Journal.open(run.journal, checkpoint.journal_segment_bytes, sync_bytes)
         self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)
         self.intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
-        if resume and any(run.checkpoints.glob("*")):
+        self._resumed = resume
+        if resume and checkpoint_paths(run.checkpoints):  # else it was killed before its first one: it begins anew
             restore(self.learner, self.intake, self._factory, checkpointer)
         mode = SteadyState if config.evolution.mode == "steady_state" else Generational
         self.trainer = Trainer(self.learner, checkpointer, mode(self.learner, self._factory))
@@ -121,7 +127,7 @@ class LearnerProcess:
                 env.close()
             with self.learner.lock:
                 self.learner.create_population(spaces)
-        self.address = self._grpc.start()
+        self.address = self._grpc.start(_port_before(self.run) if self._resumed else 0)
         write_json(self.run.address, {"address": self.address, "tls": self.config.learner.tls is not None})
         self.trainer.start()
         return self.address
@@ -142,16 +148,27 @@ class LearnerProcess:
             status = self.report.status()
             if watch is not None:
                 watch(status)
-            if now - last_metrics >= self.config.logging.interval_s:
-                last_metrics = now
-                self._metrics.write(status.env_steps, self._values(status))
-                self._metrics.flush()
-            if now - last_files >= REPORT_FILES_S:
-                last_files = now
-                self.write_files()
+            try:
+                if now - last_metrics >= self.config.logging.interval_s:
+                    last_metrics = now
+                    self._metrics.write(status.env_steps, self._values(status))
+                    self._metrics.flush()
+                if now - last_files >= REPORT_FILES_S:
+                    last_files = now
+                    self.write_files()
+            except DiskFullError as exc:  # nothing that anybody relies on
+                self._count_gap(exc)
         if self.learner.fault is not None:
             raise self.learner.fault
         return self.result()
+
+    def _count_gap(self, exc: DiskFullError) -> None:
+        """Metrics, or files about the run, that could not be written: told about once, counted, tried again."""
+        with self.learner.lock:
+            counters = self.learner.totals.counters
+            if not counters["files_not_written"]:
+                self.learner.event(f"{exc}; until then curves have gaps")
+            counters["files_not_written"] += 1
 
     def result(self) -> dict[str, Any]:
         """What `covey train --json` prints: counts over the whole population and run."""
@@ -228,6 +245,8 @@ class LearnerProcess:
                 values |= {f"{name}/member_{member_id}": value for name, value in losses.items()}
         for name, count in status.counters.items():
             values[f"counter/{name}"] = float(count)
+        for name, count in status.gauges.items():
+            values[f"gauge/{name}"] = float(count)
         return values
 
 
@@ -254,6 +273,13 @@ def update_threads(config: Config, local_actors: int) -> int:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     left = cores - local_actors - 1
     return max(1, min(left, torch.get_num_threads()))
+
+
+def _port_before(run: RunDirectory) -> int:
+    """The port of a learner that was killed, to which its actors try to return; 0 where there is none."""
+    if not run.address.exists():
+        return 0
+    return parse_address(str(read_json(run.address)["address"]))[1]
 
 
 def _next_epoch(run: RunDirectory) -> int:

@@ -41,7 +41,9 @@ class Checkpointer:
 
     @property
     def is_due(self) -> bool:
-        """Whether the newest checkpoint is older than configured."""
+        """Whether the newest checkpoint is older than configured; never where only generations' beginnings count."""
+        if self._learner.config.training.deterministic:
+            return False
         return self._learner.clock() - self._written_at > self._learner.config.checkpoint.every_s
 
     def capture(self) -> Captured:
@@ -52,6 +54,7 @@ class Checkpointer:
         scheduler = learner.scheduler
         here = learner.journal.position
         experience = population.experience
+        replay_row = 0
         rounds: dict[str, list[list[int]]] = {}  # on-policy: where the rows of each member's round are
         if isinstance(experience, Rollouts):
             rounds = {
@@ -61,6 +64,7 @@ class Checkpointer:
             replay_from = min((Position(*p) for kept in rounds.values() for p in kept), default=here)
         else:
             oldest = experience.oldest_tag
+            replay_row = experience.oldest_row
             replay_from = oldest if isinstance(oldest, Position) else here
         state = {
             "config": learner.config.model_dump(mode="json"),
@@ -85,6 +89,8 @@ class Checkpointer:
             | {"counters": dict(learner.totals.counters), "training_s": learner.training_s},
             "journal": list(here),
             "replay_from": list(replay_from),
+            "replay_row": replay_row,
+            "superseded": learner.superseded,
             "best_member": self.best_member,
             "target_streak": self.target_streak,
         }
@@ -107,7 +113,8 @@ class Checkpointer:
         """
         learner = self._learner
         self._written_at = learner.clock()
-        learner.sync_journal()
+        learner.journal.sync()
+        learner.journal.due.set()  # whoever waits for this to tell actors may do so
         state = captured.state | {"lineage": Lineage(captured.lineage).to_json()}
         path = save_checkpoint(learner.run.checkpoints, state, captured.members)
         self._needed.append(captured.replay_from)

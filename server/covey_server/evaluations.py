@@ -7,7 +7,7 @@ unfinished seeds go back and are played again from their start.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from covey.v1.fragment_pb2 import Episode
@@ -144,6 +144,10 @@ class Evaluations:
             if request.open_seeds == 0:
                 return self._requests.pop(i)
         return None
+
+    def named_policies(self) -> Iterator[bytes]:
+        """Hashes of the policies under which seeds are still to be played."""
+        return (ref.sha256 for request in self._requests if request.open_seeds for ref in request.policies)
 
     def clear(self) -> None:
         """Forget everything (a run that ends)."""

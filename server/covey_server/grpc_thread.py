@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -20,10 +21,12 @@ from covey_server.actor_service import ActorServicer
 from covey_server.authorization import Authorization
 from covey_server.guard import Guard
 from covey_server.intake import Intake
+from covey_server.journal_sync import JournalSync
 from covey_server.learner import Learner
 from covey_server.population_service import PopulationServicer
 from covey_server.rate_limit import RateLimit
 from covey_server.report import Report
+from covey_server.sessions import Session
 from covey_server.tls import ServerCertificate
 from covey_server.tokens import Tokens
 from covey_server.trainer import Trainer
@@ -56,21 +59,27 @@ class GrpcThread:
         self._actors = ActorServicer(learner, intake)
         self._population = PopulationServicer(learner, trainer, report, self._actors)
         self._report = report
+        report.wire_gauges = self._actors.gauges
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
         self._health: health.aio.HealthServicer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._sync = JournalSync(learner, self._durable)
 
-    def start(self) -> str:
+    def start(self, port_before: int = 0) -> str:
         """Open the port and serve; returns the address as HOST:PORT.
+
+        Args:
+            port_before: Taken where any port may be, if it is free.
 
         Raises:
             AddressInUseError: somebody else listens there.
             ConfigError: an address that is none.
         """
         self._thread.start()
-        address = asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+        self._sync.start()
+        address = asyncio.run_coroutine_threadsafe(self._open(port_before), self._loop).result()
         self._learner.notify_loop = self._wake
         return address
 
@@ -81,6 +90,7 @@ class GrpcThread:
             self._loop.close()
             return
         asyncio.run_coroutine_threadsafe(self._close(grace_s), self._loop).result()
+        self._sync.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -88,10 +98,14 @@ class GrpcThread:
     def _wake(self) -> None:
         self._loop.call_soon_threadsafe(self._actors.dispatch)
 
-    async def _open(self) -> str:
+    async def _open(self, port_before: int) -> str:
         host, port = parse_address(self._learner.config.learner.bind)
         if port:
             _refuse_taken_port(host, port)
+        elif port_before:
+            with contextlib.suppress(AddressInUseError):
+                _refuse_taken_port(host, port_before)
+                port = port_before
         interceptors = [Authorization(self._tokens, self._refused), Guard(RateLimit(self._refused))]
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         actor_service.register(self._actors, server)
@@ -112,7 +126,7 @@ class GrpcThread:
         self._server = server
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._tasks = [self._loop.create_task(self._every_second()), self._loop.create_task(self._sync_journal())]
+        self._tasks = [self._loop.create_task(self._every_second())]
         return f"{host}:{bound}"
 
     def _refused(self, why: str) -> None:
@@ -124,13 +138,18 @@ class GrpcThread:
         interval_s = self._learner.config.learner.heartbeat_interval_s
         since_heartbeat_s = 0.0
         while True:
-            pause_s = min(1.0, interval_s / 4)
+            pause_s = max(0.01, min(1.0, interval_s / 4, self._learner.sessions.until_silence_s()))
+            began = self._learner.clock()
             await asyncio.sleep(pause_s)
             since_heartbeat_s += pause_s
+            late_s = self._learner.clock() - began - pause_s
             try:
-                for session in self._learner.sessions.silent(self._learner.clock()):
-                    silent_s = self._learner.clock() - session.last_seen
-                    self._learner.lost(session, f"silent for {silent_s:.0f} s")
+                if late_s > interval_s:  # this process was stopped, or its machine too busy, and heard nobody
+                    self._learner.sessions.forgive(late_s)
+                    self._learner.event(f"the learner itself stood still for {late_s:.0f} s; no actor is blamed for it")
+                self._actors.give_up_silent()
+                if self._learner.room.missing and self._learner.room.find():
+                    self._actors.ask_again()
                 self._report.sample()
                 if since_heartbeat_s >= interval_s / 2:
                     since_heartbeat_s = 0.0
@@ -139,17 +158,8 @@ class GrpcThread:
             except Exception:
                 logger.exception("housekeeping failed; trying again")
 
-    async def _sync_journal(self) -> None:
-        """Make the journal durable in the background, and say so in acknowledgements."""
-        pause_s = max(0.02, self._learner.config.checkpoint.journal_sync_s)
-        while True:
-            await asyncio.sleep(pause_s)
-            try:
-                moved = await self._loop.run_in_executor(None, self._learner.sync_journal)
-            except Exception as exc:  # the disk has failed: the main thread ends the run
-                self._learner.fail(exc)
-                return
-            self._actors.tick(moved)
+    def _durable(self, moved: list[Session]) -> None:
+        self._loop.call_soon_threadsafe(self._actors.tick, moved)
 
     async def _close(self, grace_s: float) -> None:
         if self._health is not None:

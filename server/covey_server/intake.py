@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from covey.errors import FragmentError, RefusedError
+from covey.errors import DiskFullError, FragmentError, RefusedError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import SHORTFALL_POLICY_UNAVAILABLE, Fragment, ReceivedFragment
 from covey.v1.order_pb2 import Order
@@ -38,50 +38,64 @@ class Intake:
         """Take in a whole fragment: acknowledge, refuse, drop a duplicate, or ask for it again."""
         learner = self._learner
         with learner.lock:
-            population = learner.population
-            if population is None:
-                raise RefusedError("fragments need a joined actor")
             learner.sessions.heard(session)
             match session.classify(fragment.seq):
                 case "duplicate":
                     learner.totals.counters["duplicate"] += 1
                     return ack_of(session)
+                case _ if learner.room.missing:
+                    return ack_of(session)  # it stays with its actor, which is asked for it when there is room
                 case "gap":
                     learner.totals.counters["gap"] += 1
                     return ack_of(session, resend_from_seq=session.received_seq + 1)
-            order = learner.scheduler.order(fragment.order_id, session.key)
-            if order is None:
-                return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
-            try:
-                accepted = check_fragment(
-                    fragment,
-                    order,
-                    population.schema,
-                    population.spaces,
-                    unclipped=learner.config.algorithm.on_policy,
-                )
-            except FragmentError as error:
-                # Damage on the way is no fault of the actor's: ask again, but not for ever.
-                self._checksum_tries[session.key] += error.reason == "checksum"
-                if 0 < self._checksum_tries[session.key] < CHECKSUM_TRIES:
-                    learner.totals.counters["checksum"] += 1
-                    return ack_of(session, resend_from_seq=fragment.seq)
-                self._checksum_tries.pop(session.key, None)
-                return self._refuse(session, fragment, order, error)
-            self._checksum_tries.pop(session.key, None)
-            received = ReceivedFragment(
-                actor_id=session.actor_id,
-                incarnation=session.incarnation,
-                fragment=fragment,
-                stream_members=[s.member_id for s in accepted.streams],
+                case "new":
+                    try:
+                        return self._take(session, fragment)
+                    except DiskFullError as exc:
+                        learner.room.wait(exc)
+                        return ack_of(session)
+
+    def _take(self, session: Session, fragment: Fragment) -> pb.Ack:
+        learner = self._learner
+        population = learner.population
+        if population is None:
+            raise RefusedError("fragments need a joined actor")
+        order = learner.scheduler.order(fragment.order_id, session.key)
+        if order is None:
+            return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
+        try:
+            accepted = check_fragment(
+                fragment, order, population.schema, population.spaces, unclipped=learner.config.algorithm.on_policy
             )
-            position = learner.journal.append(Kind.FRAGMENT, received.SerializeToString())
-            session.received(fragment.seq)
-            self.account(session.key, fragment, order, accepted, position)
-            self._report(session, fragment, order, accepted)
-            learner.note_idleness()
-            learner.changed.notify_all()
-            return ack_of(session)
+        except FragmentError as error:
+            # Damage on the way is no fault of the actor's: ask again, but not for ever.
+            self._checksum_tries[session.key] += error.reason == "checksum"
+            if 0 < self._checksum_tries[session.key] < CHECKSUM_TRIES:
+                learner.totals.counters["checksum"] += 1
+                return ack_of(session, resend_from_seq=fragment.seq)
+            self._checksum_tries.pop(session.key, None)
+            return self._refuse(session, fragment, order, error)
+        self._checksum_tries.pop(session.key, None)
+        received = ReceivedFragment(
+            actor_id=session.actor_id,
+            incarnation=session.incarnation,
+            fragment=fragment,
+            stream_members=[s.member_id for s in accepted.streams],
+        )
+        position = learner.journal.append(Kind.FRAGMENT, received.SerializeToString())
+        session.received(fragment.seq)
+        stale_before = learner.totals.counters["stale_steps"]
+        self.account(session.key, fragment, order, accepted, position)
+        stale = learner.totals.counters["stale_steps"] - stale_before
+        if stale:
+            learner.event(
+                f"{stale:,} env steps of actor {session.actor_id} were played by a policy that a crash took; "
+                "they are played again"
+            )
+        self._report(session, fragment, order, accepted)
+        learner.note_idleness()
+        learner.changed.notify_all()
+        return ack_of(session)
 
     def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> None:
         """Enter an accepted fragment into experience and every ledger; the same at arrival and from the journal."""
@@ -164,10 +178,14 @@ class Intake:
                 self._learner.totals.staleness_samples += 1
         for fault in fragment.faults:
             self._learner.totals.counters["environment_fault"] += 1
+            session.environment_faults += 1
+            if session.environment_faults.bit_count() > 1:
+                continue  # told at the first one, the second, the fourth, the eighth: the rest is counted
             where = "evaluation" if fault.evaluation else "training"
             self._learner.event(
                 f"environment {self._learner.config.environment.name} of actor {session.actor_id}, {where} slot "
-                f"{fault.slot}, raised {fault.message}; it was rebuilt and the episode cut"
+                f"{fault.slot}: {fault.message}; the episode was cut and the environment rebuilt (its fault "
+                f"{session.environment_faults:,})"
             )
 
     def _refuse(self, session: Session, fragment: Fragment, order: Order | None, error: FragmentError) -> pb.Ack:
@@ -186,6 +204,8 @@ class Intake:
         if order is not None:
             session.violations += 1
             self._learner.scheduler.complete(fragment.order_id, {})
+            # Episodes may have ended in it.
+            self._learner.scheduler.evaluations.release(session.key)
         self._learner.changed.notify_all()
         ack = ack_of(session)
         ack.refusals.add(seq=fragment.seq, reason=error.reason, detail=str(error))

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from covey.config import Config
-from covey.errors import RefusedError, one_line
+from covey.errors import DiskFullError, RefusedError, one_line
 from covey.messages import spaces_from_proto
 from covey.run_directory import RunDirectory
 from covey.spaces import EnvironmentSpaces
@@ -26,15 +26,18 @@ from covey.v1.order_pb2 import Exploration, Order, PolicyRef
 from covey_server.algorithms import Algorithm
 from covey_server.evaluations import ActorKey
 from covey_server.exploration import exploration_of
-from covey_server.journal import Journal, Kind
+from covey_server.journal import Journal, Kind, Position
 from covey_server.member import Member
 from covey_server.member_work import MemberWork
 from covey_server.population import Population, Totals
+from covey_server.room import Room
 from covey_server.scheduler import Rules, Scheduler
-from covey_server.sessions import Session, Sessions, check_same_spaces
+from covey_server.sessions import AT_WORK, Session, Sessions, check_same_spaces
 
 logger = logging.getLogger("covey.learner")
 
+MOST_REASON = 300  # characters of what an actor gives as its reason to leave
+MOST_NAMED = 3  # actors named one by one
 PROTOCOL_VERSION = 1
 
 
@@ -89,8 +92,11 @@ class Learner:
         self.sessions = Sessions(config.learner.heartbeat_interval_s, clock)
         self.totals = Totals()
         self.events: deque[str] = deque(maxlen=20)
+        # Journalled between these, and played again by a deterministic run that was resumed.
+        self.superseded: list[tuple[Position, Position]] = []
         self.state = "waiting for the first actor"
         self.fault: BaseException | None = None
+        self.room = Room(self)
 
     # -- joining --------------------------------------------------------------------------------------------------
 
@@ -107,6 +113,7 @@ class Learner:
                 eval_slots=self.config.eval_slots,
                 groups=[AgentGroup(group_id=g, agent_ids=ids) for g, ids in (environment.groups or {}).items()],
                 vectorisation=Vectorisation.Value(f"VECTORISATION_{self.config.actors.vectorisation.upper()}"),
+                step_timeout_s=self.config.actors.step_timeout_s,
             ),
         )
 
@@ -137,13 +144,15 @@ class Learner:
                 raise RefusedError("run could not build its population; see the learner's log")
             check_same_spaces(request.actor_id, population.spaces, spaces)
             before = self.sessions.current(request.actor_id)
+            replaced = before is not None and before.state in AT_WORK
             session = self.sessions.join(request)
             self.training_since = self.training_since or self.clock()
-            if before is not None and before.key != session.key:
-                self._release(before.key, f"actor {request.actor_id} was replaced by a new process")
             if not self.scheduler.has_slots(session.key):
                 self.scheduler.add_actor(session.key, request.train_slots, request.eval_slots)
                 self.event(f"actor {request.actor_id} joined with {request.train_slots} slots from {request.hostname}")
+            if replaced and before is not None and before.key != session.key:
+                self.totals.counters["actors_replaced"] += 1
+                self._release(before.key, f"actor {request.actor_id} was replaced by a new process")
             self._take_back_lost_orders(session, request)
             self.changed.notify_all()
             return pb.JoinResponse(
@@ -153,6 +162,7 @@ class Learner:
                 schema_hash=population.schema.hash,
                 heartbeat_interval_s=self.config.learner.heartbeat_interval_s,
                 compression_level=self.config.actors.compression_level,
+                forget_received=self.config.checkpoint.durability == "received",
             )
 
     def create_population(self, spaces: EnvironmentSpaces) -> None:
@@ -229,13 +239,21 @@ class Learner:
                 return None
             if self.config.training.deterministic and any(self.updates_owed(m) for m in self.population.members):
                 return None
+            if self.room.missing:
+                return None
             order = self.scheduler.next_order(key)
             if order is not None:
                 issued = IssuedOrder(actor_id=key[0], incarnation=key[1], order=order)
-                self.journal.append(Kind.ORDER, issued.SerializeToString())
+                try:
+                    self.journal.append(Kind.ORDER, issued.SerializeToString())
+                except DiskFullError as exc:
+                    self.scheduler.complete(order.order_id, {}, forget_slots=True)
+                    self.room.wait(exc)
+                    return None
                 if self._idle_since is not None:
                     self.totals.idle_s += self.clock() - self._idle_since
                     self._idle_since = None
+                self.population.policies.sweep(self._named_policies)
             return order
 
     def note_idleness(self) -> None:
@@ -247,6 +265,11 @@ class Learner:
         """A policy file by hash."""
         with self.lock:
             return self.population.policies.get(sha256) if self.population else None
+
+    def _named_policies(self) -> set[bytes]:
+        """What an actor may still ask for."""
+        ordered = {ref.sha256 for _, order in self.scheduler.outstanding() for ref in order.policies}
+        return ordered.union(self.scheduler.evaluations.named_policies())
 
     def _policies_of(self, member_id: int) -> list[PolicyRef]:
         if self.population is None:
@@ -287,29 +310,47 @@ class Learner:
         """An actor is gone: its orders are final, its steps go to others."""
         with self.lock:
             session.state = "lost"
+            self.totals.counters["actors_lost"] += 1
             self._release(session.key, f"actor {session.actor_id} {reason}")
 
-    def finished(self, session: Session) -> None:
-        """An actor has said goodbye."""
+    def quarantined(self, session: Session) -> None:
+        """An actor has sent too much that no honest one sends: it is not let in again."""
+        with self.lock:
+            session.state = "quarantined"
+            self.totals.counters["actors_quarantined"] += 1
+            what = f"was quarantined after {session.violations} fragments that no honest actor sends"
+            self._release(session.key, f"actor {session.actor_id} {what}")
+
+    def finished(self, session: Session, reason: str) -> None:
+        """An actor has said goodbye, for the reason that it gives."""
         with self.lock:
             session.state = "finished"
-            self._release(session.key, f"actor {session.actor_id} left")
+            why = f" ({one_line(reason, MOST_REASON)})" if reason else ""
+            self._release(session.key, f"actor {session.actor_id} left{why}")
 
     def _release(self, key: ActorKey, what: str) -> None:
         revoked, steps = self.scheduler.remove_actor(key)
         self.note_idleness()
-        if revoked:
-            self.totals.counters["revoked_orders"] += len(revoked)
-            message = RevokedOrders(order_ids=revoked, reason=what)
-            self.journal.append(Kind.REVOKED, message.SerializeToString())
-        self.event(f"{what}; its {steps:,} steps go to others" if steps else what)
+        self._note_revoked(revoked, what)
+        self.event(f"{what}; its {steps:,} steps {self._go_to(key)}" if steps else what)
         self.changed.notify_all()
+
+    def _go_to(self, key: ActorKey) -> str:
+        """Who gets the steps of an actor that is gone."""
+        others = [s.actor_id for s in self.sessions.active() if s.key != key and self.scheduler.has_slots(s.key)]
+        if not others:
+            return "wait for another actor"
+        return "went to " + (" and ".join(others) if len(others) <= MOST_NAMED else f"{len(others)} others")
 
     def _revoke(self, order_ids: list[int], reason: str, *, forget_slots: bool) -> None:
         for order_id in order_ids:
             self.scheduler.complete(order_id, {}, forget_slots=forget_slots)
-        self.totals.counters["revoked_orders"] += len(order_ids)
-        self.journal.append(Kind.REVOKED, RevokedOrders(order_ids=order_ids, reason=reason).SerializeToString())
+        self._note_revoked(order_ids, reason)
+
+    def _note_revoked(self, order_ids: list[int], reason: str) -> None:
+        if order_ids:
+            self.totals.counters["revoked_orders"] += len(order_ids)
+            self.room.record(Kind.REVOKED, RevokedOrders(order_ids=order_ids, reason=reason).SerializeToString())
 
     # -- the rest -------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from covey.config import Logging as LoggingConfig
 from covey.files import cannot_write
@@ -43,30 +43,39 @@ class Metrics:
             StorageError: a file cannot be opened.
         """
         self._zero = time.monotonic() - started_s
+        self._config = config
         self._path = run / "metrics.csv"
         self._tensorboard: SummaryWriter | None = None
-        self._file = None
+        self._file: TextIO | None = None
+        self._whole_bytes = 0  # of the file: up to here it is rows, whole
         with self._storage():
-            if config.csv:
-                self._file = self._path.open("a", newline="", encoding="utf-8")
-                self._rows = csv.writer(self._file)
-                if self._file.tell() == 0:
-                    self._rows.writerow(COLUMNS)
-            if config.tensorboard:
-                # Imported late: it takes a second, and a run may do without.
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._tensorboard = SummaryWriter(str(run / "tensorboard"))
+            self._open()
         self._wandb = _open_wandb(run) if config.wandb else None
+
+    def _open(self) -> None:
+        """Open what is not open: at first, and after the disk refused something."""
+        if self._config.csv and self._file is None:
+            self._file = self._path.open("a", newline="", encoding="utf-8")
+            self._rows = csv.writer(self._file)
+            self._whole_bytes = self._file.tell()
+            if self._whole_bytes == 0:
+                self._rows.writerow(COLUMNS)
+        if self._config.tensorboard and self._tensorboard is None:
+            # Imported late: it takes a second, and a run may do without.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(self._path.with_name("tensorboard")))
 
     def write(self, env_steps: int, values: Mapping[str, float]) -> None:
         """Note all values at this env step.
 
         Raises:
-            StorageError: the disk does not take them; so do `flush` and `close`.
+            StorageError: the disk does not take them; so do `flush` and `close`. What was not flushed before is lost,
+                the rest is whole, and later calls go on behind it.
         """
         wall_s = round(time.monotonic() - self._zero, 3)
         with self._storage():
+            self._open()
             if self._file is not None:
                 self._rows.writerows((wall_s, env_steps, name, value) for name, value in values.items())
             if self._tensorboard is not None:
@@ -80,6 +89,7 @@ class Metrics:
         with self._storage():
             if self._file is not None:
                 self._file.flush()
+                self._whole_bytes = self._file.tell()
             if self._tensorboard is not None:
                 self._tensorboard.flush()
 
@@ -98,7 +108,20 @@ class Metrics:
         try:
             yield
         except OSError as exc:
+            self._give_up_unfinished()
             raise cannot_write(self._path, exc) from exc
+
+    def _give_up_unfinished(self) -> None:
+        """Close all, and leave nothing behind of which a part is missing; neither can be written to after an error."""
+        file, self._file = self._file, None
+        tensorboard, self._tensorboard = self._tensorboard, None
+        for closing in (file, tensorboard):
+            with suppress(OSError):
+                if closing is not None:
+                    closing.close()
+        if file is not None:
+            with suppress(OSError):
+                os.truncate(self._path, self._whole_bytes)
 
 
 def _open_wandb(run: Path) -> wandb.Run | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from covey.config import AlgorithmConfig
@@ -11,6 +11,9 @@ from covey.policy_file import encode_policy, policy_sha256, spec_of
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
 from covey_server.policy_snapshot import PolicySnapshot
+
+MIN_SWEEP_BYTES = 4 << 20
+"""Up to here nobody looks for policies that are no longer played with."""
 
 
 @dataclass(slots=True)
@@ -25,16 +28,15 @@ class PolicyStore:
     Args:
         spaces: Of the environment.
         algorithm: Says whether agents of a group share a policy, and how outputs become actions.
-        max_bytes: Policies that no order named for longest are dropped above this.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig, max_bytes: int = 256 << 20) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig) -> None:
         self._agents = spaces.agents
         self._algorithm = algorithm
         self._owners = network_ids(spaces, algorithm.share_parameters)
-        self._max_bytes = max_bytes
+        self._blobs: dict[bytes, bytes] = {}
         self._bytes = 0
-        self._blobs: OrderedDict[bytes, bytes] = OrderedDict()
+        self._sweep_at = MIN_SWEEP_BYTES
         self._current: dict[int, _Published] = {}
         self._snapshot: PolicySnapshot | None = None
 
@@ -51,8 +53,6 @@ class PolicyStore:
         if published is None or published.version != version:
             published = _Published(version, self._publish(member_id, version, self._snapshot))
             self._current[member_id] = published
-        for ref in published.refs:
-            self._blobs.move_to_end(ref.sha256)
         return published.refs
 
     def _publish(self, member_id: int, version: int, snapshot: PolicySnapshot) -> list[PolicyRef]:
@@ -67,13 +67,29 @@ class PolicyStore:
                 self._bytes += len(blob)
             for i in agents:
                 refs[i] = PolicyRef(sha256=sha256, member_id=member_id, version=version)
-        while self._bytes > self._max_bytes and len(self._blobs) > len(refs):
-            self._bytes -= len(self._blobs.popitem(last=False)[1])
         return [refs[i] for i in range(len(self._agents))]
 
     def forget(self, living: set[int]) -> None:
-        """Drop the names of members that have died; their blobs leave when space is needed."""
+        """Members have died: their policies stay only as long as somebody names them."""
         self._current = {m: p for m, p in self._current.items() if m in living}
+
+    def sweep(self, named: Callable[[], set[bytes]]) -> None:
+        """Drop what nobody plays with any more, once there is twice as much as when that was done last.
+
+        Args:
+            named: Gives the hashes of policies that orders and evaluations name; the newest ones stay anyway.
+        """
+        if self._bytes <= self._sweep_at:
+            return
+        kept = named() | {ref.sha256 for published in self._current.values() for ref in published.refs}
+        self._blobs = {sha256: blob for sha256, blob in self._blobs.items() if sha256 in kept}
+        self._bytes = sum(map(len, self._blobs.values()))
+        self._sweep_at = max(MIN_SWEEP_BYTES, 2 * self._bytes)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all policy files kept."""
+        return self._bytes
 
     def get(self, sha256: bytes) -> bytes | None:
         """A policy file, or None if it is gone."""

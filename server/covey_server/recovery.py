@@ -1,21 +1,25 @@
 """How a restarted learner gets back to where it was.
 
 A restart loads the newest checkpoint, refills replay from the journal up to its position there, and then treats the
-tail as if it arrived now.
+tail as if it arrived now. A deterministic run plays the tail again instead: its checkpoints are those of generations'
+beginnings, what was journalled behind is noted as superseded, and only the numbers of its fragments still count.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from google.protobuf.message import DecodeError
 
-from covey.errors import FragmentError, StorageError
+from covey.errors import CoveyError, StorageError
 from covey.spaces_json import spaces_from_json
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
+from covey.v1.order_pb2 import Order
 from covey_server.build import PopulationFactory
 from covey_server.checkpoint import load_newest
 from covey_server.checkpointer import Checkpointer
@@ -24,6 +28,7 @@ from covey_server.journal import Kind, Position
 from covey_server.learner import Learner
 from covey_server.lineage import Lineage
 from covey_server.population import Population, Totals
+from covey_server.replay import Replay
 from covey_server.rollouts import Rollouts
 from covey_server.validation import Stream, check_fragment
 
@@ -45,6 +50,8 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         outstanding = [IssuedOrder.FromString(base64.b64decode(text)) for text in state["outstanding"]]
         ledger = {int(m): numbers for m, numbers in state["ledger"].items()}
         rounds = {int(m): {Position(*p) for p in kept} for m, kept in state["rounds"].items()}
+        superseded = [(Position(*start), Position(*end)) for start, end in state["superseded"]]
+        replay_row = int(state["replay_row"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DecodeError) as exc:
         raise StorageError(
             f"checkpoint of {learner.run.path}: state is not what this version writes ({type(exc).__name__} {exc}); "
@@ -66,12 +73,17 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
             learner.scheduler.adopt((issued.actor_id, issued.incarnation), issued.order)
         checkpointer.best_member = state["best_member"]
         checkpointer.target_streak = state["target_streak"]
+        learner.superseded = superseded
+        if isinstance(population.experience, Replay):
+            population.experience.begin_at(replay_row)
         refilled = _refill(learner, population, rounds, replay_from, here)
-        replayed = _replay_tail(learner, intake, here)
-        population.policies.offer(population.algorithm.snapshot())
+        if learner.config.training.deterministic:
+            tail = f"{_supersede_tail(learner, here)} newer journal records superseded"
+        else:
+            tail = f"{_replay_tail(learner, intake, here)} newer journal records applied"
     learner.event(
         f"resumed generation {state['generation']} from its checkpoint: {refilled:,} env steps of experience re-read, "
-        f"{replayed} newer journal records applied"
+        f"{tail}"
     )
 
 
@@ -83,23 +95,37 @@ def _refill(
     for position, kind, payload in learner.journal.read(start):
         if position >= stop:
             break
-        if kind != Kind.FRAGMENT:
+        if kind != Kind.FRAGMENT or any(begin <= position < end for begin, end in learner.superseded):
             continue
-        received = ReceivedFragment.FromString(payload)
-        fragment = received.fragment
-        streams = _streams(received)
-        if received.refused or not streams:
-            continue
-        columns = population.schema.decode(fragment.blob, sum(s.rows for s in streams), fragment.raw_bytes)
-        if isinstance(experience, Rollouts):
-            key = (received.actor_id, received.incarnation)
-            for member_id, positions in rounds.items():
-                if position in positions:
-                    own = [s for s in streams if s.member_id == member_id]
-                    experience.insert(member_id, columns, own, key, position)
-        else:
-            experience.insert(columns, fragment.streams, position)
+        with _at(learner, position):
+            received = ReceivedFragment.FromString(payload)
+            fragment = received.fragment
+            streams = _streams(received)
+            if received.refused or not streams:
+                continue
+            columns = population.schema.decode(fragment.blob, sum(s.rows for s in streams), fragment.raw_bytes)
+            if isinstance(experience, Rollouts):
+                key = (received.actor_id, received.incarnation)
+                for member_id, positions in rounds.items():
+                    if position in positions:
+                        own = [s for s in streams if s.member_id == member_id]
+                        experience.insert(member_id, columns, own, key, position)
+            else:
+                experience.insert(columns, fragment.streams, position)
     return len(experience)
+
+
+@contextlib.contextmanager
+def _at(learner: Learner, position: Position) -> Iterator[None]:
+    """What goes wrong within is a record's fault: its checksum is right, its content is not what is written here."""
+    try:
+        yield
+    except (CoveyError, DecodeError, ValueError, LookupError, TypeError, OverflowError) as exc:
+        raise StorageError(
+            f"{learner.journal.directory}: record at byte {position.offset} of segment {position.segment} cannot be "
+            f"applied ({type(exc).__name__}: {exc}); resume with the version of covey that wrote it, or restore the "
+            "run from a copy"
+        ) from exc
 
 
 def _streams(received: ReceivedFragment) -> list[Stream]:
@@ -116,17 +142,53 @@ def _streams(received: ReceivedFragment) -> list[Stream]:
 def _replay_tail(learner: Learner, intake: Intake, start: Position) -> int:
     """Apply what was journalled after the checkpoint, as if it arrived now; returns the number of records."""
     count = 0
+    stale_before = learner.totals.counters["stale_steps"]
     for position, kind, payload in learner.journal.read(start):
         count += 1
-        if kind == Kind.ORDER:
-            issued = IssuedOrder.FromString(payload)
-            learner.scheduler.adopt((issued.actor_id, issued.incarnation), issued.order)
-            learner.scheduler.orders_in_generation += 1
-        elif kind == Kind.REVOKED:
-            for order_id in RevokedOrders.FromString(payload).order_ids:
-                _complete(learner, order_id)
-        elif kind == Kind.FRAGMENT:
-            _apply_fragment(learner, intake, ReceivedFragment.FromString(payload), position)
+        with _at(learner, position):
+            if kind == Kind.ORDER:
+                issued = IssuedOrder.FromString(payload)
+                if _is_of_later_members(learner, issued.order):
+                    # The checkpoint that has them is damaged: their selection is made again, and its steps are played.
+                    lost = _supersede_tail(learner, position)
+                    learner.event(
+                        f"{lost} journal records are of members that only a damaged checkpoint has: superseded"
+                    )
+                    break
+                learner.scheduler.adopt((issued.actor_id, issued.incarnation), issued.order)
+                learner.scheduler.orders_in_generation += 1
+            elif kind == Kind.REVOKED:
+                for order_id in RevokedOrders.FromString(payload).order_ids:
+                    _complete(learner, order_id)
+            elif kind == Kind.FRAGMENT:
+                _apply_fragment(learner, intake, ReceivedFragment.FromString(payload), position)
+    stale = learner.totals.counters["stale_steps"] - stale_before
+    if stale:
+        learner.event(f"{stale:,} env steps were played by policies that the crash took; they are played again")
+    return count
+
+
+def _is_of_later_members(learner: Learner, order: Order) -> bool:
+    """Whether an order asks for more steps than members have left in the generation that the checkpoint has them in."""
+    asked: Counter[int] = Counter()
+    for slot in order.slots:
+        asked[slot.member_id] += slot.steps
+    left = {work.member_id: work.remaining for work in learner.scheduler.living}
+    return any(steps > left.get(member_id, 0) for member_id, steps in asked.items())
+
+
+def _supersede_tail(learner: Learner, start: Position) -> int:
+    """Take nothing of the tail but the numbers of its fragments, which no actor sends again; returns its records."""
+    count, end = 0, learner.journal.position
+    for position, kind, payload in learner.journal.read(start):
+        count += 1
+        if kind == Kind.FRAGMENT:
+            with _at(learner, position):
+                received = ReceivedFragment.FromString(payload)
+                learner.sessions.restore_mark((received.actor_id, received.incarnation), received.fragment.seq)
+    if count:
+        learner.superseded.append((start, end))
+        learner.journal.append(Kind.NOTE, json.dumps({"superseded": [start, end]}).encode())
     return count
 
 
@@ -138,18 +200,17 @@ def _complete(learner: Learner, order_id: int) -> None:
 def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment, position: Position) -> None:
     key = (received.actor_id, received.incarnation)
     learner.sessions.restore_mark(key, received.fragment.seq)
-    order = learner.scheduler.order(received.fragment.order_id, key)
-    if received.refused or order is None or learner.population is None:
+    if received.refused:
         _complete(learner, received.fragment.order_id)
         return
-    try:
-        accepted = check_fragment(
-            received.fragment,
-            order,
-            learner.population.schema,
-            learner.population.spaces,
-            unclipped=learner.config.algorithm.on_policy,
-        )
-    except FragmentError as exc:
-        raise StorageError(f"journal at {position}: an accepted fragment is not acceptable any more: {exc}") from exc
+    order = learner.scheduler.order(received.fragment.order_id, key)
+    if order is None or learner.population is None:
+        raise ValueError(f"order {received.fragment.order_id} was not out")
+    accepted = check_fragment(
+        received.fragment,
+        order,
+        learner.population.schema,
+        learner.population.spaces,
+        unclipped=learner.config.algorithm.on_policy,
+    )
     intake.account(key, received.fragment, order, accepted, position)

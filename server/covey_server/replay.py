@@ -106,6 +106,19 @@ class Replay:
         with self._lock:
             return self._held[0].tag if self._held else None
 
+    @property
+    def oldest_row(self) -> int:
+        """Where the oldest fragment's rows begin, or the next one's will."""
+        with self._lock:
+            return self._held[0].start if self._held else self._end
+
+    def begin_at(self, row: int) -> None:
+        """Put the first fragment here, into an empty memory.
+
+        With `oldest_row` of another memory and its fragments, this one will evict what that one would have.
+        """
+        self._end = row if row <= self._capacity else 0
+
     def insert(self, columns: Columns, streams: Sequence[fragment_pb2.SlotStream], tag: object | None = None) -> None:
         """Add a whole fragment, evicting the oldest ones where it needs their room.
 

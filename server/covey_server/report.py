@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from covey.resources import open_files, rss_bytes
 from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
 from covey_server.fitness import rank_key
 from covey_server.learner import Learner
@@ -32,6 +33,7 @@ class Report:
         self._learner = learner
         self._phase_of = phase_of
         self._clock = clock
+        self.wire_gauges: Callable[[], dict[str, int]] = dict  # where there is a wire
         self._samples: deque[tuple[float, int, dict[str, int]]] = deque()
 
     def sample(self) -> None:
@@ -79,6 +81,7 @@ class Report:
                 raw_bytes=totals.raw_bytes,
                 staleness_updates=totals.staleness_updates / max(1, totals.staleness_samples),
                 events=list(learner.events),
+                gauges=self._gauges(),
             )
             if population is not None:
                 status.replay_env_steps = len(population.experience)
@@ -87,6 +90,22 @@ class Report:
                     best = max(rated, key=lambda m: rank_key(m.fitness))
                     status.best_member, status.best_fitness = best.member_id, best.fitness or 0.0
             return status
+
+    def _gauges(self) -> dict[str, int]:
+        """What is held now, and could grow without end if a bound failed: one number for each bounded thing."""
+        learner = self._learner
+        at_work = learner.sessions.active()
+        members = learner.population.members if learner.population is not None else []
+        return {
+            "sessions": len(learner.sessions),
+            "orders_out": len(learner.scheduler.outstanding()),
+            "updates_owed": max((learner.updates_owed(m) for m in members), default=0),
+            "actor_outbox_fragments": sum(s.outbox_fragments for s in at_work),
+            "actor_outbox_bytes": sum(s.outbox_bytes for s in at_work),
+            "rss_bytes": rss_bytes(),
+            "open_files": open_files(),
+            **self.wire_gauges(),
+        }
 
     def members(self) -> list[MemberInfo]:
         """The living population."""

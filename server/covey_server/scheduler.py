@@ -241,10 +241,12 @@ class Scheduler:
         Args:
             order_id: An outstanding order.
             steps: Accepted env steps by member id.
-            forget_slots: The order was not run at all: its slots do not stand where the scheduler thinks.
+            forget_slots: The order was not run at all: its slots do not stand where the scheduler thinks, and nobody
+                may be playing its evaluations.
         """
         key, order = self._orders[order_id]
         if forget_slots:
+            self.evaluations.release(key)
             slots = self._actors[key].slots
             for work in order.slots:
                 if work.slot < len(slots):

@@ -6,6 +6,7 @@ learner; so nothing an actor resends is ever taken in twice.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
@@ -15,12 +16,15 @@ from typing import Any, Literal
 
 from covey.errors import RefusedError, SpaceError
 from covey.spaces import EnvironmentSpaces
-from covey.v1.actor_service_pb2 import JoinRequest
+from covey.v1.actor_service_pb2 import Heartbeat, JoinRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey_server.evaluations import ActorKey
 
-State = Literal["active", "draining", "lost", "finished", "fenced"]
-"""`lost`: silent for too long, may come back. `fenced`: another process has its name now, for ever."""
+State = Literal["active", "draining", "lost", "finished", "fenced", "quarantined"]
+"""`lost`: silent for too long, may come back. `fenced`: another process has its name now, for ever; `quarantined`: for
+what it sent, for ever."""
+
+AT_WORK = ("active", "draining")
 
 MAX_SLOTS = 4096
 MAX_TEXT = 255
@@ -55,7 +59,9 @@ class Session:
     refused: int = 0
     violations: int = 0  # refused for what no honest actor sends
     lost_fragments: int = 0  # numbers that it no longer held when it came back
-    rss_bytes: int = 0
+    rss_bytes: int = 0  # these three as of its newest heartbeat
+    outbox_fragments: int = 0
+    outbox_bytes: int = 0
 
     @property
     def key(self) -> ActorKey:
@@ -78,6 +84,11 @@ class Session:
             raise ValueError(f"seq {seq} received, expected {self.received_seq + 1}")
         self.received_seq = seq
 
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Note what an actor says of itself."""
+        self.rss_bytes = heartbeat.rss_bytes
+        self.outbox_fragments, self.outbox_bytes = heartbeat.outbox_fragments, heartbeat.outbox_bytes
+
     def count(self, fragment: Fragment, wire_bytes: int, rows: int, env_steps: int) -> None:
         """Enter an accepted fragment into the counters."""
         self.wire_bytes += wire_bytes
@@ -86,7 +97,6 @@ class Session:
         self.env_steps += env_steps
         self.eval_env_steps += fragment.eval_steps
         self.wait_s += fragment.wait_s
-        self.environment_faults += len(fragment.faults)
 
 
 _SAVED = (
@@ -152,7 +162,7 @@ class Sessions:
 
     def active(self) -> list[Session]:
         """Those that are at work: active or draining."""
-        return [s for s in self._sessions.values() if s.state in ("active", "draining")]
+        return [s for s in self._sessions.values() if s.state in AT_WORK]
 
     # -- joining --------------------------------------------------------------------------------------------------
 
@@ -172,6 +182,11 @@ class Sessions:
             raise RefusedError(
                 f"actor {request.actor_id!r}: a newer process has joined under this name; end this one, "
                 "or start it with another --name"
+            )
+        if session is not None and session.state == "quarantined":
+            raise RefusedError(
+                f"actor {request.actor_id!r}: was sent away for {session.violations} fragments that no honest actor "
+                "sends; see what made them, then start it again"
             )
         if session is not None and session.token and not _same_slots(session, request):
             raise RefusedError(
@@ -198,14 +213,14 @@ class Sessions:
         if len(self._sessions) >= self._retained:
             self._forget_one(actor_id)
         for other in self._sessions.values():
-            if other.actor_id == actor_id:
+            if other.actor_id == actor_id and other.state in (*AT_WORK, "lost"):
                 other.state = "fenced"
         session = Session(actor_id=actor_id, incarnation=incarnation, joined_at=now, last_seen=now)
         self._sessions[session.key] = session
         return session
 
     def _forget_one(self, joining: str) -> None:
-        gone = [s for s in self._sessions.values() if s.state in ("finished", "lost", "fenced")]
+        gone = [s for s in self._sessions.values() if s.state not in AT_WORK]
         if not gone:
             raise RefusedError(
                 f"actor {joining!r}: {len(self._sessions)} actors are at work, expected fewer than {self._retained}; "
@@ -226,6 +241,15 @@ class Sessions:
         """Those at work that have not been heard for two heartbeat intervals; the caller decides that they are lost."""
         limit = (self._clock() if now is None else now) - self._limit_s
         return [s for s in self.active() if s.last_seen < limit]
+
+    def until_silence_s(self) -> float:
+        """Seconds until the next of those at work counts as silent, if nothing is heard of it."""
+        return min((s.last_seen for s in self.active()), default=math.inf) + self._limit_s - self._clock()
+
+    def forgive(self, seconds: float) -> None:
+        """So long nobody could have been heard: it counts as nobody's silence."""
+        for session in self.active():
+            session.last_seen += seconds
 
     # -- marks ----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ lock only to look and to enter results; updates happen outside of it, and the di
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from covey.errors import DiskFullError, RefusedError
 from covey_server.checkpointer import Checkpointer
 from covey_server.evaluations import Request
 from covey_server.fitness import Score, best, fitness_of, with_opponents
@@ -26,6 +28,9 @@ from covey_server.streams import derive
 from covey_server.turns import Comparison, Turns
 
 logger = logging.getLogger("covey.trainer")
+
+FULL_DISK_PAUSE_S = 5.0
+"""Between tries to write a checkpoint to a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Trainer(threading.Thread):
         self._writing: _Writing | None = None
         self._dropped: Future[None] | None = None
         self._checkpoint_requests: list[Future[str]] = []
+        self._next_try = 0.0  # no checkpoint of itself before, where the disk was full for one
         self.result: dict[str, object] | None = None
 
     # -- from other threads -----------------------------------------------------------------------------------------
@@ -83,9 +89,15 @@ class Trainer(threading.Thread):
         """Write a checkpoint now; blocks until it is durable and returns its path.
 
         Raises:
+            RefusedError: the run is deterministic.
             StorageError: it could not be written.
             TimeoutError: no answer in time.
         """
+        if self._training.deterministic:
+            raise RefusedError(
+                "a deterministic run's checkpoints are those of its generations' beginnings, expected no other; wait "
+                "for the next generation, or run without training.deterministic"
+            )
         request: Future[str] = Future()
         with self._learner.changed:
             self._checkpoint_requests.append(request)
@@ -101,9 +113,12 @@ class Trainer(threading.Thread):
                 pass
             if self._writing is not None:
                 self._end_checkpoint()
-            if self._learner.population is not None:
+            # A deterministic run goes on from where a generation begins, and can only end where the last one does.
+            if self._learner.population is not None and (
+                self._learner.state == "complete" or not self._training.deterministic
+            ):
                 self._start_checkpoint(self._learner.population)
-                self._end_checkpoint()
+                self._end_checkpoint(last=True)
         except Exception as exc:  # the main thread reports it and ends the process
             logger.debug("trainer failed", exc_info=True)
             self._learner.fault = self._learner.fault or exc
@@ -137,10 +152,9 @@ class Trainer(threading.Thread):
         if self._writing is not None:
             if self._writing.path.done():
                 return self._end_checkpoint
-        elif (
-            self._checkpoint_requests
-            or self._checkpointer.is_due
-            or not all(work.durable for work in self._learner.scheduler.living)
+        elif self._checkpoint_requests or (
+            time.monotonic() >= self._next_try
+            and (self._checkpointer.is_due or not all(work.durable for work in self._learner.scheduler.living))
         ):
             return partial(self._start_checkpoint, population)
         if self._learner.state != "training":
@@ -332,7 +346,8 @@ class Trainer(threading.Thread):
     def _start_checkpoint(self, population: Population) -> None:
         """Capture the run, and have it written while training goes on."""
         if self._dropped is not None:
-            self._dropped.result()  # raises what it failed by
+            with contextlib.suppress(DiskFullError):  # it is tried again with every checkpoint
+                self._dropped.result()  # raises what it failed by
         self._unpack(population)
         with self._learner.changed:
             requests, self._checkpoint_requests = self._checkpoint_requests, []
@@ -351,8 +366,11 @@ class Trainer(threading.Thread):
         with self._learner.changed:
             self._learner.changed.notify_all()
 
-    def _end_checkpoint(self) -> None:
-        """Wait until a checkpoint is durable: only then may orders leave for those who begin with it."""
+    def _end_checkpoint(self, *, last: bool = False) -> None:
+        """Wait until a checkpoint is durable: only then may orders leave for those who begin with it.
+
+        A full disk only delays it, unless it is the last one.
+        """
         assert self._writing is not None
         writing, self._writing = self._writing, None
         try:
@@ -360,7 +378,14 @@ class Trainer(threading.Thread):
         except Exception as exc:
             for request in writing.requests:  # whoever asked gets it; the run goes on if that was all
                 request.set_exception(exc)
-            if writing.begun or not writing.requests:
+            if isinstance(exc, DiskFullError) and not last:
+                self._next_try = time.monotonic() + FULL_DISK_PAUSE_S
+                with self._learner.changed:
+                    self._learner.totals.counters["checkpoints_failed"] += 1
+                    self._learner.event(
+                        f"{exc}; the checkpoint before stands, the next try is in {FULL_DISK_PAUSE_S:g} s"
+                    )
+            elif writing.begun or not writing.requests:
                 raise
             return
         with self._learner.changed:

@@ -28,6 +28,9 @@ MAX_MESSAGE_BYTES = 4 << 20
 PART_BYTES = 1 << 20
 """Largest frame: bigger fragments go in parts. One big message costs several times the CPU of 1 MiB pieces."""
 
+MAX_FETCHED_WITH = 128
+"""Policies that one FetchPolicy call may ask for besides its first."""
+
 CHUNK_BYTES = 512 << 10
 """Piece of a streamed policy or member."""
 

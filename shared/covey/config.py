@@ -181,6 +181,7 @@ class Actors(Section):
     max_slots: int | None = Field(default=None, ge=1)  # training slots of one actor; unset: max(num_envs, pop_size)
     fragment_steps: int = Field(default=32, ge=1, le=1024)  # longest stretch of one slot in one order
     turn_steps: int = Field(default=500, ge=1)  # a slot shared by members changes hands after this many
+    step_timeout_s: float = Field(default=120.0, gt=0)  # a step or reset of all slots of an actor; longer: it hangs
     compression_level: int = Field(default=1, ge=1, le=19)
 
 
@@ -190,7 +191,9 @@ class Checkpoint(Section):
     keep: int = Field(default=2, ge=1)
     every_s: float = Field(default=300.0, gt=0)  # besides one at the end of every generation
     journal_segment_bytes: int = Field(default=32 << 20, ge=1 << 16)
-    journal_sync_s: float = Field(default=0.5, ge=0)
+    journal_sync_s: float | None = Field(default=0.5, ge=0)  # unset: however long it takes
+    journal_sync_bytes: int | None = Field(default=8 << 20, ge=1)  # unset: however many there are
+    durability: Literal["journal", "received"] = "journal"
 
 
 class Logging(Section):

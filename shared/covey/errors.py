@@ -12,7 +12,9 @@ CoveyError
 │   ├── UnauthenticatedError   it does not know the caller
 │   └── ForbiddenError         it knows the caller, whose role may not do this
 ├── StorageError           a run directory cannot be read or written          exit 7
+│   └── DiskFullError          there is no room on its disk now
 ├── AddressInUseError      the port is taken                                  exit 8
+├── StalledError           an environment does not come back from a step      exit 9
 └── FragmentError          a fragment's content is not acceptable (the actor's stream goes on)
 """
 
@@ -93,11 +95,21 @@ class StorageError(CoveyError):
     status = "RESOURCE_EXHAUSTED"
 
 
+class DiskFullError(StorageError):
+    """There is no room on the disk: it may come back."""
+
+
 class AddressInUseError(CoveyError):
     """Another process listens on the learner's port."""
 
     exit_code = 8
     status = "UNAVAILABLE"
+
+
+class StalledError(CoveyError):
+    """An environment does not come back from a step or a reset."""
+
+    exit_code = 9
 
 
 class FragmentError(CoveyError):

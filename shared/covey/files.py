@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from covey.errors import StorageError
+from covey.errors import DiskFullError, StorageError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cannot_write(path: Path, exc: OSError) -> StorageError:
-    """The sentence for a failed write."""
-    return StorageError(
-        f"{path}: cannot be written ({os.strerror(exc.errno or 0)}); "
-        "make room on that disk or make it writable, then start again with --resume"
-    )
+    """The sentence for a failed write; a DiskFullError where only room is missing."""
+    what = f"{path}: cannot be written ({os.strerror(exc.errno or 0)}); make room on that disk"
+    if exc.errno in _NO_ROOM:
+        return DiskFullError(what)
+    return StorageError(f"{what} or make it writable, then start again with --resume")
 
 
 def cannot_read(path: Path, exc: OSError) -> StorageError:

@@ -92,6 +92,7 @@ class ScriptedLearner(services.ActorServiceServicer):
         self.fetches = 0  # calls
         self.refuse_join: tuple[grpc.StatusCode, str] | None = None
         self.heartbeats = True
+        self.fetches_hang = False
         self._open: list[Connected] = []
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=SERVER_OPTIONS)
         services.add_ActorServiceServicer_to_server(self, self._server)
@@ -166,6 +167,8 @@ class ScriptedLearner(services.ActorServiceServicer):
 
     def FetchPolicy(self, request: pb.FetchPolicyRequest, context: grpc.ServicerContext) -> Iterator[pb.PolicyChunk]:
         self.fetches += 1
+        while self.fetches_hang and context.is_active():
+            time.sleep(0.05)
         for sha256 in (request.sha256, *request.then):
             self.fetched.append(sha256)
             data = self.policies.get(sha256)

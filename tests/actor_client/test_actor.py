@@ -17,7 +17,8 @@ from covey.networks import MLP, Input, NetworkSpec
 from covey.policy_file import PolicySpec, encode_policy, policy_sha256
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import fragment_pb2, order_pb2
-from covey_actor.connection import Backoffs
+from covey_actor.connection import Backoffs, Connection
+from covey_actor.outbox import Outbox
 from covey_actor.process import Actor, ActorOptions
 
 POLICIES: dict[bytes, bytes] = {}
@@ -82,7 +83,7 @@ def test_it_joins_with_its_spaces_and_answers_each_order_once(learner: ScriptedL
     running = Running(learner.address)
     request = learner.joins.get(timeout=10)
     assert request.actor_id == "a1" and request.incarnation and request.protocol_version == 1
-    assert (request.train_slots, request.eval_slots, request.first_held_seq) == (2, 1, 0)
+    assert (request.train_slots, request.eval_slots, request.first_held_seq) == (2, 1, 1)
     assert [a.agent_id for a in request.spaces.agents] == list(SPACES.agent_ids)
     work = learner.stream()
     assert work.hello == "s1"
@@ -97,6 +98,22 @@ def test_it_joins_with_its_spaces_and_answers_each_order_once(learner: ScriptedL
     assert 20e6 < beat.rss_bytes < 2e9
     work.drain()
     assert work.finish().last_seq == 2
+    assert running.ended() is None
+
+
+def test_a_learner_that_falls_silent_in_a_fetch_is_joined_again(learner: ScriptedLearner) -> None:
+    learner.joined.heartbeat_interval_s = 0.3
+    learner.fetches_hang, learner.heartbeats = True, False
+    running = Running(learner.address)
+    learner.joins.get(timeout=10)
+    learner.stream().order(order(1))
+    assert list(learner.joins.get(timeout=10).held_order_ids) == [1], "nobody waits for the fetch's own deadline"
+    learner.fetches_hang, learner.heartbeats = False, True
+    work = learner.stream()
+    assert work.fragment().order_id == 1
+    work.ack(1)
+    work.drain()
+    work.finish()
     assert running.ended() is None
 
 
@@ -127,7 +144,7 @@ def test_after_a_break_it_resends_what_was_not_received_and_keeps_its_orders(lea
     learner.joined.resume_after_seq = 2
     work.down.put(None)  # the stream ends as if the learner hung up
     again = learner.joins.get(timeout=10)
-    assert (again.incarnation, again.first_held_seq, list(again.held_order_ids)) == (incarnation, 2, [])
+    assert (again.incarnation, again.first_held_seq, list(again.held_order_ids)) == (incarnation, 2, [2, 3])
     work = learner.stream()
     resent = work.fragment()
     assert resent == sent[2], "resent unchanged, byte for byte"
@@ -178,6 +195,15 @@ def test_a_gap_makes_it_send_again(learner: ScriptedLearner) -> None:
     work.drain()
     work.finish()
     assert running.ended() is None
+
+
+def test_more_policies_than_a_call_may_ask_for_take_several(learner: ScriptedLearner) -> None:
+    files = [bytes([i % 256, i // 256]) for i in range(300)]
+    learner.policies = {policy_sha256(data): data for data in files}
+    connection = Connection(learner.address, Outbox())
+    assert list(connection.fetch(list(learner.policies))) == files
+    assert learner.fetches == 3
+    connection.close()
 
 
 def test_large_fragments_go_in_parts(learner: ScriptedLearner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,21 +31,23 @@ def test_seqs_count_from_one_without_a_gap() -> None:
 
 
 def test_received_fragments_go_at_once_or_stay_until_durable() -> None:
-    for durability, after_received, after_durable in (("received", [3], [3]), ("durable", [1, 2, 3], [2, 3])):
-        box = Outbox(durability=durability)  # type: ignore[arg-type]
-        for _ in range(3):
-            box.put(fragment())
+    for forget, after_received, after_durable in ((True, [3], [3]), (False, [1, 2, 3], [2, 3])):
+        box = Outbox()
+        box.resume(0, forget_received=forget)
+        for i in range(3):
+            box.put(fragment(order_id=i + 10))
+        assert box.order_ids() == [10, 11, 12]
         box.acknowledged(2, 0)
         assert held(box) == after_received
         box.acknowledged(2, 1)
         assert held(box) == after_durable
         assert not box.delivered
         box.acknowledged(3, 3)
-        assert held(box) == [] and box.first_held_seq == 0 and box.delivered
+        assert held(box) == [] and box.first_held_seq == 4 and box.delivered
 
 
 def test_a_learner_that_lost_what_it_had_received_gets_it_again() -> None:
-    box = Outbox(durability="durable")
+    box = Outbox()
     for _ in range(4):
         box.put(fragment())
     box.acknowledged(4, 1)
@@ -95,7 +97,7 @@ def test_it_is_bounded_and_waits_for_room() -> None:
 
 
 def test_what_was_received_gives_way_when_room_is_needed() -> None:
-    box = Outbox(max_fragments=2, durability="durable")
+    box = Outbox(max_fragments=2)
     box.put(fragment())
     box.put(fragment())
     box.acknowledged(1, 0)

@@ -28,7 +28,8 @@ from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.spaces_json import spaces_to_json
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey_server.checkpoint import load_newest
-from covey_server.journal import JOURNAL_MAGIC, Journal, Kind, _pack_header
+from covey_server.journal import Journal, Kind
+from covey_server.journal_segment import SEGMENT_START, pack_header
 
 Files = dict[str, bytes]
 """Contents by name."""
@@ -62,12 +63,12 @@ def _hostile_journal(rng: Random) -> Files:
     cut = rng.randrange(len(records) + 1)
     files: Files = {}
     for number, part in enumerate((records[:cut], records[cut:]), 1):
-        packed = [_pack_header(kind, payload) + payload for kind, payload in part]
+        packed = [pack_header(kind, payload) + payload for kind, payload in part]
         if packed and rng.random() < 0.3:  # with checksums that are right
             i = rng.randrange(len(packed))
             payload = spoil_bytes(rng, part[i][1])
-            packed[i] = _pack_header(part[i][0], payload) + payload
-        files[f"{number:010d}.journal"] = JOURNAL_MAGIC + b"".join(packed)
+            packed[i] = pack_header(part[i][0], payload) + payload
+        files[f"{number:010d}.journal"] = SEGMENT_START + b"".join(packed)
     name = rng.choice(list(files))
     draw = rng.random()
     if draw < 0.5:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covey.errors import StorageError
-from covey_server.journal import JOURNAL_MAGIC, Journal, Kind, Position
+from covey_server.journal import Journal, Kind, Position
+from covey_server.journal_segment import SEGMENT_START
 
 MEBIBYTE = 1 << 20
 RECORDS = [(Kind.ORDER, b"first"), (Kind.FRAGMENT, bytes(range(256)) * 3), (Kind.REVOKED, b""), (Kind.NOTE, b'{"a":1}')]
@@ -129,8 +131,8 @@ def test_a_torn_tail_is_cut_off_at_every_byte(tmp_path: Path, caplog: pytest.Log
 
 
 def test_a_crash_before_the_first_record(tmp_path: Path) -> None:
-    for size in range(len(JOURNAL_MAGIC) + 1):
-        (tmp_path / "0000000001.journal").write_bytes(JOURNAL_MAGIC[:size])
+    for size in range(len(SEGMENT_START) + 1):
+        (tmp_path / "0000000001.journal").write_bytes(SEGMENT_START[:size])
         written(tmp_path, RECORDS)
         assert content(tmp_path) == RECORDS
 
@@ -217,6 +219,89 @@ for i in range(1_000_000):
     got = [payload for _, payload in content(tmp_path)]
     assert len(got) >= seen
     assert got == [str(i).encode() * 9 for i in range(len(got))]
+
+
+def unsynced(directory: Path, *, synced: bool) -> tuple[Path, list[tuple[Kind, bytes]]]:
+    """What a crash of the machine finds: several segments, of which it may take what no sync has passed."""
+    journal = Journal.open(directory / "live", 300)
+    records = [(Kind.NOTE, bytes([65 + i]) * 100) for i in range(11)]
+    for kind, payload in records:
+        journal.append(kind, payload)
+    if synced:
+        journal.sync()
+    image = shutil.copytree(directory / "live", directory / "image")
+    journal.close()
+    return image, records
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_tear_in_a_segment_that_was_not_synced_takes_what_lies_behind_it(tmp_path: Path, zeros: bool) -> None:
+    image, records = unsynced(tmp_path, synced=False)
+    segments = sorted(image.iterdir())
+    assert len(segments) == 4
+    boundary = len(SEGMENT_START) + 116
+    before = 0
+    for number, segment in enumerate(segments):
+        size = segment.stat().st_size
+        for left in {*range(0, size, 13), boundary - 1, boundary, boundary + 1, size}:
+            if zeros and 0 < left < len(SEGMENT_START):
+                continue  # a disk writes these bytes at once
+            torn = tmp_path / f"{number}-{left}"
+            shutil.copytree(image, torn)
+            whole = segment.read_bytes()
+            (torn / segment.name).write_bytes(whole[:left] + b"\0" * ((size - left) * zeros))
+            got = content(torn)
+            if left == size:
+                assert got == records
+            else:
+                here = max(0, left - len(SEGMENT_START)) // 116
+                assert got == records[: before + here]
+            written(torn, [(Kind.NOTE, b"on")], 300)
+            assert content(torn) == [*got, (Kind.NOTE, b"on")]
+        before += (size - len(SEGMENT_START)) // 116
+
+
+def test_a_tear_in_a_segment_that_was_synced_is_damage(tmp_path: Path) -> None:
+    image, records = unsynced(tmp_path, synced=True)
+    segments = sorted(image.iterdir())
+    for segment in segments[:-1]:
+        whole = segment.read_bytes()
+        segment.write_bytes(whole[:-1])
+        with pytest.raises(StorageError, match=segment.name):
+            content(image)
+        segment.write_bytes(whole)
+    assert content(image) == records
+
+
+def test_filling_a_segment_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal.open(tmp_path, 300)
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(fd)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for i in range(20):
+        journal.append(Kind.NOTE, bytes([i]) * 100)
+    assert not synced and len(list(tmp_path.iterdir())) > 5
+    assert journal.sync() == journal.position and len(synced) > 5
+    synced.clear()
+    journal.sync()
+    assert not synced, "nothing came since"
+    journal.close()
+
+
+def test_it_is_due_when_so_many_bytes_came(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, MEBIBYTE, sync_bytes=500)
+    for _ in range(2):
+        for due in (False, False, False, False, True, True):
+            journal.append(Kind.NOTE, b"x" * 100)
+            assert journal.due.is_set() == due
+        journal.sync()
+        assert not journal.due.is_set()
+    journal.close()
 
 
 # -- full disks --------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import resource
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from covey.config import Logging
-from covey.errors import StorageError
+from covey.errors import DiskFullError, StorageError
 from covey_server.metrics import Metrics
 
 
@@ -104,3 +105,24 @@ def test_a_wandb_that_cannot_start_is_one_sentence(tmp_path: Path, caplog: pytes
     (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING and r.name.startswith("covey")]
     assert said.startswith("logging.wandb: wandb cannot start (") and "\n" not in said
     assert len(rows(run)) == 1
+
+
+def test_after_a_full_disk_curves_go_on_behind_the_last_whole_row(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, Logging(tensorboard=False))
+    metrics.write(1, {"a": 1.0})
+    metrics.flush()
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        for _ in range(2):
+            with pytest.raises(DiskFullError, match=r"metrics\.csv: cannot be written \(File too large\); make room"):
+                metrics.write(2, {f"lost{i}": 1.0 for i in range(1000)})
+                metrics.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    metrics.write(3, {"b": 1.0})
+    metrics.close()
+    assert [(row["env_steps"], row["name"], row["value"]) for row in rows(tmp_path)] == [
+        ("1", "a", "1.0"),
+        ("3", "b", "1.0"),
+    ]

@@ -136,6 +136,19 @@ def test_an_episode_under_other_policies_does_not_count() -> None:
     assert not scheduler.evaluations.result(("a", 1), other)
 
 
+def test_seeds_of_an_order_that_was_never_run_are_given_again() -> None:
+    scheduler = make_scheduler(1, quota=0)
+    scheduler.evaluations.request(0, "fitness", [PolicyRef(sha256=b"p" * 32)] * AGENTS, [7, 8], 25)
+    scheduler.add_actor(("a", 1), 1, 1)
+    lost = scheduler.next_order(("a", 1))
+    assert lost and list(lost.evaluations[0].seeds) == [7, 8]
+    scheduler.complete(lost.order_id, {}, forget_slots=True)
+    again = scheduler.next_order(("a", 1))
+    assert again and list(again.evaluations[0].seeds) == [7, 8]
+    late = Episode(seed=7, task_id=lost.evaluations[0].task_id, policies=b"p" * 16 * AGENTS)
+    assert not scheduler.evaluations.result(("a", 1), late), "should it have been played after all"
+
+
 def test_all_members_advance_together() -> None:
     scheduler = make_scheduler(4, quota=10_000)
     for a in range(2):

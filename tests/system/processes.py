@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,23 @@ def covey_json(*arguments: object, timeout_s: float = 120.0) -> dict[str, Any]:
 
 
 class Process:
-    """A covey process in the background; its output goes to a file, to be shown when a test fails."""
+    """A covey process in the background; its output goes to a file, to be shown when a test fails.
 
-    def __init__(self, log: Path, *arguments: object) -> None:
+    Args:
+        log: That file.
+        arguments: Of its command line.
+        module: What runs.
+        environ: Variables on top of this process's.
+    """
+
+    def __init__(
+        self, log: Path, *arguments: object, module: str = "covey", environ: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         with log.open("ab") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "covey", *map(str, arguments)],
-                env=ENVIRONMENT,
+                [sys.executable, "-m", module, *map(str, arguments)],
+                env=ENVIRONMENT | dict(environ or {}),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -65,13 +74,24 @@ class Process:
 
     def kill(self) -> None:
         """As the kernel would: no goodbye, children included."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.popen.wait()
 
     def terminate(self) -> None:
         """SIGTERM."""
         self.popen.terminate()
+
+    def freeze(self) -> None:
+        """SIGSTOP, children included."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT, children included."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
 
     def wait(self, timeout_s: float = 90.0) -> int:
         """Its exit code."""
@@ -90,8 +110,8 @@ def processes() -> Iterator[Callable[..., Process]]:
     """Start processes that are gone when the block is left."""
     started: list[Process] = []
 
-    def start(log: Path, *arguments: object) -> Process:
-        process = Process(log, *arguments)
+    def start(log: Path, *arguments: object, **how: Any) -> Process:
+        process = Process(log, *arguments, **how)
         started.append(process)
         return process
 

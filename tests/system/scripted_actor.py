@@ -87,7 +87,10 @@ class ScriptedActor:
 
     def order(self) -> Order:
         """The next order, its policies fetched."""
-        order = self.next("order").order
+        return self.fetch(self.next("order").order)
+
+    def fetch(self, order: Order) -> Order:
+        """Fetch an order's policies."""
         for ref in order.policies:
             if ref.sha256 and ref.sha256 not in self.policies:
                 chunks = self.stub.FetchPolicy(pb.FetchPolicyRequest(sha256=ref.sha256), timeout=10)

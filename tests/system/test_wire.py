@@ -179,13 +179,25 @@ def test_what_no_honest_actor_sends_is_refused_and_the_rest_goes_on(
     assert answered.counters["refused"] == 1
 
 
-def test_three_lies_and_the_actor_is_sent_away(process: LearnerProcess, actor: ScriptedActor) -> None:
+def test_three_lies_and_the_actor_is_sent_away(
+    process: LearnerProcess, actor: ScriptedActor, connect: Callable[..., ScriptedActor]
+) -> None:
     for _ in range(3):
         fragment = actor.play(actor.order())
         corrupt_nan(fragment, actor)
         actor.send(fragment)
     assert actor.next("error").error.code == pb.StreamError.CODE_QUARANTINED
-    assert "quarantined" in " ".join(status(process).events)
+    answered = status(process)
+    assert "actor scripted was quarantined after 3 fragments that no honest actor sends" in " ".join(answered.events)
+    assert (answered.counters["actors_quarantined"], answered.counters["refused_not_finite"]) == (1, 3)
+    (listed,) = process.report.actors()
+    assert (listed.state, listed.refused, listed.orders_out) == ("quarantined", 3, 0)
+    with pytest.raises(grpc.RpcError) as caught:
+        actor.stub.Join(actor.request(), timeout=10)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION and "sent away" in (caught.value.details() or "")
+    successor = connect()  # the run goes on, also with a new process of this name
+    successor.join()
+    assert successor.ack(successor.play(successor.order())).received_seq == 1
 
 
 def test_other_spaces_are_refused_and_both_sides_are_named(
@@ -257,7 +269,9 @@ def test_silence_is_noticed_within_two_heartbeat_intervals(process: LearnerProce
     events = until(
         lambda: [e for e in status(process).events if "silent" in e], timeout_s=6, what="the silence is noticed"
     )
-    assert "scripted silent for" in events[0] and "steps go to others" in events[0]
+    assert "scripted silent for 2 s" in events[0] and "steps wait for another actor" in events[0]
+    until(lambda: not status(process).gauges["streams"], what="its stream is let go of, though it says nothing")
+    assert status(process).counters["actors_lost"] == 1
 
 
 def test_an_unknown_session_is_told_to_join(process: LearnerProcess, connect: Callable[..., ScriptedActor]) -> None:

@@ -47,6 +47,7 @@ def status_table(status: Answer) -> RenderableType:
         ("staleness", f"{status['staleness_updates']:.1f} updates"),
         ("received", wire),
     ]
+    rows += [("held", ", ".join(f"{name} {_gauge(name, value)}" for name, value in sorted(status["gauges"].items())))]
     rows += [("counted", f"{name} {count:,}") for name, count in sorted(status["counters"].items()) if count]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
@@ -128,6 +129,10 @@ def _bytes(count: int) -> str:
         if count >= 1024**power:
             return f"{count / 1024**power:.1f} {unit}"
     return f"{count} B"
+
+
+def _gauge(name: str, value: int) -> str:
+    return _bytes(value) if name.endswith("_bytes") else f"{value:,}"
 
 
 def _seconds(seconds: float) -> str:

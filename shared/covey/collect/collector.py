@@ -16,6 +16,7 @@ import numpy as np
 from covey.acting import Decisions, LoadedPolicy
 from covey.acting.noise import bounded
 from covey.collect.carried import Carried
+from covey.collect.finite import not_finite
 from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
 from covey.collect.history import History
 from covey.collect.tasks import EvaluationQueue, Players, Task, resolve_players
@@ -184,6 +185,7 @@ class Collector:
                 self._seed[slot], self._episode[slot] = work.seed, 0
                 self._fresh[slot], self._length[slot] = False, 0
 
+    @np.errstate(invalid="ignore")  # numbers that are none are found behind a stretch, not in its every step
     def _move(
         self,
         order: order_pb2.Order,
@@ -260,25 +262,26 @@ class Collector:
             done += 1
             if arrays.present[at].tobytes() != everybody_chose and not arrays.living[at].any(axis=1).all():
                 break
-        self._write(builder, stream, moving, 0, done)
-        good = moving
-        if faults:
-            raised = {f.slot for f in faults}
-            good = [s for s in moving if s not in raised]
-            self._write(builder, stream, good, done, done + 1)
-        for s in moving:
-            steps = done + (bool(faults) and s in good)
+        made = dict.fromkeys(moving, done + bool(faults)) | {f.slot: done for f in faults}
+        for s, (first, message) in not_finite(history.before(0, done + 1 + bool(faults)), moving, self._spaces).items():
+            if first <= made[s]:  # a slot that raised shows nothing after its last step
+                made[s] = max(0, first - 1)
+                faults.append(Fault(s, message))
+        for steps in sorted(set(made.values())):
+            self._write(builder, stream, [s for s in moving if made[s] == steps], 0, steps)
+        for s, steps in made.items():
             self._length[s] += steps
             left[s] -= steps
             if steps:
                 self._faults_in_a_row[s] = 0
             if s >= self._train:
                 fragment.eval_steps += steps
-        for fault in faults:
-            if fault.slot in stream:
-                running = self._length[fault.slot] > 0
-                builder.cut(stream[fault.slot], fault.slot, running, history.at(done))
+        raised = {f.slot: f for f in faults}
+        for s, fault in raised.items():
+            if s in stream:
+                builder.cut(stream[s], s, self._length[s] > 0, history.at(made[s]))
             self._fault(fault, fragment, left)
+        good = [s for s in moving if s not in raised]
         self._settle(good, stream, left, builder, fragment)
         return stopped
 
@@ -338,12 +341,9 @@ class Collector:
 
     def _reset(self, due: Sequence[int]) -> list[Fault]:
         """Begin episodes in these slots."""
-        seeds = []
-        for s in due:
-            if s < self._train:
-                seeds.append(episode_seed(self._seed[s] or 0, self._episode[s]))
-            else:
-                seeds.append(self._playing(s)[1])
+        seeds = [
+            episode_seed(self._seed[s] or 0, self._episode[s]) if s < self._train else self._playing(s)[1] for s in due
+        ]
         faults = self._slots.reset(due, seeds)
         raised = {f.slot for f in faults}
         begun = [s for s in due if s not in raised]

@@ -93,15 +93,15 @@ class JoinRequest(_message.Message):
     hostname: _builtins.str
     software_version: _builtins.str
     first_held_seq: _builtins.int
-    """Lowest seq the actor still holds, 0 if it holds none. If it is above the number expected, the learner
-    counts the loss, ends the orders concerned and moves its mark.
+    """Lowest seq that the actor can still send: of the oldest fragment it holds, else of its next one. If it is above
+    the number expected, the learner counts the loss, ends the orders concerned and moves its mark.
     """
     @_builtins.property
     def spaces(self) -> _environment_pb2.EnvironmentSpaces: ...
     @_builtins.property
     def held_order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Orders the actor still holds: fragments to come. Orders of this actor that it does not name and that no held
-        fragment answers are taken back at once.
+        """Orders whose fragments are to come: not answered yet, or answered by a fragment that the actor holds. Orders of
+        this actor that it does not name are taken back at once.
         """
 
     def __init__(
@@ -136,6 +136,7 @@ class JoinResponse(_message.Message):
     SCHEMA_HASH_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_S_FIELD_NUMBER: _builtins.int
     COMPRESSION_LEVEL_FIELD_NUMBER: _builtins.int
+    FORGET_RECEIVED_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """Opaque; first frame of Work."""
     epoch: _builtins.int
@@ -145,9 +146,13 @@ class JoinResponse(_message.Message):
     schema_hash: _builtins.bytes
     """16 bytes; see proto/README.md, "Schema hash"."""
     heartbeat_interval_s: _builtins.float
-    """The actor sends a heartbeat when it has sent nothing for this long, seconds. Silent for two intervals means lost."""
+    """The actor sends a heartbeat this often, seconds, whatever else it sends. Silent for two intervals means lost."""
     compression_level: _builtins.int
     """zstd level for blobs, 1 to 19."""
+    forget_received: _builtins.bool
+    """True: what was received need not be kept. False: fragments are kept until durable_seq has passed them, as far as
+    there is room.
+    """
     def __init__(
         self,
         *,
@@ -157,10 +162,11 @@ class JoinResponse(_message.Message):
         schema_hash: _builtins.bytes = ...,
         heartbeat_interval_s: _builtins.float = ...,
         compression_level: _builtins.int = ...,
+        forget_received: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression_level", b"compression_level", "epoch", b"epoch", "heartbeat_interval_s", b"heartbeat_interval_s", "resume_after_seq", b"resume_after_seq", "schema_hash", b"schema_hash", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression_level", b"compression_level", "epoch", b"epoch", "forget_received", b"forget_received", "heartbeat_interval_s", b"heartbeat_interval_s", "resume_after_seq", b"resume_after_seq", "schema_hash", b"schema_hash", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,7 +466,7 @@ class FetchPolicyRequest(_message.Message):
     @_builtins.property
     def then(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Further policies, all that an order lacks: their chunks follow, policy after policy. A call costs more than a
-        small policy.
+        small policy. At most 128.
         """
 
     def __init__(

@@ -52,6 +52,7 @@ class EnvironmentSpec(_message.Message):
     EVAL_SLOTS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     VECTORISATION_FIELD_NUMBER: _builtins.int
+    STEP_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module" holding parallel_env(), or "package.module:function". Never empty."""
     config_json: _builtins.str
@@ -62,6 +63,10 @@ class EnvironmentSpec(_message.Message):
     """Evaluation slots of one actor process, environments of their own. At least 1."""
     vectorisation: Global___Vectorisation.ValueType
     """How the actor steps its slots."""
+    step_timeout_s: _builtins.float
+    """Seconds that one step, or one reset, of all slots together may take, building environments included. An actor whose
+    environment takes longer leaves and says so, or replaces the worker process that steps it. Unset: 120.
+    """
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentGroup]:
         """Explicit groups, overriding the default rule (same prefix before the last "_" and equal spaces). Together they
@@ -77,10 +82,11 @@ class EnvironmentSpec(_message.Message):
         eval_slots: _builtins.int = ...,
         groups: _abc.Iterable[Global___AgentGroup] | None = ...,
         vectorisation: Global___Vectorisation.ValueType = ...,
+        step_timeout_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

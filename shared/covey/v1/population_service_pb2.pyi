@@ -42,6 +42,26 @@ class Status(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class GaugesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STATE_FIELD_NUMBER: _builtins.int
     RUN_NAME_FIELD_NUMBER: _builtins.int
     RUN_DIR_FIELD_NUMBER: _builtins.int
@@ -67,6 +87,7 @@ class Status(_message.Message):
     RAW_BYTES_FIELD_NUMBER: _builtins.int
     STALENESS_UPDATES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    GAUGES_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """"waiting for the first actor", "training", "paused", "stopping", "complete"."""
     run_name: _builtins.str
@@ -106,7 +127,11 @@ class Status(_message.Message):
 
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What happened, newest last, at most 20 lines ("actor a3 silent for 11 s; its 256 steps went to others")."""
+        """What happened, newest last, at most 20 lines ("actor a3 silent for 10 s; its 256 steps went to a1")."""
+
+    @_builtins.property
+    def gauges(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """What waits or is held now, by name: streams, sessions, orders out, frames to be sent, what actors hold ..."""
 
     def __init__(
         self,
@@ -136,10 +161,11 @@ class Status(_message.Message):
         raw_bytes: _builtins.int = ...,
         staleness_updates: _builtins.float = ...,
         events: _abc.Iterable[_builtins.str] | None = ...,
+        gauges: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "best_fitness", b"best_fitness", "best_member", b"best_member"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "state", b"state", "updates", b"updates", "uptime_s", b"uptime_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "gauges", b"gauges", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "state", b"state", "updates", b"updates", "uptime_s", b"uptime_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_fitness: _TypeAlias = _typing.Literal["best_fitness"]  # noqa: Y015
     _WhichOneofArgType__best_fitness: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness"]  # noqa: Y015
@@ -257,7 +283,7 @@ class ActorInfo(_message.Message):
     EVAL_ENV_STEPS_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     state: _builtins.str
-    """"active", "idle", "draining", "lost", "finished", "fenced"."""
+    """"active", "idle", "draining", "lost", "finished", "fenced", "quarantined"."""
     slots: _builtins.int
     """Training slots."""
     env_steps: _builtins.int

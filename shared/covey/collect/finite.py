@@ -1,0 +1,45 @@
+"""Finding numbers that are none: what an environment shows as NaN or infinite spoils whatever learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from covey.envs.arrays import SlotArrays
+from covey.spaces import EnvironmentSpaces
+
+
+def not_finite(shown: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpaces) -> dict[int, tuple[int, str]]:
+    """Slots that show an observation or a reward that is not finite.
+
+    Args:
+        shown: Over time, with a leading axis.
+        slots: Which to look at.
+        spaces: Of the environments.
+
+    Returns:
+        By slot: the first time at which it does, and one line about it.
+    """
+    rewards = np.moveaxis(shown.reward, -1, 0)
+    observations = [o for o in shown.observation if o.dtype.kind == "f"]
+    # Nearly always all are, and then so are their sums.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if all(np.isfinite(a.sum()) for a in (*observations, rewards)):
+            return {}
+    found: dict[int, tuple[int, str]] = {}
+    column = 0
+    for group, observation in zip(spaces.groups, shown.observation, strict=True):
+        for n, agent in enumerate(group.agents):
+            for what, values in (("observation", observation[:, :, n]), ("reward", rewards[column])):
+                if values.dtype.kind != "f":
+                    continue
+                for s in slots:
+                    bad = ~np.isfinite(values[:, s].reshape(len(values), -1))
+                    if bad.any():
+                        time = int(bad.any(axis=1).argmax())
+                        value = values[time, s].reshape(-1)[bad[time]][0]
+                        text = f"{what} of agent {spaces.agents[agent].agent_id!r} is {value}, expected a finite number"
+                        found[s] = min(found.get(s, (time, text)), (time, text))
+            column += 1
+    return found
