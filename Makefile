@@ -5,17 +5,20 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 CONFIG ?= examples/speaker_listener.yaml
 N ?= 1000000
+MINUTES ?= 20
+SEED ?= 0
 
 # One thread a process: actors and learner share the cores among themselves.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help venv train test test-learning fuzz lint bench results protos docs
+.PHONY: help venv train test test-learning fuzz chaos lint bench results protos docs
 
 help:
 	@echo "make train    train $(CONFIG); CONFIG=FILE for another job, ARGS='--set section.key=value' for more"
 	@echo "make test     run all tests but the longest"
 	@echo "make test-learning    run those: training in every environment that covey is tested with"
 	@echo "make fuzz     N=$(N) hostile inputs over all decoders, and hostile calls of a learner; prints JSON"
+	@echo "make chaos    train for MINUTES=$(MINUTES) while everything fails, then compare both sides; KILLS=50: only learner kills"
 	@echo "make lint     style, types, freshness of generated files"
 	@echo "make bench    run the benchmarks and write docs/benchmarks.md; PEER=PYTHON compares with the AgileRL that it has"
 	@echo "make results  write docs/results.md from docs/results.json"
@@ -44,6 +47,9 @@ test-learning: venv
 
 fuzz: venv
 	$(BIN)/python -m tests.fuzz $(N)
+
+chaos: venv
+	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS),--minutes $(MINUTES)) --seed $(SEED)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 import struct
@@ -22,6 +23,7 @@ from covey.checkpoint_format import (
     Tensors,
     checkpoint_paths,
     network_tensors,
+    read_checkpoint,
     read_newest,
     tensor_name,
 )
@@ -30,6 +32,8 @@ from covey.files import cannot_write, sync_directory, write_synced
 from covey.networks import NetworkSpec
 from covey.spaces_json import float_from_json, float_to_json
 from covey_server.member import Member, Network, ReturnScale
+
+log = logging.getLogger(__name__)
 
 _FLOATS = ("fitness", "fitness_stderr")
 _PARTS = ("params", "first_moment", "second_moment")
@@ -90,6 +94,28 @@ def drop_checkpoints(directory: Path, keep: int) -> None:
             shutil.rmtree(old.rename(directory / f"tmp-{old.name}-old"))
         except OSError as exc:
             raise cannot_write(old, exc) from exc
+
+
+def set_aside_damaged(directory: Path) -> None:
+    """Rename damaged checkpoints that are newer than a sound one: they are none of those that are kept.
+
+    Raises:
+        StorageError: the directory is not writable.
+    """
+    damaged = []
+    for path in reversed(checkpoint_paths(directory)):
+        try:
+            read_checkpoint(path)
+        except StorageError as exc:
+            damaged.append((path, exc))
+            continue
+        for other, problem in damaged:
+            try:
+                other.rename(directory / f"damaged-{other.name}")
+            except OSError as exc:
+                raise cannot_write(other, exc) from exc
+            log.warning("%s; set aside as damaged-%s, going on from %s", problem, other.name, path.name)
+        return
 
 
 def _safetensors(tensors: Tensors) -> list[bytes | memoryview]:

@@ -21,7 +21,7 @@ from covey.spaces_json import spaces_from_json
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
 from covey.v1.order_pb2 import Order
 from covey_server.build import PopulationFactory
-from covey_server.checkpoint import load_newest
+from covey_server.checkpoint import load_newest, set_aside_damaged
 from covey_server.checkpointer import Checkpointer
 from covey_server.intake import Intake
 from covey_server.journal import Kind, Position
@@ -41,6 +41,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
     Raises:
         StorageError: no checkpoint can be read, or the journal is damaged before its end.
     """
+    set_aside_damaged(learner.run.checkpoints)
     state, members = load_newest(learner.run.checkpoints)
     try:
         spaces = spaces_from_json(state["spaces"])

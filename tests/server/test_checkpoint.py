@@ -20,7 +20,7 @@ from tests.members import make_member
 from covey.checkpoint_format import MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey.errors import StorageError
 from covey.networks import MLP
-from covey_server.checkpoint import drop_checkpoints, load_newest, save_checkpoint
+from covey_server.checkpoint import drop_checkpoints, load_newest, save_checkpoint, set_aside_damaged
 from covey_server.member import Member
 
 REPOSITORY = Path(__file__).parents[2]
@@ -144,6 +144,27 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     # The next one gets a number of its own, and is the newest.
     assert save_checkpoint(tmp_path, {"i": 3}, [make_member(3)]).name == "00000003"
     assert load_newest(tmp_path)[0]["i"] == 3
+
+
+def test_damaged_ones_are_set_aside_and_take_no_place_among_those_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for i in range(1, 5):
+        path = save_checkpoint(tmp_path, {"i": i}, [make_member(i)])
+        if i >= 3:
+            spoil(path, DAMAGE[0])
+    with caplog.at_level(logging.WARNING):
+        set_aside_damaged(tmp_path)
+    there = ["00000001", "00000002", "damaged-00000003", "damaged-00000004"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == there
+    assert "set aside as damaged-00000004" in caplog.text
+    save_checkpoint(tmp_path, {"i": 5}, [make_member(5)])
+    drop_checkpoints(tmp_path, 2)
+    assert [read_checkpoint(p)[0]["i"] for p in checkpoint_paths(tmp_path)] == [2, 5]
+    for path in checkpoint_paths(tmp_path):
+        spoil(path, DAMAGE[0])
+    set_aside_damaged(tmp_path)  # nothing to go on from: what there is stays as it is
+    assert len(checkpoint_paths(tmp_path)) == 2
 
 
 def test_none_left(tmp_path: Path) -> None:

@@ -113,12 +113,12 @@ def test_what_an_actor_no_longer_holds_is_counted_and_passed(sessions: Sessions)
     assert session.classify(9) == "new"
 
 
-def test_silence_of_two_intervals(sessions: Sessions, clock: Clock) -> None:
+def test_silence_of_nearly_two_intervals(sessions: Sessions, clock: Clock) -> None:
     a, b, c = (sessions.join(request(f"a{i}")) for i in range(3))
     c.state = "finished"
     clock.now += 9
     sessions.heard(b)
-    clock.now += 1
+    clock.now += 0.5
     assert sessions.silent() == []
     clock.now += 0.1
     assert sessions.silent() == [a]
