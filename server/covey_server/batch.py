@@ -5,7 +5,9 @@ Dims: M members, B samples each, N agents in environment order, A width of all a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
@@ -46,3 +48,17 @@ class Batch:
     next_action: Tensor | None
     next_legal: Tensor | None
     next_part: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        """All that there are, in the order of the fields."""
+        values = [getattr(self, f.name) for f in fields(self)]
+        return [x for v in values for x in (v if isinstance(v, tuple) else (v,)) if x is not None]
+
+    def of(self, tensors: Sequence[Tensor]) -> Batch:
+        """The same with other tensors, as `tensors` gives them."""
+        given = iter(tensors)
+        values: list[Any] = []
+        for f in fields(self):
+            v = getattr(self, f.name)
+            values.append(tuple(next(given) for _ in v) if isinstance(v, tuple) else None if v is None else next(given))
+        return Batch(*values)

@@ -13,14 +13,29 @@ BETAS = (0.9, 0.999)
 EPS = 1e-8
 
 
+Runs = dict[float, list[tuple[int, int]]]
+"""By learning rate: neighbouring rows, first and behind the last, that have it and have made equally many steps."""
+
+
+def runs_of(lr: NDArray[np.float64], steps: NDArray[np.int64]) -> Runs:
+    """The runs of K rows with these learning rates and step counts."""
+    runs: Runs = {}
+    at = 0
+    for (rate, _), alike in groupby(zip(lr.tolist(), steps.tolist(), strict=True)):
+        end = at + len(list(alike))
+        runs.setdefault(rate, []).append((at, end))
+        at = end
+    return runs
+
+
 def adam_(
     params: Tensor,
     first_moment: Tensor,
     second_moment: Tensor,
+    steps: Tensor,
     *,
     gradient: Tensor,
-    steps: NDArray[np.int64],
-    lr: NDArray[np.float64],
+    runs: Runs,
     max_norm: float | NDArray[np.float64] | None,
 ) -> None:
     """One step in place, as `torch.optim.Adam` does it (Kingma and Ba, 2015), without a synchronisation.
@@ -29,9 +44,9 @@ def adam_(
         params: (K, P).
         first_moment: (K, P).
         second_moment: (K, P).
+        steps: (K,) float32, steps made with this one.
         gradient: (K, P); overwritten.
-        steps: (K,) steps made with this one.
-        lr: (K,) learning rates.
+        runs: Of all rows.
         max_norm: Each row's gradient is scaled down to this norm, or its own of (K,), as
             `torch.nn.utils.clip_grad_norm_`; None: never.
     """
@@ -40,14 +55,7 @@ def adam_(
         bound = _numbers(max_norm, params).unsqueeze(1) if isinstance(max_norm, np.ndarray) else max_norm
         gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1.0))
     # The kernel of `torch.optim.Adam(fused=True)` passes over the matrices once. It takes one rate a call, and a step
-    # count per tensor: neighbouring rows that have both in common go in as one.
-    runs: dict[float, list[tuple[int, int]]] = {}
-    at = 0
-    for (rate, _), alike in groupby(zip(lr.tolist(), steps.tolist(), strict=True)):
-        end = at + len(list(alike))
-        runs.setdefault(rate, []).append((at, end))
-        at = end
-    counts = _numbers(steps, params).unbind()
+    # count per tensor.
     for rate, its in runs.items():
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             [params[a:b] for a, b in its],
@@ -55,7 +63,7 @@ def adam_(
             [first_moment[a:b] for a, b in its],
             [second_moment[a:b] for a, b in its],
             [],
-            [counts[a] for a, _ in its],
+            [steps[a] for a, _ in its],
             lr=rate,
             beta1=BETAS[0],
             beta2=BETAS[1],
@@ -66,6 +74,6 @@ def adam_(
         )
 
 
-def _numbers(values: NDArray[np.float64] | NDArray[np.int64], like: Tensor) -> Tensor:
+def _numbers(values: NDArray[np.float64], like: Tensor) -> Tensor:
     """Numbers of the host beside a matrix, (K,)."""
     return torch.from_numpy(values.astype(np.float32)).to(like.device, non_blocking=True)

@@ -19,13 +19,10 @@ from torch import Tensor
 from covey.networks import NetworkSpec, Params
 from covey.networks.pack import PackLayout
 from covey_server.member import Network
-from covey_server.optimiser import adam_
-from covey_server.tape import OPS, Scratch, Tape
+from covey_server.optimiser import adam_, runs_of
+from covey_server.torch_ops import TorchOps
 
-MOST_TAPED = 1 << 16
-"""Rows of inputs, K * B, up to which a pass is taped: beyond, memory for every result would cost more than calls do."""
-
-_KEPT_TAPES = 8
+OPS = TorchOps()
 
 Source = Tensor | Sequence[Tensor]
 """What networks read: (M, B, D) where all agents' networks of a member read the same, (N, M, B, D) or N times
@@ -35,8 +32,7 @@ Source = Tensor | Sequence[Tensor]
 class Pack:
     """K networks of one structure; `rows` says whose: (position in keys, position in members), sorted.
 
-    Networks whose `wide` forms alone are of one structure are padded to these. Passes are `taped` unless torch.compile
-    is to see their operations.
+    Networks whose `wide` forms alone are of one structure are padded to these.
     """
 
     def __init__(
@@ -46,12 +42,9 @@ class Pack:
         agents: int,
         device: torch.device,
         wide: Sequence[NetworkSpec] | None = None,
-        *,
-        taped: bool = True,
     ) -> None:
         self.rows = list(rows)
         self.agents = agents
-        self.taped = taped
         self.networks = list(networks)
         self.layout = PackLayout(tuple(network.spec for network in networks), None if wide is None else tuple(wide))
         self.spec = self.layout.padded
@@ -65,10 +58,10 @@ class Pack:
         self.first_moment = matrix([network.first_moment for network in networks], moments=True)
         self.second_moment = matrix([network.second_moment for network in networks], moments=True)
         self.adam_steps = np.array([network.adam_steps for network in networks], np.int64)
+        self.steps = torch.from_numpy(self.adam_steps.astype(np.float32)).to(device)  # the same, for the optimiser
         mask = self.layout.mask
         self.mask = None if mask.all() else torch.from_numpy(mask).to(device)
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
-        self.scratch = Scratch()
 
     def unpack(self) -> None:
         """Write parameters, targets, moments and step counts back into the networks, in natural shapes."""
@@ -125,8 +118,6 @@ class PackRows:
         self._valid = {label: self.take(v) for label, v in pack.valid.items()}
         self._activations = pack.layout.activations(taken)
         self.mask = None if pack.mask is None else self.take(pack.mask)
-        self._tapes: dict[tuple[str, int], Tape] = {}
-        self._copies: dict[str, Tensor] = {}  # of scattered rows
         self._back: Callable[[Tensor], Tensor] | None = None  # of the last pass, where its gradient is wanted
 
     def take(self, matrix: Tensor) -> Tensor:
@@ -179,15 +170,6 @@ class PackRows:
 
     def _applied(self, which: str, xs: Sequence[Tensor], extra: Tensor | None) -> Tensor:
         wanted = {"learn": "params", "frozen": None if extra is None else "extra", "target": None}[which]
-        if not self.pack.taped or xs[0].shape[0] * xs[0].shape[1] > MOST_TAPED:
-            return self._computed(which, xs, extra, wanted)
-        tape = self._tape(which, xs, extra, wanted)
-        if wanted is not None:
-            self._back = tape.back
-        return tape(xs, extra)
-
-    def _computed(self, which: str, xs: Sequence[Tensor], extra: Tensor | None, wanted: str | None) -> Tensor:
-        """By torch's own autograd."""
         matrix = self.pack.target if which == "target" else self.pack.params
         assert matrix is not None
         params = {name: v.detach() for name, v in self._views(self.take(matrix)).items()}
@@ -204,38 +186,11 @@ class PackRows:
             found = torch.autograd.grad(y, list(params.values()), pull, materialize_grads=True)
             return torch.cat([g.reshape(self.count, -1) for g in found], 1)
 
-        if wanted is not None:
-            self._back = back
+        self._back = None if wanted is None else back
         return y.detach()
 
-    def _tape(self, which: str, xs: Sequence[Tensor], extra: Tensor | None, wanted: str | None) -> Tape:
-        """The pass's, which reads these rows' parameters where they are or, if they are scattered, from a copy."""
-        source = self.pack.target if which == "target" else self.pack.params
-        assert source is not None
-        if isinstance(self.rows, slice):
-            matrix = source[self.rows]
-        else:
-            copy = self._copies.setdefault(which, source.new_empty(self.count, source.shape[1]))
-            matrix = torch.index_select(source, 0, self.rows, out=copy)
-        key = (which, xs[0].shape[1])
-        if key not in self._tapes:
-            while len(self._tapes) >= _KEPT_TAPES:
-                del self._tapes[next(iter(self._tapes))]
-            self._tapes[key] = Tape(
-                self.pack.spec,
-                matrix,
-                self._views,
-                valid=self._valid,
-                activations=self._activations,
-                inputs=[x.shape for x in xs],
-                extra=None if extra is None else extra.shape,
-                wanted=wanted,
-                scratch=self.pack.scratch,
-            )
-        return self._tapes[key]
-
     def gradient(self, pull: Tensor) -> Tensor:
-        """Of the parameters, (K, P), in the last "learn" pass; may be overwritten by the next.
+        """Of the parameters, (K, P), in the last "learn" pass.
 
         Args:
             pull: That of the outputs, as `apply` or `outputs` gave them.
@@ -263,7 +218,22 @@ class PackRows:
         max_norm: float | NDArray[np.float64] | None,
         live: NDArray[np.bool_] | None = None,
     ) -> None:
-        """One Adam step of the rows.
+        """One Adam step of the rows: `count_steps` and `move`; both take these arguments."""
+        self.count_steps(live)
+        self.move(gradient, lr, max_norm, live)
+
+    def count_steps(self, live: NDArray[np.bool_] | None = None) -> None:
+        """What the host knows of an Adam step."""
+        self.pack.adam_steps[self.taken if live is None else self.taken[live]] += 1
+
+    def move(
+        self,
+        gradient: Tensor,
+        lr: NDArray[np.float64],
+        max_norm: float | NDArray[np.float64] | None,
+        live: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """What the device does.
 
         Args:
             gradient: (K, P); overwritten.
@@ -279,13 +249,18 @@ class PackRows:
             gradient = gradient.index_select(0, torch.from_numpy(np.flatnonzero(live)).to(gradient.device))
             taken, position = taken[live], position[live]
             rows = torch.from_numpy(taken).to(gradient.device)
-        state = (pack.params, pack.first_moment, pack.second_moment)
+        state = (pack.params, pack.first_moment, pack.second_moment, pack.steps)
         moved = [_taken(matrix, rows) for matrix in state]
-        pack.adam_steps[taken] += 1
+        moved[-1].add_(1)
         bound = max_norm[position] if isinstance(max_norm, np.ndarray) else max_norm
-        adam_(*moved, gradient=gradient, steps=pack.adam_steps[taken], lr=lr[position], max_norm=bound)
+        adam_(*moved, gradient=gradient, runs=runs_of(lr[position], pack.adam_steps[taken]), max_norm=bound)
         for matrix, values in zip(state, moved, strict=True):
             _put(matrix, rows, values)
+
+    def pattern(self) -> tuple[int, ...]:
+        """Which of the rows have made as many Adam steps as others: equal for steps that are alike."""
+        steps = self.pack.adam_steps[self.taken]
+        return tuple((steps - steps[0]).tolist())
 
     def soften(self, tau: Tensor) -> None:
         """Move the targets by tau (M,) towards the parameters."""

@@ -34,7 +34,6 @@ class PackedNetworks:
         device: Where the packs live.
         widen: Whether networks that differ only in their inputs and outputs share a pack as well.
         multiple: Of what layers' sizes are padded to, so that few mutations change a pack's shape.
-        taped: Whether passes are, as they should be unless they are compiled.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class PackedNetworks:
         *,
         widen: bool = False,
         multiple: int = 1,
-        taped: bool = True,
     ) -> None:
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
@@ -68,8 +66,7 @@ class PackedNetworks:
             alike = [row for row in rows if len(self.agents[row[0]]) == count]
             for taken in grouped([wide[row] for row in alike], PASS_COST[device.type]):
                 own = sorted((alike[i] for i in taken), key=place)
-                its, forms = [networks[row] for row in own], [wide[row] for row in own]
-                self.packs.append(Pack(own, its, count, device, forms, taped=taped))
+                self.packs.append(Pack(own, [networks[row] for row in own], count, device, [wide[row] for row in own]))
         self._selections: dict[tuple[tuple[int, ...], int], Selection] = {}
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Selection:
@@ -217,8 +214,14 @@ class Selection:
                 found[self.parts.index(part)] = part.gradient(rows)
         return [found[p] for p in sorted(found)]
 
-    def descend(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
-        """One Adam step.
+    def count_steps(self) -> tuple[tuple[int, ...], ...]:
+        """What the host knows of an Adam step; equal for steps that are alike."""
+        for part in self.parts:
+            part.count_steps()
+        return tuple(part.pattern() for part in self.parts)
+
+    def move(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
+        """What the device does in one.
 
         Args:
             gradients: (K, P) of each part.
@@ -226,7 +229,7 @@ class Selection:
             max_norm: Bound of each network's gradient norm; None: no bound.
         """
         for part, gradient in zip(self.parts, gradients, strict=True):
-            part.descend(gradient, lr, max_norm)
+            part.move(gradient, lr, max_norm)
 
     def soften(self, tau: Tensor) -> None:
         """Polyak averaging of the targets: target += tau * (params - target), tau (M,)."""

@@ -17,7 +17,7 @@ from covey.networks.pack import grouped
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
-from covey_server.optimiser import adam_
+from covey_server.optimiser import adam_, runs_of
 from covey_server.packed import PASS_COST, PackedNetworks
 from covey_server.torch_ops import TorchOps
 
@@ -76,7 +76,9 @@ def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_no
     for _ in range(steps):
         values = selection.values("learn", [x[at].double() for x in inputs], extra[at].double())
         pull = 2 * (values - goal) / B
-        selection.descend(selection.value_gradients(pull), 0.01 * (1 + at.double().numpy()), max_norm)
+        gradients = selection.value_gradients(pull)
+        selection.count_steps()
+        selection.move(gradients, 0.01 * (1 + at.double().numpy()), max_norm)
         selection.soften(0.1 / (1 + at.double()))
     for pack in packed.packs:
         if pack.mask is not None:
@@ -267,7 +269,9 @@ def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
     lr = np.array([1e-3, 1e-2, 0.3])
     params, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
     for i, g in enumerate(gradients):
-        adam_(params, first, second, gradient=g.clone(), steps=np.full(3, i + 1), lr=lr, max_norm=2.0)
+        steps = np.full(3, i + 1)
+        made = torch.from_numpy(steps).float()
+        adam_(params, first, second, made, gradient=g.clone(), runs=runs_of(lr, steps), max_norm=2.0)
     for k in range(3):
         own = torch.nn.Parameter(start[k].clone())
         adam = torch.optim.Adam([own], lr=float(lr[k]))
@@ -287,7 +291,8 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
     before = packed.packs[0].params.clone()
     selection = packed.select((0, 1))
     pull = torch.ones_like(selection.values("learn", inputs, extra))
-    selection.descend(selection.value_gradients(pull), np.array([0.0, 0.01]), None)
+    selection.count_steps()
+    selection.move(selection.value_gradients(pull), np.array([0.0, 0.01]), None)
     changed = (packed.packs[0].params != before).any(1)
     assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
     target = packed.packs[0].target
@@ -300,12 +305,9 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
 
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 4, 6)])
 @pytest.mark.parametrize("layer_norm", [False, True])
-@pytest.mark.parametrize("taped", [True, False])
-def test_slopes_and_gradients_are_those_of_each_network_alone(
-    chosen: tuple[int, ...], layer_norm: bool, taped: bool
-) -> None:
+def test_slopes_and_gradients_are_those_of_each_network_alone(chosen: tuple[int, ...], layer_norm: bool) -> None:
     members = population(layer_norm=layer_norm)
-    packed = PackedNetworks(members, CRITICS, CPU, taped=taped)
+    packed = PackedNetworks(members, CRITICS, CPU)
     inputs, extra = critic_batch(len(members))
     at = torch.tensor(chosen)
     pull = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
@@ -385,9 +387,9 @@ def test_every_row_has_its_own_bound_of_the_gradient() -> None:
         torch.zeros(3, 4),
         first,
         torch.zeros(3, 4),
+        torch.ones(3),
         gradient=gradient,
-        steps=np.ones(3, np.int64),
-        lr=np.full(3, 0.1),
+        runs={0.1: [(0, 3)]},
         max_norm=np.array([2.0, 4.0, 1000.0]),
     )
     assert torch.linalg.vector_norm(first, dim=1).tolist() == pytest.approx([0.2, 0.4, 2.0])

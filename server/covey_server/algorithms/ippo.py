@@ -127,7 +127,6 @@ class _Family:
             device,
             widen=True,
             multiple=padding_of(config),
-            taped=not config.learner.compile,
         )
         self._step = compiled(self._gradients, config)
         self._hyper = {name: np.array([m.hyperparameters[name] for m in members]) for name in settings.evolvable}

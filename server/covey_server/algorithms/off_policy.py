@@ -31,6 +31,7 @@ from covey_server.member import Member
 from covey_server.packed import PackedNetworks, Selection
 from covey_server.parts import Part
 from covey_server.policy_snapshot import PolicySnapshot
+from covey_server.recording import Recorder
 from covey_server.replay import Replay
 
 CHOSE, FORCED = Part.CHOSE.value, Part.FORCED.value
@@ -68,13 +69,10 @@ class OffPolicy(Algorithm):
             self._device,
             widen=max(widths) <= MAX_PADDED_WIDTH,
             multiple=padding_of(config),
-            taped=not config.learner.compile,
         )
         roles = CRITIC_ROLES[self.name]
         critics = {f"{role}/{i}": a for role in roles for i, a in ids.items()}
-        self._critics = PackedNetworks(
-            members, critics, self._device, multiple=padding_of(config), taped=not config.learner.compile
-        )
+        self._critics = PackedNetworks(members, critics, self._device, multiple=padding_of(config))
         self._twins = len(roles)
         self._networks = len(ids)
         self._heads = ActionHeads(spaces, self._device)
@@ -102,6 +100,8 @@ class OffPolicy(Algorithm):
         self._sizes = [int(m.hyperparameters["batch_size"]) for m in members]
         self._hyper["batch_size"] = self._tensor(self._sizes)
         self._batch_multiple = padding_of(config)
+        self._compiled = config.learner.compile
+        self._recorder = Recorder()
         self._critic_step = compiled(self._critic_gradients, config)
         self._policy_step = compiled(self._policy_gradients, config)
         self.passes = 0
@@ -147,11 +147,31 @@ class OffPolicy(Algorithm):
             batch: A sample for each of them.
             keys: (M,) from `counter_rng.keys`, of whatever else is drawn.
         """
-        weight = self._per_network(batch.weight)
-        self._learn_critics(chosen, batch, weight, keys)
         for m in chosen:
             self._members[m].updates += 1
         acting = tuple(m for m in chosen if self._policy_due(self._members[m]))
+        critics = self._critics.select(chosen)
+        alike = critics.count_steps(), self._actors.select(acting).count_steps() if acting else ()
+        for counts, learning in zip(self._loss_counts, (chosen, acting), strict=True):
+            for m in learning:
+                counts[m] += 1
+        self.passes += len(critics.rows_members)
+        self.member_updates += sum(critics.rows_members)
+
+        def change(keys: Tensor, *tensors: Tensor) -> list[Tensor]:
+            self._change(chosen, acting, batch.of(tensors), keys)
+            return []
+
+        inputs = [keys, *batch.tensors()]
+        if self._compiled:
+            change(*inputs)
+        else:
+            self._recorder((chosen, acting, alike, batch.part is None, batch.action.shape), change, inputs)
+
+    def _change(self, chosen: tuple[int, ...], acting: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
+        """What `learn` does to tensors; `acting` are those of the chosen whose policies learn too."""
+        weight = self._per_network(batch.weight)
+        self._learn_critics(chosen, batch, weight, keys)
         if not acting:
             return
         if batch.part is not None:
@@ -170,10 +190,8 @@ class OffPolicy(Algorithm):
         gamma = self._of("gamma", chosen).unsqueeze(-1)
         draws = self._target_draws(keys, weight.shape[-1])
         gradients, losses = self._critic_step(critics, self._actors.select(chosen), batch, weight, draws, gamma)
-        critics.descend(gradients, self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
+        critics.move(gradients, self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
         self._record(0, chosen, losses / (self._twins * self._networks))
-        self.passes += len(critics.rows_members)
-        self.member_updates += sum(critics.rows_members)
 
     def _critic_gradients(
         self, critics: Selection, actors: Selection, batch: Batch, weight: Tensor, draws: Draws | None, gamma: Tensor
@@ -198,7 +216,7 @@ class OffPolicy(Algorithm):
         critics = self._critics.select(chosen, self._networks)
         draws = self._heads.policy_draws(keys, weight.shape[-1])
         gradients, losses = self._policy_step(actors, critics, batch, weight, draws)
-        actors.descend(gradients, self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
+        actors.move(gradients, self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
         self._record(1, chosen, losses / self._networks)
 
     def _policy_gradients(
@@ -253,8 +271,6 @@ class OffPolicy(Algorithm):
             self._losses[kind].add_(losses)
         else:
             self._losses[kind].index_add_(0, self._tensor(chosen), losses)
-        for m in chosen:
-            self._loss_counts[kind][m] += 1
 
     def _tensor(self, values: Sequence[float], dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.tensor(values, dtype=dtype).to(self._device, non_blocking=True)
