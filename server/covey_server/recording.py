@@ -8,7 +8,7 @@ last time, as CUDA graphs are for launches. What it computes is what the functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
@@ -100,11 +100,11 @@ class _Operation:
         return bool(self.function._schema.is_mutable)
 
 
-class _Log(TorchDispatchMode):  # type: ignore[misc]
+class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every operation, below autograd."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[_Operation] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -191,7 +191,7 @@ def _storage(x: Tensor) -> int:
     return int(x.untyped_storage()._cdata)
 
 
-def _placed(lives: Any) -> int:
+def _placed(lives: Iterable[_Life]) -> int:
     """Give each life an offset, in the lowest gap between those that are lived at the same time; bytes of all."""
     placed: list[_Life] = []
     for life in sorted(lives, key=lambda life: -life.size):
@@ -225,7 +225,7 @@ def _step(operation: _Operation, place: Callable[[Any], Any]) -> Callable[[], An
     if name in ("clone", "_to_copy"):
         return partial(results[0].copy_, args[0])
     if name in ("new_zeros", "zeros", "zeros_like"):
-        return results[0].zero_
+        return partial(results[0].zero_)
     if name == "relu":
         return partial(torch.clamp_min, args[0], 0, out=results[0])
     variant, names = _out_variant(function)
@@ -252,30 +252,17 @@ def _out_variant(function: Any) -> tuple[Any, tuple[str, ...]]:
     return None, ()
 
 
-_BOUND = frozenset(
-    (
-        "add",
-        "baddbmm",
-        "bmm",
-        "cat",
-        "clamp",
-        "div",
-        "index_select",
-        "lerp",
-        "mul",
-        "neg",
-        "sub",
-        "sum",
-        "tanh",
-        "where",
-    )
-    + ("relu_", "add_", "mul_", "copy_", "lerp_", "_fused_adam_")
-)
+# fmt: off
+_BOUND = frozenset({
+    "add", "baddbmm", "bmm", "cat", "clamp", "div", "index_select", "lerp", "mul", "neg", "sub", "sum", "tanh", "where",
+    "relu_", "add_", "mul_", "copy_", "lerp_", "_fused_adam_",
+})
+# fmt: on
 
 
 def _binding(function: Any) -> Any:
     """Torch's own Python function, which takes half the time of a call by overload, where it is given the same."""
     name = function.overloadpacket.__name__
-    if name not in _BOUND:
+    if name not in _BOUND or (name == "sum" and function._overloadname == "out"):  # torch.sum of everything has no out=
         return function
     return getattr(torch, name, None) or getattr(Tensor, name)

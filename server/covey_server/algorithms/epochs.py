@@ -20,20 +20,6 @@ from covey_server.algorithms.pooled import Pooled
 
 
 @dataclass(frozen=True, slots=True)
-class Minibatch:
-    """One minibatch of each network: what an `Epoch` has n of."""
-
-    action: Tensor
-    mask: Tensor | None
-    log_prob: Tensor
-    advantage: Tensor
-    value: Tensor
-    target: Tensor
-    weight: Tensor
-    policy_weight: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class Epoch:
     """An epoch's minibatches: (n, R, B), and (n, R, B, O) where they have numbers for each output.
 
@@ -53,18 +39,14 @@ class Epoch:
     live: NDArray[np.bool_]
     policy_live: NDArray[np.bool_]
 
-    def minibatch(self, j: int) -> Minibatch:
-        """One of them."""
-        return Minibatch(
-            action=self.action[j],
-            mask=None if self.mask is None else self.mask[j],
-            log_prob=self.log_prob[j],
-            advantage=self.advantage[j],
-            value=self.value[j],
-            target=self.target[j],
-            weight=self.weight[j],
-            policy_weight=self.policy_weight[j],
-        )
+    def judged(self, j: int) -> list[Tensor]:
+        """What policies learn from in minibatch j: action, log_prob, advantage, policy_weight, and mask if any."""
+        tensors = [self.action, self.log_prob, self.advantage, self.policy_weight]
+        return [x[j] for x in (*tensors, self.mask) if x is not None]
+
+    def valued(self, j: int) -> list[Tensor]:
+        """What values learn from in minibatch j: value, target, weight."""
+        return [self.value[j], self.target[j], self.weight[j]]
 
     def of(self, rows: list[int], n: int) -> Epoch:
         """The first n minibatches of some of the networks."""

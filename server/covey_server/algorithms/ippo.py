@@ -28,13 +28,14 @@ from covey.spaces import EnvironmentSpaces
 from covey_server import counter_rng
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.compiling import compiled, padding_of
-from covey_server.algorithms.epochs import Dealer, Epoch, Minibatch
+from covey_server.algorithms.epochs import Dealer, Epoch
 from covey_server.algorithms.estimates import estimates
 from covey_server.algorithms.kinds import Kind, Share, families_of
 from covey_server.algorithms.pooled import Pool
 from covey_server.member import Member
 from covey_server.packed import PackedNetworks
 from covey_server.policy_snapshot import PolicySnapshot
+from covey_server.recording import Recorder
 from covey_server.rollouts import Rollout, Rollouts
 
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
@@ -129,6 +130,8 @@ class _Family:
             multiple=padding_of(config),
         )
         self._step = compiled(self._gradients, config)
+        self._compiled = config.learner.compile
+        self._recorder = Recorder()
         self._hyper = {name: np.array([m.hyperparameters[name] for m in members]) for name in settings.evolvable}
         self._sums = torch.zeros(len(METRICS), len(members), device=device)
         self._counts = np.zeros((len(METRICS), len(members)), np.int64)
@@ -182,10 +185,20 @@ class _Family:
         log_ratios, losses = [], []
         for j in range(n):
             seen = x.index_select(0, view[j].flatten()).view(*view.shape[1:], -1)
-            gradient, log_ratio, losses_j = self._step(
-                share, seen, policies.minibatch(j), values.minibatch(j), clip, ent_coef, vf_coef
-            )
-            share.part.descend(gradient, lr, bound, live[j])
+            share.part.count_steps(live[j])
+            going = None if live[j].all() else live[j]
+
+            def change(*tensors: Tensor, going: NDArray[np.bool_] | None = going) -> Sequence[Tensor]:
+                gradient, *told = self._step(share, *tensors)
+                share.part.move(gradient, lr, bound, going)
+                return told
+
+            inputs = [seen, clip, ent_coef, vf_coef, *policies.judged(j), *values.valued(j)]
+            if self._compiled or going is not None:
+                log_ratio, *losses_j = change(*inputs)
+            else:
+                key = share.part, share.part.pattern(), seen.shape, policies.mask is None
+                log_ratio, *losses_j = (y.clone() for y in self._recorder(key, change, inputs))
             log_ratios.append(log_ratio)
             losses.append(losses_j)
         l_pi, h, l_v = (torch.stack(x) for x in zip(*losses, strict=True))
@@ -202,32 +215,37 @@ class _Family:
         self,
         share: Share,
         seen: Tensor,
-        policies: Minibatch,
-        values: Minibatch,
         clip: Tensor,
         ent_coef: Tensor,
         vf_coef: Tensor,
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Of a share's networks (K, P); log r_t (A, B); L_pi and H of policies (A,), L_V of values (C,)."""
+        action: Tensor,
+        log_prob: Tensor,
+        advantage: Tensor,
+        policy_weight: Tensor,
+        *others: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Of a share's networks (K, P); log r_t (A, B); L_pi and H of policies (A,), L_V of values (C,).
+
+        `others` are the mask of actions, where there is one, and value, target and weight of what values learn from.
+        """
+        *mask, value, target, weight = others
         a = len(share.policies)
         said, log_std = share.part.outputs("learn", seen), share.log_std()
         leaves = [x.detach().requires_grad_() for x in (said, log_std) if x is not None]
         with torch.enable_grad():
             outputs = leaves[0]
-            log_prob, entropy = share.judge(
-                outputs, None if log_std is None else leaves[1], policies.action, policies.mask
-            )
-            weight = policies.policy_weight
-            log_ratio = log_prob - policies.log_prob
-            l_pi = policy_loss(log_ratio, policies.advantage, clip[:a], weight)
-            h = (weight * entropy).sum(-1)
-            l_v = value_loss(outputs[a:, :, 0], values.value, values.target, clip[a:], values.weight)
+            free = None if log_std is None else leaves[1]
+            judged, entropy = share.judge(outputs, free, action, mask[0] if mask else None)
+            log_ratio = judged - log_prob
+            l_pi = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
+            h = (policy_weight * entropy).sum(-1)
+            l_v = value_loss(outputs[a:, :, 0], value, target, clip[a:], weight)
             loss = (l_pi - ent_coef * h).sum() + (vf_coef * l_v).sum()
         pulls = torch.autograd.grad(loss, leaves, materialize_grads=True)
         gradient = share.part.gradient(pulls[0])
-        if (free := share.part.log_std(gradient)) is not None:
-            free.copy_(pulls[1])
-        return gradient, log_ratio.detach(), (l_pi.detach(), h.detach(), l_v.detach())
+        if (own := share.part.log_std(gradient)) is not None:
+            own.copy_(pulls[1])
+        return gradient, log_ratio.detach(), l_pi.detach(), h.detach(), l_v.detach()
 
     def _shares(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[Share]:
         """The networks of some of the members due, pack by pack."""
