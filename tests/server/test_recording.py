@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -12,7 +14,7 @@ from tests.server.test_algorithms import CASES, config, filled, population
 from torch import Tensor
 
 from covey_server import recording
-from covey_server.algorithms import ALGORITHMS, IPPO
+from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm
 from covey_server.member import Member
 from covey_server.recording import Memory, Recorder, Recording
 
@@ -125,3 +127,28 @@ def test_learning_phases_are_the_same_recorded(monkeypatch: pytest.MonkeyPatch) 
         assert_same_networks(one, other)
     for m, one_told in results[0][1].items():
         assert one_told == results[1][1][m]
+
+
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "IPPO"])
+def test_a_population_that_was_replaced_leaves_memory_at_once(algorithm: str) -> None:
+    """Tensors do not count for when Python looks for garbage."""
+    if algorithm == "IPPO":
+        made, spaces = rounds.config(batch_size=8), rounds.SIMULTANEOUS
+        learner: Algorithm = IPPO(made, spaces, [rounds.member(m, made, spaces) for m in range(2)])
+        for seed in range(2):
+            learner.update((0, 1), rounds.together(spaces, {0: 24, 1: 24}, seed))
+    else:
+        spaces, settings = CASES["boxes"]
+        learner = ALGORITHMS[algorithm](
+            config(algorithm, **settings), spaces, population(algorithm, spaces, **settings)
+        )
+        for _ in range(6):
+            learner.update((0, 1, 2, 3), filled(spaces))
+    seen = weakref.ref(learner)
+    gc.collect()
+    gc.disable()
+    try:
+        del learner
+        assert seen() is None
+    finally:
+        gc.enable()

@@ -50,6 +50,8 @@ def test_trajectories_are_those_of_the_converted_environment(name: str) -> None:
         space.seed(int(rng.integers(100)))
         assert direct.action_space(agent) == space
     ended = 0
+    one: Any
+    other: Any
     for seed in range(3):
         begun = wrapped.reset(seed=seed), direct.reset(seed=seed)
         for one, other in zip(*begun, strict=True):

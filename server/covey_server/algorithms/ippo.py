@@ -129,7 +129,7 @@ class _Family:
             widen=True,
             multiple=padding_of(config),
         )
-        self._step = compiled(self._gradients, config)
+        self._step = compiled(type(self)._gradients, config)  # unbound: it must not keep itself alive
         self._compiled = config.learner.compile
         self._recorder = Recorder()
         self._hyper = {name: np.array([m.hyperparameters[name] for m in members]) for name in settings.evolvable}
@@ -189,7 +189,7 @@ class _Family:
             going = None if live[j].all() else live[j]
 
             def change(*tensors: Tensor, going: NDArray[np.bool_] | None = going) -> Sequence[Tensor]:
-                gradient, *told = self._step(share, *tensors)
+                gradient, *told = self._step(self, share, *tensors)
                 share.part.move(gradient, lr, bound, going)
                 return told
 

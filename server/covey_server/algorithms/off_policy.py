@@ -102,8 +102,9 @@ class OffPolicy(Algorithm):
         self._batch_multiple = padding_of(config)
         self._compiled = config.learner.compile
         self._recorder = Recorder()
-        self._critic_step = compiled(self._critic_gradients, config)
-        self._policy_step = compiled(self._policy_gradients, config)
+        # Not bound to this object, which would keep itself alive until garbage is collected, with all its tensors.
+        self._critic_step = compiled(type(self)._critic_gradients, config)
+        self._policy_step = compiled(type(self)._policy_gradients, config)
         self.passes = 0
         self.member_updates = 0
         self._losses = torch.zeros(2, len(members), device=self._device)
@@ -189,7 +190,7 @@ class OffPolicy(Algorithm):
         critics = self._critics.select(chosen)
         gamma = self._of("gamma", chosen).unsqueeze(-1)
         draws = self._target_draws(keys, weight.shape[-1])
-        gradients, losses = self._critic_step(critics, self._actors.select(chosen), batch, weight, draws, gamma)
+        gradients, losses = self._critic_step(self, critics, self._actors.select(chosen), batch, weight, draws, gamma)
         critics.move(gradients, self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
         self._record(0, chosen, losses / (self._twins * self._networks))
 
@@ -215,7 +216,7 @@ class OffPolicy(Algorithm):
         actors = self._actors.select(chosen)
         critics = self._critics.select(chosen, self._networks)
         draws = self._heads.policy_draws(keys, weight.shape[-1])
-        gradients, losses = self._policy_step(actors, critics, batch, weight, draws)
+        gradients, losses = self._policy_step(self, actors, critics, batch, weight, draws)
         actors.move(gradients, self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
         self._record(1, chosen, losses / self._networks)
 
