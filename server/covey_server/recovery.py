@@ -82,6 +82,9 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
             tail = f"{_supersede_tail(learner, here)} newer journal records superseded"
         else:
             tail = f"{_replay_tail(learner, intake, here)} newer journal records applied"
+        # A checkpoint may know them as lost: they came back and got orders after it.
+        for key in {key for key, _ in learner.scheduler.outstanding()}:
+            learner.sessions.expect(key)
     learner.event(
         f"resumed generation {state['generation']} from its checkpoint: {refilled:,} env steps of experience re-read, "
         f"{tail}"

@@ -274,6 +274,11 @@ class Sessions:
         session.received_seq = session.durable_seq = max(session.received_seq, seq)
         return session
 
+    def expect(self, key: ActorKey) -> None:
+        """Await an actor that has orders of an earlier life: it comes back, or is lost as others are."""
+        session = self._sessions.get(key) or self._new(*key, self._clock())
+        session.state, session.last_seen = "active", self._clock()
+
     def to_json(self) -> list[dict[str, Any]]:
         """What a checkpoint keeps of every session."""
         return [{name: getattr(s, name) for name in _SAVED} for s in self._sessions.values()]

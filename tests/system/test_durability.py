@@ -152,6 +152,27 @@ def test_segments_go_when_nothing_in_them_is_in_replay_and_the_rest_is_all_of_it
     assert ledgers[0] == ledgers[1] and sum(ledgers[0].values()) == process.learner.totals.env_steps
 
 
+# -- who had orders -------------------------------------------------------------------------------------------------
+
+
+def test_an_actor_that_its_checkpoint_knows_as_lost_but_has_orders_is_awaited(start: Start, tmp_path: Path) -> None:
+    process, actor = start()
+    play(actor)
+    session = process.learner.sessions.current("scripted")
+    assert session is not None
+    process.learner.lost(session, "silent for 9 s")
+    process.trainer.request_checkpoint()
+    actor.join()
+    actor.order()
+    assert process.learner.scheduler.outstanding()
+    resumed, another = start(resume=crash(process, tmp_path / "image"), incarnation=actor.incarnation + 2)
+    # The new process of its name gets the steps.
+    owners = {key for key, _ in resumed.learner.scheduler.outstanding()}
+    assert owners <= {("scripted", another.incarnation)}
+    assert resumed.learner.totals.counters["revoked_orders"] > process.learner.totals.counters["revoked_orders"]
+    play(another)
+
+
 # -- on-policy -------------------------------------------------------------------------------------------------------
 
 
