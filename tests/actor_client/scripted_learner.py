@@ -55,14 +55,14 @@ class Connected:
         self.down.put(pb.LearnerFrame(error=pb.StreamError(code=code, message=message)))
         self.down.put(None)
 
-    def fragment(self, timeout_s: float = 10.0) -> fragment_pb2.Fragment:
+    def fragment(self, timeout_s: float = 30.0) -> fragment_pb2.Fragment:
         """The next fragment; heartbeats are skipped."""
         return self._next(fragment_pb2.Fragment, timeout_s)
 
-    def finish(self, timeout_s: float = 10.0) -> pb.Finish:
+    def finish(self, timeout_s: float = 30.0) -> pb.Finish:
         return self._next(pb.Finish, timeout_s)
 
-    def heartbeat(self, timeout_s: float = 10.0) -> pb.Heartbeat:
+    def heartbeat(self, timeout_s: float = 30.0) -> pb.Heartbeat:
         return self._next(pb.Heartbeat, timeout_s)
 
     def _next(self, kind: type[_Frame], timeout_s: float) -> _Frame:
@@ -107,7 +107,7 @@ class ScriptedLearner(services.ActorServiceServicer):
             stream.down.put(None)
         stopped.wait(5)
 
-    def stream(self, timeout_s: float = 10.0) -> Connected:
+    def stream(self, timeout_s: float = 30.0) -> Connected:
         return self.streams.get(timeout=timeout_s)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
@@ -180,7 +180,7 @@ class ScriptedLearner(services.ActorServiceServicer):
             yield pb.PolicyChunk(data=data[half:])
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait for something that comes to be in another thread."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -49,6 +49,8 @@ def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearne
     actor = start("--learner", learner.address)
     code, err = ended(actor)
     assert code == 6 and "row schema" in err
+    while not learner.streams.empty():  # it may have opened one before it left
+        learner.streams.get()
     learner.environment.entry_point = "tests.environments:counter"
     actor = start("--learner", learner.address, "--allow-env", "tests.*", "--name", "x")
     work = learner.stream(30)

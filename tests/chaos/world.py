@@ -23,8 +23,8 @@ HEARTBEAT_S = 1.0
 STANDSTILL_S = 60.0
 """A learner that has taken in nothing for so long stands still."""
 
-LEAVING_CODES = {0, 5, 6, -signal.SIGTERM, -signal.SIGKILL}
-"""How an actor may end: told to, learner unreachable, sent away, by our signals."""
+LEAVING_CODES = {0, 5, 6, -signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM}
+"""How an actor may end: told to, learner unreachable, sent away, by our signals; at once if it is told twice."""
 
 
 def write_chaos_config(path: Path) -> Path:

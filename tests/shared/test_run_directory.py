@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.startswith(f"StorageError {path}: cannot be written")
+    assert done.stdout.startswith(f"DiskFullError {path}: cannot be written")
     assert read_json(path) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.system.processes import covey_json, free_port, newest_run, processes, until, write_config
 from tests.system.proxy import FaultProxy, proxies
-from tests.system.test_faults import assert_whole, status, steps_of
+from tests.system.test_faults import MAX_STEPS, assert_whole, status, steps_of
 
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey_server.journal import Journal, Kind
@@ -127,7 +127,9 @@ def test_a_black_holed_actor_is_noticed_and_its_steps_move_and_a_replacement_wor
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
     lines = {name: make_proxy(address) for name in ("a1", "a2")}
-    config = write_config(tmp_path / "hole.yaml", training={"max_steps": 3000, "evo_steps": 1500})
+    training = {"max_steps": MAX_STEPS, "evo_steps": MAX_STEPS // 2}
+    # Slow enough for a process to start before the silence of the one before it is noticed.
+    config = write_config(tmp_path / "hole.yaml", training=training, learner={"heartbeat_interval_s": 3.0})
     with processes() as start:
         learner = start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
         until(lambda: status(address), what="the learner answers")
