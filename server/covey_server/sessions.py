@@ -28,7 +28,7 @@ AT_WORK = ("active", "draining")
 
 MAX_SLOTS = 4096
 MAX_TEXT = 255
-SILENT_INTERVALS = 1.9
+SILENT_INTERVALS = 1.75
 """Within two, an actor's silence is noticed and its steps are somebody else's."""
 
 _ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

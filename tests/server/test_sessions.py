@@ -116,13 +116,13 @@ def test_what_an_actor_no_longer_holds_is_counted_and_passed(sessions: Sessions)
 def test_silence_of_nearly_two_intervals(sessions: Sessions, clock: Clock) -> None:
     a, b, c = (sessions.join(request(f"a{i}")) for i in range(3))
     c.state = "finished"
-    clock.now += 9
+    clock.now += 8.5
     sessions.heard(b)
-    clock.now += 0.5
+    clock.now += 0.2
     assert sessions.silent() == []
     clock.now += 0.1
     assert sessions.silent() == [a]
-    assert sessions.silent(now=clock.now + 9) == [a, b]
+    assert sessions.silent(now=clock.now + 8.5) == [a, b]
     a.state = "lost"
     assert sessions.silent() == []
     # It comes back, with its mark.
