@@ -211,17 +211,6 @@ class PackRows:
         """The free parameter of Gaussian policies in a matrix (K, P) of these rows: a view (K, 1, O)."""
         return None if self.pack.spec.log_std is None else matrix[:, None, -self.pack.spec.outputs :]
 
-    def descend(
-        self,
-        gradient: Tensor,
-        lr: NDArray[np.float64],
-        max_norm: float | NDArray[np.float64] | None,
-        live: NDArray[np.bool_] | None = None,
-    ) -> None:
-        """One Adam step of the rows: `count_steps` and `move`; both take these arguments."""
-        self.count_steps(live)
-        self.move(gradient, lr, max_norm, live)
-
     def count_steps(self, live: NDArray[np.bool_] | None = None) -> None:
         """What the host knows of an Adam step."""
         self.pack.adam_steps[self.taken if live is None else self.taken[live]] += 1

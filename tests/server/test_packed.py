@@ -366,7 +366,8 @@ def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chos
         for _ in range(3):
             outputs = part.outputs("learn", torch.ones(part.count, B, 4))
             gradient = part.gradient(2 * outputs)
-            part.descend(gradient, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
+            part.count_steps(live)
+            part.move(gradient, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
         packs.append((packed.packs[0], part, start))
     (every, part, _), (some, _, start) = packs
     for k, row in enumerate(part.taken):
