@@ -60,25 +60,23 @@ AIMS: tuple[Aim, ...] = (
     Aim("MADDPG, the page's settings: env steps/s against AgileRL", "job_maddpg", 8, "x", at("ratio")),
     Aim("IPPO, the page's settings: env steps/s against AgileRL", "job_ippo", 8, "x", at("ratio")),
     Aim("MADDPG, an update for 8 env steps, against AgileRL", "job_frequent_updates", 8, "x", at("ratio")),
+    Aim("learning of 4 members at once against AgileRL's learn", "population_update", 15, "x", slowest(4)),
     Aim(
-        "an update of 4 members against AgileRL's learn, one after the other", "population_update", 15, "x", slowest(4)
-    ),
-    Aim(
-        "an update of 16 members against AgileRL's learn, one after the other",
+        "learning of 16 members at once against AgileRL's learn",
         "population_update",
         20,
         "x",
         slowest(16),
     ),
     Aim(
-        "an update after 20 generations of 4 members against AgileRL's learn, one after the other",
+        "the same after 20 generations, 4 members",
         "population_update_evolved",
         8,
         "x",
         slowest(4),
     ),
     Aim(
-        "an update after 20 generations of 16 members against AgileRL's learn, one after the other",
+        "the same after 20 generations, 16 members",
         "population_update_evolved",
         15,
         "x",

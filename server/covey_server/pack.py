@@ -169,24 +169,23 @@ class PackRows:
         return self._applied(which, [x], None)
 
     def _applied(self, which: str, xs: Sequence[Tensor], extra: Tensor | None) -> Tensor:
-        wanted = {"learn": "params", "frozen": None if extra is None else "extra", "target": None}[which]
         matrix = self.pack.target if which == "target" else self.pack.params
         assert matrix is not None
         params = {name: v.detach() for name, v in self._views(self.take(matrix)).items()}
-        if wanted == "params":
-            params = {name: v.requires_grad_() for name, v in params.items()}
-        if wanted == "extra" and extra is not None:
+        leaves: list[Tensor] = []  # what a gradient may be asked of
+        if which == "learn":
+            leaves = [v.requires_grad_() for v in params.values()]
+        elif which == "frozen" and extra is not None:
             extra = extra.detach().requires_grad_()
-        with torch.set_grad_enabled(wanted is not None):
+            leaves = [extra]
+        with torch.set_grad_enabled(bool(leaves)):
             y: Tensor = self.pack.spec.apply(OPS, params, xs, extra, valid=self._valid, activations=self._activations)
 
         def back(pull: Tensor) -> Tensor:
-            if extra is not None and wanted == "extra":
-                return torch.autograd.grad(y, extra, pull)[0]
-            found = torch.autograd.grad(y, list(params.values()), pull, materialize_grads=True)
-            return torch.cat([g.reshape(self.count, -1) for g in found], 1)
+            found = torch.autograd.grad(y, leaves, pull, materialize_grads=True)
+            return torch.cat([g.reshape(self.count, -1) for g in found], 1) if which == "learn" else found[0]
 
-        self._back = None if wanted is None else back
+        self._back = back if leaves else None
         return y.detach()
 
     def gradient(self, pull: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class Sessions:
     """All incarnations the learner remembers, in order of their first Join.
 
     Args:
-        heartbeat_interval_s: An actor that is silent for two of these counts as lost.
+        heartbeat_interval_s: An actor that is silent for SILENT_INTERVALS of these counts as lost.
         clock: Monotonic seconds.
         retained: How many incarnations are remembered; the longest silent of those that left are forgotten first.
     """
@@ -239,7 +239,7 @@ class Sessions:
         session.last_seen = self._clock()
 
     def silent(self, now: float | None = None) -> list[Session]:
-        """Those at work that have not been heard for two heartbeat intervals; the caller decides that they are lost."""
+        """Those at work that have not been heard for SILENT_INTERVALS; the caller decides that they are lost."""
         limit = (self._clock() if now is None else now) - self._limit_s
         return [s for s in self.active() if s.last_seen < limit]
 

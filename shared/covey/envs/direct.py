@@ -2,7 +2,7 @@
 
 Its conversion asks each agent's turn for `last()`, observation included, and drops it; and every attribute is looked up
 through wrappers that check what covey holds anyway: the order of calls, and actions within their space. In the particle
-environments that is half of a step's time.
+environments that is half to two thirds of a step's time.
 """
 
 from __future__ import annotations
