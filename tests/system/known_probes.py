@@ -120,7 +120,7 @@ TEAM = Known(
 TEAM_APART = replace(TEAM, algorithm={"share_parameters": False}, steps=900)
 TEAM_INDICATED = replace(TEAM, algorithm={"share_parameters": True, "agent_indicator": True})
 # One value for two agents of which one gets 1 less, by critics that cannot tell which of them they judge.
-TEAM_UNTOLD = replace(TEAM, values=lambda kind: lambda s, a: (0.5, 0.5), steps=1100)
+TEAM_UNTOLD = replace(TEAM, values=lambda kind: lambda s, a: (0.5, 0.5), steps=1600)
 
 TWINS = Known(
     "twins",

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from tests.system.processes import covey_json, free_port, newest_run, processes, until, write_config
-from tests.system.test_faults import MAX_STEPS, assert_whole, status, steps_of
+from tests.system.test_faults import assert_whole, status, steps_of
+
+MAX_STEPS = 8000
+EVO_STEPS = 500
 
 
 @pytest.mark.parametrize(("algorithm", "kills"), [("MATD3", (3000, 7000)), ("IPPO", (5000,))])
@@ -17,7 +20,7 @@ def test_a_learner_killed_and_resumed_in_steady_state_loses_no_step_and_no_turn(
     config = write_config(
         tmp_path / "steady.yaml",
         algorithm={"name": algorithm},
-        training={"max_steps": MAX_STEPS, "evo_steps": 500},
+        training={"max_steps": MAX_STEPS, "evo_steps": EVO_STEPS},
         evolution={"mode": "steady_state"},
         checkpoint={"every_s": 1.0, "journal_sync_s": 0.1},
     )
@@ -35,10 +38,10 @@ def test_a_learner_killed_and_resumed_in_steady_state_loses_no_step_and_no_turn(
             learner = start(log, "learner", "--resume", run, "--set", f"learner.bind={address!r}")
         assert learner.wait() == 0, learner.output()
     run = newest_run(tmp_path / "runs")
-    assert_whole(run)
+    assert_whole(run, MAX_STEPS)
     lineage = covey_json("lineage", run, "--json")["members"]
     dead = [m for m in lineage if m["died_generation"] is not None]
-    assert all(m["env_steps"] == 500 * m["died_generation"] and m["fitness"] is not None for m in dead)
+    assert all(m["env_steps"] == EVO_STEPS * m["died_generation"] and m["fitness"] is not None for m in dead)
     born = Counter(m["generation"] for m in lineage if m["parent_id"] is not None)
     assert born == Counter(m["died_generation"] for m in dead), "every place has somebody in every generation"
-    assert covey_json("status", run, "--json")["generation"] == MAX_STEPS // 500 - 1
+    assert covey_json("status", run, "--json")["generation"] == MAX_STEPS // EVO_STEPS - 1

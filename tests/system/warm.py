@@ -66,10 +66,10 @@ class Trainers:
             process.kill()
 
     def train(self, config: Path) -> dict[str, Any]:
-        """A run in the folder of its configuration; its result."""
+        """A run in the folder of its configuration, the same one each time; its result."""
         process = self._free.get()
         try:
-            text = process.run("train", config, "--runs", config.parent, "--json")
+            text = process.run("train", config, "--runs", config.parent, "--json", "--deterministic")
         finally:
             self._free.put(process)
         result = json.loads(text.strip().splitlines()[-1])
