@@ -212,10 +212,9 @@ class LearnerProcess:
             self.run.address.unlink(missing_ok=True)
 
     def write_files(self) -> None:
-        """The answers of the query commands, for when nobody can be asked any more."""
+        """The answers of the query commands, for when nobody can be asked any more; who died is in `lineage.jsonl`."""
         write_json(self.run.status, status_json(self.report.status()))
         write_json(self.run.members, members_json(self.report.members()))
-        write_json(self.run.lineage, members_json(self.report.lineage()))
         write_json(self.run.actors, actors_json(self.report.actors()))
 
     def _values(self, status: Status) -> dict[str, float]:

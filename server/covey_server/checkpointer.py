@@ -8,12 +8,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from covey.reports import members_json
 from covey.spaces_json import spaces_to_json
 from covey.v1.fragment_pb2 import IssuedOrder
 from covey_server.checkpoint import drop_checkpoints, save_checkpoint
 from covey_server.journal import Position
 from covey_server.learner import Learner
-from covey_server.lineage import Lineage
+from covey_server.lineage import entry_info
+from covey_server.lineage_file import LineageFile
 from covey_server.member import LineageEntry, Member
 from covey_server.rollouts import Rollouts
 
@@ -24,7 +26,7 @@ class Captured:
 
     state: dict[str, Any]
     members: list[Member]
-    lineage: tuple[LineageEntry, ...]
+    died: list[LineageEntry]  # since the checkpoint before
     replay_from: Position
 
 
@@ -36,6 +38,7 @@ class Checkpointer:
         self._written_at = learner.clock()
         # Journal positions from which each kept checkpoint needs records.
         self._needed: deque[Position] = deque(maxlen=learner.config.checkpoint.keep)
+        self.lineage_file = LineageFile(learner.run.lineage)
         self.best_member: int | None = None
         self.target_streak = 0
 
@@ -93,6 +96,10 @@ class Checkpointer:
             "superseded": learner.superseded,
             "best_member": self.best_member,
             "target_streak": self.target_streak,
+            "lineage": {
+                "dead": len(population.lineage.dead),
+                "living": members_json(entry_info(e) for e in population.lineage.living)["members"],
+            },
         }
         members = [
             dataclasses.replace(
@@ -103,7 +110,7 @@ class Checkpointer:
             )
             for m in population.members
         ]
-        return Captured(state, members, population.lineage.entries, replay_from)
+        return Captured(state, members, list(population.lineage.dead[self.lineage_file.lines :]), replay_from)
 
     def write(self, captured: Captured) -> str:
         """Make a captured run durable; returns the checkpoint's path. Any thread may, one at a time.
@@ -115,8 +122,8 @@ class Checkpointer:
         self._written_at = learner.clock()
         learner.journal.sync()
         learner.journal.due.set()  # whoever waits for this to tell actors may do so
-        state = captured.state | {"lineage": Lineage(captured.lineage).to_json()}
-        path = save_checkpoint(learner.run.checkpoints, state, captured.members)
+        self.lineage_file.append(captured.died)
+        path = save_checkpoint(learner.run.checkpoints, captured.state, captured.members)
         self._needed.append(captured.replay_from)
         return str(path)
 

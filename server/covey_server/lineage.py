@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from covey.errors import StorageError
+from covey.v1.population_service_pb2 import MemberInfo
 from covey_server.member import LineageEntry, Member
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(LineageEntry))
 
 
 class Lineage:
-    """Entries by member id, in order of birth. Entries are never removed."""
+    """Entries by member id, in order of birth. Entries are never removed; those of the dead never change.
+
+    Args:
+        entries: The dead among them in order of death.
+    """
 
     def __init__(self, entries: Iterable[LineageEntry] = ()) -> None:
-        self._entries = {entry.member_id: entry for entry in entries}
+        given = list(entries)
+        self._entries = {e.member_id: e for e in sorted(given, key=lambda e: e.member_id)}
+        self._living = {e.member_id: e for e in self._entries.values() if e.died_generation is None}
+        self._dead = [e for e in given if e.died_generation is not None]
 
     @property
     def entries(self) -> tuple[LineageEntry, ...]:
@@ -26,9 +34,19 @@ class Lineage:
         return tuple(self._entries.values())
 
     @property
+    def living(self) -> tuple[LineageEntry, ...]:
+        """Those of the population, in order of birth."""
+        return tuple(self._living.values())
+
+    @property
+    def dead(self) -> Sequence[LineageEntry]:
+        """All others, in order of death."""
+        return self._dead
+
+    @property
     def next_member_id(self) -> int:
         """First id that was never given."""
-        return max(self._entries, default=-1) + 1
+        return next(reversed(self._entries), -1) + 1
 
     def __getitem__(self, member_id: int) -> LineageEntry:
         return self._entries[member_id]
@@ -39,9 +57,9 @@ class Lineage:
         Raises:
             ValueError: its id was given before.
         """
-        if member.member_id in self._entries:
+        if member.member_id < self.next_member_id:
             raise ValueError(f"member {member.member_id} was born before; ids are never reused")
-        self._entries[member.member_id] = LineageEntry(
+        entry = LineageEntry(
             member_id=member.member_id,
             parent_id=member.parent_id,
             generation=member.generation,
@@ -54,59 +72,66 @@ class Lineage:
             hyperparameters=dict(member.hyperparameters),
             architecture=architecture(member),
         )
+        parent = None if member.parent_id is None else self._entries.get(member.parent_id)
+        if parent is not None:  # what a child has of its parent is kept once
+            if entry.hyperparameters == parent.hyperparameters:
+                entry = replace(entry, hyperparameters=parent.hyperparameters)
+            if entry.architecture == parent.architecture:
+                entry = replace(entry, architecture=parent.architecture)
+        self._enter(entry)
 
     def evaluated(self, member: Member) -> None:
         """Take down a living member's newest fitness and how far it has come; how it was made stays as it was."""
-        self._entries[member.member_id] = replace(
-            self._entries[member.member_id],
-            fitness=member.fitness,
-            fitness_stderr=member.fitness_stderr,
-            env_steps=member.env_steps,
-            updates=member.updates,
+        self._enter(
+            replace(
+                self._living[member.member_id],
+                fitness=member.fitness,
+                fitness_stderr=member.fitness_stderr,
+                env_steps=member.env_steps,
+                updates=member.updates,
+            )
         )
 
     def died(self, member_id: int, generation: int) -> None:
         """Take down in which generation a member was replaced."""
-        self._entries[member_id] = replace(self._entries[member_id], died_generation=generation)
+        entry = replace(self._living.pop(member_id), died_generation=generation)
+        self._entries[member_id] = entry
+        self._dead.append(entry)
 
-    def line(self, member_id: int) -> tuple[LineageEntry, ...]:
-        """The member, its parent, and so on back to one of the first population."""
-        line = [self._entries[member_id]]
-        while (parent := line[-1].parent_id) is not None:
-            line.append(self._entries[parent])
-        return tuple(line)
+    def _enter(self, entry: LineageEntry) -> None:
+        self._entries[entry.member_id] = self._living[entry.member_id] = entry
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """Entries as JSON objects; a fitness that is no finite number becomes null, as JSON has no other word."""
-        return [
-            {
-                **{name: getattr(entry, name) for name in _FIELDS},
-                "fitness": _finite(entry.fitness),
-                "fitness_stderr": _finite(entry.fitness_stderr),
-            }
-            for entry in self.entries
-        ]
 
-    @staticmethod
-    def from_json(data: Iterable[Mapping[str, Any]]) -> Lineage:
-        """Inverse of `to_json`.
+def entry_info(entry: LineageEntry) -> MemberInfo:
+    """What `covey lineage` says of a member; `entry_from_json` reads the JSON of that."""
+    dead = entry.died_generation is not None
+    return MemberInfo(
+        member_id=entry.member_id,
+        parent_id=entry.parent_id,
+        generation=entry.generation,
+        env_steps=entry.env_steps,
+        updates=entry.updates,
+        fitness=entry.fitness,
+        fitness_stderr=entry.fitness_stderr,
+        architecture_json=json.dumps(entry.architecture),
+        hyperparameters_json=json.dumps(entry.hyperparameters),
+        mutation=entry.mutation,
+        change=entry.change,
+        state="dead" if dead else "",
+        died_generation=entry.died_generation,
+    )
 
-        Raises:
-            StorageError: an entry that is not of this form, or that names a parent not entered before it.
-        """
-        lineage = Lineage()
-        for item in data:
-            if not isinstance(item, Mapping) or set(item) != set(_FIELDS):
-                raise StorageError(f"lineage: entry {str(item)[:80]!r}, expected the keys {', '.join(sorted(_FIELDS))}")
-            entry = LineageEntry(**item)
-            known = lineage._entries
-            if entry.member_id in known or (entry.parent_id is not None and entry.parent_id not in known):
-                raise StorageError(
-                    f"lineage: member {entry.member_id} with parent {entry.parent_id}, expected a new id and a parent "
-                    "entered before; the file is damaged: resume from an earlier checkpoint"
-                )
-            lineage._entries[entry.member_id] = entry
-        return lineage
+
+def entry_from_json(data: object) -> LineageEntry:
+    """An entry from a JSON object; a fitness that is no finite number was written as null.
+
+    Raises:
+        StorageError: it lacks something.
+    """
+    if not isinstance(data, Mapping) or not set(_FIELDS) <= set(data):
+        raise StorageError(f"lineage: entry {str(data)[:80]!r}, expected the keys {', '.join(sorted(_FIELDS))}")
+    values: dict[str, Any] = {name: data[name] for name in _FIELDS}
+    return LineageEntry(**values)
 
 
 def architecture(member: Member) -> dict[str, object]:
@@ -123,7 +148,3 @@ def architecture(member: Member) -> dict[str, object]:
             "head": {"hidden_size": list(spec.head.hidden_size), "activation": spec.head.activation},
         }
     return result
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -13,6 +13,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -26,7 +27,7 @@ from covey_server.checkpointer import Checkpointer
 from covey_server.intake import Intake
 from covey_server.journal import Kind, Position
 from covey_server.learner import Learner
-from covey_server.lineage import Lineage
+from covey_server.lineage import Lineage, entry_from_json
 from covey_server.population import Population, Totals
 from covey_server.replay import Replay
 from covey_server.rollouts import Rollouts
@@ -45,7 +46,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
     state, members = load_newest(learner.run.checkpoints)
     try:
         spaces = spaces_from_json(state["spaces"])
-        population = factory.restored(spaces, members, Lineage.from_json(state["lineage"]))
+        population = factory.restored(spaces, members, _lineage(checkpointer, state["lineage"]))
         totals = Totals(**{**state["totals"], "counters": Counter(state["totals"]["counters"])})
         here, replay_from = Position(*state["journal"]), Position(*state["replay_from"])
         outstanding = [IssuedOrder.FromString(base64.b64decode(text)) for text in state["outstanding"]]
@@ -89,6 +90,11 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         f"resumed generation {state['generation']} from its checkpoint: {refilled:,} env steps of experience re-read, "
         f"{tail}"
     )
+
+
+def _lineage(checkpointer: Checkpointer, state: Mapping[str, Any]) -> Lineage:
+    dead = checkpointer.lineage_file.read(state["dead"])
+    return Lineage([*dead, *(entry_from_json(item) for item in state["living"])])
 
 
 def _refill(

@@ -12,8 +12,8 @@ from covey.resources import open_files, rss_bytes
 from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
 from covey_server.fitness import rank_key
 from covey_server.learner import Learner
-from covey_server.lineage import architecture
-from covey_server.member import LineageEntry, Member
+from covey_server.lineage import architecture, entry_info
+from covey_server.member import Member
 
 RATE_WINDOW_S = 10.0
 
@@ -85,7 +85,7 @@ class Report:
             )
             if population is not None:
                 status.replay_env_steps = len(population.experience)
-                rated = [m for m in population.lineage.entries if m.fitness is not None and m.died_generation is None]
+                rated = [m for m in population.lineage.living if m.fitness is not None]
                 if rated:
                     best = max(rated, key=lambda m: rank_key(m.fitness))
                     status.best_member, status.best_fitness = best.member_id, best.fitness or 0.0
@@ -139,13 +139,14 @@ class Report:
             if population is None:
                 return []
             living = {m.member_id: m for m in population.members}
-            return [
-                # How it came into being stays; what it is now goes on.
-                self._member(replace(living[e.member_id], mutation=e.mutation, change=e.change))
+            entries = population.lineage.entries
+            # How it came into being stays; what it is now goes on.
+            now = {
+                e.member_id: self._member(replace(living[e.member_id], mutation=e.mutation, change=e.change))
+                for e in entries
                 if e.member_id in living
-                else _entry(e)
-                for e in population.lineage.entries
-            ]
+            }
+        return [now.get(e.member_id) or entry_info(e) for e in entries]
 
     def actors(self) -> list[ActorInfo]:
         """Every actor that joined in this life of the learner."""
@@ -173,21 +174,3 @@ class Report:
                 )
                 for s in learner.sessions
             ]
-
-
-def _entry(entry: LineageEntry) -> MemberInfo:
-    return MemberInfo(
-        member_id=entry.member_id,
-        parent_id=entry.parent_id,
-        generation=entry.generation,
-        env_steps=entry.env_steps,
-        updates=entry.updates,
-        fitness=entry.fitness,
-        fitness_stderr=entry.fitness_stderr,
-        architecture_json=json.dumps(entry.architecture),
-        hyperparameters_json=json.dumps(entry.hyperparameters),
-        mutation=entry.mutation,
-        change=entry.change,
-        state="dead",
-        died_generation=entry.died_generation,
-    )

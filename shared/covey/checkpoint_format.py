@@ -33,7 +33,7 @@ Tensors = dict[str, NDArray[np.generic]]
 """Arrays of all members by their full names."""
 
 STATE, TENSORS, MANIFEST = "state.json", "members.safetensors", "manifest.json"
-FORMAT = 1
+FORMAT = 2
 MAX_HEADER_BYTES = 32 << 20
 """Of the safetensors header: parsing takes many times its length in memory."""
 

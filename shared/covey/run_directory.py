@@ -3,7 +3,7 @@
 config.yaml      as it was given, overrides applied        journal/      what the learner must not forget
 status.json      the newest status                         checkpoints/  see `covey.checkpoint_format`
 members.json     the living population                     metrics.csv   one line an interval
-lineage.json     every member that ever lived              result.json   written when the run is complete
+lineage.jsonl    every member that died, a line each       result.json   written when the run is complete
 actors.json      all actors                                address.json  where its learner listens, while it runs
 """
 
@@ -98,8 +98,8 @@ class RunDirectory:
 
     @property
     def lineage(self) -> Path:
-        """What `covey lineage --json` prints."""
-        return self.path / "lineage.json"
+        """What `covey lineage --json` says of the dead, a line each in the order of their deaths."""
+        return self.path / "lineage.jsonl"
 
     @property
     def actors(self) -> Path:

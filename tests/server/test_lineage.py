@@ -3,13 +3,13 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from tests.members import make_member
 
 from covey.errors import StorageError
-from covey_server.lineage import Lineage, architecture
+from covey.reports import member_json
+from covey_server.lineage import Lineage, architecture, entry_from_json, entry_info
 
 
 def three_generations() -> Lineage:
@@ -23,12 +23,6 @@ def three_generations() -> Lineage:
         lineage.born(member)
     lineage.died(0, 1)
     return lineage
-
-
-def test_a_line_leads_back_to_the_first_population() -> None:
-    lineage = three_generations()
-    assert [e.member_id for e in lineage.line(3)] == [3, 2, 1]
-    assert [e.member_id for e in lineage.line(0)] == [0]
 
 
 def test_an_entry_tells_how_a_member_was_made_and_how_it_did() -> None:
@@ -59,34 +53,38 @@ def test_ids_are_never_given_twice() -> None:
         lineage.born(make_member(3))
 
 
-def test_json_gives_the_lineage_back() -> None:
+def test_what_a_child_has_of_its_parent_is_kept_once() -> None:
     lineage = three_generations()
-    again = Lineage.from_json(json.loads(json.dumps(lineage.to_json(), allow_nan=False)))
-    assert again.entries == lineage.entries
-    assert again.to_json() == lineage.to_json()
+    assert lineage[3].architecture is lineage[2].architecture is lineage[1].architecture
+    assert lineage[3].hyperparameters is lineage[1].hyperparameters
+
+
+def test_the_living_are_told_from_the_dead_who_stay_in_order_of_death() -> None:
+    lineage = three_generations()
+    lineage.died(2, 3)
+    lineage.died(1, 4)
+    assert [e.member_id for e in lineage.living] == [3]
+    assert [(e.member_id, e.died_generation) for e in lineage.dead] == [(0, 1), (2, 3), (1, 4)]
+    again = Lineage([*lineage.dead, *lineage.living])
+    assert again.entries == lineage.entries and again.dead == lineage.dead and again.next_member_id == 4
+
+
+def test_json_gives_an_entry_back() -> None:
+    for entry in three_generations().entries:
+        assert entry_from_json(json.loads(json.dumps(member_json(entry_info(entry)), allow_nan=False))) == entry
 
 
 def test_a_fitness_that_is_no_number_becomes_null() -> None:
     lineage = three_generations()
     lineage.evaluated(replace(make_member(3), fitness=math.nan, fitness_stderr=math.inf))
-    text = json.dumps(lineage.to_json(), allow_nan=False)
-    assert Lineage.from_json(json.loads(text))[3].fitness is None
+    text = json.dumps(member_json(entry_info(lineage[3])), allow_nan=False)
+    assert entry_from_json(json.loads(text)).fitness is None
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda items: items[1:],  # a parent is missing
-        lambda items: [*items, items[0]],  # a member twice
-        lambda items: [{**items[0], "surprise": 1}],
-        lambda items: [{"member_id": 0}],
-        lambda items: ["member"],
-    ],
-)
-def test_a_damaged_lineage_is_refused(damage: Any) -> None:
-    items = [i for i in three_generations().to_json() if i["member_id"]]
+@pytest.mark.parametrize("damaged", [{"member_id": 0}, "member", None])
+def test_a_damaged_entry_is_refused(damaged: object) -> None:
     with pytest.raises(StorageError, match="lineage"):
-        Lineage.from_json(damage(items))
+        entry_from_json(damaged)
 
 
 def test_an_architecture_shows_every_network() -> None:

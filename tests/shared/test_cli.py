@@ -15,7 +15,7 @@ import pytest
 import covey
 from covey.cli import run
 from covey.files import write_json
-from covey.reports import actors_json, members_json, status_json
+from covey.reports import actors_json, member_json, members_json, status_json
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceServicer, add_PopulationServiceServicer_to_server
 
@@ -36,6 +36,14 @@ MEMBERS = [
 ]
 DEAD = pb.MemberInfo(member_id=1, mutation="initial", state="dead", died_generation=0)
 ACTORS = [pb.ActorInfo(actor_id="a1", state="active", slots=8, env_steps=6000, env_steps_per_s=512.5, hostname="here")]
+
+ANSWERS = {
+    "status": status_json(pb.Status(state="complete", run_name="job")),
+    "members": members_json(MEMBERS),
+    "lineage": members_json(sorted([DEAD, *MEMBERS], key=lambda m: m.member_id)),
+    "actors": actors_json(ACTORS),
+}
+"""Of the run below."""
 
 
 class Service(PopulationServiceServicer):
@@ -60,7 +68,7 @@ class Service(PopulationServiceServicer):
         return pb.ListMembersResponse(members=MEMBERS)
 
     def GetLineage(self, request: Any, context: Any) -> pb.GetLineageResponse:
-        return pb.GetLineageResponse(members=[DEAD, *MEMBERS])
+        return pb.GetLineageResponse(members=sorted([DEAD, *MEMBERS], key=lambda m: m.member_id))
 
     def ListActors(self, request: Any, context: Any) -> pb.ListActorsResponse:
         return pb.ListActorsResponse(actors=ACTORS)
@@ -98,9 +106,9 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     directory = tmp_path / "runs" / "job-1"
     directory.mkdir(parents=True)
-    write_json(directory / "status.json", status_json(pb.Status(state="complete", run_name="job")))
+    write_json(directory / "status.json", ANSWERS["status"])
     write_json(directory / "members.json", members_json(MEMBERS))
-    write_json(directory / "lineage.json", members_json([DEAD, *MEMBERS]))
+    (directory / "lineage.jsonl").write_text(json.dumps(member_json(DEAD)) + "\n")
     write_json(directory / "actors.json", actors_json(ACTORS))
     return directory
 
@@ -146,23 +154,16 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_finished_run_answers_from_its_files(
     run_dir: Path, capsys: pytest.CaptureFixture[str], question: str
 ) -> None:
-    expected = json.loads((run_dir / f"{question}.json").read_text())
+    expected = ANSWERS[question]
     assert printed(capsys, question, str(run_dir), "--json") == expected
     assert printed(capsys, question, "--json") == expected, "the newest run is the default"
 
 
-@pytest.mark.parametrize(
-    ("question", "expected"),
-    [
-        ("members", members_json(MEMBERS)),
-        ("lineage", members_json([DEAD, *MEMBERS])),
-        ("actors", actors_json(ACTORS)),
-    ],
-)
+@pytest.mark.parametrize("question", ["members", "lineage", "actors"])
 def test_a_running_learner_answers(
-    learner: tuple[Service, str], capsys: pytest.CaptureFixture[str], question: str, expected: Any
+    learner: tuple[Service, str], capsys: pytest.CaptureFixture[str], question: str
 ) -> None:
-    assert printed(capsys, question, "--learner", learner[1], "--json") == expected
+    assert printed(capsys, question, "--learner", learner[1], "--json") == ANSWERS[question]
 
 
 def test_a_run_that_is_trained_now_is_asked_through_its_address(

@@ -101,6 +101,7 @@ def test_lineage_fitness_and_ledgers_are_equal(outcomes: tuple[Outcome, Outcome]
     assert whole.state.keys() == killed.state.keys()
     for key in whole.state.keys() - OF_THIS_RUN:
         assert json.dumps(whole.state[key]) == json.dumps(killed.state[key]), key
+    assert whole.run.lineage.read_text() == killed.run.lineage.read_text() != ""
     for key in ("env_steps", "eval_env_steps", "updates", "passes", "members_in_passes"):
         assert whole.state["totals"][key] == killed.state["totals"][key], key
 

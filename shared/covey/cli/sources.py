@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -23,7 +24,7 @@ from covey.errors import (
     UnauthenticatedError,
     UnreachableError,
 )
-from covey.files import read_json
+from covey.files import cannot_read, read_json
 from covey.reports import actors_json, members_json, status_json
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
@@ -105,10 +106,14 @@ class RunFiles:
         Raises:
             StorageError: the file is missing or no JSON object.
         """
-        answer = read_object(self.run / f"{question}.json")
+        file = self.run / ("members.json" if question == "lineage" else f"{question}.json")
+        answer = read_object(file)
         status = answer if question == "status" else read_object(self.run / "status.json")
+        if question == "lineage":
+            members = {m["member_id"]: m for m in [*answer["members"], *read_lines(self.run / "lineage.jsonl")]}
+            answer = {"members": [members[member_id] for member_id in sorted(members)]}
         if status.get("state") != "complete":
-            age = time.time() - (self.run / f"{question}.json").stat().st_mtime
+            age = time.time() - file.stat().st_mtime
             print(f"covey: {self.run}: its learner does not answer; this was written {age:.0f} s ago", file=sys.stderr)
         return answer
 
@@ -127,6 +132,20 @@ def read_object(path: Path) -> Answer:
     if not isinstance(data, dict):
         raise StorageError(f"{path}: holds {type(data).__name__}, expected an object; was it edited?")
     return data
+
+
+def read_lines(path: Path) -> list[Answer]:
+    """The objects of a file that has one a line.
+
+    Raises:
+        StorageError: missing, unreadable, or something else than objects.
+    """
+    try:
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+    except OSError as exc:
+        raise cannot_read(path, exc) from exc
+    except (ValueError, RecursionError) as exc:
+        raise StorageError(f"{path}: a line is not JSON ({exc}); the file was damaged or is no file of covey") from exc
 
 
 def find_source(learner: str | None, run: Path | None, credentials: Credentials = ANONYMOUS) -> Source:
