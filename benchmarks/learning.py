@@ -43,12 +43,12 @@ def covey(folder: str, *arguments: str) -> dict[str, Any]:
 
 
 def curve(run: Path, members: int) -> list[list[float]]:
-    """[env steps of each member, best fitness] wherever that changed."""
+    """[env steps of each member, best fitness, seconds of the run] wherever the fitness changed."""
     points: list[list[float]] = []
     with (run / "metrics.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             if row["name"] == "fitness/best" and (not points or points[-1][1] != float(row["value"])):
-                points.append([int(row["env_steps"]) / members, float(row["value"])])
+                points.append([int(row["env_steps"]) / members, float(row["value"]), float(row["wall_s"])])
     return points
 
 

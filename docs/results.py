@@ -213,7 +213,9 @@ def draw(task: tuple[str, bool], runs: list[Run], path: Path) -> None:
     about = TASKS[task]
     plot = plots.axes(about.title, "env steps per member", "best member's fitness")
     plots.levels(plot, {level.name: level.score for level in about.levels})
-    plots.lines(plot, {job: [run["curve"] for run in mine] for job, mine in by_job(runs).items()})
+    plots.lines(
+        plot, {job: [[(x, y) for x, y, *_ in run["curve"]] for run in mine] for job, mine in by_job(runs).items()}
+    )
     plot.set_xlim(left=0)
     plots.thousands(plot)
     plots.save(plot, path)
