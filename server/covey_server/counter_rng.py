@@ -61,18 +61,18 @@ def keys(seed: int, member_ids: Sequence[int], updates: Sequence[int], device: t
     return torch.tensor([_signed(w) for w in words], dtype=torch.int64).to(device, non_blocking=True)
 
 
-def bits(keys: Tensor, stream: str, n: int) -> Tensor:
-    """(M, n) int64, uniform over 0 ... 2**32 - 1."""
+def bits(keys: Tensor, stream: str, n: int, count: int = 32) -> Tensor:
+    """(M, n) int64 of so many random bits each, uniform over 0 ... 2**count - 1."""
     x = _elements(stream, n, keys.device) + keys.unsqueeze(1)
     for shift, factor in _ROUNDS:
         # Without the sign that the shift brings in.
-        x.bitwise_xor_((x >> shift).bitwise_and_(_MASK >> shift)).mul_(_signed(factor))
-    return x.bitwise_right_shift_(32).bitwise_and_(_MASK >> 32)
+        x.bitwise_xor_(x.bitwise_right_shift(shift).bitwise_and_(_MASK >> shift)).mul_(_signed(factor))
+    return x.bitwise_right_shift_(64 - count).bitwise_and_((1 << count) - 1)
 
 
 def uniform(keys: Tensor, stream: str, n: int) -> Tensor:
     """(M, n) float32 in the open interval (0, 1), in steps of 2**-23."""
-    return (bits(keys, stream, n) >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)
+    return bits(keys, stream, n, 23).to(torch.float32).add_(0.5).mul_(2.0**-23)
 
 
 def integers(keys: Tensor, stream: str, n: int, high: int) -> Tensor:
@@ -83,7 +83,8 @@ def integers(keys: Tensor, stream: str, n: int, high: int) -> Tensor:
 def normal(keys: Tensor, stream: str, n: int) -> Tensor:
     """(M, n) float32 standard normal draws (Box-Muller; an element takes two uniform numbers for itself)."""
     radius, angle = uniform(keys, stream, 2 * n).view(-1, n, 2).unbind(-1)
-    return (angle * (2 * math.pi)).cos_().mul_(radius.log().mul_(-2).sqrt_())
+    # Logarithms of neighbours take a tenth of the time.
+    return (angle * (2 * math.pi)).cos_().mul_(radius.contiguous().log_().mul_(-2).sqrt_())
 
 
 def gumbel(keys: Tensor, stream: str, n: int) -> Tensor:

@@ -121,7 +121,7 @@ class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass
 class _Life:
-    """Of a result's memory: its size in bytes, the operations that make it and use it last."""
+    """Of the memory of results: its size in bytes, the operations that make the first and use the last."""
 
     size: int
     first: int
@@ -171,19 +171,35 @@ class Recording:
 
 
 def _lives(operations: Sequence[_Operation], outputs: Sequence[Tensor]) -> dict[int, _Life]:
-    """By storage of all that operations made."""
+    """By storage of all that operations made; results that are written over what they are made from share its life."""
+    last = {_storage(x): i for i, operation in enumerate(operations) for x in operation.read + operation.results}
+    last |= {_storage(x): len(operations) for x in outputs}
     lives: dict[int, _Life] = {}
     for i, operation in enumerate(operations):
-        for x in operation.read:
-            if (life := lives.get(_storage(x))) is not None:
-                life.last = i
-        if not operation.in_place:
-            for x in operation.results:
-                lives[_storage(x)] = _Life(x.untyped_storage().nbytes(), i, i)
-    for x in outputs:
-        if (life := lives.get(_storage(x))) is not None:
-            life.last = len(operations)
+        for x in () if operation.in_place else operation.results:
+            life = _overwritten(operation, i, lives) or _Life(x.untyped_storage().nbytes(), i, i)
+            life.last = max(life.last, last[_storage(x)])
+            lives[_storage(x)] = life
     return lives
+
+
+def _overwritten(operation: _Operation, i: int, lives: dict[int, _Life]) -> _Life | None:
+    """The life of memory that an operation reads for the last time, element by element, if its result fits there."""
+    if torch.Tag.pointwise not in operation.function.tags or len(operation.results) > 1:
+        return None
+    for x in operation.read:
+        life = lives.get(_storage(x))
+        if life is not None and life.last == i:
+            views = [y for y in operation.read if lives.get(_storage(y)) is life]
+            if all(_alike(y, operation.results[0]) for y in views):
+                return life
+    return None
+
+
+def _alike(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors fill all their memory, element for element."""
+    same = (x.dtype, x.shape, x.stride()) == (y.dtype, y.shape, y.stride())
+    return same and x.untyped_storage().nbytes() == y.untyped_storage().nbytes() == x.nbytes
 
 
 def _storage(x: Tensor) -> int:
@@ -194,7 +210,7 @@ def _storage(x: Tensor) -> int:
 def _placed(lives: Iterable[_Life]) -> int:
     """Give each life an offset, in the lowest gap between those that are lived at the same time; bytes of all."""
     placed: list[_Life] = []
-    for life in sorted(lives, key=lambda life: -life.size):
+    for life in sorted({id(life): life for life in lives}.values(), key=lambda life: -life.size):
         size = _aligned(life.size)
         at = 0
         for other in sorted(placed, key=lambda other: other.offset):
@@ -254,8 +270,10 @@ def _out_variant(function: Any) -> tuple[Any, tuple[str, ...]]:
 
 # fmt: off
 _BOUND = frozenset({
-    "add", "baddbmm", "bmm", "cat", "clamp", "div", "index_select", "lerp", "mul", "neg", "sub", "sum", "tanh", "where",
-    "relu_", "add_", "mul_", "copy_", "lerp_", "_fused_adam_",
+    "add", "baddbmm", "bitwise_right_shift", "bmm", "cat", "clamp", "div", "index_select", "lerp", "minimum", "mul",
+    "neg", "sub", "sum", "tanh", "where",
+    "add_", "bitwise_and_", "bitwise_right_shift_", "bitwise_xor_", "clamp_", "copy_", "cos_", "lerp_", "log_", "mul_",
+    "relu_", "sqrt_", "_fused_adam_",
 })
 # fmt: on
 

@@ -151,3 +151,17 @@ def test_large_inputs_agree_where_implementations_switch_formulas() -> None:
 def test_an_unknown_activation_is_named() -> None:
     with pytest.raises(ValueError, match="'Sine'"):
         TorchOps().activation("Sine", torch.zeros(1))
+
+
+@pytest.mark.parametrize("columns", [2, 5, 12])
+def test_gradients_of_layers_with_few_columns_are_those_of_wide_ones(columns: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    leaves = [torch.randn(*shape, generator=draw) for shape in ((3, BATCH, 4), (3, 4, columns), (3, columns))]
+    pull = torch.randn(3, BATCH, columns, generator=draw)
+    found = []
+    for linear in (TorchOps().linear, lambda x, w, b: x @ w + b.unsqueeze(1)):
+        own = [leaf.clone().requires_grad_() for leaf in leaves]
+        y = linear(*own)
+        found.append([y.detach(), *torch.autograd.grad(y, own, pull)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)

@@ -18,7 +18,7 @@ def td_target(reward: Tensor, terminated: Tensor, discount: Tensor, next_value: 
         discount: gamma^k for the k env steps in between, (N, M, B), or (M, 1) where k is 1 everywhere.
         next_value: (N, M, B), of the row x' at which the agent's decision closes.
     """
-    return reward + discount * (1 - terminated) * next_value
+    return reward + (discount - discount * terminated) * next_value
 
 
 def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from covey_server.algorithms.action_heads import Draws
@@ -32,7 +33,7 @@ class MATD3(OffPolicy):
         return self._heads.smoothed(outputs, draws, settings.target_noise, settings.target_noise_clip, legal)
 
     def _next_value(self, values: Tensor) -> Tensor:
-        return values.amin(0)
+        return torch.minimum(*values)
 
     def _policy_due(self, member: Member) -> bool:
         return member.updates % int(member.hyperparameters["policy_freq"]) == 0

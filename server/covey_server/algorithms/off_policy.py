@@ -89,8 +89,8 @@ class OffPolicy(Algorithm):
         self._owner = torch.arange(len(actions)).repeat_interleave(actions).to(self._device)
         self._own_action = self._owner == torch.arange(len(actions), device=self._device).view(-1, 1, 1, 1)
         self._widths = actions.tolist()
-        # The same in judged order; and for each column of outputs, whose weight it has, and what part of it.
-        self._own_judged = self._own_action[judged]
+        # As factors in judged order; and for each column of outputs, whose weight it has, and what part of it.
+        self._own_judged = self._own_action[judged].float()
         self._weight_of = torch.tensor(judged).argsort().to(self._device).index_select(0, self._owner)
         self._part_of = (1 / actions.float()).to(self._device).index_select(0, self._owner)
         self._hyper = {
@@ -192,7 +192,7 @@ class OffPolicy(Algorithm):
         draws = self._target_draws(keys, weight.shape[-1])
         gradients, losses = self._critic_step(self, critics, self._actors.select(chosen), batch, weight, draws, gamma)
         critics.move(gradients, self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
-        self._record(0, chosen, losses / (self._twins * self._networks))
+        self._record(0, chosen, losses)
 
     def _critic_gradients(
         self, critics: Selection, actors: Selection, batch: Batch, weight: Tensor, draws: Draws | None, gamma: Tensor
@@ -218,7 +218,7 @@ class OffPolicy(Algorithm):
         draws = self._heads.policy_draws(keys, weight.shape[-1])
         gradients, losses = self._policy_step(self, actors, critics, batch, weight, draws)
         actors.move(gradients, self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
-        self._record(1, chosen, losses / self._networks)
+        self._record(1, chosen, losses)
 
     def _policy_gradients(
         self, actors: Selection, critics: Selection, batch: Batch, weight: Tensor, draws: Tensor | None
@@ -229,13 +229,14 @@ class OffPolicy(Algorithm):
             outputs = outputs.detach().requires_grad_()
             action = self._heads.differentiable(outputs, draws, batch.legal)
         # An actor climbs its own critic alone: the others' actions are context, current or as they were.
-        joint = self._settings.actor_loss == "joint"
-        others = self._bound(action.detach(), batch.part, batch.action) if joint else batch.action
-        seen = torch.where(self._own_action, action.detach(), others)
+        seen, joint = action.detach(), self._settings.actor_loss == "joint"
+        if not joint or batch.part is not None:
+            others = self._bound(seen, batch.part, batch.action) if joint else batch.action
+            seen = torch.where(self._own_action, seen, others)
         values = critics.values("frozen", batch.observation, self._extra(seen, batch.part))
         losses, pull = policy_loss(values, weight)
         slopes = critics.slopes(pull)[..., : action.shape[-1]]
-        (pull,) = torch.autograd.grad(action, outputs, slopes.where(self._own_judged, 0).sum(0))
+        (pull,) = torch.autograd.grad(action, outputs, (slopes * self._own_judged).sum(0))
         if self._settings.output_penalty:
             # The mean square of each agent's outputs, under the agent's weight.
             weights = weight.permute(1, 2, 0).index_select(-1, self._weight_of) * self._part_of
@@ -256,10 +257,11 @@ class OffPolicy(Algorithm):
     def metrics(self) -> dict[int, dict[str, float]]:
         """Mean losses since the last call, per member id: "critic_loss" and "actor_loss" (per network); then reset."""
         sums = self._losses.tolist()
+        networks = (self._twins * self._networks, self._networks)
         result: dict[int, dict[str, float]] = {}
         for m, member in enumerate(self._members):
             result[member.member_id] = {
-                name: sums[kind][m] / self._loss_counts[kind][m]
+                name: sums[kind][m] / (self._loss_counts[kind][m] * networks[kind])
                 for kind, name in enumerate(("critic_loss", "actor_loss"))
                 if self._loss_counts[kind][m]
             }
@@ -328,7 +330,7 @@ class OffPolicy(Algorithm):
 
     def _per_network(self, weight: Tensor) -> Tensor:
         """Weights (N, M, B), in judged order, that sum to 1 over the samples of each network."""
-        weight = self._judged(weight)
+        weight = self._judged(weight).contiguous()
         total = weight.sum(-1)
         if self._sharing is not None:
             total = self._sharing @ total
