@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from covey.errors import StorageError
 from covey.v1.population_service_pb2 import MemberInfo
 from covey_server.member import LineageEntry, Member
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(LineageEntry))
+_ENTRY = TypeAdapter(LineageEntry)
 
 
 class Lineage:
@@ -126,12 +128,16 @@ def entry_from_json(data: object) -> LineageEntry:
     """An entry from a JSON object; a fitness that is no finite number was written as null.
 
     Raises:
-        StorageError: it lacks something.
+        StorageError: it lacks something, or is something else.
     """
-    if not isinstance(data, Mapping) or not set(_FIELDS) <= set(data):
-        raise StorageError(f"lineage: entry {str(data)[:80]!r}, expected the keys {', '.join(sorted(_FIELDS))}")
-    values: dict[str, Any] = {name: data[name] for name in _FIELDS}
-    return LineageEntry(**values)
+    try:
+        entry = _ENTRY.validate_python(data)
+        entry_info(entry)  # numbers that are too large
+    except (TypeError, ValueError) as exc:  # pydantic's are ValueErrors
+        raise StorageError(
+            f"lineage: {str(data)[:80]!r} is no entry, expected {', '.join(_FIELDS)}; the file is damaged"
+        ) from exc
+    return entry
 
 
 def architecture(member: Member) -> dict[str, object]:

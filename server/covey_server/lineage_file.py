@@ -65,13 +65,15 @@ class LineageFile:
             lines = []
         except OSError as exc:
             raise cannot_read(self._path, exc) from exc
-        found: list[LineageEntry] = []
+        found: dict[int, LineageEntry] = {}
         for line in lines:
             with contextlib.suppress(ValueError, RecursionError, StorageError):
-                found.append(entry_from_json(json.loads(line)))
+                entry = entry_from_json(json.loads(line))
+                if entry.died_generation is not None:
+                    found.setdefault(entry.member_id, entry)
         self.lines, self._size = len(lines), sum(len(line) + 1 for line in lines)
         if len(found) < count:
             logger.warning("%s: %d of %d members that died can be read; going on", self._path, len(found), count)
             self.lines = self._size = 0
-            self.append(found)
-        return found
+            self.append(found.values())
+        return list(found.values())

@@ -83,10 +83,16 @@ class PackRows:
         taken: Which of its rows, ascending.
         agents: For each key, the agents that its networks play or judge.
         members: The members of the pass; every row belongs to one of them.
+        samples: What each member of the population learns from, of the batch of the largest; None: all of it.
     """
 
     def __init__(
-        self, pack: Pack, taken: Sequence[int], agents: Sequence[tuple[int, ...]], members: tuple[int, ...]
+        self,
+        pack: Pack,
+        taken: Sequence[int],
+        agents: Sequence[tuple[int, ...]],
+        members: tuple[int, ...],
+        samples: Sequence[int] | None = None,
     ) -> None:
         self.pack = pack
         self.taken = np.array(taken)
@@ -100,6 +106,10 @@ class PackRows:
         self._position = np.array([at[m] for _, m in self.owners])
         self.member = torch.from_numpy(self._position).to(device)
         self.distinct_members = len({m for _, m in self.owners})
+        # Of its own members, and of all: what is behind the former has no weight.
+        self._samples = (
+            None if samples is None else (max(samples[m] for _, m in self.owners), max(samples[m] for m in members))
+        )
         judged = [(agent, at[m]) for k, m in self.owners for agent in agents[k]]
         self.read_agents = list(dict.fromkeys(agent for agent, _ in judged))
         m = len(members)
@@ -132,14 +142,28 @@ class PackRows:
     def spread(self, source: Source) -> Tensor:
         """(K, n * B, D): what each row reads of `source`."""
         if not isinstance(source, Tensor):
-            x, index = self._padded([source[agent] for agent in self.read_agents]), self._local
+            x, index = self._padded([self._cut(source[agent]) for agent in self.read_agents]), self._local
         elif source.dim() == 4:
-            x, index = source.flatten(0, 1), self._own
+            x, index = self._cut(source).flatten(0, 1), self._own
         else:
-            x, index = source, self._shared
+            x, index = self._cut(source), self._shared
         if index is not None:
             x = x.index_select(0, index)
         return x if self.pack.agents == 1 else x.reshape(self.count, -1, x.shape[-1])
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """(..., B, D) without the samples that none of these rows learns from."""
+        if self._samples is None or x.shape[-2] != self._samples[1]:
+            return x
+        return x[..., : self._samples[0], :]
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """(..., B, D) again, zero where `_cut` cut."""
+        if self._samples is None or x.shape[-2] != self._samples[0] or self._samples[0] == self._samples[1]:
+            return x
+        whole = x.new_zeros(*x.shape[:-2], self._samples[1], x.shape[-1])
+        whole[..., : self._samples[0], :] = x
+        return whole
 
     def _padded(self, own: Sequence[Tensor]) -> Tensor:
         """(agents * M, B, D) of what agents see, (M, B, D_agent) each, as wide as what the widest network reads."""
@@ -161,7 +185,7 @@ class PackRows:
             index = self._eye.repeat_interleave(batch, 0).expand(self.count, -1, -1)
             joined = torch.cat([joined, index], -1)
         y = self._applied(which, xs, joined)
-        return y if self.pack.agents == 1 else y.reshape(self.count * self.pack.agents, -1, y.shape[-1])
+        return self._whole(y.reshape(self.count * self.pack.agents, -1, y.shape[-1]))
 
     @torch.no_grad()
     def outputs(self, which: str, x: Tensor) -> Tensor:
@@ -196,15 +220,14 @@ class PackRows:
         """
         back, self._back = self._back, None
         assert back is not None
-        return back(pull.reshape(self.count, -1, pull.shape[-1]))
+        return back(self._cut(pull).reshape(self.count, -1, pull.shape[-1]))
 
     def slope(self, pull: Tensor) -> Tensor:
         """Of the extra inputs that `apply` was given, (K * n, B, E), in the last "frozen" pass; see `gradient`."""
         slope = self.gradient(pull)
-        if self._eye is None:
-            return slope
-        own = slope[..., : -len(self._eye)]  # without the index of the agent that is judged
-        return own.reshape(self.count * self.pack.agents, -1, own.shape[-1])
+        if self._eye is not None:
+            slope = slope[..., : -len(self._eye)]  # without the index of the agent that is judged
+        return self._whole(slope.reshape(self.count * self.pack.agents, -1, slope.shape[-1]))
 
     def log_std(self, matrix: Tensor) -> Tensor | None:
         """The free parameter of Gaussian policies in a matrix (K, P) of these rows: a view (K, 1, O)."""

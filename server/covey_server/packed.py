@@ -34,6 +34,7 @@ class PackedNetworks:
         device: Where the packs live.
         widen: Whether networks that differ only in their inputs and outputs share a pack as well.
         multiple: Of what layers' sizes are padded to, so that few mutations change a pack's shape.
+        samples: How many each member learns from; a pack need not compute more. None: all that it is given.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class PackedNetworks:
         *,
         widen: bool = False,
         multiple: int = 1,
+        samples: Sequence[int] | None = None,
     ) -> None:
+        self.samples = samples
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
         self.device = device
@@ -125,7 +128,7 @@ class Selection:
         for pack in owner.packs:
             taken = [r for r, (k, m) in enumerate(pack.rows) if m in chosen and k < keys]
             if taken:
-                self.parts.append(PackRows(pack, taken, owner.agents, members))
+                self.parts.append(PackRows(pack, taken, owner.agents, members, owner.samples))
         self._members = len(members)
         self._assembly = self._assemble(owner, members, keys)
 

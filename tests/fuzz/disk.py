@@ -18,11 +18,13 @@ from tests.fuzz.target import Target, scratch
 from tests.fuzz.text import policy_of
 from tests.fuzz.wire import ENVIRONMENTS, check_spaces, honest
 
-from covey.checkpoint_format import MANIFEST, STATE, TENSORS, read_checkpoint
+from covey.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, read_checkpoint
+from covey.cli.sources import RunFiles
 from covey.config import parse_config
 from covey.errors import ConfigError, SpaceError, StorageError
 from covey.exported import load_policy
 from covey.policy_file import encode_policy
+from covey.reports import member_json
 from covey.run_directory import RunDirectory, read_policies
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.spaces_json import spaces_to_json
@@ -30,6 +32,8 @@ from covey.v1.fragment_pb2 import ReceivedFragment
 from covey_server.checkpoint import load_newest
 from covey_server.journal import Journal, Kind
 from covey_server.journal_segment import SEGMENT_START, pack_header
+from covey_server.lineage import Lineage, entry_info
+from covey_server.lineage_file import LineageFile
 
 Files = dict[str, bytes]
 """Contents by name."""
@@ -148,7 +152,7 @@ def _hostile_checkpoint(rng: Random) -> Files:
         tensors = bytes(save({rng.choice(TEXTS): np.zeros(3, rng.choice(("float32", "int8")))}))
     files = {STATE: state, TENSORS: tensors}
     listed = {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in files.items()}
-    manifest: Any = {"format": 1, "files": listed}
+    manifest: Any = {"format": FORMAT, "files": listed}
     files[MANIFEST] = (hostile_json(rng, manifest) if rng.random() < 0.1 else json.dumps(manifest)).encode(
         errors="replace"
     )
@@ -172,6 +176,42 @@ def _decode_members(hostile: Files) -> None:
     for member in members:
         for network in member.networks.values():
             assert set(network.params) == {p.name for p in network.spec.parameters}
+
+
+@functools.cache
+def _honest_lineage() -> list[Any]:
+    from tests.members import make_member
+
+    lineage = Lineage()
+    for member_id in range(4):
+        lineage.born(make_member(member_id))
+        lineage.died(member_id, member_id + 1)
+    return [member_json(entry_info(entry)) for entry in lineage.dead]
+
+
+def _hostile_lineage(rng: Random) -> Files:
+    lines = []
+    for entry in _honest_lineage():
+        item = dict(entry)
+        if rng.random() < 0.5:
+            item[rng.choice(list(item))] = rng.choice((None, 3, -1, 1e30, 10**30, "x", [], {}))
+        lines.append(hostile_json(rng, item) if rng.random() < 0.3 else json.dumps(item))
+    data = "\n".join(lines).encode(errors="replace")
+    others = {"members.json": b'{"members": []}', "status.json": b'{"state": "complete"}'}
+    return others | {"lineage.jsonl": spoil_bytes(rng, data) if rng.random() < 0.3 else data}
+
+
+def _decode_lineage(hostile: Files) -> None:
+    run = written(hostile)
+    try:
+        RunFiles(run).ask("lineage")
+    finally:  # a learner goes on with what can be read
+        file = LineageFile(run / "lineage.jsonl")
+        found = file.read(4)
+        assert file.lines == len(found) == len(Lineage(found).dead)
+        assert [e.member_id for e in LineageFile(run / "lineage.jsonl").read(len(found))] == [
+            e.member_id for e in found
+        ]
 
 
 def _hostile_export(rng: Random) -> Files:
@@ -205,5 +245,6 @@ DISK = (
     Target("journal", _hostile_journal, _decode_journal, (StorageError,)),
     Target("checkpoint's policies", _hostile_checkpoint, _decode_checkpoint, (StorageError, ConfigError, SpaceError)),
     Target("checkpoint's members", _hostile_checkpoint, _decode_members, (StorageError,)),
+    Target("lineage", _hostile_lineage, _decode_lineage, (StorageError,)),
     Target("exported policies", _hostile_export, _decode_export, (StorageError,)),
 )

@@ -17,7 +17,7 @@ import pytest
 import safetensors.numpy
 from tests.members import make_member
 
-from covey.checkpoint_format import MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
+from covey.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey.errors import StorageError
 from covey.networks import MLP
 from covey_server.checkpoint import drop_checkpoints, load_newest, save_checkpoint, set_aside_damaged
@@ -113,9 +113,9 @@ def spoil(path: Path, how: str) -> None:
         case ["empty", name]:
             (path / name).write_bytes(b"")
         case ["manifest", "lists", "nothing"]:
-            manifest.write_text('{"format": 1, "files": {}}')
+            manifest.write_text(json.dumps({"format": FORMAT, "files": {}}))
         case ["manifest", "is", "newer"]:
-            manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+            manifest.write_text(manifest.read_text().replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}'))
         case ["bare"]:
             for file in (state, tensors, manifest):
                 file.unlink()
@@ -189,7 +189,7 @@ def forge(path: Path, tensors: bytes | None = None, state: dict[str, Any] | None
         }
         for name in (STATE, TENSORS)
     }
-    (path / MANIFEST).write_text(json.dumps({"format": 1, "files": files}))
+    (path / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}))
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,17 @@ def test_a_fitness_that_is_no_number_becomes_null() -> None:
     assert entry_from_json(json.loads(text)).fitness is None
 
 
+@pytest.mark.parametrize(
+    "damage", [{"member_id": "x"}, {"member_id": None}, {"updates": 10**30}, {"architecture": []}, {"fitness": "good"}]
+)
+def test_a_damaged_entry_is_refused(damage: dict[str, object]) -> None:
+    entry = member_json(entry_info(three_generations()[2]))
+    with pytest.raises(StorageError, match="lineage"):
+        entry_from_json(entry | damage)
+
+
 @pytest.mark.parametrize("damaged", [{"member_id": 0}, "member", None])
-def test_a_damaged_entry_is_refused(damaged: object) -> None:
+def test_what_is_no_entry_is_refused(damaged: object) -> None:
     with pytest.raises(StorageError, match="lineage"):
         entry_from_json(damaged)
 

@@ -63,7 +63,7 @@ def test_damaged_lines_are_left_out_with_a_warning(tmp_path: Path, caplog: pytes
     path, entries = tmp_path / "lineage.jsonl", dead(0, 1, 2, 3)
     written(path, entries)
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + lines[1].replace(b'"', b"\xff", 3) + lines[2])
+    path.write_bytes(lines[0] + lines[1].replace(b'"', b"\xff", 3) + lines[2] + lines[0])
     resumed = LineageFile(path)
     with caplog.at_level(logging.WARNING):
         assert resumed.read(4) == [entries[0], entries[2]]

@@ -62,6 +62,9 @@ class OffPolicy(Algorithm):
         self._seed = config.training.seed
         self._members = list(members)
         ids = network_ids(spaces, config.algorithm.share_parameters)
+        self._sizes = [int(m.hyperparameters["batch_size"]) for m in members]
+        # Compiled once for many batch sizes, packs compute all samples.
+        samples = None if config.learner.compile else self._sizes
         widths = [n for a in spaces.agents for n in (a.observation.width, a.action.width)]
         self._actors = PackedNetworks(
             members,
@@ -69,10 +72,11 @@ class OffPolicy(Algorithm):
             self._device,
             widen=max(widths) <= MAX_PADDED_WIDTH,
             multiple=padding_of(config),
+            samples=samples,
         )
         roles = CRITIC_ROLES[self.name]
         critics = {f"{role}/{i}": a for role in roles for i, a in ids.items()}
-        self._critics = PackedNetworks(members, critics, self._device, multiple=padding_of(config))
+        self._critics = PackedNetworks(members, critics, self._device, multiple=padding_of(config), samples=samples)
         self._twins = len(roles)
         self._networks = len(ids)
         self._heads = ActionHeads(spaces, self._device)
@@ -97,7 +101,6 @@ class OffPolicy(Algorithm):
             name: self._tensor([m.hyperparameters[name] for m in members], torch.float32) for name in ("gamma", "tau")
         }
         self._rates = {n: np.array([m.hyperparameters[n] for m in members], float) for n in ("lr_actor", "lr_critic")}
-        self._sizes = [int(m.hyperparameters["batch_size"]) for m in members]
         self._hyper["batch_size"] = self._tensor(self._sizes)
         self._batch_multiple = padding_of(config)
         self._compiled = config.learner.compile

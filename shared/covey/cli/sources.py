@@ -110,7 +110,7 @@ class RunFiles:
         answer = read_object(file)
         status = answer if question == "status" else read_object(self.run / "status.json")
         if question == "lineage":
-            members = {m["member_id"]: m for m in [*answer["members"], *read_lines(self.run / "lineage.jsonl")]}
+            members = {m["member_id"]: m for m in answer["members"]} | read_lineage(self.run / "lineage.jsonl")
             answer = {"members": [members[member_id] for member_id in sorted(members)]}
         if status.get("state") != "complete":
             age = time.time() - file.stat().st_mtime
@@ -134,18 +134,19 @@ def read_object(path: Path) -> Answer:
     return data
 
 
-def read_lines(path: Path) -> list[Answer]:
-    """The objects of a file that has one a line.
+def read_lineage(path: Path) -> dict[int, Answer]:
+    """The dead of a run by member id, from a file that has one a line.
 
     Raises:
-        StorageError: missing, unreadable, or something else than objects.
+        StorageError: missing, unreadable, or a line is no member.
     """
     try:
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
+        members = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return {int(m["member_id"]): m for m in members}
     except OSError as exc:
         raise cannot_read(path, exc) from exc
-    except (ValueError, RecursionError) as exc:
-        raise StorageError(f"{path}: a line is not JSON ({exc}); the file was damaged or is no file of covey") from exc
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
+        raise StorageError(f"{path}: a line is no member's JSON; the file was damaged or is no file of covey") from exc
 
 
 def find_source(learner: str | None, run: Path | None, credentials: Credentials = ANONYMOUS) -> Source:
