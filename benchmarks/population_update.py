@@ -9,8 +9,8 @@ their odds). MATD3 runs with its policy delay of 2, so its figure is the mean of
 update of IPPO is a learning phase: 4 epochs in minibatches of 128 through rounds of 2048 env steps, whatever the
 setting's batch size.
 
-"ms_learning" is without drawing the batch from replay. With `--peer PYTHON`, AgileRL's `learn` of one member, which is
-given a batch, is timed in turn; "times_faster" is that times the members, over ms_learning.
+"ms_learning" is without drawing the batch from replay. With `--peer PYTHON`, AgileRL's `learn` of members of the same
+sizes, each of which is given a batch, is timed in turn; "times_faster" is its mean times the members, over ms_learning.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,8 @@ def filled_replay(spaces: EnvironmentSpaces, steps: int, device: str) -> Replay:
 
 def evolved(
     algorithm: str, setting: str, size: int, spaces: EnvironmentSpaces, device: str, generations: int, act_mut: float
-) -> Algorithm:
-    """Members after so many generations, packed."""
+) -> tuple[list[Member], Algorithm]:
+    """Members after so many generations, and what has them packed."""
     config = settings(algorithm, setting)
     odds = {"no_mut": 0.2, "arch_mut": 0.2, "new_layer": 0.2, "params_mut": 0.2, "act_mut": act_mut, "rl_hp_mut": 0.2}
     mutation = Mutation.model_validate({"probabilities": odds, "mutation_sd": 0.1})
@@ -136,13 +137,13 @@ def evolved(
         for member in members:
             member.fitness = float(scores.normal())
         members = next_generation(members, config, selecting, mutating, generation * size, generation)
-    return ALGORITHMS[algorithm](config, spaces, members, device)
+    return members, ALGORITHMS[algorithm](config, spaces, members, device)
 
 
 def population(
     algorithm: str, setting: str, size: int, spaces: EnvironmentSpaces, device: str, mixed: bool, compiled: bool = False
-) -> Algorithm:
-    """Fresh members, packed."""
+) -> tuple[list[Member], Algorithm]:
+    """Fresh members, and what has them packed."""
     members = []
     for m in range(size):
         config = settings(algorithm, setting)
@@ -153,17 +154,15 @@ def population(
         members.append(Member(member_id=m, networks=networks, hyperparameters=initial_hyperparameters(config)))
     config = settings(algorithm, setting)
     config = config.model_copy(update={"learner": config.learner.model_copy(update={"compile": compiled})})
-    return ALGORITHMS[algorithm](config, spaces, members, device)
+    return members, ALGORITHMS[algorithm](config, spaces, members, device)
 
 
 class Peer:
     """AgileRL's `learn`, in an environment of its own; see `peer/learn.py`."""
 
-    def __init__(self, python: str, algorithm: str, setting: str) -> None:
-        s = SETTINGS[setting]
-        batch = settings(algorithm, setting).algorithm.batch_size
-        command = [python, str(Path(__file__).parent / "peer" / "learn.py"), "--algo", algorithm, "--batch", str(batch)]
-        command += ["--hidden", *map(str, s["hidden"]), "--head", *map(str, s["head"])]
+    def __init__(self, python: str, algorithm: str, members: Sequence[Member]) -> None:
+        command = [python, str(Path(__file__).parent / "peer" / "learn.py"), "--algo", algorithm]
+        command += ["--members", json.dumps([sizes(m) for m in members])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._said()
 
@@ -186,10 +185,21 @@ class Peer:
         self._process.communicate()
 
 
+def sizes(member: Member) -> dict[str, Any]:
+    """A member's networks, which are all of one architecture, and its batch."""
+    spec = next(n.spec for key, n in member.networks.items() if key.startswith("actor/"))
+    return {
+        "hidden": list(spec.inputs[0].encoder.hidden_size),
+        "latent": spec.latent_dim,
+        "head": list(spec.head.hidden_size),
+        "batch": int(member.hyperparameters["batch_size"]),
+    }
+
+
 def milliseconds(
     learner: Algorithm, size: int, replay: Replay, updates: int, device: str, peer: Peer | None = None
 ) -> tuple[float, float, float]:
-    """Mean times of an update of all members, of learning alone, and of the peer's `learn` of one.
+    """Mean times of an update of all members, of learning alone, and of the peer's `learn` of one member.
 
     Best of BLOCKS each, taken in turn. On a CPU it is the process's own time; other processes only ever add.
     """
@@ -253,7 +263,7 @@ def main() -> None:
     spaces = speaker_listener()
     replay = filled_replay(spaces, 100_000, args.device)
     if args.profile:
-        learner = population(args.algo[0], args.settings[0], args.sizes[0], spaces, args.device, args.mixed)
+        _, learner = population(args.algo[0], args.settings[0], args.sizes[0], spaces, args.device, args.mixed)
         with torch.profiler.profile() as profile:
             milliseconds(learner, args.sizes[0], replay, args.updates, args.device)
         print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=40))
@@ -261,12 +271,16 @@ def main() -> None:
     result: dict[str, Any] = {"device": args.device, "torch": torch.__version__, "mixed": args.mixed}
     for setting in args.settings:
         for algorithm in args.algo:
-            peer = Peer(args.peer, algorithm, setting) if args.peer else None
             for size in args.sizes:
                 if args.evolved is None:
-                    learner = population(algorithm, setting, size, spaces, args.device, args.mixed, args.compile)
+                    members, learner = population(
+                        algorithm, setting, size, spaces, args.device, args.mixed, args.compile
+                    )
                 else:
-                    learner = evolved(algorithm, setting, size, spaces, args.device, args.evolved, args.act_mut)
+                    members, learner = evolved(
+                        algorithm, setting, size, spaces, args.device, args.evolved, args.act_mut
+                    )
+                peer = Peer(args.peer, algorithm, members) if args.peer else None
                 ms, learning, peer_ms = milliseconds(learner, size, replay, args.updates, args.device, peer)
                 figures = {"ms_per_population_update": round(ms, 2), "ms_learning": round(learning, 2)}
                 if peer:
@@ -275,8 +289,8 @@ def main() -> None:
                 figures |= passes(learner, size, replay)
                 for name, figure in figures.items():
                     result.setdefault(name, {}).setdefault(setting, {}).setdefault(algorithm, {})[size] = figure
-            if peer:
-                peer.close()
+                if peer:
+                    peer.close()
     print(json.dumps(result))
 
 

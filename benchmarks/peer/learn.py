@@ -1,17 +1,19 @@
 """How long AgileRL's `learn` takes one member, in milliseconds, whenever it is asked: the other side of a ratio.
 
 Run by `benchmarks/population_update.py --peer PYTHON`, in the environment of that Python: agilerl==2.58.0 and
-peft==0.21.0, which it needs. For each line on its input, a number of calls, it makes that many and prints their mean,
-in time of the process.
+peft==0.21.0, which it needs. For each line on its input, a number of calls, every member makes that many; their mean is
+printed, in time of the process.
 Sizes are those of simple_speaker_listener; numbers are random. Sampling from replay is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,36 +29,39 @@ def main() -> None:
     """Answer until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algo", choices=["MADDPG", "MATD3", "IPPO"], required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--hidden", type=int, nargs="+", required=True)
-    parser.add_argument("--head", type=int, nargs="+", required=True)
+    parser.add_argument("--members", type=json.loads, required=True, help="JSON: hidden, latent, head, batch of each")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    network = {
-        "latent_dim": 64,
-        "encoder_config": {"hidden_size": args.hidden, "activation": "ReLU"},
-        "head_config": {"hidden_size": args.head},
-    }
-    algorithm = {"MADDPG": MADDPG, "MATD3": MATD3, "IPPO": IPPO}[args.algo]
-    extra = {"learn_step": ROUND_STEPS, "update_epochs": 4} if args.algo == "IPPO" else {}
-    agent = algorithm(
-        observation_spaces=[Box(-np.inf, np.inf, (seen,), np.float32) for seen, _ in AGENTS.values()],
-        action_spaces=[Box(0.0, 1.0, (done,), np.float32) for _, done in AGENTS.values()],
-        agent_ids=list(AGENTS),
-        net_config=network,
-        batch_size=args.batch,
-        device="cpu",
-        **extra,
-    )
-    experience = rounds() if args.algo == "IPPO" else transitions(args.batch)
-    agent.learn(experience)
+    members = [member(args.algo, **sizes) for sizes in args.members]
+    for agent, experience in members:
+        agent.learn(experience)
     print("ready", flush=True)
     for line in sys.stdin:
         calls = int(line)
         start = time.process_time()
-        for _ in range(calls):
-            agent.learn(experience)
-        print((time.process_time() - start) / calls * 1e3, flush=True)
+        for agent, experience in members:
+            for _ in range(calls):
+                agent.learn(experience)
+        print((time.process_time() - start) / (calls * len(members)) * 1e3, flush=True)
+
+
+def member(algorithm: str, hidden: list[int], latent: int, head: list[int], batch: int) -> tuple[Any, Any]:
+    """An agent, and what it learns from."""
+    extra = {"learn_step": ROUND_STEPS, "update_epochs": 4} if algorithm == "IPPO" else {}
+    agent = {"MADDPG": MADDPG, "MATD3": MATD3, "IPPO": IPPO}[algorithm](
+        observation_spaces=[Box(-np.inf, np.inf, (seen,), np.float32) for seen, _ in AGENTS.values()],
+        action_spaces=[Box(0.0, 1.0, (done,), np.float32) for _, done in AGENTS.values()],
+        agent_ids=list(AGENTS),
+        net_config={
+            "latent_dim": latent,
+            "encoder_config": {"hidden_size": hidden, "activation": "ReLU"},
+            "head_config": {"hidden_size": head},
+        },
+        batch_size=batch,
+        device="cpu",
+        **extra,
+    )
+    return agent, rounds() if algorithm == "IPPO" else transitions(batch)
 
 
 def transitions(batch: int) -> TensorDict:

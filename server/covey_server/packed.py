@@ -20,8 +20,8 @@ from covey.networks.pack import grouped, layer_activations, widened
 from covey_server.member import Member
 from covey_server.pack import Pack, PackRows, Source
 
-PASS_COST = {"cpu": 50_000, "cuda": 10_000_000}
-"""How many numbers of padding an update carries in the time of a further pack: measured at batches of 32 to 64 on the
+PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
+"""How many numbers of padding an update carries in the time of a further pack: measured at batches of 24 to 72 on the
 CPU, reckoned from the time that launches take on a GPU."""
 
 

@@ -137,7 +137,7 @@ def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool = False, 
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("actor_loss", "pass_cost"), [("joint", 50_000), ("own", 1)])
+@pytest.mark.parametrize(("actor_loss", "pass_cost"), [("joint", 25_000), ("own", 1)])
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_a_packed_population_learns_what_each_member_learns_alone(
     algorithm: str, actor_loss: str, pass_cost: int, case: str, monkeypatch: pytest.MonkeyPatch
@@ -262,7 +262,7 @@ def test_draws_of_a_member_do_not_depend_on_its_pack_mates_or_their_batch_sizes(
     assert [m.updates for m in together] == [m.updates for m in alone] == [1, 1, 2, 1]
 
 
-@pytest.mark.parametrize(("pass_cost", "counts"), [(50_000, [(1, 3), (2, 7)]), (1, [(2, 3), (5, 7)])])
+@pytest.mark.parametrize(("pass_cost", "counts"), [(25_000, [(1, 3), (2, 7)]), (1, [(2, 3), (5, 7)])])
 def test_members_per_pass_counts_members_in_packs_of_their_own_apart(
     pass_cost: int, counts: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

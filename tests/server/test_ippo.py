@@ -56,7 +56,7 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
 
 
 # In one pack, or in packs without padding.
-@pytest.mark.parametrize(("case", "pass_cost"), list(zip(CASES, itertools.cycle((50_000, 1)))))
+@pytest.mark.parametrize(("case", "pass_cost"), list(zip(CASES, itertools.cycle((25_000, 1)))))
 def test_a_packed_population_learns_what_each_member_learns_alone(
     case: str, pass_cost: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +193,7 @@ def test_losses_give_the_numbers_of_a_hand_computation() -> None:
     )
 
 
-@pytest.mark.parametrize(("pass_cost", "passes"), [(50_000, 1), (1, 2)])
+@pytest.mark.parametrize(("pass_cost", "passes"), [(25_000, 1), (1, 2)])
 def test_members_per_pass_counts_members_in_packs_of_their_own_apart(
     pass_cost: int, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
