@@ -46,7 +46,8 @@ ABOUT: dict[str, str] = {
     "job_frequent_updates": "The off-policy job with an update for each 8 env steps, in both libraries.",
     "population_update": "One update of a whole population of equal members, `page` with the networks and batches of "
     "the page.",
-    "population_update_evolved": "The same after 20 generations of the page's mutations: members of many structures, on both sides.",
+    "population_update_evolved": "The same after 20 generations of the page's mutations: members of many structures, "
+    "on both sides.",
     "actor_loop": "A real actor process (policies, noise, rows, compression, streaming), and its collector alone, "
     "against the bare environment loop with actions drawn beforehand, in CPU time: what share of a core is left for "
     "the environment.",
