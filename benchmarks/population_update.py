@@ -226,8 +226,8 @@ def milliseconds(
             total, learning = total + end - start, learning + end - middle
         return total / n * 1e3, learning / n * 1e3
 
-    # Short blocks, of an even number of updates for MATD3's delay: some of them fall between what disturbs them. Not too
-    # short: the first update of each finds the caches full of the peer.
+    # Short blocks, of an even number of updates for MATD3's delay: some of them fall between what disturbs them. Not
+    # too short: the first update of each finds the caches full of the peer.
     n = max(1, updates // (2 * BLOCKS)) * 2 if updates > BLOCKS else 1
     block(n)
     taken = [(*block(n), peer.milliseconds(max(1, n // 2)) if peer else 0.0) for _ in range(min(updates, BLOCKS))]
