@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/suite.py [NAME ...] [--quick] [--out docs/benchmarks.json]
 
-All of them take about 25 minutes on two cores that have nothing else to do. `PEER`, in the environment, is a Python
+All of them take about 20 minutes on two cores that have nothing else to do. `PEER`, in the environment, is a Python
 that has AgileRL (see agilerl_job.py): what can be compared with it is then measured in turn with it. Benchmarks run
 again replace their own entries; entries of another machine or of other versions leave the file. With --quick everything
 is shortened to a trial that says nothing, without a peer. The exit status is 1 if a benchmark failed.
@@ -72,7 +72,7 @@ SUITE: dict[str, Benchmark] = {
     ),
     "job_ippo": Benchmark(
         "job",
-        170,
+        150,
         "--algo IPPO --max-steps 40000 --rounds 3",
         SHORT_JOB,
         peer_job("--algo IPPO --max-steps 6144 --evo-steps 6144"),
@@ -87,15 +87,15 @@ SUITE: dict[str, Benchmark] = {
     ),
     "population_update": Benchmark(
         "population_update",
-        310,
-        "--updates 400 --sizes 1 4 16 64 --settings page",
+        170,
+        "--updates 200 --sizes 1 4 16 64 --settings page",
         "--updates 10 --sizes 1 --algo MADDPG",
         "--peer {python}",
     ),
     "population_update_evolved": Benchmark(
         "population_update",
-        120,
-        "--updates 400 --sizes 4 16 --settings page --evolved 20",
+        100,
+        "--updates 200 --sizes 4 16 --settings page --evolved 20",
         "--updates 10 --sizes 4 --algo MADDPG",
         "--peer {python}",
     ),

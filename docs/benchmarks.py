@@ -29,7 +29,7 @@ those against AgileRL were taken in turn with it, run by run, in the same sittin
 environment, whatever the number of its agents; env steps/s are those of training over the wall time of the whole job,
 with acting, learning, evaluation and evolution in it. Each process has one thread for its arithmetic.
 
-Written from [benchmarks.json](benchmarks.json). `make bench` makes both, in about 25 minutes on two cores that have
+Written from [benchmarks.json](benchmarks.json). `make bench` makes both, in about 20 minutes on two cores that have
 nothing else to do; `PEER=PYTHON make bench` compares with AgileRL, if that Python has it, and
 `.venv/bin/python benchmarks/suite.py NAME` repeats one.
 """
