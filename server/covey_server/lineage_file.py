@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from covey.errors import StorageError
-from covey.files import cannot_read, cannot_write
+from covey.files import cannot_read, cannot_write, sync_directory
 from covey.reports import member_json
 from covey_server.lineage import entry_from_json, entry_info
 from covey_server.member import LineageEntry
@@ -46,6 +46,8 @@ class LineageFile:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+            if self._size == 0:  # it may be new
+                sync_directory(self._path.parent)
         except OSError as exc:
             raise cannot_write(self._path, exc) from exc
         self._size += len(text)
