@@ -50,6 +50,9 @@ class Lineage:
         """First id that was never given."""
         return next(reversed(self._entries), -1) + 1
 
+    def __contains__(self, member_id: int) -> bool:
+        return member_id in self._entries
+
     def __getitem__(self, member_id: int) -> LineageEntry:
         return self._entries[member_id]
 

@@ -53,15 +53,23 @@ class PopulationServicer(services.PopulationServiceServicer):
 
     async def GetMember(self, request: pb.GetMemberRequest, context: Context) -> pb.GetMemberResponse:
         """One member, living or dead."""
-        for member in self._report.lineage():
-            if member.member_id == request.member_id:
-                return pb.GetMemberResponse(member=member)
-        await context.abort(grpc.StatusCode.NOT_FOUND, f"member {request.member_id} never lived in this run")
+        member = self._report.member(request.member_id)
+        if member is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"member {request.member_id} never lived in this run")
+        return pb.GetMemberResponse(member=member)
 
-    async def GetLineage(self, request: pb.GetLineageRequest, context: Context) -> pb.GetLineageResponse:
+    async def GetLineage(self, request: pb.GetLineageRequest, context: Context) -> AsyncIterator[pb.GetLineageResponse]:
         """Every member that ever lived."""
         del request, context
-        return pb.GetLineageResponse(members=self._report.lineage())
+        answer = pb.GetLineageResponse()
+        size = 0
+        for member in self._report.lineage():
+            answer.members.append(member)
+            size += member.ByteSize()
+            if size >= CHUNK_BYTES:
+                yield answer
+                answer, size = pb.GetLineageResponse(), 0
+        yield answer
 
     async def ListActors(self, request: pb.ListActorsRequest, context: Context) -> pb.ListActorsResponse:
         """All actors."""

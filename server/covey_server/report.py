@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from covey.resources import open_files, rss_bytes
@@ -13,7 +13,7 @@ from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
 from covey_server.fitness import rank_key
 from covey_server.learner import Learner
 from covey_server.lineage import architecture, entry_info
-from covey_server.member import Member
+from covey_server.member import LineageEntry, Member
 
 RATE_WINDOW_S = 10.0
 
@@ -132,21 +132,30 @@ class Report:
             updates_owed=self._learner.updates_owed(member),
         )
 
-    def lineage(self) -> list[MemberInfo]:
-        """Every member that ever lived, oldest first; for the living, as they are now."""
+    def lineage(self) -> Iterator[MemberInfo]:
+        """Every member that ever lived, oldest first; for the living, as they are at the first."""
         with self._learner.lock:
             population = self._learner.population
             if population is None:
-                return []
-            living = {m.member_id: m for m in population.members}
+                return
             entries = population.lineage.entries
-            # How it came into being stays; what it is now goes on.
-            now = {
-                e.member_id: self._member(replace(living[e.member_id], mutation=e.mutation, change=e.change))
-                for e in entries
-                if e.member_id in living
-            }
-        return [now.get(e.member_id) or entry_info(e) for e in entries]
+            now = {m.member_id: self._living(population.lineage[m.member_id], m) for m in population.members}
+        for entry in entries:
+            yield now.get(entry.member_id) or entry_info(entry)
+
+    def member(self, member_id: int) -> MemberInfo | None:
+        """One of them; None where nobody ever had this id."""
+        with self._learner.lock:
+            population = self._learner.population
+            if population is None or member_id not in population.lineage:
+                return None
+            entry = population.lineage[member_id]
+            living = next((m for m in population.members if m.member_id == member_id), None)
+            return entry_info(entry) if living is None else self._living(entry, living)
+
+    def _living(self, entry: LineageEntry, member: Member) -> MemberInfo:
+        """How it came into being stays; what it is now goes on."""
+        return self._member(replace(member, mutation=entry.mutation, change=entry.change))
 
     def actors(self) -> list[ActorInfo]:
         """Every actor that joined in this life of the learner."""

@@ -67,8 +67,9 @@ class Service(PopulationServiceServicer):
     def ListMembers(self, request: Any, context: Any) -> pb.ListMembersResponse:
         return pb.ListMembersResponse(members=MEMBERS)
 
-    def GetLineage(self, request: Any, context: Any) -> pb.GetLineageResponse:
-        return pb.GetLineageResponse(members=sorted([DEAD, *MEMBERS], key=lambda m: m.member_id))
+    def GetLineage(self, request: Any, context: Any) -> Iterator[pb.GetLineageResponse]:
+        for member in sorted([DEAD, *MEMBERS], key=lambda m: m.member_id):
+            yield pb.GetLineageResponse(members=[member])
 
     def ListActors(self, request: Any, context: Any) -> pb.ListActorsResponse:
         return pb.ListActorsResponse(actors=ACTORS)

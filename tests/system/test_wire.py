@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -14,6 +16,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from tests.system.processes import free_port, until, write_config
 from tests.system.scripted_actor import ScriptedActor
 
+from covey.channel import MAX_MESSAGE_BYTES
+from covey.cli.sources import Learner
 from covey.config import load_config
 from covey.errors import AddressInUseError
 from covey.messages import spaces_to_proto
@@ -23,6 +27,7 @@ from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey_server.app import LearnerProcess, new_run
+from covey_server.lineage import Lineage
 
 
 @pytest.fixture
@@ -331,6 +336,23 @@ def test_pause_stops_orders_and_resume_goes_on(process: LearnerProcess, actor: S
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
         blobs = list(stub.DownloadMember(population_pb.DownloadMemberRequest(member_id=0), timeout=5))
         assert {b.network_id for b in blobs} == {"speaker_0", "listener_0"}
+
+
+def test_a_lineage_may_be_longer_than_a_message(process: LearnerProcess, actor: ScriptedActor) -> None:
+    actor.order()
+    population = process.learner.population
+    assert population is not None
+    living = population.lineage.living
+    with process.learner.lock:
+        dead = (replace(living[0], member_id=100 + i, died_generation=i) for i in range(10_000))
+        population.lineage = Lineage([*living, *dead])
+    members = Learner(process.address).ask("lineage")["members"]
+    assert [m["member_id"] for m in members] == [*(e.member_id for e in living), *range(100, 10_100)]
+    assert [m["state"] for m in members] == ["collecting"] * len(living) + ["dead"] * 10_000
+    assert sum(len(json.dumps(m)) for m in members) > MAX_MESSAGE_BYTES
+    with grpc.insecure_channel(process.address) as channel:
+        asked = population_pb.GetMemberRequest(member_id=10_099)
+        assert PopulationServiceStub(channel).GetMember(asked, timeout=5).member.died_generation == 9_999
 
 
 def test_the_port_is_free_again_after_a_learner_has_ended(tmp_path: Path) -> None:

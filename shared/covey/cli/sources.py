@@ -32,6 +32,9 @@ from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 DEADLINE_S = 5.0
 """How long a learner may take to answer a question."""
 
+LINEAGE_DEADLINE_S = 60.0
+"""The same where the answer may be megabytes."""
+
 RUNS = Path("runs")
 
 Question = Literal["status", "members", "lineage", "actors"]
@@ -51,7 +54,7 @@ class Source(Protocol):
 
 
 class Learner:
-    """A running learner, asked over PopulationService; it fails fast and never waits longer than the deadline."""
+    """A running learner, asked over PopulationService; it fails fast and never waits longer than a deadline."""
 
     def __init__(self, address: str, credentials: Credentials = ANONYMOUS) -> None:
         self.address = address
@@ -71,7 +74,8 @@ class Learner:
                 case "members":
                     return members_json(self.stub.ListMembers(pb.ListMembersRequest(), timeout=DEADLINE_S).members)
                 case "lineage":
-                    return members_json(self.stub.GetLineage(pb.GetLineageRequest(), timeout=DEADLINE_S).members)
+                    answers = self.stub.GetLineage(pb.GetLineageRequest(), timeout=LINEAGE_DEADLINE_S)
+                    return members_json([member for answer in answers for member in answer.members])
                 case "actors":
                     return actors_json(self.stub.ListActors(pb.ListActorsRequest(), timeout=DEADLINE_S).actors)
 

@@ -56,7 +56,7 @@ class PopulationServiceStub:
                 request_serializer=covey_dot_v1_dot_population__service__pb2.GetMemberRequest.SerializeToString,
                 response_deserializer=covey_dot_v1_dot_population__service__pb2.GetMemberResponse.FromString,
                 _registered_method=True)
-        self.GetLineage = channel.unary_unary(
+        self.GetLineage = channel.unary_stream(
                 '/covey.v1.PopulationService/GetLineage',
                 request_serializer=covey_dot_v1_dot_population__service__pb2.GetLineageRequest.SerializeToString,
                 response_deserializer=covey_dot_v1_dot_population__service__pb2.GetLineageResponse.FromString,
@@ -131,7 +131,7 @@ class PopulationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLineage(self, request, context):
-        """Every member that ever lived, oldest first.
+        """Every member that ever lived, oldest first, in messages of about 512 KiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,7 +207,7 @@ def add_PopulationServiceServicer_to_server(servicer, server):
                     request_deserializer=covey_dot_v1_dot_population__service__pb2.GetMemberRequest.FromString,
                     response_serializer=covey_dot_v1_dot_population__service__pb2.GetMemberResponse.SerializeToString,
             ),
-            'GetLineage': grpc.unary_unary_rpc_method_handler(
+            'GetLineage': grpc.unary_stream_rpc_method_handler(
                     servicer.GetLineage,
                     request_deserializer=covey_dot_v1_dot_population__service__pb2.GetLineageRequest.FromString,
                     response_serializer=covey_dot_v1_dot_population__service__pb2.GetLineageResponse.SerializeToString,
@@ -379,7 +379,7 @@ class PopulationService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/covey.v1.PopulationService/GetLineage',

@@ -42,8 +42,8 @@ class PopulationServiceStub:
     ListMembers: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.ListMembersRequest, _population_service_pb2.ListMembersResponse]
     """The living population."""
     GetMember: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.GetMemberRequest, _population_service_pb2.GetMemberResponse]
-    GetLineage: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.GetLineageRequest, _population_service_pb2.GetLineageResponse]
-    """Every member that ever lived, oldest first."""
+    GetLineage: _grpc.UnaryStreamMultiCallable[_population_service_pb2.GetLineageRequest, _population_service_pb2.GetLineageResponse]
+    """Every member that ever lived, oldest first, in messages of about 512 KiB."""
     ListActors: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.ListActorsRequest, _population_service_pb2.ListActorsResponse]
     DownloadMember: _grpc.UnaryStreamMultiCallable[_population_service_pb2.DownloadMemberRequest, _population_service_pb2.DownloadMemberResponse]
     """A member's policies, one safetensors file per agent or group, in chunks of 512 KiB."""
@@ -71,8 +71,8 @@ class PopulationServiceAsyncStub(PopulationServiceStub):
     ListMembers: _aio.UnaryUnaryMultiCallable[_population_service_pb2.ListMembersRequest, _population_service_pb2.ListMembersResponse]  # type: ignore[assignment]
     """The living population."""
     GetMember: _aio.UnaryUnaryMultiCallable[_population_service_pb2.GetMemberRequest, _population_service_pb2.GetMemberResponse]  # type: ignore[assignment]
-    GetLineage: _aio.UnaryUnaryMultiCallable[_population_service_pb2.GetLineageRequest, _population_service_pb2.GetLineageResponse]  # type: ignore[assignment]
-    """Every member that ever lived, oldest first."""
+    GetLineage: _aio.UnaryStreamMultiCallable[_population_service_pb2.GetLineageRequest, _population_service_pb2.GetLineageResponse]  # type: ignore[assignment]
+    """Every member that ever lived, oldest first, in messages of about 512 KiB."""
     ListActors: _aio.UnaryUnaryMultiCallable[_population_service_pb2.ListActorsRequest, _population_service_pb2.ListActorsResponse]  # type: ignore[assignment]
     DownloadMember: _aio.UnaryStreamMultiCallable[_population_service_pb2.DownloadMemberRequest, _population_service_pb2.DownloadMemberResponse]  # type: ignore[assignment]
     """A member's policies, one safetensors file per agent or group, in chunks of 512 KiB."""
@@ -127,8 +127,8 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _population_service_pb2.GetLineageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_population_service_pb2.GetLineageResponse, _abc.Awaitable[_population_service_pb2.GetLineageResponse]]:
-        """Every member that ever lived, oldest first."""
+    ) -> _typing.Union[_abc.Iterator[_population_service_pb2.GetLineageResponse], _abc.AsyncIterator[_population_service_pb2.GetLineageResponse]]:
+        """Every member that ever lived, oldest first, in messages of about 512 KiB."""
 
     @_abc_1.abstractmethod
     def ListActors(
