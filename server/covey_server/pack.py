@@ -20,7 +20,7 @@ from covey.networks import NetworkSpec, Params
 from covey.networks.pack import PackLayout
 from covey_server.member import Network
 from covey_server.optimiser import adam_, runs_of
-from covey_server.torch_ops import TorchOps
+from covey_server.torch_ops import TorchOps, gradients
 
 OPS = TorchOps()
 
@@ -206,7 +206,7 @@ class PackRows:
             y: Tensor = self.pack.spec.apply(OPS, params, xs, extra, valid=self._valid, activations=self._activations)
 
         def back(pull: Tensor) -> Tensor:
-            found = torch.autograd.grad(y, leaves, pull, materialize_grads=True)
+            found = gradients(y, leaves, pull)
             return torch.cat([g.reshape(self.count, -1) for g in found], 1) if which == "learn" else found[0]
 
         self._back = back if leaves else None

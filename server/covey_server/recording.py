@@ -107,6 +107,11 @@ class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[_Operation] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be wrapped by what imports torch.compile's machinery, which takes 0.8 s."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
@@ -242,6 +247,8 @@ def _step(operation: _Operation, place: Callable[[Any], Any]) -> Callable[[], An
         return partial(results[0].copy_, args[0])
     if name in ("new_zeros", "zeros", "zeros_like"):
         return partial(results[0].zero_)
+    if name == "ones_like":
+        return partial(results[0].fill_, 1)
     if name == "relu":
         return partial(torch.clamp_min, args[0], 0, out=results[0])
     variant, names = _out_variant(function)

@@ -1,10 +1,12 @@
 """One command trains an evolving population; what it leaves behind answers questions."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tests.system.processes import covey, covey_json, newest_run, write_config
+from tests.system.processes import ENVIRONMENT, covey, covey_json, newest_run, write_config
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,20 @@ def test_a_finished_run_answers_status_and_actors(trained: tuple[Path, dict[str,
     metrics = (run / "metrics.csv").read_text()
     assert "members_per_pass" in metrics and "staleness_updates" in metrics and "wait/actors_s" in metrics
     assert json.loads((run / "result.json").read_text())["state"] == "complete"
+
+
+@pytest.mark.parametrize("algorithm", ["MATD3", "IPPO"])
+def test_updates_import_nothing_of_torch_compile(algorithm: str, tmp_path: Path) -> None:
+    # Actors would wait for it, a second and more.
+    config = write_config(tmp_path / "lean.yaml", algorithm={"name": algorithm})
+    program = (
+        "import sys; from covey.cli import run; "
+        f"code = run(['train', {str(config)!r}, '--runs', {str(tmp_path)!r}, '--json']); "
+        "sys.exit(code or ' '.join({'sympy', 'torch._dynamo', 'torch._inductor'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["updates"] > 0
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from covey_server.parts import Part
 from covey_server.policy_snapshot import PolicySnapshot
 from covey_server.recording import Recorder
 from covey_server.replay import Replay
+from covey_server.torch_ops import gradients
 
 CHOSE, FORCED = Part.CHOSE.value, Part.FORCED.value
 """As plain numbers: torch.compile compares tensors to nothing else."""
@@ -239,7 +240,7 @@ class OffPolicy(Algorithm):
         values = critics.values("frozen", batch.observation, self._extra(seen, batch.part))
         losses, pull = policy_loss(values, weight)
         slopes = critics.slopes(pull)[..., : action.shape[-1]]
-        (pull,) = torch.autograd.grad(action, outputs, (slopes * self._own_judged).sum(0))
+        (pull,) = gradients(action, [outputs], (slopes * self._own_judged).sum(0))
         if self._settings.output_penalty:
             # The mean square of each agent's outputs, under the agent's weight.
             weights = weight.permute(1, 2, 0).index_select(-1, self._weight_of) * self._part_of
