@@ -247,8 +247,8 @@ def _step(operation: _Operation, place: Callable[[Any], Any]) -> Callable[[], An
         return partial(results[0].copy_, args[0])
     if name in ("new_zeros", "zeros", "zeros_like"):
         return partial(results[0].zero_)
-    if name == "ones_like":
-        return partial(results[0].fill_, 1)
+    if name in ("ones_like", "scalar_tensor"):
+        return partial(results[0].fill_, 1 if name == "ones_like" else args[0])
     if name == "relu":
         return partial(torch.clamp_min, args[0], 0, out=results[0])
     variant, names = _out_variant(function)

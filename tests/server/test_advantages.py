@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.server.one_member_ippo import advantages_one_by_one
 
-from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from covey_server.algorithms.advantages import advantages, discounted_sums
 from covey_server.algorithms.distributions import distribution_of
 from covey_server.algorithms.return_scale import updated
@@ -84,10 +84,10 @@ def test_a_gaussian_lives_in_units_of_the_range() -> None:
     action = torch.from_numpy(gaussian.encode(np.array([[5.0, 0.5]], np.float32)))
     assert action.tolist() == [[1.5, 0.5]]
     log_std = torch.tensor([[0.0, math.log(0.5)]])
-    log_prob, entropy = gaussian.judge(torch.tensor([[[0.5, 0.0]]]), log_std, action.unsqueeze(0), None)
+    judged = gaussian.judge(torch.tensor([[[0.5, 0.0]]]), log_std, action.unsqueeze(0), None)
     expected = -0.5 * 1 - 0.5 * 1 - math.log(0.5) - math.log(2 * math.pi)
-    assert float(log_prob) == pytest.approx(expected)
-    assert float(entropy) == pytest.approx(1 + math.log(2 * math.pi) + math.log(0.5))
+    assert float(judged.log_prob) == pytest.approx(expected)
+    assert float(judged.entropy) == pytest.approx(1 + math.log(2 * math.pi) + math.log(0.5))
 
 
 def test_a_bound_without_room_is_no_reason_for_a_nan() -> None:
@@ -97,13 +97,13 @@ def test_a_bound_without_room_is_no_reason_for_a_nan() -> None:
 
 def test_illegal_choices_have_no_probability_entropy_or_gradient() -> None:
     choice = distribution_of(Discrete(3, start=5))
-    logits = torch.tensor([[[0.0, 90.0, 0.0]]], requires_grad=True)
+    logits = torch.tensor([[[0.0, 90.0, 0.0]]])
     action = torch.from_numpy(choice.encode(np.array([7]))).unsqueeze(0)
     mask = torch.from_numpy(choice.legal(np.array([[1, 0, 1]], np.uint8))).unsqueeze(0)
-    log_prob, entropy = choice.judge(logits, None, action, mask)
-    assert log_prob.tolist() == [[pytest.approx(-math.log(2))]]
-    assert entropy.tolist() == [[pytest.approx(math.log(2))]]
-    (gradient,) = torch.autograd.grad(log_prob.sum() + entropy.sum(), logits)
+    judged = choice.judge(logits, None, action, mask)
+    assert judged.log_prob.tolist() == [[pytest.approx(-math.log(2))]]
+    assert judged.entropy.tolist() == [[pytest.approx(math.log(2))]]
+    gradient, _ = judged.back(torch.ones(1, 1), torch.ones(1, 1))
     assert gradient[0, 0].tolist() == pytest.approx([-0.5, 0, 0.5])
 
 
@@ -111,22 +111,53 @@ def test_where_nothing_of_a_choice_is_legal_everything_is() -> None:
     choices = distribution_of(MultiDiscrete((2, 3)))
     mask = choices.legal(np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0]], np.uint8))
     assert mask.tolist() == [[1, 1, 0, 1, 0], [1, 0, 1, 1, 1]]
-    log_prob, _ = choices.judge(
+    judged = choices.judge(
         torch.zeros(1, 2, 5),
         None,
         torch.from_numpy(choices.encode(np.array([[1, 1], [0, 2]]))).unsqueeze(0),
         torch.from_numpy(mask).unsqueeze(0),
     )
-    assert log_prob[0].tolist() == pytest.approx([-math.log(2), -math.log(3)])
+    assert judged.log_prob[0].tolist() == pytest.approx([-math.log(2), -math.log(3)])
 
 
 def test_switches_are_independent() -> None:
     switches = distribution_of(MultiBinary(2))
     action = torch.from_numpy(switches.encode(np.array([[1, 0]], np.int8))).unsqueeze(0)
-    log_prob, entropy = switches.judge(torch.tensor([[[math.log(3), 0.0]]]), None, action, None)
-    assert float(log_prob) == pytest.approx(math.log(0.75 * 0.5))
+    judged = switches.judge(torch.tensor([[[math.log(3), 0.0]]]), None, action, None)
+    assert float(judged.log_prob) == pytest.approx(math.log(0.75 * 0.5))
     own = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert float(entropy) == pytest.approx(own + math.log(2))
+    assert float(judged.entropy) == pytest.approx(own + math.log(2))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "space",
+    [Box("float32", (3,), (-1.0,) * 3, (1.0,) * 3), Discrete(4), MultiDiscrete((2, 3)), MultiBinary(3)],
+    ids=repr,
+)
+def test_gradients_of_judgements_are_those_of_autograd(space: Space, masked: bool) -> None:
+    rng = np.random.default_rng(0)
+    distribution = distribution_of(space)
+    k, b, o = 2, 6, space.width
+    outputs = torch.from_numpy(rng.normal(size=(k, b, o))).requires_grad_()
+    log_std = torch.from_numpy(rng.normal(size=(k, o))).requires_grad_() if isinstance(space, Box) else None
+    drawn = [rng.integers(0, space.nvec if isinstance(space, MultiDiscrete) else 2) for _ in range(k * b)]
+    stored = rng.normal(size=(k * b, o)) if isinstance(space, Box) else np.array(drawn)
+    if isinstance(space, MultiBinary):
+        stored = rng.integers(0, 2, (k * b, o))
+    action = torch.from_numpy(distribution.encode(stored)).view(k, b, o).double()
+    mask = None
+    if masked and isinstance(space, Discrete | MultiDiscrete):
+        mask = torch.from_numpy(distribution.legal(rng.integers(0, 2, (k * b, o)).astype(np.uint8))).view(k, b, o)
+        mask = torch.maximum(mask.double(), action)
+    of_log_prob, of_entropy = (torch.from_numpy(rng.normal(size=(k, b))) for _ in range(2))
+    judged = distribution.judge(outputs, log_std, action, mask)
+    total = (of_log_prob * judged.log_prob + of_entropy * judged.entropy).sum()
+    leaves = [outputs] if log_std is None else [outputs, log_std]
+    expected = torch.autograd.grad(total, leaves)
+    for mine, its in zip(judged.back(of_log_prob, of_entropy), expected, strict=False):
+        assert mine is not None
+        torch.testing.assert_close(mine.detach(), its)
 
 
 def test_units_of_returns_begin_with_the_first_round_and_reach_ten_rounds_back() -> None:

@@ -184,13 +184,15 @@ def test_losses_give_the_numbers_of_a_hand_computation() -> None:
     weight = torch.full((1, 4), 0.25)
     clip = torch.tensor([[0.2]])
     # min(2, 1.2), min(-2, -1.2), min(0.5, 0.8), min(-0.5, -0.8)
-    assert policy_loss(log_ratio, advantage, clip, weight).tolist() == pytest.approx([-(1.2 - 2 + 0.5 - 0.8) / 4])
+    loss, pull = policy_loss(log_ratio, advantage, clip, weight)
+    assert loss.tolist() == pytest.approx([-(1.2 - 2 + 0.5 - 0.8) / 4])
+    assert pull[0].tolist() == pytest.approx([0, 2 / 4, -0.5 / 4, 0])
     value, before = torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 0.9]])
     target = torch.tensor([[1.0, 3.0]])
     # near is 0.2 and 1: errors 0 and 0.8^2, then 2^2 twice
-    assert value_loss(value, before, target, clip, torch.tensor([[0.5, 0.5]])).tolist() == pytest.approx(
-        [0.5 * (0.5 * 0.64 + 0.5 * 4)]
-    )
+    loss, pull = value_loss(value, before, target, clip, torch.tensor([[0.5, 0.5]]))
+    assert loss.tolist() == pytest.approx([0.5 * (0.5 * 0.64 + 0.5 * 4)])
+    assert pull[0].tolist() == pytest.approx([0, 0.5 * -2])
 
 
 @pytest.mark.parametrize(("pass_cost", "passes"), [(25_000, 1), (1, 2)])

@@ -41,7 +41,7 @@ class Watched:
             self.before.append(of_round(*args, **kwargs))
             return self.before[-1]
 
-        def loss(log_ratio: Tensor, *args: Any) -> Tensor:
+        def loss(log_ratio: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
             self.log_ratios.append(log_ratio.detach())
             return of_loss(log_ratio, *args)
 

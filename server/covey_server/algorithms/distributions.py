@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,22 @@ from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space, actio
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What policies say of actions.
+
+    Attributes:
+        log_prob: (K, B), of the actions.
+        entropy: (K, B).
+        back: From the gradients of both, (K, B) each, that of the outputs (K, B, O), and of `log_std` (K, O) where
+            there is one.
+    """
+
+    log_prob: Tensor
+    entropy: Tensor
+    back: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+
+
 class Distribution(ABC):
     """The actions of one space."""
 
@@ -30,10 +47,8 @@ class Distribution(ABC):
         """Stored actions (D, *shape) as numbers (D, O)."""
 
     @abstractmethod
-    def judge(
-        self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probability of actions, and entropy: (K, B) each.
+    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
+        """Judge actions.
 
         Args:
             outputs: (K, B, O) of policies, as `covey.policy_file.PolicySpec` says.
@@ -60,16 +75,21 @@ class Gaussian(Distribution):
         # A bound that leaves no room has one action: any number stands for it.
         return np.where(span > 0, 2 * (flat - self._low) / np.where(span > 0, span, 1) - 1, 0).astype(np.float32)
 
-    def judge(
-        self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
         """In units of [-1, 1]; the entropy is the same for all observations."""
         assert log_std is not None
-        wide = log_std.unsqueeze(1)
-        deviations = (action - outputs) * torch.exp(-wide)
+        inverse = torch.exp(-log_std).unsqueeze(1)
+        deviations = (action - outputs) * inverse
+        squares = deviations * deviations
         constant = (log_std + _HALF_LOG_2_PI).sum(-1, keepdim=True)
-        log_prob = -0.5 * deviations.square().sum(-1) - constant
-        return log_prob, (constant + 0.5 * log_std.shape[-1]).expand_as(log_prob)
+        log_prob = -0.5 * squares.sum(-1) - constant
+
+        def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, Tensor]:
+            of_outputs = of_log_prob.unsqueeze(-1) * deviations * inverse
+            of_constant = (of_entropy - of_log_prob).sum(-1, keepdim=True)
+            return of_outputs, torch.bmm(of_log_prob.unsqueeze(1), squares).squeeze(1) + of_constant
+
+        return Judged(log_prob, (constant + 0.5 * log_std.shape[-1]).expand_as(log_prob), back)
 
 
 class Categorical(Distribution):
@@ -85,25 +105,49 @@ class Categorical(Distribution):
         one_hot: NDArray[np.bool_] = action.reshape(len(action), -1)[:, self._place] == self._values
         return one_hot.astype(np.float32)
 
-    def judge(
-        self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
         """Illegal values have probability 0; log-probabilities of choices add up."""
-        illegal = None if mask is None else mask == 0
-        logits = outputs if illegal is None else outputs.masked_fill(illegal, -torch.inf)
-        if len(self._nvec) == 1:
-            log_probs = F.log_softmax(logits, -1)
-        else:
-            log_probs = torch.cat([F.log_softmax(x, -1) for x in torch.split(logits, self._nvec, -1)], -1)
-        if illegal is not None:
-            log_probs = log_probs.masked_fill(illegal, 0)  # p log p of what cannot be is 0
-        return (log_probs * action).sum(-1), -(log_probs.exp() * log_probs).sum(-1)
+        masks = [None] * len(self._nvec) if mask is None else self._split(mask)
+        each = [_choice(*its) for its in zip(self._split(outputs), self._split(action), masks, strict=True)]
+        if len(each) == 1:
+            return each[0]
+
+        def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
+            return torch.cat([own.back(of_log_prob, of_entropy)[0] for own in each], -1), None
+
+        log_prob, entropy = (
+            torch.stack(x).sum(0) for x in ([its.log_prob for its in each], [its.entropy for its in each])
+        )
+        return Judged(log_prob, entropy, back)
+
+    def _split(self, x: Tensor) -> Sequence[Tensor]:
+        return (x,) if len(self._nvec) == 1 else x.split_with_sizes(self._nvec, -1)
 
     def legal(self, mask: NDArray[Any]) -> NDArray[np.float32]:
         """Choice by choice."""
         starts = np.concatenate([[0], np.cumsum(self._nvec)[:-1]])
         some = np.maximum.reduceat(mask, starts, axis=1) > 0
         return (mask.astype(bool) | ~some[:, self._place]).astype(np.float32)
+
+
+def _choice(logits: Tensor, action: Tensor, mask: Tensor | None) -> Judged:
+    """One choice of a Categorical; what the environment chose against the mask counts as no action."""
+    if mask is None:
+        log_probs = F.log_softmax(logits, -1)
+        probs = log_probs.exp()
+    else:
+        illegal, action = mask == 0, action * mask
+        log_probs = F.log_softmax(logits.masked_fill(illegal, -torch.inf), -1)
+        probs = log_probs.exp()
+        log_probs = log_probs.masked_fill(illegal, 0)  # p log p of what cannot be is 0
+    log_prob, entropy = (log_probs * action).sum(-1), -(log_probs * probs).sum(-1)
+
+    def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
+        chosen = action - probs * action.sum(-1, keepdim=True)
+        surprise = probs * (log_probs + entropy.unsqueeze(-1))
+        return of_log_prob.unsqueeze(-1) * chosen - of_entropy.unsqueeze(-1) * surprise, None
+
+    return Judged(log_prob, entropy, back)
 
 
 class Bernoulli(Distribution):
@@ -113,13 +157,17 @@ class Bernoulli(Distribution):
         """As they are."""
         return action.astype(np.float32)
 
-    def judge(
-        self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
         """Log-probabilities of switches add up."""
         log_partition = F.softplus(outputs)
+        probs = torch.sigmoid(outputs)
         log_prob = (action * outputs - log_partition).sum(-1)
-        return log_prob, (log_partition - torch.sigmoid(outputs) * outputs).sum(-1)
+
+        def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
+            surprise = outputs * probs * (1 - probs)
+            return of_log_prob.unsqueeze(-1) * (action - probs) - of_entropy.unsqueeze(-1) * surprise, None
+
+        return Judged(log_prob, (log_partition - probs * outputs).sum(-1), back)
 
 
 def distribution_of(space: Space) -> Distribution:

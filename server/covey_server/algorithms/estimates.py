@@ -20,7 +20,7 @@ from covey_server.algorithms.return_scale import move_units, updated
 from covey_server.member import ReturnScale
 from covey_server.pack import Pack
 
-CHUNK = 4096
+CHUNK = 512
 """Inputs of a network that are evaluated at a time."""
 
 
@@ -120,7 +120,8 @@ def _said(pooled: Pooled, shares: Sequence[Share]) -> tuple[Tensor, Tensor]:
             outputs = share.part.outputs("frozen", pooled.x[at])
             if share.policies:
                 mask = None if pooled.mask is None else pooled.mask[own]
-                log_prob[share.policies, columns] = share.judge(outputs, share.log_std(), pooled.action[own], mask)[0]
+                judged = share.judge(outputs, share.log_std(), pooled.action[own], mask)
+                log_prob[share.policies, columns] = judged.log_prob
             value[share.values, columns] = outputs[len(share.policies) :, :, 0]
     return log_prob.flatten().index_select(0, decided), value.flatten().index_select(0, viewed)
 

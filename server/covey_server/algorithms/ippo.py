@@ -41,17 +41,39 @@ from covey_server.rollouts import Rollout, Rollouts
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
 
 
-def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tensor) -> Tensor:
-    """Minus the clipped surrogate, (K,); log_ratio, advantage and weight (K, B), clip (K, 1). Weights sum to 1."""
+def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the clipped surrogate, (K,), and its gradient with respect to `log_ratio`.
+
+    Args:
+        log_ratio: (K, B).
+        advantage: (K, B).
+        clip: (K, 1).
+        weight: (K, B), with a sum of 1.
+    """
     ratio = log_ratio.exp()
-    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-    return -(weight * surrogate).sum(-1)
+    free, bound = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
+    pull = -weight * torch.where(free <= bound, free, 0)  # where the bound is what counts, nothing pulls
+    return -(weight * torch.minimum(free, bound)).sum(-1), pull
 
 
-def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor) -> Tensor:
-    """Half the squared error of a value, or of the same kept near what it was if that is larger, (K,)."""
-    near = before + (value - before).clamp(-clip, clip)
-    return 0.5 * (weight * torch.maximum((value - target).square(), (near - target).square())).sum(-1)
+def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the squared error of a value, or of the same kept near what it was if that is larger.
+
+    Args:
+        value: (K, B).
+        before: (K, B).
+        target: (K, B).
+        clip: (K, 1).
+        weight: (K, B).
+
+    Returns:
+        The loss (K,), and its gradient with respect to `value`.
+    """
+    error = value - target
+    near = before + (value - before).clamp(-clip, clip) - target
+    squares, bound = error.square(), near.square()
+    pull = weight * torch.where(squares >= bound, error, 0)
+    return 0.5 * (weight * torch.maximum(squares, bound)).sum(-1), pull
 
 
 class IPPO(Algorithm):
@@ -230,22 +252,20 @@ class _Family:
         """
         *mask, value, target, weight = others
         a = len(share.policies)
-        said, log_std = share.part.outputs("learn", seen), share.log_std()
-        leaves = [x.detach().requires_grad_() for x in (said, log_std) if x is not None]
-        with torch.enable_grad():
-            outputs = leaves[0]
-            free = None if log_std is None else leaves[1]
-            judged, entropy = share.judge(outputs, free, action, mask[0] if mask else None)
-            log_ratio = judged - log_prob
-            l_pi = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
-            h = (policy_weight * entropy).sum(-1)
-            l_v = value_loss(outputs[a:, :, 0], value, target, clip[a:], weight)
-            loss = (l_pi - ent_coef * h).sum() + (vf_coef * l_v).sum()
-        pulls = torch.autograd.grad(loss, leaves, materialize_grads=True)
-        gradient = share.part.gradient(pulls[0])
-        if (own := share.part.log_std(gradient)) is not None:
-            own.copy_(pulls[1])
-        return gradient, log_ratio.detach(), l_pi.detach(), h.detach(), l_v.detach()
+        said = share.part.outputs("learn", seen)
+        judged = share.judge(said, share.log_std(), action, mask[0] if mask else None)
+        log_ratio = judged.log_prob - log_prob
+        l_pi, of_log_prob = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
+        h = (policy_weight * judged.entropy).sum(-1)
+        l_v, of_value = value_loss(said[a:, :, 0], value, target, clip[a:], weight)
+        pull, of_log_std = judged.back(of_log_prob, -ent_coef.unsqueeze(1) * policy_weight)
+        pull[a:, :, 0] = vf_coef.unsqueeze(1) * of_value
+        gradient = share.part.gradient(pull)
+        if of_log_std is not None:
+            own = share.part.log_std(gradient)
+            assert own is not None
+            own.copy_(of_log_std)
+        return gradient, log_ratio, l_pi, h, l_v
 
     def _shares(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[Share]:
         """The networks of some of the members due, pack by pack."""

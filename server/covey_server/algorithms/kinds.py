@@ -19,7 +19,7 @@ from torch import Tensor
 from covey.config import AlgorithmConfig
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces, Space
-from covey_server.algorithms.distributions import Distribution, distribution_of
+from covey_server.algorithms.distributions import Distribution, Judged, distribution_of
 from covey_server.algorithms.roles import indicator
 from covey_server.pack import PackRows
 
@@ -87,10 +87,8 @@ class Share:
         """Of the policies that have it, (K, 1, O)."""
         return self.part.log_std(self.part.take(self.part.pack.params))
 
-    def judge(
-        self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probability of actions and entropy, (A, B) each, under the policies' outputs.
+    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
+        """What the policies say of actions, (A, B) each; its `back` gives gradients of the size of the arguments.
 
         Args:
             outputs: (K, B, O), the policies' first.
@@ -98,18 +96,26 @@ class Share:
             action: (A, B, O), encoded.
             mask: (A, B, O), or None where no agent of the family has masks.
         """
-        judged = []
+        judged: list[Judged] = []
         for at, kind in self._runs:
             own = (at, slice(None), slice(kind.action.width))
-            judged.append(
-                kind.distribution.judge(
-                    outputs[own],
-                    None if log_std is None else log_std[at, 0, : kind.action.width],
-                    action[own],
-                    mask[own] if mask is not None and kind.masked else None,
-                )
-            )
-        if len(judged) == 1:
-            return judged[0]
+            free = None if log_std is None else log_std[at, 0, : kind.action.width]
+            legal = mask[own] if mask is not None and kind.masked else None
+            judged.append(kind.distribution.judge(outputs[own], free, action[own], legal))
+
+        def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, Tensor | None]:
+            of_outputs = torch.zeros_like(outputs)
+            of_log_std = None if log_std is None else torch.zeros_like(log_std)
+            for (at, kind), its in zip(self._runs, judged, strict=True):
+                of_own, of_free = its.back(of_log_prob[at], of_entropy[at])
+                of_outputs[at, :, : kind.action.width] = of_own
+                if of_log_std is not None and of_free is not None:
+                    of_log_std[at, 0, : kind.action.width] = of_free
+            return of_outputs, of_log_std
+
         nobody = outputs[:0, :, 0]
-        return torch.cat([nobody, *(x for x, _ in judged)]), torch.cat([nobody, *(x for _, x in judged)])
+        log_prob, entropy = (
+            x[0] if len(x) == 1 else torch.cat([nobody, *x])
+            for x in ([its.log_prob for its in judged], [its.entropy for its in judged])
+        )
+        return Judged(log_prob, entropy, back)
