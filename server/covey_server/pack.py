@@ -268,10 +268,10 @@ class PackRows:
         for matrix, values in zip(state, moved, strict=True):
             _put(matrix, rows, values)
 
-    def pattern(self) -> tuple[int, ...]:
-        """Which of the rows have made as many Adam steps as others: equal for steps that are alike."""
-        steps = self.pack.adam_steps[self.taken]
-        return tuple((steps - steps[0]).tolist())
+    def pattern(self, live: NDArray[np.bool_] | None = None) -> tuple[bool, ...]:
+        """Which rows that move made as many Adam steps as the one before: equal for steps that are alike."""
+        steps = self.pack.adam_steps[self.taken if live is None else self.taken[live]]
+        return tuple((steps[1:] == steps[:-1]).tolist())
 
     def soften(self, tau: Tensor) -> None:
         """Move the targets by tau (M,) towards the parameters."""

@@ -217,7 +217,7 @@ class Selection:
                 found[self.parts.index(part)] = part.gradient(rows)
         return [found[p] for p in sorted(found)]
 
-    def count_steps(self) -> tuple[tuple[int, ...], ...]:
+    def count_steps(self) -> tuple[tuple[bool, ...], ...]:
         """What the host knows of an Adam step; equal for steps that are alike."""
         for part in self.parts:
             part.count_steps()

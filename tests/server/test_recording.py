@@ -126,14 +126,33 @@ def test_updates_from_replay_are_the_same_recorded(algorithm: str, case: str, mo
         assert [n.adam_steps for n in one.networks.values()] == [n.adam_steps for n in other.networks.values()]
 
 
-def test_learning_phases_are_the_same_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_that_learn_at_different_rates_are_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed: list[None] = []
+    replay = Recording.__call__
+
+    def counted(self: Recording, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        replayed.append(None)
+        return replay(self, inputs)
+
+    monkeypatch.setattr(Recording, "__call__", counted)
+    spaces, settings = next(iter(CASES.values()))
+    learner = ALGORITHMS["MADDPG"](config("MADDPG", **settings), spaces, population("MADDPG", spaces, **settings))
+    experience = filled(spaces)
+    for _ in range(6):
+        learner.update((0, 1), experience)
+        learner.update((1,), experience)
+    assert len(replayed) == 2 * 6 - (2 + 2 + 1)  # (0, 1) once with equal counts, then twice; (1,) twice
+
+
+@pytest.mark.parametrize("batch_sizes", [(8, 8), (8, 5)])
+def test_learning_phases_are_the_same_recorded(batch_sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     spaces = rounds.SIMULTANEOUS
     results = []
     for recorded in (True, False):
         if not recorded:
             monkeypatch.setattr(Recorder, "__call__", lambda self, key, function, inputs: function(*inputs))
-        made = rounds.config(batch_size=8, update_epochs=4)
-        members = [rounds.member(m, made, spaces) for m in range(2)]
+        made = rounds.config(update_epochs=4)
+        members = [rounds.member(m, made, spaces, batch_size=size) for m, size in enumerate(batch_sizes)]
         learner = IPPO(made, spaces, members)
         for seed in range(2):
             learner.update((0, 1), rounds.together(spaces, {0: 24, 1: 24}, seed))

@@ -216,10 +216,11 @@ class _Family:
                 return told
 
             inputs = [seen, clip, ent_coef, vf_coef, *policies.judged(j), *values.valued(j)]
-            if self._compiled or going is not None:
+            if self._compiled:
                 log_ratio, *losses_j = change(*inputs)
             else:
-                key = share.part, share.part.pattern(), seen.shape, policies.mask is None
+                moving = None if going is None else going.tobytes()
+                key = share.part, share.part.pattern(going), moving, seen.shape, policies.mask is None
                 log_ratio, *losses_j = (y.clone() for y in self._recorder(key, change, inputs))
             log_ratios.append(log_ratio)
             losses.append(losses_j)
