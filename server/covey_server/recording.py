@@ -8,6 +8,7 @@ last time, as CUDA graphs are for launches. What it computes is what the functio
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -16,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 ALIGNMENT = 64
 """Bytes; of a cache line."""
@@ -81,18 +81,15 @@ class _Operation:
         function: An overload of an operator.
         args: Positional arguments, tensors among them.
         kwargs: Those by name.
+        read: All tensors among the arguments.
         results: What it returned.
     """
 
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    read: list[Tensor]
     results: list[Tensor]
-
-    @property
-    def read(self) -> list[Tensor]:
-        """All tensors among the arguments."""
-        return [x for x in tree_leaves((self.args, self.kwargs)) if isinstance(x, Tensor)]
 
     @property
     def in_place(self) -> bool:
@@ -116,12 +113,17 @@ class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]
         del types
         kwargs = kwargs or {}
         results = func(*args, **kwargs)
-        found = [x for x in tree_leaves(results) if isinstance(x, Tensor)]
-        operation = _Operation(func, tuple(args), kwargs, found)
+        operation = _Operation(func, args, kwargs, _tensors((*args, *kwargs.values())), _tensors((results,)))
         # Views are where they are; what else has no result of its own is noted for what it changes.
-        if operation.in_place or not {_storage(x) for x in found} & {_storage(x) for x in operation.read}:
+        if operation.in_place or not {_storage(x) for x in operation.results} & {_storage(x) for x in operation.read}:
             self.operations.append(operation)
         return results
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """Those among what operators take and return: tensors, lists of them, and what is neither."""
+    lists = (x if isinstance(x, list | tuple) else (x,) for x in values)
+    return [x for values in lists for x in values if isinstance(x, Tensor)]
 
 
 @dataclass
@@ -214,18 +216,18 @@ def _storage(x: Tensor) -> int:
 
 def _placed(lives: Iterable[_Life]) -> int:
     """Give each life an offset, in the lowest gap between those that are lived at the same time; bytes of all."""
-    placed: list[_Life] = []
+    placed: list[_Life] = []  # by offset
     for life in sorted({id(life): life for life in lives}.values(), key=lambda life: -life.size):
         size = _aligned(life.size)
         at = 0
-        for other in sorted(placed, key=lambda other: other.offset):
+        for other in placed:
             if other.last < life.first or life.last < other.first:
                 continue
             if other.offset >= at + size:
                 break
             at = max(at, other.offset + _aligned(other.size))
         life.offset = at
-        placed.append(life)
+        insort(placed, life, key=lambda other: other.offset)
     return max((life.offset + _aligned(life.size) for life in placed), default=0)
 
 
@@ -236,8 +238,12 @@ def _aligned(size: int) -> int:
 def _step(operation: _Operation, place: Callable[[Any], Any]) -> Callable[[], Any]:
     """An operation as a call without arguments."""
     function = operation.function
-    args = tree_map(place, operation.args)
-    kwargs = tree_map(place, operation.kwargs)
+
+    def placed(x: Any) -> Any:
+        return [place(y) for y in x] if isinstance(x, list | tuple) else place(x)
+
+    args = [placed(x) for x in operation.args]
+    kwargs = {name: placed(x) for name, x in operation.kwargs.items()}
     if operation.in_place:
         return partial(_binding(function), *args, **kwargs)
     results = [place(x) for x in operation.results]
@@ -256,7 +262,7 @@ def _step(operation: _Operation, place: Callable[[Any], Any]) -> Callable[[], An
         return partial(variant, *args, **kwargs, **dict(zip(names, results, strict=True)))
 
     def compute() -> None:
-        for own, x in zip(results, tree_leaves(function(*args, **kwargs)), strict=True):
+        for own, x in zip(results, _tensors((function(*args, **kwargs),)), strict=True):
             own.copy_(x)
 
     return compute
