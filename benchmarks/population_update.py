@@ -9,8 +9,10 @@ their odds). MATD3 runs with its policy delay of 2, so its figure is the mean of
 update of IPPO is a learning phase: 4 epochs in minibatches of 128 through rounds of 2048 env steps, whatever the
 setting's batch size.
 
-"ms_learning" is without drawing the batch from replay. With `--peer PYTHON`, AgileRL's `learn` of members of the same
-sizes, each of which is given a batch, is timed in turn; "times_faster" is its mean times the members, over ms_learning.
+"ms_learning" is without drawing the batch from replay, "gflops" what its matrix products come to in that time, and
+"gflops_of_large_products" what so many threads do at best: what could be gained at most without fewer products. With
+`--peer PYTHON`, AgileRL's `learn` of members of the same sizes, each of which is given a batch, is timed in turn;
+"times_faster" is its mean times the members, over ms_learning.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from covey.config import Config, Mutation, Training, parse_config
 from covey.rows import Columns, RowKind, RowSchema
@@ -45,7 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-BLOCKS = 50
+BLOCKS = 25
 
 ROUND_STEPS, SLOTS, FRAGMENT_STEPS = 2048, 8, 32
 
@@ -162,6 +165,7 @@ class Peer:
 
     def __init__(self, python: str, algorithm: str, members: Sequence[Member]) -> None:
         command = [python, str(Path(__file__).parent / "peer" / "learn.py"), "--algo", algorithm]
+        command += ["--threads", str(torch.get_num_threads())]
         command += ["--members", json.dumps([sizes(m) for m in members])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._said()
@@ -201,9 +205,9 @@ def milliseconds(
 ) -> tuple[float, float, float]:
     """Mean times of an update of all members, of learning alone, and of the peer's `learn` of one member.
 
-    Best of BLOCKS each, taken in turn. On a CPU it is the process's own time; other processes only ever add.
+    Best of BLOCKS each, taken in turn. With one thread it is the process's own time; other processes only ever add.
     """
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
     def now() -> float:
         if device != "cpu":
@@ -219,7 +223,7 @@ def milliseconds(
                 middle = now()
                 learner.learn(*drawn)
             else:
-                experience = filled_rollouts(speaker_listener(), size)
+                experience = experience_of(learner, size, replay)
                 start = middle = now()
                 learner.update(range(size), experience)
             end = now()
@@ -235,10 +239,35 @@ def milliseconds(
     return min(ours), min(learning), min(theirs)
 
 
+def gflop(learner: Algorithm, size: int, replay: Replay) -> float:
+    """Arithmetic of the matrix products of an update, mean of two; of a learner that has made none yet."""
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(2):
+            learner.update(range(size), experience_of(learner, size, replay))
+    return float(counter.get_total_flops()) / 2e9
+
+
+def gflops_of_large_products() -> float:
+    """Best of 20."""
+    x = torch.ones(1024, 1024)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        torch.mm(x, x)
+        return time.perf_counter() - start
+
+    return 2e-9 * len(x) ** 3 / min(seconds() for _ in range(20))
+
+
+def experience_of(learner: Algorithm, size: int, replay: Replay) -> Any:
+    """What it learns from."""
+    return filled_rollouts(speaker_listener(), size) if isinstance(learner, IPPO) else replay
+
+
 def passes(learner: Algorithm, size: int, replay: Replay) -> dict[str, float]:
     """Into how many batched passes the critics of all members fall in an update, and how many members one has."""
     passes, members = learner.passes, learner.member_updates
-    learner.update(range(size), filled_rollouts(speaker_listener(), size) if isinstance(learner, IPPO) else replay)
+    learner.update(range(size), experience_of(learner, size, replay))
     passes, members = learner.passes - passes, learner.member_updates - members
     return {"passes_per_update": passes, "members_per_pass": round(members / passes, 2)}
 
@@ -259,8 +288,9 @@ def main() -> None:
     )
     parser.add_argument("--compile", action="store_true", help="with learner.compile, but where members are --evolved")
     parser.add_argument("--peer", metavar="PYTHON", help="time AgileRL's learn in turn, by a Python that has agilerl")
+    parser.add_argument("--threads", type=int, default=1, help="of both sides; of more than one wall time is told")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     spaces = speaker_listener()
     replay = filled_replay(spaces, 100_000, args.device)
     if args.profile:
@@ -270,6 +300,9 @@ def main() -> None:
         print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=40))
         return
     result: dict[str, Any] = {"device": args.device, "torch": torch.__version__, "mixed": args.mixed}
+    result |= {"threads": args.threads}
+    if args.device == "cpu":
+        result["gflops_of_large_products"] = round(gflops_of_large_products(), 1)
     for setting in args.settings:
         for algorithm in args.algo:
             for size in args.sizes:
@@ -282,11 +315,14 @@ def main() -> None:
                         algorithm, setting, size, spaces, args.device, args.evolved, args.act_mut
                     )
                 peer = Peer(args.peer, algorithm, members) if args.peer else None
+                arithmetic = 0.0 if args.compile else gflop(learner, size, replay)
                 ms, learning, peer_ms = milliseconds(learner, size, replay, args.updates, args.device, peer)
                 figures = {"ms_per_population_update": round(ms, 2), "ms_learning": round(learning, 2)}
                 if peer:
                     times = round(size * peer_ms / learning, 1)
                     figures |= {"ms_per_peer_learn": round(peer_ms, 2), "times_faster": times}
+                if arithmetic:
+                    figures["gflops"] = round(arithmetic / learning * 1e3, 1)
                 figures |= passes(learner, size, replay)
                 for name, figure in figures.items():
                     result.setdefault(name, {}).setdefault(setting, {}).setdefault(algorithm, {})[size] = figure

@@ -2,7 +2,7 @@
 
 Run by `benchmarks/population_update.py --peer PYTHON`, in the environment of that Python: agilerl==2.58.0 and
 peft==0.21.0, which it needs. For each line on its input, a number of calls, every member makes that many; their mean is
-printed, in time of the process.
+printed, in time of the process if that has one thread.
 Sizes are those of simple_speaker_listener; numbers are random. Sampling from replay is not counted.
 """
 
@@ -30,19 +30,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algo", choices=["MADDPG", "MATD3", "IPPO"], required=True)
     parser.add_argument("--members", type=json.loads, required=True, help="JSON: hidden, latent, head, batch of each")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
+    clock = time.process_time if args.threads == 1 else time.perf_counter
     members = [member(args.algo, **sizes) for sizes in args.members]
     for agent, experience in members:
         agent.learn(experience)
     print("ready", flush=True)
     for line in sys.stdin:
         calls = int(line)
-        start = time.process_time()
+        start = clock()
         for agent, experience in members:
             for _ in range(calls):
                 agent.learn(experience)
-        print((time.process_time() - start) / (calls * len(members)) * 1e3, flush=True)
+        print((clock() - start) / (calls * len(members)) * 1e3, flush=True)
 
 
 def member(algorithm: str, hidden: list[int], latent: int, head: list[int], batch: int) -> tuple[Any, Any]:
