@@ -15,21 +15,39 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 EPISODES = 400
 
-JOBS: dict[str, tuple[str, list[list[str]]]] = {
-    "ippo_speaker_listener": ("ippo_speaker_listener.yaml", [[]]),
-    "ippo_spread": ("ippo_spread.yaml", [[]]),
-    "maddpg_speaker_listener": ("maddpg_speaker_listener.yaml", [[]]),
-    "maddpg_spread": ("maddpg_spread.yaml", [[]]),
-    "matd3_speaker_listener": ("speaker_listener.yaml", [[]]),
-    "tictactoe": ("tictactoe.yaml", [["--play", "player_2=random"], ["--play", "player_1=random"]]),
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained and how it is judged.
+
+    Attributes:
+        config: Of the examples.
+        evaluations: Options of each.
+        overrides: What differs from the example.
+    """
+
+    config: str
+    evaluations: tuple[list[str], ...] = ([],)
+    overrides: tuple[str, ...] = ()
+
+
+JOBS = {
+    "ippo_speaker_listener": Job("ippo_speaker_listener.yaml"),
+    "ippo_spread": Job("ippo_spread.yaml"),
+    "maddpg_speaker_listener": Job("maddpg_speaker_listener.yaml"),
+    "maddpg_spread": Job("maddpg_spread.yaml"),
+    "matd3_speaker_listener": Job("speaker_listener.yaml"),
+    "matd3_speaker_listener_long": Job("speaker_listener.yaml", overrides=("training.max_steps=3500000",)),
+    "tictactoe": Job("tictactoe.yaml", (["--play", "player_2=random"], ["--play", "player_1=random"])),
 }
-"""Configuration, and the options of each evaluation, by job."""
+"""By name; the long one takes half an hour a seed."""
 
 
 def covey(folder: str, *arguments: str) -> dict[str, Any]:
@@ -52,35 +70,44 @@ def curve(run: Path, members: int) -> list[list[float]]:
     return points
 
 
-def train(job: str, seed: int) -> dict[str, Any]:
-    """One run and its judgement."""
-    config, evaluations = JOBS[job]
-    with tempfile.TemporaryDirectory() as folder:
-        trained = covey(
-            folder,
-            *("train", str(ROOT / "examples" / config), "--runs", folder),
-            *("--set", f"training.seed={seed}"),
-        )
-        run = Path(trained["run_dir"])
-        members = len(json.loads((run / "members.json").read_text())["members"])
-        judged = [
-            covey(folder, "evaluate", str(run), "--episodes", str(EPISODES), "--seed", "1", *options)
-            for options in evaluations
-        ]
-        return {
-            "job": job,
-            "seed": seed,
-            "config": f"examples/{config}",
-            "wall_s": trained["wall_s"],
-            "env_steps_per_member": trained["env_steps"] / members,
-            "env_steps_per_s": trained["env_steps_per_s"],
-            "evaluations": [
-                {"options": options, "mean_return": e["mean_return"], "stderr": e["stderr"]}
-                | ({"outcomes": e["outcomes"]} if "outcomes" in e else {})
-                for options, e in zip(evaluations, judged, strict=True)
-            ],
-            "curve": curve(run, members),
-        }
+def train(name: str, seed: int, folder: str) -> dict[str, Any]:
+    """What a run says of itself in the end."""
+    job = JOBS[name]
+    overrides = [o for override in (f"training.seed={seed}", *job.overrides) for o in ("--set", override)]
+    return covey(folder, "train", str(ROOT / "examples" / job.config), "--runs", folder, *overrides)
+
+
+def judge(name: str, seed: int, trained: dict[str, Any]) -> dict[str, Any]:
+    """A finished run as the page has it."""
+    job, run = JOBS[name], Path(trained["run_dir"])
+    members = len(json.loads((run / "members.json").read_text())["members"])
+    judged = [
+        covey(str(run), "evaluate", str(run), "--episodes", str(EPISODES), "--seed", "1", *options)
+        for options in job.evaluations
+    ]
+    return {
+        "job": name,
+        "seed": seed,
+        "config": f"examples/{job.config}",
+        "overrides": list(job.overrides),
+        "wall_s": trained["wall_s"],
+        "env_steps_per_member": trained["env_steps"] / members,
+        "env_steps_per_s": trained["env_steps_per_s"],
+        "evaluations": [
+            {"options": options, "mean_return": e["mean_return"], "stderr": e["stderr"]}
+            | ({"outcomes": e["outcomes"]} if "outcomes" in e else {})
+            for options, e in zip(job.evaluations, judged, strict=True)
+        ],
+        "curve": curve(run, members),
+    }
+
+
+def enter(done: dict[str, Any], out: Path) -> None:
+    """Into the file, in place of the same job's run with the same seed."""
+    kept = json.loads(out.read_text()) if out.exists() else []
+    kept = [r for r in kept if (r["job"], r["seed"]) != (done["job"], done["seed"])] + [done]
+    kept.sort(key=lambda r: (list(JOBS).index(r["job"]), r["seed"]))
+    out.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def main() -> None:
@@ -94,13 +121,10 @@ def main() -> None:
         parser.error(f"unknown {', '.join(sorted(unknown))}, expected some of {', '.join(JOBS)}")
     for job in arguments.jobs or JOBS:
         for seed in arguments.seeds:
-            done = train(job, seed)
+            with tempfile.TemporaryDirectory() as folder:
+                done = judge(job, seed, train(job, seed, folder))
             print(json.dumps(done), flush=True)
-            kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
-            kept = [r for r in kept if (r["job"], r["seed"]) != (job, seed)]
-            kept.append(done)
-            kept.sort(key=lambda r: (list(JOBS).index(r["job"]), r["seed"]))
-            arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
+            enter(done, arguments.out)
 
 
 if __name__ == "__main__":

@@ -197,7 +197,8 @@ def commands(job: str, runs: list[Run]) -> str:
     """What makes the runs, all at once and one of them."""
     run = runs[0]
     text = f".venv/bin/python benchmarks/learning.py {job} --seeds {' '.join(str(r['seed']) for r in runs)}\n"
-    text += f"# one by one\n.venv/bin/covey train {run['config']} --set training.seed={run['seed']}\n"
+    overrides = "".join(f" --set {override}" for override in run.get("overrides", []))
+    text += f"# one by one\n.venv/bin/covey train {run['config']} --set training.seed={run['seed']}{overrides}\n"
     for e in run["evaluations"]:
         text += " ".join([".venv/bin/covey evaluate RUN --episodes 400 --seed 1", *e["options"]]) + "\n"
     return text
@@ -209,8 +210,9 @@ def plot_path(task: tuple[str, bool]) -> Path:
 
 
 def draw(task: tuple[str, bool], runs: list[Run], path: Path) -> None:
-    """The learning curves of all seeds, among the levels."""
+    """The learning curves of the examples as they stand, of all seeds, among the levels."""
     about = TASKS[task]
+    runs = [run for run in runs if not run.get("overrides")]
     plot = plots.axes(about.title, "env steps per member", "best member's fitness")
     plots.levels(plot, {level.name: level.score for level in about.levels})
     plots.lines(

@@ -93,3 +93,23 @@ def test_other_environments_stay_as_they_are() -> None:
 
     made = Changed(load_environment("mpe2.simple_v3:env", {})._build({}))
     assert Direct(lambda: made)() is made
+
+
+@pytest.mark.parametrize("layer", ["outermost", "checking"])
+def test_methods_that_somebody_replaced_are_called(layer: str) -> None:
+    made: Any = load_environment("mpe2.simple_v3", {})()
+    replaced = made if layer == "outermost" else made.aec_env.env
+    calls: list[Any] = []
+    inner = replaced.step
+
+    def step(action: Any) -> Any:
+        calls.append(action)
+        return inner(action)
+
+    replaced.step = step
+    direct = Direct(lambda: made)()
+    assert (direct is made) == (layer == "outermost")
+    direct.reset(seed=0)
+    for _ in range(3):
+        direct.step({"agent_0": 1})
+    assert len(calls) == 3

@@ -30,8 +30,13 @@ class Direct:
         env = self.make_env()
         from pettingzoo.utils.conversions import aec_to_parallel_wrapper  # the environment has imported it, if anybody
 
-        # To the letter: a class derived from it may do anything.
-        return DirectEnv(env) if type(env) is aec_to_parallel_wrapper else env
+        # To the letter: a class derived from it may do anything, and so may a method that somebody replaced.
+        return DirectEnv(env) if type(env) is aec_to_parallel_wrapper and _untouched(env) else env
+
+
+def _untouched(layer: Any) -> bool:
+    """Whether the methods of an object are those of its class."""
+    return not any(callable(getattr(type(layer), name, None)) for name in vars(layer))
 
 
 class DirectEnv:
@@ -52,7 +57,7 @@ class DirectEnv:
         )
         self._env = env
         self._aec = env.aec_env
-        while type(self._aec) in checks:
+        while type(self._aec) in checks and _untouched(self._aec):
             self._aec = self._aec.env
         self.agents: list[str] = []
 
