@@ -10,9 +10,10 @@ update of IPPO is a learning phase: 4 epochs in minibatches of 128 through round
 setting's batch size.
 
 "ms_learning" is without drawing the batch from replay, "gflops" what its matrix products come to in that time, and
-"gflops_of_large_products" what so many threads do at best: what could be gained at most without fewer products. With
-`--peer PYTHON`, AgileRL's `learn` of members of the same sizes, each of which is given a batch, is timed in turn;
-"times_faster" is its mean times the members, over ms_learning.
+"gflops_of_large_products" what so many threads do at best, "gflops_of_the_page's_products" what they do of products of
+those sizes and nothing else: what could be gained at most without fewer products. With `--peer PYTHON`, AgileRL's
+`learn` of members of the same sizes, each of which is given a batch, is timed in turn; "times_faster" is its mean times
+the members, over ms_learning.
 """
 
 from __future__ import annotations
@@ -247,16 +248,17 @@ def gflop(learner: Algorithm, size: int, replay: Replay) -> float:
     return float(counter.get_total_flops()) / 2e9
 
 
-def gflops_of_large_products() -> float:
-    """Best of 20."""
-    x = torch.ones(1024, 1024)
+def gflops_of_products(networks: int, samples: int, read: int, told: int) -> float:
+    """Of a layer's product in so many networks at once; best of 50."""
+    x, w = torch.ones(networks, samples, read), torch.ones(networks, read, told)
+    y = torch.empty(networks, samples, told)
 
     def seconds() -> float:
         start = time.perf_counter()
-        torch.mm(x, x)
+        torch.bmm(x, w, out=y)
         return time.perf_counter() - start
 
-    return 2e-9 * len(x) ** 3 / min(seconds() for _ in range(20))
+    return 2e-9 * x.numel() * told / min(seconds() for _ in range(50))
 
 
 def experience_of(learner: Algorithm, size: int, replay: Replay) -> Any:
@@ -302,7 +304,8 @@ def main() -> None:
     result: dict[str, Any] = {"device": args.device, "torch": torch.__version__, "mixed": args.mixed}
     result |= {"threads": args.threads}
     if args.device == "cpu":
-        result["gflops_of_large_products"] = round(gflops_of_large_products(), 1)
+        result["gflops_of_large_products"] = round(gflops_of_products(1, 1024, 1024, 1024), 1)
+        result["gflops_of_the_page's_products"] = round(gflops_of_products(64, 32, 32, 64), 1)
     for setting in args.settings:
         for algorithm in args.algo:
             for size in args.sizes:

@@ -68,11 +68,11 @@ FREQUENT = (
 
 SUITE: dict[str, Benchmark] = {
     "job_maddpg": Benchmark(
-        "job", 170, "--algo MADDPG --rounds 3", SHORT_JOB, peer_job("--max-steps 5000 --evo-steps 5000")
+        "job", 120, "--algo MADDPG --rounds 3", SHORT_JOB, peer_job("--max-steps 5000 --evo-steps 5000")
     ),
     "job_ippo": Benchmark(
         "job",
-        150,
+        130,
         "--algo IPPO --max-steps 40000 --rounds 3",
         SHORT_JOB,
         peer_job("--algo IPPO --max-steps 6144 --evo-steps 6144"),
@@ -80,7 +80,7 @@ SUITE: dict[str, Benchmark] = {
     # At a learn_step of 5 AgileRL makes 8 // 5 updates in each step of all 8 environments: one in 8 env steps, as ours.
     "job_frequent_updates": Benchmark(
         "job",
-        170,
+        130,
         f"--algo MADDPG --max-steps 20000 --rounds 3 {FREQUENT}",
         SHORT_JOB,
         peer_job("--max-steps 2504 --evo-steps 2504 --learn-step 5"),
@@ -97,6 +97,13 @@ SUITE: dict[str, Benchmark] = {
         100,
         "--updates 200 --sizes 4 16 --settings page --evolved 20",
         "--updates 10 --sizes 4 --algo MADDPG",
+        "--peer {python}",
+    ),
+    "population_update_two_threads": Benchmark(
+        "population_update",
+        60,
+        "--updates 200 --sizes 4 16 --settings page --threads 2",
+        "--updates 10 --sizes 4 --algo MADDPG --threads 2",
         "--peer {python}",
     ),
     "actor_loop": Benchmark("actor_loop", 25, "--seconds 20", "--seconds 0.5"),

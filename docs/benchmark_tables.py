@@ -90,6 +90,7 @@ def figures_of_break_even(lines: Lines) -> str:
 FIGURES: dict[str, Callable[[Lines], str]] = {
     "population_update": figures_of_update,
     "population_update_evolved": figures_of_update,
+    "population_update_two_threads": figures_of_update,
     "break_even": figures_of_break_even,
 }
 """Tables for what the plain one would not show well."""

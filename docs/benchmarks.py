@@ -45,9 +45,12 @@ ABOUT: dict[str, str] = {
     "job_ippo": "Its on-policy job: IPPO, population 4, rollouts of 2,048 env steps, 4 epochs.",
     "job_frequent_updates": "The off-policy job with an update for each 8 env steps, in both libraries.",
     "population_update": "One update of a whole population of equal members, `page` with the networks and batches of "
-    "the page.",
+    "the page. `gflops` is the arithmetic of its matrix products over `ms_learning`: against what such products reach "
+    "alone, it says how much could be gained at most without fewer of them.",
     "population_update_evolved": "The same after 20 generations of the page's mutations: members of many structures, "
-    "on both sides.",
+    "on both sides, and mostly larger ones: an update has two to three times the arithmetic.",
+    "population_update_two_threads": "The first again, with two threads on both sides, in wall time: what a learner "
+    "has whose actors run on other machines.",
     "actor_loop": "A real actor process (policies, noise, rows, compression, streaming), and its collector alone, "
     "against the bare environment loop with actions drawn beforehand, in CPU time: what share of a core is left for "
     "the environment.",
