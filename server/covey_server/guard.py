@@ -22,6 +22,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps every call: how often it may come, and what its peer hears of an error.
 
+    Actors' streams may come as often as they like: an actor fetches every policy that it acts by.
     Streams of requests answer for what they read in band; this holds for whatever else they raise.
     """
 
@@ -43,10 +44,12 @@ class Guard(grpc.aio.ServerInterceptor):
             )
         coding = _parsing(handler.request_deserializer), handler.response_serializer
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream), *coding)
+            limit = None if handler_call_details.method.startswith(_ACTORS) else self._limit
+            return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream, limit), *coding)
         return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, self._limit), *coding)
 
 
+_ACTORS = "/covey.v1.ActorService/"
 _MALFORMED = "request: is not of this method's type; use the messages of proto/covey/v1"
 
 
@@ -95,9 +98,13 @@ def _unary(
     return guarded
 
 
-def _streaming(behaviour: Callable[[Any, Context], Any]) -> Callable[[Any, Context], AsyncIterator[Any]]:
+def _streaming(
+    behaviour: Callable[[Any, Context], Any], limit: RateLimit | None = None
+) -> Callable[[Any, Context], AsyncIterator[Any]]:
     async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
+            if limit is not None:
+                limit.check(context.peer())
             responses = behaviour(_checked(request), context)
             if inspect.isawaitable(responses):  # it writes to the context by itself
                 await responses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.server.one_member_ippo import Alone
 from tests.server.rounds import ASYNCHRONOUS, SIMULTANEOUS, config, gathered, member, stream_rows, together
+from torch import Tensor
 
 from covey.config import Config
 from covey.rows import RowKind
@@ -193,6 +194,16 @@ def test_losses_give_the_numbers_of_a_hand_computation() -> None:
     loss, pull = value_loss(value, before, target, clip, torch.tensor([[0.5, 0.5]]))
     assert loss.tolist() == pytest.approx([0.5 * (0.5 * 0.64 + 0.5 * 4)])
     assert pull[0].tolist() == pytest.approx([0, 0.5 * -2])
+
+
+@pytest.mark.parametrize("loss", [policy_loss, value_loss])
+def test_gradients_of_losses_are_those_of_autograd(loss: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    numbers = 4 if loss is value_loss else 3
+    moves, *others, weight = (0.2 * torch.randn(1, 100_000, generator=draw) for _ in range(numbers))
+    total, pull = loss(moves.requires_grad_(), *others, torch.tensor([[0.2]]), weight)
+    (expected,) = torch.autograd.grad(total.sum(), moves)
+    torch.testing.assert_close(pull.detach(), expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(("pass_cost", "passes"), [(25_000, 1), (1, 2)])

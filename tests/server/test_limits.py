@@ -56,11 +56,13 @@ def test_a_host_has_so_many_calls_a_second_and_a_store_of_them() -> None:
     assert len(limit._buckets) == MAX_HOSTS
 
 
-def test_who_calls_too_often_is_told_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["Check", "GetLineage"])
+def test_who_calls_too_often_is_told_to_come_back(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = next(m for m in METHODS if m.name == name)
     monkeypatch.setattr(rate_limit, "BURST", 5.0)
     monkeypatch.setattr(rate_limit, "CALLS_PER_S", 1e-3)
     with serving(tmp_path) as process, connect(process.address) as channel:
-        answers = [attempt(channel, CHECK) for _ in range(8)]
+        answers = [attempt(channel, method) for _ in range(8)]
         assert [code for code, _ in answers] == [grpc.StatusCode.OK] * 5 + [grpc.StatusCode.UNAVAILABLE] * 3
         assert "too many calls from one machine" in answers[-1][1]
         assert process.learner.totals.counters["rate_limited"] == 3

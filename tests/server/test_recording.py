@@ -13,6 +13,7 @@ from tests.server import rounds
 from tests.server.test_algorithms import CASES, config, filled, population
 from torch import Tensor
 
+from covey.spaces import EnvironmentSpaces
 from covey_server import recording
 from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm
 from covey_server.member import Member
@@ -145,8 +146,10 @@ def test_members_that_learn_at_different_rates_are_recorded_too(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("batch_sizes", [(8, 8), (8, 5)])
-def test_learning_phases_are_the_same_recorded(batch_sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    spaces = rounds.SIMULTANEOUS
+@pytest.mark.parametrize("spaces", [rounds.SIMULTANEOUS, rounds.ASYNCHRONOUS], ids=["simultaneous", "asynchronous"])
+def test_learning_phases_are_the_same_recorded(
+    spaces: EnvironmentSpaces, batch_sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = []
     for recorded in (True, False):
         if not recorded:

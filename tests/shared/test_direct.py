@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import aec_to_parallel_wrapper
 from tests.environments import counter
 
@@ -93,6 +94,50 @@ def test_other_environments_stay_as_they_are() -> None:
 
     made = Changed(load_environment("mpe2.simple_v3:env", {})._build({}))
     assert Direct(lambda: made)() is made
+
+
+class Growing(AECEnv):  # type: ignore[misc]
+    """Agent "b" appears while "a" acts in the second cycle."""
+
+    def __init__(self) -> None:
+        self.metadata, self.render_mode = {"is_parallelizable": True}, None
+        self.possible_agents = ["a", "b"]
+
+    def reset(self, seed: int | None = None, options: Any = None) -> None:
+        del seed, options
+        self.agents, self.cycles, self.agent_selection = ["a"], 0, "a"
+        self.rewards = self._cumulative_rewards = {"a": 0.0, "b": 0.0}
+        self.terminations = self.truncations = {"a": False, "b": False}
+        self.infos: dict[str, Any] = {"a": {}, "b": {}}
+
+    def observe(self, agent: str) -> str:
+        return f"{agent} sees {self.agents}"
+
+    def step(self, action: Any) -> None:
+        del action
+        if self.agent_selection == "a":
+            self.cycles += 1
+            if self.cycles == 2:
+                self.agents = ["a", "b"]
+        self.agent_selection = self.agents[-1] if self.cycles > 2 and self.agent_selection == "a" else "a"
+
+
+def test_agents_that_appear_in_a_cycle_are_seen_in_its_end() -> None:
+    wrapped, direct = (aec_to_parallel_wrapper(Growing()) for _ in range(2))
+    direct = DirectEnv(direct)
+    for env in (wrapped, direct):
+        env.reset()
+    for _ in range(4):
+        actions = dict.fromkeys(wrapped.agents, 0)
+        one, other = wrapped.step(actions), direct.step(actions)
+        assert one == other
+        assert (wrapped.agents, wrapped.num_agents) == (direct.agents, direct.num_agents)
+    assert list(one[0]) == ["a", "b"]
+
+
+def test_checks_are_left_out() -> None:
+    direct = Direct(load_environment("mpe2.simple_v3", {}))()
+    assert direct._aec is direct.unwrapped
 
 
 @pytest.mark.parametrize("layer", ["outermost", "checking"])

@@ -69,10 +69,11 @@ def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weig
     Returns:
         The loss (K,), and its gradient with respect to `value`.
     """
-    error = value - target
-    near = before + (value - before).clamp(-clip, clip) - target
-    squares, bound = error.square(), near.square()
-    pull = weight * torch.where(squares >= bound, error, 0)
+    error, moved = value - target, value - before
+    kept = moved.clamp(-clip, clip)
+    squares, bound = error.square(), (before + kept - target).square()
+    # Within the clip both are the same error, but for rounding; beyond it the kept one does not move with the value.
+    pull = weight * torch.where((squares >= bound) | (moved == kept), error, 0)
     return 0.5 * (weight * torch.maximum(squares, bound)).sum(-1), pull
 
 

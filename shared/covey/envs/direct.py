@@ -42,8 +42,8 @@ def _untouched(layer: Any) -> bool:
 class DirectEnv:
     """An `aec_to_parallel_wrapper` that steps as the environment within does; everything else goes through it.
 
-    Observations, rewards, flags and infos are the wrapper's to the bit, unless `observe` of the environment has side
-    effects: it is called once a step for each agent instead of twice.
+    Observations, rewards, flags and infos are the wrapper's to the bit, unless the environment's `observe` or `last`
+    has side effects: the one is called once a step for each agent instead of twice, the other never.
     """
 
     def __init__(self, env: Any) -> None:
@@ -80,9 +80,8 @@ class DirectEnv:
             AssertionError: the environment's agents do not act in turn, or end before the end of a cycle.
         """
         aec = self._aec
-        agents = aec.agents
         rewards: dict[str, float] = defaultdict(int)
-        for agent in agents:
+        for agent in aec.agents:
             if agent != aec.agent_selection:
                 raise AssertionError(f"expected agent {agent}, got {aec.agent_selection}: agents must act in turn")
             aec.step(actions[agent])
@@ -91,8 +90,8 @@ class DirectEnv:
                 rewards[rewarded] += given[rewarded]
         terminated, truncated = dict(aec.terminations), dict(aec.truncations)
         infos = dict(aec.infos)
-        observations = {agent: aec.observe(agent) for agent in agents}
+        observations = {agent: aec.observe(agent) for agent in aec.agents}
         while aec.agents and (aec.terminations[aec.agent_selection] or aec.truncations[aec.agent_selection]):
             aec.step(None)
-        self.agents = aec.agents
+        self.agents = self._env.agents = aec.agents
         return observations, rewards, terminated, truncated, infos
