@@ -127,6 +127,7 @@ def test_agents_that_appear_in_a_cycle_are_seen_in_its_end() -> None:
     direct = DirectEnv(direct)
     for env in (wrapped, direct):
         env.reset()
+    one: Any = None
     for _ in range(4):
         actions = dict.fromkeys(wrapped.agents, 0)
         one, other = wrapped.step(actions), direct.step(actions)
