@@ -106,7 +106,7 @@ class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Not to be wrapped by what imports torch.compile's machinery, which takes 0.8 s."""
+        """Not to be wrapped by what imports torch.compile's machinery meanwhile."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

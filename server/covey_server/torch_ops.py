@@ -117,7 +117,7 @@ def gradients(y: Tensor, leaves: Sequence[Tensor], pull: Tensor) -> Sequence[Ten
 
 
 class _Pulled(torch.autograd.Function):
-    """A number whose gradient is given: handed to torch.autograd.grad, it has that import sympy, which takes 0.4 s."""
+    """A number whose gradient is given: handed to torch.autograd.grad, it has that import sympy meanwhile."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, pull: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def test_a_finished_run_answers_status_and_actors(trained: tuple[Path, dict[str,
 
 @pytest.mark.parametrize("algorithm", ["MATD3", "IPPO"])
 def test_updates_import_nothing_of_torch_compile(algorithm: str, tmp_path: Path) -> None:
-    # Actors would wait for it, a second and more.
+    # Actors would wait for it.
     config = write_config(tmp_path / "lean.yaml", algorithm={"name": algorithm})
     program = (
         "import sys; from covey.cli import run; "

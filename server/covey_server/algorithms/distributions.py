@@ -107,8 +107,9 @@ class Categorical(Distribution):
 
     def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
         """Illegal values have probability 0; log-probabilities of choices add up."""
-        masks = [None] * len(self._nvec) if mask is None else self._split(mask)
-        each = [_choice(*its) for its in zip(self._split(outputs), self._split(action), masks, strict=True)]
+        logits, chosen = (x.split_with_sizes(self._nvec, -1) for x in (outputs, action))
+        masks = [None] * len(self._nvec) if mask is None else mask.split_with_sizes(self._nvec, -1)
+        each = [_choice(*its) for its in zip(logits, chosen, masks, strict=True)]
         if len(each) == 1:
             return each[0]
 
@@ -119,9 +120,6 @@ class Categorical(Distribution):
             torch.stack(x).sum(0) for x in ([its.log_prob for its in each], [its.entropy for its in each])
         )
         return Judged(log_prob, entropy, back)
-
-    def _split(self, x: Tensor) -> Sequence[Tensor]:
-        return (x,) if len(self._nvec) == 1 else x.split_with_sizes(self._nvec, -1)
 
     def legal(self, mask: NDArray[Any]) -> NDArray[np.float32]:
         """Choice by choice."""
