@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.system.processes import covey_json, free_port, newest_run, processes, until, write_config
 from tests.system.proxy import FaultProxy, proxies
-from tests.system.test_faults import MAX_STEPS, assert_whole, status, steps_of
+from tests.system.test_faults import MAX_STEPS, assert_whole, at_work, status
 
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey_server.journal import Journal, Kind
@@ -135,7 +135,7 @@ def test_a_black_holed_actor_is_noticed_and_its_steps_move_and_a_replacement_wor
         until(lambda: status(address), what="the learner answers")
         for name, line in lines.items():
             start(tmp_path / f"{name}.log", "actor", "--learner", line.address, "--name", name)
-        until(lambda: steps_of(address) > 500, what="some steps are in")
+        until(lambda: at_work(address) == {"a1", "a2"}, what="both are at work")
         for line in lines.values():
             line.black_hole()
         # One is replaced before anybody noticed, the other one is given up.
