@@ -29,9 +29,9 @@ from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
 from covey.v1.order_pb2 import Order
-from covey_server.journal import Journal, Kind
-from covey_server.replay import Replay
-from covey_server.validation import check_fragment
+from covey_server.experience.replay import Replay
+from covey_server.ingest.validation import check_fragment
+from covey_server.storage.journal import Journal, Kind
 
 STEPS = 32
 AGENTS, OBSERVATION, ACTION = 3, 18, 5  # simple_spread_v3, continuous

@@ -24,11 +24,11 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import Fragment
 from covey_actor.workers import actor_arguments, start_worker
 from covey_server.app import LearnerProcess, new_run
-from covey_server.intake import Intake
+from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
-from covey_server.policies import PolicyStore
-from covey_server.policy_snapshot import PolicySnapshot
-from covey_server.sessions import Session
+from covey_server.orders.sessions import Session
+from covey_server.packing.policies import PolicyStore
+from covey_server.packing.policy_snapshot import PolicySnapshot
 
 
 class Watch:

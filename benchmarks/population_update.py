@@ -38,10 +38,10 @@ from covey.v1 import fragment_pb2
 from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm, build_networks, initial_hyperparameters
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.evolution.generation import initial_population, next_generation
+from covey_server.experience.replay import Replay
+from covey_server.experience.rollouts import Rollouts
+from covey_server.ingest.validation import Stream
 from covey_server.member import Member, Network
-from covey_server.replay import Replay
-from covey_server.rollouts import Rollouts
-from covey_server.validation import Stream
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "page": {"batch_size": 32, "hidden": [32, 32], "head": [32]},

@@ -28,20 +28,20 @@ from covey.reports import actors_json, members_json, status_json
 from covey.run_directory import RunDirectory
 from covey.v1.population_service_pb2 import Status
 from covey_server.build import PopulationFactory
-from covey_server.checkpointer import Checkpointer
+from covey_server.durability.checkpointer import Checkpointer
+from covey_server.durability.recovery import restore
 from covey_server.evolution.hyperparameters import ranges
-from covey_server.generational import Generational
-from covey_server.grpc_thread import GrpcThread
-from covey_server.intake import Intake
-from covey_server.journal import Journal
+from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.metrics import Metrics
-from covey_server.recovery import restore
-from covey_server.report import Report
-from covey_server.steady_state import SteadyState
-from covey_server.tls import check_exposure
-from covey_server.tokens import Tokens
-from covey_server.trainer import Trainer
+from covey_server.security.tls import check_exposure
+from covey_server.security.tokens import Tokens
+from covey_server.serving.grpc_thread import GrpcThread
+from covey_server.serving.report import Report
+from covey_server.storage.journal import Journal
+from covey_server.training.generational import Generational
+from covey_server.training.steady_state import SteadyState
+from covey_server.training.trainer import Trainer
 
 logger = logging.getLogger("covey.learner")
 

@@ -11,16 +11,16 @@ from covey.networks.resolve import resolve
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks, initial_hyperparameters
+from covey_server.evolution.fitness import chosen_agents
 from covey_server.evolution.generation import initial_population, next_generation
+from covey_server.evolution.lineage import Lineage
 from covey_server.evolution.succession import successor
-from covey_server.fitness import chosen_agents
-from covey_server.lineage import Lineage
+from covey_server.experience.replay import Replay
+from covey_server.experience.rollouts import Rollouts
 from covey_server.member import Member
-from covey_server.policies import PolicyStore
+from covey_server.packing.policies import PolicyStore
 from covey_server.population import Population
-from covey_server.replay import Replay
-from covey_server.rollouts import Rollouts
-from covey_server.streams import generator
+from covey_server.seeds import generator
 
 
 class PopulationFactory:

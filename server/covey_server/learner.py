@@ -24,15 +24,15 @@ from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import IssuedOrder, RevokedOrders
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
 from covey_server.algorithms import Algorithm
-from covey_server.evaluations import ActorKey
-from covey_server.exploration import exploration_of
-from covey_server.journal import Journal, Kind, Position
 from covey_server.member import Member
-from covey_server.member_work import MemberWork
+from covey_server.orders.evaluations import ActorKey
+from covey_server.orders.exploration import exploration_of
+from covey_server.orders.member_work import MemberWork
+from covey_server.orders.scheduler import Rules, Scheduler
+from covey_server.orders.sessions import AT_WORK, Session, Sessions, check_same_spaces
 from covey_server.population import Population, Totals
-from covey_server.room import Room
-from covey_server.scheduler import Rules, Scheduler
-from covey_server.sessions import AT_WORK, Session, Sessions, check_same_spaces
+from covey_server.storage.disk_room import Room
+from covey_server.storage.journal import Journal, Kind, Position
 
 logger = logging.getLogger("covey.learner")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import Algorithm
-from covey_server.lineage import Lineage
+from covey_server.evolution.lineage import Lineage
+from covey_server.experience.replay import Replay
+from covey_server.experience.rollouts import Rollouts
 from covey_server.member import Member
-from covey_server.policies import PolicyStore
-from covey_server.replay import Replay
-from covey_server.rollouts import Rollouts
+from covey_server.packing.policies import PolicyStore
 
 
 @dataclass

@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.chaos.world import HEARTBEAT_S, ActorPlace, World
 
 from covey.checkpoint_format import STATE, TENSORS, checkpoint_paths, read_newest
-from covey_server.journal import Position
-from covey_server.journal_segment import SEGMENT_START
+from covey_server.storage.journal import Position
+from covey_server.storage.journal_segment import SEGMENT_START
 
 Fault = Callable[[World], bool]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.chaos.notes import fragment_hash
 
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
-from covey_server.journal import Kind, Position
-from covey_server.journal_segment import SEGMENT_START
+from covey_server.storage.journal import Kind, Position
+from covey_server.storage.journal_segment import SEGMENT_START
 
 _HEADER = struct.Struct("<IIII")  # length, kind, CRC-32 of the payload, CRC-32 of these
 

@@ -10,7 +10,7 @@ import os
 import sys
 
 from covey.cli import main
-from covey_server.journal import Journal, Position
+from covey_server.storage.journal import Journal, Position
 
 _sync = Journal.sync
 

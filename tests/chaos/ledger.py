@@ -15,8 +15,8 @@ from covey.config import load_config
 from covey.run_directory import RunDirectory
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey_server.app import LearnerProcess
-from covey_server.journal import Journal, Kind
-from covey_server.replay import Replay
+from covey_server.experience.replay import Replay
+from covey_server.storage.journal import Journal, Kind
 
 
 @dataclass

@@ -29,11 +29,11 @@ from covey.run_directory import RunDirectory, read_policies
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.spaces_json import spaces_to_json
 from covey.v1.fragment_pb2 import ReceivedFragment
-from covey_server.checkpoint import load_newest
-from covey_server.journal import Journal, Kind
-from covey_server.journal_segment import SEGMENT_START, pack_header
-from covey_server.lineage import Lineage, entry_info
-from covey_server.lineage_file import LineageFile
+from covey_server.evolution.lineage import Lineage, entry_info
+from covey_server.storage.checkpoint import load_newest
+from covey_server.storage.journal import Journal, Kind
+from covey_server.storage.journal_segment import SEGMENT_START, pack_header
+from covey_server.storage.lineage_file import LineageFile
 
 Files = dict[str, bytes]
 """Contents by name."""
@@ -112,7 +112,7 @@ class _Checkpoint(NamedTuple):
 def _honest_checkpoint() -> _Checkpoint:
     from tests.members import make_member
 
-    from covey_server.checkpoint import save_checkpoint
+    from covey_server.storage.checkpoint import save_checkpoint
 
     config = {"algorithm": {"name": "MATD3"}, "environment": {"name": "x.y"}, "training": {"pop_size": 2}}
     state = {

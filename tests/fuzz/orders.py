@@ -21,7 +21,7 @@ from covey.rows import RowSchema
 from covey.v1.environment_pb2 import EnvironmentSpec
 from covey.v1.order_pb2 import Exploration, Order
 from covey_actor.process import _parse_config
-from covey_server.validation import check_fragment
+from covey_server.ingest.validation import check_fragment
 
 SPACES = read_spaces(CounterEnv())
 SCHEMA = RowSchema.of(SPACES)

@@ -34,8 +34,8 @@ from covey.config import load_config
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
-from covey_server import rate_limit
 from covey_server.app import LearnerProcess, new_run
+from covey_server.security import rate_limit
 
 DOCUMENTED = frozenset(
     ("OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNIMPLEMENTED")

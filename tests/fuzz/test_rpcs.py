@@ -18,8 +18,8 @@ from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
 from covey.v1.environment_pb2 import EnvironmentSpaces as SpacesMessage
 from covey.v1.population_service_pb2 import DrainActorRequest, GetStatusRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
-from covey_server import rate_limit
 from covey_server.app import LearnerProcess, new_run
+from covey_server.security import rate_limit
 
 
 def test_hostile_calls_are_answered_in_documented_words_and_honest_actors_go_on(

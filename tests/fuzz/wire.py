@@ -32,8 +32,8 @@ from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.environment_pb2 import EnvironmentSpaces as SpacesMessage
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey_server.sessions import MAX_TEXT, Sessions, check_same_spaces
-from covey_server.validation import check_fragment
+from covey_server.ingest.validation import check_fragment
+from covey_server.orders.sessions import MAX_TEXT, Sessions, check_same_spaces
 
 S, F, C, T, L = RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL, RowKind.LEAD_IN
 STREAMS = ((S, T), (S, S, F), (S, F, S, S, T), (C,), (S, C, S, F), (L, S, S, T), (L, L, S, F, C, S, T), (S,) * 8 + (T,))

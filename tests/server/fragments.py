@@ -12,7 +12,7 @@ from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey_server.validation import check_fragment
+from covey_server.ingest.validation import check_fragment
 
 
 def spaces() -> EnvironmentSpaces:

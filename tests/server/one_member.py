@@ -14,10 +14,10 @@ from covey.config import Config, OffPolicyAlgorithm
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
-from covey_server import counter_rng
-from covey_server.batch import Batch
+from covey_server.experience.batch import Batch
+from covey_server.experience.replay import Replay
 from covey_server.member import Member
-from covey_server.replay import Replay
+from covey_server.packing import counter_rng
 
 
 def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], extra: Tensor | None = None) -> Tensor:

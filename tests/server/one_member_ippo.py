@@ -16,10 +16,10 @@ from covey.config import Config, OnPolicyAlgorithm
 from covey.networks.resolve import network_ids
 from covey.observations import ObservationEncoding
 from covey.spaces import Box, Discrete, EnvironmentSpaces, MultiDiscrete, Space, action_bounds
-from covey_server import counter_rng
 from covey_server.algorithms.roles import indicator
+from covey_server.experience.rollouts import AgentDecisions, Rollout
 from covey_server.member import Member
-from covey_server.rollouts import AgentDecisions, Rollout
+from covey_server.packing import counter_rng
 
 
 def both(of: Distribution, action: Tensor) -> tuple[Tensor, Tensor]:

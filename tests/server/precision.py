@@ -10,9 +10,9 @@ from tests.server.one_member import Alone
 from torch import Tensor
 
 from covey_server.algorithms.off_policy import OffPolicy
-from covey_server.batch import Batch
-from covey_server.pack import Pack
-from covey_server.replay import Replay
+from covey_server.experience.batch import Batch
+from covey_server.experience.replay import Replay
+from covey_server.packing.pack import Pack
 
 
 def double(x: Any) -> Any:

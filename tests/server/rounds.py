@@ -12,9 +12,9 @@ from covey.config import Config, parse_config
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
 from covey_server.algorithms import build_networks, initial_hyperparameters
+from covey_server.experience.rollouts import Rollouts
+from covey_server.ingest.validation import Stream
 from covey_server.member import Member
-from covey_server.rollouts import Rollouts
-from covey_server.validation import Stream
 
 SEED = 11
 SLOTS = 3

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
-from covey_server import counter_rng
 from covey_server.algorithms.action_heads import ActionHeads
+from covey_server.packing import counter_rng
 
 
 def box(n: int) -> Box:

@@ -13,8 +13,8 @@ from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from covey_server.algorithms.advantages import advantages, discounted_sums
 from covey_server.algorithms.distributions import distribution_of
 from covey_server.algorithms.return_scale import updated
+from covey_server.experience.rollouts import AgentDecisions
 from covey_server.member import ReturnScale
-from covey_server.rollouts import AgentDecisions
 
 
 def decisions(rng: np.random.Generator, lengths: list[int]) -> AgentDecisions:

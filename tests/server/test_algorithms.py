@@ -20,9 +20,9 @@ from covey.v1.fragment_pb2 import SlotStream
 from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.off_policy import OffPolicy
+from covey_server.experience.replay import Replay
 from covey_server.member import Member
-from covey_server.packed import PASS_COST
-from covey_server.replay import Replay
+from covey_server.packing.packed import PASS_COST
 
 SEED = 11
 

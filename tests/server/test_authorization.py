@@ -20,8 +20,8 @@ from covey.errors import ConfigError
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey_server.app import LearnerProcess
-from covey_server.authorization import RULES, roles_of
-from covey_server.tokens import LOOK_EVERY_S, Tokens
+from covey_server.security.authorization import RULES, roles_of
+from covey_server.security.tokens import LOOK_EVERY_S, Tokens
 
 REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 GET_STATUS = next(m for m in METHODS if m.name == "GetStatus")

@@ -20,8 +20,8 @@ from tests.members import make_member
 from covey.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey.errors import StorageError
 from covey.networks import MLP
-from covey_server.checkpoint import drop_checkpoints, load_newest, save_checkpoint, set_aside_damaged
 from covey_server.member import Member
+from covey_server.storage.checkpoint import drop_checkpoints, load_newest, save_checkpoint, set_aside_damaged
 
 REPOSITORY = Path(__file__).parents[2]
 STATE_OF_RUN = {"generation": 3, "journal": [1, 99], "nested": {"a": [1, 2.5, None, True, "ü"]}}
@@ -245,7 +245,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from tests.members import make_member
-from covey_server.checkpoint import drop_checkpoints, save_checkpoint
+from covey_server.storage.checkpoint import drop_checkpoints, save_checkpoint
 i = int(sys.argv[2])
 while True:
     i += 1
@@ -294,7 +294,7 @@ import resource, sys
 from pathlib import Path
 from tests.members import make_member
 from covey.errors import StorageError
-from covey_server.checkpoint import save_checkpoint
+from covey_server.storage.checkpoint import save_checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY))
 try:
     save_checkpoint(Path(sys.argv[1]), {"i": 2}, [make_member(2)])

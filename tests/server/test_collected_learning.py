@@ -14,12 +14,12 @@ from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Order
-from covey_server import counter_rng
 from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
-from covey_server.batch import Batch
+from covey_server.experience.batch import Batch
+from covey_server.experience.replay import Replay
+from covey_server.ingest.validation import check_fragment
 from covey_server.member import Member
-from covey_server.replay import Replay
-from covey_server.validation import check_fragment
+from covey_server.packing import counter_rng
 
 
 def collected(name: str, orders: int, steps: int, **arguments: Any) -> tuple[Replay, EnvironmentSpaces]:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from covey_server import counter_rng
+from covey_server.packing import counter_rng
 
 N = 1 << 16
 

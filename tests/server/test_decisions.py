@@ -18,8 +18,8 @@ from covey.rows import Active, Columns, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey_server.decisions import Closed, close_decisions
-from covey_server.validation import check_fragment
+from covey_server.experience.decisions import Closed, close_decisions
+from covey_server.ingest.validation import check_fragment
 
 WALKERS, SPEAKER = "walker", "speaker"
 

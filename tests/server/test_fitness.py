@@ -11,8 +11,8 @@ from covey.config import Fitness
 from covey.errors import ConfigError
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import PolicyRef
-from covey_server.evaluations import Evaluations
-from covey_server.fitness import _warn_once, chosen_agents, fitness_of, with_opponents
+from covey_server.evolution.fitness import _warn_once, chosen_agents, fitness_of, with_opponents
+from covey_server.orders.evaluations import Evaluations
 
 AGENTS = ("player_1", "player_2")
 GAME = [[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [0.0, 0.0]]

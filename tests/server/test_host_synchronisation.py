@@ -15,7 +15,7 @@ from tests.server import rounds
 from tests.server.test_algorithms import CASES, config, filled, population
 
 from covey_server.algorithms import ALGORITHMS, IPPO
-from covey_server.packed import PASS_COST
+from covey_server.packing.packed import PASS_COST
 
 
 @pytest.fixture(autouse=True)

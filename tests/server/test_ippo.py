@@ -18,10 +18,10 @@ from covey.rows import RowKind
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
 from covey_server.algorithms.ippo import IPPO, METRICS, policy_loss, value_loss
+from covey_server.experience.rollouts import Rollouts
+from covey_server.ingest.validation import Stream
 from covey_server.member import Member, ReturnScale
-from covey_server.packed import PASS_COST
-from covey_server.rollouts import Rollouts
-from covey_server.validation import Stream
+from covey_server.packing.packed import PASS_COST
 
 
 def population(spaces: EnvironmentSpaces, shared: bool, **settings: Any) -> list[Member]:

@@ -24,9 +24,9 @@ from covey_server.algorithms import ippo
 from covey_server.algorithms.estimates import Estimates, estimates
 from covey_server.algorithms.ippo import IPPO, policy_loss
 from covey_server.algorithms.kinds import families_of
-from covey_server.policies import PolicyStore
-from covey_server.rollouts import AgentDecisions, Rollouts
-from covey_server.validation import check_fragment
+from covey_server.experience.rollouts import AgentDecisions, Rollouts
+from covey_server.ingest.validation import check_fragment
+from covey_server.packing.policies import PolicyStore
 
 
 class Watched:

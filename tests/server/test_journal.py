@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covey.errors import StorageError
-from covey_server.journal import Journal, Kind, Position
-from covey_server.journal_segment import SEGMENT_START
+from covey_server.storage.journal import Journal, Kind, Position
+from covey_server.storage.journal_segment import SEGMENT_START
 
 MEBIBYTE = 1 << 20
 RECORDS = [(Kind.ORDER, b"first"), (Kind.FRAGMENT, bytes(range(256)) * 3), (Kind.REVOKED, b""), (Kind.NOTE, b'{"a":1}')]
@@ -202,7 +202,7 @@ def test_a_killed_process_loses_nothing_it_has_appended(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from covey_server.journal import Journal, Kind
+from covey_server.storage.journal import Journal, Kind
 journal = Journal.open(Path(sys.argv[1]), 5000)
 for i in range(1_000_000):
     journal.append(Kind.NOTE, str(i).encode() * 9)
@@ -310,7 +310,7 @@ FULL = """
 import json, resource, sys
 from pathlib import Path
 from covey.errors import StorageError
-from covey_server.journal import Journal, Kind
+from covey_server.storage.journal import Journal, Kind
 directory, segment_bytes = Path(sys.argv[1]), int(sys.argv[2])
 journal = Journal.open(directory, segment_bytes)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))

@@ -37,9 +37,9 @@ from covey_server import (
 )
 from covey_server.algorithms import ALGORITHMS
 from covey_server.api.memory import Experiences
-from covey_server.decisions import close_decisions
 from covey_server.evolution.generation import copied
-from covey_server.parts import Part
+from covey_server.experience.decisions import close_decisions
+from covey_server.experience.parts import Part
 
 NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [16]}}
 

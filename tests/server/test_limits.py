@@ -17,9 +17,10 @@ from covey.channel import MAX_MESSAGE_BYTES, SERVER_OPTIONS, connect
 from covey.errors import RefusedError, StorageError, UnreachableError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.actor_service_pb2_grpc import ActorServiceStub
-from covey_server import actor_service, rate_limit
 from covey_server.app import LearnerProcess
-from covey_server.rate_limit import BURST, CALLS_PER_S, MAX_HOSTS, RateLimit
+from covey_server.security import rate_limit
+from covey_server.security.rate_limit import BURST, CALLS_PER_S, MAX_HOSTS, RateLimit
+from covey_server.serving import actor_service
 
 CHECK = next(m for m in METHODS if m.name == "Check")
 

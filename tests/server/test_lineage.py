@@ -9,7 +9,7 @@ from tests.members import make_member
 
 from covey.errors import StorageError
 from covey.reports import member_json
-from covey_server.lineage import Lineage, architecture, entry_from_json, entry_info
+from covey_server.evolution.lineage import Lineage, architecture, entry_from_json, entry_info
 
 
 def three_generations() -> Lineage:

@@ -10,9 +10,9 @@ import pytest
 from tests.members import make_member
 
 from covey.errors import DiskFullError
-from covey_server.lineage import Lineage
-from covey_server.lineage_file import LineageFile
+from covey_server.evolution.lineage import Lineage
 from covey_server.member import LineageEntry
+from covey_server.storage.lineage_file import LineageFile
 
 
 def dead(*members: int) -> list[LineageEntry]:

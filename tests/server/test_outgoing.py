@@ -6,7 +6,7 @@ import asyncio
 
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.order_pb2 import Order
-from covey_server.actor_service import _Outgoing
+from covey_server.serving.actor_service import _Outgoing
 
 
 async def taken(outgoing: _Outgoing, count: int) -> list[pb.LearnerFrame]:

@@ -17,9 +17,9 @@ from covey.networks.pack import grouped
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
-from covey_server.optimiser import adam_, runs_of
-from covey_server.packed import PASS_COST, PackedNetworks
-from covey_server.torch_ops import TorchOps
+from covey_server.packing.optimiser import adam_, runs_of
+from covey_server.packing.packed import PASS_COST, PackedNetworks
+from covey_server.packing.torch_ops import TorchOps
 
 CPU = torch.device("cpu")
 ACTORS = {f"actor/{agent}": (i,) for i, agent in enumerate(AGENTS)}

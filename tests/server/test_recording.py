@@ -14,10 +14,10 @@ from tests.server.test_algorithms import CASES, config, filled, population
 from torch import Tensor
 
 from covey.spaces import EnvironmentSpaces
-from covey_server import recording
 from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm
 from covey_server.member import Member
-from covey_server.recording import Memory, Recorder, Recording
+from covey_server.packing import recording
+from covey_server.packing.recording import Memory, Recorder, Recording
 
 
 def test_a_recording_computes_again_what_was_done_with_other_inputs() -> None:

@@ -15,9 +15,9 @@ from covey.errors import ConfigError
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server import counter_rng
-from covey_server.batch import Batch
-from covey_server.replay import Replay
+from covey_server.experience.batch import Batch
+from covey_server.experience.replay import Replay
+from covey_server.packing import counter_rng
 
 S, F, C, T, L = RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL, RowKind.LEAD_IN
 

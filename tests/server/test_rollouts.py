@@ -10,8 +10,8 @@ from tests.server.fragments import SPACES
 
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
-from covey_server.rollouts import AgentDecisions, Rollout, Rollouts
-from covey_server.validation import Stream
+from covey_server.experience.rollouts import AgentDecisions, Rollout, Rollouts
+from covey_server.ingest.validation import Stream
 
 S, F, C, T, L = RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL, RowKind.LEAD_IN
 

@@ -13,7 +13,7 @@ from covey.errors import FragmentError
 from covey.rows import Columns, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete
 from covey.v1.fragment_pb2 import Fragment
-from covey_server.validation import check_fragment
+from covey_server.ingest.validation import check_fragment
 
 
 def spoil(change: Callable[[Columns], None]) -> Fragment:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
-from covey_server.scheduler import Rules, Scheduler
+from covey_server.orders.scheduler import Rules, Scheduler
 
 AGENTS = 2
 

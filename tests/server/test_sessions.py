@@ -11,7 +11,7 @@ from covey.errors import RefusedError, SpaceError
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
-from covey_server.sessions import Session, Sessions, check_same_spaces
+from covey_server.orders.sessions import Session, Sessions, check_same_spaces
 
 
 class Clock:

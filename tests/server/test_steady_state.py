@@ -23,9 +23,9 @@ from covey.v1.fragment_pb2 import IssuedOrder
 from covey.v1.order_pb2 import Order
 from covey_server.api.in_process import InProcessActor
 from covey_server.app import LearnerProcess, new_run
-from covey_server.checkpoint import save_checkpoint
-from covey_server.journal import Journal, Kind
-from covey_server.member_work import MemberWork
+from covey_server.orders.member_work import MemberWork
+from covey_server.storage.checkpoint import save_checkpoint
+from covey_server.storage.journal import Journal, Kind
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def test_orders_wait_for_the_disk_and_nobody_else_does(tmp_path: Path, monkeypat
             assert gate.wait(120)
         return save_checkpoint(directory, state, members)
 
-    monkeypatch.setattr("covey_server.checkpointer.save_checkpoint", slow)
+    monkeypatch.setattr("covey_server.durability.checkpointer.save_checkpoint", slow)
     with running(tmp_path, training={"max_steps": 400, "evo_steps": 200}) as process:
         assert writing.wait(60)
         learner, population = process.learner, process.learner.population

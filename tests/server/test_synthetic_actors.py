@@ -12,7 +12,7 @@ import pytest
 from covey.rows import RowKind
 from covey.v1.environment_pb2 import EnvironmentSpec
 from covey.v1.order_pb2 import Order
-from covey_server.validation import check_fragment
+from covey_server.ingest.validation import check_fragment
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "synthetic" / "actors.py"
 

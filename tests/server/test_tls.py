@@ -21,8 +21,8 @@ from covey.v1.actor_service_pb2_grpc import ActorServiceStub
 from covey.v1.population_service_pb2 import GetStatusRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey_server.app import LearnerProcess
-from covey_server.tls import ServerCertificate, check_exposure
-from covey_server.tokens import Tokens
+from covey_server.security.tls import ServerCertificate, check_exposure
+from covey_server.security.tokens import Tokens
 
 CHECK = next(m for m in METHODS if m.name == "Check")
 

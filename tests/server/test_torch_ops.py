@@ -13,7 +13,7 @@ import torch
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Ops, Params
 from covey.networks.ops import ACTIVATIONS, Activation
 from covey.networks.pack import PackLayout
-from covey_server.torch_ops import TorchOps
+from covey_server.packing.torch_ops import TorchOps
 
 BATCH = 7
 

@@ -17,7 +17,7 @@ from covey.errors import FragmentError
 from covey.rows import RowSchema
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order, PolicyRef
-from covey_server.validation import check_fragment
+from covey_server.ingest.validation import check_fragment
 
 
 def test_an_honest_fragment_comes_out_as_it_went_in() -> None:

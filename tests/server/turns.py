@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Space
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server.parts import Part
+from covey_server.experience.parts import Part
 
 
 @dataclass

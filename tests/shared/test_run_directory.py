@@ -20,7 +20,7 @@ from covey.files import read_json, write_json
 from covey.run_directory import RunDirectory, read_policies
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
-from covey_server.checkpoint import save_checkpoint
+from covey_server.storage.checkpoint import save_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 SEEN = Box("float32", (3,), (-math.inf, -1e-45, 0.1), (math.inf, 2.0, 0.30000000000000004))

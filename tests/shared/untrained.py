@@ -13,8 +13,8 @@ from covey.envs import load_environment, read_spaces
 from covey.run_directory import RunDirectory
 from covey.spaces_json import spaces_to_json
 from covey_server.algorithms import build_networks
-from covey_server.checkpoint import save_checkpoint
 from covey_server.member import Member
+from covey_server.storage.checkpoint import save_checkpoint
 
 NETWORK = {"latent_dim": 8, "encoder_config": {"hidden_size": [8]}, "head_config": {"hidden_size": [8]}}
 

@@ -18,8 +18,8 @@ from covey.run_directory import RunDirectory
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, mask_width
 from covey.trained import TrainedMember
 from covey.v1.order_pb2 import Exploration
-from covey_server.checkpoint import load_newest
 from covey_server.member import Member, Network
+from covey_server.storage.checkpoint import load_newest
 
 OPS = NumpyOps()
 SAMPLES = 500

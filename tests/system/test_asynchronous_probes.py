@@ -20,7 +20,7 @@ from covey.run_directory import RunDirectory
 from covey.spaces import Space, choices
 from covey.trained import TrainedMember
 from covey.v1.fragment_pb2 import ReceivedFragment
-from covey_server.journal import Journal, Kind
+from covey_server.storage.journal import Journal, Kind
 
 MASKS = [
     Case(masks(in_infos=False, told=False), "IPPO", "Discrete"),

@@ -19,10 +19,10 @@ from covey.run_directory import RunDirectory
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
 from covey.v1.order_pb2 import Order
-from covey_server import policies
 from covey_server.app import LearnerProcess, new_run
-from covey_server.journal import Journal, Kind
-from covey_server.replay import Replay
+from covey_server.experience.replay import Replay
+from covey_server.packing import policies
+from covey_server.storage.journal import Journal, Kind
 
 Start = Callable[..., tuple[LearnerProcess, ScriptedActor]]
 

@@ -22,8 +22,8 @@ from covey.v1.fragment_pb2 import ReceivedFragment
 from covey.v1.population_service_pb2 import DrainActorRequest, GetStatusRequest, ListActorsRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey_server.app import LearnerProcess
-from covey_server.journal import Journal, Kind
-from covey_server.replay import Replay
+from covey_server.experience.replay import Replay
+from covey_server.storage.journal import Journal, Kind
 
 MAX_STEPS = 20_000
 

@@ -14,7 +14,7 @@ from tests.system.proxy import FaultProxy, proxies
 from tests.system.test_faults import MAX_STEPS, assert_whole, at_work, status
 
 from covey.v1.fragment_pb2 import RevokedOrders
-from covey_server.journal import Journal, Kind
+from covey_server.storage.journal import Journal, Kind
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.system.processes import Process, newest_run, processes, until, write_
 from covey.checkpoint_format import checkpoint_paths, read_newest
 from covey.run_directory import RunDirectory
 from covey.v1.fragment_pb2 import ReceivedFragment
-from covey_server.journal import Journal, Kind, Position
+from covey_server.storage.journal import Journal, Kind, Position
 
 GENERATION_STEPS = 300
 

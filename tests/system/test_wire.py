@@ -27,7 +27,7 @@ from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey_server.app import LearnerProcess, new_run
-from covey_server.lineage import Lineage
+from covey_server.evolution.lineage import Lineage
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from covey.spaces import Discrete, EnvironmentSpaces
-from covey_server import counter_rng
+from covey_server.packing import counter_rng
 
 _BoxMap = Callable[[Tensor, slice], Tensor]
 _DiscreteMap = Callable[[Tensor, slice, int], Tensor]

@@ -11,7 +11,7 @@ import torch
 from covey.config import Config
 from covey.spaces import EnvironmentSpaces
 from covey_server.member import Member
-from covey_server.policy_snapshot import PolicySnapshot
+from covey_server.packing.policy_snapshot import PolicySnapshot
 
 
 class Algorithm(ABC):

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey_server import counter_rng
 from covey_server.algorithms.estimates import Estimates
 from covey_server.algorithms.pooled import Pooled
+from covey_server.packing import counter_rng
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from covey_server.algorithms.kinds import Share
 from covey_server.algorithms.pooled import Pooled
 from covey_server.algorithms.return_scale import move_units, updated
 from covey_server.member import ReturnScale
-from covey_server.pack import Pack
+from covey_server.packing.pack import Pack
 
 CHUNK = 512
 """Inputs of a network that are evaluated at a time."""

@@ -25,18 +25,18 @@ from torch import Tensor
 
 from covey.config import Config, OnPolicyAlgorithm
 from covey.spaces import EnvironmentSpaces
-from covey_server import counter_rng
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.compiling import compiled, padding_of
 from covey_server.algorithms.epochs import Dealer, Epoch
 from covey_server.algorithms.estimates import estimates
 from covey_server.algorithms.kinds import Kind, Share, families_of
 from covey_server.algorithms.pooled import Pool
+from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member
-from covey_server.packed import PackedNetworks
-from covey_server.policy_snapshot import PolicySnapshot
-from covey_server.recording import Recorder
-from covey_server.rollouts import Rollout, Rollouts
+from covey_server.packing import counter_rng
+from covey_server.packing.packed import PackedNetworks
+from covey_server.packing.policy_snapshot import PolicySnapshot
+from covey_server.packing.recording import Recorder
 
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
 

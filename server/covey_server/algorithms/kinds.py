@@ -21,7 +21,7 @@ from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces, Space
 from covey_server.algorithms.distributions import Distribution, Judged, distribution_of
 from covey_server.algorithms.roles import indicator
-from covey_server.pack import PackRows
+from covey_server.packing.pack import PackRows
 
 MAX_PADDED_WIDTH = 256
 """Networks that read or say more are padded neither to others nor with them: there the numbers would begin to cost."""

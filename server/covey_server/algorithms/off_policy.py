@@ -19,21 +19,21 @@ from torch import Tensor
 from covey.config import Config, OffPolicyAlgorithm
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
-from covey_server import counter_rng
 from covey_server.algorithms.action_heads import ActionHeads, Draws
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.compiling import compiled, padding_of
 from covey_server.algorithms.kinds import MAX_PADDED_WIDTH
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.roles import CRITIC_ROLES, indicator
-from covey_server.batch import Batch
+from covey_server.experience.batch import Batch
+from covey_server.experience.parts import Part
+from covey_server.experience.replay import Replay
 from covey_server.member import Member
-from covey_server.packed import PackedNetworks, Selection
-from covey_server.parts import Part
-from covey_server.policy_snapshot import PolicySnapshot
-from covey_server.recording import Recorder
-from covey_server.replay import Replay
-from covey_server.torch_ops import gradients
+from covey_server.packing import counter_rng
+from covey_server.packing.packed import PackedNetworks, Selection
+from covey_server.packing.policy_snapshot import PolicySnapshot
+from covey_server.packing.recording import Recorder
+from covey_server.packing.torch_ops import gradients
 
 CHOSE, FORCED = Part.CHOSE.value, Part.FORCED.value
 """As plain numbers: torch.compile compares tensors to nothing else."""

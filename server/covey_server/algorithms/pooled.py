@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey_server.algorithms.kinds import Kind
-from covey_server.observations import TorchEncoding
-from covey_server.rollouts import AgentDecisions, Rollout
+from covey_server.experience.observations import TorchEncoding
+from covey_server.experience.rollouts import AgentDecisions, Rollout
 
 Parts = Sequence[tuple[AgentDecisions, int]]
 """What agents decided, and which one of its network's each is."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey_server.member import ReturnScale
-from covey_server.pack import Pack
+from covey_server.packing.pack import Pack
 
 ROUNDS = 10
 """About so many rounds back statistics reach."""

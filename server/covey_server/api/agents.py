@@ -19,16 +19,16 @@ from covey.errors import ConfigError, SpaceError
 from covey.spaces import EnvironmentSpaces
 from covey.spaces_json import spaces_from_json, spaces_to_json
 from covey.v1.order_pb2 import Exploration
-from covey_server import counter_rng
 from covey_server.algorithms import ALGORITHMS, Algorithm, OffPolicy, build_networks
 from covey_server.api.acting import Acting, is_batched, lifted, shown
-from covey_server.checkpoint import drop_checkpoints, load_newest, save_checkpoint
+from covey_server.evolution.fitness import fitness_of
 from covey_server.evolution.generation import child_of, copied
-from covey_server.exploration import exploration_of
-from covey_server.fitness import fitness_of
 from covey_server.member import Member
-from covey_server.policies import PolicyStore
-from covey_server.streams import derive, generator
+from covey_server.orders.exploration import exploration_of
+from covey_server.packing import counter_rng
+from covey_server.packing.policies import PolicyStore
+from covey_server.seeds import derive, generator
+from covey_server.storage.checkpoint import drop_checkpoints, load_newest, save_checkpoint
 
 if TYPE_CHECKING:
     from covey_server.api.memory import Experiences

@@ -15,7 +15,7 @@ from covey.errors import ConfigError
 from covey_server.api.agents import Agent, scalar
 from covey_server.evolution import mutation, tournament
 from covey_server.evolution.hyperparameters import ranges
-from covey_server.streams import generator
+from covey_server.seeds import generator
 
 
 class TournamentSelection:

@@ -16,12 +16,12 @@ from covey_server.api.agents import Agent, Fit, scalar
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.build import PopulationFactory
-from covey_server.fitness import rank_key
-from covey_server.lineage import Lineage
+from covey_server.evolution.fitness import rank_key
+from covey_server.evolution.lineage import Lineage
+from covey_server.experience.replay import Replay
+from covey_server.experience.rollouts import Rollouts
 from covey_server.member import Member
 from covey_server.population import Population
-from covey_server.replay import Replay
-from covey_server.rollouts import Rollouts
 
 
 class Generations(PopulationFactory):

@@ -18,7 +18,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey_server.intake import Intake
+from covey_server.ingest.intake import Intake
 from covey_server.learner import PROTOCOL_VERSION, Learner
 
 WAIT_S = 1.0

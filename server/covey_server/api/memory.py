@@ -23,10 +23,10 @@ from covey.errors import ConfigError, SpaceError
 from covey.rows import RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
-from covey_server import counter_rng
 from covey_server.api.acting import RawActions, by_groups, columns, lifted, shown
-from covey_server.batch import Batch
-from covey_server.replay import Replay
+from covey_server.experience.batch import Batch
+from covey_server.experience.replay import Replay
+from covey_server.packing import counter_rng
 
 logger = logging.getLogger("covey")
 

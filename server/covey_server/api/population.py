@@ -16,7 +16,7 @@ from covey_server.algorithms import build_networks, initial_hyperparameters
 from covey_server.api.agents import Agent, Kin
 from covey_server.evolution.generation import initial_population
 from covey_server.evolution.hyperparameters import ranges
-from covey_server.streams import generator
+from covey_server.seeds import generator
 
 _NOT_SETTINGS = ("AGENT_IDS", "ALGO", "POP_SIZE", "POPULATION_SIZE", "NUM_ENVS")
 """Keys of INIT_HP that arguments say, or the environment."""

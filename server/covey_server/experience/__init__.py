@@ -1,0 +1,1 @@
+"""What members learn from: the replay memory, on-policy rounds, and the decisions in their rows."""

@@ -1,0 +1,224 @@
+"""Every check of a fragment between the wire and the learner's memory, cheapest first.
+
+What a fragment claims is compared with its order and with the run's schema before anything is decompressed, and the
+decompressed columns before anything is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.errors import FragmentError
+from covey.rows import Columns, RowKind, RowSchema
+from covey.spaces import EnvironmentSpaces
+from covey.v1.fragment_pb2 import Episode, Fragment
+from covey.v1.order_pb2 import Order
+from covey_server.ingest.row_checks import check_lead_in, check_values
+
+MAX_FAULT_CHARACTERS = 500
+MAX_REPORTS = 1 << 16
+"""Episodes, and faults, in one fragment: far above what an honest actor has, far below what hurts."""
+
+# Plain numbers: comparing an array with a member of an enumeration takes four times as long.
+_STEP, _LEAD_IN = int(RowKind.STEP), int(RowKind.LEAD_IN)
+_START = 0
+_CLOSING = np.zeros(256, bool)
+_CLOSING[[RowKind.FINAL, RowKind.CUT, RowKind.TAIL]] = True
+
+_FOLLOWS = np.zeros((256, 256), bool)
+"""Whether a row kind may come after another within a stream; 0 stands for the stream's start."""
+for _before, _after in {
+    _START: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
+    RowKind.LEAD_IN: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
+    RowKind.STEP: (RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL),
+    RowKind.FINAL: (RowKind.STEP, RowKind.CUT),
+    RowKind.CUT: (RowKind.STEP, RowKind.CUT),
+}.items():
+    _FOLLOWS[_before, list(_after)] = True
+
+_COUNTED = np.zeros(256, np.int64)
+"""Counts step rows in the lower half of a sum and lead-in rows in the upper."""
+_COUNTED[[_STEP, _LEAD_IN]] = 1, 1 << 32
+
+
+class Stream(NamedTuple):
+    """The rows of one training slot in the columns: `rows` from `first_row` on, `lead_in_rows` of them lead-in."""
+
+    slot: int
+    member_id: int
+    first_row: int
+    rows: int
+    lead_in_rows: int
+    steps: int
+    cut_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A fragment that has passed every check.
+
+    Columns are read-only views of one buffer. `steps_by_member` has the members whose slots brought steps.
+    `wire_bytes` is the length of the blob, of which every look at the message makes a copy.
+    """
+
+    columns: Columns
+    streams: tuple[Stream, ...]
+    steps_by_member: dict[int, int]
+    episodes: Sequence[Episode]
+    wire_bytes: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of all streams, lead-in rows included."""
+        return len(self.columns["kind"])
+
+    @property
+    def steps(self) -> int:
+        """Training env steps."""
+        return sum(self.steps_by_member.values())
+
+
+def check_fragment(
+    fragment: Fragment, order: Order, schema: RowSchema, spaces: EnvironmentSpaces, *, unclipped: bool = False
+) -> Accepted:
+    """Check a whole fragment (all its parts) against the order that it answers.
+
+    Evaluation results are checked for their form alone: which tasks and seeds are open is the caller's to know.
+
+    Args:
+        fragment: What came.
+        order: Its order.
+        schema: Of the run.
+        spaces: Of the run.
+        unclipped: Whether Box actions are samples from before they were clipped (on-policy runs): they may lie
+            outside of the bounds then.
+
+    Raises:
+        FragmentError: with the reason, one of "schema", "order", "slot", "rows", "episodes", "faults", "size",
+            "checksum", "flags", "not_finite", "action_range", "mask".
+    """
+    if fragment.schema_hash != schema.hash:
+        raise FragmentError(
+            "schema", f"schema hash {fragment.schema_hash[:16].hex() or 'unset'}, expected {schema.hash.hex()}"
+        )
+    if fragment.order_id != order.order_id:
+        raise FragmentError("order", f"answers order {fragment.order_id}, expected {order.order_id}")
+    streams = _check_streams(fragment, order, len(spaces.agents))
+    _check_reports(fragment, order, len(spaces.agents))
+    rows = sum(s.rows for s in streams)
+    blob = fragment.blob
+    if rows:
+        columns = schema.decode(blob, rows, fragment.raw_bytes)
+        _check_kinds(np.asarray(columns["kind"], np.uint8), streams)
+        check_values(columns, spaces, unclipped)
+        check_lead_in(columns, streams, spaces)
+    else:
+        if blob or fragment.raw_bytes:
+            raise FragmentError("size", f"no rows, but {len(blob)} bytes of them")
+        columns = schema.empty(0)
+    steps: dict[int, int] = {}
+    for s in streams:
+        if s.steps:
+            steps[s.member_id] = steps.get(s.member_id, 0) + s.steps
+    return Accepted(columns, streams, steps, fragment.episodes, len(blob))
+
+
+def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Stream, ...]:
+    """What the streams say of themselves: ordered slots, each once, in the order's sequence, within its steps."""
+    streams: list[Stream] = []
+    ordered = iter(order.slots)
+    first_row = 0
+    for stream in fragment.streams:
+        slot, rows, lead_in, steps = stream.slot, stream.rows, stream.lead_in_rows, stream.steps
+        for work in ordered:
+            if work.slot == slot:
+                break
+        else:
+            raise FragmentError(
+                "slot", f"slot {slot}, expected slots that order {order.order_id} names, each once, in its sequence"
+            )
+        allowed = work.steps
+        if steps > allowed:
+            raise FragmentError("rows", f"slot {slot}: {steps} steps, expected at most the {allowed} ordered")
+        # The last row closes the stream; at the worst every step ends an episode.
+        if not steps < rows <= 2 * (allowed + 1) or lead_in > agents:
+            raise FragmentError(
+                "rows",
+                f"slot {slot}: {rows} rows and {lead_in} lead-in rows for {steps} steps, expected more than "
+                f"steps, up to two for each of {allowed} ordered, and a lead-in row for each of {agents} agents",
+            )
+        streams.append(Stream(slot, work.member_id, first_row, lead_in + rows, lead_in, steps, stream.cut_before))
+        first_row += lead_in + rows
+    return tuple(streams)
+
+
+def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
+    """Episodes, faults and times: their number and form."""
+    members = {work.slot: work.member_id for work in order.slots} if fragment.episodes else {}
+    evaluations = sum(e.evaluation for e in fragment.episodes)
+    if len(fragment.episodes) > MAX_REPORTS or evaluations > fragment.eval_steps:
+        raise FragmentError(
+            "episodes",
+            f"{len(fragment.episodes)} episodes, {evaluations} of them evaluations, in {fragment.eval_steps} "
+            f"evaluation steps; expected at most one a step and {MAX_REPORTS} in all",
+        )
+    if fragment.eval_steps and not order.eval_steps:
+        raise FragmentError("episodes", f"{fragment.eval_steps} evaluation steps, expected none in this order")
+    for e in fragment.episodes:
+        kind = f"{'evaluation' if e.evaluation else 'training'} episode of slot {e.slot}"
+        if len(e.returns) != agents or e.length < 1:
+            raise FragmentError(
+                "episodes", f"{kind}: {len(e.returns)} returns, length {e.length}; expected {agents}, at least 1"
+            )
+        if not math.isfinite(sum(e.returns)):
+            raise FragmentError("not_finite", f"{kind}: returns {list(e.returns)[:8]}")
+        if e.evaluation and len(e.policies) != 16 * agents:
+            raise FragmentError("episodes", f"{kind}: {len(e.policies)} bytes of policies, expected {16 * agents}")
+        if not e.evaluation and members.get(e.slot) != e.member_id:
+            raise FragmentError(
+                "episodes", f"{kind}: member {e.member_id}, expected {members.get(e.slot, 'no such slot')}"
+            )
+    if len(fragment.faults) > MAX_REPORTS or any(len(f.message) > MAX_FAULT_CHARACTERS for f in fragment.faults):
+        raise FragmentError(
+            "faults",
+            f"{len(fragment.faults)} environment faults, expected at most {MAX_REPORTS} of {MAX_FAULT_CHARACTERS} "
+            "characters each",
+        )
+    if not (0 <= fragment.wait_s < math.inf and 0 <= fragment.work_s < math.inf):
+        raise FragmentError("not_finite", f"wait_s {fragment.wait_s}, work_s {fragment.work_s}, expected seconds")
+
+
+def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
+    """Row kinds: a legal sequence in each stream, and as many lead-in and step rows as it says."""
+    starts = np.array([s.first_row for s in streams])
+    ends = np.append(starts[1:], len(kind)) - 1
+    before = np.empty_like(kind)
+    before[1:] = kind[:-1]
+    before[starts] = _START
+    legal = _FOLLOWS[before, kind]
+    legal[ends] &= _CLOSING[kind[ends]]
+    if not legal.all():
+        row = int(np.argmin(legal))
+        stream = streams[int(np.searchsorted(starts, row, side="right")) - 1]
+        raise FragmentError(
+            "rows",
+            f"slot {stream.slot}: row {row - stream.first_row} of {stream.rows} is of kind {kind[row]} after kind "
+            f"{before[row]}, expected lead-in rows, steps closed by final or cut rows, and a tail at the end if no "
+            "such row is there",
+        )
+    found = np.add.reduceat(_COUNTED.take(kind), starts)
+    wrong = found != [s.steps + (s.lead_in_rows << 32) for s in streams]
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        lead_in, steps = divmod(int(found[i]), 1 << 32)
+        raise FragmentError(
+            "rows",
+            f"slot {streams[i].slot}: {steps} step rows and {lead_in} lead-in rows, expected the {streams[i].steps} "
+            f"and {streams[i].lead_in_rows} it says",
+        )

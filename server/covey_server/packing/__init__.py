@@ -1,0 +1,1 @@
+"""Many networks in one batched pass: packs, recorded updates, Adam, random draws."""

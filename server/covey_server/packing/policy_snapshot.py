@@ -1,0 +1,57 @@
+"""The actors as they were at one moment: cloned flat by the trainer, made into natural parameters elsewhere.
+
+The clone stays on the device, so that taking a snapshot after every update waits for nothing; what is asked for is
+copied to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from covey.networks import NetworkSpec, Params
+from covey.networks.pack import PackLayout
+from covey_server.member import Member
+from covey_server.packing.packed import PackedNetworks
+
+ACTOR = "actor/"
+
+Policies = dict[str, tuple[NetworkSpec, Params]]
+"""A member's policies by network id."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """A population's policies; immutable, so another thread may unpack it while training goes on.
+
+    Attributes:
+        updates: Member id to its update count when the snapshot was taken: the version of its policies.
+    """
+
+    updates: dict[int, int]
+    _packs: tuple[tuple[PackLayout, tuple[tuple[str, int], ...], Tensor], ...]
+
+    @staticmethod
+    def of(actors: Sequence[PackedNetworks], members: Sequence[Member]) -> PolicySnapshot:
+        """Clone the matrices of packs that hold actors, perhaps beside other networks."""
+        packs = tuple(
+            (
+                pack.layout,
+                tuple((networks.keys[k], members[m].member_id) for k, m in pack.rows),
+                pack.params.clone(),
+            )
+            for networks in actors
+            for pack in networks.packs
+        )
+        return PolicySnapshot({m.member_id: m.updates for m in members}, packs)
+
+    def policies(self, member_id: int) -> Policies:
+        """One member's policies in natural shapes."""
+        return {
+            key.removeprefix(ACTOR): (layout.specs[k], layout.unpack_row(k, matrix[k].cpu().numpy()))
+            for layout, rows, matrix in self._packs
+            for k, (key, owner) in enumerate(rows)
+            if owner == member_id and key.startswith(ACTOR)
+        }

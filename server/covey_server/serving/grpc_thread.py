@@ -1,0 +1,193 @@
+"""The gRPC server: one thread with a loop of its own, so that a busy trainer never keeps an actor waiting for long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from covey.channel import SERVER_OPTIONS, parse_address
+from covey.errors import AddressInUseError, ConfigError
+from covey.v1 import actor_service_pb2, population_service_pb2
+from covey.v1 import population_service_pb2_grpc as population_services
+from covey_server.durability.journal_sync import JournalSync
+from covey_server.ingest.intake import Intake
+from covey_server.learner import Learner
+from covey_server.orders.sessions import Session
+from covey_server.security.authorization import Authorization
+from covey_server.security.guard import Guard
+from covey_server.security.rate_limit import RateLimit
+from covey_server.security.tls import ServerCertificate
+from covey_server.security.tokens import Tokens
+from covey_server.serving import actor_service
+from covey_server.serving.actor_service import ActorServicer
+from covey_server.serving.population_service import PopulationServicer
+from covey_server.serving.report import Report
+from covey_server.training.trainer import Trainer
+
+logger = logging.getLogger("covey.rpc")
+
+SERVICES = (
+    actor_service_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name,
+    population_service_pb2.DESCRIPTOR.services_by_name["PopulationService"].full_name,
+)
+
+
+class GrpcThread:
+    """Serves a learner; `start` returns once the port is open.
+
+    Args:
+        learner: Served.
+        intake: Takes its fragments in.
+        trainer: Steered.
+        report: Asked.
+        tokens: Who may do what; None: everybody everything.
+    """
+
+    def __init__(
+        self, learner: Learner, intake: Intake, trainer: Trainer, report: Report, tokens: Tokens | None
+    ) -> None:
+        self._learner = learner
+        self._tokens = tokens
+        self._certificate = ServerCertificate(learner.config.learner.tls) if learner.config.learner.tls else None
+        self._actors = ActorServicer(learner, intake)
+        self._population = PopulationServicer(learner, trainer, report, self._actors)
+        self._report = report
+        report.wire_gauges = self._actors.gauges
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
+        self._server: grpc.aio.Server | None = None
+        self._health: health.aio.HealthServicer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sync = JournalSync(learner, self._durable)
+
+    def start(self, port_before: int = 0) -> str:
+        """Open the port and serve; returns the address as HOST:PORT.
+
+        Args:
+            port_before: Taken where any port may be, if it is free.
+
+        Raises:
+            AddressInUseError: somebody else listens there.
+            ConfigError: an address that is none.
+        """
+        self._thread.start()
+        self._sync.start()
+        address = asyncio.run_coroutine_threadsafe(self._open(port_before), self._loop).result()
+        self._learner.notify_loop = self._wake
+        return address
+
+    def stop(self, grace_s: float) -> None:
+        """Tell actors to leave, wait for their last fragments at most so long, then close."""
+        self._learner.notify_loop = lambda: None
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
+        asyncio.run_coroutine_threadsafe(self._close(grace_s), self._loop).result()
+        self._sync.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._actors.dispatch)
+
+    async def _open(self, port_before: int) -> str:
+        host, port = parse_address(self._learner.config.learner.bind)
+        if port:
+            _refuse_taken_port(host, port)
+        elif port_before:
+            with contextlib.suppress(AddressInUseError):
+                _refuse_taken_port(host, port_before)
+                port = port_before
+        interceptors = [Authorization(self._tokens, self._refused), Guard(RateLimit(self._refused))]
+        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        actor_service.register(self._actors, server)
+        population_services.add_PopulationServiceServicer_to_server(self._population, server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            if self._certificate is None:
+                bound = server.add_insecure_port(f"{host}:{port}")
+            else:
+                bound = server.add_secure_port(f"{host}:{port}", self._certificate.credentials())
+        except RuntimeError as exc:
+            raise AddressInUseError(
+                f"learner.bind {host}:{port}: cannot be bound; is another learner running there? Choose another port"
+            ) from exc
+        await server.start()
+        self._server = server
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._tasks = [self._loop.create_task(self._every_second())]
+        return f"{host}:{bound}"
+
+    def _refused(self, why: str) -> None:
+        with self._learner.lock:
+            self._learner.totals.counters[why] += 1
+
+    async def _every_second(self) -> None:
+        """Notice silent actors, show that the learner lives, take samples for rates."""
+        interval_s = self._learner.config.learner.heartbeat_interval_s
+        since_heartbeat_s = 0.0
+        while True:
+            pause_s = max(0.01, min(1.0, interval_s / 4, self._learner.sessions.until_silence_s()))
+            began = self._learner.clock()
+            await asyncio.sleep(pause_s)
+            since_heartbeat_s += pause_s
+            late_s = self._learner.clock() - began - pause_s
+            try:
+                if late_s > interval_s:  # this process was stopped, or its machine too busy, and heard nobody
+                    self._learner.sessions.forgive(late_s)
+                    self._learner.event(f"the learner itself stood still for {late_s:.0f} s; no actor is blamed for it")
+                self._actors.give_up_silent()
+                if self._learner.room.missing and self._learner.room.find():
+                    self._actors.ask_again()
+                self._report.sample()
+                if since_heartbeat_s >= interval_s / 2:
+                    since_heartbeat_s = 0.0
+                    self._actors.heartbeat()
+                self._actors.dispatch()
+            except Exception:
+                logger.exception("housekeeping failed; trying again")
+
+    def _durable(self, moved: list[Session]) -> None:
+        self._loop.call_soon_threadsafe(self._actors.tick, moved)
+
+    async def _close(self, grace_s: float) -> None:
+        if self._health is not None:
+            await self._health.enter_graceful_shutdown()
+        complete = self._learner.state == "complete"
+        reason = "the run is complete" if complete else "the learner stops"
+        self._actors.drain_all(run_complete=complete, reason=reason)
+        deadline = self._loop.time() + grace_s
+        while self._actors.open_streams and self._loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for task in self._tasks:
+            task.cancel()
+        if self._server is not None:
+            await self._server.stop(grace=1.0)
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Give the port's owner away before gRPC does: its own message names no cause."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as exc:
+            if isinstance(exc, socket.gaierror) or exc.errno != 98:
+                raise ConfigError(
+                    f"learner.bind {host}:{port}: {exc.strerror}; give an address of this machine"
+                ) from exc
+            raise AddressInUseError(
+                f"learner.bind {host}:{port}: the port is taken; end what listens there (another learner?) "
+                "or choose another port, 0 for any"
+            ) from exc

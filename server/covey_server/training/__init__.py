@@ -1,0 +1,1 @@
+"""The trainer thread, and the two evolution modes that it follows."""

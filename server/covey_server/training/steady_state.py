@@ -1,0 +1,57 @@
+"""Steady state: a member is compared as soon as it has been evaluated, and nobody waits for anybody.
+
+Source of the method: asynchronous population-based training (Jaderberg et al., 2017). Exploit and explore are one step:
+who loses its tournament is replaced by a mutated child of the winner, as that is at this moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from covey_server.build import PopulationFactory
+from covey_server.evolution.mode import Comparison
+from covey_server.learner import Learner
+from covey_server.member import Member
+from covey_server.population import Population
+
+
+class SteadyState:
+    """Acts on one member at a time.
+
+    Args:
+        learner: The shared state.
+        factory: Makes children.
+    """
+
+    def __init__(self, learner: Learner, factory: PopulationFactory) -> None:
+        self._learner = learner
+        self._factory = factory
+
+    def compare(self, population: Population, member: Member, judged: Collection[int]) -> Comparison | None:
+        """As `Turns.compare`: the member's own, at once; at the end everybody's, when all have had their last one."""
+        if not self._learner.in_last_generation(member.member_id):
+            return Comparison((member,), is_last=False)
+        members = tuple(population.members)
+        ended = all(m.member_id in judged and self._learner.in_last_generation(m.member_id) for m in members)
+        return Comparison(members, is_last=True) if ended else None
+
+    def turn(self, population: Population, comparison: Comparison) -> None:
+        """As `Turns.turn`: hold the member's tournament."""
+        learner = self._learner
+        (member,) = comparison.members
+        generation = learner.scheduler.work(member.member_id).generation + 1
+        child = self._factory.successor(population, member, generation)
+        if child is None:
+            algorithm, outcome = population.algorithm, "goes on"
+        else:
+            members = [child if m is member else m for m in population.members]
+            algorithm = self._factory.algorithm(population.spaces, members)
+            outcome = f"is replaced by member {child.member_id}, a child of {child.parent_id} ({child.mutation})"
+        with learner.changed:
+            if child is not None:
+                population.lineage.died(member.member_id, generation)
+                population.lineage.born(child)
+            learner.enter_member(member, child or member, algorithm, generation)
+            learner.event(
+                f"generation {generation - 1}: member {member.member_id}, fitness {member.fitness:.2f}, {outcome}"
+            )
