@@ -38,12 +38,12 @@ from covey.envs import SyncSlots, load_environment, read_spaces  # noqa: E402
 from covey.envs.direct import Direct  # noqa: E402
 from covey.envs.loading import MakeEnv  # noqa: E402
 from covey.networks import MLP, Input, NetworkSpec  # noqa: E402
-from covey.policy_file import encode_policy, spec_of  # noqa: E402
 from covey.rows import RowSchema  # noqa: E402
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces  # noqa: E402
 from covey.v1.environment_pb2 import EnvironmentSpec  # noqa: E402
 from covey.v1.fragment_pb2 import Fragment  # noqa: E402
 from covey.v1.order_pb2 import Exploration, Order  # noqa: E402
+from covey.wire.policy_file import encode_policy, spec_of  # noqa: E402
 
 STEPS = 32  # of one slot in one order: the default of actors.fragment_steps
 ORDERS_A_BLOCK = 8

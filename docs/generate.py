@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from covey import config
+from covey.config import config
 
 PAGE = Path(__file__).parent / "configuration.md"
 

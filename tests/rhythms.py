@@ -12,8 +12,8 @@ from pettingzoo import ParallelEnv
 
 from covey.acting import LoadedPolicy
 from covey.networks import MLP, Input, NetworkSpec
-from covey.policy_file import PolicySpec, encode_policy
 from covey.spaces import FORCED_KEY, MASK_KEY, AgentSpec, Box
+from covey.wire.policy_file import PolicySpec, encode_policy
 
 
 class Part(NamedTuple):

@@ -23,8 +23,8 @@ def main() -> int:
     args = parser.parse_args()
     limit_threads()
     # After the limits: numpy's BLAS starts its threads when it is first imported.
-    from covey.credentials import Credentials
     from covey.errors import ConfigError
+    from covey.wire.credentials import Credentials
     from covey_actor.process import ActorOptions, run_actor
 
     try:

@@ -45,8 +45,8 @@ def actor(
     Exit codes: 0 the run is complete or the actor was told to leave, 2 command line, 3 environment, 4 spaces,
     5 learner unreachable, 6 refused by the learner.
     """
-    from covey.channel import connect
-    from covey.credentials import Credentials
+    from covey.wire.channel import connect
+    from covey.wire.credentials import Credentials
 
     # Before anything starts: an address, files or a token that will not do. What is in the environment is inherited.
     connect(learner, Credentials.load(ca, cert, key, token_file)).close()

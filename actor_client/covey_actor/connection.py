@@ -13,13 +13,13 @@ from typing import Protocol
 
 import grpc
 
-from covey.channel import ANONYMOUS, MAX_FETCHED_WITH, PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
 from covey.collect.parts import split_fragment
-from covey.credentials import Credentials
 from covey.errors import CoveyError, RefusedError, SpaceError, UnreachableError, one_line
-from covey.policy_file import MAX_POLICY_BYTES, policy_sha256
 from covey.resources import rss_bytes
 from covey.v1 import actor_service_pb2, actor_service_pb2_grpc, order_pb2
+from covey.wire.channel import ANONYMOUS, MAX_FETCHED_WITH, PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
+from covey.wire.credentials import Credentials
+from covey.wire.policy_file import MAX_POLICY_BYTES, policy_sha256
 from covey_actor.outbox import Outbox, OutboxStream
 
 PROTOCOL_VERSION = 1

@@ -18,15 +18,15 @@ from typing import Any
 
 import covey
 from covey.acting import LoadedPolicy
-from covey.channel import ANONYMOUS
 from covey.collect import Collector
-from covey.credentials import Credentials
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, StalledError, one_line
-from covey.messages import groups_from_proto, spaces_to_proto
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
+from covey.wire.channel import ANONYMOUS
+from covey.wire.credentials import Credentials
+from covey.wire.messages import groups_from_proto, spaces_to_proto
 from covey_actor.connection import PROTOCOL_VERSION, Backoffs, Connection
 from covey_actor.environment_watch import EnvironmentWatch
 from covey_actor.outbox import Outbox, OutboxClosed

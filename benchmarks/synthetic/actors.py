@@ -20,16 +20,16 @@ from collections import deque
 import grpc
 import numpy as np
 
-from covey.channel import CLIENT_OPTIONS
 from covey.collect import Collector
 from covey.envs import build_slots, load_environment, read_spaces
-from covey.messages import groups_from_proto, spaces_to_proto
 from covey.rows import RowKind, RowSchema
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
 from covey.v1.environment_pb2 import EnvironmentSpec
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order, PolicyRef
+from covey.wire.channel import CLIENT_OPTIONS
+from covey.wire.messages import groups_from_proto, spaces_to_proto
 
 RECORDED_SLOTS, RECORDED_STEPS = 8, 64
 EVALUATION_STEPS = 25

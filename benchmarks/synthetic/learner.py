@@ -9,12 +9,12 @@ from concurrent import futures
 
 import grpc
 
-from covey.channel import SERVER_OPTIONS
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc, environment_pb2
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey.wire.channel import SERVER_OPTIONS
 
 ORDERS_OUT = 2
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from covey.hyperparameters import HyperparameterConfig, RLParameter
+    from covey.config.hyperparameters import HyperparameterConfig, RLParameter
     from covey.progress import default_progress_bar
     from covey_server.api.agents import Agent, AsyncAgentsWrapper
     from covey_server.api.evolution import Mutations, TournamentSelection
@@ -33,10 +33,10 @@ __all__ = [
 _MODULES = {
     "Agent": "covey_server.api.agents",
     "AsyncAgentsWrapper": "covey_server.api.agents",
-    "HyperparameterConfig": "covey.hyperparameters",
+    "HyperparameterConfig": "covey.config.hyperparameters",
     "MultiAgentReplayBuffer": "covey_server.api.memory",
     "Mutations": "covey_server.api.evolution",
-    "RLParameter": "covey.hyperparameters",
+    "RLParameter": "covey.config.hyperparameters",
     "TournamentSelection": "covey_server.api.evolution",
     "create_population": "covey_server.api.population",
     "default_progress_bar": "covey.progress",

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 import yaml
 
-from covey.channel import parse_address
-from covey.checkpoint_format import checkpoint_paths
 from covey.config import Config
 from covey.envs import load_environment, read_spaces
 from covey.errors import ConfigError, DiskFullError, StorageError
-from covey.files import cannot_write, read_json, sync_directory, write_json, write_synced
-from covey.reports import actors_json, members_json, status_json
-from covey.run_directory import RunDirectory
+from covey.run.checkpoint_format import checkpoint_paths
+from covey.run.directory import RunDirectory
+from covey.run.files import cannot_write, read_json, sync_directory, write_json, write_synced
+from covey.run.reports import actors_json, members_json, status_json
 from covey.v1.population_service_pb2 import Status
+from covey.wire.channel import parse_address
 from covey_server.build import PopulationFactory
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.durability.recovery import restore

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from covey.config import Config
-    from covey.run_directory import RunDirectory
+    from covey.run.directory import RunDirectory
 
 CONFIG = typer.Argument(help="YAML file of the run.", show_default=False)
 SET = typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; repeatable.")
@@ -88,7 +88,7 @@ def _prepare(
     """The configuration, and the directory: a new one, or the one to go on with."""
     from covey.config import load_config
     from covey.errors import ConfigError
-    from covey.run_directory import RunDirectory
+    from covey.run.directory import RunDirectory
     from covey_server.app import new_run
 
     if deterministic:

@@ -16,13 +16,13 @@ from collections.abc import Callable
 
 from covey.config import Config
 from covey.errors import DiskFullError, RefusedError, one_line
-from covey.messages import spaces_from_proto
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import IssuedOrder, RevokedOrders
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
+from covey.wire.messages import spaces_from_proto
 from covey_server.algorithms import Algorithm
 from covey_server.member import Member
 from covey_server.orders.evaluations import ActorKey

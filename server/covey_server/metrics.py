@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from covey.config import Logging as LoggingConfig
-from covey.files import cannot_write
+from covey.run.files import cannot_write
 
 if TYPE_CHECKING:
     import wandb

@@ -15,10 +15,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from covey.config import Config
-from covey.credentials import CA_VARIABLE, TOKEN_VARIABLE
 from covey.errors import ConfigError, EnvironmentLoadError, RefusedError
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 from covey.v1.population_service_pb2 import MemberInfo, Status
+from covey.wire.credentials import CA_VARIABLE, TOKEN_VARIABLE
 from covey_server.app import LearnerProcess, stop_on_signals
 
 logger = logging.getLogger("covey.learner")

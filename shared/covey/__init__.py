@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from covey.config.hyperparameters import HyperparameterConfig, RLParameter
     from covey.envs.vector import (
         AsyncPettingZooVecEnv,
         Observations,
@@ -11,9 +12,8 @@ if TYPE_CHECKING:
         SyncPettingZooVecEnv,
         make_multi_agent_vect_envs,
     )
-    from covey.exported import Policy, load_policy
-    from covey.hyperparameters import HyperparameterConfig, RLParameter
     from covey.progress import default_progress_bar
+    from covey.run.exported import Policy, load_policy
 
 __version__ = "0.1.0"
 
@@ -34,14 +34,14 @@ __all__ = [
 # Loaded when they are asked for: the command line imports this package and must not wait for numpy and PettingZoo.
 _MODULES = {
     "AsyncPettingZooVecEnv": "covey.envs.vector",
-    "HyperparameterConfig": "covey.hyperparameters",
+    "HyperparameterConfig": "covey.config.hyperparameters",
     "Observations": "covey.envs.vector",
     "PettingZooVecEnv": "covey.envs.vector",
-    "Policy": "covey.exported",
-    "RLParameter": "covey.hyperparameters",
+    "Policy": "covey.run.exported",
+    "RLParameter": "covey.config.hyperparameters",
     "SyncPettingZooVecEnv": "covey.envs.vector",
     "default_progress_bar": "covey.progress",
-    "load_policy": "covey.exported",
+    "load_policy": "covey.run.exported",
     "make_multi_agent_vect_envs": "covey.envs.vector",
 }
 

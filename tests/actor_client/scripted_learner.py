@@ -12,13 +12,13 @@ from typing import TypeVar
 
 import grpc
 
-from covey.channel import SERVER_OPTIONS
 from covey.collect import FragmentAssembler
 from covey.envs import load_environment, read_spaces
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
 from covey.v1 import environment_pb2, fragment_pb2, order_pb2
+from covey.wire.channel import SERVER_OPTIONS
 
 _Frame = TypeVar("_Frame")
 

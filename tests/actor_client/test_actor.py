@@ -14,9 +14,9 @@ from tests.actor_client.scripted_learner import CONFIG, SPACES, ScriptedLearner,
 
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, SpaceError, UnreachableError
 from covey.networks import MLP, Input, NetworkSpec
-from covey.policy_file import PolicySpec, encode_policy, policy_sha256
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import fragment_pb2, order_pb2
+from covey.wire.policy_file import PolicySpec, encode_policy, policy_sha256
 from covey_actor.connection import Backoffs, Connection
 from covey_actor.outbox import Outbox
 from covey_actor.process import Actor, ActorOptions

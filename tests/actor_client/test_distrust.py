@@ -15,8 +15,8 @@ from tests.actor_client.scripted_learner import ScriptedLearner
 from tests.actor_client.test_actor import POLICIES, order
 
 from covey.errors import CoveyError, EnvironmentLoadError, RefusedError
-from covey.policy_file import policy_sha256
 from covey.v1 import actor_service_pb2 as pb
+from covey.wire.policy_file import policy_sha256
 from covey_actor import process
 from covey_actor.process import MAX_SLOTS, Actor, ActorOptions
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.world import HEARTBEAT_S, ActorPlace, World
 
-from covey.checkpoint_format import STATE, TENSORS, checkpoint_paths, read_newest
+from covey.run.checkpoint_format import STATE, TENSORS, checkpoint_paths, read_newest
 from covey_server.storage.journal import Position
 from covey_server.storage.journal_segment import SEGMENT_START
 

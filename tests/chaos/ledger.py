@@ -12,7 +12,7 @@ from tests.chaos.history import History
 from tests.chaos.notes import read_notes
 
 from covey.config import load_config
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey_server.app import LearnerProcess
 from covey_server.experience.replay import Replay

@@ -18,17 +18,17 @@ from tests.fuzz.target import Target, scratch
 from tests.fuzz.text import policy_of
 from tests.fuzz.wire import ENVIRONMENTS, check_spaces, honest
 
-from covey.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, read_checkpoint
 from covey.cli.sources import RunFiles
 from covey.config import parse_config
 from covey.errors import ConfigError, SpaceError, StorageError
-from covey.exported import load_policy
-from covey.policy_file import encode_policy
-from covey.reports import member_json
-from covey.run_directory import RunDirectory, read_policies
+from covey.run.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, read_checkpoint
+from covey.run.directory import RunDirectory, read_policies
+from covey.run.exported import load_policy
+from covey.run.reports import member_json
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.spaces_json import spaces_to_json
 from covey.v1.fragment_pb2 import ReceivedFragment
+from covey.wire.policy_file import encode_policy
 from covey_server.evolution.lineage import Lineage, entry_info
 from covey_server.storage.checkpoint import load_newest
 from covey_server.storage.journal import Journal, Kind

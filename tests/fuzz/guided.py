@@ -27,8 +27,8 @@ def main(name: str, runs: int, corpus: Path) -> None:
         from tests.fuzz import text, wire
         from tests.fuzz.target import Target, attempt
 
-        from covey.policy_file import encode_policy
         from covey.v1.fragment_pb2 import Fragment
+        from covey.wire.policy_file import encode_policy
 
     targets: dict[str, Target] = {t.name: t for t in (*wire.WIRE, *text.TEXT)}
     spaces, order, fragment, _ = wire.honest(Random(0))

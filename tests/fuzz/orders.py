@@ -15,11 +15,11 @@ from covey.acting import LoadedPolicy
 from covey.collect import Collector
 from covey.envs import SyncSlots, read_spaces
 from covey.errors import ConfigError, EnvironmentLoadError, RefusedError, SpaceError
-from covey.messages import groups_from_proto
-from covey.policy_file import PolicySpec, encode_policy
 from covey.rows import RowSchema
 from covey.v1.environment_pb2 import EnvironmentSpec
 from covey.v1.order_pb2 import Exploration, Order
+from covey.wire.messages import groups_from_proto
+from covey.wire.policy_file import PolicySpec, encode_policy
 from covey_actor.process import _parse_config
 from covey_server.ingest.validation import check_fragment
 

@@ -29,11 +29,11 @@ from tests.fuzz.wire import honest
 from tests.system.processes import write_config
 from tests.system.scripted_actor import ScriptedActor
 
-from covey.channel import CLIENT_OPTIONS
 from covey.config import load_config
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey.wire.channel import CLIENT_OPTIONS
 from covey_server.app import LearnerProcess, new_run
 from covey_server.security import rate_limit
 

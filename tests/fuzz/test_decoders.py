@@ -13,11 +13,11 @@ from tests.fuzz.target import Target, attempt, check_sentence
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.text import YAMLS
 
-from covey.channel import parse_address
 from covey.config import load_config
 from covey.errors import ConfigError, CoveyError
 from covey.networks import NetworkSpec
-from covey.policy_file import decode_policy
+from covey.wire.channel import parse_address
+from covey.wire.policy_file import decode_policy
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)

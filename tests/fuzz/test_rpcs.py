@@ -13,11 +13,11 @@ from tests.system.processes import write_config
 from tests.system.scripted_actor import ScriptedActor
 
 from covey.config import load_config
-from covey.messages import spaces_to_proto
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
 from covey.v1.environment_pb2 import EnvironmentSpaces as SpacesMessage
 from covey.v1.population_service_pb2 import DrainActorRequest, GetStatusRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey.wire.messages import spaces_to_proto
 from covey_server.app import LearnerProcess, new_run
 from covey_server.security import rate_limit
 

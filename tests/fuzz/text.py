@@ -15,14 +15,14 @@ from tests.fuzz.mutate import INTEGERS, TEXTS, hostile_json, spoil_bytes, spoil_
 from tests.fuzz.target import Target, scratch
 from tests.fuzz.wire import ENVIRONMENTS, check_space, check_spaces
 
-from covey.channel import parse_address
 from covey.config import load_config, parse_config
 from covey.errors import ConfigError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
 from covey.networks.network import MAX_PARAMETERS
-from covey.policy_file import PolicySpec, decode_policy, encode_policy
 from covey.spaces import AgentSpec, Box
 from covey.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
+from covey.wire.channel import parse_address
+from covey.wire.policy_file import PolicySpec, decode_policy, encode_policy
 
 AGENTS = [agent for environment in ENVIRONMENTS for agent in environment.agents]
 

@@ -14,11 +14,11 @@ from google.protobuf.descriptor import MethodDescriptor
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tests.server.secured import METHODS, SERVICES, TOKENS, attempt, call, path_of, serving, write_tokens
 
-from covey.channel import connect
-from covey.credentials import Credentials
 from covey.errors import ConfigError
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey.wire.channel import connect
+from covey.wire.credentials import Credentials
 from covey_server.app import LearnerProcess
 from covey_server.security.authorization import RULES, roles_of
 from covey_server.security.tokens import LOOK_EVERY_S, Tokens

@@ -17,9 +17,9 @@ import pytest
 import safetensors.numpy
 from tests.members import make_member
 
-from covey.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey.errors import StorageError
 from covey.networks import MLP
+from covey.run.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey_server.member import Member
 from covey_server.storage.checkpoint import drop_checkpoints, load_newest, save_checkpoint, set_aside_damaged
 

@@ -22,9 +22,9 @@ from tests.members import assert_same_networks
 from tests.rhythms import PARTS, Recorder, RhythmsEnv
 
 from covey.collect.evaluate import evaluate
+from covey.config.hyperparameters import HyperparameterConfig, RLParameter
 from covey.envs.vector import PettingZooVecEnv, SyncPettingZooVecEnv
 from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
-from covey.hyperparameters import HyperparameterConfig, RLParameter
 from covey.rows import Columns
 from covey_server import (
     Agent,

@@ -14,7 +14,7 @@ from tests.members import assert_same_networks
 
 from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv, make_multi_agent_vect_envs
 from covey.errors import ConfigError, EnvironmentLoadError
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 from covey_server import (
     Agent,
     MultiAgentReplayBuffer,

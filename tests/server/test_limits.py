@@ -13,10 +13,10 @@ import pytest
 from grpc_health.v1 import health_pb2
 from tests.server.secured import METHODS, attempt, call, serving
 
-from covey.channel import MAX_MESSAGE_BYTES, SERVER_OPTIONS, connect
 from covey.errors import RefusedError, StorageError, UnreachableError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.actor_service_pb2_grpc import ActorServiceStub
+from covey.wire.channel import MAX_MESSAGE_BYTES, SERVER_OPTIONS, connect
 from covey_server.app import LearnerProcess
 from covey_server.security import rate_limit
 from covey_server.security.rate_limit import BURST, CALLS_PER_S, MAX_HOSTS, RateLimit

@@ -8,7 +8,7 @@ import pytest
 from tests.members import make_member
 
 from covey.errors import StorageError
-from covey.reports import member_json
+from covey.run.reports import member_json
 from covey_server.evolution.lineage import Lineage, architecture, entry_from_json, entry_info
 
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tests.server.test_scheduler import make_scheduler, play
 from tests.system.processes import until, write_config
 
-from covey.checkpoint_format import checkpoint_paths, read_checkpoint
 from covey.config import load_config, parse_config
 from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.errors import ConfigError
+from covey.run.checkpoint_format import checkpoint_paths, read_checkpoint
 from covey.v1.fragment_pb2 import IssuedOrder
 from covey.v1.order_pb2 import Order
 from covey_server.api.in_process import InProcessActor

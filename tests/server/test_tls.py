@@ -12,14 +12,14 @@ import grpc
 import pytest
 from tests.server.secured import METHODS, attempt, call, make_certificates, serving, tls, write_tokens
 
-from covey.channel import connect, translate
 from covey.config import TLS, Learner
-from covey.credentials import Credentials
 from covey.errors import ConfigError, UnreachableError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.actor_service_pb2_grpc import ActorServiceStub
 from covey.v1.population_service_pb2 import GetStatusRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey.wire.channel import connect, translate
+from covey.wire.credentials import Credentials
 from covey_server.app import LearnerProcess
 from covey_server.security.tls import ServerCertificate, check_exposure
 from covey_server.security.tokens import Tokens

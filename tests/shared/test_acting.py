@@ -13,9 +13,9 @@ from covey.acting import Decisions, LoadedPolicy, PolicyRows, SlotNoise
 from covey.acting.actions import ActionLayout
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps
 from covey.observations import ObservationEncoding
-from covey.policy_file import PolicySpec, encode_policy
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
 from covey.v1 import order_pb2
+from covey.wire.policy_file import PolicySpec, encode_policy
 
 SEEN = Box("float32", (4,), (-np.inf,) * 4, (np.inf,) * 4)
 PIXELS = Box("uint8", (2, 2), (0.0,) * 4, (255.0,) * 4)

@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from covey.cli import run
 from covey.cli.certs import write_credentials
-from covey.credentials import ROLES
 from covey.errors import ConfigError
+from covey.wire.credentials import ROLES
 
 
 def certificate(path: Path) -> x509.Certificate:

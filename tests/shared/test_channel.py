@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from covey.channel import backoff, connect, parse_address, translate
 from covey.errors import ConfigError, RefusedError, SpaceError, StorageError, UnreachableError
+from covey.wire.channel import backoff, connect, parse_address, translate
 
 
 def test_addresses() -> None:

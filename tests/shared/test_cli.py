@@ -14,8 +14,8 @@ import pytest
 
 import covey
 from covey.cli import run
-from covey.files import write_json
-from covey.reports import actors_json, member_json, members_json, status_json
+from covey.run.files import write_json
+from covey.run.reports import actors_json, member_json, members_json, status_json
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceServicer, add_PopulationServiceServicer_to_server
 

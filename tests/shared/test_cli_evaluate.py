@@ -11,7 +11,7 @@ from tests.shared.untrained import speaker_listener, tictactoe
 
 from covey.cli import run
 from covey.cli.evaluate import episode_seed, outcomes
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

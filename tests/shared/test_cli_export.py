@@ -15,7 +15,7 @@ from covey.cli import run
 from covey.cli.evaluate import episode_seed, play
 from covey.envs import load_environment
 from covey.errors import SpaceError, StorageError
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from PIL import Image, ImageSequence
 from tests.shared.untrained import speaker_listener, tictactoe, untrained_run
 
 from covey.cli import run
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from covey.collect.collector import episode_seed
 from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.errors import EnvironmentLoadError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec
-from covey.policy_file import PolicySpec, encode_policy
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, EnvironmentSpaces
 from covey.v1 import fragment_pb2, order_pb2
+from covey.wire.policy_file import PolicySpec, encode_policy
 
 SPACES = read_spaces(CounterEnv())
 SCHEMA = RowSchema.of(SPACES)

@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
-from covey.channel import connect
 from covey.cli import run
 from covey.cli.certs import write_credentials
-from covey.credentials import Credentials, is_loopback
 from covey.errors import ConfigError
+from covey.wire.channel import connect
+from covey.wire.credentials import Credentials, is_loopback
 
 TOKEN = "a-token-0123456789"
 

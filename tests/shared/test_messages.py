@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.errors import SpaceError
-from covey.messages import (
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
+from covey.v1 import environment_pb2
+from covey.wire.messages import (
     MAX_AGENTS,
     groups_from_proto,
     groups_to_proto,
@@ -18,8 +20,6 @@ from covey.messages import (
     spaces_from_proto,
     spaces_to_proto,
 )
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
-from covey.v1 import environment_pb2
 
 FINITE = st.floats(-1e6, 1e6)
 

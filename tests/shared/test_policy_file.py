@@ -15,8 +15,8 @@ from safetensors.numpy import save
 
 from covey.errors import ConfigError, CoveyError, RefusedError
 from covey.networks import MLP, Input, NetworkSpec, Params
-from covey.policy_file import MAX_HEADER_BYTES, PolicySpec, decode_policy, encode_policy, policy_sha256
 from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from covey.wire.policy_file import MAX_HEADER_BYTES, PolicySpec, decode_policy, encode_policy, policy_sha256
 
 SEEN = Box("float32", (2, 3), (-np.inf,) * 6, (np.inf, 1.0) * 3)
 MOVES = Box("float32", (2,), (0.0, 0.0), (1.0, 1.0))

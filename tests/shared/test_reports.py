@@ -3,7 +3,7 @@
 import json
 import math
 
-from covey.reports import actor_json, member_json, members_json, status_json
+from covey.run.reports import actor_json, member_json, members_json, status_json
 from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
 
 

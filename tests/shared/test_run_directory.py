@@ -16,8 +16,8 @@ from tests.members import make_member
 
 from covey.config import Config, parse_config
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
-from covey.files import read_json, write_json
-from covey.run_directory import RunDirectory, read_policies
+from covey.run.directory import RunDirectory, read_policies
+from covey.run.files import read_json, write_json
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
 from covey_server.storage.checkpoint import save_checkpoint
@@ -86,7 +86,7 @@ def test_state_of_another_version_is_a_sentence(tmp_path: Path, state: dict[str,
 def test_reading_policies_needs_neither_torch_nor_the_learner(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     script = (
-        "import sys; from pathlib import Path; from covey.run_directory import RunDirectory, read_policies; "
+        "import sys; from pathlib import Path; from covey.run.directory import RunDirectory, read_policies; "
         "print(read_policies(RunDirectory.open(Path(sys.argv[1])))[0]); "
         "assert not {'torch', 'covey_server'} & set(sys.modules)"
     )
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     write_json(path, {"old": 1})
     script = (
-        "import resource, sys; from pathlib import Path; from covey.files import write_json\n"
+        "import resource, sys; from pathlib import Path; from covey.run.files import write_json\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_json(Path(sys.argv[1]), ['x' * 5000])\n"
         "except Exception as error: print(type(error).__name__, error)"

@@ -10,7 +10,7 @@ import yaml
 
 from covey.config import parse_config
 from covey.envs import load_environment, read_spaces
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 from covey.spaces_json import spaces_to_json
 from covey_server.algorithms import build_networks
 from covey_server.member import Member

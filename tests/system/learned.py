@@ -13,11 +13,11 @@ from covey.acting import Decisions, LoadedPolicy
 from covey.config import AlgorithmConfig
 from covey.networks import NumpyOps
 from covey.networks.resolve import network_ids
-from covey.policy_file import encode_policy, spec_of
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
+from covey.run.trained import TrainedMember
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, mask_width
-from covey.trained import TrainedMember
 from covey.v1.order_pb2 import Exploration
+from covey.wire.policy_file import encode_policy, spec_of
 from covey_server.member import Member, Network
 from covey_server.storage.checkpoint import load_newest
 

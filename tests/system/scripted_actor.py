@@ -10,17 +10,17 @@ from collections.abc import Iterator
 import grpc
 
 from covey.acting import LoadedPolicy
-from covey.channel import CLIENT_OPTIONS
 from covey.collect import Collector
 from covey.envs import build_slots, load_environment, read_spaces
-from covey.messages import spaces_to_proto
-from covey.policy_file import decode_policy
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.actor_service_pb2_grpc import ActorServiceStub
 from covey.v1.environment_pb2 import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey.wire.channel import CLIENT_OPTIONS
+from covey.wire.messages import spaces_to_proto
+from covey.wire.policy_file import decode_policy
 
 
 class ScriptedActor:

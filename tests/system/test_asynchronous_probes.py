@@ -16,9 +16,9 @@ from tests.system.processes import covey_json
 from tests.system.warm import Trainers
 
 from covey.rows import Active, Columns, RowKind, RowSchema
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
+from covey.run.trained import TrainedMember
 from covey.spaces import Space, choices
-from covey.trained import TrainedMember
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey_server.storage.journal import Journal, Kind
 

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from tests.system.processes import covey_json, write_config
 
-from covey.checkpoint_format import read_newest
-from covey.run_directory import RunDirectory
+from covey.run.checkpoint_format import read_newest
+from covey.run.directory import RunDirectory
 
 SEED = 3
 """One with which all kinds of mutation happen."""

@@ -15,7 +15,7 @@ from tests.system.scripted_actor import ScriptedActor
 
 from covey.config import load_config
 from covey.errors import StorageError
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
 from covey.v1.order_pb2 import Order

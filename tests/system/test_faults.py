@@ -16,8 +16,8 @@ import torch
 from tests.system.processes import covey, covey_json, free_port, newest_run, processes, until, write_config
 
 from covey.config import load_config
-from covey.reports import status_json
-from covey.run_directory import RunDirectory
+from covey.run.directory import RunDirectory
+from covey.run.reports import status_json
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey.v1.population_service_pb2 import DrainActorRequest, GetStatusRequest, ListActorsRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub

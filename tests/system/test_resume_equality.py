@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from tests.system.processes import Process, newest_run, processes, until, write_config
 
-from covey.checkpoint_format import checkpoint_paths, read_newest
-from covey.run_directory import RunDirectory
+from covey.run.checkpoint_format import checkpoint_paths, read_newest
+from covey.run.directory import RunDirectory
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey_server.storage.journal import Journal, Kind, Position
 

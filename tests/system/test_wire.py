@@ -16,16 +16,16 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from tests.system.processes import free_port, until, write_config
 from tests.system.scripted_actor import ScriptedActor
 
-from covey.channel import MAX_MESSAGE_BYTES
 from covey.cli.sources import Learner
 from covey.config import load_config
 from covey.errors import AddressInUseError
-from covey.messages import spaces_to_proto
 from covey.rows import Columns
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey.wire.channel import MAX_MESSAGE_BYTES
+from covey.wire.messages import spaces_to_proto
 from covey_server.app import LearnerProcess, new_run
 from covey_server.evolution.lineage import Lineage
 

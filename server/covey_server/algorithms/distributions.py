@@ -51,7 +51,7 @@ class Distribution(ABC):
         """Judge actions.
 
         Args:
-            outputs: (K, B, O) of policies, as `covey.policy_file.PolicySpec` says.
+            outputs: (K, B, O) of policies, as `covey.wire.policy_file.PolicySpec` says.
             log_std: (K, O) where actions are Gaussian.
             action: (K, B, O), encoded.
             mask: (K, B, O), 1 for legal actions, or None where all are. Each choice has a legal one.

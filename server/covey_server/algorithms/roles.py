@@ -85,7 +85,7 @@ def indicator(algorithm: AlgorithmConfig, agents: tuple[int, ...]) -> int:
 def actor_spec(
     algorithm: AlgorithmConfig, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
 ) -> NetworkSpec:
-    """The policy of these agents: own observation in, what `covey.policy_file.PolicySpec` says out."""
+    """The policy of these agents: own observation in, what `covey.wire.policy_file.PolicySpec` says out."""
     action = spaces.agents[agents[0]].action
     spec = value_spec(algorithm, config, spaces, agents)
     if not isinstance(algorithm, OnPolicyAlgorithm):

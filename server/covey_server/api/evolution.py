@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from covey import config
-from covey.config_section import explain
+from covey.config import config
+from covey.config.section import explain
 from covey.errors import ConfigError
 from covey_server.api.agents import Agent, scalar
 from covey_server.evolution import mutation, tournament

@@ -12,12 +12,12 @@ from covey.acting import LoadedPolicy
 from covey.collect import Collector
 from covey.envs import Slots
 from covey.errors import EnvironmentLoadError, RefusedError
-from covey.messages import spaces_to_proto
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey.wire.messages import spaces_to_proto
 from covey_server.ingest.intake import Intake
 from covey_server.learner import PROTOCOL_VERSION, Learner
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from covey.config import Config, RLParameter, parse_config
+from covey.config.manifest import as_sections, translate
 from covey.envs.reading import agent_spec
 from covey.errors import ConfigError
-from covey.manifest import as_sections, translate
 from covey.networks.resolve import resolve
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks, initial_hyperparameters

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from covey.reports import members_json
+from covey.run.reports import members_json
 from covey.spaces_json import spaces_to_json
 from covey.v1.fragment_pb2 import IssuedOrder
 from covey_server.evolution.lineage import entry_info

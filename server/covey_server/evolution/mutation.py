@@ -14,8 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from covey import config
-from covey.config import RLParameter
+from covey.config import RLParameter, config
 from covey.networks import NetworkSpec
 from covey.networks.resize import get_part, parts, with_part
 from covey_server.evolution.architecture import mutate_architecture

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from covey.config import AlgorithmConfig
 from covey.networks.resolve import network_ids
-from covey.policy_file import encode_policy, policy_sha256, spec_of
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
+from covey.wire.policy_file import encode_policy, policy_sha256, spec_of
 from covey_server.packing.policy_snapshot import PolicySnapshot
 
 MIN_SWEEP_BYTES = 4 << 20

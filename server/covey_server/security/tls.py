@@ -10,10 +10,10 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from covey.channel import parse_address
 from covey.config import TLS, Learner
-from covey.credentials import is_loopback, read_certificates, read_secret
 from covey.errors import ConfigError
+from covey.wire.channel import parse_address
+from covey.wire.credentials import is_loopback, read_certificates, read_secret
 from covey_server.security.tokens import Stamp, Tokens, stamp_of
 
 logger = logging.getLogger("covey.rpc")

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from covey.credentials import ROLES, check_token, read_secret
 from covey.errors import ConfigError
+from covey.wire.credentials import ROLES, check_token, read_secret
 
 logger = logging.getLogger("covey.rpc")
 

@@ -12,10 +12,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from covey.channel import SERVER_OPTIONS, parse_address
 from covey.errors import AddressInUseError, ConfigError
 from covey.v1 import actor_service_pb2, population_service_pb2
 from covey.v1 import population_service_pb2_grpc as population_services
+from covey.wire.channel import SERVER_OPTIONS, parse_address
 from covey_server.durability.journal_sync import JournalSync
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner

@@ -1,4 +1,4 @@
-"""Writing checkpoints in one step, and members as JSON and tensors. The format is `covey.checkpoint_format`'s."""
+"""Writing checkpoints in one step, and members as JSON and tensors. The format is `covey.run.checkpoint_format`'s."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from covey.checkpoint_format import (
+from covey.errors import ConfigError, StorageError
+from covey.networks import NetworkSpec
+from covey.run.checkpoint_format import (
     FORMAT,
     MANIFEST,
     STATE,
@@ -27,9 +29,7 @@ from covey.checkpoint_format import (
     read_newest,
     tensor_name,
 )
-from covey.errors import ConfigError, StorageError
-from covey.files import cannot_write, sync_directory, write_synced
-from covey.networks import NetworkSpec
+from covey.run.files import cannot_write, sync_directory, write_synced
 from covey.spaces_json import float_from_json, float_to_json
 from covey_server.member import Member, Network, ReturnScale
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from covey.errors import StorageError
-from covey.files import cannot_read, cannot_write, sync_directory
+from covey.run.files import cannot_read, cannot_write, sync_directory
 from covey_server.storage.journal_segment import (
     MAGIC,
     SEGMENT_START,

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from covey.errors import StorageError
-from covey.files import cannot_read, cannot_write, sync_directory
-from covey.reports import member_json
+from covey.run.files import cannot_read, cannot_write, sync_directory
+from covey.run.reports import member_json
 from covey_server.evolution.lineage import entry_from_json, entry_info
 from covey_server.member import LineageEntry
 

@@ -21,8 +21,8 @@ from covey.networks import MLP, NetworkSpec, Params
 from covey.networks.ops import Activation, Ops
 from covey.networks.pack import PackLayout, grouped, layer_activations
 from covey.observations import ObservationEncoding
-from covey.policy_file import PolicySpec, decode_policy, policy_sha256
 from covey.spaces import EnvironmentSpaces
+from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from covey.credentials import CA_VARIABLE, TOKEN_VARIABLE, Credentials
+from covey.wire.credentials import CA_VARIABLE, TOKEN_VARIABLE, Credentials
 
 CA = Annotated[
     Path | None,

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from covey.credentials import ROLES
 from covey.errors import ConfigError
-from covey.files import cannot_write
+from covey.run.files import cannot_write
+from covey.wire.credentials import ROLES
 
 if TYPE_CHECKING:
     from cryptography import x509

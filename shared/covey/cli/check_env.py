@@ -95,7 +95,7 @@ def as_answer(report: Report) -> dict[str, Any]:
 
 def _arguments(config: list[str]) -> dict[str, Any]:
     """Keyword arguments from `key=value` texts."""
-    from covey.yaml_text import parse_yaml
+    from covey.config.yaml_text import parse_yaml
 
     arguments = {}
     for text in config:

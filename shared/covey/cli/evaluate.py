@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from covey.run_directory import RunDirectory
+    from covey.run.directory import RunDirectory
 
 SLOTS = 32
 """Environments stepped together: beyond this a forward pass is no longer what takes the time."""
@@ -40,7 +40,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Mean return of a member (summed over agents) on fresh episodes, played without exploration."""
-    from covey.run_directory import RunDirectory
+    from covey.run.directory import RunDirectory
 
     result = play(RunDirectory.open(run), member, episodes, seed, play_ or [])
     if as_json:
@@ -81,7 +81,7 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
 
     from covey.cli.players import parse_play, players
     from covey.collect import evaluate as play_episodes
-    from covey.trained import TrainedMember
+    from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(run, member)
     spaces = trained.spaces

@@ -19,9 +19,9 @@ def export_member(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="RUN/policy-ID if unset.")] = None,
 ) -> None:
     """Write a member's policies (safetensors and JSON); `covey.load_policy(DIR)` acts by them without torch."""
-    from covey.exported import export
-    from covey.run_directory import RunDirectory
-    from covey.trained import TrainedMember
+    from covey.run.directory import RunDirectory
+    from covey.run.exported import export
+    from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(RunDirectory.open(run), member)
     typer.echo(export(trained, out or run / f"policy-{trained.member_id}"))

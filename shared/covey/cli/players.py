@@ -11,7 +11,7 @@ from covey.errors import ConfigError
 
 if TYPE_CHECKING:
     from covey.acting import LoadedPolicy
-    from covey.trained import TrainedMember
+    from covey.run.trained import TrainedMember
 
 PLAY = typer.Option(
     "--play",
@@ -45,7 +45,7 @@ def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedP
     Raises:
         ConfigError: a member that does not live.
     """
-    from covey.trained import TrainedMember
+    from covey.run.trained import TrainedMember
 
     seats: list[LoadedPolicy | None] = list(member.policies())
     for agent, who in chosen.items():

@@ -11,8 +11,8 @@ from rich.live import Live
 from covey.cli import tables
 from covey.cli.access import with_credentials
 from covey.cli.sources import DEADLINE_S, Answer, Question, find_learner, find_source
-from covey.credentials import Credentials
 from covey.v1 import population_service_pb2 as pb
+from covey.wire.credentials import Credentials
 
 CHECKPOINT_DEADLINE_S = 120.0
 """A checkpoint is answered when it is durable, which takes as long as the disk does."""

@@ -46,8 +46,8 @@ def render(
 
     from covey.cli.players import parse_play, players
     from covey.collect import evaluate as play_episodes
-    from covey.run_directory import RunDirectory
-    from covey.trained import TrainedMember
+    from covey.run.directory import RunDirectory
+    from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(RunDirectory.open(run), member)
     seats = players(trained, parse_play(play_ or [], trained.spaces.agent_ids))

@@ -14,8 +14,6 @@ from typing import Any, Literal, Protocol
 
 import grpc
 
-from covey.channel import ANONYMOUS, connect, translate
-from covey.credentials import Credentials
 from covey.errors import (
     ConfigError,
     ForbiddenError,
@@ -24,10 +22,12 @@ from covey.errors import (
     UnauthenticatedError,
     UnreachableError,
 )
-from covey.files import cannot_read, read_json
-from covey.reports import actors_json, members_json, status_json
+from covey.run.files import cannot_read, read_json
+from covey.run.reports import actors_json, members_json, status_json
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey.wire.channel import ANONYMOUS, connect, translate
+from covey.wire.credentials import Credentials
 
 DEADLINE_S = 5.0
 """How long a learner may take to answer a question."""

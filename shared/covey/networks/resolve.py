@@ -8,7 +8,7 @@ from typing import Any
 import pydantic
 
 from covey.config import MLPConfig, NetConfig
-from covey.config_section import explain
+from covey.config.section import explain
 from covey.errors import ConfigError
 from covey.networks.mlp import MLP
 from covey.spaces import EnvironmentSpaces

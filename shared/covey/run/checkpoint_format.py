@@ -24,8 +24,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from covey.errors import StorageError
-from covey.files import cannot_read
 from covey.networks import NetworkSpec, Params
+from covey.run.files import cannot_read
 
 log = logging.getLogger(__name__)
 

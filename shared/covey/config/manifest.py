@@ -1,7 +1,7 @@
 """AgileRL's multi-agent manifests, as the configuration that they describe.
 
 There are two forms: sections as covey's own, with further keys, and an older one with `INIT_HP`, `MUTATION_PARAMS` and
-`NET_CONFIG`. What becomes of the keys that covey does not have is a table, `covey.manifest_keys`; a key that a
+`NET_CONFIG`. What becomes of the keys that covey does not have is a table, `covey.config.manifest_keys`; a key that a
 manifest leaves out has covey's default. Keys that no table knows go on to validation, which names them.
 """
 
@@ -11,10 +11,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from covey.algorithm_config import OffPolicyAlgorithm, OnPolicyAlgorithm
-from covey.config_section import nearest
+from covey.config.algorithm import OffPolicyAlgorithm, OnPolicyAlgorithm
+from covey.config.manifest_keys import OLDER, RULES, Dropped, Ignored, Moved, Refused, Rule
+from covey.config.section import nearest
 from covey.errors import ConfigError
-from covey.manifest_keys import OLDER, RULES, Dropped, Ignored, Moved, Refused, Rule
 
 logger = logging.getLogger("covey")
 

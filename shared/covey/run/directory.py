@@ -1,7 +1,7 @@
 """A run on disk: where everything lies, and reading the policies that were trained, without the learner.
 
 config.yaml      as it was given, overrides applied        journal/      what the learner must not forget
-status.json      the newest status                         checkpoints/  see `covey.checkpoint_format`
+status.json      the newest status                         checkpoints/  see `covey.run.checkpoint_format`
 members.json     the living population                     metrics.csv   one line an interval
 lineage.jsonl    every member that died, a line each       result.json   written when the run is complete
 actors.json      all actors                                address.json  where its learner listens, while it runs
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from covey.checkpoint_format import STATE, network_tensors, read_newest
 from covey.config import Config, parse_config
 from covey.errors import ConfigError, SpaceError, StorageError
-from covey.files import cannot_write
 from covey.networks import NetworkSpec, Params
+from covey.run.checkpoint_format import STATE, network_tensors, read_newest
+from covey.run.files import cannot_write
 from covey.spaces import EnvironmentSpaces
 from covey.spaces_json import spaces_from_json
 

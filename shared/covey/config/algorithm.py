@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from covey.config_section import Section
+from covey.config.section import Section
 
 
 class OffPolicyAlgorithm(Section):

@@ -1,7 +1,7 @@
 """Policies as files that anybody may take along, and acting by them without torch, a learner or a run.
 
 policy.json                 format, member_id, algorithm, environment, agents (agent id to file), spaces
-<network id>.safetensors    a policy file, see `covey.policy_file`
+<network id>.safetensors    a policy file, see `covey.wire.policy_file`
 <network id>.json           the specification in it, for people
 """
 
@@ -19,14 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from covey.acting import Decisions, LoadedPolicy
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
-from covey.files import cannot_read, read_json
-from covey.policy_file import decode_policy
+from covey.run.files import cannot_read, read_json
 from covey.spaces import MASK_KEY, EnvironmentSpaces, mask_width
 from covey.spaces_json import spaces_from_json, spaces_to_json
 from covey.v1.order_pb2 import Exploration
+from covey.wire.policy_file import decode_policy
 
 if TYPE_CHECKING:
-    from covey.trained import TrainedMember
+    from covey.run.trained import TrainedMember
 
 INDEX = "policy.json"
 FORMAT = 1

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field, model_validator
 
-from covey.algorithm_config import AlgorithmConfig as AlgorithmConfig
-from covey.algorithm_config import OffPolicyAlgorithm as OffPolicyAlgorithm
-from covey.algorithm_config import OnPolicyAlgorithm as OnPolicyAlgorithm
-from covey.config_section import Section, explain, nearest
+from covey.config.algorithm import AlgorithmConfig as AlgorithmConfig
+from covey.config.algorithm import OffPolicyAlgorithm as OffPolicyAlgorithm
+from covey.config.algorithm import OnPolicyAlgorithm as OnPolicyAlgorithm
+from covey.config.manifest import as_sections, translate
+from covey.config.section import Section, explain, nearest
+from covey.config.yaml_text import parse_yaml, read_yaml
 from covey.errors import ConfigError
-from covey.manifest import as_sections, translate
-from covey.yaml_text import parse_yaml, read_yaml
 
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
 
@@ -250,7 +250,7 @@ EVAL_STEPS_CAP = 10_000
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply `section.key=value` overrides (values are YAML).
 
-    The file may be a manifest of AgileRL, see `covey.manifest`.
+    The file may be a manifest of AgileRL, see `covey.config.manifest`.
 
     Raises:
         ConfigError: unreadable, not YAML, or a value that is not acceptable; names the dotted path.

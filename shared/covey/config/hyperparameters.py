@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covey.config import RLParameter
+from covey.config.config import RLParameter
 
 __all__ = ["HyperparameterConfig", "RLParameter"]
 

@@ -11,9 +11,9 @@ from covey.config import Config
 from covey.envs import load_environment, read_spaces
 from covey.errors import SpaceError
 from covey.networks.resolve import network_ids
-from covey.policy_file import encode_policy, spec_of
-from covey.run_directory import RunDirectory, read_policies
+from covey.run.directory import RunDirectory, read_policies
 from covey.spaces import EnvironmentSpaces
+from covey.wire.policy_file import encode_policy, spec_of
 
 if TYPE_CHECKING:
     from covey.envs.loading import MakeEnv

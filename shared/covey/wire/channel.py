@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 
-from covey.credentials import Credentials, is_loopback
 from covey.errors import (
     ConfigError,
     CoveyError,
@@ -21,6 +20,7 @@ from covey.errors import (
     UnauthenticatedError,
     UnreachableError,
 )
+from covey.wire.credentials import Credentials, is_loopback
 
 Options = list[tuple[str, int]]
 

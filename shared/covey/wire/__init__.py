@@ -1,0 +1,1 @@
+"""What crosses the network: channels, credentials, messages, policy files."""
