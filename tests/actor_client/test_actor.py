@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 import pytest
-from tests.actor_client.scripted_learner import CONFIG, SPACES, ScriptedLearner, until
+from tests.support.scripted_learner import CONFIG, SPACES, ScriptedLearner, until
 
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, SpaceError, UnreachableError
 from covey.networks import MLP, Input, NetworkSpec
@@ -342,13 +342,13 @@ def test_another_schema_or_protocol_is_refused(learner: ScriptedLearner) -> None
 def test_an_environment_off_the_allow_list_is_not_imported(learner: ScriptedLearner) -> None:
     error = Running(learner.address, allow_env=()).ended()
     assert isinstance(error, EnvironmentLoadError) and error.exit_code == 3
-    assert "--allow-env tests.environments or --env tests.environments:counter" in str(error)
+    assert "--allow-env tests.support.environments or --env tests.support.environments:counter" in str(error)
     assert learner.joins.empty()
 
 
 def test_its_own_environment_is_used_with_the_learners_arguments(learner: ScriptedLearner) -> None:
     learner.environment.entry_point = "os:system"
-    running = Running(learner.address, allow_env=(), env="tests.environments:CounterEnv")
+    running = Running(learner.address, allow_env=(), env="tests.support.environments:CounterEnv")
     work = learner.stream()
     work.order(order(1, steps=CONFIG["length"]))
     assert work.fragment().episodes[0].length == CONFIG["length"]

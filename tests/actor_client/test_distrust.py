@@ -11,8 +11,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.actor_client.scripted_learner import ScriptedLearner
 from tests.actor_client.test_actor import POLICIES, order
+from tests.support.scripted_learner import ScriptedLearner
 
 from covey.errors import CoveyError, EnvironmentLoadError, RefusedError
 from covey.v1 import actor_service_pb2 as pb
@@ -37,7 +37,7 @@ def actor(learner: ScriptedLearner, *allow: str) -> Actor:
     ("entry_point", "config", "says"),
     [
         ("os:system", '{"command": "touch pwned"}', "is not on this actor's allow-list"),
-        ("tests.environments:counter", "{}", "is not on this actor's allow-list"),
+        ("tests.support.environments:counter", "{}", "is not on this actor's allow-list"),
         ("pettingzoo.utils.env_logger:logging.os.system", "{}", "is not on this actor's allow-list"),
         ("pettingzoo_evil.env", "{}", "is not on this actor's allow-list"),
         # What a module of the allow-list has imported from elsewhere is no environment of it.
@@ -70,7 +70,7 @@ def test_a_module_that_was_allowed_by_name_vouches_for_what_it_has(learner: Scri
 
 def borrowed(length: int) -> object:
     """An environment; `__module__` says that it is from elsewhere, as of one that a library has made."""
-    from tests.environments import counter
+    from tests.support.environments import counter
 
     return counter(length=length)
 

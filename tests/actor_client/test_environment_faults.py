@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.actor_client.scripted_learner import ScriptedLearner, until
 from tests.actor_client.test_actor import POLICIES, order
 from tests.actor_client.test_process import ENVIRON, ended, start
+from tests.support.scripted_learner import ScriptedLearner, until
 
 from covey.v1.environment_pb2 import VECTORISATION_ASYNC
 
@@ -22,7 +22,7 @@ from covey.v1.environment_pb2 import VECTORISATION_ASYNC
 def learner() -> Iterator[ScriptedLearner]:
     scripted = ScriptedLearner()
     scripted.policies = dict(POLICIES)
-    scripted.environment.entry_point = "tests.hostile:hostile"
+    scripted.environment.entry_point = "tests.support.hostile_environment:hostile"
     yield scripted
     scripted.stop()
 
@@ -42,7 +42,10 @@ def test_one_that_only_raises_is_given_up_after_a_few_orders(learner: ScriptedLe
     reason = work.finish().reason
     code, err = ended(actor)
     assert code == 3 and "Traceback" not in err
-    assert "'tests.hostile:hostile': no good step in 3 orders" in reason and "RuntimeError: out of order" in reason
+    assert (
+        "'tests.support.hostile_environment:hostile': no good step in 3 orders" in reason
+        and "RuntimeError: out of order" in reason
+    )
     assert reason in err, "who started it reads what the learner does"
 
 

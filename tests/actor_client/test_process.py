@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.actor_client.scripted_learner import ScriptedLearner, until
 from tests.actor_client.test_actor import POLICIES, order
+from tests.support.scripted_learner import ScriptedLearner, until
 
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import VECTORISATION_ASYNC
@@ -51,7 +51,7 @@ def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearne
     assert code == 6 and "row schema" in err
     while not learner.streams.empty():  # it may have opened one before it left
         learner.streams.get()
-    learner.environment.entry_point = "tests.environments:counter"
+    learner.environment.entry_point = "tests.support.environments:counter"
     actor = start("--learner", learner.address, "--allow-env", "tests.*", "--name", "x")
     work = learner.stream(30)
     process = psutil.Process(actor.pid)

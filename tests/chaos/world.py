@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.history import History, Issued, Revoked, Taken
-from tests.system.processes import Process, free_port, newest_run, write_config
-from tests.system.proxy import FaultProxy, proxies
+from tests.support.processes import Process, free_port, newest_run, write_config
+from tests.support.proxy import FaultProxy, proxies
 
 HEARTBEAT_S = 1.0
 STANDSTILL_S = 60.0

@@ -110,7 +110,7 @@ class _Checkpoint(NamedTuple):
 
 @functools.cache
 def _honest_checkpoint() -> _Checkpoint:
-    from tests.members import make_member
+    from tests.support.members import make_member
 
     from covey_server.storage.checkpoint import save_checkpoint
 
@@ -180,7 +180,7 @@ def _decode_members(hostile: Files) -> None:
 
 @functools.cache
 def _honest_lineage() -> list[Any]:
-    from tests.members import make_member
+    from tests.support.members import make_member
 
     lineage = Lineage()
     for member_id in range(4):

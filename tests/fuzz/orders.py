@@ -6,10 +6,10 @@ import functools
 from random import Random
 
 import numpy as np
-from tests.environments import CounterEnv
 from tests.fuzz.mutate import spoil_message
 from tests.fuzz.target import Target
 from tests.fuzz.text import network_of
+from tests.support.environments import CounterEnv
 
 from covey.acting import LoadedPolicy
 from covey.collect import Collector
@@ -65,7 +65,7 @@ def _carry_out(hostile: Order) -> None:
 
 def _hostile_description(rng: Random) -> EnvironmentSpec:
     spec = EnvironmentSpec(
-        entry_point="tests.environments:counter", config_json='{"length": 5}', train_slots=4, eval_slots=1
+        entry_point="tests.support.environments:counter", config_json='{"length": 5}', train_slots=4, eval_slots=1
     )
     spec.groups.add(group_id="walkers", agent_ids=["walker_0", "walker_1"])
     spec.groups.add(group_id="caller", agent_ids=["caller_0"])

@@ -26,8 +26,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from tests.fuzz.mutate import spoil_bytes, spoil_message
 from tests.fuzz.target import MAX_GROWTH_BYTES, check_sentence, peak_bytes
 from tests.fuzz.wire import honest
-from tests.system.processes import write_config
-from tests.system.scripted_actor import ScriptedActor
+from tests.support.processes import write_config
+from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
 from covey.v1 import actor_service_pb2 as pb

@@ -9,8 +9,8 @@ from random import Random
 import grpc
 import pytest
 from tests.fuzz.rpcs import methods, siege
-from tests.system.processes import write_config
-from tests.system.scripted_actor import ScriptedActor
+from tests.support.processes import write_config
+from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space

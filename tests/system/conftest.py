@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.system.warm import Trainers
+from tests.support.probes.trainers import Trainers
 
 
 @pytest.fixture(scope="session")

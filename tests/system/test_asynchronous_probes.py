@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.probe import place
-from tests.system.known import Case
-from tests.system.known_probes import RHYTHMS, TURNS, forced, masks
-from tests.system.probe_configs import ippo_config, off_policy_config
-from tests.system.probe_runs import Runs, check_learned, check_untrained, probe_runs
-from tests.system.processes import covey_json
-from tests.system.warm import Trainers
+from tests.support.probes.answers import RHYTHMS, TURNS, forced, masks
+from tests.support.probes.configs import ippo_config, off_policy_config
+from tests.support.probes.environment import place
+from tests.support.probes.errors import Case
+from tests.support.probes.runs import Runs, check_learned, check_untrained, probe_runs
+from tests.support.probes.trainers import Trainers
+from tests.support.processes import covey_json
 
 from covey.rows import Active, Columns, RowKind, RowSchema
 from covey.run.directory import RunDirectory

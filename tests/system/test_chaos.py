@@ -16,7 +16,7 @@ from tests.chaos.history import History, Taken
 from tests.chaos.ledger import Differences, compare_promises, compare_recovery
 from tests.chaos.notes import read_notes
 from tests.chaos.world import STANDSTILL_S, World, world
-from tests.system.processes import ENVIRONMENT, ROOT
+from tests.support.processes import ENVIRONMENT, ROOT
 
 
 def test_a_run_in_trouble_loses_nothing_and_counts_nothing_twice(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.system.processes import covey_json, write_config
+from tests.support.processes import covey_json, write_config
 
 from covey.run.checkpoint_format import read_newest
 from covey.run.directory import RunDirectory
@@ -50,7 +50,10 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(environment)
     sections: dict[str, dict[str, Any]] = {}
     if environment == "mixed_kinds":
-        sections["environment"] = {"name": "tests.probes:mixed_kinds", "config": {"kind": "Discrete"}}
+        sections["environment"] = {
+            "name": "tests.support.probes.simultaneous:mixed_kinds",
+            "config": {"kind": "Discrete"},
+        }
     config = write_config(
         folder / "same.yaml",
         algorithm={"name": algorithm, "learn_step": 10, "batch_size": 32},

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.system.processes import Process, covey, covey_json, free_port, newest_run, processes, until, write_config
+from tests.support.processes import Process, covey, covey_json, free_port, newest_run, processes, until, write_config
 from tests.system.test_faults import MAX_STEPS, assert_whole, status, steps_of
 
 

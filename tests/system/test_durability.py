@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 import torch
-from tests.system.processes import until, write_config
-from tests.system.scripted_actor import ScriptedActor
+from tests.support.processes import until, write_config
+from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
 from covey.errors import StorageError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.processes import covey, covey_json, until, write_config
+from tests.support.processes import covey, covey_json, until, write_config
 from tests.system.test_faults import steps_of
 
 
@@ -16,7 +16,7 @@ def config(path: Path, how: dict[str, Any], max_steps: int = 800, **actors: Any)
     return write_config(
         path / "hostile.yaml",
         algorithm={"name": "IPPO"},
-        environment={"name": "tests.hostile:hostile", "config": how, "num_envs": 2},
+        environment={"name": "tests.support.hostile_environment:hostile", "config": how, "num_envs": 2},
         training={"max_steps": max_steps, "evo_steps": max_steps // 2, "pop_size": 2, "confirm_episodes": 2},
         actors=actors,
     )
@@ -36,14 +36,17 @@ def test_numbers_that_are_none_cost_their_episodes_only(how: str, tmp_path: Path
     told = assert_whole(covey_json("train", file, "--runs", tmp_path / "runs", "--json"))
     assert told["counters"]["environment_fault"] > 50
     (first, *_) = [e for e in told["events"] if "expected a finite number" in e]
-    assert "tests.hostile:hostile of actor local-0" in first and "is nan" in first
+    assert "tests.support.hostile_environment:hostile of actor local-0" in first and "is nan" in first
     assert len(told["events"]) < 20, "a flood of faults is counted, not told one by one"
 
 
 def test_one_that_only_raises_ends_the_run_in_a_sentence(tmp_path: Path) -> None:
     done = covey("train", config(tmp_path, {"how": "raise", "at": 1}), "--runs", tmp_path / "runs")
     assert done.returncode == 3 and "Traceback" not in done.stderr
-    assert "'tests.hostile:hostile': no good step in 3 orders" in done.stderr and "out of order" in done.stderr
+    assert (
+        "'tests.support.hostile_environment:hostile': no good step in 3 orders" in done.stderr
+        and "out of order" in done.stderr
+    )
 
 
 def test_one_that_hangs_costs_its_actor_and_another_goes_on(tmp_path: Path) -> None:
@@ -63,4 +66,7 @@ def test_one_that_hangs_costs_its_actor_and_another_goes_on(tmp_path: Path) -> N
     assert not armed.exists(), "it did hang"
     told = assert_whole(result, 3_000)
     (event,) = [e for e in told["events"] if "has not returned from a step or reset" in e]
-    assert event.startswith("actor local-0 left (environment 'tests.hostile:hostile'") and "steps wait for" in event
+    assert (
+        event.startswith("actor local-0 left (environment 'tests.support.hostile_environment:hostile'")
+        and "steps wait for" in event
+    )

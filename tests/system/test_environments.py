@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.environments import ALGORITHMS, TASKS, Task, train
-from tests.system.processes import covey_json
+from tests.support.processes import covey_json
 
 QUICK = ("simple_adversary_v3", "knights_archers_zombies_v11", "tictactoe_v3")
 """Simultaneous; agents die; turns and masks."""

@@ -13,7 +13,7 @@ import grpc
 import psutil
 import pytest
 import torch
-from tests.system.processes import covey, covey_json, free_port, newest_run, processes, until, write_config
+from tests.support.processes import covey, covey_json, free_port, newest_run, processes, until, write_config
 
 from covey.config import load_config
 from covey.run.directory import RunDirectory
@@ -180,7 +180,7 @@ def test_an_environment_that_raises_is_rebuilt_counted_and_named(tmp_path: Path)
     config = write_config(
         tmp_path / "raises.yaml",
         environment={
-            "name": "tests.environments:counter",
+            "name": "tests.support.environments:counter",
             "config": {"raise_at": 7, "length": 20, "raise_every": 3},
             "num_envs": 2,
         },
@@ -190,12 +190,14 @@ def test_an_environment_that_raises_is_rebuilt_counted_and_named(tmp_path: Path)
     assert result["env_steps"] == 2 * 600
     answered = covey_json("status", result["run_dir"], "--json")
     assert answered["counters"]["environment_fault"] > 10
-    assert any("tests.environments:counter" in e and "rebuilt" in e for e in answered["events"])
+    assert any("tests.support.environments:counter" in e and "rebuilt" in e for e in answered["events"])
 
 
 def test_an_environment_that_is_not_allowed_is_not_loaded(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    config = write_config(tmp_path / "other.yaml", environment={"name": "tests.environments:counter", "config": {}})
+    config = write_config(
+        tmp_path / "other.yaml", environment={"name": "tests.support.environments:counter", "config": {}}
+    )
     with processes() as start:
         start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
         until(lambda: status(address), what="the learner answers")

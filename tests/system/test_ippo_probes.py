@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.probe import KINDS
-from tests.system.known import Case
-from tests.system.known_probes import ENDS, MIXED, SIMPLE, TEAM_APART, TEAM_INDICATED, TEAM_UNTOLD, TWINS
-from tests.system.probe_configs import ippo_config
-from tests.system.probe_runs import Runs, check_learned, check_untrained, probe_runs
-from tests.system.warm import Trainers
+from tests.support.probes.answers import ENDS, MIXED, SIMPLE, TEAM_APART, TEAM_INDICATED, TEAM_UNTOLD, TWINS
+from tests.support.probes.configs import ippo_config
+from tests.support.probes.environment import KINDS
+from tests.support.probes.errors import Case
+from tests.support.probes.runs import Runs, check_learned, check_untrained, probe_runs
+from tests.support.probes.trainers import Trainers
 
 POLICIES = [known for known in SIMPLE if known.wanted is not None]
 VALUES = [known for known in (*SIMPLE, *ENDS) if known not in POLICIES]

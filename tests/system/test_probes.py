@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.known import Case
-from tests.system.known_probes import ENDS, MIXED, SIMPLE, TEAM, TEAM_APART, TWINS
-from tests.system.probe_configs import off_policy_config
-from tests.system.probe_runs import Runs, check_learned, check_untrained, probe_runs
-from tests.system.warm import Trainers
+from tests.support.probes.answers import ENDS, MIXED, SIMPLE, TEAM, TEAM_APART, TWINS
+from tests.support.probes.configs import off_policy_config
+from tests.support.probes.errors import Case
+from tests.support.probes.runs import Runs, check_learned, check_untrained, probe_runs
+from tests.support.probes.trainers import Trainers
 
 # Each probe with both kinds of action and with both algorithms, in turns.
 CASES = [

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.processes import covey_json, free_port, newest_run, processes, until, write_config
-from tests.system.proxy import FaultProxy, proxies
+from tests.support.processes import covey_json, free_port, newest_run, processes, until, write_config
+from tests.support.proxy import FaultProxy, proxies
 from tests.system.test_faults import MAX_STEPS, assert_whole, at_work, status
 
 from covey.v1.fragment_pb2 import RevokedOrders

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.system.processes import Process, newest_run, processes, until, write_config
+from tests.support.processes import Process, newest_run, processes, until, write_config
 
 from covey.run.checkpoint_format import checkpoint_paths, read_newest
 from covey.run.directory import RunDirectory

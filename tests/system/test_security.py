@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.system.processes import ENVIRONMENT, covey, covey_json, free_port, processes, until, write_config
+from tests.support.processes import ENVIRONMENT, covey, covey_json, free_port, processes, until, write_config
 
 
 def test_a_run_over_tls_with_tokens_and_client_certificates(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.system.processes import ROOT, until, write_config
+from tests.support.processes import ROOT, until, write_config
 
 from covey.config import load_config
 from covey.v1.actor_service_pb2 import DescribeRequest

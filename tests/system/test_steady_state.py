@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.system.processes import covey_json, free_port, newest_run, processes, until, write_config
+from tests.support.processes import covey_json, free_port, newest_run, processes, until, write_config
 from tests.system.test_faults import assert_whole, status, steps_of
 
 MAX_STEPS = 8000

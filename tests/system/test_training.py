@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.system.processes import ENVIRONMENT, covey, covey_json, newest_run, write_config
+from tests.support.processes import ENVIRONMENT, covey, covey_json, newest_run, write_config
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_updates_import_nothing_of_torch_compile(algorithm: str, tmp_path: Path)
         ("algorithm.lr_actr=1", ["algorithm.lr_actr", "lr_actor"], 2),
         ("algorithm.gamma=1.5", ["algorithm.gamma", "1.5"], 2),
         ("environment.name=mpe2.no_such_task", ["mpe2.no_such_task"], 3),
-        ("environment.name=tests.environments:not_there", ["not_there"], 3),
+        ("environment.name=tests.support.environments:not_there", ["not_there"], 3),
         ("environment.config={continuous: 1}", ["continuous"], 3),
         ("network={nobody_0: {latent_dim: 8}}", ["nobody_0", "speaker"], 2),
         ("fitness.agents=[nobody]", ["fitness.agents", "nobody", "speaker_0"], 2),

@@ -13,8 +13,8 @@ import pytest
 import zstandard
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from tests.system.processes import free_port, until, write_config
-from tests.system.scripted_actor import ScriptedActor
+from tests.support.processes import free_port, until, write_config
+from tests.support.scripted_actor import ScriptedActor
 
 from covey.cli.sources import Learner
 from covey.config import load_config

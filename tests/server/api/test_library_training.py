@@ -1,0 +1,183 @@
+"""The training functions: the learner's own trainer in one process, by the caller's environments and objects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mpe2 import simple_speaker_listener_v4
+from tests.support.environments import CounterEnv
+from tests.support.members import assert_same_networks
+
+from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv, make_multi_agent_vect_envs
+from covey.errors import ConfigError, EnvironmentLoadError
+from covey.run.directory import RunDirectory
+from covey_server import (
+    Agent,
+    MultiAgentReplayBuffer,
+    Mutations,
+    TournamentSelection,
+    create_population,
+    train_multi_agent_off_policy,
+    train_multi_agent_on_policy,
+)
+
+NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [16]}}
+NO_CHANGE = Mutations(1, 0, 0, 0, 0, 0)
+RETURNS = [0.15, 5.15, 10.15]
+"""Of an episode of `CounterEnv` to its agents, in the environment's order."""
+
+
+def vectorised(count: int = 4, **config: Any) -> SyncPettingZooVecEnv:
+    return SyncPettingZooVecEnv([lambda: CounterEnv(**config)] * count)
+
+
+def population(algo: str, env: Any, size: int = 2, **hyperparameters: Any) -> list[Agent]:
+    return create_population(
+        algo,
+        [env.single_observation_space(a) for a in env.agents],
+        [env.single_action_space(a) for a in env.agents],
+        NET,
+        {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LEARN_STEP": 10, **hyperparameters},
+        population_size=size,
+        num_envs=env.num_envs,
+    )
+
+
+def off_policy(env: Any, pop: list[Agent], memory: MultiAgentReplayBuffer | None = None, **arguments: Any) -> Any:
+    job: Mapping[str, Any] = {"max_steps": 120, "evo_steps": 60, "verbose": False} | arguments
+    memory = MultiAgentReplayBuffer(1000) if memory is None else memory
+    return train_multi_agent_off_policy(env, "counter", "MADDPG", pop, memory, **job)
+
+
+def test_every_member_gets_its_steps_and_its_updates() -> None:
+    env = vectorised()
+    memory = MultiAgentReplayBuffer(1000)
+    pop, fitnesses = off_policy(
+        env,
+        population("MADDPG", env, 3),
+        memory,
+        tournament=TournamentSelection(2, True, 3),
+        mutation=NO_CHANGE,
+    )
+    assert [a.steps for a in pop] == [[60, 120]] * 3
+    assert len(memory) == 360
+    assert [a.mut for a in pop] == ["elite", "none", "none"]
+    # Those of the first steps, while there was no batch in replay, are not owed.
+    assert all(7 <= a.member.updates <= 12 for a in pop)
+    assert len(fitnesses) == 2 and all(f == pytest.approx(sum(RETURNS)) for row in fitnesses for f in row)
+    assert all(a.fitness == [fitnesses[0][i], fitnesses[1][i]] for i, a in enumerate(pop))
+    assert all(s == pytest.approx(sum(RETURNS)) for a in pop for s in a.scores) and pop[0].scores
+
+
+def test_training_goes_on_where_it_stopped_and_closes_the_environments() -> None:
+    def vectorised() -> AsyncPettingZooVecEnv:
+        return make_multi_agent_vect_envs(simple_speaker_listener_v4.parallel_env, 2, continuous_actions=True)
+
+    env = vectorised()
+    pop = population("MADDPG", env)
+    memory = MultiAgentReplayBuffer(1000)
+    pop, _ = off_policy(env, pop, memory, max_steps=40, evo_steps=40, eval_steps=2)
+    with pytest.raises(EnvironmentLoadError, match="closed"):
+        env.reset()
+    updates = [a.member.updates for a in pop]
+    pop, fitnesses = off_policy(vectorised(), pop, memory, max_steps=100, evo_steps=40, eval_steps=2)
+    assert [a.steps for a in pop] == [[80, 100]] * 2 and len(fitnesses) == 2
+    assert [a.index for a in pop] == [0, 1], "nobody selects without a tournament"
+    assert all(a.member.updates >= n + 6 for a, n in zip(pop, updates, strict=True))
+    assert len(memory) == 200
+    assert off_policy(vectorised(), pop, memory, max_steps=100) == (pop, [])
+
+
+def test_a_single_environment_trains_and_scores_are_kept_by_agent() -> None:
+    pop, fitnesses = off_policy(vectorised(1), population("MADDPG", vectorised(1), 1), sum_scores=False)
+    shares = dict(zip(["walker_0", "caller_0", "walker_1"], RETURNS, strict=True))
+    assert all(f == pytest.approx(shares) for (f,) in fitnesses)
+    assert pop[0].scores[0] == pytest.approx(RETURNS) and len(pop[0].scores) == 24
+
+
+def test_ippo_trains_whole_rounds() -> None:
+    env = vectorised()
+    pop, fitnesses = train_multi_agent_on_policy(
+        env,
+        "counter",
+        "IPPO",
+        population("IPPO", env, LEARN_STEP=25),
+        max_steps=100,
+        evo_steps=50,
+        tournament=TournamentSelection(2, True, 2),
+        mutation=NO_CHANGE,
+        verbose=False,
+    )
+    assert [a.steps for a in pop] == [[50, 100]] * 2 and len(fitnesses) == 2
+    assert all(a.member.updates == 4 for a in pop)
+
+
+def test_the_target_ends_training(capfd: pytest.CaptureFixture[str]) -> None:
+    env = vectorised()
+    pop, fitnesses = off_policy(env, population("MADDPG", env), target=15.0, verbose=True)
+    assert len(fitnesses) == 1 and pop[0].steps == [60]
+    assert "--- Generation 1 ---" in capfd.readouterr().out
+
+
+def test_what_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    env = vectorised()
+    elite_path = tmp_path / "elite"
+    pop, _ = off_policy(
+        env,
+        population("MADDPG", env),
+        checkpoint_path=tmp_path / "runs",
+        overwrite_checkpoints=True,
+        save_elite=True,
+        elite_path=elite_path,
+        wb=True,
+    )
+    (run,) = (tmp_path / "runs").iterdir()
+    assert RunDirectory.open(run).result.exists() and len(list((run / "checkpoints").iterdir())) == 1
+    assert list(run.glob("wandb/offline-run-*"))
+    elite = Agent.load(elite_path)
+    assert_same_networks(elite.natural(), next(a for a in pop if a.index == elite.index).natural())
+
+
+def test_nothing_stays_without_being_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    env = vectorised()
+    off_policy(env, population("MADDPG", env))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_trained(caplog: pytest.LogCaptureFixture) -> None:
+    env = vectorised()
+    pop = population("MADDPG", env)
+    with pytest.raises(ConfigError, match="make_multi_agent_vect_envs"):
+        off_policy(CounterEnv(), pop)
+    with pytest.raises(ConfigError, match="expected the 2 of pop"):
+        off_policy(env, pop, tournament=TournamentSelection(2, True, 3), mutation=NO_CHANGE)
+    with pytest.raises(ConfigError, match="expected at least one of MADDPG"):
+        off_policy(env, population("MATD3", env))
+    with pytest.raises(ConfigError, match="train_multi_agent_off_policy"):
+        train_multi_agent_on_policy(env, "counter", "MADDPG", pop)
+    with pytest.raises(ConfigError, match=r"training\.evo_steps"):
+        off_policy(env, pop, evo_steps=0)
+    with caplog.at_level(logging.WARNING):
+        off_policy(env, pop, accelerator=object(), max_steps=10, evo_steps=10)
+    assert "accelerator: not needed" in caplog.text
+
+
+def test_what_goes_wrong_in_the_actor_ends_the_run() -> None:
+    env = vectorised()
+    pop = population("MADDPG", env)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no step today")
+
+    env.slots.step = fail  # type: ignore[assignment, method-assign]
+    with pytest.raises(RuntimeError, match="no step today"):
+        off_policy(env, pop)
+    with pytest.raises(EnvironmentLoadError, match="no environment can make a step: RuntimeError: broken in step 1"):
+        off_policy(vectorised(raise_at=1), population("MADDPG", env))

@@ -1,0 +1,396 @@
+"""Packs do to every network what would be done to it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.support.double_precision import pack_in_double
+from tests.support.members import AGENTS, actor_spec, assert_same_networks, make_member
+
+from covey.networks import MLP, NetworkSpec, NumpyOps, Params
+from covey.networks.pack import grouped
+from covey_server.evolution.architecture import mutate_architecture
+from covey_server.evolution.mutation import mutate_activation
+from covey_server.member import Member
+from covey_server.packing.optimiser import adam_, runs_of
+from covey_server.packing.packed import PASS_COST, PackedNetworks
+from covey_server.packing.torch_ops import TorchOps
+
+CPU = torch.device("cpu")
+ACTORS = {f"actor/{agent}": (i,) for i, agent in enumerate(AGENTS)}
+CRITICS = {f"{role}/{agent}": (i,) for role in ("critic_1", "critic_2") for i, agent in enumerate(AGENTS)}
+B = 5
+
+
+def mlp(
+    hidden: tuple[int, ...], activation: str = "ReLU", layer_norm: bool = False, gated: tuple[int, ...] = ()
+) -> MLP:
+    return MLP(hidden_size=hidden, activation=activation, layer_norm=layer_norm, gated=gated)
+
+
+def population(activation: str = "ReLU", layer_norm: bool = False) -> list[Member]:
+    """Widths differ; and from member 3 on depths, activations and gates, in encoders and heads."""
+    return [
+        make_member(0, encoder=mlp((8, 6), activation, layer_norm), head=mlp((7,), activation, layer_norm)),
+        make_member(1, encoder=mlp((5, 9), activation, layer_norm), head=mlp((4,), activation, layer_norm)),
+        make_member(2, encoder=mlp((8, 6), activation, layer_norm), head=mlp((9,), activation, layer_norm)),
+        make_member(3, encoder=mlp((8,), activation, layer_norm), head=mlp((7,), activation, layer_norm)),
+        make_member(4, encoder=mlp((8, 6), "Tanh", layer_norm), head=mlp((5,), activation, layer_norm)),
+        make_member(5, encoder=mlp((4, 7), "ELU", layer_norm, (1,)), head=mlp((6, 9, 3), "ReLU", layer_norm, (0, 2))),
+        make_member(6, encoder=mlp((5,), "ReLU", layer_norm, (0,)), head=mlp((8, 4), "GELU", layer_norm)),
+    ]
+
+
+APART = 1
+"""A cost of passes at which only networks of equal sizes share a pack."""
+
+
+@pytest.fixture(params=[PASS_COST["cpu"], APART])
+def pass_cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Every network of one structure in one pack, or none with padding."""
+    monkeypatch.setitem(PASS_COST, "cpu", request.param)
+    cost: int = request.param
+    return cost
+
+
+def critic_batch(members: int, batch: int = B) -> tuple[list[torch.Tensor], torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(members, batch, width, generator=draw) for width in (6, 4)]
+    return inputs, torch.randn(members, batch, 7, generator=draw)
+
+
+def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_norm: float | None) -> None:
+    """Some Adam steps and soft updates of critics on losses that differ between members; written back."""
+    packed = PackedNetworks(members, CRITICS, CPU)
+    for pack in packed.packs:
+        pack_in_double(pack)
+    inputs, extra = critic_batch(7)
+    at = torch.tensor([members[m].member_id for m in chosen])
+    goal = torch.randn(4, 7, B, generator=torch.Generator().manual_seed(1))[:, at]
+    selection = packed.select(chosen)
+    for _ in range(steps):
+        values = selection.values("learn", [x[at].double() for x in inputs], extra[at].double())
+        pull = 2 * (values - goal) / B
+        gradients = selection.value_gradients(pull)
+        selection.count_steps()
+        selection.move(gradients, 0.01 * (1 + at.double().numpy()), max_norm)
+        selection.soften(0.1 / (1 + at.double()))
+    for pack in packed.packs:
+        if pack.mask is not None:
+            padding = pack.mask == 0
+            constants = torch.from_numpy(pack.layout.constants).double()[padding]
+            for weights, moments in ((pack.params, pack.first_moment), (pack.target, pack.second_moment)):
+                assert weights is not None and torch.equal(weights[padding], constants)
+                assert not moments[padding].any()
+    packed.unpack()
+
+
+def test_networks_share_a_pack_across_members_agents_twins_depths_and_activations() -> None:
+    critics = PackedNetworks(population(), CRITICS, CPU)
+    assert [len(pack.rows) for pack in critics.packs] == [28]
+    assert critics.select((0, 1, 2, 3, 4, 5, 6)).rows_members == [7]
+    assert critics.select((0, 2)).rows_members == [2]
+
+
+def test_rows_are_in_the_order_of_roles_and_in_each_of_activations() -> None:
+    critics = PackedNetworks(population(), CRITICS, CPU)
+    (pack,) = critics.packs
+    assert [k >= 2 for k, _ in pack.rows] == [False] * 14 + [True] * 14
+    runs = pack.layout.activations(range(14))["encoder.speaker.0"]
+    assert runs == (("ELU", 2), ("ReLU", 10), ("Tanh", 2))
+    assert isinstance(critics.select((0, 3, 4, 5, 6), 2).parts[0].rows, torch.Tensor)
+    assert isinstance(critics.select(tuple(range(7)), 2).parts[0].rows, slice)
+
+
+def test_normalised_networks_of_other_depth_stay_apart() -> None:
+    critics = PackedNetworks(population(layer_norm=True), CRITICS, CPU)
+    assert sorted(len(pack.rows) for pack in critics.packs) == [4, 4, 4, 16]
+
+
+@pytest.mark.usefixtures("pass_cost")
+def test_unpack_gives_back_what_was_packed() -> None:
+    members, before = population(), population()
+    for agents in (ACTORS, CRITICS):
+        PackedNetworks(members, agents, CPU).unpack()
+    for member, same in zip(members, before, strict=True):
+        assert_same_networks(member, same)
+
+
+@pytest.mark.usefixtures("pass_cost")
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (0, 1), (1, 2), (0, 2), (0, 3, 5), (4, 6), (4,)])
+@pytest.mark.parametrize("which", ["learn", "frozen", "target"])
+def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], which: str) -> None:
+    members = population("Sigmoid")
+    packed = PackedNetworks(members, CRITICS, CPU)
+    inputs, extra = critic_batch(len(chosen))
+    for keys in (4, 2):
+        values = packed.select(chosen, keys).values(which, inputs, extra)
+        assert values.shape == (keys, len(chosen), B)
+        for k, key in enumerate(list(CRITICS)[:keys]):
+            for i, m in enumerate(chosen):
+                network = members[m].networks[key]
+                params = network.target if which == "target" else network.params
+                assert params is not None
+                alone = network.spec.apply(NumpyOps(), params, [x[i].numpy() for x in inputs], extra[i].numpy())
+                np.testing.assert_allclose(values[k, i].detach().numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("pass_cost")
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (0, 2), (1, 3, 6)])
+def test_actors_of_differing_widths_read_their_own_observations(chosen: tuple[int, ...]) -> None:
+    members = population()
+    packed = PackedNetworks(members, ACTORS, CPU)
+    draw = torch.Generator().manual_seed(0)
+    seen = [torch.randn(len(chosen), B, width, generator=draw) for width, _ in AGENTS.values()]
+    outputs = packed.select(chosen).by_agent("frozen", [seen])
+    for agent, (name, (_, width)) in enumerate(AGENTS.items()):
+        assert outputs[agent].shape == (len(chosen), B, width)
+        for i, m in enumerate(chosen):
+            network = members[m].networks[f"actor/{name}"]
+            alone = network.spec.apply(NumpyOps(), network.params, [seen[agent][i].numpy()])
+            np.testing.assert_allclose(outputs[agent][i].numpy(), alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shared_rows", [False, True])
+def test_a_network_shared_by_agents_judges_each_by_its_index(shared_rows: bool) -> None:
+    """One critic for agents 0 and 2, one for 1: extra inputs per agent, and the one-hot index after them."""
+    members = population()[:2]
+    for member in members:
+        spec = member.networks["critic_1/speaker"].spec
+        wider = replace(spec, extra=9)
+        network = member.networks["critic_1/speaker"]
+        rng = np.random.default_rng(member.member_id)
+        network.spec, network.params = wider, wider.init(rng)
+        network.target = network.first_moment = network.second_moment = wider.init(rng)
+    agents = {"critic_1/speaker": (0, 2), "critic_1/listener": (1,)}
+    packed = PackedNetworks(members, agents, CPU)
+    inputs, extra = critic_batch(2)
+    each = extra.expand(3, 2, B, 7) if shared_rows else torch.randn(3, 2, B, 7)
+    values = packed.select((0, 1)).values("frozen", inputs, extra if shared_rows else each)
+    assert values.shape == (3, 2, B)
+    for j, (key, agent, index) in enumerate(
+        [("critic_1/speaker", 0, [1, 0]), ("critic_1/speaker", 2, [0, 1]), ("critic_1/listener", 1, [])]
+    ):
+        for m, member in enumerate(members):
+            one_hot = np.broadcast_to(np.array(index, np.float32), (B, len(index)))
+            joined = np.concatenate([each[agent, m].numpy(), one_hot], -1)
+            network = member.networks[key]
+            alone = network.spec.apply(NumpyOps(), network.params, [x[m].numpy() for x in inputs], joined)
+            np.testing.assert_allclose(values[j, m].numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["ReLU", "Sigmoid", "Softplus"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("max_norm", [None, 0.5])
+def test_learning_together_is_learning_alone(activation: str, layer_norm: bool, max_norm: float | None) -> None:
+    together, alone = population(activation, layer_norm), population(activation, layer_norm)
+    chosen = (0, 1, 2, 3, 5, 6)
+    moved(together, chosen, 5, max_norm)
+    for m in chosen:
+        moved([alone[m]], (0,), 5, max_norm)
+    start = population(activation, layer_norm)
+    for m, member in enumerate(together):
+        if m not in chosen:
+            assert_same_networks(member, start[m])
+            continue
+        for key in CRITICS:
+            mine, other, before = (p[m].networks[key] for p in (together, alone, start))
+            assert mine.adam_steps == other.adam_steps == 205
+            for a, b in (
+                (mine.params, other.params),
+                (mine.target, other.target),
+                (mine.first_moment, other.first_moment),
+                (mine.second_moment, other.second_moment),
+            ):
+                assert a is not None and b is not None
+                for name in a:
+                    np.testing.assert_allclose(a[name], b[name], rtol=1e-9, atol=1e-10, err_msg=f"{key} {name}")
+            assert any(not np.array_equal(mine.params[name], before.params[name]) for name in mine.params)
+
+
+def test_rows_of_members_that_are_not_chosen_stay_bit_for_bit() -> None:
+    members, before = population(), population()
+    moved(members, (0, 2), 3, None)
+    for m in (1, 3, 4, 5, 6):
+        assert_same_networks(members[m], before[m])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_evolution_makes_fits_into_one_pack_and_comes_out_of_it_bit_for_bit(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PASS_COST, "cpu", 1 << 30)
+    rng = np.random.default_rng(seed)
+    members = [make_member(m) for m in range(5)]
+    for member in members:
+        for _ in range(8):
+            mutate_architecture(member, 0.5, rng)
+            mutate_activation(member, ["ReLU", "ELU", "GELU"], rng)
+    before = [deepcopy(member) for member in members]
+    chosen = tuple(range(5))
+    critics = PackedNetworks(members, CRITICS, CPU)
+    assert critics.select(chosen).rows_members == [5]
+    assert len({member.networks["critic_1/speaker"].spec.head.hidden_size for member in members}) > 2
+    inputs, extra = critic_batch(5)
+    values = critics.select(chosen).values("frozen", inputs, extra)
+    for k, key in enumerate(CRITICS):
+        for m, member in enumerate(members):
+            network = member.networks[key]
+            alone = network.spec.apply(NumpyOps(), network.params, [x[m].numpy() for x in inputs], extra[m].numpy())
+            np.testing.assert_allclose(values[k, m].numpy(), alone[:, 0], rtol=1e-3, atol=1e-3)
+    critics.unpack()
+    for member, same in zip(members, before, strict=True):
+        assert_same_networks(member, same)
+
+
+def test_packs_are_joined_while_padding_costs_less_than_a_pass() -> None:
+    def network(*head: int, layer_norm: bool = False) -> NetworkSpec:
+        return actor_spec(encoder=mlp((4,)), head=mlp(head, layer_norm=layer_norm))
+
+    small, deep, wide = network(4), network(4, 4), network(40)
+    specs = [small, wide, small, deep, wide]
+    layer = deep.numbers - small.numbers
+    assert grouped(specs, 2 * layer) == [[0, 2], [1, 4], [3]]
+    assert sorted(grouped(specs, 2 * layer + 1)) == [[0, 2, 3], [1, 4]]
+    assert grouped(specs, 10**9) == [[0, 1, 2, 3, 4]]
+    assert sorted(grouped([*specs, network(4, layer_norm=True)], 10**9)) == [[0, 1, 2, 3, 4], [5]]
+
+
+def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
+    draw = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 20, generator=draw)
+    gradients = torch.randn(10, 3, 20, generator=draw)
+    gradients[:, :, 0] = 0
+    lr = np.array([1e-3, 1e-2, 0.3])
+    params, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+    for i, g in enumerate(gradients):
+        steps = np.full(3, i + 1)
+        made = torch.from_numpy(steps).float()
+        adam_(params, first, second, made, gradient=g.clone(), runs=runs_of(lr, steps), max_norm=2.0)
+    for k in range(3):
+        own = torch.nn.Parameter(start[k].clone())
+        adam = torch.optim.Adam([own], lr=float(lr[k]))
+        for g in gradients:
+            own.grad = g[k].clone()
+            torch.nn.utils.clip_grad_norm_([own], 2.0)
+            adam.step()
+        torch.testing.assert_close(params[k], own.detach(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(params[:, 0], start[:, 0])
+
+
+def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> None:
+    """A pack's rows are (key, member): rates and tau follow the member."""
+    members = [make_member(0), make_member(1)]
+    packed = PackedNetworks(members, CRITICS, CPU)
+    inputs, extra = critic_batch(2)
+    before = packed.packs[0].params.clone()
+    selection = packed.select((0, 1))
+    pull = torch.ones_like(selection.values("learn", inputs, extra))
+    selection.count_steps()
+    selection.move(selection.value_gradients(pull), np.array([0.0, 0.01]), None)
+    changed = (packed.packs[0].params != before).any(1)
+    assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
+    target = packed.packs[0].target
+    assert target is not None
+    before = target.clone()
+    selection.soften(torch.tensor([1.0, 0.0]))
+    for row, (_, m) in enumerate(packed.packs[0].rows):
+        torch.testing.assert_close(target[row], (packed.packs[0].params if m == 0 else before)[row])
+
+
+@pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 4, 6)])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_slopes_and_gradients_are_those_of_each_network_alone(chosen: tuple[int, ...], layer_norm: bool) -> None:
+    members = population(layer_norm=layer_norm)
+    packed = PackedNetworks(members, CRITICS, CPU)
+    inputs, extra = critic_batch(len(members))
+    at = torch.tensor(chosen)
+    pull = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
+    for _ in range(2):  # what a pass has left behind is in no other
+        selection = packed.select(chosen)
+        selection.values("frozen", [x[at] for x in inputs], extra[at])
+        slopes = selection.slopes(pull)
+        selection.values("learn", [x[at] for x in inputs], extra[at])
+        gradients = [g.clone() for g in selection.value_gradients(pull)]
+        found: dict[tuple[int, int], Params] = {}
+        for part, gradient in zip(selection.parts, gradients, strict=True):
+            if part.mask is not None:
+                gradient.mul_(part.mask)
+            rows = zip(part.taken, part.owners, gradient.numpy(), strict=True)
+            found |= {owner: part.pack.layout.unpack_row(row, g) for row, owner, g in rows}
+        for k, key in enumerate(CRITICS):
+            for i, m in enumerate(chosen):
+                network = members[m].networks[key]
+                params = {name: torch.tensor(p, requires_grad=True) for name, p in network.params.items()}
+                own = extra[m].clone().requires_grad_()
+                value = network.spec.apply(TorchOps(), params, [x[m] for x in inputs], own).squeeze(-1)
+                ((value * pull[k, i]).sum()).backward()
+                torch.testing.assert_close(slopes[k, i], own.grad, rtol=1e-4, atol=1e-5)
+                for name, p in params.items():
+                    assert p.grad is not None
+                    torch.testing.assert_close(torch.from_numpy(found[k, m][name]), p.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_that_differ_in_inputs_and_outputs_share_a_wide_pack() -> None:
+    members, before = population()[:3], population()[:3]
+    apart, wide = (PackedNetworks(members, ACTORS, CPU, widen=widen) for widen in (False, True))
+    assert [len(pack.rows) for pack in apart.packs] == [3, 3]
+    (pack,) = wide.packs
+    assert pack.mask is not None and not pack.params[pack.mask == 0].any()
+    (part,) = wide.select((0, 1, 2)).parts
+    x = torch.randn(6, B, 4, generator=torch.Generator().manual_seed(0))
+    outputs = part.outputs("frozen", x)
+    for row, (k, m) in enumerate(part.owners):
+        width, given = list(AGENTS.values())[k]
+        network = members[m].networks[list(ACTORS)[k]]
+        alone = network.spec.apply(NumpyOps(), network.params, [x[row, :, :width].numpy()])
+        np.testing.assert_allclose(outputs[row, :, :given].numpy(), alone, rtol=1e-4, atol=1e-4)
+        assert not outputs[row, :, given:].any()
+    wide.unpack()
+    for member, same in zip(members, before, strict=True):
+        assert_same_networks(member, same)
+
+
+@pytest.mark.parametrize("chosen", [(0, 1, 2), (0, 2)])
+def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chosen: tuple[int, ...]) -> None:
+    packs = []
+    for live in (None, np.arange(2 * len(chosen)) % 2 == 0):
+        packed = PackedNetworks(population()[:3], ACTORS, CPU, widen=True)
+        (part,) = packed.select(chosen).parts
+        start = [matrix.clone() for matrix in (packed.packs[0].params, packed.packs[0].first_moment)]
+        for _ in range(3):
+            outputs = part.outputs("learn", torch.ones(part.count, B, 4))
+            gradient = part.gradient(2 * outputs)
+            part.count_steps(live)
+            part.move(gradient, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
+        packs.append((packed.packs[0], part, start))
+    (every, part, _), (some, _, start) = packs
+    for k, row in enumerate(part.taken):
+        for matrix, other, before in zip(
+            (some.params, some.first_moment), (every.params, every.first_moment), start, strict=True
+        ):
+            if k % 2 == 0:
+                torch.testing.assert_close(matrix[row], other[row], rtol=1e-6, atol=1e-7)
+            else:
+                assert torch.equal(matrix[row], before[row])
+        assert some.adam_steps[row] == every.adam_steps[row] - 3 * (k % 2)
+
+
+def test_every_row_has_its_own_bound_of_the_gradient() -> None:
+    gradient = torch.full((3, 4), 10.0)
+    first = torch.zeros(3, 4)
+    adam_(
+        torch.zeros(3, 4),
+        first,
+        torch.zeros(3, 4),
+        torch.ones(3),
+        gradient=gradient,
+        runs={0.1: [(0, 3)]},
+        max_norm=np.array([2.0, 4.0, 1000.0]),
+    )
+    assert torch.linalg.vector_norm(first, dim=1).tolist() == pytest.approx([0.2, 0.4, 2.0])

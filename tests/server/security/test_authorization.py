@@ -1,0 +1,195 @@
+"""Every role at every method of a real server; tokens that come and go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tests.support.secured_learner import METHODS, SERVICES, TOKENS, attempt, call, path_of, serving, write_tokens
+
+from covey.errors import ConfigError
+from covey.v1 import population_service_pb2 as pb
+from covey.v1.population_service_pb2_grpc import PopulationServiceStub
+from covey.wire.channel import connect
+from covey.wire.credentials import Credentials
+from covey_server.app import LearnerProcess
+from covey_server.security.authorization import RULES, roles_of
+from covey_server.security.tokens import LOOK_EVERY_S, Tokens
+
+REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+GET_STATUS = next(m for m in METHODS if m.name == "GetStatus")
+
+
+@pytest.fixture(scope="module")
+def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tokens(tmp_path_factory.mktemp("tokens") / "tokens")
+
+
+@pytest.fixture(scope="module")
+def process(tokens_file: Path) -> Iterator[LearnerProcess]:
+    with serving(tokens_file.parent / "learner", tokens=str(tokens_file)) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def channels(process: LearnerProcess) -> Iterator[dict[str, grpc.Channel]]:
+    """By role; "nobody" has no token, "stranger" another's."""
+    given = {"nobody": Credentials(), "stranger": Credentials(token="none-of-yours-0123456789")}
+    given |= {role: Credentials(token=token) for role, token in TOKENS.items()}
+    channels = {who: connect(process.address, credentials) for who, credentials in given.items()}
+    yield channels
+    for channel in channels.values():
+        channel.close()
+
+
+def test_there_is_a_rule_for_every_method_that_is_served(channels: dict[str, grpc.Channel]) -> None:
+    database = ProtoReflectionDescriptorDatabase(channels["viewer"])
+    assert set(database.get_services()) == set(RULES) == {s.full_name for s in SERVICES}
+    assert {s.full_name: {m.name for m in s.methods} for s in SERVICES} == {s: set(r) for s, r in RULES.items()}
+
+
+def test_who_may_do_what_is_what_a_person_would_expect() -> None:
+    may = {who: {m.name for m in METHODS if who in (roles_of(path_of(m)) or ())} for who in TOKENS}
+    reflection = "ServerReflectionInfo"
+    assert may["actor"] == {"Describe", "Join", "Work", "FetchPolicy", reflection}
+    assert not {"Pause", "Resume", "Checkpoint", "DrainActor", "Shutdown"} & may["viewer"]
+    assert may["admin"] - may["viewer"] == {"Pause", "Resume", "Checkpoint", "DrainActor", "Shutdown"}
+    assert may["viewer"] & may["actor"] == {reflection}
+    assert [m.name for m in METHODS if roles_of(path_of(m)) is None] == ["Check"]
+    assert roles_of("/covey.v1.PopulationService/AddedTomorrow") == set(), "what has no rule is refused to everybody"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=path_of)
+@pytest.mark.parametrize("who", ["nobody", "stranger", "actor", "viewer", "admin"])
+def test_every_role_at_every_method(channels: dict[str, grpc.Channel], who: str, method: MethodDescriptor) -> None:
+    allowed = roles_of(path_of(method))
+    code, sentence = attempt(channels[who], method)
+    if allowed is None or who in allowed:
+        assert code not in REFUSED, sentence
+    elif who in TOKENS:
+        assert code == grpc.StatusCode.PERMISSION_DENIED and f"role {who} may not call {method.name}" in sentence
+    else:
+        assert code == grpc.StatusCode.UNAUTHENTICATED and "token" in sentence
+    assert not any(token in sentence for token in TOKENS.values()) and "/" not in sentence
+
+
+def test_refusals_are_counted(channels: dict[str, grpc.Channel]) -> None:
+    stub = PopulationServiceStub(channels["viewer"])
+    before = stub.GetStatus(pb.GetStatusRequest(), timeout=10).status.counters
+    call(channels["nobody"], GET_STATUS)
+    call(channels["actor"], GET_STATUS)
+    after = stub.GetStatus(pb.GetStatusRequest(), timeout=10).status.counters
+    assert after["unauthenticated"] == before["unauthenticated"] + 1
+    assert after["forbidden"] == before["forbidden"] + 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [("authorization", TOKENS["viewer"])],
+        [("authorization", f"Basic {TOKENS['viewer']}")],
+        [("authorization", f"Bearer {TOKENS['viewer'][:-1]}")],
+        [("authorization", f"Bearer {TOKENS['viewer']}"), ("authorization", f"Bearer {TOKENS['admin']}")],
+        [("authorization", "Bearer ")],
+        [("authorization", "Bearer " + "a" * 4096)],
+    ],
+)
+def test_a_token_that_is_not_shown_as_it_should_be_is_none(
+    channels: dict[str, grpc.Channel], metadata: list[tuple[str, str]]
+) -> None:
+    assert call(channels["nobody"], GET_STATUS, metadata=metadata) == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_request_is_not_even_parsed_for_those_who_may_not_make_it(channels: dict[str, grpc.Channel]) -> None:
+    junk = b"\xff" * 100
+    assert call(channels["nobody"], GET_STATUS, junk) == grpc.StatusCode.UNAUTHENTICATED
+    code, sentence = attempt(channels["viewer"], GET_STATUS, junk)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "not of this method's type" in sentence
+
+
+def test_tokens_that_change_hold_from_then_on_and_for_open_streams_too(tmp_path: Path) -> None:
+    file = write_tokens(tmp_path / "tokens")
+    with serving(tmp_path / "learner", tokens=str(file)) as process:
+        before = connect(process.address, Credentials(token=TOKENS["viewer"]))
+        stream = PopulationServiceStub(before).WatchStatus(pb.WatchStatusRequest(interval_s=0.1), timeout=30)
+        next(stream)
+        others = {"viewer": "another-token-0123456789", "admin": TOKENS["admin"]}
+        write_tokens(file, others)
+        after = connect(process.address, Credentials(token=others["viewer"]))
+        deadline = time.monotonic() + 10
+        while call(after, GET_STATUS) != grpc.StatusCode.OK:
+            assert time.monotonic() < deadline, "the file is not read again"
+            time.sleep(0.1)
+        assert call(before, GET_STATUS) == grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(grpc.RpcError) as ended:
+            for _ in stream:
+                pass
+        assert isinstance(ended.value, grpc.Call) and ended.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        before.close()
+        after.close()
+
+
+def test_a_file_that_breaks_keeps_the_tokens_of_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    file = write_tokens(tmp_path / "tokens")
+    loaded = Tokens.load(str(file), {})
+    assert loaded is not None
+    tokens = Tokens(loaded._roles, file, lambda: now[0])
+    assert tokens.role(TOKENS["admin"]) == "admin" and tokens.role("something-else-0123456789") is None
+    for broken in ("", "admin\n", "root some-token-0123456789\n", "admin short\n"):
+        file.write_text(broken)
+        now[0] += LOOK_EVERY_S
+        with caplog.at_level(logging.WARNING):
+            assert tokens.role(TOKENS["admin"]) == "admin"
+        assert "the tokens of before stay good" in caplog.messages[-1]
+        assert not any(token in caplog.text for token in TOKENS.values())
+    assert len(caplog.messages) == 4, "one warning for each change, not for each call"
+    assert tokens.version == 0
+    write_tokens(file, {"viewer": TOKENS["admin"]})
+    assert tokens.role(TOKENS["admin"]) == "admin", "the file is looked at once a second at most"
+    now[0] += LOOK_EVERY_S
+    assert tokens.role(TOKENS["admin"]) == "viewer" and tokens.version == 1
+
+
+def test_a_granted_token_is_good_as_long_as_the_process_lives(tmp_path: Path) -> None:
+    tokens = Tokens.load(None, {"COVEY_TOKENS": f"viewer {TOKENS['viewer']}\n"})
+    assert tokens is not None
+    granted = tokens.grant("actor")
+    assert tokens.role(granted) == "actor" and tokens.role(TOKENS["viewer"]) == "viewer"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "holds no tokens"),
+        ("# only a comment\n", "holds no tokens"),
+        ("actor\n", "line 1 is no role and token"),
+        ("\nboss a-token-0123456789\n", "line 2 is no role and token"),
+        ("actor tiny\n", "line 1: holds no token"),
+        ("actor a-token-0123456789\nadmin a-token-0123456789\n", "line 2 gives a token a second role"),
+    ],
+)
+def test_token_files_that_will_not_do(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "tokens"
+    file.touch(mode=0o600)
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says) as raised:
+        Tokens.load(str(file), {})
+    assert "a-token-0123456789" not in str(raised.value) and "tiny" not in str(raised.value)
+
+
+def test_a_token_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    file = write_tokens(tmp_path / "tokens")
+    os.chmod(file, 0o640)
+    with pytest.raises(ConfigError, match=r"mode 0640 lets others use it, expected 0600; chmod 600"):
+        Tokens.load(str(file), {})
+    with pytest.raises(ConfigError, match="both given, expected one of them"):
+        Tokens.load(str(file), {"COVEY_TOKENS": f"viewer {TOKENS['viewer']}\n"})
+    assert Tokens.load(None, {}) is None

@@ -1,0 +1,143 @@
+"""`covey evaluate` on a run directory as a learner leaves it, through the real environment."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support.untrained_runs import speaker_listener, tictactoe
+
+from covey.cli import run
+from covey.cli.evaluate import episode_seed, outcomes
+from covey.run.directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run with the untrained members 3 and 5, of which 5 is the best."""
+    return speaker_listener(tmp_path_factory.mktemp("runs") / "job-1")
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The same members, of a zero-sum game."""
+    return tictactoe(tmp_path_factory.mktemp("runs") / "game-1")
+
+
+def score(capsys: pytest.CaptureFixture[str], directory: RunDirectory, *arguments: str) -> dict[str, Any]:
+    assert run(["evaluate", str(directory.path), "--json", *arguments]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_the_best_member_is_scored_summed_over_agents(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = score(capsys, finished, "--episodes", "6")
+    assert set(result) == {"mean_return", "stderr", "per_agent", "episodes", "member_id"}
+    assert (result["member_id"], result["episodes"]) == (5, 6)
+    assert list(result["per_agent"]) == ["speaker_0", "listener_0"]
+    assert result["mean_return"] == pytest.approx(sum(result["per_agent"].values()))
+    assert result["mean_return"] < 0 < result["stderr"]
+
+
+def test_equal_seeds_give_equal_scores_and_others_do_not(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = score(capsys, finished, "--episodes", "3", "--seed", "1")
+    assert score(capsys, finished, "--episodes", "3", "--seed", "1") == first
+    assert score(capsys, finished, "--episodes", "3", "--seed", "2")["mean_return"] != first["mean_return"]
+    other = score(capsys, finished, "--episodes", "3", "--seed", "1", "--member", "3")
+    assert other["member_id"] == 3
+    assert other["mean_return"] != first["mean_return"]
+
+
+def test_one_episode_has_no_standard_error(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(capsys, finished, "--episodes", "1")["stderr"] is None
+
+
+def test_a_member_that_does_not_live_is_one_sentence(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(finished.path), "--member", "4"]) == 2
+    assert "expected one of 3, 5" in capsys.readouterr().err
+
+
+def test_an_agent_can_be_played_at_random(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    own = score(capsys, finished, "--episodes", "4")
+    result = score(capsys, finished, "--episodes", "4", "--play", "listener_0=random")
+    assert result["play"] == {"listener_0": "random"}
+    assert result["mean_return"] != own["mean_return"]
+    # Both are paid the same in every episode: a draw.
+    assert result["outcomes"] == {a: {"win": 0.0, "draw": 1.0, "loss": 0.0} for a in ("speaker_0", "listener_0")}
+
+
+def test_an_agent_can_be_played_by_another_member(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    others = ["--play", "speaker_0=3", "--play", "listener_0=3"]
+    result = score(capsys, finished, "--episodes", "3", *others)
+    third = score(capsys, finished, "--episodes", "3", "--member", "3")
+    assert result["member_id"] == 5 and result["play"] == {"speaker_0": 3, "listener_0": 3}
+    assert result["per_agent"] == third["per_agent"]
+    itself = score(capsys, finished, "--episodes", "3", "--play", "listener_0=5")
+    assert itself["per_agent"] == score(capsys, finished, "--episodes", "3")["per_agent"]
+
+
+def test_a_zero_sum_game_has_outcomes_without_being_asked(
+    game: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = score(capsys, game, "--episodes", "40", "--play", "player_2=random")
+    first, second = (result["outcomes"][p] for p in ("player_1", "player_2"))
+    assert sum(first.values()) == pytest.approx(1)
+    assert (first["win"], first["draw"], first["loss"]) == (second["loss"], second["draw"], second["win"])
+    assert first["win"] - first["loss"] == pytest.approx(result["per_agent"]["player_1"])
+    assert 0 < first["win"] < 1, "random play wins and loses"
+    alone = score(capsys, game, "--episodes", "2")
+    assert "play" not in alone and set(alone["outcomes"]) == {"player_1", "player_2"}
+    assert run(["evaluate", str(game.path), "--episodes", "2", "--play", "player_2=3"]) == 0
+    assert "player_2 (played by member 3): " in capsys.readouterr().out
+
+
+def test_outcomes_compare_with_the_best_of_the_others() -> None:
+    returns = np.array([[3.0, 1.0, 3.0], [2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
+    assert outcomes(returns, ["a", "b", "c"]) == {
+        "a": {"win": 0.25, "draw": 0.5, "loss": 0.25},
+        "b": {"win": 0.0, "draw": 0.25, "loss": 0.75},
+        "c": {"win": 0.25, "draw": 0.5, "loss": 0.25},
+    }
+
+
+@pytest.mark.parametrize(
+    ("play", "words"),
+    [
+        (["nobody=random"], ["--play nobody=random", "no agent 'nobody'", "speaker_0, listener_0"]),
+        (["listener_0=4"], ["member 4", "expected one of 3, 5"]),
+        (["listener_0=best"], ["--play listener_0=best", "AGENT=random or AGENT=MEMBER"]),
+        (["listener_0"], ["--play listener_0", "AGENT=random or AGENT=MEMBER"]),
+        (["listener_0=3", "listener_0=5"], ["played by 3 already"]),
+    ],
+)
+def test_players_that_do_not_exist_are_one_sentence(
+    finished: RunDirectory, capsys: pytest.CaptureFixture[str], play: list[str], words: list[str]
+) -> None:
+    options = [part for option in play for part in ("--play", option)]
+    assert run(["evaluate", str(finished.path), "--episodes", "1", *options]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+
+
+def test_seeds_are_their_own() -> None:
+    seeds = {episode_seed(s, k) for s in range(4) for k in range(500)}
+    assert len(seeds) == 2000
+    assert all(1 << 31 <= seed < 1 << 32 for seed in seeds), "training and selection use seeds below 2^31"
+
+
+def test_it_needs_no_torch(finished: RunDirectory) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None; from covey.cli import run; "
+        f"sys.exit(run(['evaluate', {str(finished.path)!r}, '--episodes', '2']))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "member 5: -" in result.stdout

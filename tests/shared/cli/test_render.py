@@ -1,0 +1,73 @@
+"""`covey render`: real environments, drawn without a screen."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageSequence
+from tests.support.untrained_runs import speaker_listener, tictactoe, untrained_run
+
+from covey.cli import run
+from covey.run.directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return speaker_listener(tmp_path_factory.mktemp("runs") / "job-1")
+
+
+def test_episodes_become_frames_of_the_pace_that_was_asked_for(
+    finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.gif"
+    options = ["--episodes", "2", "--steps", "4", "--fps", "20", "--play", "listener_0=random"]
+    assert run(["render", str(finished.path), "--out", str(out), *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said[:2]] == ["4 env steps"] * 2
+    assert said[-1] == f"{out}: 10 frames of member 5"
+    with Image.open(out) as gif:
+        assert gif.format == "GIF" and gif.info["loop"] == 0
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
+    # Equal frames that follow each other are one that lasts.
+    assert 1 < len(durations) <= 10 and sum(durations) == 10 * 50
+
+
+def test_a_game_in_turns_is_drawn_at_its_own_pace(tmp_path: Path) -> None:
+    game = tictactoe(tmp_path / "game")
+    out = tmp_path / "x.gif"
+    assert run(["render", str(game.path), "--out", str(out)]) == 0
+    with Image.open(out) as gif:
+        assert 6 <= len(list(ImageSequence.Iterator(gif))) <= 10
+
+
+def test_the_same_seed_shows_the_same(finished: RunDirectory, tmp_path: Path) -> None:
+    files = []
+    for i, seed in enumerate(("3", "3", "4")):
+        files.append(tmp_path / f"{i}.gif")
+        assert run(["render", str(finished.path), "--out", str(files[-1]), "--steps", "2", "--seed", seed]) == 0
+    first, again, other = (f.read_bytes() for f in files)
+    assert first == again != other
+
+
+def test_without_pillow_a_sentence_names_the_extra(
+    finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("PIL", "PIL.Image"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run(["render", str(finished.path), "--out", str(tmp_path / "x.gif")]) == 2
+    assert "pip install 'covey[render]'" in capsys.readouterr().err
+
+
+def test_an_environment_that_draws_nothing_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blind = untrained_run(tmp_path / "job", {"name": "MADDPG"}, {"name": "tests.support.environments:counter"})
+    assert run(["render", str(blind.path), "--out", str(tmp_path / "x.gif")]) == 3
+    said = capsys.readouterr().err
+    assert "render_mode" in said and not (tmp_path / "x.gif").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(
+    finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "none" / "x.gif"
+    assert run(["render", str(finished.path), "--out", str(out), "--steps", "1"]) == 7
+    assert "--out" in capsys.readouterr().err
