@@ -57,19 +57,19 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python proto/generate.py --check
-	$(BIN)/python docs/generate.py --check
-	$(BIN)/python docs/results.py --check
-	$(BIN)/python docs/benchmarks.py --check
+	$(BIN)/python -m benchmarks.pages.configuration --check
+	$(BIN)/python -m benchmarks.pages.results --check
+	$(BIN)/python -m benchmarks.pages.benchmarks --check
 
 # One thread a process and nothing else running: see benchmarks/README.md. A failed benchmark is in the page too.
 bench: venv
-	@status=0; $(BIN)/python benchmarks/suite.py $(ARGS) || status=$$?; $(BIN)/python docs/benchmarks.py; exit $$status
+	@status=0; $(BIN)/python benchmarks/suite.py $(ARGS) || status=$$?; $(BIN)/python -m benchmarks.pages.benchmarks; exit $$status
 
 results: venv
-	$(BIN)/python docs/results.py
+	$(BIN)/python -m benchmarks.pages.results
 
 protos: venv
 	$(BIN)/python proto/generate.py
 
 docs: venv
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m benchmarks.pages.configuration

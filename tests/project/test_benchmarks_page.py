@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from benchmarks import suite
-from docs import benchmarks
+from benchmarks.pages import benchmarks
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docs import results
+from benchmarks.pages import results
 
 
 def run(job: str, seed: int, score: float, config: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Write docs/results.md and its plots from docs/results.json: `python docs/results.py [--check]`.
+"""Write docs/results.md and its plots from docs/results.json: `python -m benchmarks.pages.results [--check]`.
 
 benchmarks/learning.py makes the data. With --check nothing is written; the exit status is 1 if the page is not what the
 data give, or a plot is missing.
@@ -12,14 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.pages import plots
+from benchmarks.pages.levels import TASKS
 
-from docs import plots  # noqa: E402
-from docs.levels import TASKS  # noqa: E402
+from covey.config import OnPolicyAlgorithm, load_config
 
-from covey.config import OnPolicyAlgorithm, load_config  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "results.md"
 DATA = ROOT / "docs" / "results.json"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from docs import plots
-from docs.benchmark_tables import Lines
+from benchmarks.pages import plots
+from benchmarks.pages.benchmark_tables import Lines
 from matplotlib.axes import Axes
 
 

@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md and its plots from docs/benchmarks.json: `python docs/benchmarks.py [--check]`.
+"""Write docs/benchmarks.md and its plots from docs/benchmarks.json: `python -m benchmarks.pages.benchmarks [--check]`.
 
 benchmarks/suite.py makes the data. With --check nothing is written; the exit status is 1 if the page is not what the
 data give, or a plot is missing. A benchmark that this page knows nothing of gets a table of what it printed.
@@ -11,14 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.pages import plots
+from benchmarks.pages.aims import AIMS
+from benchmarks.pages.benchmark_plots import PLOTS
+from benchmarks.pages.benchmark_tables import FIGURES, Lines, figures, number, table
 
-from docs import plots  # noqa: E402
-from docs.aims import AIMS  # noqa: E402
-from docs.benchmark_plots import PLOTS  # noqa: E402
-from docs.benchmark_tables import FIGURES, Lines, figures, number, table  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 DATA = ROOT / "docs" / "benchmarks.json"
 
@@ -66,7 +64,7 @@ ABOUT: dict[str, str] = {
     "environments in processes of their own, and over gRPC with local actors, in an environment that is cheap and in "
     "one of which every step costs `cost_ms` of computation more. More actors than cores only share them.",
 }
-"""What is measured; what an aim means, `docs/aims.py` says."""
+"""What is measured; what an aim means, `benchmarks/pages/aims.py` says."""
 
 
 def page(data: dict[str, Any]) -> str:
@@ -136,7 +134,7 @@ def main() -> None:
         for name, lines in pictured.items():
             plots.save(PLOTS[name][1](lines), plot_path(name))
     elif not PAGE.exists() or PAGE.read_text() != fresh or not all(plot_path(name).exists() for name in pictured):
-        sys.exit("docs/benchmarks.md is stale; run `.venv/bin/python docs/benchmarks.py`")
+        sys.exit("docs/benchmarks.md is stale; run `.venv/bin/python -m benchmarks.pages.benchmarks`")
 
 
 if __name__ == "__main__":

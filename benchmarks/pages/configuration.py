@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from the models in covey.config: `python docs/generate.py [--check]`.
+"""Write docs/configuration.md from the models in covey.config: `python -m benchmarks.pages.configuration [--check]`.
 
 With --check nothing is written; the exit status is 1 if the page is not what the models give.
 """
@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from covey.config import config
 
-PAGE = Path(__file__).parent / "configuration.md"
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 HEAD = """# Configuration
 
@@ -272,7 +272,7 @@ def page() -> str:
         # Below the section they belong to; `network` is a free mapping in the model and comes after the environment.
         sections = _inserted(sections, path, model)
     if set(sections) != set(MEANINGS):
-        sys.exit(f"docs/generate.py: MEANINGS does not fit the models: {set(sections) ^ set(MEANINGS)}")
+        sys.exit(f"configuration page: MEANINGS does not fit the models: {set(sections) ^ set(MEANINGS)}")
     return HEAD + "".join(section(path, model) for path, model in sections.items()) + MANIFESTS
 
 
@@ -289,7 +289,7 @@ def section(path: str, model: type[BaseModel]) -> str:
     skipped = {name.partition(":")[0] for name in MEANINGS} if path == "" else set()
     fields = {name: field for name, field in model.model_fields.items() if name not in skipped}
     if set(fields) != set(meanings):
-        sys.exit(f"docs/generate.py: MEANINGS[{path!r}] does not fit the model: {set(fields) ^ set(meanings)}")
+        sys.exit(f"configuration page: MEANINGS[{path!r}] does not fit the model: {set(fields) ^ set(meanings)}")
     name, colon, kinds = path.partition(": ")
     title = f"`{name}` of {kinds}" if colon else ", ".join(f"`{p}`" for p in path.split(", ")) if path else "The file"
     alias = config.Config.model_fields[path].alias if path in config.Config.model_fields else None
