@@ -40,7 +40,7 @@ from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.experience.replay import Replay
 from covey_server.experience.rollouts import Rollouts
-from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 from covey_server.member import Member, Network
 
 SETTINGS: dict[str, dict[str, Any]] = {

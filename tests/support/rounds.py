@@ -13,7 +13,7 @@ from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
 from covey_server.algorithms import build_networks, initial_hyperparameters
 from covey_server.experience.rollouts import Rollouts
-from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 from covey_server.member import Member
 
 SEED = 11

@@ -1,18 +1,21 @@
-"""The `algorithm:` section: what MADDPG and MATD3 have, and what IPPO has."""
+"""The `algorithm:` sections of MADDPG, MATD3 and IPPO."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from covey.config.section import Section
+from covey.config.algorithm_settings import AlgorithmSettings
+from covey.errors import ConfigError
+
+if TYPE_CHECKING:
+    from covey.config.config import Config
 
 
-class OffPolicyAlgorithm(Section):
-    """MADDPG and MATD3."""
+class OffPolicyAlgorithm(AlgorithmSettings):
+    """What MADDPG and MATD3 have in common: deterministic policies that learn from replay."""
 
-    name: Literal["MADDPG", "MATD3"]
     lr_actor: float = Field(default=0.001, gt=0, le=1)
     lr_critic: float = Field(default=0.01, gt=0, le=1)
     batch_size: int = Field(default=64, ge=1, le=65536)
@@ -35,8 +38,6 @@ class OffPolicyAlgorithm(Section):
     share_parameters: bool = False  # one policy and critic per group of agents
     agent_indicator: bool = False  # shared policies read who in the group they play
 
-    on_policy: ClassVar[bool] = False
-
     @model_validator(mode="after")
     def _noise(self) -> OffPolicyAlgorithm:
         if self.theta * self.dt > 2:
@@ -47,13 +48,37 @@ class OffPolicyAlgorithm(Section):
 
     @property
     def evolvable(self) -> tuple[str, ...]:
-        """Hyperparameters that a member has a value of its own for."""
-        names = ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
-        return tuple(n for n in names if n != "policy_freq" or self.name == "MATD3")
+        """As `AlgorithmSettings.evolvable`."""
+        return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "expl_noise")
 
 
-class OnPolicyAlgorithm(Section):
-    """IPPO."""
+class MADDPGSettings(OffPolicyAlgorithm):
+    """MADDPG: one critic per agent."""
+
+    implementation: ClassVar[str] = "covey_server.algorithms.maddpg:MADDPG"
+
+    name: Literal["MADDPG"]
+
+
+class MATD3Settings(OffPolicyAlgorithm):
+    """MATD3: twin critics, smoothed targets, delayed policies."""
+
+    implementation: ClassVar[str] = "covey_server.algorithms.matd3:MATD3"
+
+    name: Literal["MATD3"]
+
+    @property
+    def evolvable(self) -> tuple[str, ...]:
+        """As `AlgorithmSettings.evolvable`."""
+        return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
+
+
+class OnPolicyAlgorithm(AlgorithmSettings):
+    """IPPO: stochastic policies that learn from rounds played by their newest weights."""
+
+    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
+    stochastic_policies: ClassVar[bool] = True
+    training_function: ClassVar[str] = "train_multi_agent_on_policy"
 
     name: Literal["IPPO"]
     lr: float = Field(default=1e-4, gt=0, le=1)
@@ -73,16 +98,19 @@ class OnPolicyAlgorithm(Section):
     share_parameters: bool = True
     agent_indicator: bool = False
 
-    on_policy: ClassVar[bool] = True
-
     @property
     def evolvable(self) -> tuple[str, ...]:
-        """Hyperparameters that a member has a value of its own for."""
+        """As `AlgorithmSettings.evolvable`."""
         return (
             *("lr", "batch_size", "learn_step", "gamma", "gae_lambda", "clip_coef", "ent_coef", "vf_coef"),
             *(("max_grad_norm",) if self.max_grad_norm is not None else ()),
             "update_epochs",
         )
 
-
-AlgorithmConfig = Annotated[OffPolicyAlgorithm | OnPolicyAlgorithm, Field(discriminator="name")]
+    def check_run(self, config: Config) -> None:
+        """As `AlgorithmSettings.check_run`: a round that was played at random is no round of the policy's."""
+        if config.training.random_steps:
+            raise ConfigError(
+                f"training.random_steps: {config.training.random_steps}, expected 0 with {self.name}, which "
+                "learns from what its own policies did; remove it"
+            )
