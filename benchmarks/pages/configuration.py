@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from covey.config import config
+from covey import config
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -1,12 +1,12 @@
 """One YAML file configures a run: its sections as models, AgileRL's manifests, and sentences for errors in them."""
 
 from covey.config.algorithm import AlgorithmConfig, OffPolicyAlgorithm, OnPolicyAlgorithm
-from covey.config.config import (
+from covey.config.config import Config, apply_override, load_config, parse_config
+from covey.config.sections import (
     EVAL_STEPS_CAP,
     TLS,
     Actors,
     Checkpoint,
-    Config,
     Environment,
     Evolution,
     Fitness,
@@ -20,9 +20,6 @@ from covey.config.config import (
     RLParameter,
     Selection,
     Training,
-    apply_override,
-    load_config,
-    parse_config,
 )
 
 __all__ = [

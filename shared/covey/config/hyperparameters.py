@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covey.config.config import RLParameter
+from covey.config.sections import RLParameter
 
 __all__ = ["HyperparameterConfig", "RLParameter"]
 
