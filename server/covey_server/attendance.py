@@ -20,9 +20,12 @@ MOST_REASON = 300  # characters of what an actor gives as its reason to leave
 MOST_NAMED = 3  # actors named one by one
 PROTOCOL_VERSION = 1
 
+QUARANTINE_AFTER = 3
+"""An actor whose fragments were refused so often for what no honest actor sends is sent away."""
+
 
 def ack_of(session: Session, resend_from_seq: int = 0) -> pb.Ack:
-    """Where this actor stands: call it under the learner's lock, or from the only thread that moves the marks."""
+    """Where this actor stands. Under the learner's lock."""
     return pb.Ack(received_seq=session.received_seq, durable_seq=session.durable_seq, resend_from_seq=resend_from_seq)
 
 
@@ -124,15 +127,12 @@ class Attendance:
         with self.lock:
             return self._learner.sessions.by_token(token)
 
-    def is_at_work(self, session: Session) -> bool:
-        """Whether an actor may send and be sent to."""
+    def heard(self, session: Session) -> SessionState:
+        """A frame of any kind came; returns what the actor is at: only those at work may send and be sent to."""
         with self.lock:
-            return session.at_work
-
-    def heard(self, session: Session) -> None:
-        """A frame of any kind came."""
-        with self.lock:
-            self._learner.sessions.heard(session)
+            if session.at_work:
+                self._learner.sessions.heard(session)
+            return session.state
 
     def beat(self, session: Session, heartbeat: pb.Heartbeat) -> None:
         """A heartbeat came, with what the actor says of itself."""
@@ -186,13 +186,16 @@ class Attendance:
             self._learner.count("actors_lost")
             self._release(session.key, f"actor {session.actor_id} {reason}")
 
-    def quarantine(self, session: Session) -> None:
-        """An actor has sent too much that no honest one sends: it is not let in again."""
+    def quarantine_if_due(self, session: Session) -> bool:
+        """Send an actor away for good that has sent too much that no honest one sends; returns whether it was."""
         with self.lock:
+            if session.violations < QUARANTINE_AFTER:
+                return False
             session.become(SessionState.QUARANTINED)
             self._learner.count("actors_quarantined")
             what = f"was quarantined after {session.violations} fragments that no honest actor sends"
             self._release(session.key, f"actor {session.actor_id} {what}")
+            return True
 
     def finished(self, session: Session, reason: str) -> None:
         """An actor has said goodbye, for the reason that it gives."""

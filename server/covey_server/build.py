@@ -10,7 +10,7 @@ from covey.config import Config
 from covey.networks.resolve import resolve
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
-from covey_server.algorithms import Algorithm, implementation_of
+from covey_server.algorithms import ALGORITHMS, Algorithm
 from covey_server.evolution.fitness import chosen_agents
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.evolution.lineage import Lineage
@@ -28,7 +28,7 @@ class PopulationFactory:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._device = torch.device(config.learner.device)
-        self._implementation = implementation_of(config.algorithm)
+        self._implementation = ALGORITHMS[config.algorithm.name]
 
     def fresh(self, spaces: EnvironmentSpaces) -> Population:
         """The first population.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covey.rows import RowSchema
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import Algorithm
 from covey_server.evolution.lineage import Lineage
@@ -39,7 +40,6 @@ class Totals:
     training_s: float = 0.0  # before this life of the learner
     counters: Counter[str] = field(default_factory=Counter)
 
-
     def to_state(self, training_s: float) -> dict[str, Any]:
         """What a checkpoint keeps, as JSON.
 
@@ -53,8 +53,10 @@ class Totals:
         """Inverse of `to_state`.
 
         Raises:
+            StorageError: it is of a newer version.
             KeyError, TypeError, ValueError: no such state.
         """
+        check_version("totals", state, VERSION)
         fields = {name: value for name, value in state.items() if name != "version"}
         return Totals(**{**fields, "counters": Counter(fields["counters"])})
 

@@ -87,7 +87,7 @@ class RunProgress:
 
 
 def _ended_by(exc: BaseException, where: str) -> ThreadEnded:
-    """An exit or interrupt inside a thread as an error: raised as itself it would end the process as if all were well."""
+    """An exit or interrupt inside a thread, as an error: raised as itself it would end the process without a word."""
     fault = ThreadEnded(f"{where or 'a thread'}: ended by {type(exc).__name__} {exc}; the run goes on with --resume")
     fault.__cause__ = exc
     return fault

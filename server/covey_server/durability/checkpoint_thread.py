@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -73,7 +74,5 @@ class CheckpointThread(WatchedThread):
                 continue
             future.set_result(path)
             self._written()
-            try:
+            with contextlib.suppress(DiskFullError):  # it is tried again with the next checkpoint
                 self._checkpointer.drop_old()  # after the answer: nobody waits for this
-            except DiskFullError:
-                pass  # it is tried again with the next checkpoint

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from covey.errors import ConfigError
 from covey.rows import Columns, RowKind, RowSchema
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server.experience.batch import Batch
@@ -29,6 +29,9 @@ from covey_server.experience.parts import Decided, decide
 from covey_server.experience.replay_layout import RowLayout, torch_dtype
 from covey_server.packing import counter_rng
 from covey_server.storage.journal import Position
+
+VERSION = 1
+"""Of the state that a checkpoint keeps."""
 
 SMALL_ROW_BYTES = 1024
 """Up to here two rows are reserved per env step, which always suffices; above, an eighth more than one."""
@@ -105,7 +108,7 @@ class Replay:
         """Fragments held."""
         return len(self._held)
 
-    only_newest_policy = False
+    only_newest_policy: ClassVar[bool] = False
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
         """As `Experience.add`; all members learn from all rows, so it matters to none whose they are."""
@@ -120,10 +123,11 @@ class Replay:
 
     def to_state(self) -> dict[str, Any]:
         """As `Experience.to_state`: the row at which the oldest fragment begins, for evictions depend on it."""
-        return {"version": 1, "row": self.oldest_row}
+        return {"version": VERSION, "row": self.oldest_row}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
         """As `Experience.from_state`."""
+        check_version("experience", state, VERSION)
         self.begin_at(int(state["row"]))
 
     def restore(self, rows: AcceptedRows) -> None:

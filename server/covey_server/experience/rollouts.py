@@ -8,17 +8,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covey.rows import Active, Columns, RowKind, RowSchema
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces, Group
 from covey_server.experience.decisions import Closed, close_decisions
 from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.stream import Stream
 from covey_server.storage.journal import Position
+
+VERSION = 1
+"""Of the state that a checkpoint keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class _Round:
 class Rollouts:
     """The rounds at hand, by member; `len()` is the env steps held. Ingest inserts, the trainer takes."""
 
-    only_newest_policy = True
+    only_newest_policy: ClassVar[bool] = True
 
     def __init__(self, spaces: EnvironmentSpaces) -> None:
         self._spaces = spaces
@@ -107,10 +111,12 @@ class Rollouts:
         """As `Experience.to_state`: which journal records each member's round consists of."""
         with self._lock:
             kept = {m: [held.tag for held in r.fragments] for m, r in self._rounds.items()}
-        return {"version": 1, "rounds": {str(m): [list(t) for t in tags if isinstance(t, Position)] for m, tags in kept.items()}}
+        rounds = {str(m): [list(tag) for tag in tags if isinstance(tag, Position)] for m, tags in kept.items()}
+        return {"version": VERSION, "rounds": rounds}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
         """As `Experience.from_state`."""
+        check_version("experience", state, VERSION)
         self._expected = {int(m): {Position(*tag) for tag in tags} for m, tags in state["rounds"].items()}
 
     def restore(self, rows: AcceptedRows) -> None:

@@ -20,9 +20,6 @@ from covey_server.storage.journal import Kind, Position
 
 CHECKSUM_TRIES = 3
 
-QUARANTINE_AFTER = 3
-"""An actor whose fragments were refused so often for what no honest actor sends is sent away."""
-
 
 class Intake:
     """Takes fragments in for a learner.

@@ -9,7 +9,6 @@ from typing import Any
 from covey_server.member import Member
 
 
-
 @dataclass(slots=True, kw_only=True)
 class MemberLedger:
     """One member's ledger of the generation that it is in. Steps are env steps.
@@ -64,7 +63,7 @@ class MemberLedger:
 
     @property
     def left(self) -> int:
-        """Steps still to come in this and, without waiting, later generations: the member with most is furthest behind."""
+        """Steps still to come in this and, without waiting, later generations; who has most is furthest behind."""
         return self.remaining + self.after
 
     @property

@@ -81,8 +81,11 @@ class UpdatesPerStep:
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
         """As `Pace.ready`: a member that owes a single update waits for the others while it still collects."""
         owing = [i for i, ledger in enumerate(ledgers) if ledger.unpaid_updates]
-        waits = all(ledgers[i].unpaid_updates < 2 and not ledgers[i].collected and not ledgers[i].blocked for i in owing)
-        return [] if waits else owing
+
+        def waits(ledger: MemberLedger) -> bool:
+            return ledger.unpaid_updates < 2 and not ledger.collected and not ledger.blocked
+
+        return [] if all(waits(ledgers[i]) for i in owing) else owing
 
     def pay(self, ledger: MemberLedger) -> bool:
         """As `Pace.pay`."""

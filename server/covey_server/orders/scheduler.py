@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from covey.run.state_upgrades import check_version
 from covey.v1.fragment_pb2 import IssuedOrder
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
 from covey_server.orders.evaluations import ActorKey, Evaluations
@@ -272,8 +273,10 @@ class Scheduler:
         """Take over `to_state` of an earlier life, after its members have begun their generations.
 
         Raises:
+            StorageError: it is of a newer version.
             KeyError, TypeError, ValueError, DecodeError: no such state.
         """
+        check_version("scheduler", state, VERSION)
         self.orders_in_generation = int(state["orders_in_generation"])
         self.steps_ordered = int(state["steps_accepted"])
         for member_id, ledger in state["ledgers"].items():

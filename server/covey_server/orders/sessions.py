@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from covey.errors import RefusedError, SpaceError
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import Heartbeat, JoinRequest
 from covey.v1.fragment_pb2 import Fragment
@@ -333,8 +334,10 @@ class Sessions:
         """Take over `to_state` of an earlier life: what was received is durable, who was at work has to come back.
 
         Raises:
+            StorageError: it is of a newer version.
             KeyError, TypeError, ValueError: no such state.
         """
+        check_version("sessions", state, VERSION)
         now = self._clock()
         for saved in state["sessions"]:
             session = Session(**{name: saved[name] for name in _SAVED}, joined_at=now, last_seen=now)

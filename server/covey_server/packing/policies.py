@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from covey.config import AlgorithmConfig
+from covey.config import AlgorithmSettings
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
@@ -34,7 +34,7 @@ class PolicyStore:
         algorithm: Says whether agents of a group share a policy, and how outputs become actions.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> None:
         self._agents = spaces.agents
         self._algorithm = algorithm
         self._owners = network_ids(spaces, algorithm.share_parameters)

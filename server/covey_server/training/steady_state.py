@@ -28,7 +28,7 @@ class SteadyState:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """As `EvolutionMode.compare`: the member alone, at once; everybody, when all have ended their last generation."""
+        """As `EvolutionMode.compare`: the member alone, at once; everybody, after all members' last generation."""
         learner = self._learner
         members = tuple(population.members)
         with learner.lock:

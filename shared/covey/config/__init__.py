@@ -1,6 +1,7 @@
 """One YAML file configures a run: its sections as models, AgileRL's manifests, and sentences for errors in them."""
 
-from covey.config.algorithm import AlgorithmConfig, OffPolicyAlgorithm, OnPolicyAlgorithm
+from covey.config.algorithm import MADDPGSettings, MATD3Settings, OffPolicyAlgorithm, OnPolicyAlgorithm
+from covey.config.algorithm_settings import AlgorithmSettings
 from covey.config.config import Config, apply_override, load_config, parse_config
 from covey.config.sections import (
     EVAL_STEPS_CAP,
@@ -26,7 +27,7 @@ __all__ = [
     "EVAL_STEPS_CAP",
     "TLS",
     "Actors",
-    "AlgorithmConfig",
+    "AlgorithmSettings",
     "Checkpoint",
     "Config",
     "Environment",
@@ -34,6 +35,8 @@ __all__ = [
     "Fitness",
     "Learner",
     "Logging",
+    "MADDPGSettings",
+    "MATD3Settings",
     "MLPConfig",
     "Mutation",
     "NetConfig",

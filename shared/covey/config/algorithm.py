@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from covey.config.algorithm_settings import AlgorithmSettings
+from covey.config.sections import Training
 from covey.errors import ConfigError
-
-if TYPE_CHECKING:
-    from covey.config.config import Config
 
 
 class OffPolicyAlgorithm(AlgorithmSettings):
@@ -107,10 +105,10 @@ class OnPolicyAlgorithm(AlgorithmSettings):
             "update_epochs",
         )
 
-    def check_run(self, config: Config) -> None:
-        """As `AlgorithmSettings.check_run`: a round that was played at random is no round of the policy's."""
-        if config.training.random_steps:
+    def check_training(self, training: Training) -> None:
+        """As `AlgorithmSettings.check_training`: rounds are played by the member's own policies alone."""
+        if training.random_steps:
             raise ConfigError(
-                f"training.random_steps: {config.training.random_steps}, expected 0 with {self.name}, which "
-                "learns from what its own policies did; remove it"
+                f"training.random_steps: {training.random_steps}, expected 0 with {self.name}, which learns from "
+                "nothing but what its own policy played"
             )

@@ -7,14 +7,12 @@ of an algorithm than this; the learner alone imports `implementation`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from covey.config.section import Section
-
-if TYPE_CHECKING:
-    from covey.config.config import Config
+from covey.config.sections import Training
 
 
 class AlgorithmSettings(Section):
@@ -49,8 +47,8 @@ class AlgorithmSettings(Section):
         """The evolvable values as configured: those of a fresh member."""
         return {name: getattr(self, name) for name in self.evolvable}
 
-    def check_run(self, config: Config) -> None:
-        """Hold the rest of the configuration against the algorithm.
+    def check_training(self, training: Training) -> None:
+        """Hold the `training:` section against the algorithm.
 
         Raises:
             ConfigError: something that the algorithm cannot do.

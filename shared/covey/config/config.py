@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import pydantic
 from pydantic import Field
 
-from covey.config.algorithm import AlgorithmConfig
+from covey.config.algorithm_settings import AlgorithmSettings
+from covey.config.installed_algorithms import check_installed, installed_algorithms
 from covey.config.manifest import as_sections, translate
 from covey.config.section import Section, explain, nearest
 from covey.config.sections import (
@@ -29,12 +30,18 @@ from covey.config.sections import (
 from covey.config.yaml_text import parse_yaml, read_yaml
 from covey.errors import ConfigError
 
+if TYPE_CHECKING:
+    AnyAlgorithm = AlgorithmSettings
+else:
+    # The section is that of the algorithm which `name` names.
+    AnyAlgorithm = Annotated[Union[tuple(installed_algorithms()[0].values())], Field(discriminator="name")]  # noqa: UP007
+
 
 class Config(Section):
     """A whole run."""
 
     name: str = "run"
-    algorithm: AlgorithmConfig
+    algorithm: AnyAlgorithm
     environment: Environment
     network: dict[str, Any] = Field(default_factory=dict)  # resolved by covey.networks.resolve
     mutation: Mutation = Field(default_factory=Mutation)
@@ -113,6 +120,9 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: the first value that is not acceptable, with its dotted path and the expectation.
     """
+    section = data.get("algorithm")
+    if isinstance(section, Mapping):
+        check_installed(section.get("name"))
     try:
         config = Config.model_validate(data)
     except pydantic.ValidationError as exc:
@@ -130,11 +140,7 @@ def parse_config(data: Mapping[str, Any]) -> Config:
                 f"fitness.opponents.{agent}: {opponent}: expected 'random' or a member of the first generation, 0 to "
                 f"{config.training.pop_size - 1}"
             )
-    if config.algorithm.on_policy and config.training.random_steps:
-        raise ConfigError(
-            f"training.random_steps: {config.training.random_steps}, expected 0 with {config.algorithm.name}, which "
-            "learns from nothing but what its own policy played"
-        )
+    config.algorithm.check_training(config.training)
     if config.training.deterministic and config.evolution.mode == "steady_state":
         raise ConfigError(
             "evolution.mode: 'steady_state', expected 'generational' with training.deterministic: who is compared with "

@@ -63,7 +63,9 @@ def _load(name: str, entries: list[EntryPoint]) -> type[AlgorithmSettings]:
     if not (isinstance(settings, type) and issubclass(settings, AlgorithmSettings)):
         raise ConfigError(f"{subject}: {by} is {settings!r}, expected a subclass of covey.config.AlgorithmSettings")
     if name not in get_args(settings.model_fields["name"].annotation):
-        raise ConfigError(f"{subject}: {by} lets `name` be {settings.model_fields['name'].annotation}, expected {name!r}")
+        raise ConfigError(
+            f"{subject}: {by} lets `name` be {settings.model_fields['name'].annotation}, expected {name!r}"
+        )
     if not isinstance(getattr(settings, "implementation", None), str):
         raise ConfigError(f"{subject}: {by} has no `implementation`, expected 'module:Class' of its Algorithm")
     return settings

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from covey.config.algorithm import OffPolicyAlgorithm, OnPolicyAlgorithm
+from covey.config.algorithm import OffPolicyAlgorithm
+from covey.config.installed_algorithms import installed_algorithms
 from covey.config.manifest_keys import OLDER, RULES, Dropped, Ignored, Moved, Refused, Rule
 from covey.config.section import nearest
 from covey.errors import ConfigError
@@ -39,17 +40,19 @@ def as_sections(data: Mapping[str, Any]) -> Data:
     result: Data = {k: _copied(v) for k, v in data.items() if k not in older}
     given = dict(_flat(older))
     algorithm = given.get("INIT_HP.ALGO")
-    on_policy = algorithm == "IPPO"
-    fields = {True: OnPolicyAlgorithm.model_fields, False: OffPolicyAlgorithm.model_fields}
+    usable = installed_algorithms()[0]
+    own = usable.get(str(algorithm), OffPolicyAlgorithm).model_fields
+    two_rates = "lr" not in own
+    every = {name for settings in usable.values() for name in settings.model_fields}
     absent = Ignored(instead=f"{algorithm} has no such hyperparameter")
     known: dict[str, str | Rule | Sequence[str]] = {
-        **{f"INIT_HP.{name.upper()}": absent for name in fields[not on_policy] if name != "name"},
-        **{f"INIT_HP.{name.upper()}": f"algorithm.{name}" for name in fields[on_policy] if name != "name"},
-        **({} if on_policy else {"INIT_HP.LR": ("algorithm.lr_actor", "algorithm.lr_critic")}),
+        **{f"INIT_HP.{name.upper()}": absent for name in every - own.keys()},
+        **{f"INIT_HP.{name.upper()}": f"algorithm.{name}" for name in own if name != "name"},
+        **({"INIT_HP.LR": ("algorithm.lr_actor", "algorithm.lr_critic")} if two_rates else {}),
         **OLDER,
     }
     left_out: list[tuple[str, str]] = []
-    given, ranges = _ranges(given, on_policy, left_out)
+    given, ranges = _ranges(given, two_rates, left_out)
     for path, value in [*given.items(), *ranges.items()]:
         target = path if path in ranges else known.get(path)
         match target:
@@ -131,7 +134,7 @@ def _pattern(path: tuple[str, ...]) -> str:
     return ".".join(["network", *path[-2:]] if path[-2] in _PARTS else ["network", path[-1]])
 
 
-def _ranges(given: Data, on_policy: bool, left_out: list[tuple[str, str]]) -> tuple[Data, Data]:
+def _ranges(given: Data, two_rates: bool, left_out: list[tuple[str, str]]) -> tuple[Data, Data]:
     """Ranges of the hyperparameters in RL_HP_SELECTION by path, and the other keys."""
     prefix = "MUTATION_PARAMS."
     bounds = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith((prefix + "MIN_", prefix + "MAX_"))}
@@ -142,7 +145,7 @@ def _ranges(given: Data, on_policy: bool, left_out: list[tuple[str, str]]) -> tu
     ranges: Data = {}
     used: set[str] = set()
     for name in map(str, selection):
-        for target in ("lr_actor", "lr_critic") if name == "lr" and not on_policy else (name,):
+        for target in ("lr_actor", "lr_critic") if name == "lr" and two_rates else (name,):
             for end in ("min", "max"):
                 candidates = [f"{end}_{n}".upper() for n in (target, name)]
                 key = next((c for c in candidates if c in bounds), None)

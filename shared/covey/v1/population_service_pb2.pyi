@@ -88,6 +88,7 @@ class Status(_message.Message):
     STALENESS_UPDATES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     GAUGES_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """"waiting for the first actor", "training", "paused", "stopping", "complete"."""
     run_name: _builtins.str
@@ -133,6 +134,10 @@ class Status(_message.Message):
     def gauges(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """What waits or is held now, by name: streams, sessions, orders out, frames to be sent, what actors hold ..."""
 
+    @_builtins.property
+    def threads(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadInfo]:
+        """The threads and tasks that the run lives by, in the order in which they started."""
+
     def __init__(
         self,
         *,
@@ -162,10 +167,11 @@ class Status(_message.Message):
         staleness_updates: _builtins.float = ...,
         events: _abc.Iterable[_builtins.str] | None = ...,
         gauges: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        threads: _abc.Iterable[Global___ThreadInfo] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "best_fitness", b"best_fitness", "best_member", b"best_member"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "gauges", b"gauges", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "state", b"state", "updates", b"updates", "uptime_s", b"uptime_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "gauges", b"gauges", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "state", b"state", "threads", b"threads", "updates", b"updates", "uptime_s", b"uptime_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_fitness: _TypeAlias = _typing.Literal["best_fitness"]  # noqa: Y015
     _WhichOneofArgType__best_fitness: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness"]  # noqa: Y015
@@ -177,6 +183,33 @@ class Status(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__best_member) -> _WhichOneofReturnType__best_member | None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
+
+@_typing.final
+class ThreadInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    kind: _builtins.str
+    """"thread", or "task" on the gRPC thread's loop."""
+    alive: _builtins.bool
+    """Whether it still runs. A run ends when one of them fails."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        alive: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThreadInfo: _TypeAlias = ThreadInfo  # noqa: Y015
 
 @_typing.final
 class MemberInfo(_message.Message):
