@@ -3,7 +3,6 @@
 The sides register theirs through the entry-point group `covey.commands`: each entry is a function `register(app)`.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from covey import __version__
+from covey.cli.terminal import discard_output, protect_standard_streams
 from covey.errors import ConfigError, CoveyError
 
 if TYPE_CHECKING:
@@ -24,22 +24,28 @@ LEARNER_MODULES = ("torch", "tensorboard", "grpc_health", "grpc_reflection", "cr
 
 INTERRUPTED = 130
 
+WITH_DEBUG = ("status",)
+"""Commands that do more with `--debug` than print the traceback of an error."""
+
 
 def main() -> None:
-    """Run the command line and exit with its code (the table is in the README)."""
+    """Run the command line and exit with its code (docs/troubleshooting.md has an entry for each)."""
+    protect_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; errors become one sentence on stderr, with the traceback under `--debug` (anywhere)."""
     debug = "--debug" in arguments
+    command = next((a for a in arguments if not a.startswith("-")), "")
+    if command not in WITH_DEBUG:
+        arguments = [a for a in arguments if a != "--debug"]
     try:
-        code = build_app()([a for a in arguments if a != "--debug"] or ["--help"], "covey", standalone_mode=False)
+        code = build_app()(list(arguments) or ["--help"], "covey", standalone_mode=False)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has seen enough (`covey lineage | head`); Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()  # whoever read us has seen enough (`covey lineage | head`)
         return 1
     except Exception as exc:
         if debug:
