@@ -57,7 +57,8 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python proto/generate.py --check
-	$(BIN)/python -m benchmarks.pages.configuration --check
+	@$(BIN)/covey schema --format markdown | diff docs/configuration.md - || \
+	    { echo "docs/configuration.md is stale (above: < as it is, > as it should be); run make docs" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.pages.results --check
 	$(BIN)/python -m benchmarks.pages.benchmarks --check
 
@@ -72,4 +73,4 @@ protos: venv
 	$(BIN)/python proto/generate.py
 
 docs: venv
-	$(BIN)/python -m benchmarks.pages.configuration
+	page="$$($(BIN)/covey schema --format markdown)" && printf '%s\n' "$$page" > docs/configuration.md

@@ -76,7 +76,7 @@ def build_app() -> "typer.Typer":
     """The whole command line. Typer and the sides are imported here, so that importing `covey.cli` costs nothing."""
     import typer
 
-    from covey.cli import certs, check_env, evaluate, export, queries, render
+    from covey.cli import certs, check_env, evaluate, export, queries, render, schema
 
     app = typer.Typer(
         add_completion=False,
@@ -106,6 +106,7 @@ def build_app() -> "typer.Typer":
     queries.register(app)
     evaluate.register(app)
     check_env.register(app)
+    schema.register(app)
     render.register(app)
     export.register(app)
     certs.register(app)

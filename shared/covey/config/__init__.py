@@ -3,23 +3,18 @@
 from covey.config.algorithm import MADDPGSettings, MATD3Settings, OffPolicyAlgorithm, OnPolicyAlgorithm
 from covey.config.algorithm_settings import AlgorithmSettings
 from covey.config.config import Config, apply_override, load_config, parse_config
+from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
+from covey.config.network import MLPConfig, NetConfig
 from covey.config.sections import (
     EVAL_STEPS_CAP,
     TLS,
     Actors,
     Checkpoint,
     Environment,
-    Evolution,
     Fitness,
     Learner,
     Logging,
-    MLPConfig,
-    Mutation,
-    NetConfig,
-    Probabilities,
     ReplayBuffer,
-    RLParameter,
-    Selection,
     Training,
 )
 

@@ -32,11 +32,16 @@ class AlgorithmSettings(Section):
     stochastic_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
 
-    name: str
-    batch_size: int = Field(default=64, ge=1, le=1 << 20)
-    learn_step: int = Field(default=5, ge=1)
-    share_parameters: bool = False
-    agent_indicator: bool = False
+    name: str = Field(description="Name of the algorithm.")
+    batch_size: int = Field(default=64, ge=1, le=1 << 20, description="Samples in the batch of one update.")
+    learn_step: int = Field(default=5, ge=1, description="Env steps of a member's own for which it is updated once.")
+    share_parameters: bool = Field(
+        default=False, description="Whether the agents of a group share their networks; false: each agent has its own."
+    )
+    agent_indicator: bool = Field(
+        default=False,
+        description="Whether shared policies also read which agent of the group they act for, as a one-hot vector.",
+    )
 
     @property
     def evolvable(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The whole configuration of a run: its model, and reading it from a YAML file with overrides."""
+"""The whole configuration of a run: its model, reading it from a YAML file, overrides, and checks across sections."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pydantic
 from pydantic import Field
 
 from covey.config.algorithm_settings import AlgorithmSettings
+from covey.config.evolution import Evolution, Mutation, Selection
 from covey.config.installed_algorithms import check_installed, installed_algorithms
 from covey.config.manifest import as_sections, translate
 from covey.config.section import Section, explain, nearest
@@ -18,13 +19,10 @@ from covey.config.sections import (
     Actors,
     Checkpoint,
     Environment,
-    Evolution,
     Fitness,
     Learner,
     Logging,
-    Mutation,
     ReplayBuffer,
-    Selection,
     Training,
 )
 from covey.config.yaml_text import parse_yaml, read_yaml
@@ -38,12 +36,20 @@ else:
 
 
 class Config(Section):
-    """A whole run."""
+    """Configuration of one training run."""
 
-    name: str = "run"
-    algorithm: AnyAlgorithm
+    name: str = Field(
+        default="run",
+        description="Name of the run, whose directory is `runs/NAME-TIMESTAMP`. Where it is missing, the file's name.",
+    )
+    algorithm: AnyAlgorithm = Field(description="The algorithm that trains, and its hyperparameters.")
     environment: Environment
-    network: dict[str, Any] = Field(default_factory=dict)  # resolved by covey.networks.resolve
+    # Validated as NetConfig by covey.networks.resolve, as soon as the agents are known.
+    network: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Architecture of the networks: either one block of keys for all agents, or one for each agent id "
+        "or group id. Agents that are not named have the defaults.",
+    )
     mutation: Mutation = Field(default_factory=Mutation)
     selection_strategy: Selection = Field(default_factory=Selection, alias="tournament_selection")
     evolution: Evolution = Field(default_factory=Evolution)
@@ -57,17 +63,17 @@ class Config(Section):
 
     @property
     def train_slots(self) -> int:
-        """Training slots of one actor process."""
+        """Number of environment copies in which one actor process trains."""
         return self.actors.max_slots or max(self.environment.num_envs, self.training.pop_size)
 
     @property
     def eval_slots(self) -> int:
-        """Evaluation slots of one actor process: fewer than for training, as copies of an environment take memory."""
+        """Number of environment copies in which one actor process evaluates; few, as each takes memory."""
         return max(1, self.environment.num_envs // 4)
 
     @property
     def eval_episodes(self) -> int:
-        """Episodes of one evaluation of one member."""
+        """Number of episodes in one evaluation of one member."""
         return self.training.eval_loop * self.environment.num_envs
 
     @property
@@ -77,12 +83,12 @@ class Config(Section):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply `section.key=value` overrides (values are YAML).
+    """Read a YAML file, apply `section.key=value` overrides (the values are YAML), and validate the result.
 
     The file may be a manifest of AgileRL, see `covey.config.manifest`.
 
     Raises:
-        ConfigError: unreadable, not YAML, or a value that is not acceptable; names the dotted path.
+        ConfigError: the file cannot be read or is not YAML, or a value is not acceptable; names the dotted path.
     """
     data = read_yaml(path, f"config {path}")
     if not isinstance(data, dict):
@@ -95,10 +101,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set `section.key=value` in a nested dictionary.
+    """Set the value of one override, `section.key=value`, in a nested dictionary; sections that are missing are made.
 
     Raises:
-        ConfigError: no such form, or a path through something that is no section.
+        ConfigError: the override has another form, or its path leads through a value that is not a section.
     """
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
