@@ -28,6 +28,9 @@ help:
 	@echo "make docs     write docs/configuration.md from the configuration's models"
 	@echo "make dist     build the source distribution and the wheel into dist/, and check them"
 
+# What an installation is made of; the last one has the version.
+INSTALLED_FROM := pyproject.toml constraints.txt shared/covey/__init__.py
+
 # One environment in two sizes: what training needs, and that with the developers' tools, which `make venv` adds.
 # constraints.txt decides every version; the larger environment is enough to train.
 venv: $(INSTALLED)
@@ -38,11 +41,11 @@ $(BIN)/pip:
 	    sys.exit(v < (3, 11) and "covey needs Python 3.11 or newer, this is %d.%d: make PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-$(INSTALLED_TO_TRAIN): pyproject.toml constraints.txt | $(BIN)/pip
+$(INSTALLED_TO_TRAIN): $(INSTALLED_FROM) | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe]'
 	touch $@
 
-$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
+$(INSTALLED): $(INSTALLED_FROM) | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,bench,dev]'
 	touch $(INSTALLED_TO_TRAIN) $@
 
