@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,6 @@ def parallel_env(**config):
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both, built as `make dist` builds them."""
     folder = tmp_path_factory.mktemp("dist")
-    # What the build prints of its own packages' future is no concern of this test.
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,6 +97,14 @@ class Stranger:
         self.run(*pip, "-c", str(ROOT / "constraints.txt"), f"covey-marl{extras} @ {wheel.as_uri()}")
 
 
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[Stranger]:
+    """The environment, which is removed afterwards: it has more than a gigabyte, and pytest keeps what tests leave."""
+    made = Stranger(tmp_path)
+    yield made
+    shutil.rmtree(made.environment)
+
+
 def test_distributions_hold_what_they_must_and_nothing_else(distributions: Path) -> None:
     assert faults(distributions) == []
 
@@ -128,9 +137,8 @@ def test_what_is_missing_or_too_much_is_found(distributions: Path, tmp_path: Pat
 @pytest.mark.engines
 @pytest.mark.timeout(900)
 def test_a_stranger_trains_by_the_wheel_alone(
-    distributions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    distributions: Path, stranger: Stranger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stranger = Stranger(tmp_path)
     empty_mb = installed_mb(stranger.environment)
     stranger.install(wheel_of(distributions))
     actor_mb = installed_mb(stranger.environment) - empty_mb
