@@ -69,7 +69,7 @@ def describe(exc: Exception) -> tuple[str, int]:
     return f"unexpected {type(exc).__name__}: {exc}; run with --debug for the traceback", 1
 
 
-INSTALL_LEARNER = "pip install 'covey[learner]'"
+INSTALL_LEARNER = "pip install 'covey-marl[learner]'"
 
 
 def build_app() -> "typer.Typer":

@@ -40,7 +40,7 @@ def render(
     try:
         import PIL.Image  # noqa: F401
     except ImportError as exc:
-        raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey[render]'") from exc
+        raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey-marl[render]'") from exc
     # A machine without a screen: pygame draws into memory.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
