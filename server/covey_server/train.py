@@ -44,7 +44,8 @@ class LocalActors:
         # What the surroundings have is for other learners.
         self._environment |= {CA_VARIABLE: "", TOKEN_VARIABLE: token or ""}
         self._children = [self._start(f"local-{i}") for i in range(config.actors.local)]
-        self._deaths = 0
+        self._deaths = 0  # since the run came on last
+        self._env_steps = 0  # at the last death
 
     def _start(self, name: str) -> tuple[str, subprocess.Popen[bytes]]:
         # A group of its own: Ctrl-C is the learner's to handle, which then tells its actors.
@@ -55,17 +56,21 @@ class LocalActors:
         """Replace children that died.
 
         Raises:
-            CoveyError: they die again and again before the run has a single step.
+            CoveyError: they die again and again while the run does not come on.
         """
         for i, (name, child) in enumerate(self._children):
             code = child.poll()
             if code is None or code == 0:
                 continue
-            self._deaths += 1
+            self._deaths = 1 if env_steps > self._env_steps else self._deaths + 1
+            self._env_steps = env_steps
             if code == EnvironmentLoadError.exit_code:
                 raise EnvironmentLoadError(f"actor {name} cannot use the environment; it says why above")
-            if env_steps == 0 and self._deaths >= self.MAX_QUICK_DEATHS:
-                raise RefusedError(f"actor {name} ended with code {code} before its first step; it says why above")
+            if self._deaths >= self.MAX_QUICK_DEATHS:
+                raise RefusedError(
+                    f"actor {name} ended with code {code}, as local actors did {self._deaths} times without an env "
+                    "step in between; it says why above"
+                )
             logger.warning("local actor %s ended with code %d; starting another", name, code)
             self._children[i] = self._start(name)
 
@@ -111,11 +116,12 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
                     if status.state == "training" and actors is not None:
                         actors.check(status.env_steps)
 
-                result = process.wait(watch)
+                process.wait(watch)
         finally:
             process.stop()
             if actors is not None:
                 actors.stop(timeout_s=5.0)
+    result = process.result()
     console.print(_members_table(process.report.members(), result))
     return result
 
@@ -141,10 +147,10 @@ def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bo
             attach = f"covey actor --learner {address}"
             attach += " --ca FILE" * (config.learner.tls is not None) + " --token-file FILE" * bool(process.tokens)
             console.print(f"learner of {run.path} listens on {address}; attach: {attach}")
-            result = process.wait()
+            process.wait()
         finally:
             process.stop()
-    return result
+    return process.result()
 
 
 def _log_to(console: Console) -> None:

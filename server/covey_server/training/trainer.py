@@ -102,8 +102,8 @@ class Trainer(WatchedThread):
 
     def work(self) -> None:
         """Train until the run is complete or stopped."""
-        self._disk.start()
         try:
+            self._disk.start()
             while self._act():
                 pass
             if self._writing is not None:

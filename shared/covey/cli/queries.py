@@ -72,7 +72,12 @@ def watch(
         for answer in answers:
             typer.echo(json.dumps(answer))
         return
-    with Live(console=tables.plain_console(), auto_refresh=False) as live:
+    console = tables.plain_console()
+    if not console.is_terminal:  # a pipe or a file: one look after the other, where Live would show the last alone
+        for answer in answers:
+            tables.show(tables.status_table(answer))
+        return
+    with Live(console=console, auto_refresh=False) as live:
         for answer in answers:
             live.update(tables.status_table(answer), refresh=True)
 
