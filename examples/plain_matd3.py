@@ -1,6 +1,6 @@
 """MATD3 on one screen: one environment, one network after the other, plain PyTorch.
 
-    .venv/bin/python examples/plain_matd3.py --env-steps 100000 --seed 0
+    .venv/bin/python examples/plain_matd3.py --env-steps 150000 --seed 0
 
 MADDPG (Lowe et al., 2017) gives every agent i a policy mu_i(o_i), and a critic Q_i(x, a) that sees the observations
 x = (o_1, ..., o_N) and actions a = (a_1, ..., a_N) of all agents. MATD3 (Ackermann et al., 2019) adds what TD3
@@ -224,6 +224,6 @@ def main(env_steps: int, seed: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="MATD3 on MPE's speaker and listener.")
-    parser.add_argument("--env-steps", type=int, default=100_000)
+    parser.add_argument("--env-steps", type=int, default=150_000)
     parser.add_argument("--seed", type=int, default=0)
     main(**vars(parser.parse_args()))
