@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-import torch
 from tests.support.plain_off_policy import Alone
 from torch import Tensor
 
@@ -47,11 +46,6 @@ def learner_in_double(learner: OffPolicy) -> None:
 
 
 def alone_in_double(member: Alone) -> None:
-    """One member's networks and optimisers."""
-    member.nets = {
-        k: {n: x.detach().double().requires_grad_() for n, x in net.items()} for k, net in member.nets.items()
-    }
-    member.targets = {k: {n: x.double() for n, x in net.items()} for k, net in member.targets.items()}
-    member.adam = {
-        k: torch.optim.Adam(member.nets[k].values(), lr=adam.param_groups[0]["lr"]) for k, adam in member.adam.items()
-    }
+    """One member's networks, and so what their optimisers begin."""
+    for network in (*member.nets.values(), *member.targets.values()):
+        network.double()

@@ -1,14 +1,23 @@
-"""MADDPG and MATD3 written a second time: one member, one agent after the other, plain autograd and torch.optim."""
+"""MADDPG and MATD3, one member and one network after the other, by the functions of examples/plain_matd3.py.
+
+The example has two agents with Box actions that act in every step. Added here is what else there is: rows in which an
+agent takes no part (they are left out), agents that share networks (the rows of one follow those of the other), agents
+that act at different times, Discrete actions, masks.
+"""
 
 from __future__ import annotations
 
+import copy
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from tests.support.plain_examples import matd3
+from torch import Tensor, nn
 
 from covey.config import Config, OffPolicyAlgorithm
 from covey.networks import NetworkSpec
@@ -16,7 +25,7 @@ from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
-from covey_server.member import Member
+from covey_server.member import Member, Network
 from covey_server.packing import counter_rng
 
 
@@ -33,6 +42,33 @@ def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], e
     for layer in range(len(spec.head.hidden_size)):
         y = (y @ p[f"head.{layer}.weight"] + p[f"head.{layer}.bias"]).relu()
     return y @ p["head.out.weight"] + p["head.out.bias"]
+
+
+class Plain(nn.Module):
+    """A member's network as a module: of an agent's observations (B, width), its outputs (B, outputs)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.spec = network.spec
+        self.names = list(network.params)
+        for name, p in network.params.items():
+            self.register_parameter(name.replace(".", "/"), nn.Parameter(torch.from_numpy(p.copy())))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return dict(zip(self.names, self.parameters(), strict=True))[name]
+
+    def outputs(self, inputs: Sequence[Tensor], extra: Tensor | None = None) -> Tensor:
+        return forward(self.spec, dict(zip(self.names, self.parameters(), strict=True)), inputs, extra)
+
+    def forward(self, o: Tensor) -> Tensor:
+        return self.outputs([o])
+
+
+class PlainCritic(Plain):
+    """A critic of observations by group, (B, agents of the group * width), and a joint action: values (B,)."""
+
+    def forward(self, x: Sequence[Tensor], a: Tensor) -> Tensor:  # type: ignore[override]
+        return self.outputs(x, a)[:, 0]
 
 
 @dataclass
@@ -65,23 +101,17 @@ def next_of(batch: Batch, agent: int) -> Look:
 
 
 class Alone:
-    """One member of MADDPG or MATD3, one agent after the other."""
+    """One member of MADDPG or MATD3, one network after the other."""
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
         assert isinstance(made.algorithm, OffPolicyAlgorithm)
         self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, m.hyperparameters
         self.member_id, self.updates = m.member_id, m.updates
         self.ids = network_ids(spaces, made.algorithm.share_parameters)
-        self.specs = {key: n.spec for key, n in m.networks.items()}
-        self.nets = {
-            key: {name: torch.from_numpy(p.copy()).requires_grad_() for name, p in n.params.items()}
-            for key, n in m.networks.items()
-        }
-        self.targets = {key: {k: v.detach().clone() for k, v in n.items()} for key, n in self.nets.items()}
+        self.nets = {k: (Plain if k.startswith("actor") else PlainCritic)(n) for k, n in m.networks.items()}
+        self.targets = {key: copy.deepcopy(n).requires_grad_(False) for key, n in self.nets.items()}
         self.adam = {
-            key: torch.optim.Adam(
-                n.values(), lr=m.hyperparameters["lr_actor" if key.startswith("actor") else "lr_critic"]
-            )
+            key: torch.optim.Adam(n.parameters(), m.hyperparameters[f"lr_{'actor' if type(n) is Plain else 'critic'}"])
             for key, n in self.nets.items()
         }
         self.roles = ["critic"] if made.algorithm.name == "MADDPG" else ["critic_1", "critic_2"]
@@ -91,43 +121,33 @@ class Alone:
     def keys(self) -> Tensor:
         return counter_rng.keys(self.made.training.seed, [self.member_id], [self.updates])
 
-    def own(self, observation: Sequence[Tensor], agent: int) -> Tensor:
-        for g, group in enumerate(self.spaces.groups):
-            if agent in group.agents:
-                width = group.observation.width
-                k = group.agents.index(agent)
-                return observation[g][0][:, k * width : (k + 1) * width]
-        raise AssertionError
+    def bound(self, kind: str) -> float:
+        norm = getattr(self.settings, f"max_grad_norm_{kind}")
+        return math.inf if norm is None else float(norm)
 
     def player(self, agent: int) -> str:
         return next(i for i, agents in self.ids.items() if agent in agents)
 
-    def act(self, nets: dict[str, dict[str, Tensor]], observation: Sequence[Tensor], agent: int) -> Tensor:
-        player = self.player(agent)
-        seen = self.own(observation, agent)
-        if self.settings.agent_indicator and len(self.ids[player]) > 1:
-            index = torch.eye(len(self.ids[player]))[self.ids[player].index(agent)]
+    def own(self, observation: Sequence[Tensor], agent: int) -> Tensor:
+        """What the agent's policy sees, (B, ...)."""
+        g, group = next((g, group) for g, group in enumerate(self.spaces.groups) if agent in group.agents)
+        width, k = group.observation.width, group.agents.index(agent)
+        seen = observation[g][0][:, k * width : (k + 1) * width]
+        agents = self.ids[self.player(agent)]
+        if self.settings.agent_indicator and len(agents) > 1:
+            index = torch.eye(len(agents))[agents.index(agent)]
             seen = torch.cat([seen, index.expand(len(seen), -1)], -1)
-        return forward(self.specs[f"actor/{player}"], nets[f"actor/{player}"], [seen])
+        return seen
 
-    def judge(
-        self,
-        nets: dict[str, dict[str, Tensor]],
-        role: str,
-        agent: int,
-        observation: Sequence[Tensor],
-        action: Tensor,
-        part: Tensor,
-    ) -> Tensor:
-        player = self.player(agent)
-        agents = self.ids[player]
+    def context(self, agent: int, action: Tensor, part: Tensor) -> Tensor:
+        """What the agent's critic sees beside observations: the joint action, who acts, which agent is asked about."""
+        agents = self.ids[self.player(agent)]
         if self.spaces.asynchronous:
             action = torch.cat([action, ((part == 1) | (part == 2)).float()], -1)
         if len(agents) > 1:
             index = torch.eye(len(agents))[agents.index(agent)].expand(len(action), -1)
             action = torch.cat([action, index], -1)
-        key = f"{role}/{player}"
-        return forward(self.specs[key], nets[key], [x[0] for x in observation], action)[:, 0]
+        return action
 
     def columns(self, agent: int) -> slice:
         widths = [a.action.width for a in self.spaces.agents]
@@ -141,22 +161,22 @@ class Alone:
     def chosen(self, spec: AgentSpec, out: Tensor, legal: Tensor | None) -> Tensor:
         """One-hot of the best choice of those that are legal."""
         assert isinstance(spec.action, Discrete)
-        best = out if legal is None else torch.where(legal > 0, out - out.min() + 1, 0)
+        best = out if legal is None else out.masked_fill(legal == 0, -torch.inf)
         return torch.eye(spec.action.n)[best.argmax(-1)]
 
     def next_actions(self, look: Look) -> Tensor:
+        """What target policies do where they choose; others are bound to what they did."""
         size = len(look.part)
         settings = self.settings
         actions = []
         for agent, spec in enumerate(self.spaces.agents):
             columns = self.columns(agent)
-            out = self.act(self.targets, look.observation, agent)
-            if settings.name == "MATD3" and isinstance(spec.action, Box):
-                noise = self.draws(counter_rng.normal, "target_noise", size)[:, columns]
-                noise = (noise * settings.target_noise).clamp(-settings.target_noise_clip, settings.target_noise_clip)
-                action = ((out / 2).tanh() + noise).clamp(-1, 1)
-            elif isinstance(spec.action, Box):
-                action = (out / 2).tanh()
+            out = self.targets[f"actor/{self.player(agent)}"](self.own(look.observation, agent))
+            if isinstance(spec.action, Box):
+                action = matd3.squash(out)
+                if settings.name == "MATD3":
+                    noise = self.draws(counter_rng.normal, "target_noise", size)[:, columns]
+                    action = matd3.smoothed(action, noise, settings.target_noise, settings.target_noise_clip)
             else:
                 if settings.name == "MATD3":
                     out = out + self.draws(counter_rng.gumbel, "target_gumbel", size)[:, columns]
@@ -164,91 +184,101 @@ class Alone:
             actions.append(torch.where(look.part[:, agent, None] == 1, action, look.action[:, columns]))
         return torch.cat(actions, -1)
 
-    def mean(self, per_agent: dict[int, Tensor], weight: Tensor, agents: Sequence[int]) -> Tensor:
-        total = sum((per_agent[a] * weight[:, a]).sum() for a in agents)
-        return torch.as_tensor(total) / max(1.0, sum(float(weight[:, a].sum()) for a in agents))
-
     def update(self, replay: Replay) -> None:
         size = int(self.hyper["batch_size"])
         batch = replay.sample(self.keys(), torch.tensor([size]), size)
         now, weight = now_of(batch), batch.weight[0]
-        agents = range(len(self.spaces.agents))
-        with torch.no_grad():
-            y = {}
-            for a in agents:
-                look = next_of(batch, a)
-                following = self.next_actions(look)
-                value = torch.stack(
-                    [self.judge(self.targets, r, a, look.observation, following, look.part) for r in self.roles]
-                ).min(0)[0]
-                k = torch.ones(size) if batch.steps is None else batch.steps[0, :, a]
-                y[a] = batch.reward[0, :, a] + self.hyper["gamma"] ** k * (1 - batch.terminated[0, :, a]) * value
+        y = [self.target(batch, agent) for agent in range(len(self.spaces.agents))]
         losses = []
         for role in self.roles:
-            for player, its in self.ids.items():
-                errors = {
-                    a: (self.judge(self.nets, role, a, now.observation, now.action, now.part) - y[a]) ** 2 for a in its
-                }
-                losses.append(self.step(f"{role}/{player}", self.mean(errors, weight, its), "critic"))
+            for player, agents in self.ids.items():
+                rows = [weight[:, a] > 0 for a in agents]
+                losses.append(self.learn_critic(f"{role}/{player}", agents, rows, now, y))
         self.critic_losses.append(float(np.mean(losses)))
-        self.updates += 1
-        if self.settings.name == "MATD3" and self.updates % self.hyper["policy_freq"]:
-            return
-        self.updates -= 1  # the draws of this update
-        self.learn_policies(now, weight)
-        self.updates += 1
-        with torch.no_grad():
+        if self.settings.name == "MADDPG" or (self.updates + 1) % self.hyper["policy_freq"] == 0:
+            self.learn_policies(now, weight * (now.part == 1))
             for key, target in self.targets.items():
-                for name, t in target.items():
-                    t += self.hyper["tau"] * (self.nets[key][name] - t)
+                matd3.polyak(target, self.nets[key], self.hyper["tau"])
+        self.updates += 1
+
+    @torch.no_grad()
+    def target(self, batch: Batch, agent: int) -> Tensor:
+        """The agent's y, (B,); a decision of k steps is discounted by gamma^k."""
+        look = next_of(batch, agent)
+        a = self.context(agent, self.next_actions(look), look.part)
+        critics = [self.targets[f"{role}/{self.player(agent)}"] for role in self.roles]
+        k = torch.ones(len(a)) if batch.steps is None else batch.steps[0, :, agent]
+        values = [critic([x[0] for x in look.observation], a) for critic in critics]
+        y: Tensor = matd3.td3_target(
+            batch.reward[0, :, agent], batch.terminated[0, :, agent], self.hyper["gamma"] ** k, values
+        )
+        return y
+
+    def learn_critic(
+        self, key: str, agents: Sequence[int], rows: Sequence[Tensor], now: Look, y: Sequence[Tensor]
+    ) -> float:
+        if not any(r.any() for r in rows):
+            return self.learn_nothing(key)
+        x = [torch.cat([group[0][r] for r in rows]) for group in now.observation]
+        a = torch.cat([self.context(a, now.action[r], now.part[r]) for a, r in zip(agents, rows, strict=True)])
+        target = torch.cat([y[a][r] for a, r in zip(agents, rows, strict=True)])
+        loss: float = matd3.critic_update(self.nets[key], self.adam[key], x, a, target, self.bound("critic"))
+        return loss
 
     def learn_policies(self, now: Look, weight: Tensor) -> None:
-        actions, outputs = [], []
-        weight = weight * (now.part == 1)
-        for agent, spec in enumerate(self.spaces.agents):
-            out = self.act(self.nets, now.observation, agent)
-            outputs.append(out)
-            if isinstance(spec.action, Box):
-                actions.append((out / 2).tanh())
-            else:
-                columns = self.columns(agent)
-                out = out + self.draws(counter_rng.gumbel, "policy_gumbel", len(weight))[:, columns]
-                legal = torch.ones_like(out) if now.legal is None else now.legal[:, columns].float()
-                powers = out.exp() * legal
-                soft = powers / powers.sum(-1, keepdim=True)
-                actions.append(self.chosen(spec, out, legal) + soft - soft.detach())
-        losses = {}
-        for player, its in self.ids.items():
-            values = {}
-            for a in its:
-                joint = []
-                for i, x in enumerate(actions):
-                    done = now.action[:, self.columns(i)]
-                    if self.settings.actor_loss == "joint":
-                        done = torch.where(now.part[:, i, None] == 1, x.detach(), done)
-                    joint.append(x if i == a else done)
-                values[a] = -self.judge(self.nets, self.roles[0], a, now.observation, torch.cat(joint, -1), now.part)
-                values[a] = values[a] + self.settings.output_penalty * (outputs[a] ** 2).mean(-1)
-            losses[player] = self.mean(values, weight, its)
-        # All gradients before the first step: the policies of a joint loss are those of the update's start.
-        for player, loss in losses.items():
-            actor = self.nets[f"actor/{player}"]
-            for p, g in zip(
-                actor.values(), torch.autograd.grad(loss, list(actor.values()), retain_graph=True), strict=True
-            ):
-                p.grad = g
-        for player in self.ids:
-            self.clip_and_step(f"actor/{player}", "actor")
-        self.actor_losses.append(float(np.mean([float(x.detach()) for x in losses.values()])))
+        others = now.action
+        if self.settings.actor_loss == "joint":
+            with torch.no_grad():
+                everywhere = torch.ones(len(weight), dtype=torch.bool)
+                current = [self.current(agent, now, everywhere) for agent in range(weight.shape[1])]
+            acts = [now.part[:, i, None].expand_as(x) == 1 for i, x in enumerate(current)]
+            others = torch.where(torch.cat(acts, -1), torch.cat(current, -1), others)
+        losses = []
+        for player, agents in self.ids.items():
+            key, rows = f"actor/{player}", [weight[:, a] > 0 for a in agents]
+            if not any(r.any() for r in rows):
+                losses.append(self.learn_nothing(key))
+                continue
+            loss = matd3.policy_update(
+                self.nets[key],
+                self.nets[f"{self.roles[0]}/{player}"],
+                self.adam[key],
+                torch.cat([self.own(now.observation, a)[r] for a, r in zip(agents, rows, strict=True)]),
+                [torch.cat([group[0][r] for r in rows]) for group in now.observation],
+                functools.partial(self.joint, agents, rows, now, others),
+                self.settings.output_penalty,
+                self.bound("actor"),
+            )
+            losses.append(loss)
+        self.actor_losses.append(float(np.mean(losses)))
 
-    def step(self, key: str, loss: Tensor, kind: str) -> float:
-        for p, g in zip(self.nets[key].values(), torch.autograd.grad(loss, list(self.nets[key].values())), strict=True):
-            p.grad = g
-        self.clip_and_step(key, kind)
-        return float(loss.detach())
+    def joint(self, agents: Sequence[int], rows: Sequence[Tensor], now: Look, others: Tensor, z: Tensor) -> Tensor:
+        """The joint actions with those of z, rows of one agent after those of the other, in the agents' places."""
+        parts = []
+        for agent, r, out in zip(agents, rows, z.split([int(r.sum()) for r in rows]), strict=True):
+            at, own = self.columns(agent), self.differentiable(agent, out, now, r)
+            action = torch.cat([others[r][:, : at.start], own, others[r][:, at.stop :]], -1)
+            parts.append(self.context(agent, action, now.part[r]))
+        return torch.cat(parts)
 
-    def clip_and_step(self, key: str, kind: str) -> None:
-        bound = getattr(self.settings, f"max_grad_norm_{kind}")
-        if bound is not None:
-            torch.nn.utils.clip_grad_norm_(self.nets[key].values(), bound)
-        self.adam[key].step()
+    def current(self, agent: int, now: Look, rows: Tensor) -> Tensor:
+        out = self.nets[f"actor/{self.player(agent)}"](self.own(now.observation, agent)[rows])
+        return self.differentiable(agent, out, now, rows)
+
+    def differentiable(self, agent: int, out: Tensor, now: Look, rows: Tensor) -> Tensor:
+        """An agent's actions in these rows: squashed, or straight-through Gumbel-softmax of what is legal."""
+        spec, columns = self.spaces.agents[agent], self.columns(agent)
+        if isinstance(spec.action, Box):
+            action: Tensor = matd3.squash(out)
+            return action
+        out = out + self.draws(counter_rng.gumbel, "policy_gumbel", len(rows))[rows][:, columns]
+        legal = torch.ones_like(out) if now.legal is None else now.legal[rows][:, columns].float()
+        powers = out.exp() * legal
+        soft = powers / powers.sum(-1, keepdim=True)
+        return self.chosen(spec, out, legal) + soft - soft.detach()
+
+    def learn_nothing(self, key: str) -> float:
+        """Of a batch in which no agent of the network takes part: the loss is 0, and Adam goes on by its moments."""
+        nothing = torch.stack([(0 * p).sum() for p in self.nets[key].parameters()]).sum()
+        loss: float = matd3.descend(nothing, self.adam[key], math.inf)
+        return loss
