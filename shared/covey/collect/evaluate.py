@@ -9,7 +9,8 @@ from covey.collect.collector import Collector
 from covey.collect.tasks import BUILTIN_RANDOM
 from covey.envs.direct import Direct
 from covey.envs.loading import MakeEnv
-from covey.envs.slots import Slots, SyncSlots
+from covey.envs.slots import Slots
+from covey.envs.sync_slots import SyncSlots
 from covey.errors import EnvironmentLoadError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces

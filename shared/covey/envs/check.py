@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from covey.envs.loading import EnvironmentFactory, describe
+from covey.envs.building import build_slots
+from covey.envs.loading import EnvironmentFactory
 from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, read_spaces
-from covey.envs.slots import build_slots
+from covey.envs.slots import describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
 from covey.envs.turns import TurnsEnv
 from covey.errors import SpaceError

@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from covey.envs.slots import BatchedEnvironment, describe
 from covey.envs.turns import TurnsEnv
 from covey.errors import EnvironmentLoadError
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
-
-    from covey.envs.batched import BatchedEnvironment
 
 DEFAULT_FUNCTIONS = ("parallel_env", "env")
 """What an entry point without a function means: the first of these that its module has."""
@@ -157,11 +156,6 @@ def allowed(entry_point: str, patterns: Sequence[str]) -> bool:
     entry_point = _present_name(entry_point)
     module = entry_point.partition(":")[0]
     return any(fnmatch.fnmatchcase(module, p) or fnmatch.fnmatchcase(entry_point, p) for p in patterns)
-
-
-def describe(exc: BaseException) -> str:
-    """Type and message of an exception on one line, at most 500 characters."""
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())}".removesuffix(": ")[:500]
 
 
 def _present_name(entry_point: str) -> str:

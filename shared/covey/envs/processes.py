@@ -24,8 +24,8 @@ from typing import Any
 from gymnasium.vector.utils import CloudpickleWrapper
 from numpy.typing import NDArray
 
-from covey.envs.loading import MakeEnv, describe
-from covey.envs.slots import Fault
+from covey.envs.loading import MakeEnv
+from covey.envs.slots import Fault, describe
 from covey.envs.worker import BOOTSTRAP, Answer, Assignment, Command, map_memory, memory_bytes
 from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import gymnasium
 import numpy as np
 
-from covey.envs.loading import describe
 from covey.envs.random_actions import random_action
+from covey.envs.slots import BatchedEnvironment, describe
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.spaces import (
     MASK_KEY,
@@ -26,8 +26,6 @@ from covey.spaces import (
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
-
-    from covey.envs.batched import BatchedEnvironment
 
 WATCHED_STEPS = 100
 """Env steps of the episode that an environment is watched in."""

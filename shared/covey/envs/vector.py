@@ -1,6 +1,6 @@
 """Vectorised environments for library users: PettingZoo's parallel API over several copies at once.
 
-Thin faces over slots (`covey.envs.slots`, `covey.envs.processes`), which step the copies and hold what they show.
+Thin faces over slots (`covey.envs.sync_slots`, `covey.envs.processes`), which step the copies and hold what they show.
 Dims: E environments.
 """
 
@@ -22,7 +22,8 @@ from covey.envs.copies import Copy, call, get, parallel, put
 from covey.envs.loading import MakeEnv
 from covey.envs.processes import AsyncSlots
 from covey.envs.reading import declared_spaces, read_spaces
-from covey.envs.slots import Fault, SyncSlots
+from covey.envs.slots import Fault
+from covey.envs.sync_slots import SyncSlots
 from covey.envs.worker import apply
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active

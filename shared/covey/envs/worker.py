@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
-from covey.envs.loading import MakeEnv, describe
-from covey.envs.slots import Fault, SyncSlots
+from covey.envs.loading import MakeEnv
+from covey.envs.slots import Fault, describe
+from covey.envs.sync_slots import SyncSlots
 from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 
