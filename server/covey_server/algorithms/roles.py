@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from covey.config import AlgorithmConfig, Config, NetConfig, OnPolicyAlgorithm
+from covey.config.network import mlp, resolve
 from covey.errors import ConfigError, SpaceError
 from covey.networks import Input, NetworkSpec
-from covey.networks.resolve import mlp, network_ids, resolve
+from covey.networks.resolve import network_ids
 from covey.spaces import Box, Discrete, EnvironmentSpaces
 from covey_server.member import Hyperparameters, Network
 
