@@ -17,15 +17,14 @@ from covey.collect.parts import split_fragment
 from covey.errors import CoveyError, RefusedError, SpaceError, UnreachableError, one_line
 from covey.resources import rss_bytes
 from covey.v1 import actor_service_pb2, actor_service_pb2_grpc, order_pb2
-from covey.wire.channel import ANONYMOUS, MAX_FETCHED_WITH, PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
+from covey.wire.channel import ANONYMOUS, UNARY_DEADLINE_S, backoff, connect, translate
 from covey.wire.credentials import Credentials
+from covey.wire.limits import MAX_FETCHED_WITH, MAX_HEARTBEAT_S, MIN_HEARTBEAT_S, PART_BYTES, PROTOCOL_VERSION
 from covey.wire.policy_file import MAX_POLICY_BYTES, policy_sha256
 from covey_actor.outbox import Outbox, OutboxStream
 
-PROTOCOL_VERSION = 1
 JOIN_DEADLINE_S = 30.0  # the first Join builds the population
 FETCH_DEADLINE_S = 60.0
-MIN_HEARTBEAT_S, MAX_HEARTBEAT_S = 0.01, 3600.0
 
 _log = logging.getLogger("covey.actor")
 _Error = actor_service_pb2.StreamError

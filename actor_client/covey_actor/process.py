@@ -26,8 +26,9 @@ from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
 from covey.wire.channel import ANONYMOUS
 from covey.wire.credentials import Credentials
+from covey.wire.limits import ACTOR_ID, MAX_COMPRESSION_LEVEL, MAX_SLOTS, PROTOCOL_VERSION
 from covey.wire.messages import groups_from_proto, spaces_to_proto
-from covey_actor.connection import PROTOCOL_VERSION, Backoffs, Connection
+from covey_actor.connection import Backoffs, Connection
 from covey_actor.environment_watch import EnvironmentWatch
 from covey_actor.outbox import Outbox, OutboxClosed
 from covey_actor.policies import PolicyStore
@@ -39,7 +40,6 @@ MAX_ORDERS_HELD = 16
 MAX_ORDER_POLICY_BYTES = 1 << 30
 """All policies of one order, in files."""
 
-MAX_SLOTS = 4096
 MAX_CONFIG_BYTES = 1 << 16
 LEAVE_S = 10.0
 """How long an actor that was told to leave tries to deliver what it holds, and waits for its environments."""
@@ -48,7 +48,6 @@ STEP_TIMEOUT_S = 120.0
 """Where the learner sets none."""
 
 _log = logging.getLogger("covey.actor")
-_ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,7 @@ class Actor:
 
     def __init__(self, options: ActorOptions) -> None:
         self.actor_id = options.name or default_name()
-        if not _ACTOR_ID.fullmatch(self.actor_id):
+        if not ACTOR_ID.fullmatch(self.actor_id):
             raise ConfigError(f"--name {self.actor_id!r}: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-'")
         self._options = options
         self._outbox = Outbox()
@@ -188,7 +187,7 @@ class Actor:
                 f"learner {self._options.learner}: row schema {joined.schema_hash.hex()[:12]}, expected "
                 f"{self._schema_hash.hex()[:12]}; install the same covey on both sides"
             )
-        self._compression_level = min(max(joined.compression_level, 1), 19)
+        self._compression_level = min(max(joined.compression_level, 1), MAX_COMPRESSION_LEVEL)
         self._new_epoch = self._epoch not in (0, joined.epoch)
         self._epoch = joined.epoch
         if not self._joined.is_set():

@@ -22,6 +22,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import IssuedOrder, RevokedOrders
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
+from covey.wire.limits import PROTOCOL_VERSION
 from covey.wire.messages import spaces_from_proto
 from covey_server.algorithms import Algorithm
 from covey_server.member import Member
@@ -38,7 +39,6 @@ logger = logging.getLogger("covey.learner")
 
 MOST_REASON = 300  # characters of what an actor gives as its reason to leave
 MOST_NAMED = 3  # actors named one by one
-PROTOCOL_VERSION = 1
 
 
 class Learner:

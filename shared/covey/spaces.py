@@ -17,10 +17,6 @@ DTYPES = frozenset(
 )
 """Element types that are served: fixed size, no objects, no strings."""
 
-MAX_DIMS = 8
-MAX_NUMBERS = 1 << 22
-"""Numbers in the spaces of all agents together that come from elsewhere: a small text must not become large tuples."""
-
 
 @dataclass(frozen=True, slots=True)
 class Box:

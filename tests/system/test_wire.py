@@ -24,7 +24,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
-from covey.wire.channel import MAX_MESSAGE_BYTES
+from covey.wire.limits import MAX_MESSAGE_BYTES
 from covey.wire.messages import spaces_to_proto
 from covey_server.app import LearnerProcess, new_run
 from covey_server.evolution.lineage import Lineage

@@ -17,9 +17,10 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey.wire.limits import PROTOCOL_VERSION
 from covey.wire.messages import spaces_to_proto
 from covey_server.ingest.intake import Intake
-from covey_server.learner import PROTOCOL_VERSION, Learner
+from covey_server.learner import Learner
 
 WAIT_S = 1.0
 """How long an actor without orders waits for a call before it asks again."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from covey.run.reports import members_json
-from covey.spaces_json import spaces_to_json
 from covey.v1.fragment_pb2 import IssuedOrder
+from covey.wire.spaces_json import spaces_to_json
 from covey_server.evolution.lineage import entry_info
 from covey_server.experience.rollouts import Rollouts
 from covey_server.learner import Learner

@@ -18,9 +18,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from covey.errors import CoveyError, StorageError
-from covey.spaces_json import spaces_from_json
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
 from covey.v1.order_pb2 import Order
+from covey.wire.spaces_json import spaces_from_json
 from covey_server.build import PopulationFactory
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.lineage import Lineage, entry_from_json

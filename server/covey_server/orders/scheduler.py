@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
+from covey.wire.limits import BUILTIN_RANDOM
 from covey_server.orders.evaluations import ActorKey, Evaluations
 from covey_server.orders.member_work import MemberWork
 from covey_server.seeds import derive
@@ -18,7 +19,7 @@ from covey_server.seeds import derive
 MIN_STEPS = 8
 """A slot's share of a member's remainder is not cut below this: tiny orders cost more than they give."""
 
-RANDOM = PolicyRef(builtin="random")
+RANDOM = PolicyRef(builtin=BUILTIN_RANDOM)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-import re
 import secrets
 import socket
 from pathlib import Path
@@ -21,6 +20,7 @@ import typer
 from covey.errors import ConfigError
 from covey.run.files import cannot_write
 from covey.wire.credentials import ROLES
+from covey.wire.limits import ACTOR_ID
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -32,7 +32,6 @@ LEAF_DAYS = 397
 
 TOKEN_BYTES = 32
 
-_ACTOR = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _TAKEN = ("ca", "server")
 
 
@@ -71,7 +70,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
         StorageError: the directory cannot be written.
     """
     for name in actors:
-        if not _ACTOR.fullmatch(name) or name in _TAKEN:
+        if not ACTOR_ID.fullmatch(name) or name in _TAKEN:
             raise ConfigError(
                 f"--actor {name!r}: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-', and neither "
                 f"{' nor '.join(_TAKEN)}"

@@ -87,7 +87,7 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     spaces = trained.spaces
     chosen = parse_play(others, spaces.agent_ids)
     seats = players(trained, chosen)
-    seeds = [episode_seed(seed, k) for k in range(episodes)]
+    seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     played = play_episodes(trained.environment(), spaces, seats, seeds, trained.config.eval_episode_steps, SLOTS)
     returns = np.array([list(e.returns) for e in played])  # (episodes, agents)
     totals = returns.sum(axis=1)
@@ -126,7 +126,7 @@ def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str
     return shares
 
 
-def episode_seed(seed: int, episode: int) -> int:
+def unseen_episode_seed(seed: int, episode: int) -> int:
     """31 bits of the SHA-256 of ("evaluate", seed, episode), plus 2^31: training and selection use seeds below that."""
     digest = hashlib.sha256(f"evaluate/{seed}/{episode}".encode()).digest()
     return (1 << 31) + (int.from_bytes(digest[:4], "little") >> 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from covey.cli.evaluate import episode_seed
+from covey.cli.evaluate import unseen_episode_seed
 from covey.cli.players import PLAY
 from covey.errors import ConfigError, EnvironmentLoadError, StorageError
 
@@ -52,7 +52,7 @@ def render(
     trained = TrainedMember.read(RunDirectory.open(run), member)
     seats = players(trained, parse_play(play_ or [], trained.spaces.agent_ids))
     film = Film()
-    seeds = [episode_seed(seed, k) for k in range(episodes)]
+    seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     limit = min(steps, trained.config.eval_episode_steps)
     camera = film.camera(trained.environment(render_mode="rgb_array"))
     # One slot: episodes follow each other.

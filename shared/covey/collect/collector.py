@@ -21,18 +21,17 @@ from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
 from covey.collect.history import History
 from covey.collect.tasks import EvaluationQueue, Players, Task, resolve_players
 from covey.envs.slots import Fault, Slots
-from covey.errors import RefusedError, SpaceError
+from covey.errors import RefusedError, SpaceError, one_line
 from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2, order_pb2
+from covey.wire.limits import MAX_FAULT_CHARACTERS, MAX_ORDER_STEPS
 
 MAX_FAULTS_IN_A_ROW = 3
 """An environment that raises so often without one good step between is given up for the order."""
 
-MAX_ORDER_STEPS = 4096  # of one slot
 
-
-def episode_seed(seed: int, episode: int) -> int:
+def training_episode_seed(seed: int, episode: int) -> int:
     """The seed that a slot's episode is reset with: 31 bits of SHA-256 of the order's seed and the episode's index."""
     digest = hashlib.sha256(seed.to_bytes(8) + episode.to_bytes(8)).digest()
     return int.from_bytes(digest[:4]) >> 1
@@ -342,7 +341,8 @@ class Collector:
     def _reset(self, due: Sequence[int]) -> list[Fault]:
         """Begin episodes in these slots."""
         seeds = [
-            episode_seed(self._seed[s] or 0, self._episode[s]) if s < self._train else self._playing(s)[1] for s in due
+            training_episode_seed(self._seed[s] or 0, self._episode[s]) if s < self._train else self._playing(s)[1]
+            for s in due
         ]
         faults = self._slots.reset(due, seeds)
         raised = {f.slot for f in faults}
@@ -359,7 +359,7 @@ class Collector:
         """Report that an environment raised, in a step or a reset; its slot needs a new episode."""
         s = fault.slot
         self._fresh[s], self._length[s] = False, 0
-        report = fragment.faults.add(message=fault.message)
+        report = fragment.faults.add(message=one_line(fault.message, MAX_FAULT_CHARACTERS))
         if s < self._train:
             report.slot = s
             self._episode[s] += 1

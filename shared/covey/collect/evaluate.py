@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from covey.acting import LoadedPolicy
 from covey.collect.collector import Collector
-from covey.collect.tasks import BUILTIN_RANDOM
 from covey.envs.direct import Direct
 from covey.envs.loading import MakeEnv
 from covey.envs.slots import Slots
@@ -15,6 +14,7 @@ from covey.errors import EnvironmentLoadError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2, order_pb2
+from covey.wire.limits import BUILTIN_RANDOM
 
 _ORDER_STEPS = 256
 

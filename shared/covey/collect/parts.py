@@ -5,11 +5,10 @@ from __future__ import annotations
 from covey.errors import FragmentError
 from covey.rows import MAX_RAW_BYTES
 from covey.v1 import fragment_pb2
-from covey.wire.channel import PART_BYTES
+from covey.wire.limits import MAX_PARTS, PART_BYTES
 
 # What zstd may add to bytes that do not compress, generously.
 MAX_BLOB_BYTES = MAX_RAW_BYTES + (MAX_RAW_BYTES >> 7) + 1024
-MAX_PARTS = 1024
 
 
 def split_fragment(fragment: fragment_pb2.Fragment, max_bytes: int = PART_BYTES) -> list[fragment_pb2.Fragment]:

@@ -10,11 +10,10 @@ from covey.acting import LoadedPolicy
 from covey.errors import RefusedError
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import order_pb2
+from covey.wire.limits import BUILTIN_RANDOM, POLICY_PREFIX_BYTES
 
 Players = Sequence[LoadedPolicy | None]
 """Who plays each agent, in environment order; None plays at random."""
-
-BUILTIN_RANDOM = "random"
 
 
 def resolve_players(
@@ -71,7 +70,7 @@ class Task:
     @property
     def policies(self) -> bytes:
         """First 16 bytes of each agent's policy hash; zeros for a built-in."""
-        return b"".join(bytes(16) if p is None else p.sha256[:16] for p in self.players)
+        return b"".join((bytes(32) if p is None else p.sha256)[:POLICY_PREFIX_BYTES] for p in self.players)
 
 
 class EvaluationQueue:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
 from covey.spaces import EnvironmentSpaces
+from covey.wire.limits import MAX_FAULT_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +79,5 @@ class BatchedEnvironment(Slots, Protocol):
 
 
 def describe(exc: BaseException) -> str:
-    """Type and message of an exception on one line, at most 500 characters."""
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())}".removesuffix(": ")[:500]
+    """Type and message of an exception on one line, short enough for a fragment to report it."""
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())}".removesuffix(": ")[:MAX_FAULT_CHARACTERS]

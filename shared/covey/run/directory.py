@@ -20,7 +20,7 @@ from covey.networks import NetworkSpec, Params
 from covey.run.checkpoint_format import STATE, network_tensors, read_newest
 from covey.run.files import cannot_write
 from covey.spaces import EnvironmentSpaces
-from covey.spaces_json import spaces_from_json
+from covey.wire.spaces_json import spaces_from_json
 
 Policies = dict[str, tuple[NetworkSpec, Params]]
 """A member's actor networks by network id."""

@@ -21,9 +21,9 @@ from covey.acting import Decisions, LoadedPolicy
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.files import cannot_read, read_json
 from covey.spaces import MASK_KEY, EnvironmentSpaces, mask_width
-from covey.spaces_json import spaces_from_json, spaces_to_json
 from covey.v1.order_pb2 import Exploration
 from covey.wire.policy_file import decode_policy
+from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 
 if TYPE_CHECKING:
     from covey.run.trained import TrainedMember

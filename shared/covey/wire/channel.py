@@ -21,20 +21,12 @@ from covey.errors import (
     UnreachableError,
 )
 from covey.wire.credentials import Credentials, is_loopback
+from covey.wire.limits import MAX_MESSAGE_BYTES
 
 Options = list[tuple[str, int]]
 
-MAX_MESSAGE_BYTES = 4 << 20
-PART_BYTES = 1 << 20
-"""Largest frame: bigger fragments go in parts. One big message costs several times the CPU of 1 MiB pieces."""
-
-MAX_FETCHED_WITH = 128
-"""Policies that one FetchPolicy call may ask for besides its first."""
-
-CHUNK_BYTES = 512 << 10
-"""Piece of a streamed policy or member."""
-
 UNARY_DEADLINE_S = 10.0
+"""Seconds within which a learner answers a call that has one answer."""
 
 SERVER_OPTIONS: Options = [
     # On by default: a second learner would bind the same port silently and steal half the actors.

@@ -20,7 +20,8 @@ from covey.errors import ConfigError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
 from covey.networks.network import MAX_PARAMETERS
 from covey.spaces import AgentSpec, Box, Space
-from covey.spaces_json import space_from_json, space_to_json
+from covey.wire.limits import MAX_AGENTS
+from covey.wire.spaces_json import space_from_json, space_to_json
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
@@ -67,7 +68,7 @@ class PolicySpec:
         n = self.network
         inputs = [(i.width, i.copies) for i in n.inputs]
         width = self.observation.width + self.indicator
-        if inputs != [(width, 1)] or n.outputs != self.action.width or n.extra or not 0 <= self.indicator <= 1024:
+        if inputs != [(width, 1)] or n.outputs != self.action.width or n.extra or not 0 <= self.indicator <= MAX_AGENTS:
             raise ConfigError(
                 f"policy: network from {inputs} and {n.extra} extra inputs to {n.outputs} outputs, expected one input "
                 f"of {width} and {self.action.width} outputs, as the spaces and the indicator of {self.indicator} say"
