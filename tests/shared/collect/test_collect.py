@@ -13,7 +13,7 @@ from tests.support.environments import CounterEnv
 
 from covey.acting import LoadedPolicy
 from covey.collect import Collector, evaluate
-from covey.collect.collector import training_episode_seed
+from covey.collect.slot_state import training_episode_seed
 from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.errors import EnvironmentLoadError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec
