@@ -1,7 +1,7 @@
 """Vectorised environments for library users: PettingZoo's parallel API over several copies at once.
 
-Thin faces over slots (`covey.envs.sync_slots`, `covey.envs.processes`), which step the copies and hold what they show.
-Dims: E environments.
+Slots (`covey.envs.sync_slots`, `covey.envs.processes`) step the copies and hold the arrays; this module gives them
+PettingZoo's interface. Dims: E environments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
+from covey.envs.by_agent import AgentOrder, ByAgent
 from covey.envs.copies import Copy, call, get, parallel, put
+from covey.envs.episode_starts import EpisodeStarts
 from covey.envs.loading import MakeEnv
 from covey.envs.processes import AsyncSlots
 from covey.envs.reading import declared_spaces, read_spaces
@@ -26,25 +28,20 @@ from covey.envs.slots import Fault
 from covey.envs.sync_slots import SyncSlots
 from covey.envs.worker import apply
 from covey.errors import EnvironmentLoadError
-from covey.rows import Active
-from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces
 
-MAX_FAILURES_IN_A_ROW = 3
-"""An environment that fails so often without one good step between is given up."""
-
-ByAgent = dict[str, NDArray[Any]]
 Step = tuple["Observations", ByAgent, ByAgent, ByAgent, dict[str, Any]]
 
 
 class Observations(dict[str, NDArray[Any]]):
-    """What each agent sees, (E, *shape) by agent id; after an episode's end, the first observation of the next one.
+    """Observations (E, *shape) by agent id; after an episode's end, the first ones of the next episode.
 
     Attributes:
-        final: By agent (E, *shape), the true successors of what was seen before: where an episode ended its last
+        final: By agent (E, *shape), the true successors of the observations before: where an episode ended its last
             observation, elsewhere the same as here.
         ended: (E,) bool, whether the episode ended in this step.
-        now: All that the environments show, with who is to act.
-        after: The same before those whose episode ended began the next; zeros where one broke.
+        now: The slots' arrays, with masks and who is to act.
+        after: The same arrays before environments whose episode ended began the next; zeros where one broke.
         spaces: Of the environments.
     """
 
@@ -90,8 +87,6 @@ class PettingZooVecEnv(ABC, Generic[S]):
         copies: Build them, one function each.
     """
 
-    slots: S
-
     def __init__(self, env_fns: Sequence[Callable[[], Any]]) -> None:
         if not env_fns:
             raise EnvironmentLoadError("environments: expected at least one function that builds one, got none")
@@ -104,17 +99,14 @@ class PettingZooVecEnv(ABC, Generic[S]):
         env.close()
         self.possible_agents = list(self.spaces.agent_ids)
         self.agents = list(self.possible_agents)
-        # Of each agent, in the environment's order: its column, its group, its place in the group.
-        where = [(g, n) for g, group in enumerate(self.spaces.groups) for n in range(len(group))]
-        column = {self.spaces.groups[g].agents[n]: (p, g, n) for p, (g, n) in enumerate(where)}
-        self._where = {agent: column[i] for i, agent in enumerate(self.possible_agents)}
         self.copies: list[MakeEnv] = [Copy(make, self._gymnasium_spaces) for make in env_fns]
-        self._rng = np.random.default_rng()
-        self._failures = [0] * self.num_envs
-        self._seen: ByAgent | None = None
+        self.slots = self._build_slots()
+        self._agents = AgentOrder(self.spaces)
+        self._starts = EpisodeStarts(self.slots)
+        self._seen: ByAgent | None = None  # the newest observations; None: a reset is due
         self._stepping = False
         shape = (len(self.agents), self.num_envs)
-        # Whether an agent has ended since its episode began.
+        # Whether an agent has ended since its episode began, (A, E).
         self._terminated, self._truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
 
     def single_observation_space(self, agent: str) -> gymnasium.Space[Any]:
@@ -147,17 +139,10 @@ class PettingZooVecEnv(ABC, Generic[S]):
         Returns:
             Observations and infos.
         """
-        given = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
-        seeds = [None] * self.num_envs if given is None else list(given)
-        if len(seeds) != self.num_envs:
-            raise EnvironmentLoadError(f"reset: {len(seeds)} seeds for {self.num_envs} environments, expected one each")
-        if known := [s for s in seeds if s is not None]:
-            self._rng = np.random.default_rng(known)
+        seeds = self._starts.seed(seed)
         self._stepping = False
-        self._failures = [0] * self.num_envs
-        drawn = [self._draw() if s is None else s for s in seeds]
-        messages = self._begin_episodes(list(range(self.num_envs)), drawn, options)
-        self._seen = self._observe()
+        messages = self._begin_episodes(range(self.num_envs), seeds, options)
+        self._seen = self._agents.observations(self.slots.arrays)
         ended, now = np.zeros(self.num_envs, np.bool_), self.slots.arrays.copy()
         return Observations(self._seen, dict(self._seen), ended, now, now, self.spaces), self._infos(messages)
 
@@ -182,7 +167,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
                 if self._stepping
                 else "environments: step before the first episode; call reset first"
             )
-        self._begin(self._stack(actions))
+        self._begin(self._agents.stack(actions, self.slots.arrays.present))
         self._stepping = True
 
     def step_wait(self, timeout: float | None = None) -> Step:
@@ -204,9 +189,9 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self._truncated |= arrays.truncated.T.astype(np.bool_) | broken
         terminated, truncated = self._terminated | ~(living | self._truncated), self._truncated.copy()
         ended = broken | ~living.any(axis=0)
-        self._failures = [n if b else 0 for n, b in zip(self._failures, broken, strict=True)]
-        messages = [self._fail(f) for f in faults]
-        final, after = self._observe(), arrays.copy()
+        self._starts.stepped(broken)
+        messages = [self._starts.failed(f) for f in faults]
+        final, after = self._agents.observations(arrays), arrays.copy()
         for fault in faults:
             after.clear(fault.slot)
         if faults:
@@ -215,15 +200,14 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self._seen = final
         if ended.any():
             rows = np.flatnonzero(ended)
-            messages += self._begin_episodes(rows.tolist(), [self._draw() for _ in rows], None)
+            messages += self._begin_episodes(rows.tolist())
             self._seen = {agent: seen.copy() for agent, seen in final.items()}
-            for agent, (_, g, n) in self._where.items():
-                self._seen[agent][rows] = arrays.observation[g][rows, n]
+            self._agents.update(self._seen, arrays, rows)
         return (
             Observations(self._seen, dict(final), ended, arrays.copy() if ended.any() else after, after, self.spaces),
-            self._by_agent(reward),
-            self._by_agent(terminated),
-            self._by_agent(truncated),
+            self._agents.columns(reward),
+            self._agents.columns(terminated),
+            self._agents.columns(truncated),
             self._infos(messages),
         )
 
@@ -263,6 +247,10 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self.close()
 
     @abstractmethod
+    def _build_slots(self) -> S:
+        """The slots that step `copies`."""
+
+    @abstractmethod
     def _begin(self, actions: list[NDArray[Any]]) -> None:
         """Begin a step of all slots."""
 
@@ -281,69 +269,17 @@ class PettingZooVecEnv(ABC, Generic[S]):
                 raise EnvironmentLoadError(f"environment {i}: {name!r}: {result.message}")
         return tuple(results)
 
-    def _draw(self) -> int:
-        return int(self._rng.integers(2**31))
-
-    def _fail(self, fault: Fault) -> str:
-        self._failures[fault.slot] += 1
-        if self._failures[fault.slot] >= MAX_FAILURES_IN_A_ROW:
-            raise EnvironmentLoadError(
-                f"environment {fault.slot}: failed {MAX_FAILURES_IN_A_ROW} times in a row, at last: {fault.message}"
-            )
-        return f"environment {fault.slot}: {fault.message}"
-
-    def _begin_episodes(self, envs: list[int], seeds: list[int], options: dict[str, Any] | None) -> list[str]:
-        """Reset environments, again with other seeds where that fails; returns what went wrong."""
-        messages: list[str] = []
-        due = dict(zip(envs, seeds, strict=True))
-        while due:
-            faults = self.slots.reset(list(due), list(due.values()), options)
-            messages += [self._fail(f) for f in faults]
-            due = {f.slot: self._draw() for f in faults}
+    def _begin_episodes(
+        self, envs: Sequence[int], seeds: Sequence[int] | None = None, options: dict[str, Any] | None = None
+    ) -> list[str]:
+        """Reset environments, with drawn seeds if None; returns a sentence for each reset that failed."""
+        messages = self._starts.begin(envs, seeds, options)
         self._terminated[:, envs] = False
         self._truncated[:, envs] = False
         return messages
 
-    def _stack(self, actions: Mapping[str, Any]) -> list[NDArray[Any]]:
-        """Actions as slots take them."""
-        present = self.slots.arrays.present
-        stacked: list[NDArray[Any]] = [
-            np.zeros((self.num_envs, len(group), *group.action.shape), group.action.dtype)
-            for group in self.spaces.groups
-        ]
-        for agent, (p, g, n) in self._where.items():
-            target = stacked[g][:, n]
-            if agent not in actions:
-                if (needed := np.flatnonzero(present[:, p] == Active.CHOSE)).size:
-                    raise EnvironmentLoadError(
-                        f"actions: none for {agent!r}, which is to act in environment {needed[0]}"
-                    )
-                continue
-            given = np.asarray(actions[agent])
-            if given.shape[:1] != target.shape[:1] or given.size != target.size:
-                raise EnvironmentLoadError(f"actions of {agent!r}: shape {given.shape}, expected {target.shape}")
-            target[...] = given.reshape(target.shape)
-        return stacked
-
-    def _observe(self) -> ByAgent:
-        """What the slots show, copied."""
-        groups = [seen.swapaxes(0, 1).copy() for seen in self.slots.arrays.observation]
-        return {agent: groups[g][n] for agent, (_, g, n) in self._where.items()}
-
-    def _by_agent(self, columns: NDArray[Any]) -> ByAgent:
-        """Rows of (A, E) by agent."""
-        return {agent: columns[p] for agent, (p, _, _) in self._where.items()}
-
     def _infos(self, messages: list[str]) -> dict[str, Any]:
-        arrays = self.slots.arrays
-        present = arrays.present.T.copy()
-        infos: dict[str, Any] = {}
-        for agent, (p, g, n) in self._where.items():
-            infos[agent] = {"active": present[p]}
-            if (mask := arrays.mask[g]) is not None:
-                infos[agent][MASK_KEY] = mask[:, n].copy()
-            if Active.FORCED in present[p]:
-                infos[agent][FORCED_KEY] = arrays.forced[g][:, n].copy()
+        infos = self._agents.infos(self.slots.arrays)
         if messages:
             infos["_fault"] = messages
         return infos
@@ -356,9 +292,8 @@ class AsyncPettingZooVecEnv(PettingZooVecEnv[AsyncSlots]):
         EnvironmentLoadError: also where a function cannot be sent to another process.
     """
 
-    def __init__(self, env_fns: Sequence[Callable[[], Any]]) -> None:
-        super().__init__(env_fns)
-        self.slots = AsyncSlots(self.copies, self.spaces, self.num_envs)
+    def _build_slots(self) -> AsyncSlots:
+        return AsyncSlots(self.copies, self.spaces, self.num_envs)
 
     def _begin(self, actions: list[NDArray[Any]]) -> None:
         self.slots.begin_step(range(self.num_envs), actions)
@@ -373,10 +308,10 @@ class AsyncPettingZooVecEnv(PettingZooVecEnv[AsyncSlots]):
 class SyncPettingZooVecEnv(PettingZooVecEnv[SyncSlots]):
     """Environments stepped one after the other in this process."""
 
-    def __init__(self, env_fns: Sequence[Callable[[], Any]]) -> None:
-        super().__init__(env_fns)
-        self.slots = SyncSlots(self.copies, self.spaces, self.num_envs)
-        self._actions: list[NDArray[Any]] = []
+    _actions: Sequence[NDArray[Any]] = ()
+
+    def _build_slots(self) -> SyncSlots:
+        return SyncSlots(self.copies, self.spaces, self.num_envs)
 
     def _begin(self, actions: list[NDArray[Any]]) -> None:
         self._actions = actions
