@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from covey.config import AlgorithmConfig, Config, NetConfig, OnPolicyAlgorithm
-from covey.config.network import mlp, resolve
+from covey.config.architecture import mlp, resolve
 from covey.errors import ConfigError, SpaceError
 from covey.networks import Input, NetworkSpec
 from covey.networks.resolve import network_ids

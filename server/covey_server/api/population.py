@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from covey.config import Config, RLParameter, parse_config
+from covey.config.architecture import resolve
 from covey.config.manifest import as_sections, translate
-from covey.config.network import resolve
 from covey.envs.reading import agent_spec
 from covey.errors import ConfigError
 from covey.spaces import EnvironmentSpaces

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config, parse_config
-from covey.config.network import resolve
+from covey.config.architecture import resolve
 from covey.errors import ConfigError
 from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces

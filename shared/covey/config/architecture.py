@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from covey.config.config import MLPConfig, NetConfig
+from covey.config import MLPConfig, NetConfig
 from covey.config.section import explain
 from covey.errors import ConfigError
 from covey.networks.mlp import MLP
