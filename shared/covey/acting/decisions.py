@@ -169,8 +169,9 @@ class Decisions:
 
         Scores are the logits z; z - log(-log u), u uniform, where choices are sampled: with this Gumbel noise the
         highest score is a sample of softmax(z). For switches it is logistic noise, z + log(u / (1 - u)), which is
-        positive with probability sigmoid(z). With the agent's chance of a uniform choice, scores are u (u - 1/2 for switches). Illegal
-        values score -inf, so the same draws sample the softmax over legal values, or choose uniformly among them.
+        positive with probability sigmoid(z). With the agent's chance of a uniform choice, scores are u (u - 1/2 for
+        switches). Illegal values score -inf, so the same draws sample the softmax over legal values, or choose
+        uniformly among them.
         """
         space = out.group.action
         shape = (len(outputs), out.agents, out.width)

@@ -242,7 +242,7 @@ class PolicyRows:
         return self._results.take(self._source, out=self._outputs, mode="clip")  # other modes copy before they write
 
     def _pack(self, policies: Sequence[LoadedPolicy]) -> ActingPack:
-        """The pack of these policies; those used last are kept, as evaluations and fixed opponents need theirs again."""
+        """The pack of these policies; those used last are kept: evaluations and fixed opponents need theirs again."""
         key = tuple(p.sha256 for p in policies)
         pack = self._packs.pop(key, None) or ActingPack(
             policies, self._most_inputs[policies[0].spec.indicator > 0], self._most_outputs
