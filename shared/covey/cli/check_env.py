@@ -15,7 +15,7 @@ import typer
 from covey.errors import ConfigError, SpaceError
 
 if TYPE_CHECKING:
-    from covey.envs.check import Report
+    from covey.envs.check import EnvironmentReport
 
 KINDS = {
     "simultaneous": "all living agents act in every step",
@@ -56,7 +56,7 @@ def check_env(
         raise typer.Exit(SpaceError.exit_code)
 
 
-def as_answer(report: Report) -> dict[str, Any]:
+def as_answer(report: EnvironmentReport) -> dict[str, Any]:
     """A report as the JSON object that is printed."""
     spaces, seen = report.spaces, report.behaviour
     group_of = {a: g.group_id for g in spaces.groups for a in g.agents} if spaces else {}

@@ -1,6 +1,7 @@
 """Environments: loading them, reading their spaces, and stepping copies of them as batched slots.
 
-Slots in worker processes (`processes`) and the environments of the library (`vector`) are loaded by who needs them.
+Not imported here, as most users need neither: slots in worker processes (`processes`), and the vectorised
+environments of the library (`vector`).
 """
 
 from covey.envs.arrays import SlotArrays

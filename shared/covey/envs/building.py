@@ -1,4 +1,4 @@
-"""Building the slots of an environment, as its kind and the configuration ask for."""
+"""Building the slots that step copies of an environment: in this process, in processes, or as the environment does."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def build_slots(
     vectorisation: str = "sync",
     step_timeout_s: float = 60.0,
 ) -> Slots:
-    """Slots of an environment, for actions within its spaces.
+    """Slots of an environment, for callers whose actions lie within its spaces.
 
     Args:
-        make_env: Builds it; the factory of a batched environment gives the slots themselves.
-        spaces: Its spaces.
-        count: How many.
-        vectorisation: "sync": one after the other in this process; "async": in processes of their own.
-        step_timeout_s: Of the latter: a process that takes longer for a step or reset of its slots is replaced.
+        make_env: Builds a copy of the environment; a batched environment steps all its copies itself.
+        spaces: Of the environment.
+        count: How many slots.
+        vectorisation: "sync" steps them one after the other in this process, "async" in worker processes.
+        step_timeout_s: A worker process that takes longer for a step or reset of its slots is replaced.
 
     Raises:
         EnvironmentLoadError: a batched environment cannot be built.

@@ -1,4 +1,4 @@
-"""What collecting needs of environments, however their copies are stepped: the interface `Slots`, and faults.
+"""The interface of whatever steps copies of an environment, `Slots`, and how it reports that one raised.
 
 Dims: S slots, A agents, N agents of a group; the layout of arrays is that of `covey.envs.arrays`.
 """
@@ -19,7 +19,7 @@ from covey.wire.limits import MAX_FAULT_CHARACTERS
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An environment raised; its slot holds a fresh copy now and needs a reset."""
+    """Reports that a slot's environment raised; a fresh copy has taken its place, which needs a reset."""
 
     slot: int
     message: str  # one line: type and message
@@ -74,7 +74,7 @@ class BatchedEnvironment(Slots, Protocol):
         ...
 
     def attach(self, spaces: EnvironmentSpaces, arrays: SlotArrays) -> None:
-        """Take the arrays of `num_envs` slots to write to; `spaces` tells how agents stand in them."""
+        """Take the arrays to write to, those of `num_envs` slots; `spaces` has the agents and their groups."""
         ...
 
 

@@ -24,23 +24,24 @@ if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
 
 Entry = tuple[int, str, int, int, NDArray[Any]]
-"""Of an agent of a slot: column, agent id, group, index in the group, the view its observation is written to."""
+"""An agent in a slot: its column, agent id, group, index in the group, and the view for its observation."""
 
 
 class SyncSlots:
-    """Slots stepped one after the other in this process; environments are built when first reset.
+    """Slots whose environments are stepped one after the other in this process, and built when first reset.
 
     An agent acts in the next step if the environment gives it an observation; one that lives without waits. An agent
     that leaves the environment without a flag is truncated.
 
     Args:
         make_env: Builds a parallel environment: one function for all slots, or one for each.
-        spaces: Its spaces.
+        spaces: Of the environments.
         count: S.
-        arrays: Where to write to; its own ones if None.
+        arrays: The arrays to write to; new ones if None.
 
     Raises:
-        EnvironmentLoadError: (in `reset` and `step`) an agent waits though `spaces` are not asynchronous.
+        EnvironmentLoadError: in `reset` and `step`, an agent waits though `spaces` are not asynchronous, or a mask
+            allows no action.
     """
 
     def __init__(
@@ -56,10 +57,10 @@ class SyncSlots:
         self._spaces = spaces
         self._envs: list[ParallelEnv[str, Any, Any] | None] = [None] * count
         self._masked = any(g.masked for g in spaces.groups)
-        # Where the values of each choice begin in a group's masks.
+        # Per group, where the values of each choice begin in a mask.
         self._choices = [[0, *accumulate(choices(g.action))][:-1] for g in spaces.groups]
-        # Everything that a step would look up again and again, once, in the environment's order, which actions are
-        # given in.
+        # What every step needs to know of each agent, looked up once. Agents are in the environment's order, in which
+        # their actions are given to it.
         where = [(g, n) for g, group in enumerate(spaces.groups) for n in range(len(group))]
         ordered = sorted(enumerate(where), key=lambda at: spaces.groups[at[1][0]].agents[at[1][1]])
         self._all: list[list[Entry]] = [
@@ -76,20 +77,20 @@ class SyncSlots:
             for s in range(count)
         ]
         self._acting: list[list[Entry]] = [[] for _ in range(count)]
-        # Whether all living agents act, of their own will, and nobody ended in the last step (its last observation and
-        # flags would have to be cleared): then, as long as nobody comes or goes, `present` and flags stand as they are.
+        # Whether, in the last step, all living agents acted by their own choice, without masks, and nobody ended. If
+        # that is so again, only observations and rewards have to be written: `present` and the flags stay as they are.
         self._steady = [False] * count
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
         """As `Slots.reset`; `options` go to the environments."""
-        extra = {} if options is None else {"options": options}  # there are environments that take none
+        extra = {} if options is None else {"options": options}  # some environments' reset does not take any
         faults = []
         for s, seed in zip(slots, seeds, strict=True):
             try:
                 env = self.environment(s)
                 seen, infos = env.reset(seed=seed, **extra)
                 self.arrays.living[s] = 0
-                self._show(s, env.agents, seen, {}, {}, {}, infos)
+                self._write(s, env.agents, seen, {}, {}, {}, infos)
             except Exception as exc:
                 faults.append(self._discard(s, exc))
                 continue
@@ -125,7 +126,7 @@ class SyncSlots:
                         reward[s, p] = rewards.get(agent, 0.0)
                     else:
                         continue
-                self._show(s, agents, seen, rewards, terminated, truncated, infos)
+                self._write(s, agents, seen, rewards, terminated, truncated, infos)
             except Exception as exc:
                 faults.append(self._discard(s, exc))
                 continue
@@ -133,7 +134,7 @@ class SyncSlots:
         return faults
 
     def environment(self, slot: int) -> ParallelEnv[str, Any, Any]:
-        """The environment of a slot, built if need be."""
+        """The environment of a slot; builds it if there is none."""
         env = self._envs[slot]
         if env is None:
             env = self._envs[slot] = self._make_env[slot]()
@@ -144,10 +145,10 @@ class SyncSlots:
         for s, env in enumerate(self._envs):
             self._envs[s] = None
             if env is not None:
-                with contextlib.suppress(Exception):  # foreign code, and nobody needs the environment any more
+                with contextlib.suppress(Exception):  # it may raise anything, and nobody needs it any more
                     env.close()
 
-    def _show(
+    def _write(
         self,
         s: int,
         agents: Sequence[str],
@@ -157,7 +158,10 @@ class SyncSlots:
         truncated: Mapping[str, bool],
         infos: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Write what an environment returned, whoever ended, appeared, waits or is forced."""
+        """Write to the arrays what an environment returned, and note which agents act in its next step.
+
+        Handles every case: agents that end, appear, wait, or act as the environment says.
+        """
         arrays = self.arrays
         remaining = set(agents)
         self._acting[s] = acting = []
@@ -185,9 +189,9 @@ class SyncSlots:
                 continue
             steady = steady and not lives and not lived
             if lived and lives:
-                continue  # waits: what it saw and could do when it last acted stands
+                continue  # waits: its observation and mask stay those with which it last acted
             if lived and agent in seen:
-                view[...] = seen[agent] if mask is None else _parts(seen[agent])[0]
+                view[...] = seen[agent] if mask is None else _split_mask(seen[agent])[0]
             elif not lived:
                 view[...] = 0
             if mask is not None:
@@ -199,7 +203,7 @@ class SyncSlots:
     ) -> None:
         """Write the observation and the mask of an agent that is to act."""
         _, agent, g, _, view = entry
-        view[...], mask = _parts(seen)
+        view[...], mask = _split_mask(seen)
         if mask is None:
             mask = info.get(MASK_KEY)
         if mask is None:
@@ -210,7 +214,7 @@ class SyncSlots:
             raise EnvironmentLoadError(f"environment: agent {agent!r} is to act, but its {MASK_KEY} allows no action")
 
     def _read_forced(self, s: int, g: int, n: int, info: Mapping[str, Any]) -> bool:
-        """Whether the environment chooses for the agent; if so, its action is written to the arrays."""
+        """Write the action that the environment takes for an agent to the arrays; returns whether there is one."""
         value = info.get(FORCED_KEY)
         if value is None or np.isnan(value).any():
             return False
@@ -219,13 +223,13 @@ class SyncSlots:
         return True
 
     def _force(self, s: int, given: dict[str, Any]) -> None:
-        """Put the environment's own actions in place of what the agents chose."""
+        """Replace what agents chose by the environment's own actions, where it takes them itself."""
         for p, agent, g, n, _ in self._acting[s]:
             if self.arrays.present[s, p] == Active.FORCED:
                 given[agent] = self.arrays.forced[g][s, n].copy()
 
     def _check_acting(self, s: int) -> None:
-        """What reads the rows is told beforehand whether agents wait."""
+        """Refuse an agent that waits where `spaces` say that none does: the learner would misread its rows."""
         if self._spaces.asynchronous:
             return
         for p, agent, *_ in self._all[s]:
@@ -236,16 +240,17 @@ class SyncSlots:
                 )
 
     def _discard(self, s: int, exc: Exception) -> Fault:
+        """Drop the environment of a slot, which raised; returns the report of that."""
         env, self._envs[s] = self._envs[s], None
         self._acting[s] = []
         if env is not None:
-            with contextlib.suppress(Exception):  # it is broken already
+            with contextlib.suppress(Exception):  # a broken environment may raise again
                 env.close()
         return Fault(s, describe(exc))
 
 
-def _parts(seen: Any) -> tuple[Any, Any]:
-    """An observation, and the mask that it carries."""
+def _split_mask(seen: Any) -> tuple[Any, Any]:
+    """An observation without its mask, and the mask; None if the observation carries none."""
     if isinstance(seen, Mapping):
         return seen["observation"], seen[MASK_KEY]
     return seen, None

@@ -65,7 +65,7 @@ S = TypeVar("S", bound=SyncSlots | AsyncSlots)
 
 
 class PettingZooVecEnv(ABC, Generic[S]):
-    """Copies of an environment, stepped together; an episode that is over is followed by the next in the same step.
+    """Copies of an environment, stepped together; where an episode ends, the next begins in the same step.
 
     Arrays are fresh in every call. Nothing is ever NaN: an agent that waits, or is not there, shows what it last saw,
     or zeros. `infos[agent]["active"]` (E,) says who is to act: 0 not there or waiting, 1 to act, 2 acts as the
@@ -74,7 +74,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
     row all agents are truncated, their last observations final, and `infos["_fault"]` lists what happened.
 
     Args:
-        env_fns: Build the environments, which must have equal agents and spaces: parallel ones, or AEC ones.
+        env_fns: Functions that build the environments, parallel or AEC ones, with equal agents and spaces.
 
     Raises:
         EnvironmentLoadError: an environment cannot be built or used; one that fails three times in a row is named.
@@ -83,8 +83,8 @@ class PettingZooVecEnv(ABC, Generic[S]):
     Attributes:
         num_envs: E.
         spaces: Agents, their spaces and their groups.
-        slots: What steps the environments.
-        copies: Build them, one function each.
+        slots: The slots that step the environments.
+        copies: Functions that build the environments, one for each slot.
     """
 
     def __init__(self, env_fns: Sequence[Callable[[], Any]]) -> None:
@@ -110,20 +110,20 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self._terminated, self._truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
 
     def single_observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observations of an agent as its environment declares them; a dictionary where they carry masks."""
+        """Observation space of an agent in one environment; a dictionary where observations carry masks."""
         return self._gymnasium_spaces[agent][0]
 
     def single_action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Actions of an agent in one environment."""
+        """Action space of an agent in one environment."""
         return self._gymnasium_spaces[agent][1]
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observations of an agent in all environments, without masks."""
+        """Observation space of an agent in all environments together, without masks."""
         space = self.single_observation_space(agent)
         return batch_space(space["observation"] if isinstance(space, gymnasium.spaces.Dict) else space, self.num_envs)
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Actions of an agent in all environments."""
+        """Action space of an agent in all environments together."""
         return batch_space(self.single_action_space(agent), self.num_envs)
 
     def reset(
@@ -137,7 +137,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
             options: For the environments' `reset`.
 
         Returns:
-            Observations and infos.
+            Observations, and infos by agent.
         """
         seeds = self._starts.seed(seed)
         self._stepping = False
@@ -147,10 +147,10 @@ class PettingZooVecEnv(ABC, Generic[S]):
         return Observations(self._seen, dict(self._seen), ended, now, now, self.spaces), self._infos(messages)
 
     def step(self, actions: Mapping[str, Any]) -> Step:
-        """One env step of every environment.
+        """Make one env step of every environment.
 
         Args:
-            actions: By agent (E, *shape), in its space's own units; of agents that are not to act anything, or none.
+            actions: By agent (E, *shape), in its space's own units; agents that are not to act may be left out.
 
         Returns:
             Observations, rewards (E,), terminations (E,) and truncations (E,) by agent, and infos. An agent that has
@@ -160,7 +160,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         return self.step_wait()
 
     def step_async(self, actions: Mapping[str, Any]) -> None:
-        """Begin a step; `step_wait` must follow."""
+        """Begin a step and return at once; `step_wait` must follow. `actions` are those of `step`."""
         if self._seen is None or self._stepping:
             raise EnvironmentLoadError(
                 "environments: step while a step is under way; call step_wait first"
@@ -171,10 +171,10 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self._stepping = True
 
     def step_wait(self, timeout: float | None = None) -> Step:
-        """Wait for what `step_async` began.
+        """Wait for the step that `step_async` began; returns what `step` returns.
 
         Args:
-            timeout: Seconds after which environments that are not ready are held to hang; None: the slots' own limit.
+            timeout: Seconds after which environments that are not ready count as hanging; None: the slots' own limit.
         """
         if not self._stepping or self._seen is None:
             raise EnvironmentLoadError("environments: step_wait without a step under way; call step_async first")
@@ -212,30 +212,35 @@ class PettingZooVecEnv(ABC, Generic[S]):
         )
 
     def interrupt(self) -> None:
-        """Somebody else moves the slots from here on: `reset` must come before the next step."""
+        """Note that somebody else steps the slots from now on: `reset` must come before the next step."""
         self._seen, self._stepping = None, False
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Per environment what its method gives, or its attribute if it is none."""
+        """For each environment the result of its method of that name, or its attribute if that is no method."""
         return self._apply(name, call, [(name, args, kwargs)] * self.num_envs)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """Per environment its attribute."""
+        """For each environment its attribute of that name."""
         return self._apply(name, get, [(name,)] * self.num_envs)
 
     def set_attr(self, name: str, values: Any) -> None:
-        """Set an attribute of the outermost wrapper: to the same value everywhere, or to those of a list or tuple."""
+        """Set an attribute of each environment's outermost wrapper.
+
+        Args:
+            name: Of the attribute.
+            values: A list or tuple of one value for each environment; anything else is set everywhere.
+        """
         each = list(values) if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs:
             raise EnvironmentLoadError(f"set_attr {name!r}: {len(each)} values for {self.num_envs} environments")
         self._apply(name, put, [(name, value) for value in each])
 
     def render(self) -> tuple[Any, ...]:
-        """Per environment what its `render` gives."""
+        """For each environment what its `render` returns."""
         return self.call("render")
 
     def close(self) -> None:
-        """Close all environments; again does nothing."""
+        """Close all environments; a second call does nothing."""
         self.slots.close()
 
     def __enter__(self) -> Self:
@@ -248,7 +253,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
 
     @abstractmethod
     def _build_slots(self) -> S:
-        """The slots that step `copies`."""
+        """Build the slots that step the environments, from `copies`."""
 
     @abstractmethod
     def _begin(self, actions: list[NDArray[Any]]) -> None:
@@ -256,13 +261,18 @@ class PettingZooVecEnv(ABC, Generic[S]):
 
     @abstractmethod
     def _end(self, timeout: float | None) -> list[Fault]:
-        """Finish it."""
+        """Wait for the end of the step that was begun; returns its faults."""
 
     @abstractmethod
     def _each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Per environment what the function gives, or a fault."""
+        """Call a function for each environment, with its arguments; returns the results, faults where it raised."""
 
     def _apply(self, name: str, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Call a function for each environment; returns the results.
+
+        Raises:
+            EnvironmentLoadError: it raised for one of them; `name` says what was called.
+        """
         results = self._each(function, arguments)
         for i, result in enumerate(results):
             if isinstance(result, Fault):
@@ -279,6 +289,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         return messages
 
     def _infos(self, messages: list[str]) -> dict[str, Any]:
+        """Infos by agent; with the faults of the step, if there were any, under "_fault"."""
         infos = self._agents.infos(self.slots.arrays)
         if messages:
             infos["_fault"] = messages
@@ -286,10 +297,10 @@ class PettingZooVecEnv(ABC, Generic[S]):
 
 
 class AsyncPettingZooVecEnv(PettingZooVecEnv[AsyncSlots]):
-    """Environments in worker processes, several in each where there are more environments than cores.
+    """Vectorised environments in worker processes; several share one where there are more environments than cores.
 
     Raises:
-        EnvironmentLoadError: also where a function cannot be sent to another process.
+        EnvironmentLoadError: besides what `PettingZooVecEnv` raises, a function cannot be sent to another process.
     """
 
     def _build_slots(self) -> AsyncSlots:
@@ -306,7 +317,7 @@ class AsyncPettingZooVecEnv(PettingZooVecEnv[AsyncSlots]):
 
 
 class SyncPettingZooVecEnv(PettingZooVecEnv[SyncSlots]):
-    """Environments stepped one after the other in this process."""
+    """Vectorised environments that are stepped one after the other in this process."""
 
     _actions: Sequence[NDArray[Any]] = ()
 
@@ -317,7 +328,7 @@ class SyncPettingZooVecEnv(PettingZooVecEnv[SyncSlots]):
         self._actions = actions
 
     def _end(self, timeout: float | None) -> list[Fault]:
-        del timeout  # nothing runs beside this process
+        del timeout  # the step is made here, by the caller itself, so there is nothing to wait for
         return self.slots.step(range(self.num_envs), self._actions)
 
     def _each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -325,11 +336,11 @@ class SyncPettingZooVecEnv(PettingZooVecEnv[SyncSlots]):
 
 
 def make_multi_agent_vect_envs(env: Callable[..., Any], num_envs: int = 1, **env_kwargs: Any) -> AsyncPettingZooVecEnv:
-    """`num_envs` copies of an environment in worker processes.
+    """Vectorised environments of `num_envs` copies of an environment, in worker processes.
 
     Args:
-        env: Builds it.
-        num_envs: How many.
+        env: Builds the environment.
+        num_envs: How many copies.
         env_kwargs: Keyword arguments of `env`.
     """
     return AsyncPettingZooVecEnv([partial(env, **env_kwargs)] * num_envs)
