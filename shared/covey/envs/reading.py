@@ -135,7 +135,7 @@ def _check_masks(agent: AgentSpec, space: gymnasium.Space[Any] | None = None) ->
 
 
 def _watch(env: ParallelEnv[str, Any, Any], agents: Sequence[AgentSpec]) -> tuple[set[str], bool]:
-    """Play the episode of seed 0 at random; returns which agents had masks in infos, and whether a living one waited."""
+    """Play the episode of seed 0 at random; returns which agents had masks in infos, and whether any agent waited."""
     actions: dict[str, Space] = {a.agent_id: a.action for a in agents}
     rng = np.random.default_rng(0)
     masked: set[str] = set()

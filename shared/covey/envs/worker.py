@@ -173,7 +173,7 @@ def _receive_factories(connection: Connection[Any, Any], count: int) -> Sequence
 
 
 def _end_with_parent() -> None:
-    """End this process, hanging environments included, when stdin ends: the parent, which holds its other end, is gone."""
+    """End this process, and an environment that hangs, when stdin ends: only the parent holds its other end."""
     while os.read(0, 1024):
         pass
     os._exit(0)

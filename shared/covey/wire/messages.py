@@ -35,7 +35,7 @@ def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
 
 
 def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpaces:
-    """Agents and their spaces, in environment order; groups do not travel with them."""
+    """The message of an environment's agents and their spaces, in environment order; it does not hold the groups."""
     return environment_pb2.EnvironmentSpaces(
         agents=[
             environment_pb2.AgentSpace(
@@ -53,7 +53,11 @@ def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpa
 def spaces_from_proto(
     message: environment_pb2.EnvironmentSpaces, groups: Mapping[str, Sequence[str]] | None = None
 ) -> EnvironmentSpaces:
-    """What an actor said its environment is; `groups` as in `EnvironmentSpaces.build`.
+    """An environment's agents and spaces, as an actor sent them.
+
+    Args:
+        message: From the actor.
+        groups: Agent ids by group id; None: the default groups.
 
     Raises:
         SpaceError: more agents or larger spaces than are served, or kinds of space that are not.
@@ -61,7 +65,7 @@ def spaces_from_proto(
     """
     if not 1 <= len(message.agents) <= MAX_AGENTS:
         raise SpaceError(f"environment: {len(message.agents)} agents, expected 1 to {MAX_AGENTS}")
-    # Before a bound that is given once is repeated for each of them.
+    # Counted before anything is built: a bound that was sent once is repeated for each number of a Box.
     numbers = sum(math.prod(s.box.shape[:MAX_DIMS]) for a in message.agents for s in (a.observation, a.action))
     if numbers > MAX_NUMBERS:
         raise SpaceError(f"environment: {numbers} numbers in the Boxes of all agents, expected at most {MAX_NUMBERS}")
@@ -85,10 +89,10 @@ def spaces_from_proto(
 
 
 def groups_to_proto(groups: Mapping[str, Sequence[str]] | None) -> list[environment_pb2.AgentGroup]:
-    """Explicit groups as Describe carries them; none where the default rule holds."""
+    """The messages of configured groups, agent ids by group id; none where the default groups are used."""
     return [environment_pb2.AgentGroup(group_id=g, agent_ids=members) for g, members in (groups or {}).items()]
 
 
 def groups_from_proto(groups: Iterable[environment_pb2.AgentGroup]) -> dict[str, list[str]] | None:
-    """Inverse of `groups_to_proto`."""
+    """Configured groups from their messages, agent ids by group id; None if there are none."""
     return {g.group_id: list(g.agent_ids) for g in groups} or None

@@ -1,6 +1,6 @@
-"""The policy file: what FetchPolicy serves, and whose SHA-256 names a policy.
+"""Policy files, which actors fetch: writing them, and reading them without trust. A file's SHA-256 names the policy.
 
-A safetensors file of the actor network's natural parameters; the metadata entry "covey" holds
+It is a safetensors file of the actor network's parameters, without padding; its metadata entry "covey" holds
 {"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic", "indicator": 0} as JSON.
 """
 
@@ -30,15 +30,19 @@ HEADS = ("deterministic", "stochastic")
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """A policy but for its weights: the network, what it reads, what it drives, and how outputs become actions.
+    """Everything about a policy but its weights: its network, spaces, and how outputs become actions.
 
-    `head` "deterministic": Box outputs z are squashed to tanh(z / 2), and [-1, 1] is mapped to the bounds.
-    "stochastic": Box outputs are the means of a Gaussian in the same units, with standard deviations exp(`log_std`)
-    from the network's parameters; what the environment gets is clipped. With both, outputs for Discrete,
-    MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after another.
-
-    `indicator` is 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
-    follows the observation in the network's input.
+    Attributes:
+        network: Architecture.
+        observation: Space that it reads.
+        action: Space of its actions.
+        head: "deterministic": outputs z for a Box are squashed to tanh(z / 2), and [-1, 1] is mapped to the bounds.
+            "stochastic": outputs for a Box are the means of a Gaussian in the same units, with standard deviations
+            exp(`log_std`) from the network's parameters; what the environment gets is clipped. With both, outputs for
+            Discrete, MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after
+            another.
+        indicator: 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
+            follows the observation in the network's input.
     """
 
     network: NetworkSpec
@@ -48,7 +52,7 @@ class PolicySpec:
     indicator: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What a policy file says about itself."""
+        """The JSON object that a policy file holds of this specification."""
         return {
             "network": self.network.to_json(),
             "observation": space_to_json(self.observation),
@@ -58,7 +62,7 @@ class PolicySpec:
         }
 
     def check(self) -> None:
-        """Hold the network against the spaces.
+        """Check that the network fits the spaces and the head.
 
         Raises:
             ConfigError: an unknown head, or widths that do not fit.
@@ -81,9 +85,9 @@ class PolicySpec:
 
 
 def spec_of(network: NetworkSpec, agent: AgentSpec, on_policy: bool) -> PolicySpec:
-    """What a trained policy network is to an agent that plays by it.
+    """The policy specification of a trained network for an agent that plays by it.
 
-    Algorithms on policy learn stochastic policies; inputs beyond the agent's observation are the indicator.
+    On-policy algorithms learn stochastic policies; inputs beyond the agent's observation are the indicator.
     """
     head = "stochastic" if on_policy else "deterministic"
     indicator = network.inputs[0].width - agent.observation.width
@@ -91,29 +95,29 @@ def spec_of(network: NetworkSpec, agent: AgentSpec, on_policy: bool) -> PolicySp
 
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """The policy file; equal specs and weights give equal bytes."""
-    from safetensors.numpy import save  # an actor only reads
+    """The bytes of a policy file; equal specifications and weights give equal bytes."""
+    from safetensors.numpy import save  # here, as an actor only reads policies and does without safetensors
 
     return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": _text(spec)}))
 
 
 @functools.lru_cache(1024)
 def _text(spec: PolicySpec) -> str:
-    """The same for every version of a member's policy."""
+    """A specification as JSON text; cached, as it is the same for every version of a member's policy."""
     return json.dumps(spec.to_json(), separators=(",", ":"))
 
 
 def policy_sha256(data: bytes) -> bytes:
-    """The 32 bytes by which orders name the policy."""
+    """The SHA-256 of a policy file, 32 bytes, by which orders name the policy."""
     return hashlib.sha256(data).digest()
 
 
 def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
-    """Read a policy file from elsewhere, trusting nothing in it.
+    """Read a policy file from elsewhere, trusting nothing in it; returns the specification and the parameters.
 
     Raises:
-        RefusedError: not an intact safetensors file, larger than an actor accepts, or tensors other than the spec's.
-        ConfigError: a spec that is none.
+        RefusedError: it is no intact safetensors file, is too large, or its tensors are not those of its specification.
+        ConfigError: its specification is none.
     """
     header = _header(data)
     spec, places = _parse_header(header)
@@ -130,7 +134,7 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
 
 
 def _header(data: bytes) -> bytes:
-    """The JSON header, measured before anybody parses it."""
+    """The JSON header of a policy file; refused before anybody parses it if it is too large."""
     if not 8 <= len(data) <= MAX_POLICY_BYTES:
         raise RefusedError(f"policy file: {len(data)} bytes, expected 8 to {MAX_POLICY_BYTES}")
     size = int.from_bytes(data[:8], "little")
@@ -142,7 +146,10 @@ def _header(data: bytes) -> bytes:
 # A member's architecture changes seldom, its weights with every order: versions of a policy have equal headers.
 @functools.lru_cache(maxsize=256)
 def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int, tuple[int, ...]], ...]]:
-    """The spec, and where each parameter lies among the file's numbers: name, start, stop, shape."""
+    """The specification of a policy file, and for each parameter its name, first and last position, and shape.
+
+    Positions count the file's numbers; the last one is exclusive.
+    """
     try:
         entries = json.loads(header)
         text = entries.pop("__metadata__")["covey"]
@@ -170,9 +177,14 @@ def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int,
     return spec, tuple(places)
 
 
-# A member's architecture changes seldom, its weights with every order; a spec caches what packs derive from it.
+# Cached for the same reason, and because a specification keeps what packs derive from it.
 @functools.lru_cache(maxsize=256)
 def _parse_spec(text: str) -> PolicySpec:
+    """The specification that a policy file's metadata holds.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         parsed = json.loads(text)
         spec = PolicySpec(

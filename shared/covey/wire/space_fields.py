@@ -66,6 +66,7 @@ def space_from_fields(kind: str, fields: Mapping[str, Any], what: str) -> Space:
 
 
 def _box(fields: Mapping[str, Any], what: str) -> Box:
+    """A Box from its fields, as `space_from_fields`."""
     dtype, shape = fields["dtype"], tuple(int(n) for n in fields["shape"])
     if dtype not in DTYPES:
         raise SpaceError(f"{what}: dtype {str(dtype)[:40]!r}, expected one of {', '.join(sorted(DTYPES))}")
@@ -75,18 +76,19 @@ def _box(fields: Mapping[str, Any], what: str) -> Box:
         )
     width = math.prod(shape)
     low, high = (_unfolded(fields[side], width, what) for side in ("low", "high"))
-    if not np.less_equal(low, high).all():  # nor NaN
+    if not np.less_equal(low, high).all():  # false for NaN too
         raise SpaceError(f"{what}: a lower bound is above its upper bound or not a number")
     return Box(dtype, shape, low, high)
 
 
 def _folded(bounds: Sequence[float]) -> list[float]:
     """One number where all bounds are the same, else all of them."""
-    # By their text: 0.0 == -0.0, and a round trip shall be exact.
+    # Compared as text: 0.0 == -0.0, but the space that is read shall equal the one written to the bit.
     return list(bounds[:1] if len(set(map(repr, bounds))) == 1 else bounds)
 
 
 def _unfolded(bounds: Sequence[Any], width: int, what: str) -> tuple[float, ...]:
+    """A bound for each of `width` numbers, from as many or from one for all."""
     if len(bounds) not in (1, width):
         raise SpaceError(f"{what}: {len(bounds)} bounds, expected one or {width}")
     values = tuple(float(b) for b in bounds)

@@ -1,4 +1,4 @@
-"""Spaces as JSON, exact both ways: what checkpoints and policy files hold."""
+"""Spaces as JSON objects and back, exactly: what checkpoints and policy files hold."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BOUNDS = ("low", "high")
 
 
 def float_to_json(value: float) -> float | str:
-    """A number, or "inf", "-inf", "nan": JSON has no words for them."""
+    """A number as it is, or one of the texts "inf", "-inf", "nan", for which JSON has no numbers."""
     return value if math.isfinite(value) else str(float(value))
 
 
 def float_from_json(value: Any) -> float:
-    """Inverse of `float_to_json`.
+    """The number that `float_to_json` wrote.
 
     Raises:
         ValueError, TypeError: no number.
@@ -37,7 +37,7 @@ def space_to_json(space: Space) -> dict[str, Any]:
 
 
 def space_from_json(data: Any) -> Space:
-    """Inverse of `space_to_json`, for text that may come from elsewhere.
+    """The space of a JSON object of `space_to_json`, which may come from elsewhere.
 
     Raises:
         SpaceError: not such an object.
@@ -66,7 +66,7 @@ def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
 
 
 def spaces_from_json(data: Any) -> EnvironmentSpaces:
-    """Inverse of `spaces_to_json`, for text that may come from elsewhere.
+    """The agents, spaces and groups of a JSON object of `spaces_to_json`, which may come from elsewhere.
 
     Raises:
         SpaceError: not such an object.
