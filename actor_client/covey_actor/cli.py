@@ -48,7 +48,7 @@ def actor(
     from covey.wire.channel import connect
     from covey.wire.credentials import Credentials
 
-    # A wrong address, file or token is told here, before any process starts. Processes inherit environment variables.
+    # A wrong address, file or token is reported here, before any process starts. Environment variables are inherited.
     connect(learner, Credentials.load(ca, cert, key, token_file)).close()
     names = [None] * workers if name is None else [name if workers == 1 else f"{name}-{i}" for i in range(workers)]
     commands = [

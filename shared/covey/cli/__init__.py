@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns its exit code. An error becomes a sentence on stderr, with `--debug` after its traceback."""
+    """Run one command; returns its exit code. An error becomes a sentence on stderr; `--debug` adds its traceback."""
     debug = "--debug" in arguments
     try:
         code = build_app()([a for a in arguments if a != "--debug"] or ["--help"], "covey", standalone_mode=False)

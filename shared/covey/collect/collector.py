@@ -38,7 +38,7 @@ class _OrderRun:
     Attributes:
         training: The training slots that it moves, in its sequence, which is that of the fragment's streams.
         builder: Takes their rows.
-        fragment: Takes everything else that the learner is told.
+        fragment: Takes everything else that is reported to the learner.
         rng: Draws exploration and samples.
         stop: Asked before every step; True ends the order there.
     """
@@ -157,12 +157,12 @@ class Collector:
             self._queue.add(Task(e.task_id, who, e.max_episode_steps), e.seeds)
         for work in order.slots:
             self._decisions.explore(work.slot, work.exploration)
-        for slot in self._evaluation:
-            slot.steps_left = order.eval_steps
         for slot in training:
             if slot.restarts:
                 self._carried.abandon(slot.index, began=slot.length > 0)
                 slot.restart()
+        for evaluation in self._evaluation:
+            evaluation.steps_left = order.eval_steps
         for state in self._states:
             state.faults_in_a_row = 0
         return training

@@ -212,7 +212,7 @@ def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tu
             else:
                 parallel_api_test(env, num_cycles=API_TEST_CYCLES)
         except Exception as exc:  # assertions, and whatever the environment raises
-            # An assertion without a message is told by its source line.
+            # An assertion without a message is reported by its source line.
             frame = traceback.extract_tb(exc.__traceback__)[-1]
             verdict = f"failed: {describe(exc) if str(exc) else f'{type(exc).__name__}: {frame.line}'}"
         finally:
