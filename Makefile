@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed
+INSTALLED := $(VENV)/installed
+INSTALLED_TO_TRAIN := $(VENV)/installed-to-train
 CONFIG ?= examples/speaker_listener.yaml
 N ?= 1000000
 MINUTES ?= 20
@@ -11,10 +12,11 @@ SEED ?= 0
 # One thread a process: actors and learner share the cores among themselves.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help venv train test test-learning fuzz chaos lint bench results protos docs
+.PHONY: help venv train test test-learning fuzz chaos lint bench results protos docs dist
 
 help:
 	@echo "make train    train $(CONFIG); CONFIG=FILE for another job, ARGS='--set section.key=value' for more"
+	@echo "make venv     install everything that development needs into $(VENV); make train installs less"
 	@echo "make test     run all tests but the longest"
 	@echo "make test-learning    run those: training in every environment that covey is tested with"
 	@echo "make fuzz     N=$(N) hostile inputs over all decoders, and hostile calls of a learner; prints JSON"
@@ -24,19 +26,30 @@ help:
 	@echo "make results  write docs/results.md from docs/results.json"
 	@echo "make protos   compile proto/covey/v1 into shared/covey/v1"
 	@echo "make docs     write docs/configuration.md from the configuration's models"
+	@echo "make dist     build the source distribution and the wheel into dist/, and check them"
 
-venv: $(STAMP)
+# What an installation is made of; the last one has the version.
+INSTALLED_FROM := pyproject.toml constraints.txt shared/covey/__init__.py
 
-# torch goes first and by its exact version, so that no other requirement picks another build of it.
-$(STAMP): pyproject.toml constraints.txt
+# One environment in two sizes: what training needs, and that with the developers' tools, which `make venv` adds.
+# constraints.txt decides every version; the larger environment is enough to train.
+venv: $(INSTALLED)
+
+# pip is the last that making an environment brings, so one that was interrupted is made again.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
 	    sys.exit(v < (3, 11) and "covey needs Python 3.11 or newer, this is %d.%d: make PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,bench,dev]'
+
+$(INSTALLED_TO_TRAIN): $(INSTALLED_FROM) | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe]'
 	touch $@
 
-train: venv
+$(INSTALLED): $(INSTALLED_FROM) | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,bench,dev]'
+	touch $(INSTALLED_TO_TRAIN) $@
+
+train: $(INSTALLED_TO_TRAIN)
 	$(BIN)/covey train $(CONFIG) $(ARGS)
 
 test: venv
@@ -57,7 +70,7 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python proto/generate.py --check
-	$(BIN)/python -m benchmarks.pages.configuration --check
+	$(BIN)/covey schema --format markdown --check docs/configuration.md
 	$(BIN)/python -m benchmarks.pages.results --check
 	$(BIN)/python -m benchmarks.pages.benchmarks --check
 
@@ -72,4 +85,11 @@ protos: venv
 	$(BIN)/python proto/generate.py
 
 docs: venv
-	$(BIN)/python -m benchmarks.pages.configuration
+	page="$$($(BIN)/covey schema --format markdown)" && printf '%s\n' "$$page" > docs/configuration.md
+
+# The wheel is built from the source distribution, which therefore has all that building needs.
+dist: venv
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m tests.support.distributions dist

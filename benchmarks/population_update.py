@@ -35,12 +35,13 @@ from covey.config import Config, Mutation, Training, parse_config
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1 import fragment_pb2
-from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm, build_networks, initial_hyperparameters
+from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks
+from covey_server.algorithms.ippo import IPPO
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.experience.replay import Replay
 from covey_server.experience.rollouts import Rollouts
-from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 from covey_server.member import Member, Network
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -136,7 +137,7 @@ def evolved(
     def networks(rng: np.random.Generator) -> dict[str, Network]:
         return build_networks(config, spaces, rng)
 
-    members = initial_population(config, networks, initial_hyperparameters(config), initialisation, mutating)
+    members = initial_population(config, networks, config.algorithm.initial_hyperparameters(), initialisation, mutating)
     for generation in range(1, generations + 1):
         for member in members:
             member.fitness = float(scores.normal())
@@ -155,7 +156,9 @@ def population(
             batch = settings(algorithm, setting).algorithm.batch_size // (1 + m % 2)
             config = settings(algorithm, setting, width=SETTINGS[setting]["hidden"][0] - 4 * (m % 3), batch=batch)
         networks = build_networks(config, spaces, np.random.default_rng(m))
-        members.append(Member(member_id=m, networks=networks, hyperparameters=initial_hyperparameters(config)))
+        members.append(
+            Member(member_id=m, networks=networks, hyperparameters=config.algorithm.initial_hyperparameters())
+        )
     config = settings(algorithm, setting)
     config = config.model_copy(update={"learner": config.learner.model_copy(update={"compile": compiled})})
     return members, ALGORITHMS[algorithm](config, spaces, members, device)

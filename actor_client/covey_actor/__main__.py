@@ -23,10 +23,12 @@ def main() -> int:
     args = parser.parse_args()
     limit_threads()
     # Imported after the limits are set: numpy's BLAS starts its threads when it is first imported.
+    from covey.cli.terminal import protect_standard_streams
     from covey.errors import ConfigError
     from covey.wire.credentials import Credentials
     from covey_actor.process import ActorOptions, run_actor
 
+    protect_standard_streams()
     try:
         credentials = Credentials.load(args.ca, args.cert, args.key, args.token_file)
     except ConfigError as exc:

@@ -27,7 +27,9 @@ from covey.run.files import cannot_write, read_json, sync_directory, write_json,
 from covey.run.reports import actors_json, members_json, status_json
 from covey.v1.population_service_pb2 import Status
 from covey.wire.channel import parse_address
+from covey_server.attendance import Attendance
 from covey_server.build import PopulationFactory
+from covey_server.coordination.run_state import RunState
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.durability.recovery import restore
 from covey_server.evolution.hyperparameters import ranges
@@ -36,6 +38,7 @@ from covey_server.learner import Learner
 from covey_server.metrics import Metrics
 from covey_server.security.tls import check_exposure
 from covey_server.security.tokens import Tokens
+from covey_server.serving.actor_service import ActorServicer
 from covey_server.serving.grpc_thread import GrpcThread
 from covey_server.serving.report import Report
 from covey_server.storage.journal import Journal
@@ -98,6 +101,7 @@ class LearnerProcess:
         sync_bytes = 1 if checkpoint.journal_sync_s == 0 else checkpoint.journal_sync_bytes
         journal = Journal.open(run.journal, checkpoint.journal_segment_bytes, sync_bytes)
         self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)
+        self.attendance = Attendance(self.learner)
         self.intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
         self._resumed = resume
@@ -105,8 +109,9 @@ class LearnerProcess:
             restore(self.learner, self.intake, self._factory, checkpointer)
         mode = SteadyState if config.evolution.mode == "steady_state" else Generational
         self.trainer = Trainer(self.learner, checkpointer, mode(self.learner, self._factory))
-        self.report = Report(self.learner, self.trainer.phase)
-        self._grpc = GrpcThread(self.learner, self.intake, self.trainer, self.report, self.tokens)
+        actors = ActorServicer(self.learner, self.attendance, self.intake)
+        self.report = Report(self.learner, self.trainer.evaluator.phase, actors.gauges)
+        self._grpc = GrpcThread(self.learner, self.attendance, actors, self.trainer, self.report, self.tokens)
         self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
         self.address = ""
 
@@ -127,7 +132,7 @@ class LearnerProcess:
                 env.close()
             with self.learner.lock:
                 self.learner.create_population(spaces)
-        self.address = self._grpc.start(_port_before(self.run) if self._resumed else 0)
+        self.address = self._grpc.serve(_port_before(self.run) if self._resumed else 0)
         write_json(self.run.address, {"address": self.address, "tls": self.config.learner.tls is not None})
         self.trainer.start()
         return self.address
@@ -164,11 +169,9 @@ class LearnerProcess:
 
     def _count_gap(self, exc: DiskFullError) -> None:
         """Metrics, or files about the run, that could not be written: told about once, counted, tried again."""
-        with self.learner.lock:
-            counters = self.learner.totals.counters
-            if not counters["files_not_written"]:
-                self.learner.event(f"{exc}; until then curves have gaps")
-            counters["files_not_written"] += 1
+        if not self.learner.totals.counters["files_not_written"]:
+            self.learner.event(f"{exc}; until then curves have gaps")
+        self.learner.count("files_not_written")
 
     def result(self) -> dict[str, Any]:
         """What `covey train --json` prints: counts over the whole population and run."""
@@ -176,11 +179,11 @@ class LearnerProcess:
         wall_s = self.learner.training_s
         result: dict[str, Any] = {
             "run_dir": str(self.run.path),
-            "state": self.learner.state,
+            "state": self.learner.state.value,
             "env_steps": totals.env_steps,
             "wall_s": round(wall_s, 3),
             "env_steps_per_s": round(totals.env_steps / wall_s, 1) if wall_s else 0.0,
-            "generations": self.learner.scheduler.generation + (self.learner.state == "complete"),
+            "generations": self.learner.scheduler.generation + (self.learner.state is RunState.COMPLETE),
             "best_member": None,
             "best_fitness": None,
             "best_fitness_stderr": None,
@@ -195,7 +198,7 @@ class LearnerProcess:
             "wire_bytes": totals.wire_bytes,
             "raw_bytes": totals.raw_bytes,
         }
-        return result | (self.trainer.result or {})
+        return result | (self.trainer.evaluator.result or {})
 
     def stop(self) -> None:
         """End in order: the trainer checkpoints, actors leave, the port closes, files are written."""
@@ -203,11 +206,13 @@ class LearnerProcess:
         if self.trainer.ident is not None:
             self.trainer.join(timeout=TRAINER_STOP_S)
         self._grpc.stop(GRACE_S)
+        if self.learner.progress.may_become(RunState.STOPPED):
+            self.learner.become(RunState.STOPPED)
         self.learner.journal.close()
         with contextlib.suppress(StorageError):  # the run is over; what failed before has been reported
             self._metrics.close()
             self.write_files()
-            if self.learner.state == "complete":
+            if self.learner.state is RunState.COMPLETE:
                 write_json(self.run.result, self.result())
             self.run.address.unlink(missing_ok=True)
 

@@ -10,13 +10,12 @@ from covey.config import Config
 from covey.config.architecture import resolve
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
-from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks, initial_hyperparameters
+from covey_server.algorithms import ALGORITHMS, Algorithm
 from covey_server.evolution.fitness import chosen_agents
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.evolution.lineage import Lineage
 from covey_server.evolution.succession import successor
-from covey_server.experience.replay import Replay
-from covey_server.experience.rollouts import Rollouts
+from covey_server.experience.experience import Experience
 from covey_server.member import Member
 from covey_server.packing.policies import PolicyStore
 from covey_server.population import Population
@@ -29,6 +28,7 @@ class PopulationFactory:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._device = torch.device(config.learner.device)
+        self._implementation = ALGORITHMS[config.algorithm.name]
 
     def fresh(self, spaces: EnvironmentSpaces) -> Population:
         """The first population.
@@ -43,8 +43,8 @@ class PopulationFactory:
         seed = config.training.seed
         members = initial_population(
             config,
-            lambda rng: build_networks(config, spaces, rng),
-            initial_hyperparameters(config),
+            lambda rng: self._implementation.networks(config, spaces, rng),
+            config.algorithm.initial_hyperparameters(),
             generator(seed, "initialisation"),
             generator(seed, "mutation", "initial"),
         )
@@ -61,6 +61,7 @@ class PopulationFactory:
             spaces=spaces,
             schema=schema,
             experience=self._experience(spaces),
+            pace=self._implementation.pace(config),
             policies=PolicyStore(spaces, config.algorithm),
             members=members,
             algorithm=self.algorithm(spaces, members),
@@ -102,7 +103,7 @@ class PopulationFactory:
 
     def algorithm(self, spaces: EnvironmentSpaces, members: Sequence[Member]) -> Algorithm:
         """The configured algorithm, with these members packed."""
-        return ALGORITHMS[self._config.algorithm.name](self._config, spaces, members, self._device)
+        return self._implementation(self._config, spaces, members, self._device)
 
     def _successors(self, population: Population, generation: int) -> list[Member]:
         seed = self._config.training.seed
@@ -115,8 +116,5 @@ class PopulationFactory:
             generation,
         )
 
-    def _experience(self, spaces: EnvironmentSpaces) -> Replay | Rollouts:
-        memory = self._config.replay_buffer
-        if self._config.algorithm.on_policy:
-            return Rollouts(spaces)
-        return Replay(spaces, memory.max_size, memory.max_bytes, self._device)
+    def _experience(self, spaces: EnvironmentSpaces) -> Experience:
+        return self._implementation.experience(self._config, spaces, self._device)

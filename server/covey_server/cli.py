@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from covey.cli.terminal import print_result
+
 if TYPE_CHECKING:
     from covey.config import Config
     from covey.run.directory import RunDirectory
@@ -38,7 +40,7 @@ def train(
 
     settings, run = _prepare(config, [*(set_ or []), "environment.spaces_from=local"], resume, runs, deterministic)
     result = run_training(settings, run, resume=resume is not None, quiet=as_json)
-    typer.echo(json.dumps(result))
+    print_result(json.dumps(result))
 
 
 def learner(
@@ -69,7 +71,7 @@ def learner(
     elif client_certificates:
         raise ConfigError("--client-certificates: needs TLS, expected --tls DIR with it")
     settings, run = _prepare(config, overrides, resume, runs, deterministic)
-    typer.echo(json.dumps(run_learner(settings, run, resume=resume is not None, insecure=insecure)))
+    print_result(json.dumps(run_learner(settings, run, resume=resume is not None, insecure=insecure)))
 
 
 def _secured(directory: Path, client_certificates: bool) -> list[str]:

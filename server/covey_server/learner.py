@@ -1,15 +1,13 @@
-"""The learner's state, and what the wire does to it: actors join, fragments arrive, orders leave.
+"""The learner's shared state: its population, who is owed which steps, the journal, and what a person is told.
 
-Two threads meet here under one lock: the gRPC loop (this file's methods, called by the services) and the trainer
-(`trainer.py`), which waits on `changed`. Nothing in here blocks for longer than a buffered write.
+Two threads meet here under one lock: the gRPC loop (ingest, attendance, orders) and the trainer, which waits on
+`changed`. Nothing in here blocks for longer than a buffered write.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,27 +16,25 @@ from covey.config import Config
 from covey.errors import DiskFullError, RefusedError, one_line
 from covey.run.directory import RunDirectory
 from covey.spaces import EnvironmentSpaces
-from covey.v1 import actor_service_pb2 as pb
-from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
-from covey.v1.fragment_pb2 import IssuedOrder, RevokedOrders
-from covey.v1.order_pb2 import Exploration, Order, PolicyRef
-from covey.wire.limits import PROTOCOL_VERSION
-from covey.wire.messages import spaces_from_proto
+from covey.v1.fragment_pb2 import IssuedOrder
+from covey.v1.order_pb2 import Exploration, Order
 from covey_server.algorithms import Algorithm
+from covey_server.coordination.bell import Bell
+from covey_server.coordination.lock import StateLock, under_lock
+from covey_server.coordination.run_state import RunProgress, RunState
+from covey_server.coordination.threads import Threads
 from covey_server.member import Member
 from covey_server.orders.evaluations import ActorKey
-from covey_server.orders.exploration import exploration_of
-from covey_server.orders.member_work import MemberWork
+from covey_server.orders.ledger import MemberLedger
 from covey_server.orders.scheduler import Rules, Scheduler
-from covey_server.orders.sessions import AT_WORK, Session, Sessions, check_same_spaces
+from covey_server.orders.sessions import Session, Sessions
 from covey_server.population import Population, Totals
-from covey_server.storage.disk_room import Room
+from covey_server.storage.disk_room import DiskRoom
 from covey_server.storage.journal import Journal, Kind, Position
 
 logger = logging.getLogger("covey.learner")
 
-MOST_REASON = 300  # characters of what an actor gives as its reason to leave
-MOST_NAMED = 3  # actors named one by one
+KEPT_EVENTS = 20
 
 
 class Learner:
@@ -51,6 +47,12 @@ class Learner:
         epoch: Number of this start, from 0; ids of orders count up from `epoch << 40`.
         build: Makes the population from spaces; called once, by the first valid Join.
         clock: Monotonic seconds.
+
+    Attributes:
+        lock: Guards everything here, and all that is reached from here.
+        changed: Notified whenever the trainer may have something new to do.
+        bell: Rung when orders may leave.
+        threads: The threads and tasks that the run lives by.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Learner:
         self.started = clock()
         self.training_since: float | None = None
         self._idle_since: float | None = None
-        self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
-        self.notify_loop: Callable[[], None] = lambda: None
+        self.lock = StateLock()
+        self.changed = self.lock.changed
+        self.bell = Bell()
+        self.threads = Threads(self.fail)
+        self.progress = RunProgress()
         self.population: Population | None = None
         self._build = build
         training = config.training
@@ -85,130 +89,132 @@ class Learner:
                 random_steps=training.random_steps,
                 max_orders=1 if training.deterministic else 2,
             ),
-            self._policies_of,
+            lambda member_id: self._of_population().policies.refs(member_id),
             self._exploration_of,
             (epoch << 40) + 1,
         )
         self.sessions = Sessions(config.learner.heartbeat_interval_s, clock)
         self.totals = Totals()
-        self.events: deque[str] = deque(maxlen=20)
+        self.events: deque[str] = deque(maxlen=KEPT_EVENTS)
         # Journalled between these, and played again by a deterministic run that was resumed.
         self.superseded: list[tuple[Position, Position]] = []
-        self.state = "waiting for the first actor"
-        self.fault: BaseException | None = None
-        self.room = Room(self)
+        self.room = DiskRoom(self.lock, journal, self._disk_is_full, self.event)
 
-    # -- joining --------------------------------------------------------------------------------------------------
+    # -- the run's state ------------------------------------------------------------------------------------------
 
-    def describe(self) -> pb.DescribeResponse:
-        """What an actor is to run."""
-        environment = self.config.environment
-        return pb.DescribeResponse(
-            protocol_version=PROTOCOL_VERSION,
-            run_name=self.run.name,
-            environment=EnvironmentSpec(
-                entry_point=environment.name,
-                config_json=json.dumps(environment.config),
-                train_slots=self.config.train_slots,
-                eval_slots=self.config.eval_slots,
-                groups=[AgentGroup(group_id=g, agent_ids=ids) for g, ids in (environment.groups or {}).items()],
-                vectorisation=Vectorisation.Value(f"VECTORISATION_{self.config.actors.vectorisation.upper()}"),
-                step_timeout_s=self.config.actors.step_timeout_s,
-            ),
-        )
+    @property
+    def state(self) -> RunState:
+        """What the run is at."""
+        return self.progress.state
 
-    def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
-        """Admit an actor; the first valid one brings the population into being.
+    @property
+    def fault(self) -> Exception | None:
+        """What ended the run; None: nothing has."""
+        return self.progress.fault
+
+    def become(self, state: RunState) -> None:
+        """Enter a state, and wake whoever waits for a change.
 
         Raises:
-            RefusedError: protocol version, name or incarnation are not acceptable, or the run is over.
-            SpaceError: the environment's spaces are not supported, or other than the run's.
+            RuntimeError: that state cannot follow the present one.
         """
-        if request.protocol_version != PROTOCOL_VERSION:
-            raise RefusedError(
-                f"actor {request.actor_id!r} speaks protocol {request.protocol_version}, "
-                f"expected {PROTOCOL_VERSION}; install the learner's version of covey there"
-            )
-        spaces = spaces_from_proto(request.spaces, self.config.environment.groups)
-        with self.lock:
-            if self.state in ("complete", "stopping"):
-                raise RefusedError(f"run {self.run.name!r} is {self.state}; there is no work for actors")
-            deterministic = self.config.training.deterministic
-            others = [s for s in self.sessions.active() if s.actor_id != request.actor_id]
-            if deterministic and others:
-                raise RefusedError("run is deterministic and has its one actor; set training.deterministic: false")
-            if self.population is None:
-                self.create_population(spaces)
-            population = self.population
-            if population is None:
-                raise RefusedError("run could not build its population; see the learner's log")
-            check_same_spaces(request.actor_id, population.spaces, spaces)
-            before = self.sessions.current(request.actor_id)
-            replaced = before is not None and before.state in AT_WORK
-            session = self.sessions.join(request)
-            self.training_since = self.training_since or self.clock()
-            if not self.scheduler.has_slots(session.key):
-                self.scheduler.add_actor(session.key, request.train_slots, request.eval_slots)
-                self.event(f"actor {request.actor_id} joined with {request.train_slots} slots from {request.hostname}")
-            if replaced and before is not None and before.key != session.key:
-                self.totals.counters["actors_replaced"] += 1
-                self._release(before.key, f"actor {request.actor_id} was replaced by a new process")
-            self._take_back_lost_orders(session, request)
+        with self.changed:
+            self.progress.become(state)
             self.changed.notify_all()
-            return pb.JoinResponse(
-                session=session.token,
-                epoch=self.epoch_id,
-                resume_after_seq=session.received_seq,
-                schema_hash=population.schema.hash,
-                heartbeat_interval_s=self.config.learner.heartbeat_interval_s,
-                compression_level=self.config.actors.compression_level,
-                forget_received=self.config.checkpoint.durability == "received",
-            )
 
-    def create_population(self, spaces: EnvironmentSpaces) -> None:
-        """Build replay, members and algorithm; under the lock."""
-        self.population = self._build(spaces)
-        self.enter_generation(self.population.members, self.population.algorithm, 0)
-        if self.state == "waiting for the first actor":
-            self.state = "training"
+    def pause(self) -> None:
+        """Issue no further orders and make no further updates.
 
+        Raises:
+            RefusedError: the run is not training.
+        """
+        self._steer(RunState.PAUSED, "a training run; nothing to pause")
+
+    def resume(self) -> None:
+        """Go on after a pause.
+
+        Raises:
+            RefusedError: the run is not paused.
+        """
+        self._steer(RunState.TRAINING, "a paused run; nothing to resume")
+
+    def _steer(self, state: RunState, expected: str) -> None:
+        with self.lock:
+            if self.state not in (RunState.TRAINING, RunState.PAUSED):
+                raise RefusedError(f"run is {self.state.value}, expected {expected}")
+            self.become(state)
+
+    def fail(self, exc: BaseException, where: str = "") -> None:
+        """Something went wrong that the run cannot go on without: the main thread reports it and ends.
+
+        Args:
+            exc: What went wrong.
+            where: The thread or task that it ended, if it did.
+        """
+        with self.changed:
+            self.progress.fail(exc, where)
+            self.changed.notify_all()
+
+    # -- the population -------------------------------------------------------------------------------------------
+
+    @under_lock
+    def create_population(self, spaces: EnvironmentSpaces) -> Population:
+        """Build experience, members and algorithm, and let the first generation begin."""
+        self.population = population = self._build(spaces)
+        self.enter_generation(population.members, population.algorithm, 0)
+        population.policies.publish(m.member_id for m in population.members)
+        if self.state is RunState.WAITING:
+            self.become(RunState.TRAINING)
+        return population
+
+    @under_lock
     def enter_generation(self, members: list[Member], algorithm: Algorithm, generation: int) -> None:
-        """Let these members live and give each its steps; under the lock.
+        """Let these members live and give each its steps.
 
         No order for them leaves until the trainer has made that durable.
         """
-        rounds = {m.member_id: int(m.hyperparameters["learn_step"]) for m in members}
-        self.scheduler.begin_generation(
-            generation,
-            dict.fromkeys(rounds, self._quota(generation)),
-            rounds if self.config.algorithm.on_policy else None,
-            restart_all=self.config.training.deterministic,
-        )
-        for work in self.scheduler.living:
-            work.durable, work.after = False, self.steps_after(generation)
         self._populate(members, algorithm)
+        ledgers = [self._begun(m, place, generation, together=True) for place, m in enumerate(members)]
+        self.scheduler.begin_generation(ledgers, restart_all=self.config.training.deterministic)
 
+    @under_lock
     def enter_member(self, before: Member, after: Member, algorithm: Algorithm, generation: int) -> None:
-        """Let one member begin a generation, in the place of another or going on itself; under the lock.
+        """Let one member begin a generation, in the place of another or going on itself.
 
         No order for it leaves until the trainer has made that durable; the others go on.
         """
+        population = self._of_population()
+        place = population.members.index(before)
+        self._populate([after if m is before else m for m in population.members], algorithm)
+        self.scheduler.begin_member(before.member_id, self._begun(after, place, generation, together=False))
+
+    def _begun(self, member: Member, place: int, generation: int, *, together: bool) -> MemberLedger:
+        """The ledger of a member that begins a generation."""
         quota = self._quota(generation)
-        work = MemberWork(after.member_id, quota, quota, generation, after=self.steps_after(generation), durable=False)
-        round_steps = int(after.hyperparameters["learn_step"]) if self.config.algorithm.on_policy else None
-        self.scheduler.begin_member(before.member_id, work, round_steps)
-        members = self.population.members if self.population else []
-        self._populate([after if m is before else m for m in members], algorithm)
+        ledger = MemberLedger(
+            member=member,
+            quota=quota,
+            limit=quota,
+            generation=generation,
+            after=self.steps_after(generation),
+            durable=False,
+        )
+        self._of_population().pace.begin(ledger, place, together=together)
+        return ledger
 
     def _populate(self, members: list[Member], algorithm: Algorithm) -> None:
-        population = self.population
-        if population is None:
-            raise RuntimeError("a generation needs a population")
+        population = self._of_population()
         population.members, population.algorithm = members, algorithm
         population.policies.forget({m.member_id for m in members})
         population.policies.offer(algorithm.snapshot())
 
+    def _of_population(self) -> Population:
+        if self.population is None:
+            raise RuntimeError("learner: asked of its population before an actor has joined")
+        return self.population
+
     def _quota(self, generation: int) -> int:
+        """Env steps of a member in this generation."""
         training = self.config.training
         return min(training.evo_steps, training.max_steps - generation * training.evo_steps)
 
@@ -218,141 +224,96 @@ class Learner:
         waits = self.config.evolution.mode == "generational"
         return 0 if waits else max(0, training.max_steps - (generation + 1) * training.evo_steps)
 
+    @under_lock
     def in_last_generation(self, member_id: int) -> bool:
         """Whether this member has no generation after the one that it is in."""
         training = self.config.training
-        return (self.scheduler.work(member_id).generation + 1) * training.evo_steps >= training.max_steps
+        return (self.ledger(member_id).generation + 1) * training.evo_steps >= training.max_steps
 
-    def _take_back_lost_orders(self, session: Session, request: pb.JoinRequest) -> None:
-        """Orders this actor got but does not hold any more, and whose fragments it does not hold either, are void."""
-        held = set(request.held_order_ids)
-        void = [o for o in self.scheduler.orders_out(session.key) if o not in held]
-        if void:
-            self._revoke(void, f"actor {session.actor_id} came back without them", forget_slots=True)
+    @under_lock
+    def updates_due(self, member: Member) -> int:
+        """Updates that a living member is to make now."""
+        return self._of_population().pace.due(self.ledger(member.member_id))
+
+    @under_lock
+    def ledger(self, member_id: int) -> MemberLedger:
+        """A living member's ledger.
+
+        Raises:
+            KeyError: no such member lives.
+        """
+        ledger = self.scheduler.ledger(member_id)
+        if ledger is None:
+            raise KeyError(member_id)
+        return ledger
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def next_order(self, key: ActorKey) -> Order | None:
-        """An order to send to this actor now, already in the journal; or None."""
+        """An order to send to this actor now, already in the journal; or None.
+
+        Newer policies of the members that its slots serve are serialised first, without the lock.
+        """
         with self.lock:
-            if self.population is None or self.state != "training" or not self.scheduler.has_slots(key):
+            if not self._may_order(key):
                 return None
-            if self.config.training.deterministic and any(self.updates_owed(m) for m in self.population.members):
-                return None
-            if self.room.missing:
+            policies, served = self._of_population().policies, self.scheduler.members_at(key)
+        policies.publish(served)
+        with self.lock:
+            if not self._may_order(key):
                 return None
             order = self.scheduler.next_order(key)
-            if order is not None:
-                issued = IssuedOrder(actor_id=key[0], incarnation=key[1], order=order)
-                try:
-                    self.journal.append(Kind.ORDER, issued.SerializeToString())
-                except DiskFullError as exc:
-                    self.scheduler.complete(order.order_id, {}, forget_slots=True)
-                    self.room.wait(exc)
-                    return None
-                if self._idle_since is not None:
-                    self.totals.idle_s += self.clock() - self._idle_since
-                    self._idle_since = None
-                self.population.policies.sweep(self._named_policies)
+            if order is None:
+                return None
+            issued = IssuedOrder(actor_id=key[0], incarnation=key[1], order=order)
+            try:
+                self.journal.append(Kind.ORDER, issued.SerializeToString())
+            except DiskFullError as exc:
+                self.scheduler.complete(order.order_id, {}, forget_slots=True)
+                self.room.wait(exc)
+                return None
+            if self._idle_since is not None:
+                self.totals.idle_s += self.clock() - self._idle_since
+                self._idle_since = None
+            policies.drop_unnamed(self._named_policies)
             return order
 
+    @under_lock
+    def _may_order(self, key: ActorKey) -> bool:
+        """Whether an order for this actor may leave, if there is something to do."""
+        population = self.population
+        if population is None or self.state is not RunState.TRAINING or self.room.missing:
+            return False
+        if not self.scheduler.has_slots(key) or not self.scheduler.has_room(key):
+            return False
+        return not self.config.training.deterministic or not any(self.updates_due(m) for m in population.members)
+
+    def with_room(self, keys: list[ActorKey]) -> list[ActorKey]:
+        """Of these actors, those that may hold another order."""
+        with self.lock:
+            return [key for key in keys if self.scheduler.has_room(key)]
+
+    @under_lock
     def note_idleness(self) -> None:
-        """Start to count idle time if no order is out; under the lock, after orders have ended."""
+        """Start to count idle time if no order is out; called after orders have ended."""
         if self._idle_since is None and not self.scheduler.outstanding():
             self._idle_since = self.clock()
 
     def policy(self, sha256: bytes) -> bytes | None:
         """A policy file by hash."""
-        with self.lock:
-            return self.population.policies.get(sha256) if self.population else None
+        population = self.population
+        return population.policies.get(sha256) if population else None
 
+    @under_lock
     def _named_policies(self) -> set[bytes]:
-        """What an actor may still ask for."""
+        """Hashes of what an actor may still ask for."""
         ordered = {ref.sha256 for _, order in self.scheduler.outstanding() for ref in order.policies}
         return ordered.union(self.scheduler.evaluations.named_policies())
 
-    def _policies_of(self, member_id: int) -> list[PolicyRef]:
-        if self.population is None:
-            raise RuntimeError("orders need a population")
-        return self.population.policies.refs(member_id)
-
     def _exploration_of(self, member_id: int) -> Exploration:
-        return exploration_of(self.config, self.member(member_id))
+        return self._of_population().algorithm.exploration(self.config, self.ledger(member_id).member)
 
-    def updates_owed(self, member: Member) -> int:
-        """Updates that a living member is to make before it gets on: off-policy its debt, on-policy a whole round's."""
-        if self.config.algorithm.on_policy:
-            return int(self.scheduler.work(member.member_id).round_complete)
-        return member.updates_owed
-
-    def member(self, member_id: int) -> Member:
-        """A living member.
-
-        Raises:
-            KeyError: no such member lives.
-        """
-        for member in self.population.members if self.population else ():
-            if member.member_id == member_id:
-                return member
-        raise KeyError(member_id)
-
-    # -- leaving --------------------------------------------------------------------------------------------------
-
-    def start_draining(self, key: ActorKey) -> None:
-        """No further orders for this actor."""
-        with self.lock:
-            self.scheduler.drain(key)
-            session = self.sessions.get(key)
-            if session is not None and session.state == "active":
-                session.state = "draining"
-
-    def lost(self, session: Session, reason: str) -> None:
-        """An actor is gone: its orders are final, its steps go to others."""
-        with self.lock:
-            session.state = "lost"
-            self.totals.counters["actors_lost"] += 1
-            self._release(session.key, f"actor {session.actor_id} {reason}")
-
-    def quarantined(self, session: Session) -> None:
-        """An actor has sent too much that no honest one sends: it is not let in again."""
-        with self.lock:
-            session.state = "quarantined"
-            self.totals.counters["actors_quarantined"] += 1
-            what = f"was quarantined after {session.violations} fragments that no honest actor sends"
-            self._release(session.key, f"actor {session.actor_id} {what}")
-
-    def finished(self, session: Session, reason: str) -> None:
-        """An actor has said goodbye, for the reason that it gives."""
-        with self.lock:
-            session.state = "finished"
-            why = f" ({one_line(reason, MOST_REASON)})" if reason else ""
-            self._release(session.key, f"actor {session.actor_id} left{why}")
-
-    def _release(self, key: ActorKey, what: str) -> None:
-        revoked, steps = self.scheduler.remove_actor(key)
-        self.note_idleness()
-        self._note_revoked(revoked, what)
-        self.event(f"{what}; its {steps:,} steps {self._go_to(key)}" if steps else what)
-        self.changed.notify_all()
-
-    def _go_to(self, key: ActorKey) -> str:
-        """Who gets the steps of an actor that is gone."""
-        others = [s.actor_id for s in self.sessions.active() if s.key != key and self.scheduler.has_slots(s.key)]
-        if not others:
-            return "wait for another actor"
-        return "went to " + (" and ".join(others) if len(others) <= MOST_NAMED else f"{len(others)} others")
-
-    def _revoke(self, order_ids: list[int], reason: str, *, forget_slots: bool) -> None:
-        for order_id in order_ids:
-            self.scheduler.complete(order_id, {}, forget_slots=forget_slots)
-        self._note_revoked(order_ids, reason)
-
-    def _note_revoked(self, order_ids: list[int], reason: str) -> None:
-        if order_ids:
-            self.totals.counters["revoked_orders"] += len(order_ids)
-            self.room.record(Kind.REVOKED, RevokedOrders(order_ids=order_ids, reason=reason).SerializeToString())
-
-    # -- the rest -------------------------------------------------------------------------------------------------
+    # -- the journal, and what is told ----------------------------------------------------------------------------
 
     def sync_journal(self) -> list[Session]:
         """Make everything appended so far durable; returns the sessions whose durable mark moved.
@@ -366,12 +327,18 @@ class Learner:
         with self.lock:
             return self.sessions.durable(marks)
 
-    def fail(self, exc: BaseException) -> None:
-        """Something went wrong that the run cannot go on without: the main thread reports it and ends."""
-        with self.changed:
-            self.fault = self.fault or exc
-            self.state = "stopping"
-            self.changed.notify_all()
+    def find_room(self) -> bool:
+        """Whether the disk has room again after it had none.
+
+        Raises:
+            StorageError: the disk failed otherwise.
+        """
+        with self.lock:
+            return self.room.look_again()
+
+    def _disk_is_full(self, sentence: str) -> None:
+        self.totals.counters["disk_full"] += 1
+        self.event(sentence)
 
     @property
     def training_s(self) -> float:
@@ -384,8 +351,14 @@ class Learner:
         """Members that one packed pass updated, on average since the start of the run."""
         return self.totals.members_in_passes / self.totals.passes if self.totals.passes else 0.0
 
+    def count(self, counter: str) -> None:
+        """Count something that happens rarely, by the name that status shows."""
+        with self.lock:
+            self.totals.counters[counter] += 1
+
     def event(self, text: str) -> None:
         """Something a person should see; what peers say of themselves is part of it."""
         line = one_line(text)
         logger.info("%s", line)
-        self.events.append(line)
+        with self.lock:
+            self.events.append(line)

@@ -8,14 +8,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from covey.config import Logging as LoggingConfig
 from covey.run.files import cannot_write
 
 if TYPE_CHECKING:
-    import wandb
     from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger("covey.learner")
@@ -124,12 +124,18 @@ class Metrics:
                 os.truncate(self._path, self._whole_bytes)
 
 
-def _open_wandb(run: Path) -> wandb.Run | None:
-    """A run of the same name at Weights & Biases, gone on with where there is one; None where that cannot be."""
+def _open_wandb(run: Path) -> Any:
+    """A run of the same name at Weights & Biases, gone on with where there is one; None where that cannot be.
+
+    Untyped, because the package is optional: type checkers must do without it too.
+    """
     try:
-        import wandb
+        wandb = import_module("wandb")
     except ImportError:
-        logger.warning("logging.wandb: wandb is not installed, so metrics go to the run directory only")
+        logger.warning(
+            "logging.wandb: wandb is not installed, so metrics go to the run directory only; "
+            "pip install 'covey-marl[wandb]'"
+        )
         return None
     name = run.resolve().name
     try:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from covey.rows import RowSchema
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import Algorithm
 from covey_server.evolution.lineage import Lineage
-from covey_server.experience.replay import Replay
-from covey_server.experience.rollouts import Rollouts
+from covey_server.experience.experience import Experience
 from covey_server.member import Member
+from covey_server.orders.pace import Pace
 from covey_server.packing.policies import PolicyStore
+
+VERSION = 1
+"""Of the state of totals that a checkpoint keeps."""
 
 
 @dataclass
@@ -34,6 +40,26 @@ class Totals:
     training_s: float = 0.0  # before this life of the learner
     counters: Counter[str] = field(default_factory=Counter)
 
+    def to_state(self, training_s: float) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON.
+
+        Args:
+            training_s: Seconds of training over all lives so far.
+        """
+        return {**vars(self), "version": VERSION, "counters": dict(self.counters), "training_s": training_s}
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> Totals:
+        """Inverse of `to_state`.
+
+        Raises:
+            StorageError: it is of a newer version.
+            KeyError, TypeError, ValueError: no such state.
+        """
+        check_version("totals", state, VERSION)
+        fields = {name: value for name, value in state.items() if name != "version"}
+        return Totals(**{**fields, "counters": Counter(fields["counters"])})
+
 
 @dataclass
 class Population:
@@ -41,7 +67,8 @@ class Population:
 
     spaces: EnvironmentSpaces
     schema: RowSchema
-    experience: Replay | Rollouts  # off-policy, on-policy
+    experience: Experience
+    pace: Pace
     policies: PolicyStore
     members: list[Member]
     algorithm: Algorithm

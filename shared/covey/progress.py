@@ -32,6 +32,6 @@ def default_progress_bar(max_steps: int) -> ProgressBar:
     try:
         from tqdm import tqdm
     except ImportError as exc:
-        raise ConfigError("progress bar: tqdm is not installed; pip install 'covey[learner]'") from exc
+        raise ConfigError("progress bar: tqdm is not installed; pip install 'covey-marl[learner]'") from exc
     bar: ProgressBar = tqdm(total=max_steps, unit="step", unit_scale=True, dynamic_ncols=True)
     return bar

@@ -125,15 +125,25 @@ class RowSchema:
         return zstandard.ZstdCompressor(level=level, write_checksum=True).compress(raw), len(raw)
 
     def decode(self, blob: bytes, rows: int, raw_bytes: int) -> Columns:
-        """Decompress a blob, trusting nothing but the schema.
+        """Decompress a blob into read-only views; `decompress` and `view` in one."""
+        return self.view(self.decompress(blob, rows, raw_bytes), rows)
+
+    def view(self, raw: bytes, rows: int) -> Columns:
+        """The columns in decompressed bytes, as read-only arrays that share the memory of `raw`."""
+        columns: Columns = {}
+        offset = 0
+        for name, dtype, shape, row_bytes in self._views:
+            columns[name] = np.ndarray((rows, *shape), dtype, raw, offset)
+            offset += rows * row_bytes
+        return columns
+
+    def decompress(self, blob: bytes, rows: int, raw_bytes: int) -> bytes:
+        """The bytes of a blob's columns, trusting nothing but the schema.
 
         Args:
-            blob: Compressed columns, from anywhere.
-            rows: How many rows it claims to hold.
-            raw_bytes: How many bytes it claims to hold.
-
-        Returns:
-            Read-only arrays by column name.
+            blob: One zstd frame.
+            rows: How many rows the fragment says it has.
+            raw_bytes: How many bytes the fragment says they take.
 
         Raises:
             FragmentError: too many rows, sizes that do not agree, or bytes that are no such zstd frame.
@@ -151,14 +161,9 @@ class RowSchema:
             if not hasattr(_own, "decompressor"):
                 # No honest frame needs a larger window than its content, and a decompressor never frees its window.
                 _own.decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_RAW_BYTES)
-            raw = _own.decompressor.decompress(blob, allow_extra_data=False)
+            raw: bytes = _own.decompressor.decompress(blob, allow_extra_data=False)
         except zstandard.ZstdError as exc:
             raise FragmentError("checksum", f"blob is not an intact zstd frame: {exc}") from exc
         if len(raw) != expected:
             raise FragmentError("size", f"frame gave {len(raw)} bytes, expected {expected}")
-        columns: Columns = {}
-        offset = 0
-        for name, dtype, shape, row_bytes in self._views:
-            columns[name] = np.ndarray((rows, *shape), dtype, raw, offset)
-            offset += rows * row_bytes
-        return columns
+        return raw

@@ -97,10 +97,8 @@ def _compare_recovery(history: History, run: RunDirectory, found: Differences) -
             if of < generation and (steps != quota or per_generation[of] != config.training.pop_size):
                 found.steps.append(f"member {member_id}: {steps} env steps in generation {of}, expected {quota}")
         for member in population.members:
-            accepted, in_journal = (
-                learner.scheduler.work(member.member_id).accepted,
-                counted[member.member_id, generation],
-            )
+            ledger = learner.scheduler.ledger(member.member_id)
+            accepted, in_journal = ledger.accepted if ledger else None, counted[member.member_id, generation]
             if not accepted == in_journal == member.env_steps - generation * quota <= quota:
                 found.steps.append(
                     f"member {member.member_id}: {accepted} env steps accepted in generation {generation} and "

@@ -2,8 +2,8 @@
 
 A crash is an error that is not documented, a broken contract, internals in a sentence, too much memory or time. It is
 printed with the seed that repeats it: `python -m tests.fuzz --only NAME --seed SEED 1`. A tenth as many inputs again,
-where atheris is installed (`pip install covey[fuzz]`), are found by coverage: see `tests.fuzz.guided`. Then a learner
-gets a thousandth as many hostile calls: see `tests.fuzz.rpcs`.
+where atheris is installed (`pip install 'covey-marl[fuzz]'`), are found by coverage: see `tests.fuzz.guided`. Then a
+learner gets a thousandth as many hostile calls: see `tests.fuzz.rpcs`.
 """
 
 from __future__ import annotations

@@ -21,10 +21,11 @@ from tests.fuzz.wire import ENVIRONMENTS, check_spaces, honest
 from covey.cli.sources import RunFiles
 from covey.config import parse_config
 from covey.errors import ConfigError, SpaceError, StorageError
-from covey.run.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, read_checkpoint
+from covey.run.checkpoint_format import MANIFEST, STATE, TENSORS, read_checkpoint
 from covey.run.directory import RunDirectory, read_policies
 from covey.run.exported import load_policy
 from covey.run.reports import member_json
+from covey.run.state_upgrades import FORMAT
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey.wire.policy_file import encode_policy
@@ -116,10 +117,12 @@ def _honest_checkpoint() -> _Checkpoint:
 
     config = {"algorithm": {"name": "MATD3"}, "environment": {"name": "x.y"}, "training": {"pop_size": 2}}
     state = {
-        "config": parse_config(config).model_dump(mode="json"),
-        "spaces": spaces_to_json(SPACES),
-        "best_member": 2,
-        "generation": 3,
+        "run": {
+            "config": parse_config(config).model_dump(mode="json"),
+            "spaces": spaces_to_json(SPACES),
+            "best_member": 2,
+            "generation": 3,
+        }
     }
     with tempfile.TemporaryDirectory() as directory:
         path = save_checkpoint(Path(directory), state, [make_member(1), make_member(2)])
@@ -134,7 +137,7 @@ def _hostile_checkpoint(rng: Random) -> Files:
     if draw < 0.55:
         # A part of the state that is not too deep down: most of the text is numbers of networks.
         text = dict(honest_one.state)
-        part = rng.choice(("config", "spaces", "best_member", "members", "all"))
+        part = rng.choice(("run", "members", "all"))
         if part == "members":
             text["members"] = [json.loads(json.dumps(m)) for m in text["members"]]
             member = rng.choice(text["members"])

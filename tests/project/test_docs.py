@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import zstandard
 from typer.main import get_command
 
-from covey.cli import build_app
+from covey import errors
+from covey.cli import INTERRUPTED, build_app
 from covey.config import Config, load_config
+from covey.envs import load_environment
+from covey.envs.check import check_environment
 from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 
@@ -38,16 +42,68 @@ def test_every_covey_command_named_in_a_page_exists() -> None:
     assert named <= commands
 
 
-def test_every_file_and_folder_that_a_page_links_to_exists() -> None:
+def test_every_file_folder_and_heading_that_a_page_links_to_exists() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+        for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+            found = page.parent / target if target else page
+            assert found.exists(), f"{page.relative_to(ROOT)} links to {target}"
+            assert not heading or heading in anchors(found), f"{page.relative_to(ROOT)} links to {target}#{heading}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_room_says_what_lives_there() -> None:
+    packages = [ROOT / "server" / "covey_server", ROOT / "shared" / "covey"]
+    rooms = [p.parent for package in packages for p in package.glob("*/__init__.py") if p.parent.name != "v1"]
+    assert {"ingest", "config"} <= {room.name for room in rooms}
+    for folder in (*rooms, ROOT / "server", ROOT / "shared", ROOT / "actor_client"):
+        lines = (folder / "README.md").read_text().splitlines()
+        assert 5 <= len(lines) <= 25, f"{folder.relative_to(ROOT)}/README.md has {len(lines)} lines"
+
+
+def test_every_decision_is_a_page_of_its_own_and_in_the_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(folder.glob("[0-9]*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    index = (folder / "README.md").read_text()
+    for page in pages:
+        title, _, text = page.read_text().partition("\n")
+        assert f"| [{page.name[:4]}]({page.name}) | {title.removeprefix(f'# {page.name[:4]}: ')} |" in index
+        assert re.search(r"^Status: .+ Date: \d{4}-\d{2}\.$", text, re.MULTILINE), page.name
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Context", "Decision", "Consequence"], page.name
+
+
+def test_every_exit_code_says_what_to_do() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.CoveyError)]
+    codes = {kind.exit_code for kind in kinds}
+    explained = {int(code) for code in re.findall(r"^## (\d+): ", text, re.MULTILINE)}
+    assert explained == codes | {0, INTERRUPTED}
+    assert explained == {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+
+
+def test_the_environment_that_a_page_shows_can_be_trained_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "environments.md").read_text()
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    (tmp_path / "meeting.py").write_text(blocks["python"])
+    (tmp_path / "meeting.yaml").write_text(blocks["yaml"])
+    monkeypatch.syspath_prepend(tmp_path)
+    name = load_config(tmp_path / "meeting.yaml").environment.name
+    report = check_environment(load_environment(name, {}), steps=100)
+    assert report.trainable
+    assert report.api_test == "passed"
 
 
 def test_the_configuration_page_is_fresh() -> None:
-    command = [sys.executable, "-m", "benchmarks.pages.configuration", "--check"]
+    command = [sys.executable, "-m", "covey", "schema", "--format", "markdown"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    assert result.stdout == page, "docs/configuration.md is stale; run `make docs`"
 
 
 def test_every_example_is_a_valid_configuration() -> None:

@@ -1,7 +1,7 @@
 """Who may import whom, and what nobody may touch."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -89,3 +89,133 @@ def test_no_file_is_over_400_lines() -> None:
     ]
     long = [f"{p.relative_to(ROOT)}: {n}" for p in files if (n := len(p.read_text().splitlines())) > 400]
     assert long == []
+
+
+# -- rooms ------------------------------------------------------------------------------------------------------------
+
+ROOMS = {
+    "covey_server": {
+        "": {"api"},
+        "app": {
+            *("attendance", "build", "learner", "metrics", "coordination", "durability", "evolution", "ingest"),
+            *("security", "serving", "storage", "training"),
+        },
+        "cli": {"app", "train"},
+        "train": {"app"},
+        "api": {
+            *("app", "attendance", "build", "learner", "member", "population", "seeds"),
+            *("algorithms", "coordination", "evolution", "experience", "ingest", "packing", "storage"),
+        },
+        "serving": {
+            *("attendance", "learner", "member", "coordination", "durability", "evolution", "ingest", "orders"),
+            *("security", "training"),
+        },
+        "security": set(),
+        "training": {
+            *("build", "learner", "member", "population", "seeds", "coordination", "durability", "evolution", "orders"),
+        },
+        "durability": {
+            *("build", "learner", "member", "population", "coordination", "evolution", "experience", "ingest"),
+            *("orders", "storage"),
+        },
+        "ingest": {"attendance", "learner", "population", "coordination", "experience", "orders", "storage"},
+        "attendance": {"learner", "coordination", "orders", "storage"},
+        "build": {"member", "population", "seeds", "algorithms", "evolution", "experience", "packing"},
+        "learner": {"member", "population", "algorithms", "coordination", "orders", "storage"},
+        "population": {"member", "algorithms", "evolution", "experience", "orders", "packing"},
+        "algorithms": {"member", "experience", "orders", "packing"},
+        "experience": {"packing", "storage"},
+        "packing": {"member"},
+        "storage": {"member", "coordination", "evolution"},
+        "evolution": {"member", "seeds"},
+        "orders": {"member", "seeds"},
+        "coordination": set(),
+        "member": set(),
+        "metrics": set(),
+        "seeds": set(),
+    },
+}
+"""Which room or root module of a package may import which others of it; what is not here may not."""
+
+
+def sources(package: str) -> dict[str, Path]:
+    """The modules of a package by their dotted names."""
+    folder = FOLDERS[package] / package
+    names = {}
+    for path in modules(folder):
+        parts = [package, *path.relative_to(folder).with_suffix("").parts]
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def arrows(package: str) -> dict[str, set[str]]:
+    """By module, the modules of the same package that it imports: late ones and those for type checkers included."""
+    found = sources(package)
+    result: dict[str, set[str]] = {name: set() for name in found}
+    for name, path in found.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                targets = {f"{node.module}.{alias.name}" for alias in node.names}
+                result[name] |= {t if t in found else node.module for t in targets} & found.keys()
+            elif isinstance(node, ast.Import):
+                result[name] |= {alias.name for alias in node.names} & found.keys()
+        result[name].discard(name)
+    return result
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """Sets of nodes that reach each other."""
+    reached: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        ahead = list(graph[start])
+        while ahead:
+            node = ahead.pop()
+            if node not in seen:
+                seen.add(node)
+                ahead.extend(graph.get(node, ()))
+        reached[start] = seen
+    found = {tuple(sorted(b for b in reached[a] if a in reached.get(b, ()))) for a in graph if a in reached[a]}
+    return [list(circle) for circle in sorted(found)]
+
+
+def room(package: str, module: str) -> str:
+    """The room that a module is in, or the root module that it is; "" for the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def pairs(package: str) -> dict[str, set[str]]:
+    """By room, the other rooms that its modules import."""
+    result: dict[str, set[str]] = {}
+    for module, targets in arrows(package).items():
+        own = room(package, module)
+        result.setdefault(own, set()).update({room(package, t) for t in targets} - {own})
+    return result
+
+
+@pytest.mark.parametrize("package", list(FOLDERS))
+def test_no_module_imports_one_that_imports_it(package: str) -> None:
+    graph = arrows(package)
+    assert len(graph) > 5, "no sources found: the test looks in the wrong place"
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("package", list(ROOMS))
+def test_rooms_import_only_what_lies_below_them(package: str) -> None:
+    allowed = ROOMS[package]
+    found = pairs(package)
+    assert found.keys() == allowed.keys(), "every room and root module is in the list, and nothing else"
+    assert {r: sorted(its - allowed[r]) for r, its in found.items() if its - allowed[r]} == {}
+    assert circles(allowed) == []
+
+
+def test_the_roots_hold_few_modules() -> None:
+    most = {"covey_server": 12, "covey": 9}
+    counts = {package: len([*(FOLDERS[package] / package).glob("*.py")]) for package in most}
+    assert all(counts[package] <= number for package, number in most.items()), counts
+
+
+def test_a_circle_is_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}
+    assert circles(graph) == [["a", "b", "c"]]

@@ -4,11 +4,11 @@ import csv
 import logging
 import resource
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tests.support import recorded_wandb
 
 from covey.config import Logging
 from covey.errors import DiskFullError, StorageError
@@ -64,24 +64,29 @@ def test_a_missing_directory_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_wandb_has_the_same_numbers_and_goes_on_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "wandb", recorded_wandb)
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
     run = tmp_path / "job-20260101"
     run.mkdir()
+    started = [
+        {"call": "init", "project": "covey", "name": "job-20260101", "resume": "allow", "console": "off"},
+        {"call": "define_metric", "name": "*", "step_metric": "env_steps"},
+    ]
+    expected = []
     for env_steps in (10, 20):
         metrics = Metrics(run, Logging(tensorboard=False, wandb=True))
         metrics.write(env_steps, {"loss/critic": 0.5})
         metrics.close()
-
-    def files() -> list[bytes]:
-        return [f.read_bytes() for f in (run / "wandb").glob("offline-run-*/run-job-20260101.wandb")]
-
-    # wandb's own process may still be writing when `finish` returns.
-    until = time.monotonic() + 30
-    while time.monotonic() < until and not (files() and all(b"loss/critic" in f for f in files())):
-        time.sleep(0.1)
-    assert files() and all(b"loss/critic" in f and b"env_steps" in f for f in files())
+        expected += [*started, {"call": "log", "loss/critic": 0.5, "env_steps": env_steps}, {"call": "finish"}]
+    assert recorded_wandb.calls(run) == expected
     assert [r["name"] for r in rows(run)] == ["loss/critic"] * 2
+
+
+def test_the_project_at_wandb_is_what_its_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", recorded_wandb)
+    monkeypatch.setenv("WANDB_PROJECT", "herds")
+    Metrics(tmp_path, Logging(tensorboard=False, wandb=True)).close()
+    assert recorded_wandb.calls(tmp_path)[0]["project"] == "herds"
 
 
 def test_without_wandb_one_sentence_says_so_and_the_run_goes_on(
@@ -92,11 +97,17 @@ def test_without_wandb_one_sentence_says_so_and_the_run_goes_on(
     metrics.write(1, {"a": 1.0})
     metrics.close()
     (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert said == "logging.wandb: wandb is not installed, so metrics go to the run directory only"
+    assert said == (
+        "logging.wandb: wandb is not installed, so metrics go to the run directory only; "
+        "pip install 'covey-marl[wandb]'"
+    )
     assert len(rows(tmp_path)) == 1
 
 
-def test_a_wandb_that_cannot_start_is_one_sentence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wandb_that_cannot_start_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", recorded_wandb)
     run = tmp_path / "job #1"  # no id that wandb takes
     run.mkdir()
     metrics = Metrics(run, Logging(tensorboard=False, wandb=True))

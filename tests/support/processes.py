@@ -55,17 +55,24 @@ class Process:
     Args:
         log: That file.
         arguments: Of its command line.
-        module: What runs.
+        module: What Python runs.
+        program: What runs instead of Python.
         environ: Variables on top of this process's.
     """
 
     def __init__(
-        self, log: Path, *arguments: object, module: str = "covey", environ: Mapping[str, str] | None = None
+        self,
+        log: Path,
+        *arguments: object,
+        module: str = "covey",
+        program: str | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
+        command = [sys.executable, "-m", module] if program is None else [program]
         with log.open("ab") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)],
+                [*command, *map(str, arguments)],
                 env=ENVIRONMENT | dict(environ or {}),
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from covey.config import Config, parse_config
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
-from covey_server.algorithms import build_networks, initial_hyperparameters
+from covey_server.algorithms import build_networks
 from covey_server.experience.rollouts import Rollouts
-from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 from covey_server.member import Member
 
 SEED = 11
@@ -136,6 +136,6 @@ def member(member_id: int, made: Config, spaces: EnvironmentSpaces, **hyperparam
     return Member(
         member_id=member_id,
         networks=networks,
-        hyperparameters={**initial_hyperparameters(made), **hyperparameters},
+        hyperparameters={**made.algorithm.initial_hyperparameters(), **hyperparameters},
         updates=member_id,
     )

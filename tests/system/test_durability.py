@@ -148,7 +148,7 @@ def test_segments_go_when_nothing_in_them_is_in_replay_and_the_rest_is_all_of_it
     assert all(torch.equal(rows, kept[dtype]) for dtype, rows in before.step_rows().items())
     session, again = (p.learner.sessions.current("scripted") for p in (process, resumed))
     assert session and again and session.received_seq == again.received_seq == again.durable_seq == actor.seq
-    ledgers = [{w.member_id: w.accepted for w in p.learner.scheduler.living} for p in (process, resumed)]
+    ledgers = [{w.member_id: w.accepted for w in p.learner.scheduler.ledgers} for p in (process, resumed)]
     assert ledgers[0] == ledgers[1] and sum(ledgers[0].values()) == process.learner.totals.env_steps
 
 
@@ -160,7 +160,7 @@ def test_an_actor_that_its_checkpoint_knows_as_lost_but_has_orders_is_awaited(st
     play(actor)
     session = process.learner.sessions.current("scripted")
     assert session is not None
-    process.learner.lost(session, "silent for 9 s")
+    process.attendance.lost(session, "silent for 9 s")
     process.trainer.request_checkpoint()
     actor.join()
     actor.order()

@@ -1,21 +1,64 @@
-"""The algorithms by name, as `algorithm.name` of a configuration gives it."""
+"""The algorithms that are installed, by the name that a configuration gives."""
 
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from covey.config import Config
+from covey.config.installed_algorithms import installed_algorithms
+from covey.errors import ConfigError, one_line
+from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms.algorithm import Algorithm
-from covey_server.algorithms.ippo import IPPO
-from covey_server.algorithms.maddpg import MADDPG
-from covey_server.algorithms.matd3 import MATD3
-from covey_server.algorithms.off_policy import OffPolicy
-from covey_server.algorithms.roles import build_networks, initial_hyperparameters
+from covey_server.member import Network
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"MADDPG": MADDPG, "MATD3": MATD3, "IPPO": IPPO}
+__all__ = ["ALGORITHMS", "Algorithm", "build_networks"]
 
-__all__ = [
-    "ALGORITHMS",
-    "IPPO",
-    "MADDPG",
-    "MATD3",
-    "Algorithm",
-    "OffPolicy",
-    "build_networks",
-    "initial_hyperparameters",
-]
+
+class _Installed(Mapping[str, type[Algorithm]]):
+    """Implementations by name; each is imported when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, type[Algorithm]] = {}
+
+    def __getitem__(self, name: str) -> type[Algorithm]:
+        """The class that an algorithm's settings name.
+
+        Raises:
+            KeyError: no such algorithm is installed.
+            ConfigError: the class cannot be imported, or is none.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = _load(name, installed_algorithms()[0][name].implementation)
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(installed_algorithms()[0])
+
+    def __len__(self) -> int:
+        return len(installed_algorithms()[0])
+
+
+ALGORITHMS: Mapping[str, type[Algorithm]] = _Installed()
+
+
+def build_networks(config: Config, spaces: EnvironmentSpaces, rng: np.random.Generator) -> dict[str, Network]:
+    """The networks of one member of the configured algorithm with initial weights; see `Algorithm.networks`."""
+    return ALGORITHMS[config.algorithm.name].networks(config, spaces, rng)
+
+
+def _load(name: str, implementation: str) -> type[Algorithm]:
+    module, _, attribute = implementation.partition(":")
+    subject = f"algorithm.name {name!r}: implementation {implementation!r}"
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as exc:  # anything that a stranger's module raises when it is imported
+        raise ConfigError(
+            f"{subject} does not load ({type(exc).__name__}: {one_line(str(exc), 300)}); repair or uninstall its "
+            "package"
+        ) from exc
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise ConfigError(f"{subject} is {found!r}, expected a subclass of covey_server.algorithms.Algorithm")
+    return found

@@ -1,4 +1,4 @@
-"""What the trainer asks of an algorithm."""
+"""What the learner asks of an algorithm."""
 
 from __future__ import annotations
 
@@ -6,23 +6,37 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from covey.config import Config
+from covey.config import AlgorithmSettings, Config
+from covey.errors import ConfigError
+from covey.networks import NetworkSpec
 from covey.spaces import EnvironmentSpaces
-from covey_server.member import Member
+from covey.v1.order_pb2 import Exploration
+from covey_server.algorithms.roles import check_sizes
+from covey_server.experience.batch import Batch
+from covey_server.experience.experience import Experience
+from covey_server.member import Member, Network
+from covey_server.orders.pace import Pace
 from covey_server.packing.policy_snapshot import PolicySnapshot
 
 
 class Algorithm(ABC):
     """A population, packed and learning; made anew after every change of the population.
 
+    The class says what a run of the algorithm consists of (networks, experience, pace, exploration); an instance
+    updates a population. Its configuration section is a `covey.config.AlgorithmSettings`, which names this class.
+
     Attributes:
         passes: Batched critic passes made.
         member_updates: Members updated in them, summed: member_updates / passes is the mean number of members a pass.
     """
 
-    name: ClassVar[str]
+    with_targets: ClassVar[bool] = False
+    """Whether every network has a soft-updated copy."""
+
     passes: int
     member_updates: int
 
@@ -32,14 +46,84 @@ class Algorithm(ABC):
     ) -> None:
         """Pack the members; until `unpack` all but their counts of updates stays in the packs."""
 
+    # -- what a run consists of -----------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
+        """Hold the kinds of action against the algorithm.
+
+        Raises:
+            SpaceError: actions that it cannot learn.
+        """
+
+    @classmethod
+    @abstractmethod
+    def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
+        """A member's networks, keyed "<role>/<network id>"; the policies' role is "actor".
+
+        Raises:
+            ConfigError: a `network` section that does not fit the environment.
+        """
+
+    @classmethod
+    def networks(cls, config: Config, spaces: EnvironmentSpaces, rng: np.random.Generator) -> dict[str, Network]:
+        """The networks of one member with initial weights, keyed as `network_specs`.
+
+        Raises:
+            SpaceError: actions that the algorithm cannot learn.
+            ConfigError: a `network` section that does not fit the environment, or a population too large for any
+                memory.
+        """
+        cls.check_actions(config.algorithm, spaces)
+        specs = cls.network_specs(config, spaces)
+        check_sizes(specs, config.training.pop_size)
+        return {key: Network.fresh(spec, rng, with_target=cls.with_targets) for key, spec in specs.items()}
+
+    @classmethod
+    @abstractmethod
+    def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Experience:
+        """An empty memory of the kind that it learns from.
+
+        Raises:
+            ConfigError: the configured size holds nothing.
+        """
+
+    @classmethod
+    @abstractmethod
+    def pace(cls, config: Config) -> Pace:
+        """When its members learn."""
+
+    @classmethod
+    @abstractmethod
+    def exploration(cls, config: Config, member: Member) -> Exploration:
+        """How a member's policies explore now, in the terms of an order."""
+
+    # -- learning -------------------------------------------------------------------------------------------------
+
     @abstractmethod
     def update(self, due: Sequence[int], experience: Any) -> None:
         """One update of each member in `due` (positions in the population), counted in `Member.updates`.
 
         Args:
-            due: Who owes an update.
-            experience: A `Replay` off-policy; on-policy `Rollouts`, in which the rounds of `due` are complete.
+            due: Who is to be updated.
+            experience: What `experience` made. Where members learn from rounds, those of `due` are complete.
         """
+
+    def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
+        """One update from a batch that the caller drew, for training loops of their own.
+
+        Args:
+            chosen: Positions in the population, rising.
+            batch: A sample for each of them.
+            keys: (M,) from `counter_rng.keys`, of whatever else is drawn.
+
+        Raises:
+            ConfigError: the algorithm does not learn from batches.
+        """
+        raise ConfigError(
+            f"learn: {type(self).__name__} learns from whole rollouts; train it by train_multi_agent_on_policy"
+        )
 
     @abstractmethod
     def snapshot(self) -> PolicySnapshot:

@@ -17,22 +17,28 @@ values among them; n minibatches of B decisions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.config import Config, OnPolicyAlgorithm
-from covey.spaces import EnvironmentSpaces
+from covey.config import AlgorithmSettings, Config, OnPolicyAlgorithm
+from covey.errors import SpaceError
+from covey.networks import NetworkSpec
+from covey.spaces import Box, EnvironmentSpaces
+from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.compiling import compiled, padding_of
 from covey_server.algorithms.epochs import Dealer, Epoch
 from covey_server.algorithms.estimates import estimates
 from covey_server.algorithms.kinds import Kind, Share, families_of
 from covey_server.algorithms.pooled import Pool
+from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member
+from covey_server.orders.pace import Rounds
 from covey_server.packing import counter_rng
 from covey_server.packing.packed import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
@@ -88,7 +94,50 @@ class IPPO(Algorithm):
         device: Where training happens.
     """
 
-    name = "IPPO"
+    @classmethod
+    def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
+        """As `Algorithm.check_actions`: all kinds but integers in a Box."""
+        for agent in spaces.agents:
+            space = agent.action
+            if isinstance(space, Box) and np.dtype(space.dtype).kind != "f":
+                raise SpaceError(
+                    f"action of agent {agent.agent_id!r}: Box of {space.dtype}, expected floating-point numbers for "
+                    f"{settings.name}; wrap the environment, or give it Discrete actions"
+                )
+
+    @classmethod
+    def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
+        """As `Algorithm.network_specs`: policies, and values that see what the policies see."""
+        settings = config.algorithm
+        assert isinstance(settings, OnPolicyAlgorithm)
+        ids, configs = networks_by_id(config, spaces)
+        specs = {}
+        for i, agents in ids.items():
+            gaussian = isinstance(spaces.agents[agents[0]].action, Box)
+            specs[f"actor/{i}"] = replace(
+                actor_spec(settings, configs[i], spaces, agents),
+                output_gain=settings.output_gain,
+                log_std=settings.action_std_init if gaussian else None,
+            )
+        return specs | {f"critic/{i}": value_spec(settings, configs[i], spaces, ids[i]) for i in ids}
+
+    @classmethod
+    def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Rollouts:
+        """As `Algorithm.experience`: each member's round at hand."""
+        del config, device
+        return Rollouts(spaces)
+
+    @classmethod
+    def pace(cls, config: Config) -> Rounds:
+        """As `Algorithm.pace`: a learning phase for every round of `learn_step` env steps."""
+        del config
+        return Rounds()
+
+    @classmethod
+    def exploration(cls, config: Config, member: Member) -> Exploration:
+        """As `Algorithm.exploration`: samples of the policy itself."""
+        del config, member
+        return Exploration(kind=Exploration.KIND_SAMPLE)
 
     def __init__(
         self, config: Config, spaces: EnvironmentSpaces, members: Sequence[Member], device: torch.device | str = "cpu"

@@ -16,7 +16,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from covey.config import AlgorithmConfig
+from covey.config import AlgorithmSettings
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces, Space
 from covey_server.algorithms.distributions import Distribution, Judged, distribution_of
@@ -44,7 +44,7 @@ class Kind:
         return self.observation.width + self.indicator
 
 
-def families_of(spaces: EnvironmentSpaces, algorithm: AlgorithmConfig) -> list[list[Kind]]:
+def families_of(spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> list[list[Kind]]:
     """All networks of one role, by family and kind."""
     kinds: dict[object, Kind] = {}
     for network_id, agents in network_ids(spaces, algorithm.share_parameters).items():

@@ -27,8 +27,6 @@ from covey_server.member import Member
 class MADDPG(OffPolicy):
     """One critic per agent; every update moves critics, policies and targets."""
 
-    name = "MADDPG"
-
     def _target_draws(self, keys: Tensor, samples: int) -> None:
         return None
 

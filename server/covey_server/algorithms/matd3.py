@@ -10,6 +10,7 @@ and policies (by Q_i1) and all targets move only with every `policy_freq`-th upd
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from covey_server.member import Member
 class MATD3(OffPolicy):
     """Twin critics per agent, smoothed targets, delayed policies."""
 
-    name = "MATD3"
+    critic_roles: ClassVar[tuple[str, ...]] = ("critic_1", "critic_2")
 
     def _target_draws(self, keys: Tensor, samples: int) -> Draws:
         return self._heads.target_draws(keys, samples)

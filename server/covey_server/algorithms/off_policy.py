@@ -11,24 +11,29 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from covey.config import Config, OffPolicyAlgorithm
+from covey.config import AlgorithmSettings, Config, OffPolicyAlgorithm
+from covey.errors import SpaceError
+from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import Box, Discrete, EnvironmentSpaces
+from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.action_heads import ActionHeads, Draws
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.compiling import compiled, padding_of
 from covey_server.algorithms.kinds import MAX_PADDED_WIDTH
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
-from covey_server.algorithms.roles import CRITIC_ROLES, indicator
+from covey_server.algorithms.roles import actor_spec, critic_spec, indicator, networks_by_id
 from covey_server.experience.batch import Batch
 from covey_server.experience.parts import Part
 from covey_server.experience.replay import Replay
 from covey_server.member import Member
+from covey_server.orders.pace import UpdatesPerStep
 from covey_server.packing import counter_rng
 from covey_server.packing.packed import PackedNetworks, Selection
 from covey_server.packing.policy_snapshot import PolicySnapshot
@@ -49,6 +54,58 @@ class OffPolicy(Algorithm):
             is until `unpack`.
         device: Where training happens.
     """
+
+    with_targets: ClassVar[bool] = True
+
+    critic_roles: ClassVar[tuple[str, ...]] = ("critic",)
+    """The critics of one agent; the first one teaches the policy."""
+
+    @classmethod
+    def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
+        """As `Algorithm.check_actions`: one choice, or numbers."""
+        for agent in spaces.agents:
+            if not isinstance(agent.action, Box | Discrete):
+                raise SpaceError(
+                    f"action of agent {agent.agent_id!r}: {type(agent.action).__name__}, expected Box or Discrete for "
+                    f"{settings.name}; train it with IPPO"
+                )
+
+    @classmethod
+    def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
+        """As `Algorithm.network_specs`: policies, and critics that see everything."""
+        ids, configs = networks_by_id(config, spaces)
+        specs = {f"actor/{i}": actor_spec(config.algorithm, configs[i], spaces, ids[i]) for i in ids}
+        for role in cls.critic_roles:
+            specs |= {f"{role}/{i}": critic_spec(configs, spaces, ids, i) for i in ids}
+        return specs
+
+    @classmethod
+    def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
+        """As `Algorithm.experience`: the replay memory that all members share."""
+        memory = config.replay_buffer
+        return Replay(spaces, memory.max_size, memory.max_bytes, device)
+
+    @classmethod
+    def pace(cls, config: Config) -> UpdatesPerStep:
+        """As `Algorithm.pace`: an update for every `learn_step` env steps of a member's own."""
+        return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)
+
+    @classmethod
+    def exploration(cls, config: Config, member: Member) -> Exploration:
+        """As `Algorithm.exploration`: noise on actions, whose scale may fall linearly over the run."""
+        settings = config.algorithm
+        assert isinstance(settings, OffPolicyAlgorithm)
+        scale = float(member.hyperparameters.get("expl_noise", settings.expl_noise))
+        if settings.expl_noise_final is not None:
+            share = min(1.0, member.env_steps / config.training.max_steps)
+            scale += share * (settings.expl_noise_final - scale)
+        return Exploration(
+            kind=Exploration.KIND_ORNSTEIN_UHLENBECK if settings.O_U_noise else Exploration.KIND_GAUSSIAN,
+            scale=scale,
+            mean=settings.mean_noise,
+            theta=settings.theta,
+            dt=settings.dt,
+        )
 
     def __init__(
         self,
@@ -75,7 +132,7 @@ class OffPolicy(Algorithm):
             multiple=padding_of(config),
             samples=samples,
         )
-        roles = CRITIC_ROLES[self.name]
+        roles = self.critic_roles
         critics = {f"{role}/{i}": a for role in roles for i, a in ids.items()}
         self._critics = PackedNetworks(members, critics, self._device, multiple=padding_of(config), samples=samples)
         self._twins = len(roles)

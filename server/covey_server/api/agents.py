@@ -19,12 +19,11 @@ from covey.errors import ConfigError, SpaceError
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
-from covey_server.algorithms import ALGORITHMS, Algorithm, OffPolicy, build_networks
+from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks
 from covey_server.api.acting import Acting, is_batched, lifted, shown
 from covey_server.evolution.fitness import fitness_of
 from covey_server.evolution.generation import child_of, copied
 from covey_server.member import Member
-from covey_server.orders.exploration import exploration_of
 from covey_server.packing import counter_rng
 from covey_server.packing.policies import PolicyStore
 from covey_server.seeds import derive, generator
@@ -146,7 +145,9 @@ class Agent:
             self._acting = Acting(self.spaces, environments)
             self._rng = generator(self.kin.config.training.seed, "acting", self.index, self.steps[-1])
         self.member.env_steps = self.steps[-1]
-        exploration = exploration_of(self.kin.config, self.member) if self.training else Exploration()
+        config = self.kin.config
+        of_algorithm = ALGORITHMS[config.algorithm.name].exploration
+        exploration = of_algorithm(config, self.member) if self.training else Exploration()
         actions, raw = self._acting.act(seen, self.policies(), exploration, self._rng)
         if batched:
             return actions, raw
@@ -170,8 +171,6 @@ class Agent:
         """
         self.meet(experiences.spaces)
         algorithm, _ = self._pack()
-        if not isinstance(algorithm, OffPolicy):
-            raise ConfigError(f"learn: {self.algo} learns from whole rollouts; train it by train_multi_agent_on_policy")
         seed, count = self.kin.config.training.seed, self.member.updates
         algorithm.learn((0,), experiences.batch, counter_rng.keys(seed, [self.index], [count], self._device))
         return algorithm.metrics()[self.index]
@@ -221,6 +220,7 @@ class Agent:
         if self._players is None or self._players[0] != self.member.updates:
             algorithm, store = self._pack()
             store.offer(algorithm.snapshot())
+            store.publish([self.index])
             loaded: dict[bytes, LoadedPolicy] = {}
             for ref in store.refs(self.index):
                 if ref.sha256 not in loaded:

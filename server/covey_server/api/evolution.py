@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from covey.config import config
+from covey.config import Mutation
 from covey.config.section import explain
 from covey.errors import ConfigError
 from covey_server.api.agents import Agent, scalar
@@ -112,9 +112,9 @@ class Mutations:
             "mutate_elite": mutate_elite,
         }
         try:
-            self._settings = config.Mutation.model_validate(section)
+            self._settings = Mutation.model_validate(section)
         except pydantic.ValidationError as exc:
-            raise ConfigError(f"Mutations: {explain(exc, config.Mutation)}") from exc
+            raise ConfigError(f"Mutations: {explain(exc, Mutation)}") from exc
         self._rng = np.random.default_rng(rand_seed)
 
     def mutation(self, population: Sequence[Agent], pre_training_mut: bool = False) -> list[Agent]:

@@ -18,8 +18,7 @@ from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.build import PopulationFactory
 from covey_server.evolution.fitness import rank_key
 from covey_server.evolution.lineage import Lineage
-from covey_server.experience.replay import Replay
-from covey_server.experience.rollouts import Rollouts
+from covey_server.experience.experience import Experience
 from covey_server.member import Member
 from covey_server.population import Population
 
@@ -125,7 +124,7 @@ class Generations(PopulationFactory):
             agent.steps.append(agent.steps[-1])
         return [agent.natural() for agent in self.agents]
 
-    def _experience(self, spaces: EnvironmentSpaces) -> Replay | Rollouts:
+    def _experience(self, spaces: EnvironmentSpaces) -> Experience:
         return super()._experience(spaces) if self._memory is None else self._memory.bind(spaces)
 
 

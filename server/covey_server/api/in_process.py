@@ -19,6 +19,8 @@ from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
 from covey.wire.limits import PROTOCOL_VERSION
 from covey.wire.messages import spaces_to_proto
+from covey_server.attendance import Attendance
+from covey_server.coordination.threads import WatchedThread
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 
@@ -26,11 +28,12 @@ WAIT_S = 1.0
 """How long an actor without orders waits for a call before it asks again."""
 
 
-class InProcessActor(threading.Thread):
+class InProcessActor(WatchedThread):
     """Collects until the run is over or `leave` is called; what goes wrong becomes the learner's fault.
 
     Args:
         learner: Whose orders it works on.
+        attendance: Where it joins.
         intake: Takes its fragments in.
         slots: The environments.
         spaces: Theirs.
@@ -41,26 +44,20 @@ class InProcessActor(threading.Thread):
     def __init__(
         self,
         learner: Learner,
+        attendance: Attendance,
         intake: Intake,
         slots: Slots,
         spaces: EnvironmentSpaces,
         train_slots: int,
         collected: Callable[[Order, Fragment], None],
     ) -> None:
-        super().__init__(name="actor", daemon=True)
-        self._learner, self._intake = learner, intake
+        super().__init__("actor", learner.threads)
+        self._learner, self._attendance, self._intake = learner, attendance, intake
         self._spaces, self._slots, self._train_slots = spaces, slots, train_slots
         self._collected = collected
         self._wake = threading.Event()
         self._leaving = threading.Event()
         self._policies: dict[bytes, LoadedPolicy] = {}
-
-    def run(self) -> None:
-        """Work."""
-        try:
-            self._work()
-        except Exception as exc:  # the thread that waits for the run raises it
-            self._learner.fail(exc)
 
     def leave(self) -> None:
         """End at the next step; from any thread. Returns when it has ended."""
@@ -69,10 +66,11 @@ class InProcessActor(threading.Thread):
         if self.ident is not None:
             self.join()
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Join, and work on orders."""
         learner = self._learner
-        learner.notify_loop = self._wake.set
-        joined = learner.join(
+        learner.bell.answer(self._wake.set)
+        joined = self._attendance.join(
             JoinRequest(
                 protocol_version=PROTOCOL_VERSION,
                 actor_id="local",
@@ -84,7 +82,7 @@ class InProcessActor(threading.Thread):
                 software_version=covey.__version__,
             )
         )
-        session = learner.sessions.by_token(joined.session)
+        session = self._attendance.session(joined.session)
         assert session is not None  # it just joined
         schema = RowSchema.of(self._spaces)
         collector = Collector(self._slots, self._spaces, schema, self._train_slots, joined.compression_level)

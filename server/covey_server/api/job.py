@@ -82,7 +82,13 @@ class Job:
         process = LearnerProcess(config, new_run(config, parent), factory=generations)
         slots, train_slots = self._slots()
         actor = InProcessActor(
-            process.learner, process.intake, slots, self.env.spaces, train_slots, generations.collected
+            process.learner,
+            process.attendance,
+            process.intake,
+            slots,
+            self.env.spaces,
+            train_slots,
+            generations.collected,
         )
         bar = default_progress_bar(config.training.max_steps) if self.verbose else None
         shown = 0
@@ -125,10 +131,10 @@ class Job:
         if not self.pop or self.pop[0].algo != self.algo:
             names = sorted({agent.algo for agent in self.pop})
             raise ConfigError(f"pop: {len(self.pop)} agents of {names}, expected at least one of {self.algo}")
-        on_policy = self.pop[0].kin.config.algorithm.on_policy
-        if on_policy != (self.memory is None):
-            which = "on" if on_policy else "off"
-            raise ConfigError(f"algo: {self.algo}, expected train_multi_agent_{which}_policy for it")
+        called = f"train_multi_agent_{'on' if self.memory is None else 'off'}_policy"
+        expected = self.pop[0].kin.config.algorithm.training_function
+        if called != expected:
+            raise ConfigError(f"algo: {self.algo}, expected {expected} for it")
         if self.tournament is not None and self.tournament.population_size != len(self.pop):
             raise ConfigError(
                 f"tournament: population_size {self.tournament.population_size}, expected the {len(self.pop)} of pop"

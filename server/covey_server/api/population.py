@@ -12,7 +12,7 @@ from covey.config.manifest import as_sections, translate
 from covey.envs.reading import agent_spec
 from covey.errors import ConfigError
 from covey.spaces import EnvironmentSpaces
-from covey_server.algorithms import build_networks, initial_hyperparameters
+from covey_server.algorithms import build_networks
 from covey_server.api.agents import Agent, Kin
 from covey_server.evolution.generation import initial_population
 from covey_server.evolution.hyperparameters import ranges
@@ -64,7 +64,7 @@ def create_population(
     members = initial_population(
         config,
         lambda rng: build_networks(config, spaces, rng),
-        initial_hyperparameters(config),
+        config.algorithm.initial_hyperparameters(),
         generator(seed, "initialisation"),
         generator(seed, "mutation", "initial"),
     )

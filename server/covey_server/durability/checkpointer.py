@@ -1,23 +1,24 @@
-"""Checkpoints of a whole run: the learner's own state and a position in the journal, which keeps replay."""
+"""Checkpoints of a whole run: each part's own state, and a position in the journal, which keeps experience."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 from covey.run.reports import members_json
-from covey.v1.fragment_pb2 import IssuedOrder
 from covey.wire.spaces_json import spaces_to_json
+from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.evolution.lineage import entry_info
-from covey_server.experience.rollouts import Rollouts
 from covey_server.learner import Learner
 from covey_server.member import LineageEntry, Member
 from covey_server.storage.checkpoint import drop_checkpoints, save_checkpoint
 from covey_server.storage.journal import Position
 from covey_server.storage.lineage_file import LineageFile
+
+RUN_VERSION = LINEAGE_VERSION = 1
+"""Of the parts "run" and "lineage" of the state; the others are versioned where they are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,19 @@ class Captured:
     state: dict[str, Any]
     members: list[Member]
     died: list[LineageEntry]  # since the checkpoint before
-    replay_from: Position
+    needed_from: Position
 
 
 class Checkpointer:
-    """Takes and writes checkpoints of one learner."""
+    """Takes and writes checkpoints of one learner.
+
+    Args:
+        learner: Whose.
+
+    Attributes:
+        best_member: The best of the generation before; None before the first one was compared.
+        target_streak: How many generations in a row the confirmed best one has reached `training.target_score`.
+    """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
@@ -43,60 +52,44 @@ class Checkpointer:
         self.target_streak = 0
 
     @property
+    def lock(self) -> StateLock:
+        """The learner's."""
+        return self._learner.lock
+
+    @property
     def is_due(self) -> bool:
         """Whether the newest checkpoint is older than configured; never where only generations' beginnings count."""
         if self._learner.config.training.deterministic:
             return False
         return self._learner.clock() - self._written_at > self._learner.config.checkpoint.every_s
 
+    @under_lock
     def capture(self) -> Captured:
-        """The run as it stands; under the lock, with the algorithm unpacked."""
+        """The run as it stands, with the algorithm unpacked."""
         learner, population = self._learner, self._learner.population
         if population is None:
             raise RuntimeError("a checkpoint needs a population")
-        scheduler = learner.scheduler
         here = learner.journal.position
-        experience = population.experience
-        replay_row = 0
-        rounds: dict[str, list[list[int]]] = {}  # on-policy: where the rows of each member's round are
-        if isinstance(experience, Rollouts):
-            rounds = {
-                str(m.member_id): [list(p) for p in experience.positions(m.member_id) if isinstance(p, Position)]
-                for m in population.members
-            }
-            replay_from = min((Position(*p) for kept in rounds.values() for p in kept), default=here)
-        else:
-            oldest = experience.oldest_tag
-            replay_row = experience.oldest_row
-            replay_from = oldest if isinstance(oldest, Position) else here
+        needed_from = population.experience.needed_from or here
         state = {
-            "config": learner.config.model_dump(mode="json"),
-            "spaces": spaces_to_json(population.spaces),
-            "epoch": learner.epoch,
-            "generation": scheduler.generation,
-            "orders_in_generation": scheduler.orders_in_generation,
-            "steps_ordered": scheduler.steps_ordered,
-            "ledger": {
-                str(w.member_id): [w.quota, w.accepted, w.limit, w.round_start, int(w.held), w.generation]
-                for w in scheduler.living
+            "run": {
+                "version": RUN_VERSION,
+                "config": learner.config.model_dump(mode="json"),
+                "spaces": spaces_to_json(population.spaces),
+                "epoch": learner.epoch,
+                "generation": learner.scheduler.generation,
+                "journal": list(here),
+                "needed_from": list(needed_from),
+                "superseded": learner.superseded,
+                "best_member": self.best_member,
+                "target_streak": self.target_streak,
             },
-            "rounds": rounds,
-            "outstanding": [
-                base64.b64encode(
-                    IssuedOrder(actor_id=key[0], incarnation=key[1], order=order).SerializeToString()
-                ).decode()
-                for key, order in scheduler.outstanding()
-            ],
-            "sessions": learner.sessions.to_json(),
-            "totals": vars(learner.totals)
-            | {"counters": dict(learner.totals.counters), "training_s": learner.training_s},
-            "journal": list(here),
-            "replay_from": list(replay_from),
-            "replay_row": replay_row,
-            "superseded": learner.superseded,
-            "best_member": self.best_member,
-            "target_streak": self.target_streak,
+            "scheduler": learner.scheduler.to_state(),
+            "experience": population.experience.to_state(),
+            "sessions": learner.sessions.to_state(),
+            "totals": learner.totals.to_state(learner.training_s),
             "lineage": {
+                "version": LINEAGE_VERSION,
                 "dead": len(population.lineage.dead),
                 "living": members_json(entry_info(e) for e in population.lineage.living)["members"],
             },
@@ -110,7 +103,7 @@ class Checkpointer:
             )
             for m in population.members
         ]
-        return Captured(state, members, list(population.lineage.dead[self.lineage_file.lines :]), replay_from)
+        return Captured(state, members, list(population.lineage.dead[self.lineage_file.lines :]), needed_from)
 
     def write(self, captured: Captured) -> str:
         """Make a captured run durable; returns the checkpoint's path. Any thread may, one at a time.
@@ -124,7 +117,7 @@ class Checkpointer:
         learner.journal.due.set()  # whoever waits for this to tell actors may do so
         self.lineage_file.append(captured.died)
         path = save_checkpoint(learner.run.checkpoints, captured.state, captured.members)
-        self._needed.append(captured.replay_from)
+        self._needed.append(captured.needed_from)
         return str(path)
 
     def drop_old(self) -> None:

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
+from covey_server.coordination.threads import WatchedThread
 from covey_server.learner import Learner
 from covey_server.orders.sessions import Session
 
 
-class JournalSync(threading.Thread):
+class JournalSync(WatchedThread):
     """Syncs a learner's journal every `checkpoint.journal_sync_s`, or sooner when it is due by bytes.
 
     Args:
         learner: Whose; a disk that fails ends its run.
-        tell: Called with the sessions whose durable mark moved.
+        moved: Called with the sessions whose durable mark moved.
     """
 
-    def __init__(self, learner: Learner, tell: Callable[[list[Session]], None]) -> None:
-        super().__init__(name="journal", daemon=True)
+    def __init__(self, learner: Learner, moved: Callable[[list[Session]], None]) -> None:
+        super().__init__("journal", learner.threads)
         self._learner = learner
-        self._tell = tell
+        self._moved = moved
         self._ended = False
 
-    def run(self) -> None:
-        """Until stopped."""
+    def work(self) -> None:
+        """Sync until stopped."""
         due = self._learner.journal.due
         interval_s = self._learner.config.checkpoint.journal_sync_s
         while not self._ended:
             due.wait(interval_s or None)
-            try:
-                moved = self._learner.sync_journal()
-            except Exception as exc:  # the main thread ends the run
-                self._learner.fail(exc)
-                return
-            if moved:
-                self._tell(moved)
+            sessions = self._learner.sync_journal()
+            if sessions:
+                self._moved(sessions)
 
     def stop(self) -> None:
         """Sync once more, and end."""

@@ -1,13 +1,12 @@
 """How a restarted learner gets back to where it was.
 
-A restart loads the newest checkpoint, refills replay from the journal up to its position there, and then treats the
+A restart loads the newest checkpoint, refills experience from the journal up to its position there, and then treats the
 tail as if it arrived now. A deterministic run plays the tail again instead: its checkpoints are those of generations'
 beginnings, what was journalled behind is noted as superseded, and only the numbers of its fragments still count.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import logging
@@ -18,22 +17,26 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from covey.errors import CoveyError, StorageError
+from covey.run.state_upgrades import check_version
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
 from covey.v1.order_pb2 import Order
 from covey.wire.spaces_json import spaces_from_json
 from covey_server.build import PopulationFactory
-from covey_server.durability.checkpointer import Checkpointer
+from covey_server.coordination.run_state import RunState
+from covey_server.durability.checkpointer import LINEAGE_VERSION, RUN_VERSION, Checkpointer
 from covey_server.evolution.lineage import Lineage, entry_from_json
-from covey_server.experience.replay import Replay
-from covey_server.experience.rollouts import Rollouts
+from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.stream import Stream
 from covey_server.ingest.intake import Intake
-from covey_server.ingest.validation import Stream, check_fragment
 from covey_server.learner import Learner
 from covey_server.population import Population, Totals
 from covey_server.storage.checkpoint import load_newest, set_aside_damaged
 from covey_server.storage.journal import Kind, Position
 
 logger = logging.getLogger("covey.learner")
+
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, DecodeError)
+"""What reading a state may raise that is not of the form it should be."""
 
 
 def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkpointer: Checkpointer) -> None:
@@ -44,64 +47,54 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
     """
     set_aside_damaged(learner.run.checkpoints)
     state, members = load_newest(learner.run.checkpoints)
-    try:
-        spaces = spaces_from_json(state["spaces"])
-        population = factory.restored(spaces, members, _lineage(checkpointer, state["lineage"]))
-        totals = Totals(**{**state["totals"], "counters": Counter(state["totals"]["counters"])})
-        here, replay_from = Position(*state["journal"]), Position(*state["replay_from"])
-        outstanding = [IssuedOrder.FromString(base64.b64decode(text)) for text in state["outstanding"]]
-        ledger = {int(m): numbers for m, numbers in state["ledger"].items()}
-        rounds = {int(m): {Position(*p) for p in kept} for m, kept in state["rounds"].items()}
-        superseded = [(Position(*start), Position(*end)) for start, end in state["superseded"]]
-        replay_row = int(state["replay_row"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DecodeError) as exc:
-        raise StorageError(
-            f"checkpoint of {learner.run.path}: state is not what this version writes ({type(exc).__name__} {exc}); "
-            "resume with the version of covey that wrote it"
-        ) from exc
     with learner.lock:
-        learner.population = population
-        learner.totals = totals
-        learner.state = "training"
-        learner.enter_generation(members, population.algorithm, state["generation"])
-        learner.scheduler.orders_in_generation = state["orders_in_generation"]
-        learner.scheduler.steps_ordered = totals.env_steps
-        for member_id, numbers in ledger.items():
-            work = learner.scheduler.work(member_id)
-            work.quota, work.accepted, work.limit, work.round_start, held, work.generation = numbers
-            work.held, work.after = bool(held), learner.steps_after(work.generation)
-        learner.sessions.restore(state["sessions"])
-        for issued in outstanding:
-            learner.scheduler.adopt((issued.actor_id, issued.incarnation), issued.order)
-        checkpointer.best_member = state["best_member"]
-        checkpointer.target_streak = state["target_streak"]
-        learner.superseded = superseded
-        if isinstance(population.experience, Replay):
-            population.experience.begin_at(replay_row)
-        refilled = _refill(learner, population, rounds, replay_from, here)
+        try:
+            kept = state["run"]
+            check_version("run", kept, RUN_VERSION)
+            spaces = spaces_from_json(kept["spaces"])
+            restored = factory.restored(spaces, members, _lineage(checkpointer, state["lineage"]))
+            learner.population = restored
+            learner.totals = Totals.from_state(state["totals"])
+            learner.enter_generation(members, restored.algorithm, int(kept["generation"]))
+            learner.scheduler.from_state(state["scheduler"])
+            for ledger in learner.scheduler.ledgers:
+                ledger.after = learner.steps_after(ledger.generation)
+            learner.sessions.from_state(state["sessions"])
+            restored.experience.from_state(state["experience"])
+            checkpointer.best_member = kept["best_member"]
+            checkpointer.target_streak = int(kept["target_streak"])
+            learner.superseded = [(Position(*start), Position(*end)) for start, end in kept["superseded"]]
+            here, needed_from = Position(*kept["journal"]), Position(*kept["needed_from"])
+        except _UNREADABLE as exc:
+            raise StorageError(
+                f"checkpoint of {learner.run.path}: state is not what this version writes ({type(exc).__name__} "
+                f"{exc}); resume with the version of covey that wrote it"
+            ) from exc
+        restored.policies.publish(m.member_id for m in members)
+        learner.become(RunState.TRAINING)
+        refilled = _refill(learner, restored, needed_from, here)
         if learner.config.training.deterministic:
             tail = f"{_supersede_tail(learner, here)} newer journal records superseded"
         else:
             tail = f"{_replay_tail(learner, intake, here)} newer journal records applied"
         # A checkpoint may know them as lost: they came back and got orders after it.
         for key in {key for key, _ in learner.scheduler.outstanding()}:
-            learner.sessions.expect(key)
+            if not learner.sessions.expect(key):
+                learner.scheduler.remove_actor(key)
     learner.event(
-        f"resumed generation {state['generation']} from its checkpoint: {refilled:,} env steps of experience re-read, "
+        f"resumed generation {kept['generation']} from its checkpoint: {refilled:,} env steps of experience re-read, "
         f"{tail}"
     )
 
 
 def _lineage(checkpointer: Checkpointer, state: Mapping[str, Any]) -> Lineage:
+    check_version("lineage", state, LINEAGE_VERSION)
     dead = checkpointer.lineage_file.read(state["dead"])
     return Lineage([*dead, *(entry_from_json(item) for item in state["living"])])
 
 
-def _refill(
-    learner: Learner, population: Population, rounds: Mapping[int, set[Position]], start: Position, stop: Position
-) -> int:
-    """Put what the ledgers already count back into replay, or into the rounds that it belongs to."""
-    experience = population.experience
+def _refill(learner: Learner, restored: Population, start: Position, stop: Position) -> int:
+    """Give what the ledgers already count back to experience, record by record; returns the env steps held then."""
     for position, kind, payload in learner.journal.read(start):
         if position >= stop:
             break
@@ -113,16 +106,11 @@ def _refill(
             streams = _streams(received)
             if received.refused or not streams:
                 continue
-            columns = population.schema.decode(fragment.blob, sum(s.rows for s in streams), fragment.raw_bytes)
-            if isinstance(experience, Rollouts):
-                key = (received.actor_id, received.incarnation)
-                for member_id, positions in rounds.items():
-                    if position in positions:
-                        own = [s for s in streams if s.member_id == member_id]
-                        experience.insert(member_id, columns, own, key, position)
-            else:
-                experience.insert(columns, fragment.streams, position)
-    return len(experience)
+            count = sum(s.rows for s in streams)
+            raw = restored.schema.decompress(fragment.blob, count, fragment.raw_bytes)
+            actor = (received.actor_id, received.incarnation)
+            restored.experience.restore(AcceptedRows(raw, count, fragment.streams, streams, actor, position))
+    return len(restored.experience)
 
 
 @contextlib.contextmanager
@@ -138,7 +126,7 @@ def _at(learner: Learner, position: Position) -> Iterator[None]:
         ) from exc
 
 
-def _streams(received: ReceivedFragment) -> list[Stream]:
+def _streams(received: ReceivedFragment) -> tuple[Stream, ...]:
     """The streams of a journalled fragment, as they were accepted."""
     streams: list[Stream] = []
     first_row = 0
@@ -146,13 +134,12 @@ def _streams(received: ReceivedFragment) -> list[Stream]:
         rows = s.rows + s.lead_in_rows
         streams.append(Stream(s.slot, member_id, first_row, rows, s.lead_in_rows, s.steps, s.cut_before))
         first_row += rows
-    return streams
+    return tuple(streams)
 
 
 def _replay_tail(learner: Learner, intake: Intake, start: Position) -> int:
     """Apply what was journalled after the checkpoint, as if it arrived now; returns the number of records."""
-    count = 0
-    stale_before = learner.totals.counters["stale_steps"]
+    count = stale = 0
     for position, kind, payload in learner.journal.read(start):
         count += 1
         with _at(learner, position):
@@ -171,8 +158,7 @@ def _replay_tail(learner: Learner, intake: Intake, start: Position) -> int:
                 for order_id in RevokedOrders.FromString(payload).order_ids:
                     _complete(learner, order_id)
             elif kind == Kind.FRAGMENT:
-                _apply_fragment(learner, intake, ReceivedFragment.FromString(payload), position)
-    stale = learner.totals.counters["stale_steps"] - stale_before
+                stale += _apply_fragment(learner, intake, ReceivedFragment.FromString(payload), position)
     if stale:
         learner.event(f"{stale:,} env steps were played by policies that the crash took; they are played again")
     return count
@@ -183,7 +169,7 @@ def _is_of_later_members(learner: Learner, order: Order) -> bool:
     asked: Counter[int] = Counter()
     for slot in order.slots:
         asked[slot.member_id] += slot.steps
-    left = {work.member_id: work.remaining for work in learner.scheduler.living}
+    left = {ledger.member_id: ledger.remaining for ledger in learner.scheduler.ledgers}
     return any(steps > left.get(member_id, 0) for member_id, steps in asked.items())
 
 
@@ -207,20 +193,15 @@ def _complete(learner: Learner, order_id: int) -> None:
         learner.scheduler.complete(order_id, {})
 
 
-def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment, position: Position) -> None:
+def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment, position: Position) -> int:
+    """Enter a journalled fragment as if it arrived now; returns env steps of policies that the crash took."""
     key = (received.actor_id, received.incarnation)
     learner.sessions.restore_mark(key, received.fragment.seq)
     if received.refused:
         _complete(learner, received.fragment.order_id)
-        return
+        return 0
     order = learner.scheduler.order(received.fragment.order_id, key)
     if order is None or learner.population is None:
         raise ValueError(f"order {received.fragment.order_id} was not out")
-    accepted = check_fragment(
-        received.fragment,
-        order,
-        learner.population.schema,
-        learner.population.spaces,
-        unclipped=learner.config.algorithm.on_policy,
-    )
-    intake.account(key, received.fragment, order, accepted, position)
+    accepted = intake.check(learner.population, received.fragment, order)
+    return intake.account(key, received.fragment, order, accepted, position)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.config import RLParameter, config
+from covey.config import Mutation, RLParameter
 from covey.networks import NetworkSpec
 from covey.networks.resize import get_subnetwork, subnetwork_names, with_subnetwork
 from covey_server.evolution.architecture import mutate_architecture
@@ -37,7 +37,7 @@ class Mutations:
         rng: Stream of every draw.
     """
 
-    def __init__(self, settings: config.Mutation, ranges: Mapping[str, RLParameter], rng: np.random.Generator) -> None:
+    def __init__(self, settings: Mutation, ranges: Mapping[str, RLParameter], rng: np.random.Generator) -> None:
         self._settings = settings
         self._ranges = dict(ranges)
         self._rng = rng

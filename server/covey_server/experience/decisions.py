@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from covey.rows import Columns, RowKind
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 
 _ACTS = np.zeros(256, bool)
 _ACTS[[RowKind.STEP, RowKind.TAIL, RowKind.CUT]] = True

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,13 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey.errors import ConfigError
-from covey.rows import Columns, RowKind
+from covey.rows import Columns, RowKind, RowSchema
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server.experience.batch import Batch
+from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.parts import Decided, decide
 from covey_server.experience.replay_layout import RowLayout, torch_dtype
 from covey_server.packing import counter_rng
+from covey_server.storage.journal import Position
+
+VERSION = 1
+"""Of the state that a checkpoint keeps."""
 
 SMALL_ROW_BYTES = 1024
 """Up to here two rows are reserved per env step, which always suffices; above, an eighth more than one."""
@@ -59,6 +66,7 @@ class Replay:
     ) -> None:
         self._device = torch.device(device)
         self._spaces = spaces
+        self._schema = RowSchema.of(spaces)
         self._layout = RowLayout(spaces, self._device)
         per_row = self._layout.row_bytes
         # Every closing row follows a step row, so two rows a step are the most there can be.
@@ -99,6 +107,32 @@ class Replay:
     def fragments(self) -> int:
         """Fragments held."""
         return len(self._held)
+
+    only_newest_policy: ClassVar[bool] = False
+
+    def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
+        """As `Experience.add`; all members learn from all rows, so it matters to none whose they are."""
+        del members
+        self.insert(self._schema.view(rows.raw, rows.rows), rows.slot_streams, rows.position)
+
+    @property
+    def needed_from(self) -> Position | None:
+        """As `Experience.needed_from`: where the journal has the oldest fragment held."""
+        oldest = self.oldest_tag
+        return oldest if isinstance(oldest, Position) else None
+
+    def to_state(self) -> dict[str, Any]:
+        """As `Experience.to_state`: the row at which the oldest fragment begins, for evictions depend on it."""
+        return {"version": VERSION, "row": self.oldest_row}
+
+    def from_state(self, state: Mapping[str, Any]) -> None:
+        """As `Experience.from_state`."""
+        check_version("experience", state, VERSION)
+        self.begin_at(int(state["row"]))
+
+    def restore(self, rows: AcceptedRows) -> None:
+        """As `Experience.restore`."""
+        self.add(rows, ())
 
     @property
     def oldest_tag(self) -> object | None:

@@ -6,16 +6,23 @@ Dims: R rows of a round, D decisions of an agent, V views (what an agent saw at 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, Columns, RowKind
+from covey.rows import Active, Columns, RowKind, RowSchema
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces, Group
 from covey_server.experience.decisions import Closed, close_decisions
-from covey_server.ingest.validation import Stream
+from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.stream import Stream
+from covey_server.storage.journal import Position
+
+VERSION = 1
+"""Of the state that a checkpoint keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +80,48 @@ class _Round:
 class Rollouts:
     """The rounds at hand, by member; `len()` is the env steps held. Ingest inserts, the trainer takes."""
 
+    only_newest_policy: ClassVar[bool] = True
+
     def __init__(self, spaces: EnvironmentSpaces) -> None:
         self._spaces = spaces
+        self._schema = RowSchema.of(spaces)
+        self._expected: dict[int, set[Position]] = {}  # by member: the records that `restore` is to take in
         self._rounds: dict[int, _Round] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         with self._lock:
             return sum(r.steps for r in self._rounds.values())
+
+    def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
+        """As `Experience.add`: each member's streams join its round."""
+        columns = self._schema.view(rows.raw, rows.rows)
+        for member_id in members:
+            streams = [s for s in rows.streams if s.member_id == member_id]
+            self.insert(member_id, columns, streams, rows.actor, rows.position)
+
+    @property
+    def needed_from(self) -> Position | None:
+        """As `Experience.needed_from`: the oldest fragment of any round at hand."""
+        with self._lock:
+            tags = [held.tag for r in self._rounds.values() for held in r.fragments]
+        return min((tag for tag in tags if isinstance(tag, Position)), default=None)
+
+    def to_state(self) -> dict[str, Any]:
+        """As `Experience.to_state`: which journal records each member's round consists of."""
+        with self._lock:
+            kept = {m: [held.tag for held in r.fragments] for m, r in self._rounds.items()}
+        rounds = {str(m): [list(tag) for tag in tags if isinstance(tag, Position)] for m, tags in kept.items()}
+        return {"version": VERSION, "rounds": rounds}
+
+    def from_state(self, state: Mapping[str, Any]) -> None:
+        """As `Experience.from_state`."""
+        check_version("experience", state, VERSION)
+        self._expected = {int(m): {Position(*tag) for tag in tags} for m, tags in state["rounds"].items()}
+
+    def restore(self, rows: AcceptedRows) -> None:
+        """As `Experience.restore`."""
+        self.add(rows, [m for m, positions in self._expected.items() if rows.position in positions])
 
     def insert(
         self, member_id: int, columns: Columns, streams: Sequence[Stream], actor: Hashable, tag: object = None

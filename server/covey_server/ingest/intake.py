@@ -1,4 +1,4 @@
-"""What becomes of a fragment: checked, journalled, put into replay, entered into every ledger; or refused."""
+"""What becomes of a fragment: checked, journalled, put into experience, entered into every ledger; or refused."""
 
 from __future__ import annotations
 
@@ -8,45 +8,48 @@ from covey.errors import DiskFullError, FragmentError, RefusedError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import SHORTFALL_POLICY_UNAVAILABLE, Fragment, ReceivedFragment
 from covey.v1.order_pb2 import Order
-from covey_server.experience.replay import Replay
-from covey_server.experience.rollouts import Rollouts
+from covey_server.attendance import ack_of
+from covey_server.coordination.lock import StateLock, under_lock
+from covey_server.experience.experience import AcceptedRows
 from covey_server.ingest.validation import Accepted, check_fragment
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.sessions import Session
+from covey_server.population import Population
 from covey_server.storage.journal import Kind, Position
 
 CHECKSUM_TRIES = 3
 
-QUARANTINE_AFTER = 3
-"""An actor whose fragments were refused so often for what no honest actor sends is sent away."""
-
-
-def ack_of(session: Session, resend_from_seq: int = 0) -> pb.Ack:
-    """Where this actor stands."""
-    return pb.Ack(received_seq=session.received_seq, durable_seq=session.durable_seq, resend_from_seq=resend_from_seq)
-
 
 class Intake:
-    """Takes fragments in for a learner; all under its lock."""
+    """Takes fragments in for a learner.
+
+    Args:
+        learner: Whose journal, experience and ledgers they go to.
+    """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._checksum_tries: Counter[ActorKey] = Counter()
 
+    @property
+    def lock(self) -> StateLock:
+        """The learner's."""
+        return self._learner.lock
+
     def receive(self, session: Session, fragment: Fragment) -> pb.Ack:
         """Take in a whole fragment: acknowledge, refuse, drop a duplicate, or ask for it again."""
         learner = self._learner
-        with learner.lock:
+        with self.lock:
             learner.sessions.heard(session)
             match session.classify(fragment.seq):
                 case "duplicate":
-                    learner.totals.counters["duplicate"] += 1
+                    learner.count("duplicate")
                     return ack_of(session)
                 case _ if learner.room.missing:
                     return ack_of(session)  # it stays with its actor, which is asked for it when there is room
                 case "gap":
-                    learner.totals.counters["gap"] += 1
+                    learner.count("gap")
                     return ack_of(session, resend_from_seq=session.received_seq + 1)
                 case "new":
                     try:
@@ -55,7 +58,9 @@ class Intake:
                         learner.room.wait(exc)
                         return ack_of(session)
 
+    @under_lock
     def _take(self, session: Session, fragment: Fragment) -> pb.Ack:
+        """Check a new fragment and keep it; the actor's mark passes it whatever comes of it."""
         learner = self._learner
         population = learner.population
         if population is None:
@@ -64,14 +69,12 @@ class Intake:
         if order is None:
             return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
         try:
-            accepted = check_fragment(
-                fragment, order, population.schema, population.spaces, unclipped=learner.config.algorithm.on_policy
-            )
+            accepted = self.check(population, fragment, order)
         except FragmentError as error:
             # Damage on the way is no fault of the actor's: ask again, but not for ever.
             self._checksum_tries[session.key] += error.reason == "checksum"
             if 0 < self._checksum_tries[session.key] < CHECKSUM_TRIES:
-                learner.totals.counters["checksum"] += 1
+                learner.count("checksum")
                 return ack_of(session, resend_from_seq=fragment.seq)
             self._checksum_tries.pop(session.key, None)
             return self._refuse(session, fragment, order, error)
@@ -84,9 +87,7 @@ class Intake:
         )
         position = learner.journal.append(Kind.FRAGMENT, received.SerializeToString())
         session.received(fragment.seq)
-        stale_before = learner.totals.counters["stale_steps"]
-        self.account(session.key, fragment, order, accepted, position)
-        stale = learner.totals.counters["stale_steps"] - stale_before
+        stale = self.account(session.key, fragment, order, accepted, position)
         if stale:
             learner.event(
                 f"{stale:,} env steps of actor {session.actor_id} were played by a policy that a crash took; "
@@ -97,87 +98,82 @@ class Intake:
         learner.changed.notify_all()
         return ack_of(session)
 
-    def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> None:
-        """Enter an accepted fragment into experience and every ledger; the same at arrival and from the journal."""
+    def check(self, population: Population, fragment: Fragment, order: Order) -> Accepted:
+        """Hold a fragment against its order and the run.
+
+        Raises:
+            FragmentError: it is not acceptable.
+        """
+        unclipped = self._learner.config.algorithm.stochastic_policies
+        return check_fragment(fragment, order, population.schema, population.spaces, unclipped=unclipped)
+
+    @under_lock
+    def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> int:
+        """Enter an accepted fragment into experience and every ledger; the same at arrival and from the journal.
+
+        Returns:
+            Env steps that do not count, as a policy played them that a crash of the learner took.
+        """
         learner = self._learner
         population = learner.population
         if population is None:
             raise RuntimeError("accounting needs a population")
-        experience = population.experience
-        if isinstance(experience, Rollouts):
-            steps = self._to_rollouts(experience, key, order, accepted, position)
-        else:
-            steps = accepted.steps_by_member
-            self._to_replay(experience, fragment, accepted, position)
+        taken, stale = self._counted(population, order, accepted)
+        for member_id, steps in taken.items():
+            ledger = learner.scheduler.ledger(member_id)
+            if ledger is not None:  # else it was replaced since; its rows may still serve the others
+                population.pace.accept(ledger, steps, len(population.experience))
+        if accepted.rows:
+            rows = AcceptedRows(accepted.raw, accepted.rows, fragment.streams, accepted.streams, key, position)
+            population.experience.add(rows, taken)
         learner.scheduler.complete(
-            fragment.order_id, steps, forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
+            fragment.order_id, taken, forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
         )
         for episode in fragment.episodes:
             if episode.evaluation and not learner.scheduler.evaluations.result(key, episode):
-                learner.totals.counters["evaluation_void"] += 1
+                learner.count("evaluation_void")
         for fault in fragment.faults:
             if fault.evaluation:
                 learner.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
-        learner.totals.env_steps += sum(steps.values())
-        learner.totals.eval_env_steps += fragment.eval_steps
-        learner.totals.wire_bytes += accepted.wire_bytes
-        learner.totals.raw_bytes += fragment.raw_bytes
-        learner.totals.actor_wait_s += fragment.wait_s
+        totals = learner.totals
+        totals.env_steps += sum(taken.values())
+        totals.eval_env_steps += fragment.eval_steps
+        totals.wire_bytes += accepted.wire_bytes
+        totals.raw_bytes += fragment.raw_bytes
+        totals.actor_wait_s += fragment.wait_s
+        return stale
 
-    def _to_replay(self, replay: Replay, fragment: Fragment, accepted: Accepted, position: Position) -> None:
-        """Off-policy: everybody learns from all rows, and the members whose steps these are owe updates for them."""
-        config = self._learner.config
+    def _counted(self, population: Population, order: Order, accepted: Accepted) -> tuple[dict[int, int], int]:
+        """Env steps that count, by member, and how many do not."""
+        if not population.experience.only_newest_policy:
+            return accepted.steps_by_member, 0
+        counted: dict[int, int] = {}
+        stale = 0
         for member_id, steps in accepted.steps_by_member.items():
-            try:
-                member = self._learner.member(member_id)
-            except KeyError:  # replaced since; its rows still serve the others
+            if self._learner.scheduler.ledger(member_id) is None:
                 continue
-            member.env_steps += steps
-            if len(replay) >= max(int(member.hyperparameters["batch_size"]), config.training.learning_delay):
-                member.unpaid_steps += steps
-            self._learner.scheduler.work(member_id).blocked = member.updates_owed > config.learner.max_updates_owed
-        if accepted.rows:
-            replay.insert(accepted.columns, fragment.streams, position)
-
-    def _to_rollouts(
-        self, rollouts: Rollouts, key: ActorKey, order: Order, accepted: Accepted, position: Position
-    ) -> dict[int, int]:
-        """On-policy: a member learns from rows of its own, played by the policy it has now; returns the steps taken.
-
-        Others are of a policy that a crash of the learner took away: their steps are played again.
-        """
-        steps: dict[int, int] = {}
-        population = self._learner.population
-        for member_id, count in accepted.steps_by_member.items():
-            streams = [s for s in accepted.streams if s.member_id == member_id]
-            played = {
-                order.policies[i].sha256 for w in order.slots if w.member_id == member_id for i in w.agent_policies
-            }
-            try:
-                member = self._learner.member(member_id)
-            except KeyError:
-                continue
-            if population is None or played != {ref.sha256 for ref in population.policies.refs(member_id)}:
-                self._learner.totals.counters["stale_steps"] += count
-                continue
-            member.env_steps += count
-            steps[member_id] = count
-            rollouts.insert(member_id, accepted.columns, streams, key, position)
-        return steps
+            indices = {i for work in order.slots if work.member_id == member_id for i in work.agent_policies}
+            population.policies.publish([member_id])  # changes nothing unless a restart took the newest
+            newest = {ref.sha256 for ref in population.policies.refs(member_id)}
+            if {order.policies[i].sha256 for i in indices} == newest:
+                counted[member_id] = steps
+            else:
+                stale += steps
+        self._learner.totals.counters["stale_steps"] += stale
+        return counted, stale
 
     def _report(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
         """Per-actor counters, staleness and events: what a resumed run need not repeat."""
         session.count(fragment, accepted.wire_bytes, accepted.rows, accepted.steps)
         for ref in order.policies:
             if ref.sha256:
-                try:
-                    member = self._learner.member(ref.member_id)
-                except KeyError:
+                ledger = self._learner.scheduler.ledger(ref.member_id)
+                if ledger is None:
                     continue
-                self._learner.totals.staleness_updates += max(0, member.updates - ref.version)
+                self._learner.totals.staleness_updates += max(0, ledger.member.updates - ref.version)
                 self._learner.totals.staleness_samples += 1
         for fault in fragment.faults:
-            self._learner.totals.counters["environment_fault"] += 1
+            self._learner.count("environment_fault")
             session.environment_faults += 1
             if session.environment_faults.bit_count() > 1:
                 continue  # told at the first one, the second, the fourth, the eighth: the rest is counted
@@ -198,8 +194,8 @@ class Intake:
         self._learner.journal.append(Kind.FRAGMENT, refused.SerializeToString())
         session.received(fragment.seq)
         session.refused += 1
-        self._learner.totals.counters["refused"] += 1
-        self._learner.totals.counters[f"refused_{error.reason}"] += 1
+        self._learner.count("refused")
+        self._learner.count(f"refused_{error.reason}")
         self._learner.event(f"fragment {fragment.seq} of actor {session.actor_id} refused ({error.reason}): {error}")
         if order is not None:
             session.violations += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from covey.errors import FragmentError
 from covey.rows import MAX_SAMPLE_UNITS, Active, Columns, RowKind
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, Space, action_bounds, choices
-
-if TYPE_CHECKING:
-    from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 
 _DECIDED = np.zeros(256, bool)
 _DECIDED[[RowKind.STEP, RowKind.LEAD_IN]] = True

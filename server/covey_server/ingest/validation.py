@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Episode, Fragment
 from covey.v1.order_pb2 import Order
 from covey.wire.limits import MAX_FAULT_CHARACTERS, POLICY_PREFIX_BYTES
+from covey_server.experience.stream import Stream
 from covey_server.ingest.row_checks import check_lead_in, check_values
 
 MAX_REPORTS = 1 << 16
@@ -47,26 +47,20 @@ _COUNTED = np.zeros(256, np.int64)
 _COUNTED[[_STEP, _LEAD_IN]] = 1, 1 << 32
 
 
-class Stream(NamedTuple):
-    """The rows of one training slot in the columns: `rows` from `first_row` on, `lead_in_rows` of them lead-in."""
-
-    slot: int
-    member_id: int
-    first_row: int
-    rows: int
-    lead_in_rows: int
-    steps: int
-    cut_before: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """A fragment that has passed every check.
 
-    Columns are read-only views of one buffer. `steps_by_member` has the members whose slots brought steps.
-    `wire_bytes` is the length of the blob, of which every look at the message makes a copy.
+    Attributes:
+        raw: The decompressed columns.
+        columns: Read-only views of `raw`.
+        streams: The slots' rows in the columns.
+        steps_by_member: Env steps of the members whose slots brought any.
+        episodes: As the fragment reports them.
+        wire_bytes: Length of the compressed blob (every look at the message's own field makes a copy of it).
     """
 
+    raw: bytes
     columns: Columns
     streams: tuple[Stream, ...]
     steps_by_member: dict[int, int]
@@ -114,19 +108,20 @@ def check_fragment(
     rows = sum(s.rows for s in streams)
     blob = fragment.blob
     if rows:
-        columns = schema.decode(blob, rows, fragment.raw_bytes)
+        raw = schema.decompress(blob, rows, fragment.raw_bytes)
+        columns = schema.view(raw, rows)
         _check_kinds(np.asarray(columns["kind"], np.uint8), streams)
         check_values(columns, spaces, unclipped)
         check_lead_in(columns, streams, spaces)
     else:
         if blob or fragment.raw_bytes:
             raise FragmentError("size", f"no rows, but {len(blob)} bytes of them")
-        columns = schema.empty(0)
+        raw, columns = b"", schema.empty(0)
     steps: dict[int, int] = {}
     for s in streams:
         if s.steps:
             steps[s.member_id] = steps.get(s.member_id, 0) + s.steps
-    return Accepted(columns, streams, steps, fragment.episodes, len(blob))
+    return Accepted(raw, columns, streams, steps, fragment.episodes, len(blob))
 
 
 def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Stream, ...]:

@@ -1,19 +1,24 @@
-"""Who steps what: divides slots among members and turns them into orders, so that every member gets exactly its steps.
+"""Turns members' steps into orders for actors, so that every member gets exactly its steps.
 
-Pure bookkeeping: no clock, no thread, no network. A member's quota of a generation is `accepted` + `ordered` (in orders
-that are out) + `remaining`; what comes back unplayed, and what a lost actor held, is remaining again.
+Pure bookkeeping: no clock, no thread, no network. A member's steps of a generation are either accepted, in orders that
+are out, or remaining; what comes back unplayed, and what a lost actor held, is remaining again.
 """
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from covey.run.state_upgrades import check_version
+from covey.v1.fragment_pb2 import IssuedOrder
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
 from covey.wire.limits import BUILTIN_RANDOM
 from covey_server.orders.evaluations import ActorKey, Evaluations
-from covey_server.orders.member_work import MemberWork
+from covey_server.orders.ledger import MemberLedger
+from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, shares
 from covey_server.seeds import derive
 
 MIN_STEPS = 8
@@ -21,33 +26,27 @@ MIN_STEPS = 8
 
 RANDOM = PolicyRef(builtin=BUILTIN_RANDOM)
 
-
-@dataclass(slots=True)
-class _Slot:
-    member_id: int | None = None
-    fresh: bool = True  # the next order restarts it
-    served_steps: int = 0  # ordered since it took this member
-    leaving: bool = False  # its last order ran until an episode's end: it may pass on
-
-
-@dataclass(slots=True)
-class _Actor:
-    slots: list[_Slot]
-    eval_slots: int
-    orders: dict[int, Order] = field(default_factory=dict)
-    draining: bool = False
-    reshuffle: bool = True
+VERSION = 1
+"""Of the state that a checkpoint keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What of the configuration the scheduler needs; units as in `covey.config`."""
+    """The numbers of the configuration that the scheduler needs, under the same names; steps are env steps.
+
+    Attributes:
+        seed: `training.seed`.
+        fragment_steps: Most steps of a slot in one order.
+        turn_steps: Steps after which a slot passes to a member that is behind.
+        random_steps: So many of the population's first steps are played at random.
+        max_orders: Orders that are out at one actor at most.
+    """
 
     seed: int
     fragment_steps: int
     turn_steps: int
     random_steps: int
-    max_orders: int  # out at one actor
+    max_orders: int
 
 
 class Scheduler:
@@ -63,7 +62,7 @@ class Scheduler:
     def __init__(
         self,
         rules: Rules,
-        policies_of: Callable[[int], list[PolicyRef]],
+        policies_of: Callable[[int], Sequence[PolicyRef]],
         exploration_of: Callable[[int], Exploration],
         first_order_id: int = 1,
     ) -> None:
@@ -71,70 +70,53 @@ class Scheduler:
         self._policies_of = policies_of
         self._exploration_of = exploration_of
         self._next_order_id = first_order_id
-        self._actors: dict[ActorKey, _Actor] = {}
+        self._actors: dict[ActorKey, ActorSlots] = {}
         self._orders: dict[int, tuple[ActorKey, Order]] = {}
-        self._work: dict[int, MemberWork] = {}
+        self._ledgers: dict[int, MemberLedger] = {}
         self.evaluations = Evaluations(first_order_id)
-        self._in_rounds = False
         self.orders_in_generation = 0  # since all members began one together
         self.steps_ordered = 0  # over the run, less what came back unplayed
 
     # -- members ------------------------------------------------------------------------------------------------
 
-    def begin_generation(
-        self,
-        generation: int,
-        quotas: Mapping[int, int],
-        rounds: Mapping[int, int] | None = None,
-        *,
-        restart_all: bool = False,
-    ) -> None:
-        """Give every member its steps. Slots of members that live on go on, unless all are to restart.
+    def begin_generation(self, ledgers: Iterable[MemberLedger], *, restart_all: bool = False) -> None:
+        """Let all members begin a generation. Slots of members that live on go on, unless all are to restart.
 
         Args:
-            generation: Its number.
-            quotas: Env steps by member id.
-            rounds: On-policy: the length of each member's rounds. Every second member begins when the others are half
-                through their first one: while one half of the population learns, the other one collects.
+            ledgers: The members', in the population's order, at their start.
             restart_all: Whether every slot begins an episode.
         """
         self.orders_in_generation = 0
-        self._work = {m: MemberWork(m, quota, quota, generation) for m, quota in quotas.items()}
-        self._in_rounds = rounds is not None
-        for i, work in enumerate(self._work.values()):
-            if rounds is not None:
-                work.next_round(rounds[work.member_id])
-                work.held = i % 2 == 1
+        self._ledgers = {ledger.member_id: ledger for ledger in ledgers}
         for actor in self._actors.values():
-            actor.reshuffle = True
+            actor.uneven = True
             if restart_all:
-                actor.slots = [_Slot() for _ in actor.slots]
+                actor.slots = [Slot() for _ in actor.slots]
 
-    def begin_member(self, before: int, work: MemberWork, round_steps: int | None) -> None:
-        """Give one member its steps, in the place of one that has all of its own or of itself; the others go on.
+    def begin_member(self, before: int, begun: MemberLedger) -> None:
+        """Let one member begin a generation while the others go on.
 
         Args:
-            before: Whose place it takes. Its slots are the new member's, from the start of an episode.
-            work: Of who begins, at its start.
-            round_steps: On-policy: the length of its rounds.
+            before: Whose place it takes, perhaps its own. Another member's slots are the new member's, from the start
+                of an episode.
+            begun: The ledger of who begins, at its start.
         """
-        if round_steps is not None:
-            work.next_round(round_steps)
-        self._work = {w.member_id: w for w in (work if w.member_id == before else w for w in self._work.values())}
+        ledgers = (begun if ledger.member_id == before else ledger for ledger in self._ledgers.values())
+        self._ledgers = {ledger.member_id: ledger for ledger in ledgers}
 
     @property
     def generation(self) -> int:
         """The generation that all members have reached."""
-        return min((w.generation for w in self._work.values()), default=0)
+        return min((ledger.generation for ledger in self._ledgers.values()), default=0)
 
-    def work(self, member_id: int) -> MemberWork:
-        """A living member's ledger."""
-        return self._work[member_id]
+    def ledger(self, member_id: int) -> MemberLedger | None:
+        """A living member's ledger; None: no such member lives."""
+        return self._ledgers.get(member_id)
 
     @property
-    def living(self) -> Iterable[MemberWork]:
-        """All ledgers."""
-        return self._work.values()
+    def ledgers(self) -> Collection[MemberLedger]:
+        """The living members' ledgers, in the population's order."""
+        return self._ledgers.values()
 
     # -- actors -------------------------------------------------------------------------------------------------
 
@@ -142,9 +124,9 @@ class Scheduler:
         """An actor has joined; slots move to where they are missing. Orders it is known to hold stay its own."""
         known = self._actors.get(key)
         orders = known.orders if known else {}
-        self._actors[key] = _Actor([_Slot() for _ in range(train_slots)], eval_slots, orders)
+        self._actors[key] = ActorSlots([Slot() for _ in range(train_slots)], eval_slots, orders)
         for actor in self._actors.values():
-            actor.reshuffle = True
+            actor.uneven = True
 
     def has_slots(self, key: ActorKey) -> bool:
         """Whether this actor has joined, and may get orders."""
@@ -154,6 +136,12 @@ class Scheduler:
         """Whether this actor may hold another order, if there is something to do."""
         actor = self._actors.get(key)
         return actor is not None and not actor.draining and len(actor.orders) < self._rules.max_orders
+
+    def members_at(self, key: ActorKey) -> list[int]:
+        """Members that this actor's slots serve and that may collect now."""
+        actor = self._actors.get(key)
+        served = {slot.member_id for slot in actor.slots} if actor else set()
+        return [m for m, ledger in self._ledgers.items() if m in served and ledger.orderable > 0]
 
     def drain(self, key: ActorKey) -> None:
         """No further orders for this actor."""
@@ -173,9 +161,9 @@ class Scheduler:
         steps = sum(s.steps for order in actor.orders.values() for s in order.slots)
         revoked = list(actor.orders)
         for order_id in revoked:
-            self._settle(order_id, {})
+            self._end(order_id, {})
         for other in self._actors.values():
-            other.reshuffle = True
+            other.uneven = True
         return revoked, steps
 
     def orders_out(self, key: ActorKey) -> list[int]:
@@ -198,7 +186,7 @@ class Scheduler:
         actor = self._actors[key]
         if not self.has_room(key) or not self._may_order(key):
             return None
-        self._assign(actor)
+        assign(actor, self._actors.values(), self._ledgers, self._rules.turn_steps)
         order = Order(order_id=self._next_order_id, generation=self.generation)
         index: dict[bytes, int] = {}
 
@@ -227,13 +215,13 @@ class Scheduler:
     def adopt(self, key: ActorKey, order: Order) -> None:
         """Enter an order as outstanding: a new one, or one that a restarted learner finds in its journal."""
         if key not in self._actors:
-            self._actors[key] = _Actor([], 0)
+            self._actors[key] = ActorSlots([], 0)
         self._actors[key].orders[order.order_id] = order
         self._orders[order.order_id] = (key, order)
         for slot in order.slots:
             self.steps_ordered += slot.steps
-            if slot.member_id in self._work:
-                self._work[slot.member_id].ordered += slot.steps
+            if slot.member_id in self._ledgers:
+                self._ledgers[slot.member_id].order(slot.steps)
         self._next_order_id = max(self._next_order_id, order.order_id + 1)
 
     def complete(self, order_id: int, steps: Mapping[int, int], *, forget_slots: bool = False) -> None:
@@ -251,69 +239,102 @@ class Scheduler:
             slots = self._actors[key].slots
             for work in order.slots:
                 if work.slot < len(slots):
-                    slots[work.slot] = _Slot()
-        self._settle(order_id, steps)
+                    slots[work.slot] = Slot()
+        self._end(order_id, steps)
 
-    def _settle(self, order_id: int, steps: Mapping[int, int]) -> None:
+    def _end(self, order_id: int, steps: Mapping[int, int]) -> None:
+        """Close an order: its steps are no longer out, the accepted ones are entered."""
         key, order = self._orders.pop(order_id)
         if key in self._actors:
             self._actors[key].orders.pop(order_id, None)
         for slot in order.slots:
             self.steps_ordered -= slot.steps
-            if slot.member_id in self._work:
-                self._work[slot.member_id].ordered -= slot.steps
+            if slot.member_id in self._ledgers:
+                self._ledgers[slot.member_id].end_order(slot.steps)
         for member_id, count in steps.items():
             self.steps_ordered += count
-            if member_id in self._work:
-                self._work[member_id].accepted += count
+            if member_id in self._ledgers:
+                self._ledgers[member_id].accept(count)
+
+    # -- checkpoints --------------------------------------------------------------------------------------------
+
+    def to_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON: ledgers by member id, and the orders that are out."""
+        out = [IssuedOrder(actor_id=key[0], incarnation=key[1], order=order) for key, order in self._orders.values()]
+        ordered = sum(slot.steps for issued in out for slot in issued.order.slots)
+        return {
+            "version": VERSION,
+            "orders_in_generation": self.orders_in_generation,
+            "steps_accepted": self.steps_ordered - ordered,
+            "ledgers": {str(ledger.member_id): ledger.to_state() for ledger in self.ledgers},
+            "orders": [base64.b64encode(issued.SerializeToString()).decode() for issued in out],
+        }
+
+    def from_state(self, state: Mapping[str, Any]) -> None:
+        """Take over `to_state` of an earlier life, after its members have begun their generations.
+
+        Raises:
+            StorageError: it is of a newer version.
+            KeyError, TypeError, ValueError, DecodeError: no such state.
+        """
+        check_version("scheduler", state, VERSION)
+        self.orders_in_generation = int(state["orders_in_generation"])
+        self.steps_ordered = int(state["steps_accepted"])
+        for member_id, ledger in state["ledgers"].items():
+            self._ledgers[int(member_id)].from_state(ledger)
+        for text in state["orders"]:
+            issued = IssuedOrder.FromString(base64.b64decode(text))
+            self.adopt((issued.actor_id, issued.incarnation), issued.order)
 
     # -- the inside ---------------------------------------------------------------------------------------------
 
     def _may_order(self, key: ActorKey) -> bool:
         """Whether there may be something to do, quickly: idle actors ask with every fragment that arrives."""
         return (
-            any(work.orderable > 0 or work.held for work in self._work.values())
+            any(ledger.orderable > 0 or ledger.held for ledger in self._ledgers.values())
             or self.evaluations.pending
             or self.evaluations.unfinished(key) > 0
         )
 
-    def _add_training(self, actor: _Actor, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]) -> None:
+    def _add_training(self, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]) -> None:
         rules = self._rules
-        shares = self._shares()
+        held = shares(self._actors.values(), self._ledgers)
         planned: Counter[int] = Counter()
         total = 0
         for i, slot in enumerate(actor.slots):
-            work = self._work.get(slot.member_id) if slot.member_id is not None else None
-            if work is None:
+            ledger = self._ledgers.get(slot.member_id) if slot.member_id is not None else None
+            if ledger is None:
                 continue
-            left = work.orderable - planned[work.member_id]
+            left = ledger.orderable - planned[ledger.member_id]
             if left <= 0:
                 continue
-            fair = -(-work.orderable // shares[work.member_id])
+            fair = -(-ledger.orderable // held[ledger.member_id])  # rounded up
             steps = min(rules.fragment_steps, left, max(MIN_STEPS, fair))
-            refs = self._policies_of(work.member_id)
+            refs = self._policies_of(ledger.member_id)
             if self.steps_ordered + total < rules.random_steps:
                 refs = [RANDOM] * len(refs)
-            planned[work.member_id] += steps
+            planned[ledger.member_id] += steps
             total += steps
             item = SlotWork(
                 slot=i,
                 agent_policies=use(refs),
                 steps=steps,
                 restart=slot.fresh,
-                member_id=work.member_id,
-                exploration=self._exploration_of(work.member_id),
+                member_id=ledger.member_id,
+                exploration=self._exploration_of(ledger.member_id),
             )
             if slot.fresh:
                 item.seed = derive(rules.seed, "slot", self.generation, self.orders_in_generation, i)
             slot.fresh = False
             slot.served_steps += steps
-            if slot.served_steps >= rules.turn_steps and self._furthest_behind(work, shares) is not None:
+            if slot.served_steps >= rules.turn_steps and (
+                furthest_behind(ledger, self._ledgers, held, rules.turn_steps) is not None
+            ):
                 item.until_episode_end = slot.leaving = True
             order.slots.append(item)
 
     def _add_evaluations(
-        self, key: ActorKey, actor: _Actor, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]
+        self, key: ActorKey, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]
     ) -> None:
         # Twice the slots, so that a slot which ends an episode within an order has a next one.
         free = 2 * actor.eval_slots - self.evaluations.unfinished(key)
@@ -325,71 +346,10 @@ class Scheduler:
 
     def _release_held(self, *, at_once: bool = False) -> bool:
         """Let held members begin once another is half through its round, or at once; returns whether some did."""
-        held = [w for w in self._work.values() if w.held and w.durable]
-        others = (w for w in self._work.values() if not w.held)
-        if not held or not (at_once or any(2 * w.accepted >= w.limit for w in others)):
+        held = [ledger for ledger in self._ledgers.values() if ledger.held and ledger.durable]
+        others = (ledger for ledger in self._ledgers.values() if not ledger.held)
+        if not held or not (at_once or any(2 * ledger.accepted >= ledger.limit for ledger in others)):
             return False
-        for work in held:
-            work.held = False
+        for ledger in held:
+            ledger.held = False
         return True
-
-    def _shares(self) -> Counter[int]:
-        """Training slots per member, over all actors that take orders."""
-        return Counter(
-            s.member_id
-            for a in self._actors.values()
-            if not a.draining
-            for s in a.slots
-            if s.member_id is not None and s.member_id in self._work
-        )
-
-    def _assign(self, actor: _Actor) -> None:
-        """Give every slot of this actor a living member: slots without one, after joins and losses, and at turns."""
-        for slot in actor.slots:
-            if slot.member_id not in self._work:
-                self._hand_over(slot, None)
-        shares = self._shares()
-
-        def fewest() -> int:
-            return min(self._work, key=lambda m: (shares[m], -self._work[m].remaining, m))
-
-        for slot in actor.slots:
-            if slot.member_id is None and self._work:
-                self._hand_over(slot, fewest())
-                shares[slot.member_id or 0] += 1
-        if actor.reshuffle:
-            actor.reshuffle = False
-            for slot in actor.slots:
-                poorest = fewest() if self._work else None
-                if poorest is None or slot.member_id is None:
-                    break
-                if shares[slot.member_id] - shares[poorest] >= 2:
-                    shares[slot.member_id] -= 1
-                    shares[poorest] += 1
-                    self._hand_over(slot, poorest)
-        for slot in actor.slots:
-            work = self._work.get(slot.member_id) if slot.member_id is not None else None
-            if work is None:
-                continue
-            # A member with nothing left to order gives its slot away at once; others at the end of their turn.
-            if slot.leaving or work.remaining <= 0:
-                behind = self._furthest_behind(work, shares)
-                slot.leaving = False
-                if behind is not None:
-                    shares[work.member_id] -= 1
-                    shares[behind] += 1
-                    self._hand_over(slot, behind)
-
-    def _furthest_behind(self, than: MemberWork, shares: Mapping[int, int]) -> int | None:
-        """The member with the most steps left, if it is a turn or more behind, or has no slot and this one is done."""
-        behind = max(self._work.values(), key=lambda w: (not w.blocked and w.remaining > 0, w.left, -w.member_id))
-        turn_due = behind.left - than.left >= self._rules.turn_steps
-        if than.remaining <= 0 < than.after:
-            turn_due = False  # it needs its slots again as soon as it has been compared
-        if self._in_rounds and than.remaining > 0 and shares.get(behind.member_id):
-            turn_due = False  # on-policy, members shall not catch up with each other: they learn in turns
-        stranded = than.remaining <= 0 < behind.remaining and not shares.get(behind.member_id)
-        return behind.member_id if not behind.blocked and behind.remaining > 0 and (turn_due or stranded) else None
-
-    def _hand_over(self, slot: _Slot, member_id: int | None) -> None:
-        slot.member_id, slot.fresh, slot.served_steps, slot.leaving = member_id, True, 0, False

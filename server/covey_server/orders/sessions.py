@@ -9,26 +9,49 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 from covey.errors import RefusedError, SpaceError
+from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import Heartbeat, JoinRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey.wire.limits import ACTOR_ID, MAX_SLOTS
 from covey_server.orders.evaluations import ActorKey
 
-State = Literal["active", "draining", "lost", "finished", "fenced", "quarantined"]
-"""`lost`: silent for too long, may come back. `fenced`: another process has its name now, for ever; `quarantined`: for
-what it sent, for ever."""
 
-AT_WORK = ("active", "draining")
+class SessionState(StrEnum):
+    """What an actor process is at; the values are those that `covey actors` shows."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"  # finishes its orders, gets no further ones, and leaves
+    LOST = "lost"  # silent for too long; may come back
+    FINISHED = "finished"  # has left, and said so; may come back
+    FENCED = "fenced"  # another process has its name now: never comes back
+    QUARANTINED = "quarantined"  # sent what no honest actor sends: never comes back
+
+
+AT_WORK = (SessionState.ACTIVE, SessionState.DRAINING)
+
+_NEXT: dict[SessionState, frozenset[SessionState]] = {
+    SessionState.ACTIVE: frozenset(SessionState),
+    SessionState.DRAINING: frozenset(SessionState),
+    SessionState.LOST: frozenset({SessionState.ACTIVE, SessionState.LOST, SessionState.FENCED}),
+    SessionState.FINISHED: frozenset({SessionState.ACTIVE, SessionState.FINISHED, SessionState.FENCED}),
+    SessionState.FENCED: frozenset({SessionState.FENCED}),
+    SessionState.QUARANTINED: frozenset({SessionState.QUARANTINED}),
+}
+"""Which states may follow which."""
 
 MAX_TEXT = 255
 SILENT_INTERVALS = 1.75
 """Within two, an actor's silence is noticed and its steps are somebody else's."""
+
+VERSION = 1
+"""Of the state that a checkpoint keeps."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +61,7 @@ class Session:
     actor_id: str
     incarnation: int
     token: str = ""  # of Join's answer; empty until it joined in this life of the learner
-    state: State = "active"
+    state: SessionState = SessionState.ACTIVE
     train_slots: int = 0
     eval_slots: int = 0
     hostname: str = ""
@@ -65,6 +88,21 @@ class Session:
     def key(self) -> ActorKey:
         """(actor id, incarnation)."""
         return self.actor_id, self.incarnation
+
+    def become(self, state: SessionState) -> None:
+        """Enter a state.
+
+        Raises:
+            RuntimeError: no actor in the present state can come to be in that one.
+        """
+        if state not in _NEXT[self.state]:
+            raise RuntimeError(f"session of actor {self.actor_id!r}: cannot become {state} while {self.state}")
+        self.state = state
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the actor may send and be sent to."""
+        return self.state in AT_WORK
 
     def classify(self, seq: int) -> Literal["new", "duplicate", "gap"]:
         """What a fragment of this number is: the one expected, one already received, or one too far."""
@@ -160,7 +198,7 @@ class Sessions:
 
     def active(self) -> list[Session]:
         """Those that are at work: active or draining."""
-        return [s for s in self._sessions.values() if s.state in AT_WORK]
+        return [s for s in self._sessions.values() if s.at_work]
 
     # -- joining --------------------------------------------------------------------------------------------------
 
@@ -176,12 +214,12 @@ class Sessions:
         """
         _check_request(request)
         session = self._sessions.get((request.actor_id, request.incarnation))
-        if session is not None and session.state == "fenced":
+        if session is not None and session.state is SessionState.FENCED:
             raise RefusedError(
                 f"actor {request.actor_id!r}: a newer process has joined under this name; end this one, "
                 "or start it with another --name"
             )
-        if session is not None and session.state == "quarantined":
+        if session is not None and session.state is SessionState.QUARANTINED:
             raise RefusedError(
                 f"actor {request.actor_id!r}: was sent away for {session.violations} fragments that no honest actor "
                 "sends; see what made them, then start it again"
@@ -197,8 +235,8 @@ class Sessions:
         session.train_slots, session.eval_slots = request.train_slots, request.eval_slots
         session.hostname, session.software_version = _line(request.hostname), _line(request.software_version)
         session.last_seen = now
-        if session.state != "draining":
-            session.state = "active"
+        if session.state is not SessionState.DRAINING:
+            session.become(SessionState.ACTIVE)
         if request.first_held_seq > session.received_seq + 1:
             session.lost_fragments += request.first_held_seq - session.received_seq - 1
             session.received_seq = request.first_held_seq - 1
@@ -211,14 +249,14 @@ class Sessions:
         if len(self._sessions) >= self._retained:
             self._forget_one(actor_id)
         for other in self._sessions.values():
-            if other.actor_id == actor_id and other.state in (*AT_WORK, "lost"):
-                other.state = "fenced"
+            if other.actor_id == actor_id and (other.at_work or other.state is SessionState.LOST):
+                other.become(SessionState.FENCED)
         session = Session(actor_id=actor_id, incarnation=incarnation, joined_at=now, last_seen=now)
         self._sessions[session.key] = session
         return session
 
     def _forget_one(self, joining: str) -> None:
-        gone = [s for s in self._sessions.values() if s.state not in AT_WORK]
+        gone = [s for s in self._sessions.values() if not s.at_work]
         if not gone:
             raise RefusedError(
                 f"actor {joining!r}: {len(self._sessions)} actors are at work, expected fewer than {self._retained}; "
@@ -271,20 +309,36 @@ class Sessions:
         session.received_seq = session.durable_seq = max(session.received_seq, seq)
         return session
 
-    def expect(self, key: ActorKey) -> None:
-        """Await an actor that has orders of an earlier life: it comes back, or is lost as others are."""
+    def expect(self, key: ActorKey) -> bool:
+        """Await an actor that has orders of an earlier life; it comes back, or is lost as others are.
+
+        Returns:
+            False where it may never come back, so that nobody should wait for it.
+        """
         session = self._sessions.get(key) or self._new(*key, self._clock())
-        session.state, session.last_seen = "active", self._clock()
+        if SessionState.ACTIVE not in _NEXT[session.state]:
+            return False
+        session.become(SessionState.ACTIVE)
+        session.last_seen = self._clock()
+        return True
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """What a checkpoint keeps of every session."""
-        return [{name: getattr(s, name) for name in _SAVED} for s in self._sessions.values()]
+    def to_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of every session, as JSON."""
+        sessions = [{name: getattr(s, name) for name in _SAVED} for s in self._sessions.values()]
+        return {"version": VERSION, "sessions": sessions}
 
-    def restore(self, data: Iterable[Mapping[str, Any]]) -> None:
-        """Take over `to_json` of an earlier life: what was received is durable, who was at work has to come back."""
+    def from_state(self, state: Mapping[str, Any]) -> None:
+        """Take over `to_state` of an earlier life: what was received is durable, who was at work has to come back.
+
+        Raises:
+            StorageError: it is of a newer version.
+            KeyError, TypeError, ValueError: no such state.
+        """
+        check_version("sessions", state, VERSION)
         now = self._clock()
-        for saved in data:
+        for saved in state["sessions"]:
             session = Session(**{name: saved[name] for name in _SAVED}, joined_at=now, last_seen=now)
+            session.state = SessionState(session.state)
             session.durable_seq = session.received_seq
             self._sessions[session.key] = session
 

@@ -1,11 +1,12 @@
-"""Policies on offer: serialised once, when an order first names them, and served by hash."""
+"""Policies on offer: serialised once, when they are published, and served by hash."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from covey.config import AlgorithmConfig
+from covey.config import AlgorithmSettings
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
@@ -25,55 +26,83 @@ class _Published:
 class PolicyStore:
     """Serialised policies by sha256, and who currently plays with which.
 
+    The trainer offers snapshots of weights; `publish` serialises what is newer than what is on offer, outside of the
+    learner's lock, and `refs` only looks up what was published last. Safe to use from any thread.
+
     Args:
         spaces: Of the environment.
         algorithm: Says whether agents of a group share a policy, and how outputs become actions.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> None:
         self._agents = spaces.agents
         self._algorithm = algorithm
         self._owners = network_ids(spaces, algorithm.share_parameters)
+        self._mutex = threading.Lock()  # of everything below
         self._blobs: dict[bytes, bytes] = {}
         self._bytes = 0
         self._sweep_at = MIN_SWEEP_BYTES
-        self._current: dict[int, _Published] = {}
+        self._published: dict[int, _Published] = {}
         self._snapshot: PolicySnapshot | None = None
 
     def offer(self, snapshot: PolicySnapshot) -> None:
-        """Newer weights; serialised only when an order names them."""
+        """Newer weights, to be serialised by whoever is about to name them in an order."""
         self._snapshot = snapshot
 
-    def refs(self, member_id: int) -> list[PolicyRef]:
-        """A member's newest policies, one per agent in environment order."""
-        if self._snapshot is None:
-            raise RuntimeError("no snapshot was offered before the first order")
-        version = self._snapshot.updates[member_id]
-        published = self._current.get(member_id)
-        if published is None or published.version != version:
-            published = _Published(version, self._publish(member_id, version, self._snapshot))
-            self._current[member_id] = published
-        return published.refs
+    def publish(self, member_ids: Iterable[int]) -> None:
+        """Serialise these members' policies where the newest snapshot has newer ones than were published.
 
-    def _publish(self, member_id: int, version: int, snapshot: PolicySnapshot) -> list[PolicyRef]:
-        refs: dict[int, PolicyRef] = {}
+        Members that the snapshot does not have (any more) are left out.
+        """
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        for member_id in member_ids:
+            version = snapshot.updates.get(member_id)
+            before = self._published.get(member_id)
+            if version is None or (before is not None and before.version >= version):
+                continue
+            files = self._encode(member_id, snapshot)
+            with self._mutex:
+                self._enter(member_id, version, files)
+
+    def refs(self, member_id: int) -> list[PolicyRef]:
+        """A member's policies as published last, one per agent in environment order.
+
+        Raises:
+            KeyError: none were published yet.
+        """
+        return self._published[member_id].refs
+
+    def _encode(self, member_id: int, snapshot: PolicySnapshot) -> dict[str, bytes]:
+        """Policy files by network id."""
+        files = {}
         for network_id, (spec, params) in snapshot.policies(member_id).items():
-            agents = self._owners[network_id]
-            agent = self._agents[agents[0]]
-            blob = encode_policy(spec_of(spec, agent, self._algorithm.on_policy), params)
+            agent = self._agents[self._owners[network_id][0]]
+            files[network_id] = encode_policy(spec_of(spec, agent, self._algorithm.stochastic_policies), params)
+        return files
+
+    def _enter(self, member_id: int, version: int, files: Mapping[str, bytes]) -> None:
+        """Put files on offer as the member's newest policies, unless another thread has published newer ones."""
+        before = self._published.get(member_id)
+        if before is not None and before.version >= version:
+            return
+        refs: dict[int, PolicyRef] = {}
+        for network_id, blob in files.items():
             sha256 = policy_sha256(blob)
             if sha256 not in self._blobs:
                 self._blobs[sha256] = blob
                 self._bytes += len(blob)
-            for i in agents:
+            for i in self._owners[network_id]:
                 refs[i] = PolicyRef(sha256=sha256, member_id=member_id, version=version)
-        return [refs[i] for i in range(len(self._agents))]
+        self._published[member_id] = _Published(version, [refs[i] for i in range(len(self._agents))])
 
     def forget(self, living: set[int]) -> None:
         """Members have died: their policies stay only as long as somebody names them."""
-        self._current = {m: p for m, p in self._current.items() if m in living}
+        with self._mutex:
+            self._published = {m: p for m, p in self._published.items() if m in living}
 
-    def sweep(self, named: Callable[[], set[bytes]]) -> None:
+    def drop_unnamed(self, named: Callable[[], set[bytes]]) -> None:
         """Drop what nobody plays with any more, once there is twice as much as when that was done last.
 
         Args:
@@ -81,10 +110,12 @@ class PolicyStore:
         """
         if self._bytes <= self._sweep_at:
             return
-        kept = named() | {ref.sha256 for published in self._current.values() for ref in published.refs}
-        self._blobs = {sha256: blob for sha256, blob in self._blobs.items() if sha256 in kept}
-        self._bytes = sum(map(len, self._blobs.values()))
-        self._sweep_at = max(MIN_SWEEP_BYTES, 2 * self._bytes)
+        in_orders = named()
+        with self._mutex:
+            kept = in_orders | {ref.sha256 for published in self._published.values() for ref in published.refs}
+            self._blobs = {sha256: blob for sha256, blob in self._blobs.items() if sha256 in kept}
+            self._bytes = sum(map(len, self._blobs.values()))
+            self._sweep_at = max(MIN_SWEEP_BYTES, 2 * self._bytes)
 
     @property
     def size(self) -> int:

@@ -15,10 +15,13 @@ from covey.errors import ConfigError, FragmentError, RefusedError, StorageError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
 from covey.wire.limits import CHUNK_BYTES, MAX_FETCHED_WITH
-from covey_server.ingest.intake import QUARANTINE_AFTER, Intake, ack_of
+from covey_server.attendance import Attendance
+from covey_server.coordination.run_state import RunState
+from covey_server.coordination.threads import in_thread
+from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
-from covey_server.orders.sessions import AT_WORK, Session
+from covey_server.orders.sessions import AT_WORK, Session, SessionState
 from covey_server.security.authorization import check_name
 from covey_server.security.guard import Context
 
@@ -76,10 +79,17 @@ class _Outgoing:
 
 
 class ActorServicer(services.ActorServiceServicer):
-    """Thin: decodes, delegates to the learner, encodes. All methods run on the gRPC loop."""
+    """Thin: decodes, delegates to the learner, encodes. All methods but `gauges` run on the gRPC loop.
 
-    def __init__(self, learner: Learner, intake: Intake) -> None:
+    Args:
+        learner: Whose orders leave here.
+        attendance: Is told of actors that come and go.
+        intake: Takes fragments in.
+    """
+
+    def __init__(self, learner: Learner, attendance: Attendance, intake: Intake) -> None:
         self._learner = learner
+        self._attendance = attendance
         self._intake = intake
         self._streams: dict[ActorKey, _Outgoing] = {}
         self._dispatch_is_due = False
@@ -87,7 +97,7 @@ class ActorServicer(services.ActorServiceServicer):
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """What to run."""
         del context
-        described = self._learner.describe()
+        described = self._attendance.describe()
         if request.protocol_version < described.protocol_version:
             raise RefusedError(
                 f"actor speaks protocol {request.protocol_version}, expected {described.protocol_version}; "
@@ -99,8 +109,7 @@ class ActorServicer(services.ActorServiceServicer):
         """Identify and agree on spaces."""
         check_name(context, request.actor_id)
         # The first Join builds the population, which takes a while; the loop goes on meanwhile.
-        loop = asyncio.get_running_loop()
-        response = await loop.run_in_executor(None, self._learner.join, request)
+        response = await in_thread("join", self._attendance.join, request)
         for key in list(self._streams):
             if key[0] == request.actor_id and key[1] != request.incarnation:
                 self._streams[key].end(
@@ -159,8 +168,8 @@ class ActorServicer(services.ActorServiceServicer):
                 del self._streams[session.key]
 
     def _open(self, frame: pb.ActorFrame, outgoing: _Outgoing) -> Session | None:
-        session = self._learner.sessions.by_token(frame.hello.session)
-        if session is None or session.state not in AT_WORK:
+        session = self._attendance.session(frame.hello.session)
+        if session is None or self._attendance.heard(session) not in AT_WORK:
             code = pb.StreamError.CODE_UNKNOWN_SESSION
             outgoing.end(pb.StreamError(code=code, message="the session is not known here (any more); Join again"))
             return None
@@ -168,8 +177,7 @@ class ActorServicer(services.ActorServiceServicer):
         if before is not None:
             before.end()
         self._streams[session.key] = outgoing
-        self._learner.sessions.heard(session)
-        outgoing.ack(ack_of(session))
+        self._acknowledge(session.key)
         self.dispatch()
         return session
 
@@ -177,12 +185,12 @@ class ActorServicer(services.ActorServiceServicer):
         self, session: Session, frame: pb.ActorFrame, assembler: FragmentAssembler, outgoing: _Outgoing
     ) -> bool:
         """One frame; False when the actor has said goodbye."""
-        learner = self._learner
-        if session.state not in AT_WORK:
-            code = pb.StreamError.CODE_FENCED if session.state == "fenced" else pb.StreamError.CODE_UNKNOWN_SESSION
-            outgoing.end(pb.StreamError(code=code, message=f"actor {session.actor_id!r} is {session.state}"))
+        state = self._attendance.heard(session)
+        if state not in AT_WORK:
+            fenced = state is SessionState.FENCED
+            code = pb.StreamError.CODE_FENCED if fenced else pb.StreamError.CODE_UNKNOWN_SESSION
+            outgoing.end(pb.StreamError(code=code, message=f"actor {session.actor_id!r} is {state}"))
             return False
-        learner.sessions.heard(session)
         match frame.WhichOneof("kind"):
             case "fragment":
                 try:
@@ -192,16 +200,15 @@ class ActorServicer(services.ActorServiceServicer):
                     return False
                 if whole is not None:
                     outgoing.ack(self._intake.receive(session, whole))
-                    if session.violations >= QUARANTINE_AFTER:
-                        learner.quarantined(session)
+                    if self._attendance.quarantine_if_due(session):
                         code = pb.StreamError.CODE_QUARANTINED
                         outgoing.end(pb.StreamError(code=code, message="too many refused fragments"))
                         return False
                     self._dispatch_soon()
             case "heartbeat":
-                session.beat(frame.heartbeat)
+                self._attendance.beat(session, frame.heartbeat)
             case "finish":
-                learner.finished(session, frame.finish.reason)
+                self._attendance.finished(session, frame.finish.reason)
                 outgoing.end()
                 self.dispatch()
                 return False
@@ -242,11 +249,10 @@ class ActorServicer(services.ActorServiceServicer):
 
     def dispatch(self) -> None:
         """Send orders to whoever may have one, one each in turn, until nobody may."""
-        if self._learner.state == "complete":
+        if self._learner.state is RunState.COMPLETE:
             self.drain_all(run_complete=True, reason="the run is complete")
             return
-        scheduler = self._learner.scheduler
-        waiting = [item for item in self._streams.items() if scheduler.has_room(item[0])]
+        waiting = [(key, self._streams[key]) for key in self._learner.with_room(list(self._streams))]
         while waiting:
             served = []
             for key, outgoing in waiting:
@@ -261,7 +267,7 @@ class ActorServicer(services.ActorServiceServicer):
         found = False
         for key, outgoing in self._streams.items():
             if key[0] == actor_id:
-                self._learner.start_draining(key)
+                self._attendance.drain(key)
                 outgoing.put(pb.LearnerFrame(drain=pb.Drain(reason="drained on request")))
                 found = True
         return found
@@ -272,29 +278,29 @@ class ActorServicer(services.ActorServiceServicer):
             if not outgoing.ended:
                 outgoing.put(pb.LearnerFrame(drain=pb.Drain(run_complete=run_complete, reason=reason)))
 
-    def tick(self, durable: list[Session]) -> None:
-        """Acknowledge what has become durable, and show every actor that the learner lives."""
+    def acknowledge_durable(self, durable: list[Session]) -> None:
+        """Tell actors what has become durable."""
         for session in durable:
-            outgoing = self._streams.get(session.key)
-            if outgoing is not None and not outgoing.ended:
-                outgoing.ack(ack_of(session))
+            self._acknowledge(session.key)
 
     def give_up_silent(self) -> None:
         """Let go of actors that have been silent for too long, and of their streams: they may hang for long yet."""
-        learner = self._learner
-        for session in learner.sessions.silent():
-            learner.lost(session, f"silent for {learner.clock() - session.last_seen:.0f} s")
-            outgoing = self._streams.get(session.key)
+        for key in self._attendance.give_up_silent():
+            outgoing = self._streams.get(key)
             if outgoing is not None:
                 code = pb.StreamError.CODE_UNKNOWN_SESSION
                 outgoing.end(pb.StreamError(code=code, message="silent for too long; Join again"))
 
     def ask_again(self) -> None:
         """Have every actor send again what was not taken in while the disk was full."""
-        for key, outgoing in self._streams.items():
-            session = self._learner.sessions.get(key)
-            if session is not None and not outgoing.ended:
-                outgoing.ack(ack_of(session, resend_from_seq=session.received_seq + 1))
+        for key in self._streams:
+            self._acknowledge(key, resend=True)
+
+    def _acknowledge(self, key: ActorKey, *, resend: bool = False) -> None:
+        """Tell an actor where it stands, if it listens."""
+        ack, outgoing = self._attendance.ack(key, resend=resend), self._streams.get(key)
+        if ack is not None and outgoing is not None and not outgoing.ended:
+            outgoing.ack(ack)
 
     def heartbeat(self) -> None:
         """Show every actor that the learner lives."""

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import socket
-import threading
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,8 +16,10 @@ from covey.errors import AddressInUseError, ConfigError
 from covey.v1 import actor_service_pb2, population_service_pb2
 from covey.v1 import population_service_pb2_grpc as population_services
 from covey.wire.channel import SERVER_OPTIONS, parse_address
+from covey_server.attendance import Attendance
+from covey_server.coordination.run_state import RunState
+from covey_server.coordination.threads import WatchedThread
 from covey_server.durability.journal_sync import JournalSync
-from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.orders.sessions import Session
 from covey_server.security.authorization import Authorization
@@ -34,41 +35,56 @@ from covey_server.training.trainer import Trainer
 
 logger = logging.getLogger("covey.rpc")
 
+AFTER_FAULT_S = 0.25
+"""Housekeeping pauses so long after a fault, which may come again at once."""
+
 SERVICES = (
     actor_service_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name,
     population_service_pb2.DESCRIPTOR.services_by_name["PopulationService"].full_name,
 )
 
 
-class GrpcThread:
-    """Serves a learner; `start` returns once the port is open.
+class GrpcThread(WatchedThread):
+    """Serves a learner from a loop of its own; `serve` returns once the port is open.
 
     Args:
         learner: Served.
-        intake: Takes its fragments in.
-        trainer: Steered.
-        report: Asked.
+        attendance: Whose silence is noticed here.
+        actors: The data plane.
+        trainer: Steered by the control plane.
+        report: What the control plane answers.
         tokens: Who may do what; None: everybody everything.
     """
 
     def __init__(
-        self, learner: Learner, intake: Intake, trainer: Trainer, report: Report, tokens: Tokens | None
+        self,
+        learner: Learner,
+        attendance: Attendance,
+        actors: ActorServicer,
+        trainer: Trainer,
+        report: Report,
+        tokens: Tokens | None,
     ) -> None:
+        super().__init__("grpc", learner.threads)
         self._learner = learner
+        self._attendance = attendance
         self._tokens = tokens
         self._certificate = ServerCertificate(learner.config.learner.tls) if learner.config.learner.tls else None
-        self._actors = ActorServicer(learner, intake)
+        self._actors = actors
         self._population = PopulationServicer(learner, trainer, report, self._actors)
         self._report = report
-        report.wire_gauges = self._actors.gauges
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
         self._health: health.aio.HealthServicer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sync = JournalSync(learner, self._durable)
+        self._housekeeping_faults = 0
 
-    def start(self, port_before: int = 0) -> str:
+    def work(self) -> None:
+        """Run the loop; an exit or interrupt inside any of its tasks ends it, and so the run."""
+        self._loop.run_forever()
+
+    def serve(self, port_before: int = 0) -> str:
         """Open the port and serve; returns the address as HOST:PORT.
 
         Args:
@@ -78,22 +94,22 @@ class GrpcThread:
             AddressInUseError: somebody else listens there.
             ConfigError: an address that is none.
         """
-        self._thread.start()
+        self.start()
         self._sync.start()
         address = asyncio.run_coroutine_threadsafe(self._open(port_before), self._loop).result()
-        self._learner.notify_loop = self._wake
+        self._learner.bell.answer(self._wake)
         return address
 
     def stop(self, grace_s: float) -> None:
         """Tell actors to leave, wait for their last fragments at most so long, then close."""
-        self._learner.notify_loop = lambda: None
-        if not self._thread.is_alive():
-            self._loop.close()
-            return
-        asyncio.run_coroutine_threadsafe(self._close(grace_s), self._loop).result()
+        self._learner.bell.answer(None)
+        if self.is_alive():
+            asyncio.run_coroutine_threadsafe(self._close(grace_s), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self.join()
+        elif self._server is not None:  # the thread was ended by a fault: say goodbye from here
+            self._loop.run_until_complete(self._close(grace_s))
         self._sync.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
         self._loop.close()
 
     def _wake(self) -> None:
@@ -127,45 +143,54 @@ class GrpcThread:
         self._server = server
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._tasks = [self._loop.create_task(self._every_second())]
+        self._tasks = [self._learner.threads.task("housekeeping", self._keep_house())]
         return f"{host}:{bound}"
 
     def _refused(self, why: str) -> None:
-        with self._learner.lock:
-            self._learner.totals.counters[why] += 1
+        self._learner.count(why)
 
-    async def _every_second(self) -> None:
-        """Notice silent actors, show that the learner lives, take samples for rates."""
+    async def _keep_house(self) -> None:
+        """Notice silent actors, show that the learner lives, take samples for rates: about once a second, for ever."""
         interval_s = self._learner.config.learner.heartbeat_interval_s
-        since_heartbeat_s = 0.0
+        clock = self._learner.clock
+        heartbeat_at = clock()
         while True:
-            pause_s = max(0.01, min(1.0, interval_s / 4, self._learner.sessions.until_silence_s()))
-            began = self._learner.clock()
-            await asyncio.sleep(pause_s)
-            since_heartbeat_s += pause_s
-            late_s = self._learner.clock() - began - pause_s
             try:
+                pause_s = max(0.01, min(1.0, interval_s / 4, self._attendance.until_silence_s()))
+                began = clock()
+                await asyncio.sleep(pause_s)
+                late_s = clock() - began - pause_s
                 if late_s > interval_s:  # this process was stopped, or its machine too busy, and heard nobody
-                    self._learner.sessions.forgive(late_s)
-                    self._learner.event(f"the learner itself stood still for {late_s:.0f} s; no actor is blamed for it")
+                    self._attendance.forgive(late_s)
                 self._actors.give_up_silent()
-                if self._learner.room.missing and self._learner.room.find():
+                if self._learner.find_room():
                     self._actors.ask_again()
                 self._report.sample()
-                if since_heartbeat_s >= interval_s / 2:
-                    since_heartbeat_s = 0.0
+                if clock() - heartbeat_at >= interval_s / 2:
+                    heartbeat_at = clock()
                     self._actors.heartbeat()
                 self._actors.dispatch()
-            except Exception:
-                logger.exception("housekeeping failed; trying again")
+            except Exception as exc:
+                self._survive(exc)
+                await asyncio.sleep(AFTER_FAULT_S)
+
+    def _survive(self, exc: Exception) -> None:
+        """Housekeeping goes on after a fault; told at the first one, the second, the fourth, the eighth ..."""
+        self._housekeeping_faults += 1
+        self._learner.count("housekeeping_failed")
+        if self._housekeeping_faults.bit_count() == 1:
+            logger.exception("housekeeping failed")
+            self._learner.event(
+                f"housekeeping failed ({type(exc).__name__} {exc}), {self._housekeeping_faults:,} times; it goes on"
+            )
 
     def _durable(self, moved: list[Session]) -> None:
-        self._loop.call_soon_threadsafe(self._actors.tick, moved)
+        self._loop.call_soon_threadsafe(self._actors.acknowledge_durable, moved)
 
     async def _close(self, grace_s: float) -> None:
         if self._health is not None:
             await self._health.enter_graceful_shutdown()
-        complete = self._learner.state == "complete"
+        complete = self._learner.state is RunState.COMPLETE
         reason = "the run is complete" if complete else "the learner stops"
         self._actors.drain_all(run_complete=complete, reason=reason)
         deadline = self._loop.time() + grace_s

@@ -12,6 +12,8 @@ from covey.networks.resolve import network_ids
 from covey.v1 import population_service_pb2 as pb
 from covey.v1 import population_service_pb2_grpc as services
 from covey.wire.limits import CHUNK_BYTES
+from covey_server.coordination.run_state import CLOSED
+from covey_server.coordination.threads import in_thread
 from covey_server.learner import Learner
 from covey_server.security.guard import Context
 from covey_server.serving.actor_service import ActorServicer
@@ -42,7 +44,7 @@ class PopulationServicer(services.PopulationServiceServicer):
         while True:
             status = self._report.status()
             yield pb.WatchStatusResponse(status=status)
-            if status.state in ("complete", "stopping"):
+            if status.state in CLOSED:
                 return
             await asyncio.sleep(interval_s)
 
@@ -83,13 +85,14 @@ class PopulationServicer(services.PopulationServiceServicer):
         learner = self._learner
         with learner.lock:
             population = learner.population
-            living = {m.member_id for m in population.members} if population else set()
-            files: dict[str, bytes] = {}
-            if population is not None and request.member_id in living:
-                refs = population.policies.refs(request.member_id)
-                owners = network_ids(population.spaces, learner.config.algorithm.share_parameters)
-                for network_id, agents in owners.items():
-                    files[network_id] = population.policies.get(refs[agents[0]].sha256) or b""
+            living = population is not None and learner.scheduler.ledger(request.member_id) is not None
+        files: dict[str, bytes] = {}
+        if population is not None and living:
+            population.policies.publish([request.member_id])
+            refs = population.policies.refs(request.member_id)
+            owners = network_ids(population.spaces, learner.config.algorithm.share_parameters)
+            for network_id, agents in owners.items():
+                files[network_id] = population.policies.get(refs[agents[0]].sha256) or b""
         if not files:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"member {request.member_id} is not alive")
         for network_id, blob in files.items():
@@ -99,20 +102,13 @@ class PopulationServicer(services.PopulationServiceServicer):
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
         """No further orders and updates."""
         del request, context
-        with self._learner.changed:
-            if self._learner.state not in ("training", "paused"):
-                raise RefusedError(f"run is {self._learner.state}, expected a training run; nothing to pause")
-            self._learner.state = "paused"
+        self._learner.pause()
         return pb.PauseResponse()
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
         """Go on."""
         del request, context
-        with self._learner.changed:
-            if self._learner.state not in ("training", "paused"):
-                raise RefusedError(f"run is {self._learner.state}, expected a paused run; nothing to resume")
-            self._learner.state = "training"
-            self._learner.changed.notify_all()
+        self._learner.resume()
         self._actors.dispatch()
         return pb.ResumeResponse()
 
@@ -121,8 +117,7 @@ class PopulationServicer(services.PopulationServiceServicer):
         del request, context
         if self._learner.population is None:
             raise RefusedError("run is waiting for the first actor; there is nothing to checkpoint yet")
-        loop = asyncio.get_running_loop()
-        path = await loop.run_in_executor(None, self._trainer.request_checkpoint)
+        path = await in_thread("checkpoint request", self._trainer.request_checkpoint)
         return pb.CheckpointResponse(path=path)
 
     async def DrainActor(self, request: pb.DrainActorRequest, context: Context) -> pb.DrainActorResponse:

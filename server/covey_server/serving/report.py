@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from covey.resources import open_files, rss_bytes
-from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
+from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status, ThreadInfo
 from covey_server.evolution.fitness import rank_key
 from covey_server.evolution.lineage import architecture, entry_info
 from covey_server.learner import Learner
@@ -24,16 +24,21 @@ class Report:
     Args:
         learner: Asked under its lock, briefly.
         phase_of: What a member is at.
+        wire_gauges: Numbers of what the wire holds now, by name.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, learner: Learner, phase_of: Callable[[Member], str], clock: Callable[[], float] = time.monotonic
+        self,
+        learner: Learner,
+        phase_of: Callable[[Member], str],
+        wire_gauges: Callable[[], dict[str, int]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._learner = learner
         self._phase_of = phase_of
+        self._wire_gauges = wire_gauges
         self._clock = clock
-        self.wire_gauges: Callable[[], dict[str, int]] = dict  # where there is a wire
         self._samples: deque[tuple[float, int, dict[str, int]]] = deque()
 
     def sample(self) -> None:
@@ -59,7 +64,7 @@ class Report:
             totals, population = learner.totals, learner.population
             training = learner.config.training
             status = Status(
-                state=learner.state,
+                state=learner.state.value,
                 run_name=learner.run.name,
                 run_dir=str(learner.run.path),
                 algorithm=learner.config.algorithm.name,
@@ -83,6 +88,7 @@ class Report:
                 events=list(learner.events),
                 gauges=self._gauges(),
             )
+            status.threads.extend(ThreadInfo(name=w.name, kind=w.kind, alive=w.alive()) for w in learner.threads)
             if population is not None:
                 status.replay_env_steps = len(population.experience)
                 rated = [m for m in population.lineage.living if m.fitness is not None]
@@ -99,12 +105,12 @@ class Report:
         return {
             "sessions": len(learner.sessions),
             "orders_out": len(learner.scheduler.outstanding()),
-            "updates_owed": max((learner.updates_owed(m) for m in members), default=0),
+            "updates_owed": max((learner.updates_due(m) for m in members), default=0),
             "actor_outbox_fragments": sum(s.outbox_fragments for s in at_work),
             "actor_outbox_bytes": sum(s.outbox_bytes for s in at_work),
             "rss_bytes": rss_bytes(),
             "open_files": open_files(),
-            **self.wire_gauges(),
+            **self._wire_gauges(),
         }
 
     def members(self) -> list[MemberInfo]:
@@ -129,7 +135,7 @@ class Report:
             mutation=member.mutation,
             change=member.change,
             state=self._phase_of(member),
-            updates_owed=self._learner.updates_owed(member),
+            updates_owed=self._learner.updates_due(member),
         )
 
     def lineage(self) -> Iterator[MemberInfo]:

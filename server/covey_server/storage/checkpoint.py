@@ -18,7 +18,6 @@ import numpy as np
 from covey.errors import ConfigError, StorageError
 from covey.networks import NetworkSpec
 from covey.run.checkpoint_format import (
-    FORMAT,
     MANIFEST,
     STATE,
     TENSORS,
@@ -30,6 +29,7 @@ from covey.run.checkpoint_format import (
     tensor_name,
 )
 from covey.run.files import cannot_write, sync_directory, write_synced
+from covey.run.state_upgrades import FORMAT
 from covey.wire.spaces_json import float_from_json, float_to_json
 from covey_server.member import Member, Network, ReturnScale
 

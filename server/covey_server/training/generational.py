@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from covey_server.build import PopulationFactory
-from covey_server.evolution.mode import Comparison
 from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.population import Population
+from covey_server.training.mode import Comparison
 
 
 class Generational:
-    """Waits for all.
+    """The evolution mode in which the population waits for its last member.
 
     Args:
         learner: The shared state.
@@ -23,14 +23,15 @@ class Generational:
         self._learner = learner
         self._factory = factory
 
-    def compare(self, population: Population, member: Member, judged: Collection[int]) -> Comparison | None:
-        """As `Turns.compare`: everybody's, once everybody has been evaluated."""
-        if len(judged) < len(population.members):
+    def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
+        """As `EvolutionMode.compare`: everybody, once everybody has been evaluated."""
+        if len(evaluated) < len(population.members):
             return None
-        return Comparison(tuple(population.members), self._learner.in_last_generation(member.member_id))
+        with self._learner.lock:
+            return Comparison(tuple(population.members), self._learner.in_last_generation(member.member_id))
 
-    def turn(self, population: Population, comparison: Comparison) -> None:
-        """As `Turns.turn`: select parents by tournaments, mutate their children."""
+    def succeed(self, population: Population, comparison: Comparison) -> None:
+        """As `EvolutionMode.succeed`: select parents by tournaments, mutate their children."""
         del comparison
         learner = self._learner
         generation = learner.scheduler.generation + 1

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from covey_server.build import PopulationFactory
-from covey_server.evolution.mode import Comparison
 from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.population import Population
+from covey_server.training.mode import Comparison
 
 
 class SteadyState:
-    """Acts on one member at a time.
+    """The evolution mode that acts on one member at a time.
 
     Args:
         learner: The shared state.
@@ -27,19 +27,22 @@ class SteadyState:
         self._learner = learner
         self._factory = factory
 
-    def compare(self, population: Population, member: Member, judged: Collection[int]) -> Comparison | None:
-        """As `Turns.compare`: the member's own, at once; at the end everybody's, when all have had their last one."""
-        if not self._learner.in_last_generation(member.member_id):
-            return Comparison((member,), is_last=False)
+    def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
+        """As `EvolutionMode.compare`: the member alone, at once; everybody, after all members' last generation."""
+        learner = self._learner
         members = tuple(population.members)
-        ended = all(m.member_id in judged and self._learner.in_last_generation(m.member_id) for m in members)
+        with learner.lock:
+            if not learner.in_last_generation(member.member_id):
+                return Comparison((member,), is_last=False)
+            ended = all(m.member_id in evaluated and learner.in_last_generation(m.member_id) for m in members)
         return Comparison(members, is_last=True) if ended else None
 
-    def turn(self, population: Population, comparison: Comparison) -> None:
-        """As `Turns.turn`: hold the member's tournament."""
+    def succeed(self, population: Population, comparison: Comparison) -> None:
+        """As `EvolutionMode.succeed`: hold the member's tournament."""
         learner = self._learner
         (member,) = comparison.members
-        generation = learner.scheduler.work(member.member_id).generation + 1
+        with learner.lock:
+            generation = learner.ledger(member.member_id).generation + 1
         child = self._factory.successor(population, member, generation)
         if child is None:
             algorithm, outcome = population.algorithm, "goes on"

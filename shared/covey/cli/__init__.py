@@ -3,7 +3,6 @@
 Learner and actor register theirs through the entry-point group `covey.commands`: each is a function `register(app)`.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from covey import __version__
+from covey.cli.terminal import discard_output, protect_standard_streams
 from covey.errors import ConfigError, CoveyError
 
 if TYPE_CHECKING:
@@ -24,23 +24,28 @@ LEARNER_MODULES = ("torch", "tensorboard", "grpc_health", "grpc_reflection", "cr
 
 INTERRUPTED = 130
 
+WITH_DEBUG = ("status",)
+"""Commands that do more with `--debug` than print the traceback of an error."""
+
 
 def main() -> None:
-    """Run the command line and exit with its code (the table is in the README)."""
+    """Run the command line and exit with its code (docs/troubleshooting.md has an entry for each)."""
+    protect_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code. An error becomes a sentence on stderr; `--debug` adds its traceback."""
     debug = "--debug" in arguments
+    command = next((a for a in arguments if not a.startswith("-")), "")
+    if command not in WITH_DEBUG:
+        arguments = [a for a in arguments if a != "--debug"]
     try:
-        code = build_app()([a for a in arguments if a != "--debug"] or ["--help"], "covey", standalone_mode=False)
+        code = build_app()(list(arguments) or ["--help"], "covey", standalone_mode=False)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has closed it (`covey lineage | head`). Python flushes stdout once more at its end,
-        # which must not fail, so stdout now leads nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()  # the reader of our output has closed it (`covey lineage | head`)
         return 1
     except Exception as exc:
         if debug:
@@ -64,14 +69,14 @@ def describe(exc: Exception) -> tuple[str, int]:
     return f"unexpected {type(exc).__name__}: {exc}; run with --debug for the traceback", 1
 
 
-INSTALL_LEARNER = "pip install 'covey[learner]'"
+INSTALL_LEARNER = "pip install 'covey-marl[learner]'"
 
 
 def build_app() -> "typer.Typer":
     """Build the command line with all commands. Typer and the sides are imported only here, as they take time."""
     import typer
 
-    from covey.cli import certs, check_env, evaluate, export, queries, render
+    from covey.cli import certs, check_env, evaluate, export, queries, render, schema
 
     app = typer.Typer(
         add_completion=False,
@@ -101,6 +106,7 @@ def build_app() -> "typer.Typer":
     queries.register(app)
     evaluate.register(app)
     check_env.register(app)
+    schema.register(app)
     render.register(app)
     export.register(app)
     certs.register(app)

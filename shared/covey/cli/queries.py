@@ -20,6 +20,7 @@ CHECKPOINT_DEADLINE_S = 120.0
 Run = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the newest under ./runs if unset.")]
 LearnerAddress = Annotated[str | None, typer.Option("--learner", metavar="HOST:PORT", help="A running learner.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the learner's threads; of an error the traceback.")]
 Interval = Annotated[float, typer.Option("--interval", min=0.1, max=60, help="Seconds between two looks.")]
 ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="An actor id as `covey actors` shows it.")]
 
@@ -32,9 +33,15 @@ def register(app: typer.Typer) -> None:
         app.command()(with_credentials(steering))
 
 
-def status(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """How far a run is, how fast it goes, and where time is spent."""
-    _answer("status", learner, run, credentials, as_json)
+def status(
+    credentials: Credentials,
+    run: Run = None,
+    learner: LearnerAddress = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """How far a run is, how fast it goes, and where time is spent; with --debug its learner's threads as well."""
+    _answer("status", learner, run, credentials, as_json, debug=debug)
 
 
 def members(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
@@ -109,20 +116,28 @@ def stop(credentials: Credentials, learner: LearnerAddress = None) -> None:
     typer.echo(f"stopping {found.address}")
 
 
-def _answer(question: Question, learner: str | None, run: Path | None, credentials: Credentials, as_json: bool) -> None:
-    """Ask a run and print its answer, as JSON or as a table."""
+def _answer(
+    question: Question,
+    learner: str | None,
+    run: Path | None,
+    credentials: Credentials,
+    as_json: bool,
+    *,
+    debug: bool = False,
+) -> None:
+    """Ask a run and print its answer, as JSON or as a table; `debug` adds what only developers need."""
     answer = find_source(learner, run, credentials).ask(question)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
     else:
-        tables.show(_table(question, answer))
+        tables.show(_table(question, answer, debug=debug))
 
 
-def _table(question: Question, answer: Answer) -> RenderableType:
-    """The table for the answer to a question."""
+def _table(question: Question, answer: Answer, *, debug: bool) -> RenderableType:
+    """The table for the answer to a question; `debug` adds a learner's threads to the status."""
     match question:
         case "status":
-            return tables.status_table(answer)
+            return tables.status_table(answer, threads=debug)
         case "members":
             return tables.members_table(answer["members"])
         case "lineage":

@@ -40,7 +40,7 @@ def render(
     try:
         import PIL.Image  # noqa: F401
     except ImportError as exc:
-        raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey[render]'") from exc
+        raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey-marl[render]'") from exc
     # pygame draws into memory, as the machine may have no screen.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 

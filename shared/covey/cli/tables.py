@@ -26,8 +26,13 @@ def show(renderable: RenderableType) -> None:
     console.print(renderable)
 
 
-def status_table(status: Answer) -> RenderableType:
-    """A table of a run's status, names and values, with its newest events below."""
+def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
+    """A table of a run's status, names and values, with its newest events below.
+
+    Args:
+        status: As `covey status --json` prints it.
+        threads: Whether to list the threads and tasks of its learner.
+    """
     total = status["max_steps"] * status["population_size"]
     wire = f"{_bytes(status['wire_bytes'])}, {_bytes(status['raw_bytes'])} unpacked"
     best = "none yet"
@@ -49,6 +54,9 @@ def status_table(status: Answer) -> RenderableType:
     ]
     rows += [("held", ", ".join(f"{name} {_gauge(name, value)}" for name, value in sorted(status["gauges"].items())))]
     rows += [("counted", f"{name} {count:,}") for name, count in sorted(status["counters"].items()) if count]
+    if threads:
+        for thread in status.get("threads", []):  # an older learner does not tell
+            rows += [(thread["kind"], f"{thread['name']}: {'alive' if thread['alive'] else 'ended'}")]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -1,35 +1,28 @@
 """One YAML file configures a run: its sections as models, AgileRL's manifests, and sentences for errors in them."""
 
-from covey.config.algorithm import AlgorithmConfig, OffPolicyAlgorithm, OnPolicyAlgorithm
-from covey.config.config import (
+from covey.config.algorithm import MADDPGSettings, MATD3Settings, OffPolicyAlgorithm, OnPolicyAlgorithm
+from covey.config.algorithm_settings import AlgorithmSettings
+from covey.config.config import Config, apply_override, load_config, parse_config
+from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
+from covey.config.network import MLPConfig, NetConfig
+from covey.config.sections import (
     EVAL_STEPS_CAP,
     TLS,
     Actors,
     Checkpoint,
-    Config,
     Environment,
-    Evolution,
     Fitness,
     Learner,
     Logging,
-    MLPConfig,
-    Mutation,
-    NetConfig,
-    Probabilities,
     ReplayBuffer,
-    RLParameter,
-    Selection,
     Training,
-    apply_override,
-    load_config,
-    parse_config,
 )
 
 __all__ = [
     "EVAL_STEPS_CAP",
     "TLS",
     "Actors",
-    "AlgorithmConfig",
+    "AlgorithmSettings",
     "Checkpoint",
     "Config",
     "Environment",
@@ -37,6 +30,8 @@ __all__ = [
     "Fitness",
     "Learner",
     "Logging",
+    "MADDPGSettings",
+    "MATD3Settings",
     "MLPConfig",
     "Mutation",
     "NetConfig",

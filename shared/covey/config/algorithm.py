@@ -1,41 +1,105 @@
-"""The `algorithm:` section: what MADDPG and MATD3 have, and what IPPO has."""
+"""The `algorithm:` sections of MADDPG, MATD3 and IPPO."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from covey.config.section import Section
+from covey.config.algorithm_settings import AlgorithmSettings
+from covey.config.sections import Training
+from covey.errors import ConfigError
 
 
-class OffPolicyAlgorithm(Section):
-    """MADDPG and MATD3."""
+class OffPolicyAlgorithm(AlgorithmSettings):
+    """MADDPG and MATD3: off-policy actor-critic algorithms whose critics see what all agents see and do.
 
-    name: Literal["MADDPG", "MATD3"]
-    lr_actor: float = Field(default=0.001, gt=0, le=1)
-    lr_critic: float = Field(default=0.01, gt=0, le=1)
-    batch_size: int = Field(default=64, ge=1, le=65536)
-    learn_step: int = Field(default=5, ge=1)
-    gamma: float = Field(default=0.95, ge=0, le=1)
-    tau: float = Field(default=0.01, gt=0, le=1)
-    policy_freq: int = Field(default=2, ge=1)  # MATD3: critic updates per policy update
-    O_U_noise: bool = True
-    expl_noise: float = Field(default=0.1, ge=0)
-    expl_noise_final: float | None = Field(default=None, ge=0)  # reached linearly at max_steps; unset: constant
-    mean_noise: float = 0.0
-    theta: float = Field(default=0.15, ge=0)
-    dt: float = Field(default=0.01, gt=0)
-    actor_loss: Literal["joint", "own"] = "joint"
-    target_noise: float = Field(default=0.2, ge=0)  # MATD3: target-policy smoothing
-    target_noise_clip: float = Field(default=0.5, ge=0)
-    output_penalty: float = Field(default=0.0, ge=0)  # on squared outputs, in the policy loss
-    max_grad_norm_actor: float | None = Field(default=None, gt=0)
-    max_grad_norm_critic: float | None = Field(default=None, gt=0)
-    share_parameters: bool = False  # one policy and critic per group of agents
-    agent_indicator: bool = False  # shared policies read who in the group they play
+    Actions are Box or Discrete.
+    """
 
-    on_policy: ClassVar[bool] = False
+    lr_actor: float = Field(default=0.001, gt=0, le=1, description="Learning rate of the policies (Adam).")
+    lr_critic: float = Field(default=0.01, gt=0, le=1, description="Learning rate of the critics (Adam).")
+    batch_size: int = Field(
+        default=64, ge=1, le=65536, description="Env steps in the batch of one update, drawn from replay."
+    )
+    learn_step: int = Field(
+        default=5, ge=1, description="A member is updated once for every `learn_step` env steps of its own."
+    )
+    gamma: float = Field(default=0.95, ge=0, le=1, description="Discount factor of rewards, per env step.")
+    tau: float = Field(
+        default=0.01,
+        gt=0,
+        le=1,
+        description="Soft update of the target networks: they become `tau` x the current weights + (1 - `tau`) x their "
+        "own.",
+    )
+    policy_freq: int = Field(
+        default=2,
+        ge=1,
+        description="MATD3 only: updates of the critics for each update of policies and target networks.",
+    )
+    O_U_noise: bool = Field(
+        default=True,
+        description="Whether exploration noise on Box actions is an Ornstein-Uhlenbeck process; false: Gaussian noise.",
+    )
+    expl_noise: float = Field(
+        default=0.1,
+        ge=0,
+        description="How much members explore. Box actions: standard deviation (Gaussian noise) or volatility "
+        "(Ornstein-Uhlenbeck), with the action range mapped to [-1, 1]; Discrete actions: probability of one drawn "
+        "uniformly.",
+    )
+    expl_noise_final: float | None = Field(
+        default=None,
+        ge=0,
+        description="Value that `expl_noise` reaches, linearly, at `training.max_steps`. null: it stays as it is.",
+    )
+    mean_noise: float = Field(
+        default=0.0, description="Mean of the exploration noise, with the action range mapped to [-1, 1]."
+    )
+    theta: float = Field(
+        default=0.15, ge=0, description="Ornstein-Uhlenbeck noise: rate at which it returns to its mean."
+    )
+    dt: float = Field(
+        default=0.01,
+        gt=0,
+        description="Ornstein-Uhlenbeck noise: time that passes in an env step; `theta` x `dt` may be at most 2.",
+    )
+    actor_loss: Literal["joint", "own"] = Field(
+        default="joint",
+        description="Actions that a critic sees when a policy is updated. `joint`: those of all agents' current "
+        "policies; `own`: the other agents' are those of the batch.",
+    )
+    target_noise: float = Field(
+        default=0.2,
+        ge=0,
+        description="MATD3 only: standard deviation of the noise on the target policies' actions, with the action "
+        "range mapped to [-1, 1].",
+    )
+    target_noise_clip: float = Field(
+        default=0.5, ge=0, description="MATD3 only: bound of the noise on the target policies' actions, either way."
+    )
+    output_penalty: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight, in a policy's loss, of the mean square of its outputs before they become actions; 0: "
+        "none, as published. Where policies saturate, as they do with Discrete actions or high learning rates, try "
+        "0.001 to 0.01.",
+    )
+    max_grad_norm_actor: float | None = Field(
+        default=None, gt=0, description="Norm to which larger gradients of a policy are scaled down. null: never."
+    )
+    max_grad_norm_critic: float | None = Field(
+        default=None, gt=0, description="Norm to which larger gradients of a critic are scaled down. null: never."
+    )
+    share_parameters: bool = Field(
+        default=False,
+        description="Whether the agents of a group share one policy and one critic; false: each agent has its own.",
+    )
+    agent_indicator: bool = Field(
+        default=False,
+        description="Whether shared policies also read which agent of the group they act for, as a one-hot vector.",
+    )
 
     @model_validator(mode="after")
     def _noise(self) -> OffPolicyAlgorithm:
@@ -47,42 +111,121 @@ class OffPolicyAlgorithm(Section):
 
     @property
     def evolvable(self) -> tuple[str, ...]:
-        """Hyperparameters that a member has a value of its own for."""
-        names = ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
-        return tuple(n for n in names if n != "policy_freq" or self.name == "MATD3")
+        """As `AlgorithmSettings.evolvable`."""
+        return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "expl_noise")
 
 
-class OnPolicyAlgorithm(Section):
-    """IPPO."""
+class MADDPGSettings(OffPolicyAlgorithm):
+    """MADDPG: one critic for each agent, which sees what all agents see and do. Actions are Box or Discrete."""
 
-    name: Literal["IPPO"]
-    lr: float = Field(default=1e-4, gt=0, le=1)
-    batch_size: int = Field(default=64, ge=1, le=1 << 20)  # decisions in a minibatch of a network
-    learn_step: int = Field(default=4096, ge=1)  # env steps of a rollout
-    gamma: float = Field(default=0.99, ge=0, le=1)
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    clip_coef: float = Field(default=0.2, gt=0)
-    ent_coef: float = Field(default=0.01, ge=0)
-    vf_coef: float = Field(default=0.5, gt=0)
-    max_grad_norm: float | None = Field(default=0.5, gt=0)
-    target_kl: float | None = Field(default=None, gt=0)
-    update_epochs: int = Field(default=4, ge=1, le=1000)
-    action_std_init: float = Field(default=0.6, ge=-20, le=10)  # logarithm, action range mapped to [-1, 1]
-    output_gain: float = Field(default=1.0, gt=0, le=10)  # of a policy's last layer, at the start
-    normalize_values: bool = False  # critics predict returns in units of their running mean and deviation
-    share_parameters: bool = True
-    agent_indicator: bool = False
+    implementation: ClassVar[str] = "covey_server.algorithms.maddpg:MADDPG"
 
-    on_policy: ClassVar[bool] = True
+    name: Literal["MADDPG"] = Field(description="Name of the algorithm.")
+
+
+class MATD3Settings(OffPolicyAlgorithm):
+    """MATD3: MADDPG with twin critics, delayed policies and target smoothing. Actions are Box or Discrete."""
+
+    implementation: ClassVar[str] = "covey_server.algorithms.matd3:MATD3"
+
+    name: Literal["MATD3"] = Field(description="Name of the algorithm.")
 
     @property
     def evolvable(self) -> tuple[str, ...]:
-        """Hyperparameters that a member has a value of its own for."""
+        """As `AlgorithmSettings.evolvable`."""
+        return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
+
+
+class OnPolicyAlgorithm(AlgorithmSettings):
+    """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
+
+    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
+    """
+
+    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
+    stochastic_policies: ClassVar[bool] = True
+    training_function: ClassVar[str] = "train_multi_agent_on_policy"
+
+    name: Literal["IPPO"] = Field(description="Name of the algorithm.")
+    lr: float = Field(default=1e-4, gt=0, le=1, description="Learning rate of policies and value networks (Adam).")
+    batch_size: int = Field(
+        default=64,
+        ge=1,
+        le=1 << 20,
+        description="Most decisions in a minibatch of a network, from all agents that share it.",
+    )
+    learn_step: int = Field(
+        default=4096,
+        ge=1,
+        description="Env steps of a rollout, which a member plays with one policy and then learns from.",
+    )
+    gamma: float = Field(default=0.99, ge=0, le=1, description="Discount factor of rewards, per env step.")
+    gae_lambda: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="Lambda of generalised advantage estimation: with 0, advantages rest on the value of the next "
+        "decision, with 1 on all later rewards of the rollout.",
+    )
+    clip_coef: float = Field(
+        default=0.2,
+        gt=0,
+        description="PPO's clip range: how far the probability ratio of a decision may move from 1, and a value from "
+        "what it was, before the loss is clipped.",
+    )
+    ent_coef: float = Field(default=0.01, ge=0, description="Weight of the policy's entropy in its loss.")
+    vf_coef: float = Field(default=0.5, gt=0, description="Weight of the value networks' loss.")
+    max_grad_norm: float | None = Field(
+        default=0.5, gt=0, description="Norm to which larger gradients of a network are scaled down. null: never."
+    )
+    target_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest KL divergence from the policy that played the rollout: a policy that has moved further "
+        "learns no more from it. null: no limit.",
+    )
+    update_epochs: int = Field(default=4, ge=1, le=1000, description="Passes over each rollout.")
+    action_std_init: float = Field(
+        default=0.6,
+        ge=-20,
+        le=10,
+        description="Logarithm of the initial standard deviation of Box actions, with the action range mapped to "
+        "[-1, 1].",
+    )
+    output_gain: float = Field(
+        default=1.0,
+        gt=0,
+        le=10,
+        description="Factor on the initial weights of a policy's last layer; a small one makes first choices nearly "
+        "uniform.",
+    )
+    normalize_values: bool = Field(
+        default=False,
+        description="Whether value networks predict returns in units of the returns' running mean and deviation.",
+    )
+    share_parameters: bool = Field(
+        default=True,
+        description="Whether the agents of a group share one policy and one value network; false: each agent has its "
+        "own.",
+    )
+    agent_indicator: bool = Field(
+        default=False,
+        description="Whether shared networks also read which agent of the group they act for, as a one-hot vector.",
+    )
+
+    @property
+    def evolvable(self) -> tuple[str, ...]:
+        """As `AlgorithmSettings.evolvable`."""
         return (
             *("lr", "batch_size", "learn_step", "gamma", "gae_lambda", "clip_coef", "ent_coef", "vf_coef"),
             *(("max_grad_norm",) if self.max_grad_norm is not None else ()),
             "update_epochs",
         )
 
-
-AlgorithmConfig = Annotated[OffPolicyAlgorithm | OnPolicyAlgorithm, Field(discriminator="name")]
+    def check_training(self, training: Training) -> None:
+        """As `AlgorithmSettings.check_training`: rounds are played by the member's own policies alone."""
+        if training.random_steps:
+            raise ConfigError(
+                f"training.random_steps: {training.random_steps}, expected 0 with {self.name}, which learns from "
+                "nothing but what its own policy played"
+            )

@@ -1,16 +1,16 @@
-"""Which hyperparameters mutate, and within which ranges."""
+"""The hyperparameters that may mutate and their ranges, as training loops in Python give them."""
 
 from __future__ import annotations
 
-from covey.config.config import RLParameter
+from covey.config.evolution import RLParameter
 
 __all__ = ["HyperparameterConfig", "RLParameter"]
 
 
 class HyperparameterConfig(dict[str, RLParameter]):
-    """Ranges by the hyperparameter's name, given as keywords: `lr=RLParameter(min=1e-4, max=1e-2)`.
+    """Ranges of hyperparameters by name, given as keywords: `HyperparameterConfig(lr=RLParameter(min=1e-4, max=1e-2))`.
 
-    It is what `mutation.rl_hp_selection` holds in a configuration file.
+    In a configuration file, `mutation.rl_hp_selection` holds the same.
     """
 
     def __init__(self, **ranges: RLParameter) -> None:

@@ -1,9 +1,9 @@
-"""AgileRL's manifest keys that covey does not have itself, and what becomes of each: a table.
+"""Tables of the keys of AgileRL's manifests that covey does not have, and what becomes of each.
 
-The judgement behind it: a key that cannot change what is learned is named in a warning and left out. So is one that
-asks for another way of selection, mutation or encoding than there is, as long as the run still is the experiment that
-the file describes: its warning says what happens instead. A value under which it would be another experiment (a
-recurrent policy, a wrapped environment, a prioritised replay) is refused.
+The rule behind the tables: a key that cannot change what is learned is left out with a warning. So is a key that asks
+for a kind of selection, mutation or encoding that covey does not have, as long as the run remains the experiment that
+the file describes; the warning says what happens instead. A value that makes it another experiment (a recurrent policy,
+a wrapped environment, a prioritised replay) is refused.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What becomes of a key; where `when` is given, only if its value is one of those."""
+    """Base class: what becomes of a key. Where `when` is given, the rule holds for these values of the key alone."""
 
     when: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Moved(Rule):
-    """The value belongs to another key, mapped by `values` where that is given (to None: unset).
+    """The value belongs to another key of covey's.
 
-    If that key is given too: both are an `error`, or the moved value `yields` or `wins`.
+    Attributes:
+        to: Dotted path of that key.
+        values: What some values become; None: the key is not set. Other values stay as they are.
+        clash: What happens if that key is given too: an error, or the moved value yields to the other, or wins over it.
     """
 
     to: str = ""
@@ -34,24 +37,25 @@ class Moved(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Dropped(Rule):
-    """The value says what is done anyway."""
+    """The key is left out silently: it asks for what covey does anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored(Rule):
-    """Left out with a warning."""
+    """The key is left out with a warning, which ends with `instead`: what happens instead."""
 
     instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused(Rule):
-    """An error."""
+    """The key is an error, which ends with `instead`: what to do instead."""
 
     instead: str = ""
 
 
 def _unless(value: Any, instead: str) -> tuple[Rule, ...]:
+    """Rules of a key of which one value asks for what covey does anyway, and every other value is refused."""
     return Dropped(when=(value,)), Refused(instead=instead)
 
 
@@ -144,7 +148,7 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
         for key in ("num_blocks", "min_blocks", "max_blocks", "hidden_state_size", "mlp_config", "vector_space_mlp")
     },
     "network.head_config.arch": (Dropped(when=("mlp",)), Refused(instead=_MLP_ONLY)),
-    **{f"network.{part}.{key}": rule for part in ("encoder_config", "head_config") for key, rule in _LAYERS.items()},
+    **{f"network.{at}.{key}": rule for at in ("encoder_config", "head_config") for key, rule in _LAYERS.items()},
     "replay_buffer.memory_size": Moved(to="replay_buffer.max_size"),
     "replay_buffer.standard_buffer": _unless(True, _UNIFORM),
     "replay_buffer.n_step_buffer": _unless(False, _UNIFORM),
@@ -181,7 +185,10 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     },
     "training.experience_sharing": Ignored(instead="members learn from the replay of the whole population"),
 }
-"""By dotted path; under `network` without the id of an agent or group."""
+"""What becomes of a key, by dotted path; of several rules, the first that holds for the value.
+
+Paths under `network` stand without the id of an agent or group.
+"""
 
 _BOUNDS = Ignored(instead="actions have the bounds of the environment's action space")
 _EPISODES = Refused(instead="lengths are env steps here; give MAX_STEPS and EVO_STEPS")
@@ -221,4 +228,7 @@ OLDER: dict[str, str | Rule] = {
     "MUTATION_PARAMS.RAND_SEED": "mutation.rand_seed",
     "MUTATION_PARAMS.MUTATE_ELITE": "mutation.mutate_elite",
 }
-"""Keys of the older form with upper-case sections: where each belongs; INIT_HP besides has those of `algorithm`."""
+"""Keys of the older form, with upper-case sections: the path of each in the newer form, or what becomes of it.
+
+`INIT_HP` has the keys of `algorithm` too, in upper case; `covey.config.manifest.as_sections` adds those.
+"""

@@ -1,4 +1,4 @@
-"""What every section of the configuration is, and how an error in one becomes a sentence."""
+"""The base class of all sections of a configuration, and how a validation error becomes one sentence."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, unknown keys are errors, and a key without a value is as if it were not there.
+    """Base class of all sections: immutable, and a key that it does not know is an error.
 
-    Where `null` is a value of its own (a limit that is off), an empty key means that.
+    A key without a value (null) has its default, unless null is one of its values (a limit that is off).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -25,18 +25,18 @@ class Section(BaseModel):
     def _without_empty_keys(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        return {k: v for k, v in data.items() if v is not None or k not in _never_null(cls)}
+        return {k: v for k, v in data.items() if v is not None or k not in never_null(cls)}
 
 
 @functools.cache
-def _never_null(model: type[BaseModel]) -> frozenset[str]:
-    """Names and aliases of the fields that take no null."""
+def never_null(model: type[BaseModel]) -> frozenset[str]:
+    """Names and aliases of a model's fields of which null is not a value."""
     fields = [(n, f) for n, f in model.model_fields.items() if types.NoneType not in get_args(f.annotation)]
     return frozenset(name for n, f in fields for name in (n, f.alias) if name)
 
 
 def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
-    """The first error as one sentence: dotted path, value, expectation, nearest valid key."""
+    """The first validation error as one sentence: dotted path, value, what was expected, nearest valid key."""
     located = [(*_locate(e["loc"], model), e) for e in error.errors()]
     parts, keys, first = located[0]
     others = len({".".join(p) for p, _, _ in located}) - 1
@@ -62,7 +62,7 @@ def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint at the key that was probably meant, or nothing."""
+    """A clause that suggests the known name closest to `name`; empty where none is close."""
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
@@ -77,9 +77,10 @@ def _discriminator(about: Mapping[str, Any]) -> str:
 
 
 def _locate(loc: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """The path as it stands in the file, and the valid keys of the section that holds its last part.
+    """The path of an error as it stands in the file, and the valid keys of the section that holds its last key.
 
-    Pydantic puts the kind that it tried into a location in a union: no part of the path.
+    Where a value may be of several types, pydantic's location also names the type that it tried; the path leaves that
+    out.
     """
     path: list[str] = []
     keys: list[str] = []
@@ -97,7 +98,7 @@ def _locate(loc: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str]
 
 
 def _inner(at: Any, part: str | int) -> Any:
-    """The type of what lies under a key; None where that is any."""
+    """The type of the value under a key of `at`, a section, dict or list type; None where any value may stand."""
     if _is_section(at):
         return next((f.annotation for n, f in at.model_fields.items() if part in (n, f.alias)), None)
     return get_args(at)[-1] if get_origin(at) in (dict, list) else None
@@ -112,7 +113,7 @@ def _is_union(at: Any) -> bool:
 
 
 def _has_tag(kind: Any, tag: str | int) -> bool:
-    """Whether this is the kind of section that the tag names."""
+    """Whether `kind` is a section of which some Literal field, such as an algorithm's name, may be `tag`."""
     return _is_section(kind) and any(
         get_origin(f.annotation) is Literal and tag in get_args(f.annotation) for f in kind.model_fields.values()
     )

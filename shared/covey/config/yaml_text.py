@@ -1,4 +1,4 @@
-"""YAML as people write it: one sentence for whatever is wrong with it, and bounded however its anchors multiply."""
+"""Parsing YAML that may be wrong or hostile: errors of one sentence, and bounds on its size and depth."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ import yaml
 from covey.errors import ConfigError
 
 MAX_CHARACTERS = 1 << 20
+"""Longest text that is parsed."""
+
 MAX_VALUES = 1 << 16
-"""After anchors are written out: each of twelve lines that names the line before nine times makes it nine times."""
+"""Most values in a text, with everything counted that an alias repeats.
+
+Twelve lines of which each repeats the line before nine times are 9^12 values.
+"""
 
 MAX_DEPTH = 32
+"""Most lists and mappings inside one another."""
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """The value that a file holds.
+    """Parse a YAML file; `what` names it in errors.
 
     Raises:
-        ConfigError: it cannot be read, or as `parse_yaml`.
+        ConfigError: the file cannot be read, or for the reasons of `parse_yaml`.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -33,10 +39,11 @@ def read_yaml(path: Path, what: str) -> Any:
 
 
 def parse_yaml(text: str, what: str) -> Any:
-    """The value of a text; `what` names it in errors.
+    """Parse a YAML text; `what` names it in errors.
 
     Raises:
-        ConfigError: not YAML, values that JSON has no word for (dates, sets), too long, or nested too deeply.
+        ConfigError: the text is not YAML, holds values that JSON does not have (dates, sets), is too long, or nests too
+            deeply.
     """
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"{what}: over {MAX_CHARACTERS} characters, expected at most so many")
@@ -52,11 +59,17 @@ def parse_yaml(text: str, what: str) -> Any:
 
 
 def _size(value: Any, known: dict[int, int], depth: int) -> int:
-    """Values in a value, itself included; what an anchor names is counted once for each place."""
+    """Count the values inside a parsed value and itself; what aliases repeat counts at every place.
+
+    Args:
+        value: What is counted.
+        known: Counts of the lists and mappings met so far, by identity, so that repeated ones cost nothing.
+        depth: How many more levels of nesting are allowed.
+    """
     if not isinstance(value, dict | list):
         if value is not None and not isinstance(value, str | int | float):
             raise ValueError(f"{value!r} is a {type(value).__name__}, expected text or a number: put it in quotes")
-        str(value).encode()  # not everything that an escape can write is text
+        str(value).encode()  # raises where escapes wrote what is not text, such as half of a surrogate pair
         return 1
     if not depth:
         raise RecursionError

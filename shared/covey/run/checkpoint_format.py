@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from covey.errors import StorageError
 from covey.networks import NetworkSpec, Params
 from covey.run.files import cannot_read
+from covey.run.state_upgrades import upgraded
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ Tensors = dict[str, NDArray[np.generic]]
 """Arrays of all members by their full names."""
 
 STATE, TENSORS, MANIFEST = "state.json", "members.safetensors", "manifest.json"
-FORMAT = 2
 MAX_HEADER_BYTES = 32 << 20
 """Bytes of the safetensors header: parsing it takes many times its length in memory."""
 
@@ -92,9 +92,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Tensors]:
         StorageError: a file is missing, has another size or hash, or is not what it should be.
     """
     manifest = _json_object(path / MANIFEST, _read(path / MANIFEST))
-    if manifest.get("format") != FORMAT:
-        raise StorageError(f"{path / MANIFEST}: format {manifest.get('format')!r}, expected {FORMAT}; update covey")
     state = _json_object(path / STATE, _verified(path, STATE, manifest))
+    state = upgraded(str(path / MANIFEST), manifest.get("format"), state)
     data = _verified(path, TENSORS, manifest)
     header = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else 0
     if header > MAX_HEADER_BYTES:

@@ -139,9 +139,10 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int,
     path, state, tensors = read_newest(run.checkpoints)
     try:
         members: dict[int, Any] = {int(m["member_id"]): m for m in state["members"]}
-        best = state["best_member"]
-        config = parse_config(state["config"])
-        spaces = spaces_from_json(state["spaces"])
+        kept = state["run"]
+        best = kept["best_member"]
+        config = parse_config(kept["config"])
+        spaces = spaces_from_json(kept["spaces"])
         wanted = best if member_id is None else member_id
         if wanted is None:
             raise StorageError(f"{path}: no member has been evaluated yet; name one of {_ids(members)} with --member")

@@ -51,7 +51,7 @@ def _object(message: Message) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             result[field.name] = dict(value)
         elif field.is_repeated:
-            result[field.name] = list(value)
+            result[field.name] = [_object(v) if isinstance(v, Message) else v for v in value]
         else:
             result[field.name] = None if isinstance(value, float) and not math.isfinite(value) else value
     return result

@@ -49,7 +49,7 @@ class TrainedMember:
         files = {}
         for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
             network, params = networks[network_id]
-            spec = spec_of(network, spaces.agents[agents[0]], config.algorithm.on_policy)
+            spec = spec_of(network, spaces.agents[agents[0]], config.algorithm.stochastic_policies)
             files[network_id] = encode_policy(spec, params)
         return TrainedMember(run, found, config, spaces, files)
 

@@ -28,7 +28,7 @@ class DescribeRequest(_message.Message):
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """Highest protocol version the actor speaks. This file is version 1."""
+    """Highest protocol version that the actor speaks. This file is version 1."""
     def __init__(
         self,
         *,
@@ -51,7 +51,7 @@ class DescribeResponse(_message.Message):
     RUN_NAME_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     run_name: _builtins.str
-    """The run's name, for the actor's log."""
+    """Name of the run, for the actor's log."""
     @_builtins.property
     def environment(self) -> _environment_pb2.EnvironmentSpec: ...
     def __init__(
@@ -85,23 +85,24 @@ class JoinRequest(_message.Message):
     HELD_ORDER_IDS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     actor_id: _builtins.str
-    """A name, unique among the actors: 1-64 characters of [A-Za-z0-9._-]."""
+    """The actor's name, unique among actors: 1 to 64 characters of [A-Za-z0-9._-]."""
     incarnation: _builtins.int
-    """Random, drawn once per actor process; never 0."""
+    """A random number, drawn once per actor process; never 0. It tells two lives of one actor name apart."""
     train_slots: _builtins.int
     eval_slots: _builtins.int
     hostname: _builtins.str
     software_version: _builtins.str
     first_held_seq: _builtins.int
-    """Lowest seq that the actor can still send: of the oldest fragment it holds, else of its next one. If it is above
-    the number expected, the learner counts the loss, ends the orders concerned and moves its mark.
+    """Lowest seq that the actor can still send: that of the oldest fragment it holds, or of its next one if it holds
+    none. If it is above the number that the learner expects, the learner counts the loss, ends the orders concerned
+    and moves its mark.
     """
     @_builtins.property
     def spaces(self) -> _environment_pb2.EnvironmentSpaces: ...
     @_builtins.property
     def held_order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Orders whose fragments are to come: not answered yet, or answered by a fragment that the actor holds. Orders of
-        this actor that it does not name are taken back at once.
+        """Orders that the actor has not answered yet, or whose answer it still holds. The learner takes back at once all
+        other orders that this actor had.
         """
 
     def __init__(
@@ -138,20 +139,20 @@ class JoinResponse(_message.Message):
     COMPRESSION_LEVEL_FIELD_NUMBER: _builtins.int
     FORGET_RECEIVED_FIELD_NUMBER: _builtins.int
     session: _builtins.str
-    """Opaque; first frame of Work."""
+    """Opaque text that Hello, the first frame of Work, repeats."""
     epoch: _builtins.int
-    """Changes with every start of the learner."""
+    """One life of the learner process: another number after every start."""
     resume_after_seq: _builtins.int
-    """Everything up to this seq has been received; send from the next."""
+    """The learner has received everything up to this seq; send from the next one on."""
     schema_hash: _builtins.bytes
-    """16 bytes; see proto/README.md, "Schema hash"."""
+    """Hash of the row schema that follows from the spaces, 16 bytes; see proto/README.md, "Schema hash"."""
     heartbeat_interval_s: _builtins.float
-    """The actor sends a heartbeat this often, seconds, whatever else it sends. Silent for two intervals means lost."""
+    """Seconds between the actor's heartbeats, whatever else it sends. An actor that is silent for two intervals is lost."""
     compression_level: _builtins.int
-    """zstd level for blobs, 1 to 19."""
+    """zstd level with which the actor compresses blobs, 1 to 19."""
     forget_received: _builtins.bool
-    """True: what was received need not be kept. False: fragments are kept until durable_seq has passed them, as far as
-    there is room.
+    """True: the actor may forget a fragment once it was received. False: it keeps fragments until durable_seq has passed
+    them, as far as it has room.
     """
     def __init__(
         self,
@@ -234,9 +235,9 @@ class Heartbeat(_message.Message):
     OUTBOX_BYTES_FIELD_NUMBER: _builtins.int
     RSS_BYTES_FIELD_NUMBER: _builtins.int
     orders_held: _builtins.int
-    """Orders waiting or running at the actor."""
+    """Orders that wait or run at the actor."""
     outbox_fragments: _builtins.int
-    """Fragments in the outbox, and their bytes."""
+    """Fragments that the actor holds to send or resend, and their bytes."""
     outbox_bytes: _builtins.int
     rss_bytes: _builtins.int
     """Resident memory of the actor process, bytes."""
@@ -258,7 +259,7 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Finish(_message.Message):
-    """The actor has sent all it has and leaves. A stream that ends without it means the actor may come back."""
+    """The actor has sent all that it has, and leaves. After a stream that ends without this frame the actor may come back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -299,7 +300,7 @@ class LearnerFrame(_message.Message):
     def error(self) -> Global___StreamError: ...
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
-        """The learner has nothing to say but is alive."""
+        """Shows that the learner is alive; its fields are unset."""
 
     def __init__(
         self,
@@ -329,14 +330,14 @@ class Ack(_message.Message):
     RESEND_FROM_SEQ_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
     received_seq: _builtins.int
-    """Highest seq received: in replay or refused; never again to be sent."""
+    """Highest seq received, accepted or refused. Never send it again."""
     durable_seq: _builtins.int
-    """Highest seq that survives a crash of the learner: journal synced."""
+    """Highest seq that would survive a crash of the learner's machine: it is in the synced journal."""
     resend_from_seq: _builtins.int
-    """Set where a gap was seen or a frame failed its checksum: resend from this seq."""
+    """Set if a fragment is missing or failed its checksum: resend from this seq on."""
     @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
-        """Fragments refused since the last acknowledgement, with the reason."""
+        """Fragments refused since the last acknowledgement, with the reason of each."""
 
     def __init__(
         self,
@@ -363,7 +364,9 @@ class Refusal(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     reason: _builtins.str
-    """One word, stable: "revoked_order", "schema", "rows", "not_finite", "action_range", "checksum" ..."""
+    """One stable word: "revoked_order", "schema", "rows", "not_finite", "action_range", "checksum" ... All are in
+    proto/README.md.
+    """
     detail: _builtins.str
     def __init__(
         self,
@@ -382,14 +385,14 @@ Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class Drain(_message.Message):
-    """End the order in work at the next step, send what is held, Finish."""
+    """Asks the actor to end its running order at the next step, send all that it holds, then Finish."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_COMPLETE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     run_complete: _builtins.bool
-    """True: the run is complete, the actor exits 0 and must not come back."""
+    """True: the run is complete; the actor exits with 0 and must not come back."""
     reason: _builtins.str
     def __init__(
         self,
@@ -407,7 +410,7 @@ Global___Drain: _TypeAlias = Drain  # noqa: Y015
 
 @_typing.final
 class StreamError(_message.Message):
-    """The learner ends the stream after this."""
+    """Why the learner sends the actor away; it ends the stream after this frame."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -419,9 +422,9 @@ class StreamError(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         CODE_UNSPECIFIED: StreamError._Code.ValueType  # 0
         CODE_FENCED: StreamError._Code.ValueType  # 1
-        """a newer incarnation of this actor has joined: exit"""
+        """a newer process has joined under this actor's name: exit"""
         CODE_UNKNOWN_SESSION: StreamError._Code.ValueType  # 2
-        """Join again"""
+        """the learner does not know the session (any more): Join again"""
         CODE_PROTOCOL: StreamError._Code.ValueType  # 3
         """the actor broke the protocol: exit"""
         CODE_QUARANTINED: StreamError._Code.ValueType  # 4
@@ -430,9 +433,9 @@ class StreamError(_message.Message):
     class Code(_Code, metaclass=_CodeEnumTypeWrapper): ...
     CODE_UNSPECIFIED: StreamError.Code.ValueType  # 0
     CODE_FENCED: StreamError.Code.ValueType  # 1
-    """a newer incarnation of this actor has joined: exit"""
+    """a newer process has joined under this actor's name: exit"""
     CODE_UNKNOWN_SESSION: StreamError.Code.ValueType  # 2
-    """Join again"""
+    """the learner does not know the session (any more): Join again"""
     CODE_PROTOCOL: StreamError.Code.ValueType  # 3
     """the actor broke the protocol: exit"""
     CODE_QUARANTINED: StreamError.Code.ValueType  # 4
@@ -465,8 +468,8 @@ class FetchPolicyRequest(_message.Message):
     sha256: _builtins.bytes
     @_builtins.property
     def then(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Further policies, all that an order lacks: their chunks follow, policy after policy. A call costs more than a
-        small policy. At most 128.
+        """Further policies, at most 128. Their chunks follow, policy after policy. Ask in one call for all that an order
+        needs and the actor lacks: a call costs more than a small policy.
         """
 
     def __init__(
@@ -490,9 +493,9 @@ class PolicyChunk(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
-    """First chunk of each policy only: its total length, bytes."""
+    """Length of the whole policy file, bytes; only in the first chunk of each policy."""
     data: _builtins.bytes
-    """Consecutive pieces of one safetensors file whose metadata entry "covey" holds the JSON spec."""
+    """The next piece of a safetensors file; its metadata entry "covey" is the specification of the policy, as JSON."""
     def __init__(
         self,
         *,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ActorServiceStub:
-    """The data plane: what actors say to the learner. All state is keyed by (actor, incarnation, seq), never by a stream.
+    """The data plane: how actors deliver experience and get work. All state is keyed by (actor, incarnation, seq), never by
+    a stream. The rules are in proto/README.md.
     """
 
     def __init__(self, channel):
@@ -58,39 +59,41 @@ class ActorServiceStub:
 
 
 class ActorServiceServicer:
-    """The data plane: what actors say to the learner. All state is keyed by (actor, incarnation, seq), never by a stream.
+    """The data plane: how actors deliver experience and get work. All state is keyed by (actor, incarnation, seq), never by
+    a stream. The rules are in proto/README.md.
     """
 
     def Describe(self, request, context):
-        """What to run. Failure: retry with backoff; FAILED_PRECONDITION if the protocol version is not served.
-        Idempotent, keeps nothing.
+        """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+        UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Join(self, request, context):
-        """Identify and agree on spaces. The first valid Join builds the population from its spaces.
-        Failure: INVALID_ARGUMENT (spaces not supported, or other spaces than the run's: both named),
-        FAILED_PRECONDITION (protocol version), UNAVAILABLE (retry with backoff).
-        Idempotent for the same (actor_id, incarnation); a new incarnation of an actor_id takes over, the old one is fenced.
+        """The actor identifies itself and both sides agree on spaces. The first valid Join builds the population from its
+        spaces. INVALID_ARGUMENT: spaces that are not supported, or other spaces than the run's (the text names both).
+        FAILED_PRECONDITION: the protocol version, name or incarnation is not acceptable, or the run is over: do not retry.
+        UNAVAILABLE: retry with backoff. Idempotent for the same (actor_id, incarnation). A new incarnation of an actor_id
+        takes over; the old one is fenced: shut out for good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Work(self, request_iterator, context):
-        """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, drain, errors. The first frame
-        up carries the session. A broken stream loses nothing: Join again and resend after resume_after_seq.
-        The learner ends it with OK after Finish, or after an in-band error.
+        """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, heartbeats, drain, errors. The
+        first frame up is Hello with the session. A broken stream loses nothing: Join again and resend what follows
+        resume_after_seq. The learner ends the stream with OK after Finish, and after a StreamError frame.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FetchPolicy(self, request, context):
-        """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
-        Idempotent.
+        """Sends policy files, named by their SHA-256, in chunks of 512 KiB. NOT_FOUND: the learner does not have the policy
+        any more; answer the order that names it with SHORTFALL_POLICY_UNAVAILABLE. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +131,8 @@ def add_ActorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ActorService:
-    """The data plane: what actors say to the learner. All state is keyed by (actor, incarnation, seq), never by a stream.
+    """The data plane: how actors deliver experience and get work. All state is keyed by (actor, incarnation, seq), never by
+    a stream. The rules are in proto/README.md.
     """
 
     @staticmethod

@@ -27,59 +27,67 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ActorServiceStub:
-    """The data plane: what actors say to the learner. All state is keyed by (actor, incarnation, seq), never by a stream."""
+    """The data plane: how actors deliver experience and get work. All state is keyed by (actor, incarnation, seq), never by
+    a stream. The rules are in proto/README.md.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ActorServiceAsyncStub: ...
     Describe: _grpc.UnaryUnaryMultiCallable[_actor_service_pb2.DescribeRequest, _actor_service_pb2.DescribeResponse]
-    """What to run. Failure: retry with backoff; FAILED_PRECONDITION if the protocol version is not served.
-    Idempotent, keeps nothing.
+    """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+    UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
     """
     Join: _grpc.UnaryUnaryMultiCallable[_actor_service_pb2.JoinRequest, _actor_service_pb2.JoinResponse]
-    """Identify and agree on spaces. The first valid Join builds the population from its spaces.
-    Failure: INVALID_ARGUMENT (spaces not supported, or other spaces than the run's: both named),
-    FAILED_PRECONDITION (protocol version), UNAVAILABLE (retry with backoff).
-    Idempotent for the same (actor_id, incarnation); a new incarnation of an actor_id takes over, the old one is fenced.
+    """The actor identifies itself and both sides agree on spaces. The first valid Join builds the population from its
+    spaces. INVALID_ARGUMENT: spaces that are not supported, or other spaces than the run's (the text names both).
+    FAILED_PRECONDITION: the protocol version, name or incarnation is not acceptable, or the run is over: do not retry.
+    UNAVAILABLE: retry with backoff. Idempotent for the same (actor_id, incarnation). A new incarnation of an actor_id
+    takes over; the old one is fenced: shut out for good.
     """
     Work: _grpc.StreamStreamMultiCallable[_actor_service_pb2.ActorFrame, _actor_service_pb2.LearnerFrame]
-    """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, drain, errors. The first frame
-    up carries the session. A broken stream loses nothing: Join again and resend after resume_after_seq.
-    The learner ends it with OK after Finish, or after an in-band error.
+    """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, heartbeats, drain, errors. The
+    first frame up is Hello with the session. A broken stream loses nothing: Join again and resend what follows
+    resume_after_seq. The learner ends the stream with OK after Finish, and after a StreamError frame.
     """
     FetchPolicy: _grpc.UnaryStreamMultiCallable[_actor_service_pb2.FetchPolicyRequest, _actor_service_pb2.PolicyChunk]
-    """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
-    Idempotent.
+    """Sends policy files, named by their SHA-256, in chunks of 512 KiB. NOT_FOUND: the learner does not have the policy
+    any more; answer the order that names it with SHORTFALL_POLICY_UNAVAILABLE. Idempotent.
     """
 
 @_typing.type_check_only
 class ActorServiceAsyncStub(ActorServiceStub):
-    """The data plane: what actors say to the learner. All state is keyed by (actor, incarnation, seq), never by a stream."""
+    """The data plane: how actors deliver experience and get work. All state is keyed by (actor, incarnation, seq), never by
+    a stream. The rules are in proto/README.md.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryUnaryMultiCallable[_actor_service_pb2.DescribeRequest, _actor_service_pb2.DescribeResponse]  # type: ignore[assignment]
-    """What to run. Failure: retry with backoff; FAILED_PRECONDITION if the protocol version is not served.
-    Idempotent, keeps nothing.
+    """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+    UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
     """
     Join: _aio.UnaryUnaryMultiCallable[_actor_service_pb2.JoinRequest, _actor_service_pb2.JoinResponse]  # type: ignore[assignment]
-    """Identify and agree on spaces. The first valid Join builds the population from its spaces.
-    Failure: INVALID_ARGUMENT (spaces not supported, or other spaces than the run's: both named),
-    FAILED_PRECONDITION (protocol version), UNAVAILABLE (retry with backoff).
-    Idempotent for the same (actor_id, incarnation); a new incarnation of an actor_id takes over, the old one is fenced.
+    """The actor identifies itself and both sides agree on spaces. The first valid Join builds the population from its
+    spaces. INVALID_ARGUMENT: spaces that are not supported, or other spaces than the run's (the text names both).
+    FAILED_PRECONDITION: the protocol version, name or incarnation is not acceptable, or the run is over: do not retry.
+    UNAVAILABLE: retry with backoff. Idempotent for the same (actor_id, incarnation). A new incarnation of an actor_id
+    takes over; the old one is fenced: shut out for good.
     """
     Work: _aio.StreamStreamMultiCallable[_actor_service_pb2.ActorFrame, _actor_service_pb2.LearnerFrame]  # type: ignore[assignment]
-    """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, drain, errors. The first frame
-    up carries the session. A broken stream loses nothing: Join again and resend after resume_after_seq.
-    The learner ends it with OK after Finish, or after an in-band error.
+    """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, heartbeats, drain, errors. The
+    first frame up is Hello with the session. A broken stream loses nothing: Join again and resend what follows
+    resume_after_seq. The learner ends the stream with OK after Finish, and after a StreamError frame.
     """
     FetchPolicy: _aio.UnaryStreamMultiCallable[_actor_service_pb2.FetchPolicyRequest, _actor_service_pb2.PolicyChunk]  # type: ignore[assignment]
-    """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
-    Idempotent.
+    """Sends policy files, named by their SHA-256, in chunks of 512 KiB. NOT_FOUND: the learner does not have the policy
+    any more; answer the order that names it with SHORTFALL_POLICY_UNAVAILABLE. Idempotent.
     """
 
 class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The data plane: what actors say to the learner. All state is keyed by (actor, incarnation, seq), never by a stream."""
+    """The data plane: how actors deliver experience and get work. All state is keyed by (actor, incarnation, seq), never by
+    a stream. The rules are in proto/README.md.
+    """
 
     @_abc_1.abstractmethod
     def Describe(
@@ -87,8 +95,8 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _actor_service_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_actor_service_pb2.DescribeResponse, _abc.Awaitable[_actor_service_pb2.DescribeResponse]]:
-        """What to run. Failure: retry with backoff; FAILED_PRECONDITION if the protocol version is not served.
-        Idempotent, keeps nothing.
+        """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+        UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
         """
 
     @_abc_1.abstractmethod
@@ -97,10 +105,11 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _actor_service_pb2.JoinRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_actor_service_pb2.JoinResponse, _abc.Awaitable[_actor_service_pb2.JoinResponse]]:
-        """Identify and agree on spaces. The first valid Join builds the population from its spaces.
-        Failure: INVALID_ARGUMENT (spaces not supported, or other spaces than the run's: both named),
-        FAILED_PRECONDITION (protocol version), UNAVAILABLE (retry with backoff).
-        Idempotent for the same (actor_id, incarnation); a new incarnation of an actor_id takes over, the old one is fenced.
+        """The actor identifies itself and both sides agree on spaces. The first valid Join builds the population from its
+        spaces. INVALID_ARGUMENT: spaces that are not supported, or other spaces than the run's (the text names both).
+        FAILED_PRECONDITION: the protocol version, name or incarnation is not acceptable, or the run is over: do not retry.
+        UNAVAILABLE: retry with backoff. Idempotent for the same (actor_id, incarnation). A new incarnation of an actor_id
+        takes over; the old one is fenced: shut out for good.
         """
 
     @_abc_1.abstractmethod
@@ -109,9 +118,9 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_actor_service_pb2.ActorFrame],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_actor_service_pb2.LearnerFrame], _abc.AsyncIterator[_actor_service_pb2.LearnerFrame]]:
-        """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, drain, errors. The first frame
-        up carries the session. A broken stream loses nothing: Join again and resend after resume_after_seq.
-        The learner ends it with OK after Finish, or after an in-band error.
+        """Up: fragments in seq order, heartbeats, finish. Down: orders, acknowledgements, heartbeats, drain, errors. The
+        first frame up is Hello with the session. A broken stream loses nothing: Join again and resend what follows
+        resume_after_seq. The learner ends the stream with OK after Finish, and after a StreamError frame.
         """
 
     @_abc_1.abstractmethod
@@ -120,8 +129,8 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _actor_service_pb2.FetchPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_actor_service_pb2.PolicyChunk], _abc.AsyncIterator[_actor_service_pb2.PolicyChunk]]:
-        """Policies by hash, in chunks of 512 KiB. NOT_FOUND: the policy is gone, drop the order that names it.
-        Idempotent.
+        """Sends policy files, named by their SHA-256, in chunks of 512 KiB. NOT_FOUND: the learner does not have the policy
+        any more; answer the order that names it with SHORTFALL_POLICY_UNAVAILABLE. Idempotent.
         """
 
 def add_ActorServiceServicer_to_server(servicer: ActorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

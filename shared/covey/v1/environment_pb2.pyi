@@ -26,22 +26,22 @@ class _Vectorisation:
 class _VectorisationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Vectorisation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     VECTORISATION_SYNC: _Vectorisation.ValueType  # 0
-    """One after another, in the actor's own process."""
+    """Slots are stepped one after another in the actor's own process."""
     VECTORISATION_ASYNC: _Vectorisation.ValueType  # 1
-    """In worker processes, for environments that are slow, or that crash."""
+    """Slots are stepped in worker processes: for environments that are slow, or that crash."""
 
 class Vectorisation(_Vectorisation, metaclass=_VectorisationEnumTypeWrapper): ...
 
 VECTORISATION_SYNC: Vectorisation.ValueType  # 0
-"""One after another, in the actor's own process."""
+"""Slots are stepped one after another in the actor's own process."""
 VECTORISATION_ASYNC: Vectorisation.ValueType  # 1
-"""In worker processes, for environments that are slow, or that crash."""
+"""Slots are stepped in worker processes: for environments that are slow, or that crash."""
 Global___Vectorisation: _TypeAlias = Vectorisation  # noqa: Y015
 
 @_typing.final
 class EnvironmentSpec(_message.Message):
-    """What an actor must run: the learner's answer to Describe. The actor loads it only if its own allow-list
-    or command line permits it.
+    """The environment that an actor is to run: the learner's answer to Describe. The actor loads it only if its own
+    allow-list or command line permits it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -54,23 +54,23 @@ class EnvironmentSpec(_message.Message):
     VECTORISATION_FIELD_NUMBER: _builtins.int
     STEP_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
-    """"package.module" holding parallel_env(), or "package.module:function". Never empty."""
+    """"package.module:function", or "package.module", which means its parallel_env or else its env. Never empty."""
     config_json: _builtins.str
-    """Keyword arguments of the function: a JSON object. Unset means {}."""
+    """Keyword arguments of the function, as a JSON object. Unset means {}."""
     train_slots: _builtins.int
-    """Training slots (environment copies) the learner wants from one actor process. At least 1."""
+    """Training slots (copies of the environment) that the learner wants from one actor process. At least 1."""
     eval_slots: _builtins.int
-    """Evaluation slots of one actor process, environments of their own. At least 1."""
+    """Evaluation slots, further copies that only evaluate, of one actor process. At least 1."""
     vectorisation: Global___Vectorisation.ValueType
     """How the actor steps its slots."""
     step_timeout_s: _builtins.float
-    """Seconds that one step, or one reset, of all slots together may take, building environments included. An actor whose
-    environment takes longer leaves and says so, or replaces the worker process that steps it. Unset: 120.
+    """Most seconds that one step or reset of all slots together may take, building environments included. If it takes
+    longer, the actor leaves and says why, or replaces the worker process that steps the environment. Unset: 120.
     """
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentGroup]:
-        """Explicit groups, overriding the default rule (same prefix before the last "_" and equal spaces). Together they
-        name every agent once. Unset: the default rule.
+        """Groups that were set by hand. Together they name every agent once. Unset: the default rule (a group is the agents
+        with the same name before the last "_" and equal spaces).
         """
 
     def __init__(
@@ -101,7 +101,7 @@ class AgentGroup(_message.Message):
     group_id: _builtins.str
     @_builtins.property
     def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At least one; their spaces are equal."""
+        """At least one agent; all have equal spaces."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ Global___AgentGroup: _TypeAlias = AgentGroup  # noqa: Y015
 
 @_typing.final
 class Space(_message.Message):
-    """A space, in Gymnasium's terms."""
+    """An observation or action space, in Gymnasium's terms."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -162,14 +162,14 @@ class BoxSpace(_message.Message):
     LOW_FIELD_NUMBER: _builtins.int
     HIGH_FIELD_NUMBER: _builtins.int
     dtype: _builtins.str
-    """numpy dtype name: "float32", "float64", "uint8" ..."""
+    """Name of the numpy dtype: "float32", "float64", "uint8" ..."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty for a scalar."""
 
     @_builtins.property
     def low(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Bounds, row-major, one number each, or exactly one number where all are equal. +-inf is allowed."""
+        """Bounds, row-major: a number for each element, or exactly one number if all are equal. +-inf is allowed."""
 
     @_builtins.property
     def high(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
@@ -196,7 +196,7 @@ class DiscreteSpace(_message.Message):
     N_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     n: _builtins.int
-    """Number of values, at least 1: start, start + 1, ..., start + n - 1."""
+    """Number of values, at least 1. The values are start, start + 1, ..., start + n - 1."""
     start: _builtins.int
     def __init__(
         self,
@@ -219,7 +219,7 @@ class MultiDiscreteSpace(_message.Message):
     NVEC_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def nvec(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Values of each choice, each at least 1; choices count from 0."""
+        """Number of values of each choice, each at least 1. The values of a choice count from 0."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class MultiBinarySpace(_message.Message):
 
     N_FIELD_NUMBER: _builtins.int
     n: _builtins.int
-    """Number of switches, at least 1."""
+    """Number of switches (0 or 1 each), at least 1."""
     def __init__(
         self,
         *,
@@ -264,10 +264,10 @@ class AgentSpace(_message.Message):
     MASKED_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     masked: _builtins.bool
-    """Whether the environment says which actions are legal, in its observations or infos."""
+    """True: the environment says which actions are legal, in its observations or its infos."""
     @_builtins.property
     def observation(self) -> Global___Space:
-        """Without the action mask, where the environment gives {observation, action_mask}."""
+        """If the environment gives {observation, action_mask}: the space of the observation alone."""
 
     @_builtins.property
     def action(self) -> Global___Space: ...
@@ -289,14 +289,14 @@ Global___AgentSpace: _TypeAlias = AgentSpace  # noqa: Y015
 
 @_typing.final
 class EnvironmentSpaces(_message.Message):
-    """The agents of an environment in the order of its possible_agents, with their spaces."""
+    """The agents of an environment with their spaces, in the order of its possible_agents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENTS_FIELD_NUMBER: _builtins.int
     ASYNCHRONOUS_FIELD_NUMBER: _builtins.int
     asynchronous: _builtins.bool
-    """Whether living agents need not act in every env step (turns, or rhythms of their own)."""
+    """True: a living agent need not act in every env step (agents take turns, or have rhythms of their own)."""
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentSpace]: ...
     def __init__(

@@ -28,27 +28,28 @@ class _ShortfallEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shortfall.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     SHORTFALL_UNSPECIFIED: _Shortfall.ValueType  # 0
     SHORTFALL_DRAIN: _Shortfall.ValueType  # 1
-    """The actor is leaving and ended the order early."""
+    """The actor leaves, and ended the order early."""
     SHORTFALL_POLICY_UNAVAILABLE: _Shortfall.ValueType  # 2
     """A policy of the order could not be fetched; nothing was run."""
     SHORTFALL_ENVIRONMENT: _Shortfall.ValueType  # 3
-    """An environment raised and could not be rebuilt."""
+    """An environment raised three times in a row without a good step between; its slot gave up the rest."""
 
 class Shortfall(_Shortfall, metaclass=_ShortfallEnumTypeWrapper): ...
 
 SHORTFALL_UNSPECIFIED: Shortfall.ValueType  # 0
 SHORTFALL_DRAIN: Shortfall.ValueType  # 1
-"""The actor is leaving and ended the order early."""
+"""The actor leaves, and ended the order early."""
 SHORTFALL_POLICY_UNAVAILABLE: Shortfall.ValueType  # 2
 """A policy of the order could not be fetched; nothing was run."""
 SHORTFALL_ENVIRONMENT: Shortfall.ValueType  # 3
-"""An environment raised and could not be rebuilt."""
+"""An environment raised three times in a row without a good step between; its slot gave up the rest."""
 Global___Shortfall: _TypeAlias = Shortfall  # noqa: Y015
 
 @_typing.final
 class Fragment(_message.Message):
-    """One order's answer: rows of the training slots that moved, results of the evaluations that ended.
-    Self-contained: every decision belongs to the fragment in which it closes. The row format is in proto/README.md.
+    """The answer to one order: the rows of training slots that moved, and the results of evaluations that ended. It
+    explains itself: every decision is learned from the fragment in which it closes. The row format is in
+    proto/README.md.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -68,39 +69,38 @@ class Fragment(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """1, 2, 3 ... without a gap per incarnation of an actor. Resent unchanged until acknowledged."""
+    """1, 2, 3 ... without a gap, for each incarnation of an actor. A fragment is resent unchanged until acknowledged."""
     order_id: _builtins.int
-    """The order that this answers. One fragment per order, also when it is empty."""
+    """The order that this answers. Every order is answered by one fragment, even if that is empty."""
     schema_hash: _builtins.bytes
-    """Hash of the row schema agreed in Join (16 bytes). A fragment with another hash is refused."""
+    """Hash of the row schema, as agreed in Join (16 bytes). A fragment with another hash is refused."""
     blob: _builtins.bytes
-    """One zstd frame (content size and checksum on) over the columns; empty when there are no rows."""
+    """The columns of all rows, as one zstd frame with content size and checksum; empty if there are no rows."""
     raw_bytes: _builtins.int
-    """Length of the columns before compression, bytes. Must equal what the schema and the row counts give."""
+    """Bytes of the columns before compression. They must equal what the schema and the row counts give."""
     shortfall: Global___Shortfall.ValueType
-    """Why fewer steps than ordered came back. Unset: none of these reasons."""
+    """Why fewer env steps than ordered came back. Unset: for none of these reasons."""
     eval_steps: _builtins.int
-    """Env steps of evaluation slots in this fragment. They are no training steps."""
+    """Env steps that evaluation slots made. They do not count as training steps."""
     wait_s: _builtins.float
-    """Seconds this actor waited for an order before this one began, and seconds it worked on it."""
+    """Seconds that this actor waited before the order began, and seconds that it worked on it."""
     work_s: _builtins.float
     part: _builtins.int
-    """This part and the number of parts, where a fragment is sent in pieces: part counts from 0, parts is at
-    least 1 (unset: 1). Every part repeats seq, order_id and schema_hash; the first carries every other field,
-    and the blobs are concatenated in order of part.
+    """If a fragment is sent in pieces: the number of this piece, from 0, and how many there are (unset: 1). Every piece
+    repeats seq, order_id and schema_hash; the first has every other field; the blobs are concatenated.
     """
     parts: _builtins.int
     @_builtins.property
     def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotStream]:
-        """One stream per training slot that the order named and that has rows, in the order's sequence."""
+        """One stream for each training slot that the order named and that has rows, in the sequence of the order."""
 
     @_builtins.property
     def episodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Episode]:
-        """Episodes that ended in this fragment, training and evaluation."""
+        """Episodes of training and evaluation that ended while the order ran."""
 
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentFault]:
-        """What went wrong in environments while the order ran; each was rebuilt and its episode cut."""
+        """What went wrong in environments while the order ran. Each time the episode was cut and a new one begun."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ Global___Fragment: _TypeAlias = Fragment  # noqa: Y015
 
 @_typing.final
 class SlotStream(_message.Message):
-    """The rows of one training slot: lead-in rows first (oldest first), then time order."""
+    """The rows of one training slot: first the lead-in rows, oldest first, then all others in the order of time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -142,12 +142,12 @@ class SlotStream(_message.Message):
     slot: _builtins.int
     """Index of the training slot in its actor, from 0."""
     lead_in_rows: _builtins.int
-    """Rows of each kind; their sum is the stream's number of rows."""
+    """Number of lead-in rows, and of all other rows."""
     rows: _builtins.int
     steps: _builtins.int
-    """Env steps in this stream: its step rows. At most the order's steps for the slot."""
+    """Env steps of this stream, which is its number of STEP rows. At most what the order gave this slot."""
     cut_before: _builtins.bool
-    """True where the slot's running episode was abandoned before this stream's first row (order's restart)."""
+    """True: the slot's episode was abandoned before this stream's first row, because the order said restart."""
     def __init__(
         self,
         *,
@@ -167,6 +167,8 @@ Global___SlotStream: _TypeAlias = SlotStream  # noqa: Y015
 
 @_typing.final
 class Episode(_message.Message):
+    """How an episode went that has ended."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EVALUATION_FIELD_NUMBER: _builtins.int
@@ -178,19 +180,21 @@ class Episode(_message.Message):
     POLICIES_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     evaluation: _builtins.bool
-    """True: an evaluation episode; false: one of a training slot."""
+    """True: an episode of an evaluation slot; false: of a training slot."""
     slot: _builtins.int
-    """Slot index within its kind."""
+    """Index of the slot among those of its kind."""
     seed: _builtins.int
-    """Evaluation: the seed the environment was reset with. Unset for training."""
+    """Evaluation: the seed with which the environment was reset. Training: unset."""
     length: _builtins.int
-    """Env steps."""
+    """Length of the episode, env steps."""
     task_id: _builtins.int
-    """The evaluation task this answers (Evaluation.task_id). 0 for training."""
+    """Evaluation: the task that this answers (Evaluation.task_id). Training: 0."""
     policies: _builtins.bytes
-    """SHA-256 of the policies that played, in agent order (first 16 bytes of each, concatenated). Evaluation only."""
+    """Evaluation only: the policies that played, in agent order, as the first 16 bytes of each SHA-256, concatenated; 16
+    zero bytes for a built-in policy.
+    """
     member_id: _builtins.int
-    """Member whose slot it was (training), 0 for evaluation."""
+    """Training: the member that the order named for this slot. Evaluation: 0."""
     @_builtins.property
     def returns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Undiscounted return of each agent, in the environment's agent order."""
@@ -217,6 +221,8 @@ Global___Episode: _TypeAlias = Episode  # noqa: Y015
 
 @_typing.final
 class EnvironmentFault(_message.Message):
+    """An environment raised, or gave a number that is not finite. Its episode was cut."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EVALUATION_FIELD_NUMBER: _builtins.int
@@ -229,7 +235,7 @@ class EnvironmentFault(_message.Message):
     message: _builtins.str
     """One line: exception type and message, at most 500 characters."""
     task_id: _builtins.int
-    """Evaluation: the task and seed that must be played again."""
+    """Evaluation: task and seed of the episode, which must be played again."""
     seed: _builtins.int
     def __init__(
         self,
@@ -250,7 +256,7 @@ Global___EnvironmentFault: _TypeAlias = EnvironmentFault  # noqa: Y015
 
 @_typing.final
 class IssuedOrder(_message.Message):
-    """The journalled form of an order: its terms, and the actor that got it."""
+    """A record of the learner's journal: an order, and the actor that got it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -278,7 +284,7 @@ Global___IssuedOrder: _TypeAlias = IssuedOrder  # noqa: Y015
 
 @_typing.final
 class ReceivedFragment(_message.Message):
-    """The journalled form of an accepted or refused fragment."""
+    """A record of the learner's journal: a fragment that was accepted or refused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -290,12 +296,12 @@ class ReceivedFragment(_message.Message):
     actor_id: _builtins.str
     incarnation: _builtins.int
     refused: _builtins.str
-    """Set where the fragment was refused: the high-water mark passes it, its rows do not count."""
+    """Why the fragment was refused: the mark passes it, its rows do not count. Unset: it was accepted."""
     @_builtins.property
     def fragment(self) -> Global___Fragment: ...
     @_builtins.property
     def stream_members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The member of each of the fragment's streams, in their sequence."""
+        """Whose env steps each stream of the fragment holds, in the sequence of the streams."""
 
     def __init__(
         self,
@@ -316,7 +322,9 @@ Global___ReceivedFragment: _TypeAlias = ReceivedFragment  # noqa: Y015
 
 @_typing.final
 class RevokedOrders(_message.Message):
-    """The journalled form of an order's end without a fragment (actor lost, order void): final."""
+    """A record of the learner's journal: orders that ended without a fragment, for good (their actor was lost, or came back
+    without them).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -21,7 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Order(_message.Message):
-    """One fragment's worth of work for one actor: assignment, permission to send and notice of weights in one."""
+    """A piece of work for one actor, answered by one fragment. It is the assignment, the permission to send and the
+    notice of new weights.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,16 +35,16 @@ class Order(_message.Message):
     NOISE_SEED_FIELD_NUMBER: _builtins.int
     EVAL_STEPS_FIELD_NUMBER: _builtins.int
     order_id: _builtins.int
-    """Unique over the run, never reused."""
+    """Unique in the run, never reused."""
     generation: _builtins.int
-    """Generation the order belongs to, from 0."""
+    """Generation of the population that the order belongs to, from 0."""
     noise_seed: _builtins.int
-    """Seed of the exploration noise of this order: together with the slots' state it fixes every draw."""
+    """Seeds the exploration of this order. Together with the state of the slots it fixes every random draw."""
     eval_steps: _builtins.int
-    """At most this many env steps per evaluation slot in this order."""
+    """Most env steps that one evaluation slot makes in this order."""
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyRef]:
-        """Policies that this order uses; slots name them by index."""
+        """Policies that this order uses; slots and evaluations name them by their index here."""
 
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotWork]: ...
@@ -78,9 +80,9 @@ class PolicyRef(_message.Message):
     sha256: _builtins.bytes
     """SHA-256 (32 bytes) of a policy that FetchPolicy serves."""
     builtin: _builtins.str
-    """A policy every actor has: "random" draws uniformly from the action space."""
+    """A policy that every actor has: "random" draws uniformly from the action space."""
     member_id: _builtins.int
-    """Display name and staleness: who, and after how many of its updates."""
+    """Whose policy it is, and after how many updates of that member: for people, and to measure staleness."""
     version: _builtins.int
     def __init__(
         self,
@@ -102,7 +104,7 @@ Global___PolicyRef: _TypeAlias = PolicyRef  # noqa: Y015
 
 @_typing.final
 class SlotWork(_message.Message):
-    """Move one training slot."""
+    """Work of one training slot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -117,15 +119,15 @@ class SlotWork(_message.Message):
     slot: _builtins.int
     """Index of the training slot in its actor."""
     steps: _builtins.int
-    """Env steps, 1 to 4096."""
+    """Env steps to make, 1 to 4096."""
     restart: _builtins.bool
-    """Abandon the running episode and reset before the first step."""
+    """True: abandon the running episode and reset the environment before the first step."""
     seed: _builtins.int
-    """With restart: the slot's episodes are reset with seeds drawn from this number and the episode's index."""
+    """With restart: each of the slot's episodes is reset with a seed made of this number and the episode's index."""
     member_id: _builtins.int
     """The member whose steps these are."""
     until_episode_end: _builtins.bool
-    """Stop at the first episode end, even if steps are left (the slot is about to change hands)."""
+    """True: stop at the first end of an episode, even if steps are left. The slot is about to get another member."""
     @_builtins.property
     def agent_policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Index into Order.policies for each agent, in the environment's agent order."""
@@ -154,7 +156,7 @@ Global___SlotWork: _TypeAlias = SlotWork  # noqa: Y015
 
 @_typing.final
 class Exploration(_message.Message):
-    """How training actions are perturbed. Scales are in units of the action range mapped to [-1, 1]."""
+    """How a policy's actions are perturbed in training. Scales are in units of the action range mapped to [-1, 1]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -165,19 +167,19 @@ class Exploration(_message.Message):
     class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Exploration._Kind.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: Exploration._Kind.ValueType  # 0
-        """none: the mean, or the most probable choice"""
+        """no exploration: the mean, or the most probable choice"""
         KIND_GAUSSIAN: Exploration._Kind.ValueType  # 1
         KIND_ORNSTEIN_UHLENBECK: Exploration._Kind.ValueType  # 2
         KIND_SAMPLE: Exploration._Kind.ValueType  # 3
-        """a sample of the policy's own distribution (stochastic heads); the other fields are unset"""
+        """a sample of the policy's own distribution (stochastic heads); all other fields are unset"""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: Exploration.Kind.ValueType  # 0
-    """none: the mean, or the most probable choice"""
+    """no exploration: the mean, or the most probable choice"""
     KIND_GAUSSIAN: Exploration.Kind.ValueType  # 1
     KIND_ORNSTEIN_UHLENBECK: Exploration.Kind.ValueType  # 2
     KIND_SAMPLE: Exploration.Kind.ValueType  # 3
-    """a sample of the policy's own distribution (stochastic heads); the other fields are unset"""
+    """a sample of the policy's own distribution (stochastic heads); all other fields are unset"""
 
     KIND_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
@@ -186,10 +188,14 @@ class Exploration(_message.Message):
     DT_FIELD_NUMBER: _builtins.int
     kind: Global___Exploration.Kind.ValueType
     scale: _builtins.float
-    """Standard deviation (Gaussian) or volatility (OU) for Box; probability of a uniform action for Discrete."""
+    """Box actions: standard deviation of Gaussian noise, or volatility of Ornstein-Uhlenbeck noise. Discrete,
+    MultiDiscrete and MultiBinary actions: probability of a uniform action.
+    """
     mean: _builtins.float
     theta: _builtins.float
-    """Ornstein-Uhlenbeck only: n <- n + theta (mean - n) dt + scale sqrt(dt) N(0, 1); reset with each episode."""
+    """Ornstein-Uhlenbeck only: in each step n <- n + theta (mean - n) dt + scale sqrt(dt) N(0, 1); n is 0 when an episode
+    begins.
+    """
     dt: _builtins.float
     def __init__(
         self,
@@ -210,7 +216,7 @@ Global___Exploration: _TypeAlias = Exploration  # noqa: Y015
 
 @_typing.final
 class Evaluation(_message.Message):
-    """Play episodes without exploration (argmax / mean) in evaluation slots."""
+    """A task for evaluation slots: play episodes without exploration (the most probable choice, or the mean)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -220,15 +226,17 @@ class Evaluation(_message.Message):
     MAX_EPISODE_STEPS_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
-    """Unique over the run; results carry it."""
+    """Unique in the run; the results carry it."""
     max_episode_steps: _builtins.int
-    """An episode is cut off and reported after this many env steps. 0: until the environment ends it."""
+    """Env steps after which an episode is cut off and reported. 0: it goes on until the environment ends it."""
     member_id: _builtins.int
     @_builtins.property
     def agent_policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """One episode per seed; an actor answers each with an Episode, in any order, over as many orders as it takes."""
+        """One episode for each seed. The actor answers each with an Episode, in any sequence, over as many orders as it
+        takes.
+        """
 
     def __init__(
         self,

@@ -20,6 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Status(_message.Message):
+    """The state of a run. `covey status` shows it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -88,6 +90,7 @@ class Status(_message.Message):
     STALENESS_UPDATES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     GAUGES_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """"waiting for the first actor", "training", "paused", "stopping", "complete"."""
     run_name: _builtins.str
@@ -95,43 +98,47 @@ class Status(_message.Message):
     algorithm: _builtins.str
     environment: _builtins.str
     generation: _builtins.int
-    """Generation in work, from 0."""
+    """The generation that all members have reached, from 0."""
     env_steps: _builtins.int
-    """Accepted training env steps of the whole population, and of its evaluation episodes."""
+    """Accepted env steps of the whole population: of training, and of evaluation episodes."""
     eval_env_steps: _builtins.int
     max_steps: _builtins.int
-    """max_steps of one member, and the population size: env_steps ends at their product."""
+    """max_steps (of one member) and the number of members: the run is complete when env_steps is their product."""
     population_size: _builtins.int
     env_steps_per_s: _builtins.float
-    """Over the last ten seconds."""
+    """Mean over the last ten seconds."""
     updates: _builtins.int
     members_per_pass: _builtins.float
-    """Since the start: members per packed pass, averaged over passes."""
+    """Members that one packed pass updates, mean over all passes of the run."""
     actors: _builtins.int
     replay_env_steps: _builtins.int
     best_fitness: _builtins.float
-    """Best fitness of the newest evaluated generation; unset before the first evaluation."""
+    """Highest fitness among living members; unset before the first evaluation."""
     best_member: _builtins.int
     uptime_s: _builtins.float
     actor_wait_s: _builtins.float
-    """Where time goes: seconds that actors waited for orders, and the learner for data, summed."""
+    """Who waits for whom: seconds that all actors waited for orders, and that the learner waited for data, summed."""
     learner_wait_s: _builtins.float
     wire_bytes: _builtins.int
-    """Bytes of fragments as they came and after decompression."""
+    """Bytes of fragments: as they came, and after decompression."""
     raw_bytes: _builtins.int
     staleness_updates: _builtins.float
-    """Mean number of updates that a policy was behind when its rows arrived."""
+    """How old the data is: mean number of updates by which a policy was behind when its rows arrived."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Counters by name: refused, duplicate, gap, environment faults, revoked orders ..."""
+        """What was counted, by name: refused, duplicate, gap, environment_fault, revoked_orders ..."""
 
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What happened, newest last, at most 20 lines ("actor a3 silent for 10 s; its 256 steps went to a1")."""
+        """The last 20 events at most, newest last, such as "actor a3 silent for 10 s; its 256 steps went to a1"."""
 
     @_builtins.property
     def gauges(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """What waits or is held now, by name: streams, sessions, orders out, frames to be sent, what actors hold ..."""
+        """Sizes at this moment, by name: streams, sessions, orders_out, frames_to_send, actor_outbox_bytes ..."""
+
+    @_builtins.property
+    def threads(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadInfo]:
+        """The threads and tasks that the run lives by, in the order in which they started."""
 
     def __init__(
         self,
@@ -162,10 +169,11 @@ class Status(_message.Message):
         staleness_updates: _builtins.float = ...,
         events: _abc.Iterable[_builtins.str] | None = ...,
         gauges: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        threads: _abc.Iterable[Global___ThreadInfo] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "best_fitness", b"best_fitness", "best_member", b"best_member"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "gauges", b"gauges", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "state", b"state", "updates", b"updates", "uptime_s", b"uptime_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "gauges", b"gauges", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "state", b"state", "threads", b"threads", "updates", b"updates", "uptime_s", b"uptime_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_fitness: _TypeAlias = _typing.Literal["best_fitness"]  # noqa: Y015
     _WhichOneofArgType__best_fitness: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness"]  # noqa: Y015
@@ -179,7 +187,36 @@ class Status(_message.Message):
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
 @_typing.final
+class ThreadInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    kind: _builtins.str
+    """"thread", or "task" on the gRPC thread's loop."""
+    alive: _builtins.bool
+    """Whether it still runs. A run ends when one of them fails."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        alive: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThreadInfo: _TypeAlias = ThreadInfo  # noqa: Y015
+
+@_typing.final
 class MemberInfo(_message.Message):
+    """One individual of the population."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBER_ID_FIELD_NUMBER: _builtins.int
@@ -198,27 +235,32 @@ class MemberInfo(_message.Message):
     UPDATES_OWED_FIELD_NUMBER: _builtins.int
     member_id: _builtins.int
     parent_id: _builtins.int
-    """Unset for the first population."""
+    """Unset for members of the first population."""
     generation: _builtins.int
     """Generation in which it was born."""
     env_steps: _builtins.int
-    """Along the line of parents."""
+    """Env steps and updates so far, those of its line of parents included."""
     updates: _builtins.int
     fitness: _builtins.float
-    """Mean of its newest evaluation; unset before."""
+    """Fitness by its newest evaluation, and the standard error of that; unset before the first one."""
     fitness_stderr: _builtins.float
     architecture_json: _builtins.str
-    """JSON objects."""
+    """Layer sizes and activations of its networks, and its hyperparameters, as JSON objects."""
     hyperparameters_json: _builtins.str
     mutation: _builtins.str
-    """What made it from its parent: "none", "architecture", "parameters", "activation", "rl_hp", "elite", "initial"."""
+    """How it came into being: "initial", "elite" (goes on as it was), "none" (an exact copy), or the kind of mutation:
+    "architecture", "parameters", "activation", "rl_hp".
+    """
     change: _builtins.str
-    """What changed, in words: "head.add_node +32", "lr_actor 0.001 -> 0.0012"."""
+    """What the mutation changed, in words, such as "head.add_node +32" or "lr_actor 0.001 -> 0.0012"."""
     state: _builtins.str
-    """"collecting", "settling", "evaluating", "ready", or "dead" in a lineage."""
+    """"collecting" (env steps are missing), "settling" (updates are still due), "evaluating", "ready"; "dead" in a
+    lineage.
+    """
     died_generation: _builtins.int
-    """Generation in which it was replaced; unset for the living."""
+    """Generation in which it was replaced; unset for living members."""
     updates_owed: _builtins.int
+    """Updates that its env steps have earned and that were not made yet."""
     def __init__(
         self,
         *,
@@ -262,6 +304,8 @@ Global___MemberInfo: _TypeAlias = MemberInfo  # noqa: Y015
 
 @_typing.final
 class ActorInfo(_message.Message):
+    """One actor process."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ACTOR_ID_FIELD_NUMBER: _builtins.int
@@ -285,12 +329,12 @@ class ActorInfo(_message.Message):
     state: _builtins.str
     """"active", "idle", "draining", "lost", "finished", "fenced", "quarantined"."""
     slots: _builtins.int
-    """Training slots."""
+    """Its training slots."""
     env_steps: _builtins.int
     env_steps_per_s: _builtins.float
     hostname: _builtins.str
     silent_s: _builtins.float
-    """Since its last frame."""
+    """Seconds since its last frame."""
     orders_out: _builtins.int
     received_seq: _builtins.int
     durable_seq: _builtins.int
@@ -300,7 +344,7 @@ class ActorInfo(_message.Message):
     environment_faults: _builtins.int
     wait_s: _builtins.float
     incarnation: _builtins.str
-    """In hexadecimal."""
+    """Number of this life of the actor process, in hexadecimal."""
     eval_env_steps: _builtins.int
     def __init__(
         self,
@@ -372,7 +416,7 @@ class WatchStatusRequest(_message.Message):
 
     INTERVAL_S_FIELD_NUMBER: _builtins.int
     interval_s: _builtins.float
-    """Seconds, 0.1 to 60. Unset: 1."""
+    """Seconds between two answers, 0.1 to 60. Unset: 1."""
     def __init__(
         self,
         *,
@@ -576,7 +620,7 @@ class DownloadMemberResponse(_message.Message):
     NETWORK_ID_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
-    """Agent or group whose policy this chunk belongs to; chunks of one policy are consecutive."""
+    """Agent or group whose policy this chunk belongs to. Chunks of one policy follow each other."""
     data: _builtins.bytes
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class PopulationServiceStub:
-    """The control plane: what people and their programs ask of a learner. All are idempotent; NOT_FOUND where a member or
-    actor does not exist; UNAVAILABLE where the learner is gone.
+    """The control plane: what people and their programs ask of a learner. All calls are idempotent. NOT_FOUND: no such
+    member or actor. UNAVAILABLE: the learner cannot be reached.
     """
 
     def __init__(self, channel):
@@ -99,33 +99,34 @@ class PopulationServiceStub:
 
 
 class PopulationServiceServicer:
-    """The control plane: what people and their programs ask of a learner. All are idempotent; NOT_FOUND where a member or
-    actor does not exist; UNAVAILABLE where the learner is gone.
+    """The control plane: what people and their programs ask of a learner. All calls are idempotent. NOT_FOUND: no such
+    member or actor. UNAVAILABLE: the learner cannot be reached.
     """
 
     def GetStatus(self, request, context):
-        """Answers at once, also before the first actor came.
+        """The state of the run. Answers at once, also before the first actor has come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchStatus(self, request, context):
-        """The same, again and again: at once, then every interval, until the run ends or the caller leaves.
+        """The state of the run, repeated: at once, then every interval, until the run ends or the caller hangs up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListMembers(self, request, context):
-        """The living population.
+        """The members that are alive.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMember(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One member, alive or dead.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -138,47 +139,49 @@ class PopulationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListActors(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """All actors that have joined since the learner started.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadMember(self, request, context):
-        """A member's policies, one safetensors file per agent or group, in chunks of 512 KiB.
+        """The policies of a living member, one safetensors file for each agent or group, in chunks of 512 KiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Pause(self, request, context):
-        """No further orders and updates until Resume. Running orders end.
+        """Stops orders and updates until Resume. Orders that are out are finished.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Resume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Goes on after Pause.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Checkpoint(self, request, context):
-        """Write a checkpoint now; answers when it is durable. RESOURCE_EXHAUSTED: the disk is full.
+        """Writes a checkpoint now, and answers when it is on the disk. RESOURCE_EXHAUSTED: the disk is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrainActor(self, request, context):
-        """Ask an actor to finish its order and leave.
+        """Asks an actor to finish its order and leave.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Shutdown(self, request, context):
-        """Checkpoint, tell the actors, end.
+        """Ends the learner: a last checkpoint is written and actors are told to leave. The run can be resumed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,8 +259,8 @@ def add_PopulationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PopulationService:
-    """The control plane: what people and their programs ask of a learner. All are idempotent; NOT_FOUND where a member or
-    actor does not exist; UNAVAILABLE where the learner is gone.
+    """The control plane: what people and their programs ask of a learner. All calls are idempotent. NOT_FOUND: no such
+    member or actor. UNAVAILABLE: the learner cannot be reached.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PopulationServiceStub:
-    """The control plane: what people and their programs ask of a learner. All are idempotent; NOT_FOUND where a member or
-    actor does not exist; UNAVAILABLE where the learner is gone.
+    """The control plane: what people and their programs ask of a learner. All calls are idempotent. NOT_FOUND: no such
+    member or actor. UNAVAILABLE: the learner cannot be reached.
     """
 
     @_typing.overload
@@ -36,59 +36,65 @@ class PopulationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PopulationServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.GetStatusRequest, _population_service_pb2.GetStatusResponse]
-    """Answers at once, also before the first actor came."""
+    """The state of the run. Answers at once, also before the first actor has come."""
     WatchStatus: _grpc.UnaryStreamMultiCallable[_population_service_pb2.WatchStatusRequest, _population_service_pb2.WatchStatusResponse]
-    """The same, again and again: at once, then every interval, until the run ends or the caller leaves."""
+    """The state of the run, repeated: at once, then every interval, until the run ends or the caller hangs up."""
     ListMembers: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.ListMembersRequest, _population_service_pb2.ListMembersResponse]
-    """The living population."""
+    """The members that are alive."""
     GetMember: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.GetMemberRequest, _population_service_pb2.GetMemberResponse]
+    """One member, alive or dead."""
     GetLineage: _grpc.UnaryStreamMultiCallable[_population_service_pb2.GetLineageRequest, _population_service_pb2.GetLineageResponse]
     """Every member that ever lived, oldest first, in messages of about 512 KiB."""
     ListActors: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.ListActorsRequest, _population_service_pb2.ListActorsResponse]
+    """All actors that have joined since the learner started."""
     DownloadMember: _grpc.UnaryStreamMultiCallable[_population_service_pb2.DownloadMemberRequest, _population_service_pb2.DownloadMemberResponse]
-    """A member's policies, one safetensors file per agent or group, in chunks of 512 KiB."""
+    """The policies of a living member, one safetensors file for each agent or group, in chunks of 512 KiB."""
     Pause: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.PauseRequest, _population_service_pb2.PauseResponse]
-    """No further orders and updates until Resume. Running orders end."""
+    """Stops orders and updates until Resume. Orders that are out are finished."""
     Resume: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.ResumeRequest, _population_service_pb2.ResumeResponse]
+    """Goes on after Pause."""
     Checkpoint: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.CheckpointRequest, _population_service_pb2.CheckpointResponse]
-    """Write a checkpoint now; answers when it is durable. RESOURCE_EXHAUSTED: the disk is full."""
+    """Writes a checkpoint now, and answers when it is on the disk. RESOURCE_EXHAUSTED: the disk is full."""
     DrainActor: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.DrainActorRequest, _population_service_pb2.DrainActorResponse]
-    """Ask an actor to finish its order and leave."""
+    """Asks an actor to finish its order and leave."""
     Shutdown: _grpc.UnaryUnaryMultiCallable[_population_service_pb2.ShutdownRequest, _population_service_pb2.ShutdownResponse]
-    """Checkpoint, tell the actors, end."""
+    """Ends the learner: a last checkpoint is written and actors are told to leave. The run can be resumed."""
 
 @_typing.type_check_only
 class PopulationServiceAsyncStub(PopulationServiceStub):
-    """The control plane: what people and their programs ask of a learner. All are idempotent; NOT_FOUND where a member or
-    actor does not exist; UNAVAILABLE where the learner is gone.
+    """The control plane: what people and their programs ask of a learner. All calls are idempotent. NOT_FOUND: no such
+    member or actor. UNAVAILABLE: the learner cannot be reached.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_population_service_pb2.GetStatusRequest, _population_service_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """Answers at once, also before the first actor came."""
+    """The state of the run. Answers at once, also before the first actor has come."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_population_service_pb2.WatchStatusRequest, _population_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
-    """The same, again and again: at once, then every interval, until the run ends or the caller leaves."""
+    """The state of the run, repeated: at once, then every interval, until the run ends or the caller hangs up."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_population_service_pb2.ListMembersRequest, _population_service_pb2.ListMembersResponse]  # type: ignore[assignment]
-    """The living population."""
+    """The members that are alive."""
     GetMember: _aio.UnaryUnaryMultiCallable[_population_service_pb2.GetMemberRequest, _population_service_pb2.GetMemberResponse]  # type: ignore[assignment]
+    """One member, alive or dead."""
     GetLineage: _aio.UnaryStreamMultiCallable[_population_service_pb2.GetLineageRequest, _population_service_pb2.GetLineageResponse]  # type: ignore[assignment]
     """Every member that ever lived, oldest first, in messages of about 512 KiB."""
     ListActors: _aio.UnaryUnaryMultiCallable[_population_service_pb2.ListActorsRequest, _population_service_pb2.ListActorsResponse]  # type: ignore[assignment]
+    """All actors that have joined since the learner started."""
     DownloadMember: _aio.UnaryStreamMultiCallable[_population_service_pb2.DownloadMemberRequest, _population_service_pb2.DownloadMemberResponse]  # type: ignore[assignment]
-    """A member's policies, one safetensors file per agent or group, in chunks of 512 KiB."""
+    """The policies of a living member, one safetensors file for each agent or group, in chunks of 512 KiB."""
     Pause: _aio.UnaryUnaryMultiCallable[_population_service_pb2.PauseRequest, _population_service_pb2.PauseResponse]  # type: ignore[assignment]
-    """No further orders and updates until Resume. Running orders end."""
+    """Stops orders and updates until Resume. Orders that are out are finished."""
     Resume: _aio.UnaryUnaryMultiCallable[_population_service_pb2.ResumeRequest, _population_service_pb2.ResumeResponse]  # type: ignore[assignment]
+    """Goes on after Pause."""
     Checkpoint: _aio.UnaryUnaryMultiCallable[_population_service_pb2.CheckpointRequest, _population_service_pb2.CheckpointResponse]  # type: ignore[assignment]
-    """Write a checkpoint now; answers when it is durable. RESOURCE_EXHAUSTED: the disk is full."""
+    """Writes a checkpoint now, and answers when it is on the disk. RESOURCE_EXHAUSTED: the disk is full."""
     DrainActor: _aio.UnaryUnaryMultiCallable[_population_service_pb2.DrainActorRequest, _population_service_pb2.DrainActorResponse]  # type: ignore[assignment]
-    """Ask an actor to finish its order and leave."""
+    """Asks an actor to finish its order and leave."""
     Shutdown: _aio.UnaryUnaryMultiCallable[_population_service_pb2.ShutdownRequest, _population_service_pb2.ShutdownResponse]  # type: ignore[assignment]
-    """Checkpoint, tell the actors, end."""
+    """Ends the learner: a last checkpoint is written and actors are told to leave. The run can be resumed."""
 
 class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The control plane: what people and their programs ask of a learner. All are idempotent; NOT_FOUND where a member or
-    actor does not exist; UNAVAILABLE where the learner is gone.
+    """The control plane: what people and their programs ask of a learner. All calls are idempotent. NOT_FOUND: no such
+    member or actor. UNAVAILABLE: the learner cannot be reached.
     """
 
     @_abc_1.abstractmethod
@@ -97,7 +103,7 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_population_service_pb2.GetStatusResponse, _abc.Awaitable[_population_service_pb2.GetStatusResponse]]:
-        """Answers at once, also before the first actor came."""
+        """The state of the run. Answers at once, also before the first actor has come."""
 
     @_abc_1.abstractmethod
     def WatchStatus(
@@ -105,7 +111,7 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.WatchStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_population_service_pb2.WatchStatusResponse], _abc.AsyncIterator[_population_service_pb2.WatchStatusResponse]]:
-        """The same, again and again: at once, then every interval, until the run ends or the caller leaves."""
+        """The state of the run, repeated: at once, then every interval, until the run ends or the caller hangs up."""
 
     @_abc_1.abstractmethod
     def ListMembers(
@@ -113,14 +119,15 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.ListMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_population_service_pb2.ListMembersResponse, _abc.Awaitable[_population_service_pb2.ListMembersResponse]]:
-        """The living population."""
+        """The members that are alive."""
 
     @_abc_1.abstractmethod
     def GetMember(
         self,
         request: _population_service_pb2.GetMemberRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_population_service_pb2.GetMemberResponse, _abc.Awaitable[_population_service_pb2.GetMemberResponse]]: ...
+    ) -> _typing.Union[_population_service_pb2.GetMemberResponse, _abc.Awaitable[_population_service_pb2.GetMemberResponse]]:
+        """One member, alive or dead."""
 
     @_abc_1.abstractmethod
     def GetLineage(
@@ -135,7 +142,8 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _population_service_pb2.ListActorsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_population_service_pb2.ListActorsResponse, _abc.Awaitable[_population_service_pb2.ListActorsResponse]]: ...
+    ) -> _typing.Union[_population_service_pb2.ListActorsResponse, _abc.Awaitable[_population_service_pb2.ListActorsResponse]]:
+        """All actors that have joined since the learner started."""
 
     @_abc_1.abstractmethod
     def DownloadMember(
@@ -143,7 +151,7 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.DownloadMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_population_service_pb2.DownloadMemberResponse], _abc.AsyncIterator[_population_service_pb2.DownloadMemberResponse]]:
-        """A member's policies, one safetensors file per agent or group, in chunks of 512 KiB."""
+        """The policies of a living member, one safetensors file for each agent or group, in chunks of 512 KiB."""
 
     @_abc_1.abstractmethod
     def Pause(
@@ -151,14 +159,15 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.PauseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_population_service_pb2.PauseResponse, _abc.Awaitable[_population_service_pb2.PauseResponse]]:
-        """No further orders and updates until Resume. Running orders end."""
+        """Stops orders and updates until Resume. Orders that are out are finished."""
 
     @_abc_1.abstractmethod
     def Resume(
         self,
         request: _population_service_pb2.ResumeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_population_service_pb2.ResumeResponse, _abc.Awaitable[_population_service_pb2.ResumeResponse]]: ...
+    ) -> _typing.Union[_population_service_pb2.ResumeResponse, _abc.Awaitable[_population_service_pb2.ResumeResponse]]:
+        """Goes on after Pause."""
 
     @_abc_1.abstractmethod
     def Checkpoint(
@@ -166,7 +175,7 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.CheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_population_service_pb2.CheckpointResponse, _abc.Awaitable[_population_service_pb2.CheckpointResponse]]:
-        """Write a checkpoint now; answers when it is durable. RESOURCE_EXHAUSTED: the disk is full."""
+        """Writes a checkpoint now, and answers when it is on the disk. RESOURCE_EXHAUSTED: the disk is full."""
 
     @_abc_1.abstractmethod
     def DrainActor(
@@ -174,7 +183,7 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.DrainActorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_population_service_pb2.DrainActorResponse, _abc.Awaitable[_population_service_pb2.DrainActorResponse]]:
-        """Ask an actor to finish its order and leave."""
+        """Asks an actor to finish its order and leave."""
 
     @_abc_1.abstractmethod
     def Shutdown(
@@ -182,6 +191,6 @@ class PopulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _population_service_pb2.ShutdownRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_population_service_pb2.ShutdownResponse, _abc.Awaitable[_population_service_pb2.ShutdownResponse]]:
-        """Checkpoint, tell the actors, end."""
+        """Ends the learner: a last checkpoint is written and actors are told to leave. The run can be resumed."""
 
 def add_PopulationServiceServicer_to_server(servicer: PopulationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

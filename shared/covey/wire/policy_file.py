@@ -84,12 +84,15 @@ class PolicySpec:
             raise ConfigError(f"policy: a Gaussian of {self.action.dtype} actions, expected floating-point ones")
 
 
-def spec_of(network: NetworkSpec, agent: AgentSpec, on_policy: bool) -> PolicySpec:
+def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicySpec:
     """The policy specification of a trained network for an agent that plays by it.
 
-    On-policy algorithms learn stochastic policies; inputs beyond the agent's observation are the indicator.
+    Args:
+        network: Inputs beyond the agent's observation are the indicator.
+        agent: Who plays by it.
+        stochastic: Whether the algorithm learns distributions of actions, and not one action.
     """
-    head = "stochastic" if on_policy else "deterministic"
+    head = "stochastic" if stochastic else "deterministic"
     indicator = network.inputs[0].width - agent.observation.width
     return PolicySpec(network, agent.observation, agent.action, head, indicator)
 

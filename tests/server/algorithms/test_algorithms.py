@@ -17,7 +17,7 @@ from covey.config import Config, parse_config
 from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
+from covey_server.algorithms import ALGORITHMS, build_networks
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.experience.replay import Replay
@@ -114,7 +114,7 @@ def member(member_id: int, made: Config, spaces: EnvironmentSpaces, **hyperparam
     return Member(
         member_id=member_id,
         networks=networks,
-        hyperparameters={**initial_hyperparameters(made), **hyperparameters},
+        hyperparameters={**made.algorithm.initial_hyperparameters(), **hyperparameters},
         updates=hyperparameters.get("already", 0),  # type: ignore[arg-type]
     )
 

@@ -14,7 +14,7 @@ from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Order
-from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
+from covey_server.algorithms import ALGORITHMS, build_networks
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
 from covey_server.ingest.validation import check_fragment
@@ -79,7 +79,7 @@ def test_a_game_of_turns_is_learned_from_with_its_masks(algorithm: str) -> None:
         Member(
             member_id=i,
             networks=build_networks(made, spaces, np.random.default_rng(i)),
-            hyperparameters=initial_hyperparameters(made),
+            hyperparameters=made.algorithm.initial_hyperparameters(),
         )
         for i in range(2)
     ]

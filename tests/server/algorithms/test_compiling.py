@@ -12,7 +12,8 @@ from tests.support import rounds
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from covey.config import Config
-from covey_server.algorithms import ALGORITHMS, IPPO, compiling
+from covey_server.algorithms import ALGORITHMS, compiling
+from covey_server.algorithms.ippo import IPPO
 from covey_server.member import Member
 
 

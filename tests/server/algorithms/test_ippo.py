@@ -19,7 +19,7 @@ from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
 from covey_server.algorithms.ippo import IPPO, METRICS, policy_loss, value_loss
 from covey_server.experience.rollouts import Rollouts
-from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 from covey_server.member import Member, ReturnScale
 from covey_server.packing.packed import PASS_COST
 

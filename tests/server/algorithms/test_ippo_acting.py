@@ -86,6 +86,7 @@ def test_probabilities_of_what_actors_did_are_those_that_the_learner_starts_from
     learner = IPPO(made, spaces, [m])
     store = PolicyStore(spaces, made.algorithm)
     store.offer(learner.snapshot())
+    store.publish([0])
     refs = store.refs(0)
     policies = {ref.sha256: LoadedPolicy.decode(store.get(ref.sha256) or b"") for ref in refs}
     schema = RowSchema.of(spaces)

@@ -10,7 +10,7 @@ import pytest
 from covey.config import Config, parse_config
 from covey.errors import SpaceError
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
-from covey_server.algorithms.roles import build_networks, initial_hyperparameters
+from covey_server.algorithms import build_networks
 
 
 def box(n: int, dtype: str = "float32") -> Box:
@@ -92,5 +92,5 @@ def test_integers_in_a_box_have_no_density() -> None:
 
 
 def test_hyperparameters_that_evolve_are_those_that_the_algorithm_has() -> None:
-    assert initial_hyperparameters(config("MATD3", shared=False, policy_freq=3))["policy_freq"] == 3
-    assert "policy_freq" not in initial_hyperparameters(config("MADDPG", shared=False))
+    assert config("MATD3", shared=False, policy_freq=3).algorithm.initial_hyperparameters()["policy_freq"] == 3
+    assert "policy_freq" not in config("MADDPG", shared=False).algorithm.initial_hyperparameters()

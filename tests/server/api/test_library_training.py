@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mpe2 import simple_speaker_listener_v4
+from tests.support import recorded_wandb
 from tests.support.environments import CounterEnv
 from tests.support.members import assert_same_networks
 
@@ -124,7 +126,7 @@ def test_the_target_ends_training(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setitem(sys.modules, "wandb", recorded_wandb)
     env = vectorised()
     elite_path = tmp_path / "elite"
     pop, _ = off_policy(
@@ -138,7 +140,8 @@ def test_what_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     (run,) = (tmp_path / "runs").iterdir()
     assert RunDirectory.open(run).result.exists() and len(list((run / "checkpoints").iterdir())) == 1
-    assert list(run.glob("wandb/offline-run-*"))
+    calls = [c["call"] for c in recorded_wandb.calls(run)]
+    assert calls[0] == "init" and "log" in calls and calls[-1] == "finish"
     elite = Agent.load(elite_path)
     assert_same_networks(elite.natural(), next(a for a in pop if a.index == elite.index).natural())
 

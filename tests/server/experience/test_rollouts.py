@@ -11,7 +11,7 @@ from tests.support.fragments import SPACES
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey_server.experience.rollouts import AgentDecisions, Rollout, Rollouts
-from covey_server.ingest.validation import Stream
+from covey_server.experience.stream import Stream
 
 S, F, C, T, L = RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL, RowKind.LEAD_IN
 

@@ -2,12 +2,16 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
+from covey_server.member import Member
+from covey_server.orders.ledger import MemberLedger
+from covey_server.orders.pace import Pace, Rounds, UpdatesPerStep
 from covey_server.orders.scheduler import Rules, Scheduler
 
 AGENTS = 2
@@ -21,8 +25,42 @@ def make_scheduler(
         lambda m: [PolicyRef(sha256=bytes([m, a]) * 16, member_id=m) for a in range(AGENTS)],
         lambda m: Exploration(),
     )
-    scheduler.begin_generation(0, dict.fromkeys(range(members), quota))
+    scheduler.begin_generation(ledgers(dict.fromkeys(range(members), quota)))
     return scheduler
+
+
+def begun(
+    member_id: int, quota: int, round_steps: int | None = None, place: int | None = None, **fields: int
+) -> MemberLedger:
+    """The ledger of a member at the start of a generation.
+
+    Args:
+        member_id: Whose.
+        quota: Env steps of the generation.
+        round_steps: Length of its rounds, if it learns from rounds.
+        place: Its place in the population, if all members begin together.
+        fields: Further fields of the ledger.
+    """
+    hyperparameters: dict[str, float | int] = {"learn_step": round_steps or 5, "batch_size": 8}
+    member = Member(member_id=member_id, networks={}, hyperparameters=hyperparameters)
+    ledger = MemberLedger(member=member, quota=quota, limit=quota, **fields)  # type: ignore[arg-type]
+    pace: Pace = UpdatesPerStep(64, 0) if round_steps is None else Rounds()
+    pace.begin(ledger, place or 0, together=place is not None)
+    return ledger
+
+
+def ledgers(quotas: Mapping[int, int], rounds: Mapping[int, int] | None = None, **fields: int) -> list[MemberLedger]:
+    """Ledgers of a population that begins a generation together; `rounds` are the lengths of members' rounds."""
+    return [
+        begun(member_id, quota, None if rounds is None else rounds[member_id], place, **fields)
+        for place, (member_id, quota) in enumerate(quotas.items())
+    ]
+
+
+def ledger_of(scheduler: Scheduler, member_id: int) -> MemberLedger:
+    ledger = scheduler.ledger(member_id)
+    assert ledger is not None
+    return ledger
 
 
 def play(order: Order, scheduler: Scheduler, share: float = 1.0) -> None:
@@ -49,7 +87,7 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
 
     join()
     for _ in range(2000):
-        if all(w.collected for w in scheduler.living):
+        if all(w.collected for w in scheduler.ledgers):
             break
         action = data.draw(st.sampled_from(["order", "order", "answer", "answer", "short", "lose", "join"]))
         if action == "join" and len(alive) < 5:
@@ -63,11 +101,11 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
             alive[key].append(order)
         elif action in ("answer", "short") and alive[key]:
             play(alive[key].pop(0), scheduler, 1.0 if action == "answer" else 0.5)
-        for work in scheduler.living:
+        for work in scheduler.ledgers:
             assert work.accepted >= 0 and work.ordered >= 0 and work.accepted + work.ordered <= quota
     # Whatever has happened: from here on, honest actors alone bring it to its end.
     for _ in range(10_000):
-        if all(w.collected for w in scheduler.living):
+        if all(w.collected for w in scheduler.ledgers):
             break
         moved = False
         for key, orders in alive.items():
@@ -78,14 +116,14 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
                 play(orders.pop(0), scheduler)
                 moved = True
         assert moved, "nobody can move and the members lack steps"
-    assert [w.accepted for w in scheduler.living] == [quota] * members
+    assert [w.accepted for w in scheduler.ledgers] == [quota] * members
 
 
 @settings(max_examples=60, deadline=None)
 @given(actors=st.lists(st.integers(1, 5), min_size=1, max_size=4), members=st.integers(1, 4), seeds=st.integers(1, 40))
 def test_every_seed_is_played_once_even_if_actors_vanish(actors: list[int], members: int, seeds: int) -> None:
     scheduler = make_scheduler(members, quota=1)
-    for work in scheduler.living:
+    for work in scheduler.ledgers:
         work.accepted = 1
     requests = [
         scheduler.evaluations.request(m, "fitness", [PolicyRef(sha256=bytes([m]) * 32)] * AGENTS, range(seeds), 25)
@@ -159,7 +197,7 @@ def test_all_members_advance_together() -> None:
             assert order is not None
             assert Counter(s.member_id for s in order.slots) == {0: 2, 1: 2, 2: 2, 3: 2}
             play(order, scheduler)
-    assert len({w.accepted for w in scheduler.living}) == 1
+    assert len({w.accepted for w in scheduler.ledgers}) == 1
 
 
 def test_slots_keep_their_member_and_only_start_afresh_when_they_change_hands() -> None:
@@ -172,7 +210,7 @@ def test_slots_keep_their_member_and_only_start_afresh_when_they_change_hands() 
     play(first, scheduler)
     play(second, scheduler)
     # Member 0 lives on, member 1 is replaced by 2.
-    scheduler.begin_generation(1, {0: 1000, 2: 1000})
+    scheduler.begin_generation(ledgers({0: 1000, 2: 1000}, generation=1))
     third = scheduler.next_order(("a", 1))
     assert third is not None
     assert {s.slot for s in third.slots if s.restart} == {s.slot for s in first.slots if s.member_id == 1}
@@ -185,7 +223,7 @@ def test_fewer_slots_than_members_serve_them_in_turns() -> None:
     while (order := scheduler.next_order(("a", 1))) is not None:
         served.append(order.slots[0].member_id)
         play(order, scheduler)
-    assert {w.accepted for w in scheduler.living} == {600}
+    assert {w.accepted for w in scheduler.ledgers} == {600}
     changes = sum(a != b for a, b in itertools.pairwise(served))
     assert 8 <= changes <= 30, "turns are neither endless nor a step long"
 
@@ -205,10 +243,10 @@ def test_the_populations_first_steps_are_random() -> None:
 def test_no_order_for_a_member_that_owes_too_much() -> None:
     scheduler = make_scheduler(2, quota=1000)
     scheduler.add_actor(("a", 1), 4, 1)
-    scheduler.work(0).blocked = True
+    ledger_of(scheduler, 0).blocked = True
     order = scheduler.next_order(("a", 1))
     assert order is not None and {s.member_id for s in order.slots} == {1}
-    scheduler.work(1).blocked = True
+    ledger_of(scheduler, 1).blocked = True
     assert scheduler.next_order(("a", 1)) is None
 
 
@@ -226,14 +264,14 @@ def test_rounds_are_ordered_under_one_policy_and_nothing_beyond_them(data: st.Da
     quota = data.draw(st.integers(1, 300))
     scheduler = make_scheduler(members, 0, turn_steps=data.draw(st.integers(1, 120)))
     lengths = {m: data.draw(st.integers(1, 150)) for m in range(members)}
-    scheduler.begin_generation(0, dict.fromkeys(range(members), quota), lengths)
+    scheduler.begin_generation(ledgers(dict.fromkeys(range(members), quota), lengths))
     keys = [(f"a{i}", 1) for i in range(data.draw(st.integers(1, 3)))]
     for key in keys:
         scheduler.add_actor(key, data.draw(st.integers(1, 6)), 1)
     alive: dict[tuple[str, int], list[Order]] = {key: [] for key in keys}
     rounds: Counter[int] = Counter()
     for _ in range(5000):
-        if all(w.collected and not w.round_complete for w in scheduler.living):
+        if all(w.collected and not w.round_complete for w in scheduler.ledgers):
             break
         moved = False
         for key in keys:
@@ -243,23 +281,23 @@ def test_rounds_are_ordered_under_one_policy_and_nothing_beyond_them(data: st.Da
             elif alive[key]:
                 play(alive[key].pop(0), scheduler, data.draw(st.sampled_from([1.0, 1.0, 0.5])))
                 moved = True
-            for work in scheduler.living:
+            for work in scheduler.ledgers:
                 assert work.accepted + work.ordered <= work.limit <= quota
-        for work in scheduler.living:
+        for work in scheduler.ledgers:
             if work.round_complete and (data.draw(st.booleans()) or not moved):
                 assert work.ordered == 0, "learning begins only when every step of the round is in"
                 rounds[work.member_id] += 1
-                work.next_round(lengths[work.member_id])
+                work.next_round()
                 moved = True
         assert moved, "nobody can move and the members lack steps"
-    assert all(w.accepted == quota for w in scheduler.living)
+    assert all(w.accepted == quota for w in scheduler.ledgers)
     # The last round takes the remainder.
     assert rounds == {m: -(-quota // lengths[m]) for m in range(members)}
 
 
 def test_half_of_the_population_begins_when_the_other_half_is_half_through_its_round() -> None:
     scheduler = make_scheduler(0)
-    scheduler.begin_generation(0, dict.fromkeys(range(4), 1000), dict.fromkeys(range(4), 256))
+    scheduler.begin_generation(ledgers(dict.fromkeys(range(4), 1000), dict.fromkeys(range(4), 256)))
     scheduler.add_actor(("a", 1), 8, 1)
     began: dict[int, int] = {}
     done = 0
@@ -277,8 +315,8 @@ def test_half_of_the_population_begins_when_the_other_half_is_half_through_its_r
 
 def test_members_alone_in_their_half_do_not_wait() -> None:
     scheduler = make_scheduler(0)
-    scheduler.begin_generation(0, {0: 100, 1: 100}, {0: 100, 1: 100})
-    scheduler.work(0).blocked = True
+    scheduler.begin_generation(ledgers({0: 100, 1: 100}, {0: 100, 1: 100}))
+    ledger_of(scheduler, 0).blocked = True
     scheduler.add_actor(("a", 1), 2, 1)
     order = scheduler.next_order(("a", 1))
     assert order is not None and {s.member_id for s in order.slots} == {1}

@@ -11,7 +11,7 @@ from covey.errors import RefusedError, SpaceError
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
-from covey_server.orders.sessions import Session, Sessions, check_same_spaces
+from covey_server.orders.sessions import Session, Sessions, SessionState, check_same_spaces
 
 
 class Clock:
@@ -115,7 +115,7 @@ def test_what_an_actor_no_longer_holds_is_counted_and_passed(sessions: Sessions)
 
 def test_silence_of_nearly_two_intervals(sessions: Sessions, clock: Clock) -> None:
     a, b, c = (sessions.join(request(f"a{i}")) for i in range(3))
-    c.state = "finished"
+    c.become(SessionState.FINISHED)
     clock.now += 8.5
     sessions.heard(b)
     clock.now += 0.2
@@ -123,7 +123,7 @@ def test_silence_of_nearly_two_intervals(sessions: Sessions, clock: Clock) -> No
     clock.now += 0.1
     assert sessions.silent() == [a]
     assert sessions.silent(now=clock.now + 8.5) == [a, b]
-    a.state = "lost"
+    a.become(SessionState.LOST)
     assert sessions.silent() == []
     # It comes back, with its mark.
     back = sessions.join(request("a0"))
@@ -134,7 +134,7 @@ def test_silence_of_nearly_two_intervals(sessions: Sessions, clock: Clock) -> No
 
 def test_an_actor_that_drains_goes_on_draining_when_it_reconnects(sessions: Sessions) -> None:
     session = sessions.join(request())
-    session.state = "draining"
+    session.become(SessionState.DRAINING)
     assert sessions.join(request()).state == "draining"
     assert sessions.active() == [session]
 
@@ -147,7 +147,8 @@ def test_incarnations_are_forgotten_when_they_are_too_many(clock: Clock) -> None
         made.append(sessions.join(request(f"a{i}")))
     with pytest.raises(RefusedError, match="3 actors are at work"):
         sessions.join(request("a3"))
-    made[2].state, made[1].state = "finished", "lost"
+    made[1].become(SessionState.LOST)
+    made[2].become(SessionState.FINISHED)
     newest = sessions.join(request("a3"))
     assert list(sessions) == [made[0], made[2], newest]
     assert sessions.by_token(made[1].token) is None
@@ -203,15 +204,15 @@ def test_marks_survive_a_restart(sessions: Sessions, clock: Clock) -> None:
     a, b = sessions.join(request("a", 2**64 - 1)), sessions.join(request("b"))
     a.received(1)
     a.count(Fragment(), wire_bytes=3, rows=5, env_steps=4)
-    b.state = "finished"
+    b.become(SessionState.FINISHED)
     sessions.join(request("c", 1))
     sessions.join(request("c", 2))
-    saved = json.loads(json.dumps(sessions.to_json()))
+    saved = json.loads(json.dumps(sessions.to_state()))
 
     clock.now = 5.0
     after = Sessions(5.0, clock)
-    after.restore(saved)
-    assert after.to_json() == saved
+    after.from_state(saved)
+    assert after.to_state() == saved
     restored = after.current("a")
     assert restored is not None
     assert (restored.received_seq, restored.durable_seq, restored.env_steps) == (1, 1, 4)

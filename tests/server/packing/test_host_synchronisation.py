@@ -14,7 +14,8 @@ import torch
 from tests.server.algorithms.test_algorithms import CASES, config, filled, population
 from tests.support import rounds
 
-from covey_server.algorithms import ALGORITHMS, IPPO
+from covey_server.algorithms import ALGORITHMS
+from covey_server.algorithms.ippo import IPPO
 from covey_server.packing.packed import PASS_COST
 
 

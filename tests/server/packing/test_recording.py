@@ -14,7 +14,8 @@ from tests.support.members import assert_same_networks
 from torch import Tensor
 
 from covey.spaces import EnvironmentSpaces
-from covey_server.algorithms import ALGORITHMS, IPPO, Algorithm
+from covey_server.algorithms import ALGORITHMS, Algorithm
+from covey_server.algorithms.ippo import IPPO
 from covey_server.member import Member
 from covey_server.packing import recording
 from covey_server.packing.recording import Memory, Recorder, Recording

@@ -19,7 +19,8 @@ from tests.support.members import make_member
 
 from covey.errors import StorageError
 from covey.networks import MLP
-from covey.run.checkpoint_format import FORMAT, MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
+from covey.run.checkpoint_format import MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
+from covey.run.state_upgrades import FORMAT
 from covey_server.member import Member
 from covey_server.storage.checkpoint import drop_checkpoints, load_newest, save_checkpoint, set_aside_damaged
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.orders.test_scheduler import make_scheduler, play
+from tests.server.orders.test_scheduler import begun, ledger_of, ledgers, make_scheduler, play
 from tests.support.processes import until, write_config
 
 from covey.config import load_config, parse_config
@@ -23,7 +23,6 @@ from covey.v1.fragment_pb2 import IssuedOrder
 from covey.v1.order_pb2 import Order
 from covey_server.api.in_process import InProcessActor
 from covey_server.app import LearnerProcess, new_run
-from covey_server.orders.member_work import MemberWork
 from covey_server.storage.checkpoint import save_checkpoint
 from covey_server.storage.journal import Journal, Kind
 
@@ -42,7 +41,13 @@ def running(folder: Path, **sections: dict[str, Any]) -> Iterator[LearnerProcess
     env.close()
     slots = SyncSlots(make, spaces, config.train_slots + config.eval_slots)
     actor = InProcessActor(
-        process.learner, process.intake, slots, spaces, config.train_slots, lambda order, answer: None
+        process.learner,
+        process.attendance,
+        process.intake,
+        slots,
+        spaces,
+        config.train_slots,
+        lambda order, answer: None,
     )
     actor.start()
     process.trainer.start()
@@ -90,7 +95,9 @@ def test_orders_wait_for_the_disk_and_nobody_else_does(tmp_path: Path, monkeypat
     gate, writing = threading.Event(), threading.Event()
 
     def slow(directory: Path, state: Any, members: Any) -> Path:
-        if max(numbers[-1] for numbers in state["ledger"].values()):  # somebody is in the second generation
+        if max(
+            ledger["generation"] for ledger in state["scheduler"]["ledgers"].values()
+        ):  # somebody is in the second generation
             writing.set()
             assert gate.wait(120)
         return save_checkpoint(directory, state, members)
@@ -104,15 +111,15 @@ def test_orders_wait_for_the_disk_and_nobody_else_does(tmp_path: Path, monkeypat
         until(lambda: learner.scheduler.generation == 1, what="everybody has been compared")
         with learner.lock:
             assert all(e.fitness is not None for e in population.lineage.entries if e.parent_id is None)
-            early = [w for w in learner.scheduler.living if w.accepted or w.ordered]
+            early = [w for w in learner.scheduler.ledgers if w.accepted or w.ordered]
             assert not early, "an order left before its member was durable"
         gate.set()
         assert process.wait()["state"] == "complete"
     first: dict[tuple[int, int], tuple[int, int]] = {}  # member and generation -> journal when a checkpoint had it
     for path in checkpoint_paths(next((tmp_path / "runs").iterdir()) / "checkpoints"):
         state = read_checkpoint(path)[0]
-        for member_id, numbers in state["ledger"].items():
-            first.setdefault((int(member_id), numbers[-1]), tuple(state["journal"]))
+        for member_id, ledger in state["scheduler"]["ledgers"].items():
+            first.setdefault((int(member_id), ledger["generation"]), tuple(state["run"]["journal"]))
     asked: dict[int, int] = defaultdict(int)
     for at, order in orders(tmp_path):
         for slot in order.slots:
@@ -143,9 +150,7 @@ def test_it_cannot_be_deterministic() -> None:
 
 def test_a_member_that_is_being_compared_keeps_its_slots_unless_another_has_none() -> None:
     scheduler = make_scheduler(0, turn_steps=50)
-    scheduler.begin_generation(0, {0: 64, 1: 640})
-    for work in scheduler.living:
-        work.after = 640
+    scheduler.begin_generation(ledgers({0: 64, 1: 640}, after=640))
     scheduler.add_actor(("a", 1), 4, 1)
     slots: dict[int, set[int]] = defaultdict(set)
     for _ in range(4):
@@ -154,14 +159,15 @@ def test_a_member_that_is_being_compared_keeps_its_slots_unless_another_has_none
         for slot in order.slots:
             slots[slot.member_id].add(slot.slot)
         play(order, scheduler)
-    assert scheduler.work(0).collected and slots[0].isdisjoint(slots[1])
-    scheduler.begin_member(0, MemberWork(2, 640, 640, 1), None)
+    assert ledger_of(scheduler, 0).collected and slots[0].isdisjoint(slots[1])
+    scheduler.begin_member(0, begun(2, 640, generation=1))
     order = scheduler.next_order(("a", 1))
     assert order is not None
     assert {s.slot for s in order.slots if s.member_id == 2} == slots[0]
     assert {s.slot for s in order.slots if s.restart} == slots[0], "the others go on"
     # One that has had its last generation passes its slots on.
-    scheduler.work(2).quota = scheduler.work(2).limit = scheduler.work(2).ordered
+    last = ledger_of(scheduler, 2)
+    last.quota = last.limit = last.ordered
     play(order, scheduler)
     order = scheduler.next_order(("a", 1))
     assert order is not None and {s.member_id for s in order.slots} == {1} and len(order.slots) == 4
@@ -173,11 +179,8 @@ def test_members_take_turns_without_a_step_lost_or_a_slot_idle(data: st.DataObje
     members, generations = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
     quota, rounds = data.draw(st.integers(1, 150)), data.draw(st.sampled_from([None, 40]))
     scheduler = make_scheduler(0, turn_steps=data.draw(st.integers(1, 120)))
-    scheduler.begin_generation(
-        0, dict.fromkeys(range(members), quota), None if rounds is None else dict.fromkeys(range(members), rounds)
-    )
-    for work in scheduler.living:
-        work.after = (generations - 1) * quota
+    lengths = None if rounds is None else dict.fromkeys(range(members), rounds)
+    scheduler.begin_generation(ledgers(dict.fromkeys(range(members), quota), lengths, after=(generations - 1) * quota))
     keys = [(f"a{i}", 1) for i in range(data.draw(st.integers(1, 3)))]
     for key in keys:
         scheduler.add_actor(key, data.draw(st.integers(1, 6)), 1)
@@ -190,18 +193,18 @@ def test_members_take_turns_without_a_step_lost_or_a_slot_idle(data: st.DataObje
         moved = False
         for key in keys:
             if (order := scheduler.next_order(key)) is not None:
-                assert all(scheduler.work(s.member_id).durable for s in order.slots)
+                assert all(ledger_of(scheduler, s.member_id).durable for s in order.slots)
                 out[key].append(order)
                 moved = True
             elif out[key]:
                 play(out[key].pop(0), scheduler, data.draw(st.sampled_from([1.0, 1.0, 0.5])))
                 moved = True
-        for work in list(scheduler.living):
+        for work in list(scheduler.ledgers):
             assert work.accepted + work.ordered <= work.limit <= quota
             if not work.durable:
                 work.durable, moved = True, True
             elif work.round_complete and rounds is not None:
-                work.next_round(rounds)
+                work.next_round()
                 moved = True
             elif work.collected and work.member_id not in done:
                 collected[place[work.member_id]] += work.accepted
@@ -214,8 +217,8 @@ def test_members_take_turns_without_a_step_lost_or_a_slot_idle(data: st.DataObje
                 place[after] = place[work.member_id]
                 generation = work.generation + 1
                 left = (generations - generation - 1) * quota
-                begun = MemberWork(after, quota, quota, generation, after=left, durable=False)
-                scheduler.begin_member(work.member_id, begun, rounds)
-                assert scheduler.generation == min(w.generation for w in scheduler.living)
+                successor = begun(after, quota, rounds, generation=generation, after=left, durable=False)
+                scheduler.begin_member(work.member_id, successor)
+                assert scheduler.generation == min(w.generation for w in scheduler.ledgers)
         assert moved, "nobody can move and members lack steps"
     assert collected == dict.fromkeys(range(members), generations * quota)

@@ -307,5 +307,5 @@ def test_a_command_whose_extra_is_missing_names_it_and_the_others_work(tmp_path:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     first, second = result.stderr.splitlines()
-    assert "needs the learner extra: pip install 'covey[learner]'" in first
+    assert "needs the learner extra: pip install 'covey-marl[learner]'" in first
     assert "does not answer" in second

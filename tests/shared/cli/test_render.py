@@ -55,7 +55,7 @@ def test_without_pillow_a_sentence_names_the_extra(
     for name in ("PIL", "PIL.Image"):
         monkeypatch.setitem(sys.modules, name, None)
     assert run(["render", str(finished.path), "--out", str(tmp_path / "x.gif")]) == 2
-    assert "pip install 'covey[render]'" in capsys.readouterr().err
+    assert "pip install 'covey-marl[render]'" in capsys.readouterr().err
 
 
 def test_an_environment_that_draws_nothing_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_a_key_of_an_algorithm_is_named_without_the_algorithm() -> None:
 
 def test_an_unknown_algorithm_lists_the_known() -> None:
     text = complaint("algorithm", name="ippo")
-    assert text == "algorithm.name: 'ippo': expected one of 'MADDPG', 'MATD3', 'IPPO'; did you mean 'IPPO'?"
+    assert text == "algorithm.name: 'ippo': expected one of 'IPPO', 'MADDPG', 'MATD3'; did you mean 'IPPO'?"
     with pytest.raises(ConfigError, match=r"^algorithm.name: missing"):
         parse_config({**MINIMAL, "algorithm": {"gamma": 0.9}})
 
@@ -63,6 +63,7 @@ def test_a_key_without_a_value_is_as_if_it_were_not_there() -> None:
         "logging": {"csv": None},
     }
     c = parse_config({**MINIMAL, **empty})
+    assert isinstance(c.algorithm, OnPolicyAlgorithm)
     assert (c.algorithm.gamma, c.logging.csv) == (0.99, True)
     with pytest.raises(ConfigError, match=r"^algorithm.gamm: unknown key"):
         parse_config({**MINIMAL, "algorithm": {"name": "IPPO", "gamm": None}})

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tests.support.manifests import OFF_POLICY, OLDER_OFF_POLICY, OLDER_ON_POLICY, ON_POLICY
 
-from covey.config import Config, load_config
+from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config
 from covey.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ def test_a_sectioned_off_policy_manifest_is_understood_without_a_warning(
     c = load(tmp_path, OFF_POLICY)
     assert warnings(caplog) == []
     a = c.algorithm
-    assert not a.on_policy
+    assert isinstance(a, OffPolicyAlgorithm)
     assert (a.name, a.batch_size, a.learn_step, a.gamma) == ("MADDPG", 96, 20, 0.96)
     assert a.model_dump().items() >= {"lr_actor": 0.0003, "tau": 0.002, "theta": 0.2, "dt": 0.02}.items()
     assert (c.environment.name, c.environment.num_envs) == ("mpe2.simple_speaker_listener_v4", 12)
@@ -53,7 +53,7 @@ def test_a_sectioned_on_policy_manifest_is_understood_without_a_warning(
     c = load(tmp_path, ON_POLICY)
     assert warnings(caplog) == []
     expected = {"lr": 0.0003, "gae_lambda": 0.9, "action_std_init": 0.0, "clip_coef": 0.25, "target_kl": None}
-    assert c.algorithm.on_policy and c.algorithm.model_dump().items() >= expected.items()
+    assert isinstance(c.algorithm, OnPolicyAlgorithm) and c.algorithm.model_dump().items() >= expected.items()
     assert c.algorithm.model_dump().items() >= {"max_grad_norm": 0.7, "update_epochs": 5, "vf_coef": 0.4}.items()
     assert c.mutation.rl_hp_selection["ent_coef"].min == 0.002
     assert c.training.seed == 11
@@ -95,7 +95,7 @@ def test_the_older_on_policy_form_with_convolutions_trains_on_flattened_images(
 ) -> None:
     c = load(tmp_path, OLDER_ON_POLICY)
     expected = {"lr": 0.0002, "gae_lambda": 0.94, "ent_coef": 0.03, "max_grad_norm": 0.4, "target_kl": None}
-    assert c.algorithm.on_policy and c.algorithm.model_dump().items() >= expected.items()
+    assert isinstance(c.algorithm, OnPolicyAlgorithm) and c.algorithm.model_dump().items() >= expected.items()
     assert list(c.mutation.rl_hp_selection) == ["lr", "learn_step"]
     assert c.network["encoder_config"] == {"activation": "ReLU"}
     named = warnings(caplog)
@@ -238,7 +238,7 @@ def test_overrides_reach_the_older_form_by_section(tmp_path: Path) -> None:
         ({"MUTATION_PARAMS": {"RL_HP_SELECTION": ["tau"]}}, r"^MUTATION_PARAMS.MIN_TAU: missing"),
         ({"MUTATION_PARAMS": {"RL_HP_SELECTION": "lr"}}, r"^MUTATION_PARAMS.RL_HP_SELECTION: 'lr': expected a list"),
         ({"INIT_HP": {"EPISODES": 10}}, r"^INIT_HP.EPISODES: 10: .*MAX_STEPS"),
-        ({"INIT_HP": {"ALGO": "DQN"}}, r"^algorithm.name: 'DQN': expected one of 'MADDPG', 'MATD3', 'IPPO'"),
+        ({"INIT_HP": {"ALGO": "DQN"}}, r"^algorithm.name: 'DQN': expected one of 'IPPO', 'MADDPG', 'MATD3'"),
         ({"training": {"pop_size": 3}}, r"^INIT_HP.POP_SIZE: is training.pop_size under another name"),
     ],
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tests.support.probes.environment import Numbers, legal, place
 
 from covey.acting import Decisions, LoadedPolicy
-from covey.config import AlgorithmConfig
+from covey.config import AlgorithmSettings
 from covey.networks import NumpyOps
 from covey.networks.resolve import network_ids
 from covey.run.directory import RunDirectory
@@ -36,7 +36,7 @@ class Learned:
     """
 
     def __init__(
-        self, member: Member, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig, policies: list[LoadedPolicy]
+        self, member: Member, spaces: EnvironmentSpaces, algorithm: AlgorithmSettings, policies: list[LoadedPolicy]
     ) -> None:
         self._spaces = spaces
         self._algorithm = algorithm
@@ -45,12 +45,12 @@ class Learned:
         self._policies = policies
 
     @staticmethod
-    def of(member: Member, spaces: EnvironmentSpaces, algorithm: AlgorithmConfig) -> Learned:
+    def of(member: Member, spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> Learned:
         """From a member and its own networks."""
         policies: dict[int, LoadedPolicy] = {}
         for network_id, agents in network_ids(spaces, algorithm.share_parameters).items():
             network = member.networks[f"actor/{network_id}"]
-            spec = spec_of(network.spec, spaces.agents[agents[0]], algorithm.on_policy)
+            spec = spec_of(network.spec, spaces.agents[agents[0]], algorithm.stochastic_policies)
             policies |= dict.fromkeys(agents, LoadedPolicy.decode(encode_policy(spec, network.params)))
         return Learned(member, spaces, algorithm, [policies[i] for i in range(len(policies))])
 
@@ -78,7 +78,7 @@ class Learned:
         spaces = self._spaces
         network_id, agents = self._player(agent)
         index = [float(spaces.agent_ids[i] == agent) for i in agents] if len(agents) > 1 else []
-        if self._algorithm.on_policy:
+        if self._algorithm.stochastic_policies:
             inputs = [_row([seen[agent], *(index if self._algorithm.agent_indicator else [])])]
             extra = None
         else:

@@ -1,0 +1,169 @@
+"""Members' evaluations: asked for, entered as fitness, compared by the evolution mode, and confirmed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from covey_server.coordination.run_state import RunState
+from covey_server.durability.checkpointer import Checkpointer
+from covey_server.evolution.fitness import Score, best, fitness_of, with_opponents
+from covey_server.learner import Learner
+from covey_server.member import Member
+from covey_server.orders.evaluations import Request
+from covey_server.population import Population
+from covey_server.seeds import derive
+from covey_server.training.mode import Comparison, EvolutionMode
+
+
+class Evaluator:
+    """Takes members from their last update of a generation to the next generation. Called by the trainer alone.
+
+    Args:
+        learner: The shared state.
+        checkpointer: Keeps who is best.
+        mode: Compares evaluated members.
+        unpack: Has members' own weights brought up to date.
+
+    Attributes:
+        result: What was found at the end of a complete run; None before.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        checkpointer: Checkpointer,
+        mode: EvolutionMode,
+        unpack: Callable[[Population], None],
+    ) -> None:
+        self._learner = learner
+        self._checkpointer = checkpointer
+        self._mode = mode
+        self._unpack = unpack
+        self._config = learner.config
+        self._training = learner.config.training
+        self._requests: dict[int, Request] = {}  # by member: since it was compared last
+        self._evaluated: set[int] = set()  # of these, the members whose fitness is in
+        self._confirming: dict[int, Comparison] = {}  # by the member that plays for it
+        self.result: dict[str, object] | None = None
+
+    def is_requested(self, member: Member) -> bool:
+        """Whether the member's evaluation was asked for since it was compared last."""
+        return member.member_id in self._requests
+
+    def phase(self, member: Member) -> str:
+        """What a member is at, for people: collecting, settling, evaluating or ready."""
+        if not self.is_requested(member):
+            with self._learner.lock:
+                ledger = self._learner.scheduler.ledger(member.member_id)
+            return "settling" if ledger is not None and ledger.collected else "collecting"
+        return "ready" if member.member_id in self._evaluated else "evaluating"
+
+    def request(self, population: Population, member: Member) -> None:
+        """Have a member's fitness evaluated."""
+        episodes = self._config.eval_episodes
+        with self._learner.lock:
+            if self._learner.in_last_generation(member.member_id):  # what is reported in the end rests on more
+                episodes = max(episodes, self._training.confirm_episodes)
+        self._requests[member.member_id] = self._play(population, member.member_id, "fitness", episodes)
+
+    def enter(self, population: Population, request: Request) -> None:
+        """Take the returns of a finished request, and do what follows from them."""
+        returns = [request.results[seed] for seed in sorted(request.results)]
+        score = fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
+        if request.purpose == "confirm":
+            self._confirm(population, request.member_id, score, len(returns))
+            return
+        member = self._rate(population, request.member_id, score)
+        self._evaluated.add(request.member_id)
+        comparison = self._mode.compare(population, member, self._evaluated)
+        if comparison is not None:
+            self._compare(population, comparison)
+
+    def _play(self, population: Population, member_id: int, purpose: str, episodes: int) -> Request:
+        """Have a member play so many episodes, against the configured opponents."""
+        # With opponents anybody may play, and everybody plays with its newest weights.
+        living = [m.member_id for m in population.members]
+        population.policies.publish(living if self._config.fitness.opponents else [member_id])
+        with self._learner.changed:
+            players = with_opponents(
+                member_id,
+                population.spaces.agent_ids,
+                self._config.fitness.opponents,
+                living,
+                self._checkpointer.best_member,
+                population.policies.refs,
+            )
+            seeds = self._seeds(purpose, member_id, episodes)
+            request = self._learner.scheduler.evaluations.request(
+                member_id, purpose, players, seeds, self._config.eval_episode_steps
+            )
+        self._learner.bell.ring()
+        return request
+
+    def _seeds(self, purpose: str, member_id: int, count: int) -> list[int]:
+        """Seeds of episodes: equal for all members, others in each generation. Under the lock."""
+        generation = self._learner.ledger(member_id).generation
+        # 31 bits: some environments hand their seed to libraries that take no more.
+        return [derive(self._training.seed, purpose, generation, k) & 0x7FFFFFFF for k in range(count)]
+
+    def _rate(self, population: Population, member_id: int, score: Score) -> Member:
+        """Enter a member's fitness; returns the member."""
+        with self._learner.changed:
+            member = self._learner.ledger(member_id).member
+            member.fitness, member.fitness_stderr = score.fitness, score.stderr
+            population.lineage.evaluated(member)
+        return member
+
+    def _compare(self, population: Population, comparison: Comparison) -> None:
+        """Confirm the best of these members where that is reported, else let the evolution mode act on them."""
+        fitnesses = {m.member_id: m.fitness for m in comparison.members}
+        fittest = best(fitnesses)
+        if comparison.is_last or self._reaches_target(fitnesses[fittest]):
+            self._confirming[fittest] = comparison
+            self._play(population, fittest, "confirm", self._training.confirm_episodes)
+            return
+        if not any(self._reaches_target(m.fitness) for m in population.members):
+            self._checkpointer.target_streak = 0
+        self._succeed(population, comparison)
+
+    def _reaches_target(self, fitness: float | None) -> bool:
+        target = self._training.target_score
+        return target is not None and fitness is not None and fitness >= target
+
+    def _confirm(self, population: Population, member_id: int, score: Score, episodes: int) -> None:
+        """The best member has played its further episodes: the run is complete, or goes on."""
+        comparison = self._confirming.pop(member_id)
+        reached = self._reaches_target(score.fitness)
+        self._checkpointer.target_streak = self._checkpointer.target_streak + 1 if reached else 0
+        if not comparison.is_last and self._checkpointer.target_streak < self._training.target_patience:
+            self._succeed(population, comparison)
+            return
+        self._rate(population, member_id, score)
+        with self._learner.changed:
+            self._checkpointer.best_member = member_id
+            self.result = {
+                "generations": self._learner.ledger(member_id).generation + 1,
+                "best_member": member_id,
+                "best_fitness": score.fitness,
+                "best_fitness_stderr": score.stderr,
+                "best_fitness_episodes": episodes,
+                "best_per_agent": score.per_agent,
+                "target_reached": reached,
+            }
+            self._learner.event(
+                f"complete: best member {member_id}, fitness {score.fitness:.2f} +- {score.stderr:.2f} "
+                f"over {episodes} fresh episodes"
+            )
+            self._learner.become(RunState.COMPLETE)
+        self._learner.bell.ring()
+
+    def _succeed(self, population: Population, comparison: Comparison) -> None:
+        """Let members go on or be replaced; the next thing the trainer does is to make the outcome durable."""
+        self._unpack(population)
+        self._mode.succeed(population, comparison)
+        with self._learner.changed:
+            rated = {m.member_id: m.fitness for m in population.members if m.fitness is not None}
+            self._checkpointer.best_member = best(rated) if rated else None
+            for member in comparison.members:
+                del self._requests[member.member_id]
+                self._evaluated.remove(member.member_id)

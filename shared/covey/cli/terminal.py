@@ -1,0 +1,144 @@
+"""Writing to terminals and pipes that may be closed, full or gone: what is said there never stops what is done.
+
+A run must not end, or stand still, because whoever reads its log has gone (`2>&1 | head -1`), has stopped reading (a
+full pipe), or was never there (`2>&-`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import sys
+import threading
+import time
+from collections import deque
+
+MOST_BYTES = 1 << 20
+"""What waits to be written at most; further text is dropped until a reader catches up."""
+
+AT_EXIT_S = 1.0
+"""How long the end of a process waits for what is not written yet."""
+
+
+class PatientStream(io.TextIOBase):
+    """A text stream whose writer never waits and never gets an error: a thread of its own writes.
+
+    Args:
+        fd: The file descriptor that is written to.
+        encoding: Of the text; what it cannot say is escaped.
+    """
+
+    def __init__(self, fd: int, encoding: str = "utf-8") -> None:
+        self._fd = fd
+        self._encoding = encoding
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._gone = False  # nobody will ever read
+        self._thread: threading.Thread | None = None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the text."""
+        return self._encoding
+
+    def isatty(self) -> bool:
+        """Whether a person looks."""
+        return os.isatty(self._fd)
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._fd
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Have text written; what finds no room, or no reader, is dropped."""
+        data = text.encode(self._encoding, errors="backslashreplace")
+        with self._changed:
+            if not self._gone and self._bytes + len(data) <= MOST_BYTES:
+                self._waiting.append(data)
+                self._bytes += len(data)
+                self._changed.notify_all()
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._write_waiting, name="terminal", daemon=True)
+                    self._thread.start()
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing: the thread writes as soon as it can."""
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until everything is written, at most so long."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while self._bytes and not self._gone and (left_s := deadline - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+
+    def _write_waiting(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                data = self._waiting.popleft()
+            size = len(data)
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            except OSError:
+                with self._changed:
+                    self._gone = True
+                    self._waiting.clear()
+                    self._bytes = 0
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._bytes -= size
+                self._changed.notify_all()
+
+
+def protect_standard_streams() -> None:
+    """Make standard error patient, and put /dev/null where a standard stream was closed before the start.
+
+    Without the latter the next file that is opened, a journal perhaps, would get the number of standard error.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+    if isinstance(sys.stderr, PatientStream):
+        return
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    try:
+        fd = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by something that is no file
+        if sys.stderr is not None:
+            return
+        fd = 2
+    stream = PatientStream(fd, encoding)
+    sys.stderr = stream
+    atexit.register(stream.drain, AT_EXIT_S)
+
+
+def print_result(line: str) -> None:
+    """Print the last line of a command that has done its work; whether anybody reads it changes nothing."""
+    if isinstance(sys.stderr, PatientStream):
+        sys.stderr.drain(AT_EXIT_S)  # what was said before it is read before it
+    with contextlib.suppress(OSError, ValueError):
+        print(line, flush=True)
+        return
+    discard_output()
+
+
+def discard_output() -> None:
+    """Whoever read standard output has gone: Python would complain once more when it flushes at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

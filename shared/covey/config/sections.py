@@ -1,0 +1,292 @@
+"""Models of a configuration's sections, but those of the algorithm, the networks and evolution, which have files.
+
+Each key has its default, its bounds and its meaning, which `docs/configuration.md` and `covey schema` show. Units end a
+name: `_s` seconds, `_bytes` bytes, `_steps` env steps (one `step()` of one environment, however many agents it has).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from covey.config.section import Section
+from covey.wire.limits import MAX_COMPRESSION_LEVEL, MAX_SLOTS
+
+EVAL_STEPS_CAP = 10_000
+"""Env steps after which an evaluation episode is cut off where `training.eval_steps` does not say."""
+
+
+class Environment(Section):
+    """The environment, and how many copies of it an actor process steps."""
+
+    name: str = Field(
+        min_length=1,
+        description="Environment to train in: a module with a function `parallel_env` or `env`, such as "
+        "`mpe2.simple_spread_v3`, or a function of your own as `package.module:function`.",
+    )
+    num_envs: int = Field(
+        default=8,
+        ge=1,
+        le=MAX_SLOTS,
+        description="Copies of the environment that one actor process trains in, where `actors.max_slots` does not say "
+        "otherwise. An evaluation plays `training.eval_loop` x `num_envs` episodes.",
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of the function that builds the environment."
+    )
+    groups: dict[str, list[str]] | None = Field(
+        default=None,
+        description="Agents that are alike, as group id: list of agent ids, with every agent in exactly one group. "
+        "null: agents form a group if their spaces are equal and so are their ids up to the last `_`.",
+    )
+    spaces_from: Literal["actor", "local"] = Field(
+        default="actor",
+        description="How the learner gets to know agents and spaces. `actor`: the first actor tells it, and the "
+        "learner's machine needs no environment; `local`: it builds the environment once, as `covey train` always "
+        "does.",
+    )
+
+
+class ReplayBuffer(Section):
+    """The replay memory, which the whole population shares; on-policy algorithms have none."""
+
+    max_size: int = Field(
+        default=100_000,
+        ge=1,
+        alias="memory_size",
+        description="Env steps that the replay memory holds; new ones then replace the oldest.",
+    )
+    max_bytes: int = Field(
+        default=8 << 30,
+        ge=1 << 20,
+        description="Bytes that the replay memory may take; where `max_size` steps would need more, it holds fewer.",
+    )
+
+
+class Fitness(Section):
+    """How the returns of evaluation episodes become the fitness of a member, by which members are selected."""
+
+    agents: list[str] | None = Field(
+        default=None,
+        description="Ids of the agents whose returns count. null: all agents that no opponent plays.",
+    )
+    reduce: Literal["sum", "mean"] = Field(
+        default="sum", description="How the returns of the agents that count become one number for an episode."
+    )
+    opponents: dict[str, Literal["random"] | int] = Field(
+        default_factory=dict,
+        description="Who plays an agent in evaluations, as agent id: `random`, or the id of a member of the first "
+        "generation, which plays with its newest policy. After its death the best member of the generation before "
+        "plays, or else the evaluated member itself. Training is not affected.",
+    )
+
+
+class Training(Section):
+    """How long the run is, how often members are compared, and by how many episodes."""
+
+    max_steps: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Env steps of each member, its ancestors' included, after which the run ends.",
+    )
+    evo_steps: int = Field(
+        default=10_000, ge=1, description="Env steps of each member between two evaluations: a generation."
+    )
+    pop_size: int = Field(default=4, ge=1, le=1024, description="Members of the population.")
+    eval_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"Env steps after which an evaluation episode is cut off. null: {EVAL_STEPS_CAP:,}.",
+    )
+    eval_loop: int = Field(
+        default=1, ge=1, description="An evaluation plays `eval_loop` x `environment.num_envs` episodes."
+    )
+    learning_delay: int = Field(
+        default=0,
+        ge=0,
+        description="Env steps that the replay memory must hold before members learn; it always waits for a batch.",
+    )
+    random_steps: int = Field(
+        default=0,
+        ge=0,
+        description="Env steps at the start of the run, of the population as a whole, in which actions are drawn at "
+        "random. Off-policy algorithms only.",
+    )
+    target_score: float | None = Field(
+        default=None,
+        description="Fitness at which the run ends early, once `confirm_episodes` fresh episodes of the best member "
+        "have confirmed it. null: the run goes on to `max_steps`.",
+    )
+    target_patience: int = Field(
+        default=1,
+        ge=1,
+        description="Generations in a row whose best member must reach `target_score`; with `evolution.mode: "
+        "steady_state`, confirmed evaluations in a row, of whichever members.",
+    )
+    confirm_episodes: int = Field(
+        default=100,
+        ge=1,
+        description="Fresh episodes by which a target that was reached is confirmed, and the best fitness that a run "
+        "reports is measured.",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=1 << 63,
+        description="Seed of everything random: environments, exploration, batches, evolution, initial weights.",
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="Whether two runs with the same machine and versions give the same numbers, bit for bit. Such a "
+        "run has one actor and is slower.",
+    )
+
+
+class TLS(Section):
+    """Certificates: the learner's own, and whether clients must have one. Files that change are read again."""
+
+    certificate: str = Field(
+        min_length=1,
+        description="PEM file of the learner's certificate, followed by those that lead from it to its CA.",
+    )
+    key: str = Field(
+        min_length=1, description="PEM file of the certificate's private key, which only its owner may read."
+    )
+    client_ca: str | None = Field(
+        default=None,
+        description="PEM file of the CA whose certificates clients must show. null: clients need no certificate.",
+    )
+
+
+class Learner(Section):
+    """The learner process: where it listens, whom it lets in, and how it computes updates."""
+
+    bind: str = Field(
+        default="127.0.0.1:0",
+        description="HOST:PORT at which the learner listens; port 0: any free one. An address that other machines "
+        "reach needs `tls` and `tokens`.",
+    )
+    tls: TLS | None = Field(
+        default=None,
+        description="Certificate and key with which connections are encrypted. null: no encryption. `covey learner "
+        "--tls DIR` sets it to the files that `covey certs init` made.",
+    )
+    tokens: str | None = Field(
+        default=None,
+        description="File with a line `role token` for each client (docs/security.md). null: the tokens of the "
+        "environment variable `COVEY_TOKENS`; where that is not set, whoever reaches the learner may do everything.",
+    )
+    device: str = Field(default="cpu", description="Device of the updates: `cpu`, `cuda`, `cuda:1` ...")
+    torch_threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of one update. null: as many as there are cores that the actors of `covey train` and "
+        "the learner's connections leave, at most torch's own choice (which `OMP_NUM_THREADS` bounds), and 1 with "
+        "`training.deterministic`.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Whether gradients are computed through `torch.compile`. Layers and batches are then padded to "
+        "multiples of 32, so that few mutations compile anew. It needs a C++ compiler on a CPU or Triton on a GPU, and "
+        "about a minute for each shape; results differ from uncompiled ones by rounding.",
+    )
+    heartbeat_interval_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds between two heartbeats of an actor. One that is silent for nearly two intervals counts as "
+        "lost, and its steps go to others.",
+    )
+    max_updates_owed: int = Field(
+        default=64,
+        ge=1,
+        description="Most updates that may be due for a member while it collects; with more, it waits until some have "
+        "been made.",
+    )
+
+
+class Actors(Section):
+    """The actor processes, which step environments: how many there are, and how they work."""
+
+    local: int = Field(
+        default=2,
+        ge=1,
+        le=256,
+        description="Actor processes that `covey train` starts; always 1 with `training.deterministic`.",
+    )
+    vectorisation: Literal["sync", "async"] = Field(
+        default="sync",
+        description="How an actor steps its environments. `sync`: one after the other; `async`: each in a process of "
+        "its own, for environments that are slow.",
+    )
+    max_slots: int | None = Field(
+        default=None,
+        ge=1,
+        description="Environments that one actor process trains in. null: `environment.num_envs` or "
+        "`training.pop_size`, whichever is larger.",
+    )
+    fragment_steps: int = Field(
+        default=32, ge=1, le=1024, description="Most env steps of one environment in one order of the learner."
+    )
+    turn_steps: int = Field(
+        default=500,
+        ge=1,
+        description="Env steps after which an environment passes to another member, at the end of an episode, where "
+        "there are fewer environments than members.",
+    )
+    step_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds that a step or reset of all environments of an actor may take, building them included. "
+        "Environments that take longer count as hung and are replaced.",
+    )
+    compression_level: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_COMPRESSION_LEVEL,
+        description="zstd level of what actors send: 1 is the fastest, 19 the smallest.",
+    )
+
+
+class Checkpoint(Section):
+    """What a run keeps on disk to be resumed from: checkpoints, and a journal of the data that came in since."""
+
+    keep: int = Field(default=2, ge=1, description="Newest checkpoints that stay on disk.")
+    every_s: float = Field(
+        default=300.0, gt=0, description="Seconds between checkpoints, besides the one at the end of each generation."
+    )
+    journal_segment_bytes: int = Field(
+        default=32 << 20, ge=1 << 16, description="Bytes after which the journal goes on in a new file."
+    )
+    journal_sync_s: float | None = Field(
+        default=0.5,
+        ge=0,
+        description="Longest time in seconds until data that came in is safe from a crash of the machine; 0: it is "
+        "made safe at once. null: whenever `journal_sync_bytes` says.",
+    )
+    journal_sync_bytes: int | None = Field(
+        default=8 << 20,
+        ge=1,
+        description="Bytes that came in after which they are made safe from a crash of the machine, before "
+        "`journal_sync_s` is over. null: however many there are.",
+    )
+    durability: Literal["journal", "received"] = Field(
+        default="journal",
+        description="How long actors keep data that they sent. `journal`: until it is safe in the learner's journal; "
+        "`received`: until the learner has it, so that a crash of its machine may lose some.",
+    )
+
+
+class Logging(Section):
+    """Where the metrics of a run are written, and how often."""
+
+    tensorboard: bool = Field(
+        default=True, description="Whether metrics are written for TensorBoard, to `tensorboard/` in the run directory."
+    )
+    csv: bool = Field(default=True, description="Whether metrics are written to `metrics.csv` in the run directory.")
+    wandb: bool = Field(
+        default=False,
+        description="Whether metrics also go to Weights & Biases, where it is installed; to the project `covey`, or "
+        "the one that the environment variable `WANDB_PROJECT` names.",
+    )
+    interval_s: float = Field(default=2.0, gt=0, description="Seconds between two rows of metrics.")
