@@ -1,1 +1,1 @@
-"""The actor: a process that steps environments as a learner orders, and streams back what came of it."""
+"""The actor: a process that steps environments as a learner orders, and sends it the experience."""

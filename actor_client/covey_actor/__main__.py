@@ -1,4 +1,4 @@
-"""`python -m covey_actor`: one actor process, with nothing imported that it does not need."""
+"""`python -m covey_actor` runs one actor process, and imports nothing that an actor does not need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--stop-on-stdin-eof", action="store_true")
     args = parser.parse_args()
     limit_threads()
-    # After the limits: numpy's BLAS starts its threads when it is first imported.
+    # Imported after the limits are set: numpy's BLAS starts its threads when it is first imported.
     from covey.cli.terminal import protect_standard_streams
     from covey.errors import ConfigError
     from covey.wire.credentials import Credentials

@@ -1,4 +1,4 @@
-"""`covey actor`: attach this machine to a learner."""
+"""`covey actor` attaches this machine to a learner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from covey_actor.workers import actor_arguments, limit_threads, run_workers
 
 
 def register(app: typer.Typer) -> None:
-    """Add the actor's commands to the root command."""
+    """Add `covey actor` to the command line."""
     app.command("actor")(actor)
 
 
@@ -48,7 +48,7 @@ def actor(
     from covey.wire.channel import connect
     from covey.wire.credentials import Credentials
 
-    # Before anything starts: an address, files or a token that will not do. What is in the environment is inherited.
+    # A wrong address, file or token is reported here, before any process starts. Environment variables are inherited.
     connect(learner, Credentials.load(ca, cert, key, token_file)).close()
     names = [None] * workers if name is None else [name if workers == 1 else f"{name}-{i}" for i in range(workers)]
     commands = [
@@ -63,7 +63,7 @@ def actor(
         for n in names
     ]
     if workers == 1:
-        # The actor takes this process over: one process id, without this command's imports, one BLAS thread.
+        # The actor replaces this process: it keeps the process id, but not this command's imports.
         limit_threads()
         os.execv(sys.executable, commands[0])
     raise typer.Exit(run_workers(commands))

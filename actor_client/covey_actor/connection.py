@@ -1,4 +1,4 @@
-"""An actor's line to its learner: joining, the Work stream, policies, and coming back after every break."""
+"""An actor's connection to its learner: joining, the Work stream, fetching policies, reconnecting after every break."""
 
 from __future__ import annotations
 
@@ -17,43 +17,42 @@ from covey.collect.parts import split_fragment
 from covey.errors import CoveyError, RefusedError, SpaceError, UnreachableError, one_line
 from covey.resources import rss_bytes
 from covey.v1 import actor_service_pb2, actor_service_pb2_grpc, order_pb2
-from covey.wire.channel import ANONYMOUS, MAX_FETCHED_WITH, PART_BYTES, UNARY_DEADLINE_S, backoff, connect, translate
+from covey.wire.channel import ANONYMOUS, UNARY_DEADLINE_S, backoff, connect, translate
 from covey.wire.credentials import Credentials
+from covey.wire.limits import MAX_FETCHED_WITH, MAX_HEARTBEAT_S, MIN_HEARTBEAT_S, PART_BYTES, PROTOCOL_VERSION
 from covey.wire.policy_file import MAX_POLICY_BYTES, policy_sha256
 from covey_actor.outbox import Outbox, OutboxStream
 
-PROTOCOL_VERSION = 1
-JOIN_DEADLINE_S = 30.0  # the first Join builds the population
+JOIN_DEADLINE_S = 30.0  # longer than other calls, as the first Join of a run builds the population
 FETCH_DEADLINE_S = 60.0
-MIN_HEARTBEAT_S, MAX_HEARTBEAT_S = 0.01, 3600.0
 
 _log = logging.getLogger("covey.actor")
 _Error = actor_service_pb2.StreamError
 
 
 class Listener(Protocol):
-    """Who acts on what the learner says; called from the connection's thread."""
+    """The interface of what acts on a learner's messages; its methods are called from the connection's thread."""
 
     def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
-        """A session has begun, with this learner's schema hash, compression level and epoch."""
+        """Handle the beginning of a session: the learner's schema hash, compression level and epoch."""
         ...
 
     def on_order(self, order: order_pb2.Order) -> None:
-        """An order has come. May call `Connection.fetch`; its UnreachableError passes through."""
+        """Handle an order. May call `Connection.fetch`, and let its UnreachableError pass."""
         ...
 
     def on_drain(self, drain: actor_service_pb2.Drain) -> None:
-        """The actor is to leave."""
+        """Handle the learner's wish that the actor leaves."""
         ...
 
     def held_order_ids(self) -> list[int]:
-        """Orders that no fragment in the outbox answers yet."""
+        """Ids of the orders that no fragment in the outbox answers yet."""
         ...
 
 
 @dataclass
 class Backoffs:
-    """How a connection waits between attempts; injectable for tests."""
+    """How long a connection waits between attempts: `covey.wire.channel.backoff` with these arguments."""
 
     first_s: float = 0.5
     longest_s: float = 5.0
@@ -61,19 +60,19 @@ class Backoffs:
     sleep: Callable[[float], object] = time.sleep
 
     def __call__(self) -> Iterator[float]:
-        """A sequence of waits, from the shortest on."""
+        """Begin a new sequence of waits, shortest first."""
         return backoff(self.first_s, self.longest_s, rng=self.rng, sleep=self.sleep)
 
 
 class Connection:
-    """Keeps a session with the learner until it ends for good.
+    """Keeps a session with a learner, reconnecting after every break, until it ends for good.
 
     Args:
         address: HOST:PORT of the learner.
-        outbox: What to send.
-        credentials: Shown to the learner, and expected of it.
-        max_reconnect_s: Give up when the learner was silent for so long; None: never.
-        waits: Between attempts.
+        outbox: Holds the fragments to send.
+        credentials: Of this actor, and the CA of the learner.
+        max_reconnect_s: Seconds of the learner's silence after which to give up; None: never.
+        waits: How long to wait between attempts.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class Connection:
         self._fetching: grpc.Call | None = None
 
     def describe(self) -> actor_service_pb2.DescribeResponse | None:
-        """What to run; waits for a learner that is not there yet. None when `stop_waiting` was called meanwhile.
+        """Ask the learner what to run, waiting for one that is not there yet; None if `stop_waiting` was called.
 
         Raises:
             UnreachableError: no answer within `max_reconnect_s`.
@@ -123,13 +122,13 @@ class Connection:
         """Join and work, again after every break, until Finish was delivered. Blocks.
 
         Args:
-            request: Who joins; what changes with every Join is filled in here.
-            listener: Who acts on what comes.
+            request: Who joins; fields that change with every Join are filled in here.
+            listener: Acts on what the learner sends.
 
         Raises:
             SpaceError: the run has other spaces.
-            RefusedError: fenced, quarantined, or the protocol was broken.
-            UnreachableError: silent for longer than `max_reconnect_s`, or while leaving.
+            RefusedError: the learner sends this actor away: another process has its name, or it broke the protocol.
+            UnreachableError: the learner was silent for longer than `max_reconnect_s`, or went away while leaving.
         """
         for _ in self._attempts():
             try:
@@ -140,10 +139,10 @@ class Connection:
             except UnreachableError as exc:
                 _log.warning("%s", exc)
             except ValueError:
-                if not self._leaving.is_set():  # otherwise: the channel was closed under a call
+                if not self._leaving.is_set():  # while leaving, `abandon` closes the channel under a call
                     raise
             if self._finish_reason is not None and self._outbox.delivered:
-                return  # nothing of ours is lost if Finish was
+                return  # all fragments have arrived; it does not matter if Finish was lost
         if not self._outbox.delivered:
             fragments, _ = self._outbox.stats()
             raise UnreachableError(
@@ -151,25 +150,25 @@ class Connection:
             )
 
     def finish(self, reason: str) -> None:
-        """Send what is held, then Finish; `serve` returns when the learner has it, or soon if it cannot be reached."""
+        """Let `serve` send the fragments held and then Finish; it returns when the learner has them or is gone."""
         self._finish_reason = reason
         self._outbox.finish()
 
     def stop_waiting(self) -> None:
-        """Make no further attempt; a call that runs ends as it ends. Takes no lock that a signal could hold."""
+        """Make no further attempt to connect; a call under way goes on. Takes no lock: a signal handler may call it."""
         self._leaving.set()
 
     def abandon(self) -> None:
-        """Stop trying to reach a learner that is gone: calls end, `describe` and `serve` return."""
+        """Give up a learner that is gone: end all calls, so that `describe` and `serve` return."""
         self._leaving.set()
         self._channel.close()
 
     def fetch(self, sha256s: Sequence[bytes]) -> Iterator[bytes]:
-        """Policy files by their hashes, in this order; ends before one that the learner does not have any more.
+        """Fetch policy files by their hashes, in this order; ends before one that the learner has no more.
 
         Raises:
             UnreachableError: the connection broke on the way.
-            RefusedError: the bytes are too many, or not those of the hash.
+            RefusedError: a file is too large, or has another hash.
         """
         most = 1 + MAX_FETCHED_WITH
         for start in range(0, len(sha256s), most):
@@ -188,7 +187,7 @@ class Connection:
                 call.cancel()
 
     def _receive(self, chunks: Iterator[actor_service_pb2.PolicyChunk], sha256: bytes) -> bytes:
-        """The next policy, which must be the one of this hash."""
+        """Read the next policy file of a call, which must have this hash."""
         data, total = bytearray(), 0
         for chunk in chunks:
             self._heard_at = time.monotonic()
@@ -211,7 +210,7 @@ class Connection:
         self._channel.close()
 
     def _attempts(self) -> Iterator[None]:
-        """One turn per attempt, with backoff between; a turn in which the learner was heard starts backoff anew."""
+        """Yield once per attempt until leaving; pauses between grow, and are short again once the learner was heard."""
         while not self._leaving.is_set():
             heard_at = self._heard_at
             for pause in self._waits():
@@ -225,12 +224,12 @@ class Connection:
                     )
                 yield
                 if self._heard_at != heard_at:
-                    # Heard and lost again: pause once, or a learner that hangs up at once is called without end.
+                    # The learner was heard and lost again. Pause before starting anew, as it may hang up every time.
                     self._waits.sleep(self._waits.rng.uniform(0.0, self._waits.first_s))
                     break
 
     def _raise_unless_passing(self, exc: grpc.RpcError, *, invalid_argument: type[CoveyError] = RefusedError) -> None:
-        """Log a failure that may pass; raise one that will not."""
+        """Log a failed call that may succeed later; raise the error of one that will not."""
         if self._leaving.is_set():
             return
         code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
@@ -241,8 +240,9 @@ class Connection:
         raise error from exc
 
     def _join(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> actor_service_pb2.JoinResponse:
+        """Begin a session: tell the learner what is held here, and the outbox what the learner has."""
         del request.held_order_ids[:]
-        # In this sequence: an order that is answered meanwhile is named twice, not left out.
+        # In this sequence, an order that is answered between the two lines is named twice, and not left out.
         request.held_order_ids.extend(listener.held_order_ids())
         request.held_order_ids.extend(self._outbox.order_ids())
         request.first_held_seq = self._outbox.first_held_seq
@@ -252,14 +252,14 @@ class Connection:
         return joined
 
     def _work(self, joined: actor_service_pb2.JoinResponse, listener: Listener) -> bool:
-        """One life of the Work stream; True when it ended after Finish.
+        """Serve one Work stream to its end; returns whether it ended after Finish.
 
         Raises:
-            grpc.RpcError: it broke.
+            grpc.RpcError: the stream broke.
             RefusedError: the learner sends this actor away.
         """
         interval = joined.heartbeat_interval_s or 5.0
-        if not MIN_HEARTBEAT_S <= interval <= MAX_HEARTBEAT_S:  # nor NaN
+        if not MIN_HEARTBEAT_S <= interval <= MAX_HEARTBEAT_S:  # true for NaN too
             raise RefusedError(
                 f"learner {self.address}: wants a heartbeat every {interval} s, expected {MIN_HEARTBEAT_S} to "
                 f"{MAX_HEARTBEAT_S:.0f}; correct learner.heartbeat_interval_s"
@@ -270,7 +270,7 @@ class Connection:
         watch = threading.Thread(target=self._watch, args=(call, stream, interval), name="covey-watch", daemon=True)
         watch.start()
         try:
-            # It may fetch: within the stream, so that both sides see that the other one lives.
+            # Called with the stream open, as it may fetch for long: heartbeats show both sides that the other lives.
             listener.on_joined(joined)
             for frame in call:
                 self._heard_at = time.monotonic()
@@ -303,11 +303,11 @@ class Connection:
         listener: Listener,
         finished: threading.Event,
     ) -> Iterator[actor_service_pb2.ActorFrame]:
-        """What goes up: hello, fragments as they come, heartbeats between, Finish. Runs in a thread of gRPC's."""
+        """Yield what goes to the learner: Hello, fragments and heartbeats, Finish. Runs in a thread of gRPC's."""
         yield actor_service_pb2.ActorFrame(hello=actor_service_pb2.Hello(session=session))
         beat_at = -math.inf
         while not stream.closed:
-            # Also where fragments show that this actor lives: a heartbeat says more than that.
+            # Also while fragments are sent: a heartbeat says more than that the actor lives.
             if time.monotonic() >= beat_at + interval:
                 beat_at = time.monotonic()
                 yield self._heartbeat(listener)
@@ -323,6 +323,7 @@ class Connection:
                 return
 
     def _heartbeat(self, listener: Listener) -> actor_service_pb2.ActorFrame:
+        """A heartbeat, with what this actor holds and the memory that it uses."""
         fragments, size = self._outbox.stats()
         return actor_service_pb2.ActorFrame(
             heartbeat=actor_service_pb2.Heartbeat(
@@ -334,9 +335,9 @@ class Connection:
         )
 
     def _watch(self, call: grpc.Call, stream: OutboxStream, interval: float) -> None:
-        """Break a stream whose learner has been silent for two heartbeat intervals (and a second for its way).
+        """End a stream whose learner has been silent for two heartbeat intervals, and a second for the way.
 
-        And what is being fetched: the line is dead for that as well, and nobody reads the stream until it ends.
+        A fetch that runs is ended too: its connection is the same, and nobody reads the stream until it returns.
         """
         while not stream.closed:
             time.sleep(min(1.0, interval / 4))
@@ -349,7 +350,7 @@ class Connection:
 
 
 def _reason(error: actor_service_pb2.StreamError) -> str:
-    """Why the learner sends this actor away; a code that this software does not know is a number."""
+    """Why the learner sends this actor away, as text; a code that this software does not know is a number."""
     known = error.code in actor_service_pb2.StreamError.Code.values()
     code = (
         actor_service_pb2.StreamError.Code.Name(error.code).removeprefix("CODE_").lower() if known else str(error.code)

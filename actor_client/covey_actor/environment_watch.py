@@ -1,4 +1,4 @@
-"""Noticing environments that do not work any more: one that hangs, and one that raises whatever it is asked."""
+"""Noticing environments that do not work any more: they hang, or raise in every step."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from covey.errors import EnvironmentLoadError, StalledError
 from covey.v1.fragment_pb2 import Fragment
 
 MAX_FRUITLESS_ORDERS = 3
-"""An environment that raised in so many orders in a row, without a single good step, is given up."""
+"""Orders in a row, without a single good step, after which an environment that raises is given up."""
 
 
 class EnvironmentWatch:
-    """Watches one actor's environments while it collects.
+    """Watches the environments of an actor while it collects.
 
-    What counts is time in which this process ran: one that was stopped for a while blames nobody.
+    Only time in which this process ran counts: an environment is not blamed for a process that was stopped for a while.
 
     Args:
-        environment: Its entry point.
-        limit_s: How long one step or reset of all slots may take.
+        environment: Entry point, for errors.
+        limit_s: Seconds that one step or reset of all slots may take.
         leaving: Set when the actor is to leave.
-        leave_s: How long it may take then.
-        hangs: Called, once, by a thread of the watch, when it takes longer.
+        leave_s: Seconds that a step or reset may take once the actor is to leave.
+        hangs: Called once, from the watch's own thread, when a step or reset takes longer.
     """
 
     def __init__(
@@ -35,28 +35,28 @@ class EnvironmentWatch:
     ) -> None:
         self._environment, self._limit_s, self._leaving, self._leave_s = environment, limit_s, leaving, leave_s
         self._hangs = hangs
-        self._progress = 0  # grows with every step of an order; 0 where none is at work
-        self._fruitless = 0
+        self._progress = 0  # grows with every step of an order; 0 while no order is at work
+        self._fruitless = 0  # orders in a row without a good step
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Watch from now on, until `close`."""
+        """Begin to watch, in a thread of its own, until `close`."""
         threading.Thread(target=self._watch, name="covey-environment", daemon=True).start()
 
     def step(self) -> bool:
-        """A step begins; returns whether to make it no more."""
+        """Note that a step begins; returns True if it is not to be made, as the actor is to leave."""
         self._progress += 1
         return self._leaving.is_set()
 
     def idle(self) -> None:
-        """No step is under way."""
+        """Note that no step is under way."""
         self._progress = 0
 
-    def judge(self, fragment: Fragment) -> None:
-        """See what came of an order.
+    def check(self, fragment: Fragment) -> None:
+        """Look at the fragment of an order for good steps and faults.
 
         Raises:
-            EnvironmentLoadError: the environment does nothing but raise; the same would be ordered again and again.
+            EnvironmentLoadError: the environment only raised in the last few orders, and would go on so.
         """
         if fragment.eval_steps or any(stream.steps for stream in fragment.streams):
             self._fruitless = 0
@@ -69,10 +69,11 @@ class EnvironmentWatch:
                 )
 
     def close(self) -> None:
-        """Nothing is collected any more."""
+        """End the watch."""
         self._over.set()
 
     def _watch(self) -> None:
+        """Look at the progress in short intervals, and add up those in which there was none."""
         pause_s = min(1.0, self._limit_s / 8)
         seen, stood_s = 0, 0.0
         while not self._over.wait(pause_s):

@@ -1,4 +1,4 @@
-"""Fragments that were made and are not yet safe with the learner."""
+"""The outbox: fragments that an actor keeps until the learner has them safely."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ _LOOK_UP_S = 0.5
 
 
 class OutboxClosed(Exception):
-    """The outbox takes nothing more: the connection has ended for good."""
+    """Raised by an outbox that takes no more fragments, as the connection has ended for good."""
 
 
 class Outbox:
-    """Numbers fragments and keeps them until the learner has them; bounded by fragments and bytes. Thread-safe.
+    """Numbers fragments and keeps them until the learner has them safely. Thread-safe.
 
-    A fragment stays until it is in the learner's synced journal, so that a learner whose machine crashes gets it again;
-    but one that was received gives way when room is needed, and goes at once where the learner wants no more.
+    A fragment stays until the learner's journal has it on disk, so that a learner whose machine crashes gets it again.
+    One that was received is dropped earlier if space is needed, and at once if the learner said that this is enough.
+
+    Args:
+        max_fragments: Most fragments held.
+        max_bytes: Most bytes held; a single fragment may be larger.
     """
 
     def __init__(self, max_fragments: int = 64, max_bytes: int = 64 << 20) -> None:
         self._max_fragments, self._max_bytes = max_fragments, max_bytes
         self._forget_received = False
-        self._held: deque[tuple[fragment_pb2.Fragment, int]] = deque()  # with its bytes
+        self._held: deque[tuple[fragment_pb2.Fragment, int]] = deque()  # fragments, oldest first, with their bytes
         self._bytes = 0
         self._last = 0
         self._received = 0
@@ -36,14 +40,14 @@ class Outbox:
         self._changed = threading.Condition()
 
     def put(self, fragment: fragment_pb2.Fragment) -> int:
-        """Take a fragment and give it the next seq, waiting for room; one larger than the bound is taken alone.
+        """Take a fragment, waiting for space, and give it the next seq, which is returned.
 
         Raises:
-            OutboxClosed: the connection has ended, or there was no room until the time that `give_up_after` set.
+            OutboxClosed: the connection has ended, or there was no space until the time that `give_up_after` set.
         """
         with self._changed:
             size = fragment.ByteSize()
-            while not self._make_room(size) and not self._closed:
+            while not self._make_space(size) and not self._closed:
                 if time.monotonic() > self._give_up_at:
                     raise OutboxClosed
                 self._changed.wait(_LOOK_UP_S)
@@ -57,18 +61,18 @@ class Outbox:
             return self._last
 
     def acknowledged(self, received: int, durable: int) -> None:
-        """The learner has everything up to `received`, and up to `durable` for good."""
+        """Note an acknowledgement: the learner has received all up to one seq, and has all up to another on disk."""
         with self._changed:
             self._received = max(self._received, received)
             self._drop(self._received if self._forget_received else durable)
             self._changed.notify_all()
 
     def resume(self, after_seq: int, *, forget_received: bool = False) -> None:
-        """A session begins: the learner has everything up to here, and may have lost what it had received beyond.
+        """Note the beginning of a session; the learner may have lost what it had received beyond `after_seq`.
 
         Args:
-            after_seq: What it has.
-            forget_received: Whether what was received need not be kept until it is durable.
+            after_seq: The learner has everything up to this seq.
+            forget_received: Whether fragments need not be kept once they were received.
         """
         with self._changed:
             self._received = after_seq
@@ -78,55 +82,55 @@ class Outbox:
             self._changed.notify_all()
 
     def stream(self, after_seq: int) -> OutboxStream:
-        """What one connection sends: everything held beyond `after_seq`, then what comes."""
+        """The fragments that one connection sends: those held beyond `after_seq`, then new ones."""
         return OutboxStream(self, after_seq)
 
     @property
     def first_held_seq(self) -> int:
-        """Lowest seq that can still be sent; where nothing is held, the next one."""
+        """Lowest seq that can still be sent; if no fragment is held, the next one."""
         with self._changed:
             return self._held[0][0].seq if self._held else self._last + 1
 
     def order_ids(self) -> list[int]:
-        """Orders that the fragments held answer."""
+        """Ids of the orders that the fragments held answer."""
         with self._changed:
             return [fragment.order_id for fragment, _ in self._held]
 
     @property
     def last_seq(self) -> int:
-        """The highest seq given."""
+        """The highest seq given to a fragment."""
         with self._changed:
             return self._last
 
     @property
     def delivered(self) -> bool:
-        """Whether the learner has received all there is."""
+        """Whether the learner has received all fragments."""
         with self._changed:
             return self._received >= self._last
 
     def stats(self) -> tuple[int, int]:
-        """Fragments held, and their bytes."""
+        """How many fragments are held, and their bytes."""
         with self._changed:
             return len(self._held), self._bytes
 
     def close(self) -> None:
-        """Take nothing more and wake everybody who waits."""
+        """Take no more fragments, and wake all who wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Streams return from waiting as soon as everything is received: it is time to say goodbye."""
+        """Let streams return from waiting as soon as everything is received, so that Finish can be sent."""
         with self._changed:
             self._finishing = True
             self._changed.notify_all()
 
     def give_up_after(self, seconds: float) -> None:
-        """`put` waits for room no longer than this from now on. Takes no lock: a signal handler may call it."""
+        """Let `put` wait for space no longer than this from now on. Takes no lock: a signal handler may call it."""
         self._give_up_at = time.monotonic() + seconds
 
-    def _make_room(self, size: int) -> bool:
-        """Whether a fragment of this size fits, after giving up the oldest that were received."""
+    def _make_space(self, size: int) -> bool:
+        """Drop the oldest fragments that were received until one of this size fits; returns whether it does."""
         while self._held and (len(self._held) >= self._max_fragments or self._bytes + size > self._max_bytes):
             if self._held[0][0].seq > self._received:
                 return False
@@ -134,12 +138,13 @@ class Outbox:
         return True
 
     def _drop(self, seq: int) -> None:
+        """Drop all fragments up to a seq."""
         while self._held and self._held[0][0].seq <= seq:
             self._bytes -= self._held.popleft()[1]
 
 
 class OutboxStream:
-    """A place in the outbox, of one connection: a broken connection's sender cannot take what its successor sends."""
+    """One connection's position in the outbox; the sender of a broken connection takes nothing from the next one."""
 
     def __init__(self, outbox: Outbox, after_seq: int) -> None:
         self._outbox = outbox
@@ -147,7 +152,7 @@ class OutboxStream:
         self.closed = False
 
     def next(self, timeout_s: float) -> fragment_pb2.Fragment | None:
-        """The next fragment; None after the timeout, or when the outbox finishes and everything is received."""
+        """Wait for the next fragment; None after the timeout, or when the outbox finishes and all are received."""
         box = self._outbox
         deadline = time.monotonic() + timeout_s
         with box._changed:
@@ -163,13 +168,13 @@ class OutboxStream:
             return None
 
     def resend_from(self, seq: int) -> None:
-        """Send again from this seq on (or from the lowest held)."""
+        """Go back to this seq, or to the lowest held."""
         with self._outbox._changed:
             self._next = min(self._next, seq)
             self._outbox._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more is sent here."""
+        """End the stream: `next` returns None from now on."""
         with self._outbox._changed:
             self.closed = True
             self._outbox._changed.notify_all()

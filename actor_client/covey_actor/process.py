@@ -1,4 +1,4 @@
-"""An actor's life: describe, load, join; collect what is ordered; leave when told to, by the learner or a signal."""
+"""The life of an actor: ask what to run, load it, join, carry out orders, leave when the learner or a signal says."""
 
 from __future__ import annotations
 
@@ -26,34 +26,35 @@ from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
 from covey.wire.channel import ANONYMOUS
 from covey.wire.credentials import Credentials
+from covey.wire.limits import ACTOR_ID, MAX_COMPRESSION_LEVEL, MAX_SLOTS, PROTOCOL_VERSION
 from covey.wire.messages import groups_from_proto, spaces_to_proto
-from covey_actor.connection import PROTOCOL_VERSION, Backoffs, Connection
+from covey_actor.connection import Backoffs, Connection
 from covey_actor.environment_watch import EnvironmentWatch
 from covey_actor.outbox import Outbox, OutboxClosed
-from covey_actor.policies import PolicyStore
+from covey_actor.policy_cache import PolicyCache
 from covey_actor.signals import ignore_signals, leave_on_signals, leave_with_parent
 
 MAX_ORDERS_HELD = 16
-"""A learner has two orders out; after its restart those of its former life may still be here."""
+"""Most orders held. A learner has two out at a time; those from before its restart may still be here."""
 
 MAX_ORDER_POLICY_BYTES = 1 << 30
-"""All policies of one order, in files."""
+"""Most bytes of all policies of one order."""
 
-MAX_SLOTS = 4096
 MAX_CONFIG_BYTES = 1 << 16
+"""Most bytes of the environment's arguments, as JSON."""
+
 LEAVE_S = 10.0
-"""How long an actor that was told to leave tries to deliver what it holds, and waits for its environments."""
+"""Seconds that an actor which is to leave tries to deliver its fragments, and waits for its environments."""
 
 STEP_TIMEOUT_S = 120.0
-"""Where the learner sets none."""
+"""Seconds that a step or reset of all slots may take if the learner sets no limit."""
 
 _log = logging.getLogger("covey.actor")
-_ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActorOptions:
-    """What `covey actor` was started with."""
+    """The options with which an actor was started."""
 
     learner: str
     name: str | None = None  # unset: host name and process id
@@ -66,18 +67,25 @@ class ActorOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """An order with the policies it needs; None where one of them cannot be had."""
+    """An order with the policies that it names, by hash; None if one of them cannot be had."""
 
     order: order_pb2.Order
     policies: Mapping[bytes, LoadedPolicy] | None
 
 
 class Actor:
-    """One actor process. `run` collects in the calling thread; a second thread keeps the line to the learner."""
+    """One actor. `run` collects in the calling thread; a second thread keeps the connection to the learner.
+
+    Args:
+        options: How it was started.
+
+    Raises:
+        ConfigError: the name is none that an actor may have, or the address is none.
+    """
 
     def __init__(self, options: ActorOptions) -> None:
         self.actor_id = options.name or default_name()
-        if not _ACTOR_ID.fullmatch(self.actor_id):
+        if not ACTOR_ID.fullmatch(self.actor_id):
             raise ConfigError(f"--name {self.actor_id!r}: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-'")
         self._options = options
         self._outbox = Outbox()
@@ -88,10 +96,10 @@ class Actor:
             max_reconnect_s=options.max_reconnect_s,
             waits=options.waits,
         )
-        self._store = PolicyStore(self._connection.fetch)
+        self._policies = PolicyCache(self._connection.fetch)
         self._lock = threading.Lock()
-        self._held: dict[int, order_pb2.Order] = {}  # not answered yet
-        self._unprepared: list[order_pb2.Order] = []  # of which policies are still to be fetched
+        self._held: dict[int, order_pb2.Order] = {}  # orders that no fragment answers yet, by id
+        self._unprepared: list[order_pb2.Order] = []  # orders whose policies are still to be fetched
         self._ready: queue.SimpleQueue[_Prepared | None] = queue.SimpleQueue()
         self._described = threading.Event()
         self._joined = threading.Event()
@@ -113,7 +121,7 @@ class Actor:
             RefusedError: the learner sends this actor away.
             UnreachableError: the learner is gone.
 
-        An environment that hangs, in this process, ends the process: nothing else would end the environment.
+        An environment that hangs in this process ends the process, as nothing else would end the environment.
         """
         described = self._connection.describe()
         if described is None:
@@ -149,21 +157,21 @@ class Actor:
         if self._joined.is_set():
             in_processes = described.environment.vectorisation == environment_pb2.VECTORISATION_ASYNC
             limit_s = described.environment.step_timeout_s
-            limit_s = limit_s if limit_s > 0 else STEP_TIMEOUT_S  # nor NaN
+            limit_s = limit_s if limit_s > 0 else STEP_TIMEOUT_S  # for NaN too
             count, how = train_slots + eval_slots, "async" if in_processes else "sync"
             slots = build_slots(make_env, spaces, count, how, limit_s)
             collector = Collector(slots, spaces, schema, train_slots, self._compression_level)
             hung = partial(self._leave_hung, line)
             watch = EnvironmentWatch(self._environment, limit_s, self._leave, LEAVE_S, hung)
-            if not in_processes:  # those have limits of their own
+            if not in_processes:  # worker processes have limits of their own
                 watch.start()
             try:
                 self._collect(collector, watch)
             except OutboxClosed:
-                pass  # the line has ended; its error follows
+                pass  # the connection has ended; `_depart` raises its error
             except CoveyError as exc:
                 self._error = self._error or exc
-                self._reason = str(exc)  # what the learner is told
+                self._reason = str(exc)  # sent to the learner with Finish
             finally:
                 watch.step()
                 collector.close()
@@ -171,7 +179,7 @@ class Actor:
         self._depart(line)
 
     def leave(self, reason: str) -> None:
-        """End the order in work at its next step, deliver, and end. From any thread."""
+        """Stop the order at work at its next step, deliver what is held, and end. May be called from any thread."""
         self._reason = self._reason or reason
         self._outbox.give_up_after(LEAVE_S)
         self._leave.set()
@@ -179,7 +187,7 @@ class Actor:
             self._connection.stop_waiting()
         self._ready.put(None)
 
-    # The connection's thread.
+    # Methods that the connection's thread calls.
 
     def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
         """As `Listener.on_joined`."""
@@ -188,17 +196,17 @@ class Actor:
                 f"learner {self._options.learner}: row schema {joined.schema_hash.hex()[:12]}, expected "
                 f"{self._schema_hash.hex()[:12]}; install the same covey on both sides"
             )
-        self._compression_level = min(max(joined.compression_level, 1), 19)
+        self._compression_level = min(max(joined.compression_level, 1), MAX_COMPRESSION_LEVEL)
         self._new_epoch = self._epoch not in (0, joined.epoch)
         self._epoch = joined.epoch
         if not self._joined.is_set():
             _log.info("actor %s: joined %s", self.actor_id, self._options.learner)
         self._joined.set()
-        # What was to be fetched when the line broke.
+        # Fetch what was still to be fetched when the connection broke.
         self._prepare()
 
     def on_order(self, order: order_pb2.Order) -> None:
-        """As `Listener.on_order`: fetches what the order needs while the one before runs."""
+        """As `Listener.on_order`: fetches the order's policies while the order before runs."""
         with self._lock:
             self._held[order.order_id] = order
             held = len(self._held)
@@ -210,7 +218,7 @@ class Actor:
     def on_drain(self, drain: actor_service_pb2.Drain) -> None:
         """As `Listener.on_drain`."""
         if self._leave.is_set():
-            return  # it says so until we are gone
+            return  # a learner repeats it until the actor is gone
         reason = one_line(drain.reason) or ("run complete" if drain.run_complete else "drained")
         _log.info("actor %s: %s", self.actor_id, reason)
         self.leave("run complete" if drain.run_complete else "drained")
@@ -221,14 +229,15 @@ class Actor:
             return list(self._held)
 
     def _prepare(self) -> None:
+        """Get the policies of the orders that came, and hand each order over to be collected."""
         while self._unprepared:
             order = self._unprepared[0]
-            self._store.prepare(ref.sha256 for ref in order.policies if ref.sha256)
+            self._policies.prepare(ref.sha256 for ref in order.policies if ref.sha256)
             policies: dict[bytes, LoadedPolicy] | None = {}
             size = 0
             for ref in order.policies:
                 if ref.WhichOneof("source") == "sha256" and policies is not None:
-                    policy = self._store.get(ref.sha256)
+                    policy = self._policies.get(ref.sha256)
                     if policy is None:
                         policies = None
                     elif ref.sha256 not in policies:
@@ -243,18 +252,24 @@ class Actor:
             self._ready.put(_Prepared(order, policies))
 
     def _serve(self, request: actor_service_pb2.JoinRequest) -> None:
+        """Run the connection until it ends for good, then wake the main thread."""
         try:
             self._connection.serve(request, self)
-        except BaseException as exc:  # handed to the main thread, whatever it is
+        except BaseException as exc:  # whatever it is, the main thread raises it
             self._error = self._error or exc
         finally:
             self._leave.set()
             self._outbox.close()
             self._ready.put(None)
 
-    # The main thread.
+    # Methods of the main thread.
 
     def _load(self, spec: environment_pb2.EnvironmentSpec) -> EnvironmentFactory:
+        """Find the environment that the learner wants, if it is allowed here, or the one of this actor's own option.
+
+        Raises:
+            EnvironmentLoadError: it is not allowed here, or cannot be loaded.
+        """
         entry_point = self._options.env or spec.entry_point
         patterns = [*DEFAULT_ALLOWED, *self._options.allow_env]
         if not self._options.env and not allowed(entry_point, patterns):
@@ -266,7 +281,7 @@ class Actor:
         self._environment = entry_point
         make_env = load_environment(entry_point, _parse_config(spec.config_json))
         if not self._options.env and not make_env.belongs(patterns):
-            # A module of the allow-list has more in it than environments: what it imported, from anywhere.
+            # An allowed module also offers whatever it imported, from anywhere.
             raise EnvironmentLoadError(
                 f"environment {entry_point!r}: comes from a package that is not on this actor's allow-list "
                 f"({', '.join(patterns)}); if you trust it, start with --env {entry_point}"
@@ -274,41 +289,44 @@ class Actor:
         return make_env
 
     def _collect(self, collector: Collector, watch: EnvironmentWatch) -> None:
+        """Carry out orders until the actor is to leave, then answer those that are left as not run."""
         while not self._leave.is_set():
             prepared = self._ready.get()
             if prepared is None:
                 continue
             if self._new_epoch:
-                # Evaluations of a learner's former life are void; it gives them again.
+                # A learner that restarted asks for its evaluations again.
                 collector.forget_evaluations()
                 self._new_epoch = False
             if prepared.policies is None:
                 self._answer(_empty(prepared.order, self._schema_hash, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE))
             else:
-                watch.step()  # of the first one, what comes before it is part
+                watch.step()  # what the collector does before its first step counts as part of that step
                 fragment = collector.run(prepared.order, prepared.policies, watch.step)
                 watch.idle()
                 self._answer(fragment)
-                watch.judge(fragment)
+                watch.check(fragment)
         if self._error is None:
             for order_id in self.held_order_ids():
                 order = self._held[order_id]
                 self._answer(_empty(order, self._schema_hash, fragment_pb2.SHORTFALL_DRAIN))
 
     def _leave_hung(self, line: threading.Thread, error: StalledError) -> None:
-        """Tell the learner why, and end: nothing but this process's end ends what the collecting thread is in."""
+        """Tell the learner why, and end this process: nothing else ends an environment that hangs in it."""
         self._connection.finish(str(error))
         line.join(LEAVE_S)
         print(f"covey actor: {error}", file=sys.stderr, flush=True)
         os._exit(error.exit_code)
 
     def _answer(self, fragment: fragment_pb2.Fragment) -> None:
+        """Put the fragment of an order into the outbox."""
         self._outbox.put(fragment)
-        # Only now: at no moment is an order neither held nor answered.
+        # After that, so that at every moment the order is held or answered, and Join names it.
         with self._lock:
             self._held.pop(fragment.order_id, None)
 
     def _depart(self, line: threading.Thread) -> None:
+        """Deliver what is held, say Finish and end the connection; raises the error that made the actor leave."""
         self._connection.finish(self._reason or "leaving")
         line.join(LEAVE_S)
         if line.is_alive():
@@ -321,10 +339,10 @@ class Actor:
 
 
 def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
-    """Run one actor in this process; returns its exit code. Errors go to stderr, one sentence.
+    """Run one actor in this process; returns its exit code. An error is one sentence on stderr.
 
     Args:
-        options: How to run.
+        options: How the actor is started.
         stop_on_stdin_eof: Leave when stdin ends, which it does when the parent process is gone.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -343,7 +361,7 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
 
 
 def default_name() -> str:
-    """Host name and process id, in the characters that an actor id may have."""
+    """A name for an actor that was given none: host name and process id, in characters that a name may have."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "actor"
     return f"{host}-{os.getpid()}"
 
@@ -351,11 +369,16 @@ def default_name() -> str:
 def _empty(
     order: order_pb2.Order, schema_hash: bytes, shortfall: fragment_pb2.Shortfall.ValueType
 ) -> fragment_pb2.Fragment:
-    """The answer to an order that was not run."""
+    """The fragment that answers an order which was not run."""
     return fragment_pb2.Fragment(order_id=order.order_id, schema_hash=schema_hash, shortfall=shortfall)
 
 
 def _parse_config(text: str) -> dict[str, Any]:
+    """The environment's keyword arguments from the learner's JSON.
+
+    Raises:
+        EnvironmentLoadError: it is too long, or no JSON object.
+    """
     try:
         config = json.loads(text or "{}") if len(text) <= MAX_CONFIG_BYTES else None
     except (ValueError, RecursionError):

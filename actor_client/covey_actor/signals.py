@@ -1,4 +1,4 @@
-"""What tells an actor process to leave: SIGTERM, SIGINT, and the end of the process that started it."""
+"""Making an actor process leave on SIGTERM, on SIGINT, and when the process that started it ends."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def leave_on_signals(leave: Callable[[str], None]) -> None:
-    """Call `leave` with the signal's name at the first one; a second one ends the process at once.
+    """Call `leave` with the signal's name at the first signal; end the process at once at the second.
 
-    A handler in Python runs when the main thread comes to it: not while it waits for an order, if the signal came right
-    before that or interrupted another thread, nor within an environment that hangs. So a thread of its own reads the
+    A Python handler runs only when the main thread gets to it: not within an environment that hangs, nor while it waits
+    for an order, if the signal came right before that or interrupted another thread. So a thread of its own reads the
     pipe to which the interpreter writes signals as they come.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
     def next_signal() -> signal.Signals:
-        while (number := os.read(reader, 1)[0]) not in SIGNALS:  # an environment has signals of its own
+        while (number := os.read(reader, 1)[0]) not in SIGNALS:  # an environment may use other signals
             pass
         return signal.Signals(number)
 
@@ -36,7 +36,7 @@ def leave_on_signals(leave: Callable[[str], None]) -> None:
 
 
 def ignore_signals() -> None:
-    """How the process ends is decided: a signal during the interpreter's own end must not change the exit code."""
+    """Ignore further signals, so that one during the interpreter's own end does not change the exit code."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

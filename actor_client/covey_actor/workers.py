@@ -1,4 +1,4 @@
-"""`--workers N`: one process per actor, each with a lean interpreter of its own. Imports nothing heavy."""
+"""Starting actor processes, each an interpreter of its own that imports little. This module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LIMITS = {
     # glibc gives every thread that allocates a heap of its own, and gRPC has many.
     "MALLOC_ARENA_MAX": "2",
 }
-"""One thread each: the matrices are small, and further threads cost memory and the neighbours' cores."""
+"""Environment variables that limit an actor's threads and memory: its matrices are small, and others need the cores."""
 
 
 NO_FILES: Mapping[str, Path | None] = MappingProxyType({})
 
 
 def limit_threads(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Keep numerical libraries, imported later, to one thread, and heaps few; what the user set stays."""
+    """Limit numerical libraries that are imported later to one thread; variables that the user set stay."""
     for name, value in LIMITS.items():
         environ.setdefault(name, value)
 
@@ -38,7 +38,16 @@ def actor_arguments(
     max_reconnect_s: float | None = None,
     files: Mapping[str, Path | None] = NO_FILES,
 ) -> list[str]:
-    """The command line of one actor process; `files` are those of its credentials, by flag."""
+    """The command line of one actor process.
+
+    Args:
+        learner: HOST:PORT.
+        name: The actor's name; None: one of host and process id.
+        env: Entry point of the environment to run, whatever the learner says.
+        allow_env: Patterns of environments to accept besides the default ones.
+        max_reconnect_s: Seconds of the learner's silence after which to give up; None: never.
+        files: Files of its credentials, by flag.
+    """
     command = [sys.executable, "-m", "covey_actor", "--learner", learner]
     options = {"--name": name, "--env": env, "--max-reconnect-s": max_reconnect_s, **files}
     for flag, value in options.items():
@@ -50,7 +59,7 @@ def actor_arguments(
 
 
 def start_worker(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start an actor process that leaves when this process is gone: its stdin is a pipe that then ends.
+    """Start an actor process that leaves when this process ends, as its stdin is a pipe from here.
 
     It has a process group of its own, so that Ctrl-C in a terminal reaches it once, through its parent.
     """
@@ -62,7 +71,7 @@ def start_worker(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def run_workers(commands: Sequence[Sequence[str]]) -> int:
-    """Run actor processes until all have ended; passes SIGTERM and SIGINT on. Nothing is restarted.
+    """Run actor processes until all have ended, passing SIGTERM and SIGINT on to them. None is started again.
 
     Returns:
         The highest exit code of a worker; 128 + the signal's number for one that a signal ended.

@@ -3,49 +3,33 @@
 The names here are for training from Python, in one process: `covey_server.api`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from covey.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from covey.config.hyperparameters import HyperparameterConfig, RLParameter
-    from covey.progress import default_progress_bar
-    from covey_server.api.agents import Agent, AsyncAgentsWrapper
-    from covey_server.api.evolution import Mutations, TournamentSelection
-    from covey_server.api.memory import MultiAgentReplayBuffer
-    from covey_server.api.population import create_population
-    from covey_server.api.training import train_multi_agent_off_policy, train_multi_agent_on_policy
+    from covey.config.hyperparameters import HyperparameterConfig as HyperparameterConfig
+    from covey.config.hyperparameters import RLParameter as RLParameter
+    from covey.progress import default_progress_bar as default_progress_bar
+    from covey_server.api.agents import Agent as Agent
+    from covey_server.api.agents import AsyncAgentsWrapper as AsyncAgentsWrapper
+    from covey_server.api.evolution import Mutations as Mutations
+    from covey_server.api.evolution import TournamentSelection as TournamentSelection
+    from covey_server.api.memory import MultiAgentReplayBuffer as MultiAgentReplayBuffer
+    from covey_server.api.population import create_population as create_population
+    from covey_server.api.training import train_multi_agent_off_policy as train_multi_agent_off_policy
+    from covey_server.api.training import train_multi_agent_on_policy as train_multi_agent_on_policy
 
-__all__ = [
-    "Agent",
-    "AsyncAgentsWrapper",
-    "HyperparameterConfig",
-    "MultiAgentReplayBuffer",
-    "Mutations",
-    "RLParameter",
-    "TournamentSelection",
-    "create_population",
-    "default_progress_bar",
-    "train_multi_agent_off_policy",
-    "train_multi_agent_on_policy",
-]
-
-# Loaded when they are asked for: `covey learner --help` must not wait for torch.
-_MODULES = {
-    "Agent": "covey_server.api.agents",
-    "AsyncAgentsWrapper": "covey_server.api.agents",
-    "HyperparameterConfig": "covey.config.hyperparameters",
-    "MultiAgentReplayBuffer": "covey_server.api.memory",
-    "Mutations": "covey_server.api.evolution",
-    "RLParameter": "covey.config.hyperparameters",
-    "TournamentSelection": "covey_server.api.evolution",
-    "create_population": "covey_server.api.population",
-    "default_progress_bar": "covey.progress",
-    "train_multi_agent_off_policy": "covey_server.api.training",
-    "train_multi_agent_on_policy": "covey_server.api.training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'covey_server' has no attribute {name!r}")
+# `covey learner --help` must not wait for torch.
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "covey.config.hyperparameters": ("HyperparameterConfig", "RLParameter"),
+        "covey.progress": ("default_progress_bar",),
+        "covey_server.api.agents": ("Agent", "AsyncAgentsWrapper"),
+        "covey_server.api.evolution": ("Mutations", "TournamentSelection"),
+        "covey_server.api.memory": ("MultiAgentReplayBuffer",),
+        "covey_server.api.population": ("create_population",),
+        "covey_server.api.training": ("train_multi_agent_off_policy", "train_multi_agent_on_policy"),
+    },
+)

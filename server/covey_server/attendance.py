@@ -8,6 +8,7 @@ from covey.errors import RefusedError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
+from covey.wire.limits import PROTOCOL_VERSION
 from covey.wire.messages import spaces_from_proto
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
@@ -18,7 +19,6 @@ from covey_server.storage.journal import Kind
 
 MOST_REASON = 300  # characters of what an actor gives as its reason to leave
 MOST_NAMED = 3  # actors named one by one
-PROTOCOL_VERSION = 1
 
 QUARANTINE_AFTER = 3
 """An actor whose fragments were refused so often for what no honest actor sends is sent away."""

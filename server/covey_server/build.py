@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from covey.config import Config
-from covey.networks.resolve import resolve
+from covey.config.architecture import resolve
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm

@@ -1,52 +1,36 @@
 """covey: populations of multi-agent policies, trained over gRPC. What both sides agree on."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from covey.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from covey.config.hyperparameters import HyperparameterConfig, RLParameter
-    from covey.envs.vector import (
-        AsyncPettingZooVecEnv,
-        Observations,
-        PettingZooVecEnv,
-        SyncPettingZooVecEnv,
-        make_multi_agent_vect_envs,
-    )
-    from covey.progress import default_progress_bar
-    from covey.run.exported import Policy, load_policy
+    from covey.config.hyperparameters import HyperparameterConfig as HyperparameterConfig
+    from covey.config.hyperparameters import RLParameter as RLParameter
+    from covey.envs.vector import AsyncPettingZooVecEnv as AsyncPettingZooVecEnv
+    from covey.envs.vector import Observations as Observations
+    from covey.envs.vector import PettingZooVecEnv as PettingZooVecEnv
+    from covey.envs.vector import SyncPettingZooVecEnv as SyncPettingZooVecEnv
+    from covey.envs.vector import make_multi_agent_vect_envs as make_multi_agent_vect_envs
+    from covey.progress import default_progress_bar as default_progress_bar
+    from covey.run.exported import Policy as Policy
+    from covey.run.exported import load_policy as load_policy
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AsyncPettingZooVecEnv",
-    "HyperparameterConfig",
-    "Observations",
-    "PettingZooVecEnv",
-    "Policy",
-    "RLParameter",
-    "SyncPettingZooVecEnv",
-    "__version__",
-    "default_progress_bar",
-    "load_policy",
-    "make_multi_agent_vect_envs",
-]
-
-# Loaded when they are asked for: the command line imports this package and must not wait for numpy and PettingZoo.
-_MODULES = {
-    "AsyncPettingZooVecEnv": "covey.envs.vector",
-    "HyperparameterConfig": "covey.config.hyperparameters",
-    "Observations": "covey.envs.vector",
-    "PettingZooVecEnv": "covey.envs.vector",
-    "Policy": "covey.run.exported",
-    "RLParameter": "covey.config.hyperparameters",
-    "SyncPettingZooVecEnv": "covey.envs.vector",
-    "default_progress_bar": "covey.progress",
-    "load_policy": "covey.run.exported",
-    "make_multi_agent_vect_envs": "covey.envs.vector",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'covey' has no attribute {name!r}")
+# The command line imports this package and must not wait for numpy and PettingZoo.
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "covey.config.hyperparameters": ("HyperparameterConfig", "RLParameter"),
+        "covey.envs.vector": (
+            "AsyncPettingZooVecEnv",
+            "Observations",
+            "PettingZooVecEnv",
+            "SyncPettingZooVecEnv",
+            "make_multi_agent_vect_envs",
+        ),
+        "covey.progress": ("default_progress_bar",),
+        "covey.run.exported": ("Policy", "load_policy"),
+    },
+)

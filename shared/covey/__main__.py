@@ -1,4 +1,4 @@
-"""`python -m covey` is the command `covey`."""
+"""`python -m covey` runs the command line `covey`."""
 
 from covey.cli import main
 

@@ -1,7 +1,7 @@
-"""What can go wrong, as one tree.
+"""The errors that covey raises on purpose, as one tree.
 
-Every message names subject, expectation, actual value and what to do. A class exists per thing that a caller handles
-differently; `exit_code` is what a covey process ends with, `status` the gRPC status name it travels as.
+Every message names subject, expectation, actual value and what to do. There is a class for each thing that a caller
+handles differently; `exit_code` is what a covey process ends with, `status` the name of the gRPC status it travels as.
 
 CoveyError
 ├── ConfigError            configuration or command line                      exit 2
@@ -21,18 +21,18 @@ CoveyError
 from typing import ClassVar
 
 MAX_CHARACTERS = 1500
-"""Of a sentence: room for what is explained, not for all that a peer sent; a gRPC status holds 8 KiB."""
+"""Characters of an error: enough to explain it, but not for all that a peer sent; a gRPC status holds 8 KiB."""
 
 
 def one_line(text: str, most: int = MAX_CHARACTERS) -> str:
-    """A bounded line of printable characters: what a peer says ends up in logs and on terminals."""
+    """A text as one line of at most `most` printable characters, as texts of peers end up in logs and on terminals."""
     if len(text) > most:
         text = text[: most - 4] + " ..."
     return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 class CoveyError(Exception):
-    """Base of everything covey raises on purpose; its text is one sentence for a person."""
+    """Base of all errors that covey raises on purpose; its text is one sentence for a person."""
 
     exit_code: ClassVar[int] = 1
     status: ClassVar[str] = "INTERNAL"
@@ -49,7 +49,7 @@ class ConfigError(CoveyError):
 
 
 class EnvironmentLoadError(CoveyError):
-    """The environment cannot be imported, built, or is not what it must be."""
+    """An environment cannot be imported, built or used."""
 
     exit_code = 3
     status = "FAILED_PRECONDITION"
@@ -77,7 +77,7 @@ class RefusedError(CoveyError):
 
 
 class UnauthenticatedError(RefusedError):
-    """The learner does not know who calls: no token, or none of its own."""
+    """The learner does not know who calls: there is no token, or not one of its own."""
 
     status = "UNAUTHENTICATED"
 
@@ -96,7 +96,7 @@ class StorageError(CoveyError):
 
 
 class DiskFullError(StorageError):
-    """There is no room on the disk: it may come back."""
+    """A disk or quota is full; there may be space again later."""
 
 
 class AddressInUseError(CoveyError):
@@ -113,7 +113,7 @@ class StalledError(CoveyError):
 
 
 class FragmentError(CoveyError):
-    """A fragment is refused; `reason` is one stable word, the text says the rest."""
+    """A fragment is refused; `reason` is a word that programs may rely on, the text explains it to people."""
 
     status = "INVALID_ARGUMENT"
 

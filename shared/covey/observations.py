@@ -1,4 +1,4 @@
-"""From observations in their own dtype to what networks read: float32 numbers, `Space.width` of them.
+"""Encoding observations for networks: from their own dtype to float32 numbers, `Space.width` of them.
 
 Box: flattened; integers with finite bounds (pixels, boards) are mapped to [0, 1]. Discrete and MultiDiscrete: one-hot
 vectors. MultiBinary: as it is.
@@ -17,15 +17,16 @@ from covey.spaces import Box, Discrete, MultiDiscrete, Space
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObservationEncoding:
-    """How observations of one space are encoded; the learner has the same in torch.
+    """How observations of one space are encoded; the learner computes the same with torch.
 
     Attributes:
-        numbers: How many an observation is stored as.
-        width: How many a network reads.
-        low: (numbers,) or None: subtracted first.
-        scale: (numbers,) or None: multiplied then.
-        values: (width,) or None: with `place`, output j is 1 where number `place[j]` equals `values[j]`.
-        place: (width,) or None.
+        numbers: How many numbers an observation is stored as.
+        width: How many numbers a network reads.
+        low: (numbers,), subtracted from each number; None where nothing is.
+        scale: (numbers,), by which the differences are multiplied; None where they are not.
+        values: (width,), for one-hot encodings: output j is 1 where number `place[j]` equals `values[j]`, else 0; None
+            for other encodings. For example, a MultiDiscrete of 2 and 3 choices has values 0, 1, 0, 1, 2.
+        place: (width,), which number decides each output; 0, 0, 1, 1, 1 in the example. None without `values`.
     """
 
     numbers: int
@@ -58,11 +59,11 @@ class ObservationEncoding:
 
     @property
     def plain(self) -> bool:
-        """Whether encoding is only a matter of dtype."""
+        """Whether encoding only changes the dtype."""
         return self.scale is None and self.values is None
 
     def encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """(..., numbers) in their own dtype as (..., width) float32."""
+        """Encode observations (..., numbers) in their own dtype; returns (..., width) float32."""
         if self.values is not None:
             chosen: NDArray[np.float32] = np.equal(x[..., self.place], self.values).astype(np.float32)
             return chosen

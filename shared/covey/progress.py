@@ -1,4 +1,4 @@
-"""The progress bar of library users' training loops."""
+"""The progress bar of training loops in Python."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from covey.errors import ConfigError
 
 
 class ProgressBar(Protocol):
-    """What a training loop does with its bar."""
+    """The methods of a progress bar that a training loop calls."""
 
     def update(self, n: float | None = 1) -> bool | None:
-        """So many steps were made."""
+        """Advance the bar by `n` steps."""
         ...
 
     def write(self, s: str) -> None:
-        """Print above the bar."""
+        """Print a line above the bar."""
         ...
 
     def close(self) -> None:
-        """The bar is done."""
+        """Leave the bar as it stands; nothing is drawn any more."""
         ...
 
 

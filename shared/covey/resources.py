@@ -1,4 +1,4 @@
-"""What this process holds of its machine."""
+"""Memory and files that this process uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def rss_bytes() -> int:
-    """Resident memory."""
+    """Resident memory of this process, bytes."""
     try:
         with open("/proc/self/statm") as f:
             return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -18,5 +18,5 @@ def rss_bytes() -> int:
 
 
 def open_files() -> int:
-    """File descriptors, sockets among them."""
+    """How many file descriptors this process has open, sockets included."""
     return len(os.listdir("/dev/fd"))

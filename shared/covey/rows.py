@@ -1,4 +1,4 @@
-"""The row format: what a fragment's blob holds. proto/README.md, "Rows", is the same in words.
+"""The format of rows, which a fragment's blob holds; proto/README.md, "Rows", explains it.
 
 Dims: R rows of a fragment, N agents of a group.
 """
@@ -22,21 +22,25 @@ from covey.errors import FragmentError
 from covey.spaces import EnvironmentSpaces, mask_width
 
 Columns = dict[str, NDArray[np.generic]]
-"""Arrays by column name, each (R, *column.shape)."""
+"""Arrays by column name, each (R, *shape of one row)."""
 
 _own = threading.local()
-"""Each thread's decompressor: one that is shared corrupts memory, and making one per blob takes its time."""
+"""Holds each thread's decompressor: a shared one would corrupt memory, and making one for each blob is slow."""
 
 MAX_ROWS = 1 << 17
+"""Rows of a fragment."""
+
 MAX_RAW_BYTES = 32 << 20
+"""Bytes of a fragment's rows before compression."""
+
 MAX_SAMPLE_UNITS = 1e6
-"""A Gaussian sample further out, in units of the action range mapped to [-1, 1], is stored as one that far out."""
+"""Largest Gaussian sample that is stored, in units of the action range mapped to [-1, 1]; larger ones are clipped."""
 
 
 class RowKind(enum.IntEnum):
-    """What a row is; a decision is closed by the row after it."""
+    """Kinds of row; the row after a step row holds what the step led to."""
 
-    STEP = 1  # an env step: what was seen, done, and came of it
+    STEP = 1  # an env step: observation, action, reward and flags
     FINAL = 2  # the true last observation of an episode
     CUT = 3  # the last observation of an abandoned episode
     TAIL = 4  # where the slot stands when the fragment ends; repeated as the next fragment's first row
@@ -44,16 +48,16 @@ class RowKind(enum.IntEnum):
 
 
 class Active(enum.IntEnum):
-    """An agent's part in a row."""
+    """Whether an agent acts in a row."""
 
-    ABSENT = 0  # not there, or waiting
-    CHOSE = 1  # acted (step rows), or is to act here (rows without an action)
-    FORCED = 2  # the environment chose for it
+    ABSENT = 0  # the agent is not there, or waits
+    CHOSE = 1  # the agent acted (step rows), or is to act here (rows without an action)
+    FORCED = 2  # the same, but the environment took the action itself
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One array of the blob: `shape` is that of one row."""
+    """A column of the rows, one array of the blob; `shape` is that of one row."""
 
     name: str
     dtype: str
@@ -61,7 +65,7 @@ class Column:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes that one row takes."""
+        """Bytes of one row of this column."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
@@ -77,7 +81,7 @@ class RowSchema:
 
     @staticmethod
     def of(spaces: EnvironmentSpaces) -> RowSchema:
-        """The schema that these spaces and groups give."""
+        """The schema for an environment with these spaces and groups."""
         columns = [Column("kind", "uint8", ())]
         for group in spaces.groups:
             n = len(group)
@@ -97,12 +101,12 @@ class RowSchema:
 
     @cached_property
     def row_bytes(self) -> int:
-        """Raw bytes of one row over all columns."""
+        """Bytes of one row over all columns, before compression."""
         return sum(c.row_bytes for c in self.columns)
 
     @cached_property
     def _views(self) -> list[tuple[str, np.dtype[np.generic], tuple[int, ...], int]]:
-        """What a view of a column in a blob takes: name, dtype, shape and bytes of one row."""
+        """For each column what `decode` needs: name, dtype, shape and bytes of one row."""
         return [(c.name, np.dtype(c.dtype), c.shape, c.row_bytes) for c in self.columns]
 
     @cached_property
@@ -112,11 +116,11 @@ class RowSchema:
         return hashlib.sha256(text.encode()).digest()[:16]
 
     def empty(self, rows: int) -> Columns:
-        """Zeroed columns for so many rows."""
+        """Columns of zeros for so many rows."""
         return {c.name: np.zeros((rows, *c.shape), c.dtype) for c in self.columns}
 
     def encode(self, columns: Mapping[str, NDArray[np.generic]], level: int) -> tuple[bytes, int]:
-        """Compress columns of equal length into a blob; also returns the raw length in bytes."""
+        """Compress columns of equal length into a blob; returns it, and its length before compression in bytes."""
         raw = b"".join(np.ascontiguousarray(columns[c.name]).tobytes() for c in self.columns)
         return zstandard.ZstdCompressor(level=level, write_checksum=True).compress(raw), len(raw)
 
@@ -150,12 +154,12 @@ class RowSchema:
         if raw_bytes != expected:
             raise FragmentError("size", f"raw_bytes {raw_bytes}, expected {expected} for {rows} rows")
         try:
-            # The frame's own claim first: a decompressor allocates what the header says, whatever limit it is given.
+            # Compared before decompressing, which allocates as much as the frame's header claims.
             claimed = zstandard.get_frame_parameters(blob).content_size
             if claimed != expected:
                 raise FragmentError("size", f"frame holds {claimed} bytes, expected {expected}")
             if not hasattr(_own, "decompressor"):
-                # No honest frame needs a larger window than its content; a decompressor keeps what it once took.
+                # No honest frame needs a larger window than its content, and a decompressor never frees its window.
                 _own.decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_RAW_BYTES)
             raw: bytes = _own.decompressor.decompress(blob, allow_extra_data=False)
         except zstandard.ZstdError as exc:

@@ -1,4 +1,4 @@
-"""Agents, their spaces and their groups: what both sides must agree on before anything travels."""
+"""Agents of an environment, their observation and action spaces, and the groups that agents form."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from covey.errors import ConfigError, SpaceError
 DTYPES = frozenset(
     ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 )
-"""Element types that are served: fixed size, no objects, no strings."""
-
-MAX_DIMS = 8
-MAX_NUMBERS = 1 << 22
-"""Numbers in the spaces of all agents together that come from elsewhere: a small text must not become large tuples."""
+"""Element types that spaces may have: numbers of a fixed size, no objects and no strings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class Box:
 
     @property
     def width(self) -> int:
-        """Numbers in the flattened array: what a network sees as inputs, or gives as outputs."""
+        """Numbers in the flattened array, each an input or an output of a network."""
         return math.prod(self.shape)
 
 
@@ -56,7 +52,7 @@ class Discrete:
 
     @property
     def width(self) -> int:
-        """Length of the one-hot vector: what a critic sees of an action, or logits a policy gives."""
+        """Length of a one-hot vector: a network reads one of these as input, and gives a logit for each as output."""
         return self.n
 
 
@@ -70,12 +66,12 @@ class MultiDiscrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One number per choice."""
+        """Shape of an action or observation: one number per choice."""
         return (len(self.nvec),)
 
     @property
     def width(self) -> int:
-        """Length of the one-hot vectors, one after another."""
+        """Length of the one-hot vectors of all choices, one after another."""
         return sum(self.nvec)
 
 
@@ -89,12 +85,12 @@ class MultiBinary:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One number per switch."""
+        """Shape of an action or observation: one number per switch."""
         return (self.n,)
 
     @property
     def width(self) -> int:
-        """Numbers: as an input they are themselves, as outputs logits."""
+        """How many numbers a network reads, the switches themselves, or gives, a logit each."""
         return self.n
 
 
@@ -103,7 +99,7 @@ Space = Box | Discrete | MultiDiscrete | MultiBinary
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """One participant of an environment; `masked` where it says which actions are legal."""
+    """An agent of an environment: id, spaces, and whether the environment says which of its actions are legal."""
 
     agent_id: str
     observation: Space
@@ -131,7 +127,7 @@ class EnvironmentSpaces:
 
     agents: tuple[AgentSpec, ...]
     groups: tuple[Group, ...]
-    asynchronous: bool = False  # living agents need not act in every step: turns, or other rhythms
+    asynchronous: bool = False  # living agents need not act in every step, as in games with turns
 
     @property
     def agent_ids(self) -> tuple[str, ...]:
@@ -142,7 +138,12 @@ class EnvironmentSpaces:
     def build(
         agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]] | None = None, *, asynchronous: bool = False
     ) -> EnvironmentSpaces:
-        """Form groups: by name and equal spaces, or as `groups` (group id to agent ids) says.
+        """Form the groups of an environment's agents.
+
+        Args:
+            agents: In the order of `possible_agents`.
+            groups: Agent ids by group id; None: agents with the same prefix before the last `_` and equal spaces.
+            asynchronous: Whether living agents may wait.
 
         Raises:
             SpaceError: no agents, a repeated agent id, or ids from which two groups get one name.
@@ -167,12 +168,19 @@ class EnvironmentSpaces:
 
 
 def _kind(agent: AgentSpec) -> tuple[Space, Space, bool]:
-    """What agents of a group have in common."""
+    """What must be equal for agents of a group: spaces, and whether actions are masked."""
     return agent.observation, agent.action, agent.masked
 
 
 def _default_groups(agents: Sequence[AgentSpec]) -> dict[str, list[int]]:
-    """`<group>_<idx>` with equal spaces; where a prefix covers unequal spaces, each agent stands for itself."""
+    """Group agents `<group>_<index>` with equal spaces; where a prefix has unequal spaces, each is a group of its own.
+
+    Returns:
+        Indices of agents by group id.
+
+    Raises:
+        SpaceError: two groups would have the same id.
+    """
     by_prefix: dict[str, list[int]] = {}
     for i, agent in enumerate(agents):
         by_prefix.setdefault(agent.agent_id.rsplit("_", 1)[0], []).append(i)
@@ -191,6 +199,11 @@ def _default_groups(agents: Sequence[AgentSpec]) -> dict[str, list[int]]:
 
 
 def _explicit_groups(ids: list[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Indices of agents by group id, as configured.
+
+    Raises:
+        ConfigError: an agent is missing, unknown or named twice.
+    """
     listed = [a for members in groups.values() for a in members]
     if sorted(listed) != sorted(ids) or not all(groups.values()):
         raise ConfigError(f"groups: name {sorted(listed)}, expected every agent of the environment once: {sorted(ids)}")
@@ -198,7 +211,7 @@ def _explicit_groups(ids: list[str], groups: Mapping[str, Sequence[str]]) -> dic
 
 
 def from_gymnasium(space: gymnasium.Space, what: str) -> Space:  # type: ignore[type-arg]
-    """Our form of a Gymnasium space; `what` names it in errors ("observation of agent 'a_0'").
+    """A Gymnasium space as covey's own type; `what` names it in errors ("observation of agent 'a_0'").
 
     Raises:
         SpaceError: a kind of space that covey cannot serve.
@@ -221,14 +234,16 @@ def from_gymnasium(space: gymnasium.Space, what: str) -> Space:  # type: ignore[
 
 
 MASK_KEY = "action_mask"
-"""Where environments say which actions are legal (1): in a dictionary observation, or in infos."""
+"""Key of action masks (1: legal), in observations that are dictionaries, or in infos."""
 
 FORCED_KEY = "env_defined_actions"
-"""Where environments say, in infos, which action they take in an agent's stead."""
+"""Key in an agent's info for the action that the environment takes in the agent's place."""
 
 
 def observation_from_gymnasium(space: gymnasium.Space, what: str) -> tuple[Space, bool]:  # type: ignore[type-arg]
-    """An observation space, and whether the observation comes in a dictionary {observation, action_mask}.
+    """A Gymnasium observation space as covey's own type, and whether its observations carry a mask.
+
+    Observations with a mask are dictionaries {observation, action_mask}; the space returned is the observation's.
 
     Raises:
         SpaceError: a kind of space that covey cannot serve.
@@ -244,7 +259,7 @@ def observation_from_gymnasium(space: gymnasium.Space, what: str) -> tuple[Space
 
 
 def mask_width(action: Space) -> int:
-    """Numbers of an action mask: one per value of a Discrete, values of all choices of a MultiDiscrete.
+    """Length of an action mask: a number for each value of a Discrete, or for the values of a MultiDiscrete's choices.
 
     Raises:
         SpaceError: actions that cannot be masked.
@@ -255,7 +270,7 @@ def mask_width(action: Space) -> int:
 
 
 def choices(action: Space) -> tuple[int, ...]:
-    """Values of each choice that an action consists of; none for Box, (2, 2, ...) for MultiBinary."""
+    """How many values each choice of an action has: (n,) for Discrete, (2, 2, ...) for MultiBinary, () for a Box."""
     match action:
         case Discrete(n):
             return (n,)
@@ -267,7 +282,7 @@ def choices(action: Space) -> tuple[int, ...]:
 
 
 def action_bounds(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bounds that network outputs in [-1, 1] are mapped to, flat; where a bound is infinite, [-1, 1] itself."""
+    """Lower and upper bounds, (width,) each, that outputs in [-1, 1] are mapped to; -1 and 1 where one is infinite."""
     low, high = np.asarray(space.low), np.asarray(space.high)
     finite = np.isfinite(low) & np.isfinite(high)
     return np.where(finite, low, -1.0), np.where(finite, high, 1.0)

@@ -16,9 +16,10 @@ from tests.support.scripted_learner import ScriptedLearner
 
 from covey.errors import CoveyError, EnvironmentLoadError, RefusedError
 from covey.v1 import actor_service_pb2 as pb
+from covey.wire.limits import MAX_SLOTS
 from covey.wire.policy_file import policy_sha256
 from covey_actor import process
-from covey_actor.process import MAX_SLOTS, Actor, ActorOptions
+from covey_actor.process import Actor, ActorOptions
 
 
 @pytest.fixture

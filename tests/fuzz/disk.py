@@ -27,9 +27,9 @@ from covey.run.exported import load_policy
 from covey.run.reports import member_json
 from covey.run.state_upgrades import FORMAT
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
-from covey.spaces_json import spaces_to_json
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey.wire.policy_file import encode_policy
+from covey.wire.spaces_json import spaces_to_json
 from covey_server.evolution.lineage import Lineage, entry_info
 from covey_server.storage.checkpoint import load_newest
 from covey_server.storage.journal import Journal, Kind

@@ -20,9 +20,9 @@ from covey.errors import ConfigError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
 from covey.networks.network import MAX_PARAMETERS
 from covey.spaces import AgentSpec, Box
-from covey.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
 from covey.wire.channel import parse_address
 from covey.wire.policy_file import PolicySpec, decode_policy, encode_policy
+from covey.wire.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
 
 AGENTS = [agent for environment in ENVIRONMENTS for agent in environment.agents]
 

@@ -16,7 +16,6 @@ from covey.collect.parts import FragmentAssembler, split_fragment
 from covey.errors import ConfigError, FragmentError, RefusedError, SpaceError
 from covey.rows import MAX_RAW_BYTES, Active, Columns, RowKind, RowSchema
 from covey.spaces import (
-    MAX_NUMBERS,
     AgentSpec,
     Box,
     Discrete,
@@ -31,6 +30,7 @@ from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.environment_pb2 import EnvironmentSpaces as SpacesMessage
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey.wire.limits import MAX_NUMBERS
 from covey.wire.messages import spaces_from_proto, spaces_to_proto
 from covey_server.ingest.validation import check_fragment
 from covey_server.orders.sessions import MAX_TEXT, Sessions, check_same_spaces

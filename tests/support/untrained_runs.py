@@ -11,7 +11,7 @@ import yaml
 from covey.config import parse_config
 from covey.envs import load_environment, read_spaces
 from covey.run.directory import RunDirectory
-from covey.spaces_json import spaces_to_json
+from covey.wire.spaces_json import spaces_to_json
 from covey_server.algorithms import build_networks
 from covey_server.member import Member
 from covey_server.storage.checkpoint import save_checkpoint

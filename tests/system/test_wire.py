@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from tests.support.processes import free_port, until, write_config
 from tests.support.scripted_actor import ScriptedActor
 
-from covey.cli.sources import Learner
+from covey.cli.sources import RunningLearner
 from covey.config import load_config
 from covey.errors import AddressInUseError
 from covey.rows import Columns
@@ -24,7 +24,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
-from covey.wire.channel import MAX_MESSAGE_BYTES
+from covey.wire.limits import MAX_MESSAGE_BYTES
 from covey.wire.messages import spaces_to_proto
 from covey_server.app import LearnerProcess, new_run
 from covey_server.evolution.lineage import Lineage
@@ -346,7 +346,7 @@ def test_a_lineage_may_be_longer_than_a_message(process: LearnerProcess, actor: 
     with process.learner.lock:
         dead = (replace(living[0], member_id=100 + i, died_generation=i) for i in range(10_000))
         population.lineage = Lineage([*living, *dead])
-    members = Learner(process.address).ask("lineage")["members"]
+    members = RunningLearner(process.address).ask("lineage")["members"]
     assert [m["member_id"] for m in members] == [*(e.member_id for e in living), *range(100, 10_100)]
     assert [m["state"] for m in members] == ["collecting"] * len(living) + ["dead"] * 10_000
     assert sum(len(json.dumps(m)) for m in members) > MAX_MESSAGE_BYTES

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
+from covey.config.architecture import mlp, resolve
 from covey.errors import ConfigError
 from covey.networks import Input, NetworkSpec
-from covey.networks.resolve import mlp, network_ids, resolve
+from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 
 MAX_POPULATION_PARAMETERS = 1 << 28

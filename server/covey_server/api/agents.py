@@ -17,8 +17,8 @@ from covey.config import EVAL_STEPS_CAP, Config, Fitness, parse_config
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError, SpaceError
 from covey.spaces import EnvironmentSpaces
-from covey.spaces_json import spaces_from_json, spaces_to_json
 from covey.v1.order_pb2 import Exploration
+from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks
 from covey_server.api.acting import Acting, is_batched, lifted, shown
 from covey_server.evolution.fitness import fitness_of

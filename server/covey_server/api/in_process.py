@@ -17,8 +17,9 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey.wire.limits import PROTOCOL_VERSION
 from covey.wire.messages import spaces_to_proto
-from covey_server.attendance import PROTOCOL_VERSION, Attendance
+from covey_server.attendance import Attendance
 from covey_server.coordination.threads import WatchedThread
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner

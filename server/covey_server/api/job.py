@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from covey.config import Config, parse_config
-from covey.envs.slots import Slots, SyncSlots
+from covey.envs import Slots, SyncSlots
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
 from covey.progress import default_progress_bar

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from covey.config import Config, RLParameter, parse_config
+from covey.config.architecture import resolve
 from covey.config.manifest import as_sections, translate
 from covey.envs.reading import agent_spec
 from covey.errors import ConfigError
-from covey.networks.resolve import resolve
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
 from covey_server.api.agents import Agent, Kin

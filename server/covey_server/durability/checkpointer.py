@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from covey.run.reports import members_json
-from covey.spaces_json import spaces_to_json
+from covey.wire.spaces_json import spaces_to_json
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.evolution.lineage import entry_info
 from covey_server.learner import Learner

@@ -18,9 +18,9 @@ from google.protobuf.message import DecodeError
 
 from covey.errors import CoveyError, StorageError
 from covey.run.state_upgrades import check_version
-from covey.spaces_json import spaces_from_json
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
 from covey.v1.order_pb2 import Order
+from covey.wire.spaces_json import spaces_from_json
 from covey_server.build import PopulationFactory
 from covey_server.coordination.run_state import RunState
 from covey_server.durability.checkpointer import LINEAGE_VERSION, RUN_VERSION, Checkpointer

@@ -17,12 +17,12 @@ from covey.networks.network import LATENT, MAX_PARAMETERS
 from covey.networks.resize import (
     HEAD,
     Resize,
-    get_part,
+    get_subnetwork,
     grow,
     insert_layer,
-    parts,
     remove_layer,
     shrink,
+    subnetwork_names,
 )
 from covey_server.member import Member, Network
 
@@ -79,7 +79,7 @@ def draw_method(member: Member, new_layer_prob: float, rng: np.random.Generator)
     method = methods[rng.integers(len(methods))]
     sizes = LATENT_NODES if method.startswith(LATENT) else MLP_NODES
     depths = [
-        len(get_part(network.spec, part).hidden_size)
+        len(get_subnetwork(network.spec, part).hidden_size)
         for network in member.networks.values()
         for part in _addressed(network.spec, method)
     ]
@@ -126,7 +126,7 @@ def _addressed(spec: NetworkSpec, method: str) -> tuple[str, ...]:
         case "head":
             return (HEAD,)
         case "encoder":
-            return tuple(part for part in parts(spec) if part != HEAD)
+            return tuple(part for part in subnetwork_names(spec) if part != HEAD)
     return ()
 
 
@@ -134,7 +134,7 @@ def _resize_part(
     network: Network, part: str, method: str, draw: Draw, rng: np.random.Generator
 ) -> tuple[Resize | None, str]:
     """What a method does to one head or encoder, in words; None where it does nothing."""
-    mlp = get_part(network.spec, part)
+    mlp = get_subnetwork(network.spec, part)
     layers = len(mlp.hidden_size)
     if not layers:
         return None, ""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covey.collect.tasks import BUILTIN_RANDOM
 from covey.config import Fitness
 from covey.errors import ConfigError
 from covey.v1.order_pb2 import PolicyRef
+from covey.wire.limits import BUILTIN_RANDOM
 
 logger = logging.getLogger("covey.learner")
 

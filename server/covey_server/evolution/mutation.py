@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from covey.config import Mutation, RLParameter
 from covey.networks import NetworkSpec
-from covey.networks.resize import get_part, parts, with_part
+from covey.networks.resize import get_subnetwork, subnetwork_names, with_subnetwork
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.hyperparameters import mutate_hyperparameter
 from covey_server.member import Member, Network
@@ -140,11 +140,11 @@ def mutate_activation(member: Member, selection: Sequence[str], rng: np.random.G
 
 def activations(spec: NetworkSpec) -> tuple[str, ...]:
     """Activation of every encoder and of the head."""
-    return tuple(get_part(spec, part).activation for part in parts(spec))
+    return tuple(get_subnetwork(spec, part).activation for part in subnetwork_names(spec))
 
 
 def with_activation(spec: NetworkSpec, activation: str) -> NetworkSpec:
     """The same architecture with one activation everywhere."""
-    for part in parts(spec):
-        spec = with_part(spec, part, replace(get_part(spec, part), activation=activation))
+    for part in subnetwork_names(spec):
+        spec = with_subnetwork(spec, part, replace(get_subnetwork(spec, part), activation=activation))
     return spec

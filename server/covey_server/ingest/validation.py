@@ -18,10 +18,10 @@ from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Episode, Fragment
 from covey.v1.order_pb2 import Order
+from covey.wire.limits import MAX_FAULT_CHARACTERS, POLICY_PREFIX_BYTES
 from covey_server.experience.stream import Stream
 from covey_server.ingest.row_checks import check_lead_in, check_values
 
-MAX_FAULT_CHARACTERS = 500
 MAX_REPORTS = 1 << 16
 """Episodes, and faults, in one fragment: far above what an honest actor has, far below what hurts."""
 
@@ -173,8 +173,8 @@ def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
             )
         if not math.isfinite(sum(e.returns)):
             raise FragmentError("not_finite", f"{kind}: returns {list(e.returns)[:8]}")
-        if e.evaluation and len(e.policies) != 16 * agents:
-            raise FragmentError("episodes", f"{kind}: {len(e.policies)} bytes of policies, expected {16 * agents}")
+        if e.evaluation and len(e.policies) != (size := POLICY_PREFIX_BYTES * agents):
+            raise FragmentError("episodes", f"{kind}: {len(e.policies)} bytes of policies, expected {size}")
         if not e.evaluation and members.get(e.slot) != e.member_id:
             raise FragmentError(
                 "episodes", f"{kind}: member {e.member_id}, expected {members.get(e.slot, 'no such slot')}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import Evaluation, PolicyRef
+from covey.wire.limits import POLICY_PREFIX_BYTES
 
 ActorKey = tuple[str, int]
 """(actor id, incarnation)."""
@@ -36,7 +37,7 @@ class Request:
     @property
     def fingerprint(self) -> bytes:
         """What an Episode's `policies` must say: the first 16 bytes of each agent's sha256, zeros for a built-in."""
-        return b"".join(ref.sha256[:16] or bytes(16) for ref in self.policies)
+        return b"".join(ref.sha256[:POLICY_PREFIX_BYTES] or bytes(POLICY_PREFIX_BYTES) for ref in self.policies)
 
 
 @dataclass(slots=True)

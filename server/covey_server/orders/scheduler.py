@@ -15,6 +15,7 @@ from typing import Any
 from covey.run.state_upgrades import check_version
 from covey.v1.fragment_pb2 import IssuedOrder
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
+from covey.wire.limits import BUILTIN_RANDOM
 from covey_server.orders.evaluations import ActorKey, Evaluations
 from covey_server.orders.ledger import MemberLedger
 from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, shares
@@ -23,7 +24,7 @@ from covey_server.seeds import derive
 MIN_STEPS = 8
 """A slot's share of a member's remainder is not cut below this: tiny orders cost more than they give."""
 
-RANDOM = PolicyRef(builtin="random")
+RANDOM = PolicyRef(builtin=BUILTIN_RANDOM)
 
 VERSION = 1
 """Of the state that a checkpoint keeps."""

@@ -7,7 +7,6 @@ learner; so nothing an actor resends is ever taken in twice.
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import Heartbeat, JoinRequest
 from covey.v1.fragment_pb2 import Fragment
+from covey.wire.limits import ACTOR_ID, MAX_SLOTS
 from covey_server.orders.evaluations import ActorKey
 
 
@@ -46,12 +46,9 @@ _NEXT: dict[SessionState, frozenset[SessionState]] = {
 }
 """Which states may follow which."""
 
-MAX_SLOTS = 4096
 MAX_TEXT = 255
 SILENT_INTERVALS = 1.75
 """Within two, an actor's silence is noticed and its steps are somebody else's."""
-
-_ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 VERSION = 1
 """Of the state that a checkpoint keeps."""
@@ -347,7 +344,7 @@ class Sessions:
 
 
 def _check_request(request: JoinRequest) -> None:
-    if not _ACTOR_ID.fullmatch(request.actor_id):
+    if not ACTOR_ID.fullmatch(request.actor_id):
         raise RefusedError(
             f"actor name {request.actor_id[:80]!r}: expected 1 to 64 letters, digits, '.', '_' or '-'; "
             "give another --name"

@@ -14,7 +14,7 @@ from covey.collect.parts import FragmentAssembler
 from covey.errors import ConfigError, FragmentError, RefusedError, StorageError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
-from covey.wire.channel import CHUNK_BYTES, MAX_FETCHED_WITH
+from covey.wire.limits import CHUNK_BYTES, MAX_FETCHED_WITH
 from covey_server.attendance import Attendance
 from covey_server.coordination.run_state import RunState
 from covey_server.coordination.threads import in_thread

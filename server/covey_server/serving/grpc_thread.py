@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 
@@ -208,9 +209,9 @@ def _refuse_taken_port(host: str, port: int) -> None:
         try:
             probe.bind((host.strip("[]"), port))
         except OSError as exc:
-            if isinstance(exc, socket.gaierror) or exc.errno != 98:
+            if isinstance(exc, socket.gaierror) or exc.errno != errno.EADDRINUSE:
                 raise ConfigError(
-                    f"learner.bind {host}:{port}: {exc.strerror}; give an address of this machine"
+                    f"learner.bind {host}:{port}: {exc.strerror}; give a local address and a port you may use"
                 ) from exc
             raise AddressInUseError(
                 f"learner.bind {host}:{port}: the port is taken; end what listens there (another learner?) "

@@ -11,7 +11,7 @@ from covey.errors import RefusedError
 from covey.networks.resolve import network_ids
 from covey.v1 import population_service_pb2 as pb
 from covey.v1 import population_service_pb2_grpc as services
-from covey.wire.channel import CHUNK_BYTES
+from covey.wire.limits import CHUNK_BYTES
 from covey_server.coordination.run_state import CLOSED
 from covey_server.coordination.threads import in_thread
 from covey_server.learner import Learner

@@ -30,7 +30,7 @@ from covey.run.checkpoint_format import (
 )
 from covey.run.files import cannot_write, sync_directory, write_synced
 from covey.run.state_upgrades import FORMAT
-from covey.spaces_json import float_from_json, float_to_json
+from covey.wire.spaces_json import float_from_json, float_to_json
 from covey_server.member import Member, Network, ReturnScale
 
 log = logging.getLogger(__name__)

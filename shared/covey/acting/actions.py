@@ -1,4 +1,4 @@
-"""Where network outputs lie, and what actions they become.
+"""Mapping network outputs to actions: which outputs belong to which agent, and the bounds of its action space.
 
 Dims: S slots, N agents of a group, W outputs of one agent.
 """
@@ -17,7 +17,7 @@ from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, M
 
 @dataclass(frozen=True, slots=True)
 class GroupOutputs:
-    """A group's slice of the outputs: `agents` agents of `width` numbers each, from column `start` on."""
+    """The network outputs of one group: `agents` agents of `width` numbers each, from column `start` on."""
 
     group: Group
     start: int
@@ -26,18 +26,24 @@ class GroupOutputs:
 
     @property
     def columns(self) -> slice:
-        """The slice."""
+        """The group's columns among all outputs."""
         return slice(self.start, self.start + self.agents * self.width)
 
 
 class ActionLayout:
-    """Outputs of all agents side by side: groups with Box actions first, then those that choose among values.
+    """Places the outputs of all agents side by side: groups with Box actions first, then those with discrete actions.
 
-    So squashing, noise and the mapping to bounds are each one operation on `[:, :box_width]`.
+    So squashing, noise and the mapping to bounds are each one operation on the first `box_width` columns.
 
     Args:
         spaces: Of the environment.
         slots: S.
+
+    Attributes:
+        width: Outputs of all agents together.
+        box_width: Outputs of the agents with Box actions.
+        groups: Where each group's outputs lie, in the spaces' order of groups.
+        choosing: The groups with discrete actions, each with its index among all groups.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
@@ -61,12 +67,12 @@ class ActionLayout:
             if isinstance(out.group.action, Box):
                 lo, hi = action_bounds(out.group.action)
                 low[out.columns], high[out.columns] = np.tile(lo, out.agents), np.tile(hi, out.agents)
-        # For each slot by itself: an operation on arrays of one shape takes a fifth of what broadcasting takes.
+        # Repeated for each slot: an operation on arrays of one shape takes a fifth of what broadcasting takes.
         bounds = (low, high, (high + low) / 2, (high - low) / 2)
         self._low, self._high, self._middle, self._half = (np.tile(b, (slots, 1)) for b in bounds)
 
     def box_actions(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Actions in [-1, 1], (S, box_width), mapped to the spaces' bounds; works in place."""
+        """Map actions from [-1, 1], (S, box_width), to the spaces' bounds, in place."""
         unit *= self._half
         unit += self._middle
         # Rounding may step over a bound by one unit in the last place; environments and the learner check bounds.
@@ -74,7 +80,7 @@ class ActionLayout:
         return np.minimum(unit, self._high, out=unit)
 
     def box_samples(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Samples from anywhere, (S, box_width), by the same map, bounds or no bounds; works in place."""
+        """Map unbounded samples (S, box_width) as `box_actions` does, but without clipping to the bounds, in place."""
         np.maximum(unit, -MAX_SAMPLE_UNITS, out=unit)
         np.minimum(unit, MAX_SAMPLE_UNITS, out=unit)
         unit *= self._half
@@ -82,11 +88,14 @@ class ActionLayout:
         return unit
 
     def split(self, box: NDArray[np.float64], choices: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Fresh arrays (S, N, *action shape) of the groups in the spaces' order, in the spaces' dtypes.
+        """Split the actions of all agents into one fresh array per group, in the spaces' order and dtypes.
 
         Args:
-            box: (S, box_width) in the spaces' units.
-            choices: As `best_choices` gives them, by group id.
+            box: (S, box_width), Box actions in the spaces' units.
+            choices: By group id what `best_choices` gives, (S, N, *action shape), for groups with discrete actions.
+
+        Returns:
+            Per group (S, N, *action shape).
         """
         typed = {dtype: box.astype(dtype) for dtype in self._box_dtypes}
         actions: list[NDArray[Any]] = []
@@ -107,7 +116,16 @@ class ActionLayout:
 
 
 def best_choices(space: Space, scores: NDArray[np.float64]) -> NDArray[Any]:
-    """What scores (..., W) choose: the first highest of each choice, counted from 0; switches with positive scores."""
+    """The discrete actions of highest score, counted from 0.
+
+    Args:
+        space: Discrete: the first of the highest scores. MultiDiscrete: the same for each choice. MultiBinary: 1 where
+            a score is positive.
+        scores: (..., W), a score for each value of each choice.
+
+    Returns:
+        (..., *action shape).
+    """
     match space:
         case MultiDiscrete(nvec):
             ends = np.cumsum(nvec).tolist()

@@ -1,4 +1,4 @@
-"""One step's decisions of all slots: policies, exploration and the mapping to actions in one place.
+"""Choosing the actions of all slots for one env step: policies, exploration, masks, and the mapping to actions.
 
 Dims: S slots, N agents of a group, W outputs of all agents.
 """
@@ -19,15 +19,19 @@ from covey.spaces import EnvironmentSpaces, MultiBinary
 from covey.v1 import order_pb2
 
 _TINY = 1e-12  # keeps logarithms of uniforms finite
-_LOWEST = -3e38  # of what is legal: a network that has overflowed must not bring its own logits down to the illegal
+_LOWEST = -3e38  # lowest score of a legal value: even a network that overflowed must rank above illegal ones, -inf
 
 
 class Decisions:
-    """Decides for S slots at once; holds their noise from order to order.
+    """Chooses actions for S slots at once; keeps their exploration noise from order to order.
 
-    Draws of one step, in this sequence and whoever moves: (S, box_width) normals where a moving slot explores Box
-    actions or samples them; then, where a choice is sampled or an agent plays at random, (S, W + number of agents)
-    uniforms.
+    Draws of one step, in this sequence and of this shape whichever slots move: (S, box_width) normals, where a moving
+    slot explores Box actions or samples them; then, where a choice is sampled or an agent plays at random, (S, W +
+    number of agents) uniforms.
+
+    Args:
+        spaces: Of the environment.
+        slots: S.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
@@ -37,12 +41,12 @@ class Decisions:
         self._noise = SlotNoise(slots, self._layout.box_width)
         self._explore = np.zeros(slots)  # probability of a uniform choice
         self._sample = np.zeros(slots)  # 1: choices are sampled, 0: the best is taken
-        self._sample_box = np.zeros(slots, bool)
+        self._sample_box = np.zeros(slots, bool)  # Box actions are sampled from Gaussian policies
         agents = len(spaces.agents)
         # Per agent (environment order): probability of a uniform choice, and whether a choice is sampled.
         self._chance = np.zeros((slots, agents))
         self._sampled = np.zeros((slots, agents))
-        self._chances: list[_Chance] = []  # by `plan`, of the groups that choose
+        self._chances: list[_Chance] = []  # set by `plan`, one for each group with discrete actions
         # Per number of a Box action: whether it is drawn uniformly, and whether the output is a Gaussian's mean.
         self._random_box = np.zeros((slots, self._layout.box_width), bool)
         self._gaussian = np.zeros((slots, self._layout.box_width), bool)
@@ -51,7 +55,7 @@ class Decisions:
         self._any_random_box = self._any_gaussian = self._any_sampled_box = False
 
     def explore(self, slot: int, exploration: order_pb2.Exploration) -> None:
-        """Choose how a slot's actions are perturbed; takes effect with `plan`."""
+        """Set how a slot's actions are perturbed for exploration; takes effect with the next `plan`."""
         on = exploration.kind != order_pb2.Exploration.KIND_UNSPECIFIED
         self._noise.set(slot, exploration)
         self._sample[slot] = on
@@ -59,11 +63,15 @@ class Decisions:
         self._explore[slot] = exploration.scale if on and not sample else 0.0
 
     def begin_episodes(self, slots: list[int]) -> None:
-        """Noise of these slots starts anew."""
+        """Start the noise of these slots anew."""
         self._noise.reset(slots)
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
-        """Fix who plays: slot to players in the environment's agent order; None plays at random. No others move."""
+        """Fix who plays in the steps to come.
+
+        Args:
+            players: For each slot that moves, the policies of its agents in environment order; None plays at random.
+        """
         self._rows.plan(players)
         self._chance[:] = 0
         self._sampled[:] = 0
@@ -94,7 +102,12 @@ class Decisions:
         self._draws_uniform = self._any_random_box or any(c.any_uniform or c.any_sampled for c in self._chances)
 
     def prepare(self, rng: np.random.Generator, steps: int) -> None:
-        """Draw beforehand for so many calls of `decide` with this generator, where that gives the same numbers."""
+        """Draw the noise of the next `steps` calls of `decide` at once, where that gives the same numbers.
+
+        Args:
+            rng: The generator that these calls will be given.
+            steps: How many.
+        """
         if self._noise.active and not self._draws_uniform:
             self._noise.prepare(rng, steps)
 
@@ -104,23 +117,24 @@ class Decisions:
         mask: Sequence[NDArray[np.uint8] | None],
         rng: np.random.Generator,
     ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """Decide one step; rows of slots that do not move, and of agents that do not act, mean nothing.
+        """Choose the actions of one step.
 
         Args:
             observation: One (S, N, *shape) per group.
-            mask: One (S, N, mask width) per group, 1 for what is legal; None where everything is.
-            rng: Of the order.
+            mask: One (S, N, mask width) per group, 1 for legal values; None where all are legal.
+            rng: Draws exploration and samples.
 
         Returns:
-            Actions (S, N, *shape), one fresh array per group: what environments get, and what rows store. The two are
-            the same objects but where Gaussian policies are sampled: stored is the sample before it was clipped.
+            What environments get, and what rows store: each one fresh array (S, N, *shape) per group, whose entries
+            mean nothing for slots that do not move and agents that do not act. The two are the same objects, except
+            where Gaussian policies are sampled: rows store the sample before it was clipped.
         """
         layout = self._layout
         outputs = self._rows.forward(observation)
         unit = np.tanh(0.5 * outputs[:, : layout.box_width])
         if self._any_gaussian:
             np.copyto(unit, outputs[:, : layout.box_width], where=self._gaussian)
-        # From here on float64.
+        # From here on float64: the sum with the noise, and the mapping to bounds, shall not round to float32.
         unit = unit + self._noise.step(rng) if self._noise.active else unit.astype(np.float64)
         uniform = None
         if self._draws_uniform:
@@ -128,7 +142,7 @@ class Decisions:
             if self._any_random_box:
                 np.copyto(unit, 2 * uniform[:, : layout.box_width] - 1, where=self._random_box)
         samples = unit.copy() if self._any_sampled_box else None
-        if self._any_gaussian:  # what has no limits may be infinite, which bounds cannot be mapped to
+        if self._any_gaussian:  # a Gaussian's mean has no limits, and may be infinite, which maps to no bound
             np.maximum(unit, -1, out=unit)
             np.minimum(unit, 1, out=unit)
         choices = {
@@ -151,11 +165,13 @@ class Decisions:
         uniform: NDArray[np.float64] | None,
         mask: NDArray[np.uint8] | None,
     ) -> NDArray[Any]:
-        """What one group chooses, from 0.
+        """The discrete actions of one group, (S, N, *action shape), counted from 0: the values of highest score.
 
-        The best by logits; by logits plus Gumbel noise, which samples their softmax (logistic noise for switches,
-        likewise); or, with the agent's chance, by the uniforms themselves, which is uniform. What is not legal cannot
-        be the best, so the same draws give the softmax over, or the uniform choice among, what is.
+        Scores are the logits z; z - log(-log u), u uniform, where choices are sampled: with this Gumbel noise the
+        highest score is a sample of softmax(z). For switches it is logistic noise, z + log(u / (1 - u)), which is
+        positive with probability sigmoid(z). With the agent's chance of a uniform choice, scores are u (u - 1/2 for
+        switches). Illegal values score -inf, so the same draws sample the softmax over legal values, or choose
+        uniformly among them.
         """
         space = out.group.action
         shape = (len(outputs), out.agents, out.width)
@@ -176,12 +192,12 @@ class Decisions:
 
 
 class _Chance:
-    """How a group chooses: per slot and agent, whether choices are sampled, and how probably they are uniform.
+    """How the agents of one group with discrete actions choose, in every slot.
 
     Args:
-        uniform: (S, A) in the environment's order.
-        sampled: (S, A), likewise.
-        out: The group's.
+        uniform: (S, number of agents) in the environment's order, the probability of a uniform choice.
+        sampled: The same shape, 1 where choices are sampled, 0 where the best is taken.
+        out: The group's outputs.
     """
 
     def __init__(self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: GroupOutputs) -> None:

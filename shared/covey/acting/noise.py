@@ -1,4 +1,4 @@
-"""Chance in Box actions: one state per slot, one draw per step for all slots and agents.
+"""Exploration noise of Box actions: one draw per step for all slots and agents.
 
 Dims: S slots, W numbers of all Box actions of an environment.
 """
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from covey.v1 import order_pb2
 
-Kind = order_pb2.Exploration.Kind
-
 MAX_NOISE = 1e6
-"""In units of the action range mapped to [-1, 1]: whatever is larger is cut off all the same."""
+"""Largest coefficient of noise, in units of the action range mapped to [-1, 1]: more would be clipped all the same."""
 
 
 def bounded(exploration: order_pb2.Exploration) -> bool:
-    """Whether noise of these coefficients stays finite however often it is drawn."""
+    """Whether noise of these coefficients stays finite however often it is drawn.
+
+    Ornstein-Uhlenbeck noise multiplies its state by 1 - theta dt in each step, which must not be below -1.
+    """
     e = exploration
     finite = max(abs(e.scale), abs(e.mean), abs(e.theta), abs(e.dt)) <= MAX_NOISE and e.theta * e.dt <= 2
     # Comparisons with NaN are false.
@@ -27,25 +28,34 @@ def bounded(exploration: order_pb2.Exploration) -> bool:
 
 
 class SlotNoise:
-    """Noise, and what samples deviate from their means by, as one recursion: n <- keep * n + drift + spread * N(0, 1).
+    """The noise of every slot, whatever its kind, as one recursion: n <- keep * n + drift + spread * N(0, 1).
 
-    OU, n <- n + theta (mean - n) dt + scale sqrt(dt) N(0, 1): keep = 1 - theta dt, drift = theta mean dt,
-    spread = scale sqrt(dt). Gaussian, N(mean, scale): keep = 0, drift = mean, spread = scale. Samples of policies: as
-    a Gaussian of mean 0 and the policy's own standard deviations. Paused slots: keep = 1.
+    Ornstein-Uhlenbeck, n <- n + theta (mean - n) dt + scale sqrt(dt) N(0, 1): keep = 1 - theta dt,
+    drift = theta mean dt, spread = scale sqrt(dt). Gaussian, N(mean, scale): keep = 0, drift = mean, spread = scale.
+    Samples of Gaussian policies: noise of mean 0 and the policy's own standard deviations. Slots that stand still:
+    keep = 1, drift = spread = 0.
+
+    Args:
+        slots: S.
+        width: W.
+
+    Attributes:
+        state: (S, W), the noise n of the newest step.
+        active: Whether any slot that moves has noise.
     """
 
     def __init__(self, slots: int, width: int) -> None:
         self.state = np.zeros((slots, width))
-        # The slots' own coefficients (keep, drift, spread), and those in force: others while a slot is paused.
+        # The slots' own coefficients (keep, drift, spread), and those in force, which hold still the slots that pause.
         self._own = np.zeros((3, slots, 1))
         self._now = np.zeros((3, slots, width))
         self._rng: np.random.Generator | None = None
-        self._normals = np.zeros((0, slots, width))  # drawn from it beforehand
-        self._ahead = np.zeros((0, slots, width))  # the states that follow, as far as worked out
+        self._normals = np.zeros((0, slots, width))  # standard normals of the steps to come, drawn from `_rng`
+        self._ahead = np.zeros((0, slots, width))  # states of the steps to come, computed from them
         self.active = False
 
     def set(self, slot: int, exploration: order_pb2.Exploration) -> None:
-        """Choose a slot's noise; its state stays. Takes effect with `move`."""
+        """Set the kind and coefficients of a slot's noise; its state stays. Takes effect with the next `move`."""
         e = exploration
         match e.kind:
             case order_pb2.Exploration.KIND_ORNSTEIN_UHLENBECK:
@@ -57,11 +67,12 @@ class SlotNoise:
         self._own[:, slot, 0] = own
 
     def move(self, slots: list[int], deviations: NDArray[np.float64] | None = None) -> None:
-        """These slots move from now on; the states of all others stand still.
+        """Let the noise of these slots move from now on; the states of all others stand still.
 
         Args:
             slots: Which.
-            deviations: (S, W), standard deviations of what is sampled from policies, 0 elsewhere; None: nothing is.
+            deviations: (S, W), standard deviations of actions that are sampled from Gaussian policies, 0 elsewhere;
+                None: none are sampled.
         """
         self._now[0] = 1
         self._now[1:] = 0
@@ -72,17 +83,17 @@ class SlotNoise:
         self.active = self.state.shape[1] > 0 and bool(self._own[:, slots].any() or deviations is not None)
 
     def reset(self, slots: list[int]) -> None:
-        """Begin an episode in these slots: noise starts from 0."""
+        """Set the noise of these slots to 0, as an episode begins."""
         self.state[slots] = 0
         self._ahead = self._ahead[:0]
 
     def prepare(self, rng: np.random.Generator, steps: int) -> None:
-        """Work out so many steps at once: for a step by itself, calls cost more than the numbers.
+        """Draw and compute the noise of so many steps at once: one by one, calls cost more than the numbers.
 
         The draws are those of as many calls of `step`, if nothing else is drawn between these.
 
         Args:
-            rng: Of the order; another one than before drops what is drawn of that.
+            rng: Draws normals; normals left over from another generator are dropped.
             steps: How many.
         """
         if rng is not self._rng:
@@ -99,7 +110,7 @@ class SlotNoise:
         self._ahead = ahead
 
     def step(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Advance all moving slots; returns the state, (S, W). The draw has one shape, whoever moves."""
+        """Advance the noise of all moving slots by one step; returns the noise of all slots, (S, W)."""
         if not len(self._ahead) or rng is not self._rng:
             self.prepare(rng, 1)
         self.state, self._ahead, self._normals = self._ahead[0], self._ahead[1:], self._normals[1:]

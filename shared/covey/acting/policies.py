@@ -1,7 +1,8 @@
-"""Policies of one structure, run for all slots in one forward pass.
+"""Running many policies for all slots in few forward passes.
 
-Groups of agents differ in what they see and do, not in the layers between; so inputs and outputs are padded to the
-widest group's too, and one pass serves all groups. At an actor's sizes a pass costs by the number of its operations.
+Policies of one structure share a pass, padded to the largest. Groups of agents differ in what they see and do, not in
+the layers between; so inputs and outputs are padded to the widest group's too, and one pass serves all groups. At an
+actor's sizes a pass costs by the number of its operations, not by the numbers in them.
 Dims: S slots, N agents of a group, K policies of a pack, B rows of each, W inputs and D outputs of an agent.
 """
 
@@ -27,7 +28,7 @@ from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedPolicy:
-    """A policy that can act."""
+    """A policy that was read and can act: the hash of its file, its specification and its weights."""
 
     sha256: bytes
     spec: PolicySpec
@@ -35,7 +36,7 @@ class LoadedPolicy:
 
     @staticmethod
     def decode(data: bytes) -> LoadedPolicy:
-        """From a policy file.
+        """Read a policy file.
 
         Raises:
             RefusedError, ConfigError: as `decode_policy`.
@@ -44,15 +45,15 @@ class LoadedPolicy:
         return LoadedPolicy(policy_sha256(data), spec, params)
 
 
-# Wider observations are not padded to, nor with, those of other groups: there the numbers would begin to cost.
 MAX_PADDED_WIDTH = 256
+"""Inputs up to which groups are padded to each other: beyond, the numbers cost more than a further pass."""
 
 
 @functools.lru_cache(maxsize=1024)
 def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
-    """The same network with more inputs and outputs, as many as it has where it reads too much for that.
+    """A network specification, its inputs and outputs widened to those of a pack unless it reads too much for that.
 
-    Without its standard deviations: outputs do not depend on them, and so policies with both heads fit into a pass.
+    It has no standard deviations: outputs do not depend on them, and so policies with either head share a pass.
     """
     spec = replace(spec, log_std=None)
     (seen,) = spec.inputs
@@ -63,14 +64,20 @@ def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a pack derives from its specs alone: weights change with every order, architectures seldom do."""
+    """What a pack derives from its specifications alone, kept because weights change far more often than these.
+
+    Attributes:
+        layout: Where each parameter lies in the pack.
+        valid: As `PackLayout.valid` gives it.
+        activations: As `PackLayout.activations` gives them.
+    """
 
     layout: PackLayout
     valid: Mapping[str, NDArray[np.float32]]
     activations: Mapping[str, Activation]
 
 
-# Where sizes differ, each holds indices four times as large as its pack.
+# Few are kept: where sizes differ, each holds indices four times as large as its pack.
 @functools.lru_cache(maxsize=6)
 def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
     own = tuple(replace(spec, log_std=None) for spec in specs)
@@ -83,13 +90,14 @@ def _grouped(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> list[l
     return grouped([widened(spec, width, outputs) for spec in specs], PASS_COST)
 
 
-# How many numbers of padding a step can carry in the time of a further pass.
 PASS_COST = 100_000
+"""Numbers of padding that take as long, in one step, as a further pass."""
+
 _KEPT_PACKS = 8
 
 
 class ActingPack:
-    """K policies of one structure, padded to the widest and stacked.
+    """K policies of one structure, padded to the largest and stacked for one forward pass.
 
     Args:
         policies: May repeat; all of them with an indicator, or none.
@@ -112,8 +120,8 @@ class ActingPack:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A group's share of a pass: the policies that play its agents."""
+class _GroupRows:
+    """The policies of a pass that play the agents of one group, k of them, and the observations they read."""
 
     group: int
     x: NDArray[np.float32]  # (k, B, width of an encoded observation), a view of the pass's inputs
@@ -122,19 +130,23 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One forward pass of a plan, from its parts' inputs to `target`, its share of all results."""
+    """One forward pass of a plan: it reads the rows of its groups and writes to `target` among all results."""
 
-    parts: tuple[_Part, ...]
+    groups: tuple[_GroupRows, ...]
     tape: Tape
     y: NDArray[np.float32]  # (K * B * D,), where the tape leaves the outputs
     target: slice
 
 
 class PolicyRows:
-    """Who plays which agent in which slot, and the passes that follow from it.
+    """Which policy plays which agent of which slot, and the forward passes that follow from it.
 
-    A plan is made when that changes, once per order in the usual case; a step then is a forward pass for each pack,
-    a gather for each group, and one gather of all outputs. Policies with fewer rows than others are padded.
+    A plan is made when that changes, usually once per order. A step then is a gather of observations for each group, a
+    forward pass for each pack, and one gather of all outputs. Policies with fewer rows than others are padded.
+
+    Args:
+        spaces: Of the environment.
+        layout: Where outputs go.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, layout: ActionLayout) -> None:
@@ -145,20 +157,25 @@ class PolicyRows:
         encodings = [ObservationEncoding.of(g.observation) for g in spaces.groups]
         self._encodings = [None if e.plain else e for e in encodings]  # None: the assignment to float32 does it
         indicated = [w + len(g) for w, g in zip(self._widths, spaces.groups, strict=True)]
-        # What policies are padded to, those without and those with an indicator.
+        # Inputs that policies are padded to: those without an indicator of the agent, and those with one.
         self._most_inputs = tuple(
             max((w for w in widths if w <= MAX_PADDED_WIDTH), default=1) for widths in (self._widths, indicated)
         )
         self._most_outputs = max(g.width for g in layout.groups)
         self._passes: list[_Pass] = []
-        # What the passes give, one after the other behind a zero, and which of it goes where among the outputs.
+        # Outputs of all passes, one after another behind a single 0, and for each place among the outputs (S, W) the
+        # position of its number there; 0, and so the number 0, where no policy plays.
         self._results = np.zeros(1, np.float32)
         self._source = np.zeros((layout.slots, layout.width), np.intp)
         self._packs: dict[tuple[bytes, ...], ActingPack] = {}
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
-        """Fix who plays: slot to players in the environment's agent order."""
-        # Who plays in each group, with the rows (slot, index in the group), groups in their order.
+        """Plan the passes.
+
+        Args:
+            players: For each slot that moves, the policies of its agents in environment order; None plays at random.
+        """
+        # By group and policy: the policy, and the rows (slot, index in the group) that it decides, groups in order.
         played: dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]] = {}
         for g, group in enumerate(self._groups):
             for n, agent in enumerate(group.agents):
@@ -170,16 +187,17 @@ class PolicyRows:
         self._passes, self._results = [], np.zeros(1, np.float32)
         for indicated in (False, True):
             alike = [key for key, (policy, _) in played.items() if (policy.spec.indicator > 0) == indicated]
-            # Neighbours of one activation take one call.
+            # Policies of one activation stand side by side: the activation of neighbours is one call.
             alike.sort(key=lambda key: (key[0], layer_activations(played[key][0].spec.network)))
             specs = tuple(played[key][0].spec.network for key in alike)
             for taken in _grouped(specs, self._most_inputs[indicated], self._most_outputs):
                 self._passes.append(self._plan_pass({alike[i]: played[alike[i]] for i in taken}))
 
     def _plan_pass(self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]) -> _Pass:
+        """One pass over these policies, each with the rows that it decides."""
         pack = self._pack([policy for policy, _ in entries.values()])
         most = max(len(rows) for _, rows in entries.values())
-        # (K, B, 2)
+        # (K, B, 2): slot and index in the group; a policy with fewer rows repeats its first one.
         index = np.array([rows + rows[:1] * (most - len(rows)) for _, rows in entries.values()], np.intp)
         x = np.zeros((len(entries), most, pack.width), np.float32)
         groups = [g for g, _ in entries]
@@ -194,34 +212,37 @@ class PolicyRows:
         start = len(self._results)
         self._results = np.zeros(start + y.size, np.float32)
         places = np.arange(start, start + y.size).reshape(y.shape)
-        parts = []
+        group_rows = []
         for g, its in spans:
             slots, agents = index[its, :, 0], index[its, :, 1]
             out = self._layout.groups[g]
             # A view of the group's columns, (S, N, D).
             view = self._source[:, out.columns].reshape(len(self._source), out.agents, out.width)
             view[slots, agents] = places[its, :, : out.width]
-            parts.append(_Part(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
-        return _Pass(tuple(parts), tape, y.reshape(-1), slice(start, start + y.size))
+            group_rows.append(_GroupRows(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
+        return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size))
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Raw outputs of all planned rows, (S, W) in the action layout, zeros in others; overwritten by the next call.
+        """The networks' outputs for all slots, (S, W) as the action layout places them; zeros where no policy plays.
 
         Args:
             observation: One (S, N, *shape) per group.
+
+        Returns:
+            An array that the next call overwrites.
         """
         for p in self._passes:
-            for part in p.parts:
-                seen = observation[part.group]
-                rows = seen.reshape(seen.shape[0] * seen.shape[1], -1).take(part.rows, axis=0)
-                encoding = self._encodings[part.group]
-                part.x[...] = rows if encoding is None else encoding.encode(rows)
+            for g in p.groups:
+                seen = observation[g.group]
+                rows = seen.reshape(seen.shape[0] * seen.shape[1], -1).take(g.rows, axis=0)
+                encoding = self._encodings[g.group]
+                g.x[...] = rows if encoding is None else encoding.encode(rows)
             p.tape.replay()
             self._results[p.target] = p.y
         return self._results.take(self._source, out=self._outputs, mode="clip")  # other modes copy before they write
 
     def _pack(self, policies: Sequence[LoadedPolicy]) -> ActingPack:
-        """The pack of these policies, kept from plan to plan: evaluations and pinned opponents use theirs again."""
+        """The pack of these policies; those used last are kept: evaluations and fixed opponents need theirs again."""
         key = tuple(p.sha256 for p in policies)
         pack = self._packs.pop(key, None) or ActingPack(
             policies, self._most_inputs[policies[0].spec.indicator > 0], self._most_outputs

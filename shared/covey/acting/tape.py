@@ -1,7 +1,7 @@
-"""The operations of one forward pass, written down once and computed again in every step.
+"""Recording the numpy operations of one forward pass, to compute them again in every step.
 
-At an actor's sizes an operation costs by the call, not by the numbers in it: Python around it, results allocated, and
-vectors broadcast over rows cost more than the arithmetic does. A tape leaves them out; what it computes is the same.
+At an actor's sizes the Python around an operation, allocating its result, and broadcasting vectors over rows cost more
+than the arithmetic does. A tape leaves them out; its results are the same to the bit.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from covey.networks import NumpyOps
 from covey.networks.ops import Activation, Array
 
-# What has no operation of its own here; not the tape's own methods, which would make it a cycle that only the collector
-# of garbage frees, with all weights in it.
+# Computes what has no in-place form here. Not the tape's own inherited methods: bound to the tape, they would make a
+# cycle of references, which only the garbage collector frees, with all weights in it.
 _COMPUTED = NumpyOps()
 
 
 class Tape(NumpyOps):
-    """Operations for one `apply` over a pack: each result has memory of its own, which `replay` fills again.
+    """Operations that record themselves in one `apply` over a pack; `replay` computes them again.
 
-    What `apply` is given is read anew by every replay; the array that it returned holds the outputs.
+    Each result has memory of its own. A replay reads the arrays that `apply` was given anew, and writes its outputs to
+    the array that `apply` returned.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Tape(NumpyOps):
         self._reads_beyond = False
 
     def replay(self) -> None:
-        """Compute everything again from what the inputs hold now."""
+        """Compute all recorded operations again from what the inputs hold now."""
         if self._reads_beyond:
             with np.errstate(invalid="ignore"):
                 for call in self._calls:
@@ -45,7 +46,7 @@ class Tape(NumpyOps):
         """`x @ w + b`."""
         policies, rows, _ = x.shape
         y = np.empty((policies, rows, w.shape[-1]), x.dtype)
-        # As in NumpyOps: a matrix-vector product may flag what it reads past the end of its operands.
+        # As in NumpyOps: OpenBLAS's matrix-vector products may flag memory past their operands' end as invalid.
         self._reads_beyond |= w.shape[-1] == 1 or rows == 1
         self._do(np.matmul, x, w, out=y)
         self._do(np.add, y, np.repeat(b[:, None, :], rows, 1), out=y)
@@ -79,6 +80,7 @@ class Tape(NumpyOps):
         return y
 
     def _do(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Call a function, now and in every replay."""
         call = functools.partial(function, *args, **kwargs)
         call()
         self._calls.append(call)

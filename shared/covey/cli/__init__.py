@@ -1,6 +1,6 @@
-"""The `covey` command: its root, what it says when something goes wrong, and how it finds the two sides' commands.
+"""The root of the command line `covey`: it collects all commands and turns errors into sentences and exit codes.
 
-The sides register theirs through the entry-point group `covey.commands`: each entry is a function `register(app)`.
+Learner and actor register theirs through the entry-point group `covey.commands`: each is a function `register(app)`.
 """
 
 import sys
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import typer
 
 SIDE_COMMANDS = {"learner": ("train", "learner"), "actor": ("actor",)}
-"""Commands by entry point, for the sentence that stands in where a side cannot be imported."""
+"""Commands of learner and actor by entry point, to explain what is missing where a side cannot be imported."""
 
 LEARNER_MODULES = ("torch", "tensorboard", "grpc_health", "grpc_reflection", "cryptography")
-"""What the learner extra brings; the base install does without."""
+"""Modules that the learner extra brings, and the base install does without."""
 
 INTERRUPTED = 130
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; errors become one sentence on stderr, with the traceback under `--debug` (anywhere)."""
+    """Run one command; returns its exit code. An error becomes a sentence on stderr; `--debug` adds its traceback."""
     debug = "--debug" in arguments
     command = next((a for a in arguments if not a.startswith("-")), "")
     if command not in WITH_DEBUG:
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        discard_output()  # whoever read us has seen enough (`covey lineage | head`)
+        discard_output()  # the reader of our output has closed it (`covey lineage | head`)
         return 1
     except Exception as exc:
         if debug:
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def describe(exc: Exception) -> tuple[str, int]:
-    """An error as a sentence and an exit code."""
+    """The sentence and the exit code for an error."""
     from typer import TyperException
 
     if isinstance(exc, CoveyError):
@@ -73,7 +73,7 @@ INSTALL_LEARNER = "pip install 'covey-marl[learner]'"
 
 
 def build_app() -> "typer.Typer":
-    """The whole command line. Typer and the sides are imported here, so that importing `covey.cli` costs nothing."""
+    """Build the command line with all commands. Typer and the sides are imported only here, as they take time."""
     import typer
 
     from covey.cli import certs, check_env, evaluate, export, queries, render, schema
@@ -114,7 +114,7 @@ def build_app() -> "typer.Typer":
 
 
 def _stand_in(app: "typer.Typer", side: str, reason: ImportError) -> None:
-    """Commands of a side that cannot be imported: each says what to install."""
+    """Add commands for a side that cannot be imported; each says what to install."""
     remedy = f"needs the learner extra: {INSTALL_LEARNER}" if side == "learner" else "cannot start; install covey anew"
 
     def add(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The options by which a command is let in: `--ca`, `--cert`, `--key`, `--token-file`."""
+"""Options for a client's credentials, which several commands have: `--ca`, `--cert`, `--key`, `--token-file`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TokenFile = Annotated[
 
 
 def with_credentials(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with these four options in place of its parameter `credentials`."""
+    """A decorator for commands: four options take the place of the parameter `credentials`."""
 
     @functools.wraps(command)
     def run(ca: Path | None, cert: Path | None, key: Path | None, token_file: Path | None, **given: Any) -> None:

@@ -1,4 +1,4 @@
-"""`covey certs init`: what a learner and its clients need to know each other, in one directory.
+"""`covey certs init` makes certificates and tokens by which a learner and its clients know each other.
 
 ca.crt           to every machine: clients check the learner by it      ca.key      signs; never leaves this machine
 server.crt, .key the learner's                                          tokens      the learner's: who has which role
@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-import re
 import secrets
 import socket
 from pathlib import Path
@@ -21,6 +20,7 @@ import typer
 from covey.errors import ConfigError
 from covey.run.files import cannot_write
 from covey.wire.credentials import ROLES
+from covey.wire.limits import ACTOR_ID
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -28,19 +28,18 @@ if TYPE_CHECKING:
 
 CA_DAYS = 3650
 LEAF_DAYS = 397
-"""Long enough for any run, short enough that a key that got lost does not stay good; rotation needs no restart."""
+"""Days that certificates of learners and clients hold: longer than any run, and a lost key is not good for ever."""
 
 TOKEN_BYTES = 32
 
-_ACTOR = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _TAKEN = ("ca", "server")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `covey certs init` to the command line."""
     certs = typer.Typer(help="Certificates and tokens for learners that other machines reach.")
     certs.command("init")(init)
-    certs.callback()(lambda: None)  # with one command alone, typer would leave its name out
+    certs.callback()(lambda: None)  # without a callback, typer would leave out the name of an only command
     app.add_typer(certs, name="certs")
 
 
@@ -64,14 +63,19 @@ def init(
 
 
 def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
-    """Make what is missing in a directory; returns the files made.
+    """Make the certificates, keys and tokens that a directory lacks; returns the files made.
+
+    Args:
+        out: The directory, made if need be.
+        hosts: Names and addresses for the server certificate, besides those of this machine.
+        actors: Names for which to make client certificates.
 
     Raises:
-        ConfigError: something asked for is there already, or nothing is missing; a name that is none.
+        ConfigError: a name cannot be an actor's, something asked for is there already, or nothing is missing.
         StorageError: the directory cannot be written.
     """
     for name in actors:
-        if not _ACTOR.fullmatch(name) or name in _TAKEN:
+        if not ACTOR_ID.fullmatch(name) or name in _TAKEN:
             raise ConfigError(
                 f"--actor {name!r}: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-', and neither "
                 f"{' nor '.join(_TAKEN)}"
@@ -94,6 +98,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
 
 
 def _make_missing(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
+    """As `write_credentials`, after its checks; raises OSError where it cannot write."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = Authority.at(out)
     made = list(authority.made)
@@ -120,10 +125,10 @@ class Authority:
 
     @staticmethod
     def at(directory: Path) -> Authority:
-        """The one of the directory.
+        """The certificate authority of a directory; makes one if there is none.
 
         Raises:
-            ConfigError: ca.crt and ca.key there are none, or are no pair.
+            ConfigError: ca.crt and ca.key cannot be read, or do not belong together.
         """
         from cryptography import x509
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -145,12 +150,13 @@ class Authority:
 
     @staticmethod
     def _made_in(directory: Path) -> Authority:
+        """Make a certificate authority and write it to a directory."""
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec
 
         key = ec.generate_private_key(ec.SECP256R1())
-        # The random part tells two CAs apart that somebody made for two learners.
+        # Random digits in the name, so that the CAs of two learners can be told apart.
         name = _name(f"covey CA {secrets.token_hex(4)}")
         certificate = (
             _unsigned(name, name, key, CA_DAYS)
@@ -162,14 +168,14 @@ class Authority:
         return Authority(certificate, key, files)
 
     def issue(self, directory: Path, name: str, hosts: list[str]) -> list[Path]:
-        """A server certificate for hosts, or a client certificate where there are none; returns the files."""
+        """Make a server certificate for these hosts, or a client certificate if there are none; returns the files."""
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
         key = ec.generate_private_key(ec.SECP256R1())
-        # A client's certificate must not pass for a learner's: clients trust the same CA.
+        # A certificate has one purpose: as clients trust the same CA, a client's would pass for a learner's otherwise.
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             _unsigned(_name(name), self.certificate.subject, key, LEAF_DAYS)
@@ -189,6 +195,7 @@ class Authority:
 def _unsigned(
     subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, days: int
 ) -> x509.CertificateBuilder:
+    """A certificate that is still to be signed, valid for so many days."""
     from cryptography import x509
 
     now = datetime.datetime.now(datetime.UTC)
@@ -198,13 +205,14 @@ def _unsigned(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # Clocks of machines differ.
+        # Valid an hour ago already, as the clocks of machines differ.
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=days))
     )
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """What a key may be used for: signing certificates, or proving who somebody is."""
     from cryptography import x509
 
     return x509.KeyUsage(
@@ -221,6 +229,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _name(common_name: str) -> x509.Name:
+    """A certificate's subject."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -228,6 +237,7 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _alternative(host: str) -> x509.GeneralName:
+    """An IP address or a DNS name, as a server certificate lists it."""
     from cryptography import x509
 
     try:
@@ -241,6 +251,7 @@ def _alternative(host: str) -> x509.GeneralName:
 
 
 def _write_pair(directory: Path, name: str, certificate: x509.Certificate, key: EllipticCurvePrivateKey) -> list[Path]:
+    """Write a private key and its certificate; returns both files."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -251,7 +262,7 @@ def _write_pair(directory: Path, name: str, certificate: x509.Certificate, key: 
 
 
 def _write_new(path: Path, data: bytes, *, mode: int = 0o600) -> Path:
-    """Never over a file that is there, and never readable by others for a moment."""
+    """Write a new file, which at no moment others may read; raises FileExistsError rather than overwrite one."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
     return path

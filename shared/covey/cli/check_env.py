@@ -1,4 +1,4 @@
-"""`covey check-env`: what an environment is, and what covey can do with it.
+"""`covey check-env` tries an environment out and reports what covey can do with it.
 
 Numpy and the environment's packages are imported where they are needed: every `covey` command loads this module.
 """
@@ -15,7 +15,7 @@ import typer
 from covey.errors import ConfigError, SpaceError
 
 if TYPE_CHECKING:
-    from covey.envs.check import Report
+    from covey.envs.check import EnvironmentReport
 
 KINDS = {
     "simultaneous": "all living agents act in every step",
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `covey check-env` to the command line."""
     app.command("check-env")(check_env)
 
 
@@ -56,8 +56,8 @@ def check_env(
         raise typer.Exit(SpaceError.exit_code)
 
 
-def as_answer(report: Report) -> dict[str, Any]:
-    """A report as the JSON object that is printed."""
+def as_answer(report: EnvironmentReport) -> dict[str, Any]:
+    """A report as the JSON object that `--json` prints."""
     spaces, seen = report.spaces, report.behaviour
     group_of = {a: g.group_id for g in spaces.groups for a in g.agents} if spaces else {}
     masked = {a.agent_id for a in spaces.agents if a.masked} if spaces else set()
@@ -94,7 +94,11 @@ def as_answer(report: Report) -> dict[str, Any]:
 
 
 def _arguments(config: list[str]) -> dict[str, Any]:
-    """Keyword arguments from `key=value` texts."""
+    """Keyword arguments from texts `key=value`, values in YAML.
+
+    Raises:
+        ConfigError: a text has another form.
+    """
     from covey.config.yaml_text import parse_yaml
 
     arguments = {}
@@ -107,7 +111,7 @@ def _arguments(config: list[str]) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    """The report for people."""
+    """Print a report for people."""
     typer.echo(f"{result['environment']} ({result['interface']})")
     for agent in result["agents"]:
         typer.echo(f"  {agent['agent_id']}" + (f", group {agent['group']}" if agent["group"] else ""))

@@ -1,4 +1,4 @@
-"""`covey evaluate`: play a trained member's policies, without a learner and without torch.
+"""`covey evaluate` plays a trained member's policies and prints their returns, without a learner and without torch.
 
 Numpy and the environment's packages are imported where they are needed: every `covey` command loads this module.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from covey.run.directory import RunDirectory
 
 SLOTS = 32
-"""Environments stepped together: beyond this a forward pass is no longer what takes the time."""
+"""Most environments stepped together: with more, a forward pass is no longer what takes the time."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `covey evaluate` to the command line."""
     app.command()(evaluate)
 
 
@@ -60,9 +60,9 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
 
     Args:
         run: The run.
-        member: Of its living population; None for the best.
-        episodes: How many, at least 1.
-        seed: Of their seeds.
+        member: A member of its living population; None for the best.
+        episodes: How many episodes to play, at least 1.
+        seed: Seeds the sequence of episodes.
         others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER".
 
     Returns:
@@ -87,7 +87,7 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     spaces = trained.spaces
     chosen = parse_play(others, spaces.agent_ids)
     seats = players(trained, chosen)
-    seeds = [episode_seed(seed, k) for k in range(episodes)]
+    seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     played = play_episodes(trained.environment(), spaces, seats, seeds, trained.config.eval_episode_steps, SLOTS)
     returns = np.array([list(e.returns) for e in played])  # (episodes, agents)
     totals = returns.sum(axis=1)
@@ -111,7 +111,7 @@ def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str
 
     Args:
         returns: (episodes, agents), two agents or more.
-        agent_ids: Of the columns.
+        agent_ids: The agents of the columns.
     """
     import numpy as np
 
@@ -126,7 +126,10 @@ def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str
     return shares
 
 
-def episode_seed(seed: int, episode: int) -> int:
-    """31 bits of the SHA-256 of ("evaluate", seed, episode), plus 2^31: training and selection use seeds below that."""
+def unseen_episode_seed(seed: int, episode: int) -> int:
+    """The seed of an episode that no run has seen: at least 2^31, where training and selection use seeds below.
+
+    It is 2^31 plus 31 bits of the SHA-256 of ("evaluate", seed, episode).
+    """
     digest = hashlib.sha256(f"evaluate/{seed}/{episode}".encode()).digest()
     return (1 << 31) + (int.from_bytes(digest[:4], "little") >> 1)

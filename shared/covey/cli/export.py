@@ -1,4 +1,4 @@
-"""`covey export`: a trained member's policies as files to take along."""
+"""`covey export` writes a trained member's policies to files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `covey export` to the command line."""
     app.command("export")(export_member)
 
 

@@ -1,4 +1,4 @@
-"""Who plays which agent: the `--play` option of `covey evaluate` and `covey render`."""
+"""The option `--play` of `covey evaluate` and `covey render`, which lets somebody else play an agent."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PLAY = typer.Option(
 
 
 def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str | int]:
-    """Agent to "random" or a member's id.
+    """Read the values of `--play`; returns "random" or a member's id by agent id.
 
     Raises:
-        ConfigError: another form, an agent that does not exist or is named twice.
+        ConfigError: a value has another form, or its agent does not exist or is named twice.
     """
     chosen: dict[str, str | int] = {}
     for option in play:
@@ -40,10 +40,14 @@ def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str |
 
 
 def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedPolicy | None]:
-    """Who plays each agent, in environment order: the member, but for those chosen otherwise; None plays at random.
+    """The policy of each agent, in environment order; None plays at random.
+
+    Args:
+        member: Plays all agents that `chosen` does not name.
+        chosen: By agent id "random", or the id of the member that plays the agent.
 
     Raises:
-        ConfigError: a member that does not live.
+        ConfigError: a chosen member does not live.
     """
     from covey.run.trained import TrainedMember
 

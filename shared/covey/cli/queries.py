@@ -15,7 +15,7 @@ from covey.v1 import population_service_pb2 as pb
 from covey.wire.credentials import Credentials
 
 CHECKPOINT_DEADLINE_S = 120.0
-"""A checkpoint is answered when it is durable, which takes as long as the disk does."""
+"""Seconds to wait for a checkpoint, which is answered when it is on disk."""
 
 Run = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the newest under ./runs if unset.")]
 LearnerAddress = Annotated[str | None, typer.Option("--learner", metavar="HOST:PORT", help="A running learner.")]
@@ -26,7 +26,7 @@ ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="An actor id as `c
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add all commands of this module to the command line."""
     for question in (status, members, lineage, actors, watch):
         app.command()(with_credentials(question))
     for steering in (pause, resume, checkpoint, drain, stop):
@@ -55,7 +55,7 @@ def lineage(credentials: Credentials, run: Run = None, learner: LearnerAddress =
 
 
 def actors(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """Who collects, how fast, and when it was last heard of."""
+    """The actors that collect: how fast each is, and when it was last heard of."""
     _answer("actors", learner, run, credentials, as_json)
 
 
@@ -66,7 +66,7 @@ def watch(
     interval: Interval = 1.0,
     as_json: Json = False,
 ) -> None:
-    """The status again and again until the run ends; with --json one object a line."""
+    """Show the status again and again until the run ends; with --json one object a line."""
     answers = find_source(learner, run, credentials).watch(interval)
     if as_json:
         for answer in answers:
@@ -83,7 +83,7 @@ def watch(
 
 
 def pause(credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """No further orders and updates until `covey resume`."""
+    """Stop orders and updates until `covey resume`."""
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
@@ -91,7 +91,7 @@ def pause(credentials: Credentials, learner: LearnerAddress = None) -> None:
 
 
 def resume(credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Go on after `covey pause`."""
+    """Let a learner go on after `covey pause`."""
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
@@ -130,6 +130,7 @@ def _answer(
     *,
     debug: bool = False,
 ) -> None:
+    """Ask a run and print its answer, as JSON or as a table; `debug` adds what only developers need."""
     answer = find_source(learner, run, credentials).ask(question)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
@@ -138,6 +139,7 @@ def _answer(
 
 
 def _table(question: Question, answer: Answer, *, debug: bool) -> RenderableType:
+    """The table for the answer to a question; `debug` adds a learner's threads to the status."""
     match question:
         case "status":
             return tables.status_table(answer, threads=debug)

@@ -1,4 +1,4 @@
-"""`covey render`: episodes of a trained member as an animated GIF."""
+"""`covey render` films episodes of a trained member and writes an animated GIF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from covey.cli.evaluate import episode_seed
+from covey.cli.evaluate import unseen_episode_seed
 from covey.cli.players import PLAY
 from covey.errors import ConfigError, EnvironmentLoadError, StorageError
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from covey.envs.loading import MakeEnv
 
 FPS = 10
-"""Where neither the command line nor the environment says how fast."""
+"""Frames per second if neither the command line nor the environment says how many."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `covey render` to the command line."""
     app.command()(render)
 
 
@@ -41,7 +41,7 @@ def render(
         import PIL.Image  # noqa: F401
     except ImportError as exc:
         raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey-marl[render]'") from exc
-    # A machine without a screen: pygame draws into memory.
+    # pygame draws into memory, as the machine may have no screen.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
     from covey.cli.players import parse_play, players
@@ -52,10 +52,10 @@ def render(
     trained = TrainedMember.read(RunDirectory.open(run), member)
     seats = players(trained, parse_play(play_ or [], trained.spaces.agent_ids))
     film = Film()
-    seeds = [episode_seed(seed, k) for k in range(episodes)]
+    seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     limit = min(steps, trained.config.eval_episode_steps)
     camera = film.camera(trained.environment(render_mode="rgb_array"))
-    # One slot: episodes follow each other.
+    # With one slot, episodes follow each other in the film.
     played = play_episodes(camera, trained.spaces, seats, seeds, limit, 1)
     try:
         film.save(out, fps or film.fps)
@@ -68,29 +68,29 @@ def render(
 
 
 class Film:
-    """The frames of episodes, taken after every reset and step."""
+    """Collects the frames of episodes, one after every reset and step."""
 
     def __init__(self) -> None:
         self.frames: list[Image] = []
         self.fps: float = FPS
 
     def camera(self, make_env: MakeEnv) -> MakeEnv:
-        """The same environment, filmed."""
+        """A function that builds the same environment as `make_env`, filmed."""
         from pettingzoo.utils.wrappers import BaseParallelWrapper
 
         film = self
 
         class Camera(BaseParallelWrapper):  # type: ignore[misc, type-arg, unused-ignore]
-            """Takes a frame of every state."""
+            """Takes a frame after every reset and step."""
 
             def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-                """As the environment."""
+                """Reset the environment and take a frame."""
                 result = self.env.reset(seed=seed, options=options)
                 film.take(self.env)
                 return result
 
             def step(self, actions: dict[str, Any]) -> Any:
-                """As the environment."""
+                """Step the environment and take a frame."""
                 result = self.env.step(actions)
                 film.take(self.env)
                 return result
@@ -103,10 +103,10 @@ class Film:
         return make
 
     def take(self, env: Any) -> None:
-        """Keep what the environment looks like now.
+        """Add what the environment looks like now to the film.
 
         Raises:
-            EnvironmentLoadError: it draws nothing.
+            EnvironmentLoadError: it does not render a picture.
         """
         import numpy as np
         from PIL import Image
@@ -117,11 +117,11 @@ class Film:
                 f"environment {env}: render() gave {type(drawn).__name__}, expected a picture (height, width, 3); its "
                 "render_mode 'rgb_array' does not draw"
             )
-        # As GIF keeps them: 256 colours, a third of the memory.
+        # In 256 colours, as a GIF has them, which takes a third of the memory.
         self.frames.append(Image.fromarray(drawn[..., :3]).quantize(256))
 
     def save(self, path: Path, fps: float) -> None:
-        """Write the GIF, playing for ever.
+        """Write the film as a GIF that plays in a loop.
 
         Raises:
             OSError: as the system says.

@@ -1,4 +1,4 @@
-"""Where the answers of the query commands come from: a running learner, or the files of a run."""
+"""Whom query commands ask about a run: its running learner, or the files in its directory."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from covey.wire.channel import ANONYMOUS, connect, translate
 from covey.wire.credentials import Credentials
 
 DEADLINE_S = 5.0
-"""How long a learner may take to answer a question."""
+"""Seconds that a learner may take to answer a question."""
 
 LINEAGE_DEADLINE_S = 60.0
-"""The same where the answer may be megabytes."""
+"""Seconds that a learner may take to send a lineage, which may be megabytes."""
 
 RUNS = Path("runs")
 
@@ -42,26 +42,26 @@ Answer = dict[str, Any]
 
 
 class Source(Protocol):
-    """Something that answers questions about a run."""
+    """The interface of what answers questions about a run."""
 
     def ask(self, question: Question) -> Answer:
         """The JSON object that `covey <question> --json` prints."""
         ...
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
-        """The status again and again until the run ends."""
+        """Yield the status again and again until the run ends."""
         ...
 
 
-class Learner:
-    """A running learner, asked over PopulationService; it fails fast and never waits longer than a deadline."""
+class RunningLearner:
+    """A running learner, asked over PopulationService; no call waits longer than its deadline."""
 
     def __init__(self, address: str, credentials: Credentials = ANONYMOUS) -> None:
         self.address = address
         self.stub = PopulationServiceStub(connect(address, credentials))
 
     def ask(self, question: Question) -> Answer:
-        """Ask it.
+        """Ask the learner.
 
         Raises:
             UnreachableError: no answer within the deadline.
@@ -80,7 +80,7 @@ class Learner:
                     return actors_json(self.stub.ListActors(pb.ListActorsRequest(), timeout=DEADLINE_S).actors)
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
-        """Its status at once and then every interval, until the run ends.
+        """Yield the status at once and then every interval, until the run ends.
 
         Raises:
             UnreachableError: it went away before it said that the run ended.
@@ -91,7 +91,7 @@ class Learner:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what gRPC raises into an error of ours."""
+        """A context in which gRPC's errors become covey's."""
         try:
             yield
         except grpc.RpcError as exc:
@@ -99,13 +99,13 @@ class Learner:
 
 
 class RunFiles:
-    """A run that nobody trains (any more): the files its learner left."""
+    """A run that no learner trains now, read from the files in its directory."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
 
     def ask(self, question: Question) -> Answer:
-        """Read the answer.
+        """Read the answer from its file; notes on stderr how old it is if the run is not complete.
 
         Raises:
             StorageError: the file is missing or no JSON object.
@@ -122,12 +122,12 @@ class RunFiles:
         return answer
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
-        """The status, once: nothing changes here."""
+        """Yield the status once, as files do not change."""
         yield self.ask("status")
 
 
 def read_object(path: Path) -> Answer:
-    """An object from a run directory.
+    """Read a file that holds a JSON object.
 
     Raises:
         StorageError: missing, unreadable, or no JSON object.
@@ -139,7 +139,7 @@ def read_object(path: Path) -> Answer:
 
 
 def read_lineage(path: Path) -> dict[int, Answer]:
-    """The dead of a run by member id, from a file that has one a line.
+    """Read the members that died, by id, from a file that has one a line.
 
     Raises:
         StorageError: missing, unreadable, or a line is no member.
@@ -154,7 +154,12 @@ def read_lineage(path: Path) -> dict[int, Answer]:
 
 
 def find_source(learner: str | None, run: Path | None, credentials: Credentials = ANONYMOUS) -> Source:
-    """Whom to ask: the learner given, the learner of a run, or the run's files; by default the newest run's.
+    """Decide whom to ask about a run.
+
+    Args:
+        learner: Address of a learner to ask.
+        run: Directory of a run: its learner is asked if it answers, else its files; None: the newest run.
+        credentials: For the learner.
 
     Raises:
         ConfigError: both are given, or an address that is none.
@@ -163,19 +168,19 @@ def find_source(learner: str | None, run: Path | None, credentials: Credentials 
     if learner is not None and run is not None:
         raise ConfigError(f"--learner {learner} and run {run}: both given, expected one of them")
     if learner is not None:
-        return Learner(learner, credentials)
+        return RunningLearner(learner, credentials)
     directory = newest_run() if run is None else existing_run(run)
     return live_learner(directory, credentials) or RunFiles(directory)
 
 
-def find_learner(learner: str | None, credentials: Credentials = ANONYMOUS) -> Learner:
-    """The learner to steer: the one given, or the newest run's.
+def find_learner(learner: str | None, credentials: Credentials = ANONYMOUS) -> RunningLearner:
+    """The learner to steer: the one at the address given, or that of the newest run.
 
     Raises:
         UnreachableError: nothing trains the newest run.
     """
     if learner is not None:
-        return Learner(learner, credentials)
+        return RunningLearner(learner, credentials)
     directory = newest_run()
     live = live_learner(directory, credentials)
     if live is None:
@@ -183,8 +188,8 @@ def find_learner(learner: str | None, credentials: Credentials = ANONYMOUS) -> L
     return live
 
 
-def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> Learner | None:
-    """The learner that trains a run now, if there is one and it answers.
+def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLearner | None:
+    """The learner that trains a run now; None if there is none, or it does not answer.
 
     Raises:
         UnauthenticatedError, ForbiddenError: it answers, but not to these credentials.
@@ -197,24 +202,24 @@ def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> Learner | N
     elif credentials.ca is None:
         print(f"covey: {run}: its learner serves TLS; give --ca FILE, or set COVEY_CA, to ask it", file=sys.stderr)
         return None
-    # One that listens at all addresses has a certificate for names.
+    # A learner that listens at all addresses has a certificate for names, so not for 0.0.0.0.
     address = re.sub(r"^(0\.0\.0\.0|\[::\]):", "localhost:", str(listens.get("address", "")))
-    found = Learner(address, credentials)
+    found = RunningLearner(address, credentials)
     try:
         status = found.ask("status")
     except (UnauthenticatedError, ForbiddenError):
         raise
     except (UnreachableError, RefusedError):
         return None
-    # The port may be another run's by now.
+    # The learner of another run may have the port by now.
     return found if Path(status["run_dir"]).name == run.resolve().name else None
 
 
 def existing_run(run: Path) -> Path:
-    """A run directory as it was given.
+    """A run's directory, unchanged.
 
     Raises:
-        StorageError: there is none.
+        StorageError: it does not exist.
     """
     if not run.is_dir():
         raise StorageError(f"run {run}: no such directory; runs are kept in ./{RUNS}, a running learner is --learner")
@@ -222,7 +227,7 @@ def existing_run(run: Path) -> Path:
 
 
 def newest_run() -> Path:
-    """The run under ./runs that was written to last.
+    """The directory under ./runs that was written to last.
 
     Raises:
         StorageError: there is none.

@@ -1,4 +1,4 @@
-"""Answers as tables for people; all fit 100 columns."""
+"""Tables of a run's status, members and actors for people, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Answer = Mapping[str, Any]
 
 
 def plain_console() -> Console:
-    """A console that shows text as it is: hosts and environments name themselves, and may name a style."""
+    """A console without markup: names come from environments and hosts, and may look like a style."""
     return Console(markup=False, emoji=False)
 
 
 def show(renderable: RenderableType) -> None:
-    """Print to the terminal, or to whatever reads us, at most 100 columns wide."""
+    """Print a table to stdout, at most 100 columns wide."""
     console = plain_console()
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
     console.print(renderable)
 
 
 def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
-    """A run's status as two columns of names and values, its counters and its latest events below.
+    """A table of a run's status, names and values, with its newest events below.
 
     Args:
         status: As `covey status --json` prints it.
@@ -66,7 +66,7 @@ def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
 
 
 def members_table(members: Sequence[Answer]) -> Table:
-    """The living population: ledgers, fitness, hyperparameters and what made each member."""
+    """A table of the living population: steps, updates, fitness, hyperparameters, and how each member came to be."""
     table = _table(
         "member>", "parent>", "born>", "env steps>", "updates>", "fitness>", "state", "hyperparameters", "how"
     )
@@ -80,7 +80,7 @@ def members_table(members: Sequence[Answer]) -> Table:
 
 
 def lineage_table(members: Sequence[Answer]) -> Table:
-    """Every member that ever lived, oldest first."""
+    """A table of every member that ever lived, oldest first."""
     table = _table("member>", "parent>", "born>", "died>", "env steps>", "fitness>", "how")
     for m in members:
         table.add_row(
@@ -91,7 +91,7 @@ def lineage_table(members: Sequence[Answer]) -> Table:
 
 
 def actors_table(actors: Sequence[Answer]) -> Table:
-    """The actor processes that have joined."""
+    """A table of the actor processes that have joined."""
     table = _table("actor", "state", "host", "slots>", "env steps>", "per s>", "waited>", "silent>", "RSS>", "refused>")
     for a in actors:
         table.add_row(
@@ -103,7 +103,7 @@ def actors_table(actors: Sequence[Answer]) -> Table:
 
 
 def _table(*headers: str) -> Table:
-    """A table whose headers that end in ">" head numbers."""
+    """An empty table; columns whose header ends in ">" hold numbers and are aligned to the right."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for header in headers:
         number = header.endswith(">")
@@ -114,10 +114,12 @@ def _table(*headers: str) -> Table:
 
 
 def _text(value: object) -> str:
+    """A value as text, "-" for None."""
     return "-" if value is None else str(value)
 
 
 def _fitness(member: Answer) -> str:
+    """A member's fitness with its standard error, "-" if it was not evaluated."""
     if member["fitness"] is None:
         return "-"
     stderr = member["fitness_stderr"]
@@ -129,10 +131,12 @@ def _hyperparameters(values: Mapping[str, Any]) -> str:
 
 
 def _how(member: Answer) -> str:
+    """How a member came to be: the kind of mutation, and what it changed."""
     return f"{member['mutation']}: {member['change']}" if member["change"] else str(member["mutation"])
 
 
 def _bytes(count: int) -> str:
+    """A number of bytes in a unit that fits."""
     for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
         if count >= 1024**power:
             return f"{count / 1024**power:.1f} {unit}"
@@ -140,10 +144,12 @@ def _bytes(count: int) -> str:
 
 
 def _gauge(name: str, value: int) -> str:
+    """A gauge's value; bytes in a unit that fits."""
     return _bytes(value) if name.endswith("_bytes") else f"{value:,}"
 
 
 def _seconds(seconds: float) -> str:
+    """A duration in units that fit."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)

@@ -1,4 +1,4 @@
-"""Collecting: running orders over slots, and the fragments that come of it."""
+"""Collecting: running orders over environments, and building the fragments that answer them."""
 
 from covey.collect.collector import Collector
 from covey.collect.evaluate import evaluate

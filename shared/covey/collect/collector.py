@@ -1,41 +1,53 @@
 """Running orders: all slots of an order step together, decided by one forward pass per group and structure.
 
-Slots 0 .. train_slots - 1 train, the evaluation slots follow them in the same arrays.
-Dims: S slots of both kinds, A agents (group by group, see `covey.envs.arrays`).
+Slots 0 .. train_slots - 1 train; the evaluation slots follow them in the same arrays.
+Dims: S slots of both kinds, A agents (group by group, see `covey.envs.arrays`), T steps.
 """
 
 from __future__ import annotations
 
-import hashlib
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from covey.acting import Decisions, LoadedPolicy
-from covey.acting.noise import bounded
 from covey.collect.carried import Carried
+from covey.collect.evaluation_queue import EvaluationQueue, Task
 from covey.collect.finite import not_finite
 from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
 from covey.collect.history import History
-from covey.collect.tasks import EvaluationQueue, Players, Task, resolve_players
+from covey.collect.orders import Players, check_order, resolve_players
+from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot
 from covey.envs.slots import Fault, Slots
-from covey.errors import RefusedError, SpaceError
+from covey.errors import SpaceError, one_line
 from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2, order_pb2
+from covey.wire.limits import MAX_FAULT_CHARACTERS
 
 MAX_FAULTS_IN_A_ROW = 3
 """An environment that raises so often without one good step between is given up for the order."""
 
-MAX_ORDER_STEPS = 4096  # of one slot
 
+@dataclass(frozen=True, slots=True)
+class _OrderRun:
+    """An order at work.
 
-def episode_seed(seed: int, episode: int) -> int:
-    """The seed that a slot's episode is reset with: 31 bits of SHA-256 of the order's seed and the episode's index."""
-    digest = hashlib.sha256(seed.to_bytes(8) + episode.to_bytes(8)).digest()
-    return int.from_bytes(digest[:4]) >> 1
+    Attributes:
+        training: The training slots that it moves, in its sequence, which is that of the fragment's streams.
+        builder: Takes their rows.
+        fragment: Takes everything else that is reported to the learner.
+        rng: Draws exploration and samples.
+        stop: Asked before every step; True ends the order there.
+    """
+
+    training: Sequence[TrainingSlot]
+    builder: FragmentBuilder
+    fragment: fragment_pb2.Fragment
+    rng: np.random.Generator
+    stop: Callable[[], bool]
 
 
 class Collector:
@@ -46,10 +58,10 @@ class Collector:
 
     Args:
         slots: The environments; closed by `close`.
-        spaces: Theirs.
+        spaces: Of the environments.
         schema: Of the rows.
-        train_slots: So many train, the others evaluate.
-        compression_level: Of zstd.
+        train_slots: How many of the slots train; the others evaluate.
+        compression_level: zstd level of the fragments' blobs.
 
     Raises:
         SpaceError: rows too large for a fragment.
@@ -64,24 +76,19 @@ class Collector:
                 f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected two steps of all slots "
                 f"to fit into {MAX_RAW_BYTES} bytes; lower actors.max_slots or shrink the observations"
             )
-        total = slots.count
         self._spaces, self._schema, self._level = spaces, schema, compression_level
-        self._train = train_slots
         self._slots = slots
-        self._decisions = Decisions(spaces, total)
+        self._decisions = Decisions(spaces, slots.count)
+        self._training = [TrainingSlot(i) for i in range(train_slots)]
+        self._evaluation = [EvaluationSlot(i, i - train_slots) for i in range(train_slots, slots.count)]
+        self._states: list[SlotState] = [*self._training, *self._evaluation]
+        self._queue = EvaluationQueue()
         self._carried = Carried(spaces, train_slots)
-        self._queue = EvaluationQueue(total - train_slots)
+        self._history = History(slots.arrays)
         # From an agent's place in the environment's order to its column in (S, A).
         columns = [agent for g in spaces.groups for agent in g.agents]
         self._column = [columns.index(agent) for agent in range(len(columns))]
-        self._returns = np.zeros((total, len(columns)))
-        self._history = History(slots.arrays)
-        self._length = [0] * total  # env steps of the running episode
-        self._fresh = [False] * total  # reset, and not at its episode's end
-        self._faults_in_a_row = [0] * total
-        self._episode = [0] * train_slots  # index of the slot's running or next episode
-        self._seed: list[int | None] = [None] * train_slots
-        self._work: dict[int, order_pb2.SlotWork] = {}  # of the order at hand, by training slot
+        self._returns = np.zeros((slots.count, len(columns)))  # of the running episodes, (S, A)
         self._ended_at = time.perf_counter()
 
     def run(
@@ -107,13 +114,13 @@ class Collector:
         began = time.perf_counter()
         fragment = fragment_pb2.Fragment(order_id=order.order_id, schema_hash=self._schema.hash)
         fragment.wait_s = began - self._ended_at
-        players = self._begin(order, policies)
-        self._restart()
+        training = self._begin(order, policies)
+        rng = np.random.Generator(np.random.Philox(order.noise_seed))
         builder = self._builder(order)
-        self._move(order, players, builder, fragment, stop)
+        self._move(_OrderRun(training, builder, fragment, rng, stop))
         builder.carry(self._slots.arrays)
-        standing = {i: slot for i, slot in enumerate(self._work) if builder.open(i)}
-        builder.end(list(standing), list(standing.values()), RowKind.TAIL, self._slots.arrays)
+        standing = [s for s in training if builder.open(s.stream)]
+        builder.end([s.stream for s in standing], [s.index for s in standing], RowKind.TAIL, self._slots.arrays)
         builder.encode(fragment, self._level)
         self._ended_at = time.perf_counter()
         fragment.work_s = self._ended_at - began
@@ -121,278 +128,200 @@ class Collector:
 
     @property
     def evaluating(self) -> bool:
-        """Whether evaluation tasks are unfinished; they go on in the next order."""
-        return not self._queue.idle
+        """Whether evaluation episodes are unfinished; they go on in the next order."""
+        return bool(self._queue) or not all(slot.idle for slot in self._evaluation)
 
     def forget_evaluations(self) -> None:
-        """Drop all evaluation tasks: the learner that gave them does not know them any more."""
+        """Drop all evaluation episodes: the learner that asked for them does not know them any more."""
         self._queue.clear()
-        self._fresh[self._train :] = [False] * (len(self._fresh) - self._train)
+        for slot in self._evaluation:
+            slot.end_episode()
 
     def close(self) -> None:
         """Close the environments."""
         self._slots.close()
 
-    def _begin(self, order: order_pb2.Order, policies: Mapping[bytes, LoadedPolicy]) -> dict[int, Players]:
-        """Check the order, queue its evaluations, set the slots' exploration; returns who plays in training slots."""
-        self._work = {w.slot: w for w in order.slots}
-        if len(self._work) < len(order.slots) or any(
-            w.slot >= self._train or not 1 <= w.steps <= MAX_ORDER_STEPS for w in order.slots
-        ):
-            raise RefusedError(
-                f"order {order.order_id}: slots {[(w.slot, w.steps) for w in order.slots]}, expected distinct slots "
-                f"below {self._train} with 1 to {MAX_ORDER_STEPS} steps; the learner breaks the protocol"
-            )
-        if order.eval_steps > MAX_ORDER_STEPS:
-            raise RefusedError(
-                f"order {order.order_id}: {order.eval_steps} evaluation steps, expected at most {MAX_ORDER_STEPS}; "
-                "the learner breaks the protocol"
-            )
-        for slot, work in self._work.items():
-            if not bounded(work.exploration):
-                raise RefusedError(
-                    f"order {order.order_id}: exploration of slot {slot} would grow without end or is not made of "
-                    "numbers; the learner breaks the protocol"
-                )
+    def _begin(self, order: order_pb2.Order, policies: Mapping[bytes, LoadedPolicy]) -> list[TrainingSlot]:
+        """Check the order and hand it to the slots; returns the training slots that it moves, in its sequence."""
+        check_order(order, len(self._training))
         resolved: dict[tuple[int, ...], Players] = {}  # most slots are played by few different sets of policies
-        players: dict[int, Players] = {}
-        for w in order.slots:
-            indices = tuple(w.agent_policies)
+        training: list[TrainingSlot] = []
+        for stream, work in enumerate(order.slots):
+            indices = tuple(work.agent_policies)
             if indices not in resolved:
                 resolved[indices] = resolve_players(order, indices, policies, self._spaces)
-            players[w.slot] = resolved[indices]
+            training.append(self._training[work.slot])
+            training[-1].begin_order(work, stream, resolved[indices])
         for e in order.evaluations:
             who = resolve_players(order, e.agent_policies, policies, self._spaces)
             self._queue.add(Task(e.task_id, who, e.max_episode_steps), e.seeds)
-        for slot, work in self._work.items():
-            self._decisions.explore(slot, work.exploration)
-        return players
+        for work in order.slots:
+            self._decisions.explore(work.slot, work.exploration)
+        for slot in training:
+            if slot.restarts:
+                self._carried.abandon(slot.index, began=slot.length > 0)
+                slot.restart()
+        for evaluation in self._evaluation:
+            evaluation.steps_left = order.eval_steps
+        for state in self._states:
+            state.faults_in_a_row = 0
+        return training
 
     def _builder(self, order: order_pb2.Order) -> FragmentBuilder:
-        streams = max(1, len(self._work))
-        # Every step may end an episode, whose final row takes room too; all streams together must fit a fragment.
-        most = min(MAX_ROWS, MAX_RAW_BYTES // self._schema.row_bytes) // streams
-        room = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
-        return FragmentBuilder(self._schema, self._spaces, list(self._work), room, self._carried)
+        """Room for the rows of an order.
 
-    def _restart(self) -> None:
-        """Abandon episodes where the order says so, and give new slots their seed."""
-        for slot, work in self._work.items():
-            if work.restart or self._seed[slot] is None:
-                if self._length[slot]:
-                    self._carried.cut.add(slot)
-                self._carried.lead_in.pop(slot, None)
-                self._seed[slot], self._episode[slot] = work.seed, 0
-                self._fresh[slot], self._length[slot] = False, 0
+        Every step may end an episode, whose final row takes room too, and the tail is one row more: a slot of n steps
+        has at most 2 n + 1 rows behind its lead-in rows. All streams together must fit into a fragment.
+        """
+        slots = [w.slot for w in order.slots]
+        most = min(MAX_ROWS, MAX_RAW_BYTES // self._schema.row_bytes) // max(1, len(slots))
+        capacity = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
+        return FragmentBuilder(self._schema, self._spaces, slots, capacity, self._carried)
 
-    @np.errstate(invalid="ignore")  # numbers that are none are found behind a stretch, not in its every step
-    def _move(
-        self,
-        order: order_pb2.Order,
-        players: Mapping[int, Players],
-        builder: FragmentBuilder,
-        fragment: fragment_pb2.Fragment,
-        stop: Callable[[], bool],
-    ) -> None:
-        """Step all slots until none has anything left to do."""
-        rng = np.random.Generator(np.random.Philox(order.noise_seed))
-        stream = {slot: i for i, slot in enumerate(self._work)}
-        left = {slot: w.steps for slot, w in self._work.items()}
-        left |= {self._train + e: order.eval_steps for e in range(len(self._queue.playing))}
-        self._faults_in_a_row = [0] * len(self._faults_in_a_row)
+    @np.errstate(invalid="ignore")  # NaN and infinities are looked for once behind each block of steps
+    def _move(self, run: _OrderRun) -> None:
+        """Step the slots until none has anything left to do."""
         planned: dict[int, Players] = {}
-        while who := self._who(players, left):
-            if due := [s for s in who if not self._fresh[s]]:
+        while moving := self._moving(run):
+            if due := [slot for slot in moving if not slot.running]:
                 for fault in self._reset(due):
-                    self._fault(fault, fragment, left)
-                if not all(self._fresh[s] for s in due):
+                    self._fault(fault, run)
+                if not all(slot.running for slot in due):
                     continue
-            if who != planned:
-                self._decisions.plan(who)
-                planned = who
-            if self._stretch(list(who), left, stream, rng, builder, fragment, stop):
-                fragment.shortfall = fragment_pb2.SHORTFALL_DRAIN
+            players = {slot.index: slot.players for slot in moving}
+            if players != planned:
+                self._decisions.plan(players)
+                planned = players
+            if self._step_block(moving, run):
+                run.fragment.shortfall = fragment_pb2.SHORTFALL_DRAIN
                 return
 
-    def _who(self, players: Mapping[int, Players], left: Mapping[int, int]) -> dict[int, Players]:
-        """Slots that have something to do, and who plays in them: training slots first, in the order's sequence."""
-        for e in self._queue.fill():
-            self._fresh[self._train + e] = False
-        who = {s: players[s] for s in self._work if left[s]}
-        for e, playing in enumerate(self._queue.playing):
-            if playing and left[self._train + e]:
-                who[self._train + e] = playing[0].players
-        return who
+    def _moving(self, run: _OrderRun) -> list[SlotState]:
+        """Slots that have something to do: training slots first, in the order's sequence."""
+        for slot in self._evaluation:
+            if slot.idle and self._queue:
+                slot.assign(*self._queue.take())
+        moving: list[SlotState] = [slot for slot in run.training if slot.steps_left]
+        moving += [slot for slot in self._evaluation if slot.steps_left and not slot.idle]
+        return moving
 
-    def _stretch(
-        self,
-        moving: list[int],
-        left: dict[int, int],
-        stream: Mapping[int, int],
-        rng: np.random.Generator,
-        builder: FragmentBuilder,
-        fragment: fragment_pb2.Fragment,
-        stop: Callable[[], bool],
-    ) -> bool:
+    def _step_block(self, moving: list[SlotState], run: _OrderRun) -> bool:
         """Step these slots together until one of them ends an episode or its steps; returns whether to stop.
 
-        What depends only on who moves is worked out once, here: a step costs little more than its environments.
+        What depends only on who moves is worked out once for the block: a step costs little more than its environments.
         """
         slots, arrays, decide = self._slots, self._slots.arrays, self._decisions.decide
-        train = [s for s in moving if s < self._train]
-        limits = [left[s] for s in moving]
-        limits += [self._cap(s) - self._length[s] for s in moving[len(train) :]]
-        limits += [builder.room - 1 - int(builder.rows[stream[s]]) for s in train]
-        limits.append(self._history.room)
-        at = as_index(moving)
+        history, builder = self._history, run.builder
+        training = [slot for slot in moving if isinstance(slot, TrainingSlot)]
+        indices = [slot.index for slot in moving]
+        at = as_index(indices)
+        most = min(
+            history.capacity,
+            *(slot.most_steps for slot in moving),
+            *(builder.capacity - 1 - int(builder.rows[slot.stream]) for slot in training),
+        )
         everybody_chose = bytes([Active.CHOSE]) * arrays.present[at].size
-        history = self._history
         history.begin()
-        self._decisions.prepare(rng, min(limits))
+        self._decisions.prepare(run.rng, most)
         done = 0  # steps that all of them made
         stopped, faults = False, list[Fault]()
-        for _ in range(min(limits)):
-            if stopped := stop():
+        for _ in range(most):
+            if stopped := run.stop():
                 break
-            given, stored = decide(arrays.observation, arrays.mask, rng)
-            faults = slots.step(moving, given)
+            given, stored = decide(arrays.observation, arrays.mask, run.rng)
+            faults = slots.step(indices, given)
             history.add(stored)
             if faults:
                 break
             done += 1
+            # The usual step first, by one comparison of bytes: all agents are there and choose, so no episode ended.
             if arrays.present[at].tobytes() != everybody_chose and not arrays.living[at].any(axis=1).all():
                 break
-        made = dict.fromkeys(moving, done + bool(faults)) | {f.slot: done for f in faults}
-        for s, (first, message) in not_finite(history.before(0, done + 1 + bool(faults)), moving, self._spaces).items():
-            if first <= made[s]:  # a slot that raised shows nothing after its last step
-                made[s] = max(0, first - 1)
-                faults.append(Fault(s, message))
+        # The steps of each slot that count: the last one of all does not for a slot that raised in it, and a slot that
+        # showed NaN or an infinity after step k made k - 1 good steps.
+        made = dict.fromkeys(indices, done + bool(faults)) | {f.slot: done for f in faults}
+        bad = not_finite(history.before(done + 1 + bool(faults)), indices, self._spaces)
+        for index, (first, message) in bad.items():
+            if first <= made[index]:  # a slot that raised shows nothing after its last step
+                made[index] = max(0, first - 1)
+                faults.append(Fault(index, message))
         for steps in sorted(set(made.values())):
-            self._write(builder, stream, [s for s in moving if made[s] == steps], 0, steps)
-        for s, steps in made.items():
-            self._length[s] += steps
-            left[s] -= steps
-            if steps:
-                self._faults_in_a_row[s] = 0
-            if s >= self._train:
-                fragment.eval_steps += steps
+            self._write([slot for slot in moving if made[slot.index] == steps], steps, run)
+        for slot in moving:
+            slot.add_steps(made[slot.index])
+            if isinstance(slot, EvaluationSlot):
+                run.fragment.eval_steps += made[slot.index]
         raised = {f.slot: f for f in faults}
-        for s, fault in raised.items():
-            if s in stream:
-                builder.cut(stream[s], s, self._length[s] > 0, history.at(made[s]))
-            self._fault(fault, fragment, left)
-        good = [s for s in moving if s not in raised]
-        self._settle(good, stream, left, builder, fragment)
+        for fault in raised.values():
+            state = self._states[fault.slot]
+            if isinstance(state, TrainingSlot):
+                builder.cut(state.stream, state.index, state.length > 0, history.at(made[state.index]))
+            self._fault(fault, run)
+        self._end_episodes([slot for slot in moving if slot.index not in raised], run)
         return stopped
 
-    def _write(
-        self, builder: FragmentBuilder, stream: Mapping[int, int], moved: list[int], first: int, end: int
-    ) -> None:
-        """Add these steps of the history to the slots' returns and streams."""
-        if first == end:
+    def _write(self, moved: list[SlotState], steps: int, run: _OrderRun) -> None:
+        """Add the first `steps` steps of the history to these slots' returns and streams."""
+        if not steps:
             return
-        came = self._history.after(first, end)
-        # One after the other, as if each had been added when it came.
-        rewards = np.concatenate([self._returns[None, moved], came.reward[:, moved]])
-        self._returns[moved] = np.add.accumulate(rewards)[-1]
-        train = [s for s in moved if s < self._train]
-        builder.write(
-            [stream[s] for s in train],
-            train,
-            self._history.before(first, end),
-            self._history.actions(first, end),
-            came.reward,
-            came.terminated,
-            came.truncated,
+        indices = [slot.index for slot in moved]
+        after = self._history.after(steps)
+        # One after the other, as if each had been added when it came: floating-point sums depend on their sequence.
+        rewards = np.concatenate([self._returns[None, indices], after.reward[:, indices]])
+        self._returns[indices] = np.add.accumulate(rewards)[-1]
+        training = [slot for slot in moved if isinstance(slot, TrainingSlot)]
+        run.builder.write(
+            [slot.stream for slot in training],
+            [slot.index for slot in training],
+            self._history.before(steps),
+            self._history.actions(steps),
+            after.reward,
+            after.terminated,
+            after.truncated,
         )
 
-    def _settle(
-        self,
-        moved: Sequence[int],
-        stream: Mapping[int, int],
-        left: dict[int, int],
-        builder: FragmentBuilder,
-        fragment: fragment_pb2.Fragment,
-    ) -> None:
-        """After a stretch: end episodes that are over, and the order of slots without room for more rows."""
+    def _end_episodes(self, moved: Sequence[SlotState], run: _OrderRun) -> None:
+        """After a block of steps: end episodes that are over, and the order of slots without room for more rows."""
+        builder = run.builder
         going: list[bool] = np.logical_or.reduce(self._slots.arrays.living, axis=1).tolist()
-        ended = [s for s in moved if s < self._train and not going[s]]
-        builder.end([stream[s] for s in ended], ended, RowKind.FINAL, self._slots.arrays)
-        for s in ended:
-            self._end_episode(s, fragment)
-            if self._work[s].until_episode_end:
-                left[s] = 0
-        for s in moved:
-            if s < self._train:
-                if builder.rows[stream[s]] + 2 > builder.room:
-                    left[s] = 0
-            elif not going[s] or self._length[s] >= self._cap(s):
-                self._end_evaluation(s, fragment)
+        training = [slot for slot in moved if isinstance(slot, TrainingSlot)]
+        ended = [slot for slot in training if not going[slot.index]]
+        builder.end([s.stream for s in ended], [s.index for s in ended], RowKind.FINAL, self._slots.arrays)
+        for slot in ended:
+            self._end_episode(slot, run)
+            if slot.stops_with_episode:
+                slot.steps_left = 0
+        for slot in training:
+            if builder.rows[slot.stream] + 2 > builder.capacity:
+                slot.steps_left = 0
+        for state in moved:
+            if isinstance(state, EvaluationSlot) and (not going[state.index] or state.cut_off):
+                self._end_episode(state, run)
 
-    def _cap(self, slot: int) -> int:
-        """Steps after which an evaluation slot's episode is cut off."""
-        return self._playing(slot)[0].max_episode_steps or sys.maxsize
+    def _end_episode(self, slot: SlotState, run: _OrderRun) -> None:
+        """Report an episode that is over."""
+        slot.report_episode(run.fragment, self._returns[slot.index, self._column].tolist())
+        slot.end_episode()
 
-    def _playing(self, slot: int) -> tuple[Task, int]:
-        """Task and seed of an evaluation slot that plays."""
-        playing = self._queue.playing[slot - self._train]
-        assert playing is not None  # only asked of slots that play
-        return playing
-
-    def _reset(self, due: Sequence[int]) -> list[Fault]:
+    def _reset(self, due: Sequence[SlotState]) -> list[Fault]:
         """Begin episodes in these slots."""
-        seeds = [
-            episode_seed(self._seed[s] or 0, self._episode[s]) if s < self._train else self._playing(s)[1] for s in due
-        ]
-        faults = self._slots.reset(due, seeds)
+        faults = self._slots.reset([slot.index for slot in due], [slot.next_seed for slot in due])
         raised = {f.slot for f in faults}
-        begun = [s for s in due if s not in raised]
-        for s in begun:
-            self._fresh[s], self._length[s] = True, 0
-            if s < self._train:
-                self._carried.begin_episode(s)
+        begun = [slot.index for slot in due if slot.index not in raised]
+        for index in begun:
+            self._states[index].begin_episode()
+            if index < len(self._training):
+                self._carried.begin_episode(index)
         self._returns[begun] = 0
         self._decisions.begin_episodes(begun)
         return faults
 
-    def _fault(self, fault: Fault, fragment: fragment_pb2.Fragment, left: dict[int, int]) -> None:
+    def _fault(self, fault: Fault, run: _OrderRun) -> None:
         """Report that an environment raised, in a step or a reset; its slot needs a new episode."""
-        s = fault.slot
-        self._fresh[s], self._length[s] = False, 0
-        report = fragment.faults.add(message=fault.message)
-        if s < self._train:
-            report.slot = s
-            self._episode[s] += 1
-        else:
-            task, seed = self._playing(s)
-            report.evaluation, report.slot = True, s - self._train
-            report.task_id, report.seed = task.task_id, seed
-            self._queue.done(s - self._train)
-        self._faults_in_a_row[s] += 1
-        if self._faults_in_a_row[s] >= MAX_FAULTS_IN_A_ROW:
-            left[s] = 0
-            fragment.shortfall = fragment_pb2.SHORTFALL_ENVIRONMENT
-
-    def _end_episode(self, slot: int, fragment: fragment_pb2.Fragment) -> None:
-        fragment.episodes.add(
-            slot=slot,
-            returns=self._returns[slot, self._column].tolist(),
-            length=self._length[slot],
-            member_id=self._work[slot].member_id,
-        )
-        self._fresh[slot], self._length[slot] = False, 0
-        self._episode[slot] += 1
-
-    def _end_evaluation(self, slot: int, fragment: fragment_pb2.Fragment) -> None:
-        task, seed = self._playing(slot)
-        fragment.episodes.add(
-            evaluation=True,
-            slot=slot - self._train,
-            seed=seed,
-            returns=self._returns[slot, self._column].tolist(),
-            length=self._length[slot],
-            task_id=task.task_id,
-            policies=task.policies,
-        )
-        self._queue.done(slot - self._train)
-        self._fresh[slot], self._length[slot] = False, 0
+        slot = self._states[fault.slot]
+        slot.report_fault(run.fragment, one_line(fault.message, MAX_FAULT_CHARACTERS))
+        slot.end_episode()
+        slot.faults_in_a_row += 1
+        if slot.faults_in_a_row >= MAX_FAULTS_IN_A_ROW:
+            slot.steps_left = 0
+            run.fragment.shortfall = fragment_pb2.SHORTFALL_ENVIRONMENT

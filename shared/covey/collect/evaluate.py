@@ -1,4 +1,4 @@
-"""Evaluation in one process: the collector's evaluation slots without a learner."""
+"""Evaluation in this process: the collector's evaluation slots, without a learner."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from covey.acting import LoadedPolicy
 from covey.collect.collector import Collector
-from covey.collect.tasks import BUILTIN_RANDOM
 from covey.envs.direct import Direct
 from covey.envs.loading import MakeEnv
-from covey.envs.slots import Slots, SyncSlots
+from covey.envs.slots import Slots
+from covey.envs.sync_slots import SyncSlots
 from covey.errors import EnvironmentLoadError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2, order_pb2
+from covey.wire.limits import BUILTIN_RANDOM
 
-_ORDER_STEPS = 256
+_ORDER_STEPS = 256  # of each slot, until the collector returns; what is unfinished goes on in the next order
 
 
 def evaluate(
@@ -32,7 +33,7 @@ def evaluate(
         make_env: Builds the environment.
         spaces: Its spaces.
         policies_by_agent: Who plays each agent, in environment order; None plays at random.
-        seeds: Of the episodes.
+        seeds: One for each episode.
         max_episode_steps: Episodes are cut off after this many env steps; 0: never.
         slots: Environments stepped together.
 
@@ -57,7 +58,10 @@ def play(
     seeds: Sequence[int],
     max_episode_steps: int,
 ) -> list[fragment_pb2.Episode]:
-    """As `evaluate`, in environments that are there already and stay open; episodes that run in them are lost."""
+    """Play one episode per seed in slots that exist already and stay open; episodes that run in them are lost.
+
+    Arguments, result and errors are those of `evaluate`.
+    """
     order = order_pb2.Order(eval_steps=_ORDER_STEPS)
     known: dict[bytes, LoadedPolicy] = {}
     task = order.evaluations.add(task_id=1, seeds=seeds, max_episode_steps=max_episode_steps)

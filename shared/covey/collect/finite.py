@@ -1,4 +1,4 @@
-"""Finding numbers that are none: what an environment shows as NaN or infinite spoils whatever learns from it."""
+"""Finding NaN and infinities in what environments show: they would spoil whatever learns from them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from covey.envs.arrays import SlotArrays
 from covey.spaces import EnvironmentSpaces
 
 
-def not_finite(shown: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpaces) -> dict[int, tuple[int, str]]:
+def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpaces) -> dict[int, tuple[int, str]]:
     """Slots that show an observation or a reward that is not finite.
 
     Args:
-        shown: Over time, with a leading axis.
+        arrays: What the environments showed, with a leading axis of time.
         slots: Which to look at.
         spaces: Of the environments.
 
     Returns:
-        By slot: the first time at which it does, and one line about it.
+        By slot: the first time at which it shows one, and one line about it.
     """
-    rewards = np.moveaxis(shown.reward, -1, 0)
-    observations = [o for o in shown.observation if o.dtype.kind == "f"]
-    # Nearly always all are, and then so are their sums.
+    rewards = np.moveaxis(arrays.reward, -1, 0)
+    observations = [o for o in arrays.observation if o.dtype.kind == "f"]
+    # Nearly always all numbers are finite, and then so are their sums; a sum that overflows is looked into below.
     with np.errstate(over="ignore", invalid="ignore"):
         if all(np.isfinite(a.sum()) for a in (*observations, rewards)):
             return {}
     found: dict[int, tuple[int, str]] = {}
     column = 0
-    for group, observation in zip(spaces.groups, shown.observation, strict=True):
+    for group, observation in zip(spaces.groups, arrays.observation, strict=True):
         for n, agent in enumerate(group.agents):
             for what, values in (("observation", observation[:, :, n]), ("reward", rewards[column])):
                 if values.dtype.kind != "f":

@@ -1,7 +1,8 @@
 """Building a fragment: rows of all slots, written many steps at a time, encoded once at the end.
 
-Dims: P streams (training slots of the order), C rows of room in each, T steps, S slots, N agents of a group, A agents;
-agents on one axis A stand group by group, as in `covey.envs.arrays`.
+A stream is the rows of one training slot in one order; proto/README.md, "Rows", says what they mean.
+Dims: P streams (training slots of the order), C rows that fit into each, T steps, S slots, N agents of a group, A
+agents; agents on one axis A stand group by group, as in `covey.envs.arrays`.
 """
 
 from __future__ import annotations
@@ -20,21 +21,29 @@ from covey.v1 import fragment_pb2
 
 
 class FragmentBuilder:
-    """The streams of one order, in its sequence.
+    """Takes the rows of one order's streams and encodes them into a fragment.
 
-    Lead-in rows stand right before row `lead`, which is every stream's first
-    one otherwise: so streams stay side by side, whatever they carry.
+    Every column is one array (P, C, ...). The first `lead` rows of each stream are kept free for lead-in rows, which
+    end right before row `lead`; whatever comes after them begins at row `lead` in all streams, so that the same steps
+    of several slots are one slice.
 
     Args:
         schema: Of the rows.
         spaces: Of the environment.
-        slots: Of the order.
-        room: Rows of each stream, `lead` included.
+        slots: The order's training slots, in its sequence; stream i is that of `slots[i]`.
+        capacity: C, `lead` included.
         carried: From the orders before; its lead-in rows become these streams' first ones.
+
+    Attributes:
+        lead: Rows kept free for lead-in rows.
+        capacity: C.
+        rows: (P,), where each stream's next row goes.
+        steps: (P,), step rows of each stream.
+        cut_before: For each stream, whether the slot's episode was abandoned before the stream's first row.
     """
 
     def __init__(
-        self, schema: RowSchema, spaces: EnvironmentSpaces, slots: Sequence[int], room: int, carried: Carried
+        self, schema: RowSchema, spaces: EnvironmentSpaces, slots: Sequence[int], capacity: int, carried: Carried
     ) -> None:
         streams = len(slots)
         self._schema = schema
@@ -42,23 +51,23 @@ class FragmentBuilder:
         self._carried = carried
         self._asynchronous = spaces.asynchronous
         self.lead = most_lead_in_rows(spaces)
-        self.room = room
+        self.capacity = capacity
         self._groups = [g.group_id for g in spaces.groups]
         self._agents = group_columns(spaces)
 
         def zeros(dtype: str, *shape: int) -> NDArray[Any]:
-            return np.zeros((streams, room, *shape), dtype)
+            return np.zeros((streams, capacity, *shape), dtype)
 
         agents = len(spaces.agents)
-        self._kind = np.full((streams, room), RowKind.STEP, np.uint8)
+        self._kind = np.full((streams, capacity), RowKind.STEP, np.uint8)
         self._observation = [zeros(g.observation.dtype, len(g), *g.observation.shape) for g in spaces.groups]
         self._action = [zeros(g.action.dtype, len(g), *g.action.shape) for g in spaces.groups]
         self._mask = [zeros("uint8", len(g), mask_width(g.action)) if g.masked else None for g in spaces.groups]
         self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
         self._reward = zeros("float32", agents)
         self._age = zeros("uint32", agents) if self._asynchronous else None
-        self._first = np.full(streams, self.lead, np.intp)
-        self.rows = np.full(streams, self.lead, np.intp)  # where each stream's next row goes
+        self._first = np.full(streams, self.lead, np.intp)  # each stream's first row, a lead-in row if it has any
+        self.rows = np.full(streams, self.lead, np.intp)
         self.steps = np.zeros(streams, np.intp)
         self.cut_before = [slot in carried.cut for slot in slots]
         carried.cut.difference_update(slots)
@@ -81,11 +90,11 @@ class FragmentBuilder:
         Args:
             streams: Which, by position in the order.
             slots: The slot of each.
-            seen: What the environments showed before each step, with a leading axis T.
-            action: Per group, (T, S, N, *shape), where agents chose; what others did is known.
-            reward: (T, S, A), of each step.
-            terminated: (T, S, A).
-            truncated: (T, S, A).
+            seen: The slots' arrays before each step, with a leading axis T.
+            action: Per group, (T, S, N, *shape), read where agents chose; what others did follows from `seen`.
+            reward: (T, S, A), what each step gave.
+            terminated: (T, S, A), flags of each step.
+            truncated: (T, S, A), flags of each step.
         """
         steps = len(seen.present)
         if not streams or not steps:
@@ -101,7 +110,7 @@ class FragmentBuilder:
         self.steps[streams] += steps
 
     def end(self, streams: Sequence[int], slots: Sequence[int], kind: RowKind, seen: SlotArrays) -> None:
-        """Write final, cut or tail rows: where these slots stand."""
+        """Write one final, cut or tail row to each stream: what its slot shows, without an action."""
         if not streams:
             return
         self._kind[streams, self.rows[streams]] = kind
@@ -111,15 +120,16 @@ class FragmentBuilder:
                 put(column, values[None])
 
     def cut(self, stream: int, slot: int, running: bool, seen: SlotArrays) -> None:
-        """The environment raised: what it showed before is a cut row, or nothing where no step row needs one.
+        """End an episode whose environment raised, with a cut row where a step row needs a row after it.
 
-        Decisions that are open in lead-in rows alone are dropped with it.
+        Where the stream has no row of the episode, its next rows say that one was cut before them; lead-in rows, whose
+        decisions are dropped with the episode, are left out.
 
         Args:
             stream: Position in the order.
-            slot: Its slot.
+            slot: The stream's slot.
             running: Whether the episode had steps, here or in earlier fragments.
-            seen: What the environments showed.
+            seen: The slots' arrays before the step or reset that raised.
         """
         if self.rows[stream] == self.lead:
             self.cut_before[stream] |= running
@@ -133,7 +143,11 @@ class FragmentBuilder:
         return bool(rows > self.lead and self._kind[stream, rows - 1] == RowKind.STEP)
 
     def carry(self, arrays: SlotArrays) -> None:
-        """Before tail rows are written: hand on what the next order's streams need of these."""
+        """Hand on to `carried` what the next order's streams need of these; call it before tail rows are written.
+
+        Args:
+            arrays: What the environments show now.
+        """
         self._carried.cut.update(
             slot for i, slot in enumerate(self._slots) if self.cut_before[i] and self.rows[i] == self.lead
         )
@@ -146,7 +160,12 @@ class FragmentBuilder:
                 self._carried.lead_in[slot] = lead_in
 
     def encode(self, fragment: fragment_pb2.Fragment, level: int) -> None:
-        """Put the streams that have rows, and the blob, into an envelope."""
+        """Put the streams that have rows, and the compressed blob of all rows, into an envelope.
+
+        Args:
+            fragment: The envelope.
+            level: zstd's.
+        """
         kept = [
             (i, first, end)
             for i, (first, end) in enumerate(zip(self._first.tolist(), self.rows.tolist(), strict=True))
@@ -187,18 +206,23 @@ class FragmentBuilder:
     def _write(
         self, streams: Sequence[int], slots: Sequence[int], seen: SlotArrays
     ) -> Callable[[NDArray[Any], NDArray[Any]], None]:
-        """Write what is seen in the streams' next rows; returns what writes a further column of these, (T, S, ...)."""
+        """Write observations, masks and `active` to the streams' next T rows, and count these.
+
+        Returns:
+            A function that writes values (T, S, ...) to the same rows of a further column.
+        """
         steps = len(seen.present)
         rows = self.rows[streams]
         at: Any = as_index(streams)
         source = as_index(slots)
+        # Streams side by side that have as many rows are one slice; otherwise positions are written out, (P, T).
         if isinstance(at, slice) and (rows == rows[0]).all():
             at = at, slice(int(rows[0]), int(rows[0]) + steps)
         else:
             at = np.array(streams, np.intp)[:, None], rows[:, None] + np.arange(steps)
 
         def put(target: NDArray[Any], values: NDArray[Any]) -> None:
-            target[at] = values[:, source].swapaxes(0, 1)
+            target[at] = values[:, source].swapaxes(0, 1)  # (T, P, ...) to (P, T, ...)
 
         put(self._active, seen.present)
         for column, values in zip(self._observation, seen.observation, strict=True):
@@ -210,7 +234,10 @@ class FragmentBuilder:
         return put
 
     def _carry_actions(self, seen: SlotArrays, action: Sequence[NDArray[Any]], slots: Any) -> list[NDArray[Any]]:
-        """What rows hold of actions where not all choose in every step: per group, (T, S, N, *shape)."""
+        """The actions that rows hold where not all agents choose in every step: per group, (T, S, N, *shape).
+
+        One step after the other, as an agent that waits repeats its action of an earlier step.
+        """
         actions = [np.empty_like(a) for a in action]
         for t in range(len(seen.present)):
             self._carried.decide(seen.at(t), [a[t] for a in action], slots)
@@ -219,7 +246,7 @@ class FragmentBuilder:
         return actions
 
     def _lead_in(self, stream: int, rows: LeadIn) -> None:
-        """Write a stream's lead-in rows."""
+        """Write a stream's lead-in rows, right before row `lead`."""
         assert self._age is not None  # environments whose agents never wait have none
         self._first[stream] = first = self.lead - len(rows.active)
         at = stream, slice(first, self.lead)
@@ -231,17 +258,35 @@ class FragmentBuilder:
                 mask[at] = rows.mask[g]
 
     def _open_decisions(self, stream: int, waits: NDArray[np.intp]) -> LeadIn | None:
-        """The rows in which these agents, columns of A, last decided in the running episode."""
-        assert self._age is not None
+        """The rows in which waiting agents last decided, as lead-in rows for the slot's next stream.
+
+        For example, a stream of two agents that act in turns; the episode runs on, agent 0 waits for its next turn:
+
+            row       kind     active   age    reward
+            lead - 1  LEAD_IN  1  0     2  0   3  0     agent 0 decided two steps before this stream, and got 3 since
+            lead      STEP     0  1     0  0   1  0     agent 1 acts
+            lead + 1  STEP     1  0     0  0   5  0     agent 0 acts: the decision of the lead-in row is closed
+            lead + 2  STEP     0  1     0  0   7  0     agent 1 acts
+
+        The last row that opened a decision of agent 0 is lead + 1: it comes again with age 2 (the step rows from it on)
+        and reward 5 + 7. Had agent 0 not acted there, the lead-in row would come again, with age 2 + 3 and reward
+        3 + 1 + 5 + 7.
+
+        Args:
+            stream: Position in the order.
+            waits: Agents, as columns of A, that live and are not to act next.
+        """
+        assert self._age is not None  # environments whose agents never wait have no open decisions
         at = stream, slice(self._first[stream], self.rows[stream])
         kind = self._kind[at]
         over = np.flatnonzero((kind == RowKind.FINAL) | (kind == RowKind.CUT))
         begin = int(over[-1]) + 1 if over.size else 0
         step = kind == RowKind.STEP
         age, reward = self._age[at].astype(np.int64), self._reward[at].astype(np.float64)
+        # A step row opens a decision of each agent that acts in it; a lead-in row those that its ages mark.
         opens = np.where(step[:, None], self._active[at], age) > 0
         flagged = step[:, None] & ((self._terminated[at] | self._truncated[at]) > 0)
-        found: dict[int, list[int]] = {}  # agents by row
+        found: dict[int, list[int]] = {}  # agents by the row in which they decided
         for agent in waits.tolist():
             rows = begin + np.flatnonzero(opens[begin:, agent])
             # One that ended and came back has decided nothing in this life.
@@ -267,12 +312,12 @@ class FragmentBuilder:
 
 
 def most_lead_in_rows(spaces: EnvironmentSpaces) -> int:
-    """How many a stream can have: one for each agent, none where no agent ever waits."""
+    """How many lead-in rows a stream can have: one for each agent, none where no agent ever waits."""
     return len(spaces.agents) if spaces.asynchronous else 0
 
 
 def as_index(positions: Sequence[int]) -> Any:
-    """A slice where the positions are consecutive, otherwise an index array."""
+    """An index of these positions: a slice where they are consecutive, otherwise an array."""
     if positions and list(positions) == list(range(positions[0], positions[0] + len(positions))):
         return slice(positions[0], positions[0] + len(positions))
     return np.array(positions, np.intp)

@@ -1,7 +1,9 @@
 """What environments showed step by step, and what was decided, until it is put into rows.
 
-One copy of all memory a step costs less than any array put in its place; where the numbers belong is worked out for
+One copy of all memory a step costs less than putting any array in its place; where the numbers belong is worked out for
 many steps at once.
+
+Dims: T steps since `begin`, S slots, N agents of a group.
 """
 
 from __future__ import annotations
@@ -19,40 +21,43 @@ MOST_BYTES = 4 << 20
 
 
 class History:
-    """Of the slots' arrays.
+    """Copies of the slots' arrays, one before the first step and one after each.
+
+    `_copies.memory` has a row for each of these moments: row t is what the environments showed before step t, and
+    row t + 1 what came of it. So T steps take T + 1 rows, and "before" and "after" are two views of the same rows.
 
     Attributes:
-        room: Steps that can be recorded from one `begin` to the next.
+        capacity: Steps that can be recorded from one `begin` to the next.
     """
 
     def __init__(self, arrays: SlotArrays) -> None:
-        self.room = min(MOST_STEPS, max(1, MOST_BYTES // arrays.memory.size))
+        self.capacity = min(MOST_STEPS, max(1, MOST_BYTES // arrays.memory.size))
         self._now = arrays.memory
-        self._shown = arrays.over_time(self.room + 1)
+        self._copies = arrays.over_time(self.capacity + 1)
         self._decided: list[Sequence[NDArray[Any]]] = []
 
     def begin(self) -> None:
-        """Forget what was; what the environments show now precedes the first step."""
+        """Forget the steps recorded; what the environments show now precedes the first step to come."""
         self._decided = []
-        self._shown.memory[0] = self._now
+        self._copies.memory[0] = self._now
 
     def add(self, action: Sequence[NDArray[Any]]) -> None:
-        """A step was made: per group (S, N, *shape), what was decided before; what came of it is shown now."""
+        """Record a step that was just made; `action` is what was decided for it, per group (S, N, *shape)."""
         self._decided.append(action)
-        self._shown.memory[len(self._decided)] = self._now
+        self._copies.memory[len(self._decided)] = self._now
 
-    def before(self, first: int, end: int) -> SlotArrays:
-        """What was shown before these steps, with a leading axis."""
-        return self._shown.each(lambda a: a[first:end])
+    def before(self, steps: int) -> SlotArrays:
+        """The arrays before each of the first `steps` steps, with a leading axis T."""
+        return self._copies.each(lambda a: a[:steps])
 
-    def after(self, first: int, end: int) -> SlotArrays:
-        """What was shown after them."""
-        return self.before(first + 1, end + 1)
+    def after(self, steps: int) -> SlotArrays:
+        """The arrays after each of the first `steps` steps, with a leading axis T."""
+        return self._copies.each(lambda a: a[1 : steps + 1])
 
     def at(self, step: int) -> SlotArrays:
-        """What was shown before one step."""
-        return self._shown.at(step)
+        """The arrays before one step, which is also after the step before it."""
+        return self._copies.at(step)
 
-    def actions(self, first: int, end: int) -> list[NDArray[Any]]:
-        """Per group (T, S, N, *shape)."""
-        return [np.concatenate(a).reshape(len(a), *a[0].shape) for a in zip(*self._decided[first:end], strict=True)]
+    def actions(self, steps: int) -> list[NDArray[Any]]:
+        """What was decided for each of the first `steps` steps: per group (T, S, N, *shape)."""
+        return [np.concatenate(a).reshape(len(a), *a[0].shape) for a in zip(*self._decided[:steps], strict=True)]

@@ -1,19 +1,21 @@
-"""Fragments over the largest frame: numbered parts of one seq, and the way back."""
+"""Splitting a fragment that is too large for one frame into numbered parts, and joining them again."""
 
 from __future__ import annotations
 
 from covey.errors import FragmentError
 from covey.rows import MAX_RAW_BYTES
 from covey.v1 import fragment_pb2
-from covey.wire.channel import PART_BYTES
+from covey.wire.limits import MAX_PARTS, PART_BYTES
 
-# What zstd may add to bytes that do not compress, generously.
+# The rows, and generously what zstd may add to bytes that do not compress.
 MAX_BLOB_BYTES = MAX_RAW_BYTES + (MAX_RAW_BYTES >> 7) + 1024
-MAX_PARTS = 1024
 
 
 def split_fragment(fragment: fragment_pb2.Fragment, max_bytes: int = PART_BYTES) -> list[fragment_pb2.Fragment]:
-    """The fragment itself where it fits, otherwise parts of about `max_bytes`; the first carries the envelope."""
+    """The parts of a fragment, each of about `max_bytes`; the fragment itself where it is no larger.
+
+    The first part carries the envelope; all have seq, order id, schema hash, their number and a piece of the blob.
+    """
     if fragment.ByteSize() <= max_bytes:
         return [fragment]
     blob = fragment.blob  # every access copies
@@ -34,7 +36,7 @@ def split_fragment(fragment: fragment_pb2.Fragment, max_bytes: int = PART_BYTES)
 
 
 class FragmentAssembler:
-    """Joins the parts that arrive on one stream; holds at most one unfinished fragment, bounded in bytes."""
+    """Joins the parts that arrive on one stream; holds at most one unfinished fragment, of at most `max_bytes`."""
 
     def __init__(self, max_bytes: int = MAX_BLOB_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -48,8 +50,8 @@ class FragmentAssembler:
         A part 0 begins anew, whatever was unfinished: its sender resends.
 
         Raises:
-            FragmentError: ("parts") a part out of turn or of another fragment; ("size") too many bytes. What was
-                gathered is dropped.
+            FragmentError: with reason "parts", a part out of turn or of another fragment; with reason "size", too many
+                bytes. The parts held are dropped.
         """
         if part.parts <= 1 and part.part == 0:
             self._drop()
@@ -85,4 +87,5 @@ class FragmentAssembler:
         return whole
 
     def _drop(self) -> None:
+        """Forget the unfinished fragment."""
         self._first, self._pieces, self._bytes = None, [], 0

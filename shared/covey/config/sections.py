@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from covey.config.section import Section
+from covey.wire.limits import MAX_COMPRESSION_LEVEL, MAX_SLOTS
 
 EVAL_STEPS_CAP = 10_000
 """Env steps after which an evaluation episode is cut off where `training.eval_steps` does not say."""
@@ -27,7 +28,7 @@ class Environment(Section):
     num_envs: int = Field(
         default=8,
         ge=1,
-        le=4096,
+        le=MAX_SLOTS,
         description="Copies of the environment that one actor process trains in, where `actors.max_slots` does not say "
         "otherwise. An evaluation plays `training.eval_loop` x `num_envs` episodes.",
     )
@@ -240,7 +241,10 @@ class Actors(Section):
         "Environments that take longer count as hung and are replaced.",
     )
     compression_level: int = Field(
-        default=1, ge=1, le=19, description="zstd level of what actors send: 1 is the fastest, 19 the smallest."
+        default=1,
+        ge=1,
+        le=MAX_COMPRESSION_LEVEL,
+        description="zstd level of what actors send: 1 is the fastest, 19 the smallest.",
     )
 
 

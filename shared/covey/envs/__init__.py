@@ -1,13 +1,15 @@
 """Environments: loading them, reading their spaces, and stepping copies of them as batched slots.
 
-Slots in worker processes (`processes`) and the environments of the library (`vector`) are loaded by who needs them.
+Not imported here, as most users need neither: slots in worker processes (`processes`), and the vectorised
+environments of the library (`vector`).
 """
 
 from covey.envs.arrays import SlotArrays
-from covey.envs.batched import BatchedEnvironment
+from covey.envs.building import build_slots
 from covey.envs.loading import EnvironmentFactory, allowed, load_environment
 from covey.envs.reading import read_spaces
-from covey.envs.slots import Fault, Slots, SyncSlots, build_slots
+from covey.envs.slots import BatchedEnvironment, Fault, Slots
+from covey.envs.sync_slots import SyncSlots
 from covey.envs.turns import TurnsEnv
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The arrays that slots write and collecting reads, whoever steps the environments.
+"""The arrays in which slots show their environments: observations, masks, rewards, flags, who is to act.
 
 Dims: S slots, A agents, N agents of a group. Where agents share one axis A they stand group by group ("columns"), in
 the order of `EnvironmentSpaces.groups` and of each group's agents, so that a group is a slice.
@@ -22,18 +22,18 @@ class SlotArrays:
     """What the environments of S slots show; written in place by `Slots.reset` and `Slots.step`.
 
     Attributes:
-        observation: Per group (S, N, *shape). Of an agent that waits, what it saw when it last acted; zeros for one
-            that is not there.
-        mask: Per group (S, N, mask width), 1 for actions that are legal now; None for groups without masks. Of an
-            agent that waits, what was legal when it last acted; zeros for one that is not there.
+        observation: Per group (S, N, *shape). An agent that waits keeps what it saw when it last acted; one that is not
+            there has zeros.
+        mask: Per group (S, N, mask width), 1 for actions that are legal now; None for groups without masks. An agent
+            that waits keeps the mask with which it last acted; one that is not there has zeros.
         forced: Per group (S, N, *action shape): the actions that the environment takes where `present` is FORCED.
-        reward: (S, A), of the last step.
-        terminated: (S, A), of the last step.
-        truncated: (S, A), of the last step.
+        reward: (S, A), rewards of the last step.
+        terminated: (S, A), 1 for agents that terminated in the last step.
+        truncated: (S, A), 1 for agents that were truncated in the last step.
         present: (S, A), an `Active` value: CHOSE (1) is to act in the next step, FORCED (2) acts as the environment
             says, ABSENT (0) waits or is not there.
-        living: (S, A), 1: takes part in the episode, whether it acts now or waits.
-        memory: The bytes in which all of these lie, of all slots; what a copy of everything costs least with.
+        living: (S, A), 1 for agents that are in the episode, whether they act now or wait.
+        memory: The bytes in which all these arrays lie, one after another, of all slots: one copy of it copies all.
     """
 
     observation: tuple[NDArray[Any], ...]
@@ -48,20 +48,20 @@ class SlotArrays:
 
     @staticmethod
     def zeros(spaces: EnvironmentSpaces, count: int) -> SlotArrays:
-        """In memory of their own."""
+        """Arrays of zeros in memory of their own, for `count` slots."""
         return SlotArrays.within(spaces, count, memoryview(bytearray(SlotArrays.size_bytes(spaces, count))))
 
     @staticmethod
     def size_bytes(spaces: EnvironmentSpaces, count: int) -> int:
-        """Bytes that `within` needs."""
-        return sum(_aligned(math.prod(shape) * np.dtype(dtype).itemsize) for dtype, shape in _parts(spaces, count))
+        """Bytes of the buffer that `within` needs for `count` slots."""
+        return sum(_aligned(math.prod(shape) * np.dtype(dtype).itemsize) for dtype, shape in _fields(spaces, count))
 
     @staticmethod
     def within(spaces: EnvironmentSpaces, count: int, buffer: memoryview) -> SlotArrays:
-        """As views of a zeroed buffer, which several processes may share."""
+        """Arrays as views of a zeroed buffer, which several processes may share, for `count` slots."""
         arrays: list[NDArray[Any]] = []
         offset = 0
-        for dtype, shape in _parts(spaces, count):
+        for dtype, shape in _fields(spaces, count):
             size = math.prod(shape)
             arrays.append(np.frombuffer(buffer, dtype, size, offset).reshape(shape))
             offset += _aligned(size * np.dtype(dtype).itemsize)
@@ -79,33 +79,37 @@ class SlotArrays:
         )
 
     def rows(self, first: int, end: int) -> SlotArrays:
-        """Of the slots from `first` up to `end`, which is left out: views of these arrays."""
+        """Views of the arrays of the slots `first` to `end` - 1."""
         return self.each(lambda a: a[first:end])
 
     def copy(self) -> SlotArrays:
-        """As they are now, in memory of their own."""
+        """A copy of all arrays as they are now."""
         copied = self.over_time(1)
         copied.memory[0] = self.memory
         return copied.at(0)
 
     def over_time(self, times: int) -> SlotArrays:
-        """Room for these arrays at so many times: each has a leading axis, and so has `memory`, (times, bytes)."""
+        """Zeroed arrays with a further leading axis of `times`; `memory` is (times, bytes).
+
+        Assigning this object's `memory` to row t of theirs copies everything to time t at once.
+        """
         memory = np.zeros((times, self.memory.size), np.uint8)
         start, stride = self.memory.ctypes.data, self.memory.size
 
         def again(a: NDArray[Any]) -> NDArray[Any]:
+            # At the same place in each row of the new memory as in the old one.
             return np.ndarray((times, *a.shape), a.dtype, memory, a.ctypes.data - start, (stride, *a.strides))
 
         return self.each(again, memory)
 
     def at(self, time: int) -> SlotArrays:
-        """Of arrays over time, those of one time."""
+        """Of arrays with a leading axis of time, views of those at one time."""
         return self.each(lambda a: a[time], self.memory[time])
 
     def each(
         self, change: Callable[[NDArray[Any]], NDArray[Any]], memory: NDArray[np.uint8] | None = None
     ) -> SlotArrays:
-        """The same with every array changed; `memory` is the one given, or as it was."""
+        """The result of `change` on every array, with the `memory` that is given, or else this one's."""
         return SlotArrays(
             observation=tuple(map(change, self.observation)),
             mask=tuple(None if m is None else change(m) for m in self.mask),
@@ -119,7 +123,7 @@ class SlotArrays:
         )
 
     def clear(self, slot: int) -> None:
-        """Zeros in all arrays of a slot."""
+        """Set everything that a slot shows to zero."""
         for a in (*self.observation, *self.mask, *self.forced, self.reward):
             if a is not None:
                 a[slot] = 0
@@ -127,8 +131,8 @@ class SlotArrays:
             flags[slot] = 0
 
 
-def _parts(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Dtype and shape of every array, in the order of the fields."""
+def _fields(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of every array, in the order of the attributes; groups without masks have none."""
     agents = (count, len(spaces.agents))
     for g in spaces.groups:
         yield g.observation.dtype, (count, len(g), *g.observation.shape)
@@ -143,5 +147,5 @@ def _parts(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[i
 
 
 def _aligned(size: int) -> int:
-    """Up to the next multiple of 64, a cache line."""
+    """A size in bytes, rounded up to a multiple of 64, the size of a cache line."""
     return -(-size // 64) * 64

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from covey.envs.loading import EnvironmentFactory, describe
+from covey.envs.building import build_slots
+from covey.envs.loading import EnvironmentFactory
 from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, read_spaces
-from covey.envs.slots import build_slots
+from covey.envs.slots import describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
 from covey.envs.turns import TurnsEnv
 from covey.errors import SpaceError
@@ -23,26 +24,26 @@ from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import Box, Discrete, EnvironmentSpaces
 
 API_TEST_CYCLES = 100
-"""Cycles of PettingZoo's own test; each checks the same."""
+"""Cycles of PettingZoo's own API test, each of which makes the same checks."""
 
 FEW_SLOTS = 16
-"""Training slots of an actor below which it is worth saying how many there can be."""
+"""If an actor cannot have more training slots than this, the report says how many it can have."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What came of a check.
+class EnvironmentReport:
+    """What `check_environment` found out about an environment.
 
     Attributes:
-        entry_point: Of the environment.
+        entry_point: The environment's name, "package.module:function".
         interface: "parallel", "aec" or "batched".
         declared: Observation and action space by agent, as Gymnasium writes them.
         api_test: "passed", "failed: ..." with PettingZoo's message, or "not run: ..." with the reason.
         api_warnings: What PettingZoo's test warned of.
-        spaces: None if some are not served.
-        behaviour: None if it was not played, as some spaces are not served.
-        will: What covey will do, a sentence each.
-        cannot: What it cannot, and why.
+        spaces: Agents, spaces and groups; None if some spaces are not served.
+        behaviour: What happened when it was played at random; None if some spaces are not served.
+        will: What covey will do with it, a sentence each.
+        cannot: Why covey cannot train in it, a sentence each; empty if it can.
     """
 
     entry_point: str
@@ -57,7 +58,7 @@ class Report:
 
     @property
     def kind(self) -> str:
-        """simultaneous, turn-based (one agent acts in a step), asynchronous (another rhythm), or unknown."""
+        """How agents act: simultaneous, turn-based (one in a step), asynchronous (some in a step), or unknown."""
         if self.spaces is None or self.behaviour is None:
             return "unknown"
         if not self.spaces.asynchronous:
@@ -66,17 +67,17 @@ class Report:
 
     @property
     def trainable(self) -> bool:
-        """Whether covey can train in it."""
+        """Whether covey can train in the environment."""
         return not self.cannot
 
 
-def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) -> Report:
-    """Play an environment at random, run PettingZoo's own test, and describe it.
+def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) -> EnvironmentReport:
+    """Play an environment at random, run PettingZoo's own test, and say what covey can do with it.
 
     Args:
-        factory: Builds it.
+        factory: Builds the environment.
         steps: Env steps to play.
-        seed: Of the episodes and actions; the test of PettingZoo draws its own.
+        seed: Seed of the episodes and actions; PettingZoo's test draws its own.
 
     Raises:
         EnvironmentLoadError: it cannot be built, does not know its agents before reset, or has agents that wait only
@@ -102,7 +103,7 @@ def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) ->
     if spaces and behaviour:
         will += _plans(spaces, behaviour, steps)
         cannot += _obstacles(spaces, behaviour)
-    return Report(
+    return EnvironmentReport(
         entry_point=factory.entry_point,
         interface=interface,
         declared={a: (str(observation), str(action)) for a, (observation, action) in declared.items()},
@@ -127,7 +128,7 @@ def _unserved(declared: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
-    """Why nothing could be learned from what it does."""
+    """A sentence for each thing that the environment did from which nothing can be learned."""
     sentences = []
     if len(seen.faults) >= MAX_FAULTS:
         sentences.append(f"raised {len(seen.faults)} times in {seen.steps} env steps: {seen.faults[0]}; repair it")
@@ -142,7 +143,7 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
 
 
 def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int) -> Iterator[str]:
-    """What covey will do, a sentence each."""
+    """Sentences about what covey will do with the environment."""
     other = next((a for a in spaces.agents if not isinstance(a.action, Box | Discrete)), None)
     if other is None:
         yield "algorithms: IPPO, MADDPG and MATD3 fit"
@@ -176,7 +177,7 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int) -> Iterator[s
 
 
 def _alike(spaces: EnvironmentSpaces) -> Iterator[str]:
-    """Groups that could be one."""
+    """A sentence for groups that have equal spaces but different names, and so could be one."""
     by_kind: dict[tuple[object, ...], list[str]] = {}
     for group in spaces.groups:
         by_kind.setdefault((group.observation, group.action, group.masked), []).append(group.group_id)
@@ -189,12 +190,12 @@ def _alike(spaces: EnvironmentSpaces) -> Iterator[str]:
 
 
 def _most_slots(spaces: EnvironmentSpaces) -> int:
-    """Training slots of an actor of which a few steps fit into a fragment."""
+    """The most training slots that an actor can have: four rows of each must fit into a fragment."""
     return MAX_RAW_BYTES // (4 * RowSchema.of(spaces).row_bytes)
 
 
 def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tuple[str, list[str]]:
-    """The verdict of PettingZoo's own test, and what it warned of."""
+    """Run PettingZoo's own API test; returns its verdict ("passed", "failed: ...", "not run: ...") and its warnings."""
     if interface == "batched":
         return "not run: PettingZoo has none for batched environments", []
     if interface == "parallel" and waits:
@@ -211,7 +212,7 @@ def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tu
             else:
                 parallel_api_test(env, num_cycles=API_TEST_CYCLES)
         except Exception as exc:  # assertions, and whatever the environment raises
-            # A bare assertion tells by its source line what it expected.
+            # An assertion without a message is reported by its source line.
             frame = traceback.extract_tb(exc.__traceback__)[-1]
             verdict = f"failed: {describe(exc) if str(exc) else f'{type(exc).__name__}: {frame.line}'}"
         finally:
@@ -220,7 +221,7 @@ def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tu
 
 
 def _relevant(caught: Sequence[warnings.WarningMessage]) -> Iterator[warnings.WarningMessage]:
-    """Warnings about the environment, and not about what it is made of."""
+    """Warnings about the environment itself, without those about deprecated functions of its libraries."""
     for w in caught:
         if not issubclass(w.category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
             yield w
@@ -228,7 +229,7 @@ def _relevant(caught: Sequence[warnings.WarningMessage]) -> Iterator[warnings.Wa
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Environments and tests print, warn and log; only the report is to be seen."""
+    """Drop what environments and tests print, warn and log, so that only the report is seen."""
     before = logging.root.manager.disable
     with (
         contextlib.redirect_stdout(io.StringIO()),

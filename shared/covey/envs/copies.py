@@ -1,4 +1,4 @@
-"""One environment among several copies, where it lives: building it, and reaching into it."""
+"""Building one copy of an environment among several, and calling its methods where it lives."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from covey.errors import SpaceError
 
 @dataclass(frozen=True)
 class Copy:
-    """Builds an environment, and holds it to the spaces of the first.
+    """Builds a copy of an environment, and compares its spaces with those of the first copy.
 
     Attributes:
-        build: Gives a parallel or an AEC environment.
-        expected: Observation and action space by agent.
+        build: Builds a parallel or an AEC environment.
+        expected: Observation and action space of the first copy by agent.
     """
 
     build: Callable[[], Any]
     expected: Mapping[str, tuple[gymnasium.Space[Any], gymnasium.Space[Any]]]
 
     def __call__(self) -> Any:
-        """A parallel environment.
+        """A fresh copy, as a parallel environment.
 
         Raises:
-            SpaceError: it has other agents or spaces.
+            SpaceError: it has other agents or spaces than the first copy.
         """
         env = parallel(self.build())
         found = declared_spaces(env)
@@ -42,18 +42,18 @@ class Copy:
 
 
 def parallel(env: Any) -> Any:
-    """What was built, with turns made steps if it is an AEC environment."""
+    """A parallel environment as it is; an AEC environment as a parallel one whose steps are turns."""
     return TurnsEnv(env) if hasattr(env, "agent_iter") else env
 
 
 def call(env: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a method of the environment gives, or its attribute if it is none."""
+    """The result of the environment's method of that name, or its attribute if that is no method."""
     attribute = get(env, name)
     return attribute(*args, **kwargs) if callable(attribute) else attribute
 
 
 def get(env: Any, name: str) -> Any:
-    """An attribute of the environment."""
+    """The environment's attribute of that name."""
     return getattr(_built(env), name)
 
 
@@ -63,5 +63,5 @@ def put(env: Any, name: str, value: Any) -> None:
 
 
 def _built(env: Any) -> Any:
-    """What the user's function gave."""
+    """The environment as the user's function built it: the AEC one inside of a `TurnsEnv`."""
     return env.aec if isinstance(env, TurnsEnv) else env

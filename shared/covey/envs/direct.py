@@ -1,8 +1,8 @@
-"""Parallel environments that PettingZoo makes of AEC ones, stepped without the layers that it puts between.
+"""Stepping environments that PettingZoo converted from AEC to parallel ones without the layers it puts between.
 
-Its conversion asks each agent's turn for `last()`, observation included, and drops it; and every attribute is looked up
-through wrappers that check what covey holds anyway: the order of calls, and actions within their space. In the particle
-environments that is half to two thirds of a step's time.
+Its conversion calls `last()` in each agent's turn, observation included, and drops the result; and every attribute is
+looked up through wrappers that check the order of calls and the bounds of actions, which collecting keeps to anyway. In
+the particle environments that is half to two thirds of a step's time.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Direct:
-    """Builds environments for those who reset before they step, and whose actions are within their spaces.
+    """Builds environments without PettingZoo's layers where possible; picklable if `make_env` is.
 
-    Picklable if `make_env` is.
+    For callers that reset before they step, and whose actions lie within their spaces.
 
     Attributes:
         make_env: Builds a parallel environment.
@@ -26,30 +26,33 @@ class Direct:
     make_env: Callable[[], Any]
 
     def __call__(self) -> Any:
-        """The environment, without its checks if it is one that PettingZoo converted; otherwise as it is."""
+        """A fresh environment: a `DirectEnv` if PettingZoo converted it from an AEC one, otherwise as it was built."""
         env = self.make_env()
         from pettingzoo.utils.conversions import aec_to_parallel_wrapper  # the environment has imported it, if anybody
 
-        # To the letter: a class derived from it may do anything, and so may a method that somebody replaced.
+        # Exactly that class: one derived from it may do anything, and so may a method that somebody replaced.
         return DirectEnv(env) if type(env) is aec_to_parallel_wrapper and _untouched(env) else env
 
 
 def _untouched(layer: Any) -> bool:
-    """Whether the methods of an object are those of its class."""
+    """Whether nobody replaced a method on the object itself."""
     return not any(callable(getattr(type(layer), name, None)) for name in vars(layer))
 
 
 class DirectEnv:
-    """An `aec_to_parallel_wrapper` that steps as the environment within does; everything else goes through it.
+    """PettingZoo's parallel wrapper of an AEC environment, but its steps go straight to that environment.
 
-    Observations, rewards, flags and infos are the wrapper's to the bit, unless the environment's `observe` or `last`
-    has side effects: the one is called once a step for each agent instead of twice, the other never.
+    Observations, rewards, flags and infos equal the wrapper's to the bit, unless the environment's `observe` or `last`
+    has side effects: `observe` is called once a step for each agent instead of twice, `last` never.
+
+    Args:
+        env: An `aec_to_parallel_wrapper`; it resets the environment, and answers everything else.
     """
 
     def __init__(self, env: Any) -> None:
         from pettingzoo.utils import wrappers
 
-        # These change nothing for those who call in order and act within the spaces.
+        # Wrappers that change nothing for callers that call in order and act within the spaces.
         checks = (
             wrappers.OrderEnforcingWrapper,
             wrappers.AssertOutOfBoundsWrapper,
@@ -62,11 +65,11 @@ class DirectEnv:
         self.agents: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        """Of the environment."""
+        """Delegate unknown attributes to the wrapped environment."""
         return getattr(self._env, name)
 
     def reset(self, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As the wrapper's."""
+        """Begin an episode, as the wrapper does; returns observations and infos by agent."""
         observations, infos = self._env.reset(**arguments)
         self.agents = self._env.agents
         return observations, infos
@@ -74,7 +77,13 @@ class DirectEnv:
     def step(
         self, actions: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
-        """As the wrapper's.
+        """Make one env step: each agent acts once, in turn.
+
+        Args:
+            actions: By agent, for every agent in `agents`.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos by agent, as the wrapper gives them.
 
         Raises:
             AssertionError: the environment's agents do not act in turn, or end before the end of a cycle.
@@ -91,6 +100,7 @@ class DirectEnv:
         terminated, truncated = dict(aec.terminations), dict(aec.truncations)
         infos = dict(aec.infos)
         observations = {agent: aec.observe(agent) for agent in aec.agents}
+        # Agents that ended leave an AEC environment by a last step without an action.
         while aec.agents and (aec.terminations[aec.agent_selection] or aec.truncations[aec.agent_selection]):
             aec.step(None)
         self.agents = self._env.agents = aec.agents

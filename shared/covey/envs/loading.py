@@ -1,4 +1,4 @@
-"""From a name to an environment: importing and building it, with a sentence for all that can fail."""
+"""Finding an environment by its name and building it, with a sentence for everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from covey.envs.slots import BatchedEnvironment, describe
 from covey.envs.turns import TurnsEnv
 from covey.errors import EnvironmentLoadError
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
 
-    from covey.envs.batched import BatchedEnvironment
-
 DEFAULT_FUNCTIONS = ("parallel_env", "env")
-"""What an entry point without a function means: the first of these that its module has."""
+"""Functions that an entry point without one may mean: the first of these that its module has."""
 
 DEFAULT_ALLOWED = ("pettingzoo.*", "mpe2.*")
-"""Packages whose environments an actor builds because a learner says so."""
+"""Modules whose environments an actor builds when a learner names them; `*` spans dots."""
 
 NUM_ENVS = "num_envs"
-"""The parameter of a function that gives so many copies of an environment as one object."""
+"""The parameter by which a function takes how many copies of an environment to build as one object."""
 
 _ENTRY_POINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
 _VERSIONED = re.compile(r"(.+)_v(\d+)")
-_MOVED = "pettingzoo.mpe."  # to mpe2, a package of its own
+_MOVED = "pettingzoo.mpe."  # these environments have become the package mpe2
 _PARALLEL_API = ("possible_agents", "observation_space", "action_space", "reset", "step", "close")
 _AEC_API = ("possible_agents", "observation_space", "action_space", "reset", "step", "observe")
 _BATCHED_API = (*_PARALLEL_API, "asynchronous", "attach")
@@ -50,13 +49,18 @@ logger = logging.getLogger("covey.envs")
 
 @dataclass(frozen=True)
 class EnvironmentFactory:
-    """Builds copies of one environment; picklable by its name, so that other processes can build it too."""
+    """Builds copies of an environment that is known by name, so that other processes can build it too.
+
+    Attributes:
+        entry_point: "package.module:function", or "package.module".
+        config: Keyword arguments of the function.
+    """
 
     entry_point: str
     config: Mapping[str, Any]
 
     def __call__(self) -> ParallelEnv[str, Any, Any]:
-        """A fresh copy; AEC environments come as `TurnsEnv`, batched ones as a batch of one.
+        """Build a copy; an AEC environment comes as `TurnsEnv`, a batched one as a batch of one.
 
         Raises:
             EnvironmentLoadError: it does not import, the function refuses its arguments or fails, or what it
@@ -72,9 +76,10 @@ class EnvironmentFactory:
         return cast("ParallelEnv[str, Any, Any]", env)
 
     def belongs(self, patterns: Sequence[str]) -> bool:
-        """Whether its function is of a package of the patterns, and not one that a module of theirs only imported.
+        """Whether the function itself comes from a package of these patterns, not only the module that offers it.
 
-        A pattern that is the entry point or its module, to the letter, vouches for all that is in it.
+        A module may offer functions that it imported from elsewhere. A pattern that is the entry point or its module,
+        to the letter, allows all that is in it.
         """
         module = self.entry_point.partition(":")[0]
         if module in patterns or self.entry_point in patterns:
@@ -84,7 +89,7 @@ class EnvironmentFactory:
 
     @property
     def batched(self) -> bool:
-        """Whether the environment comes in batches: the function has a parameter `num_envs`, and config leaves it."""
+        """Whether all copies come as one object: the function has a parameter `num_envs`, which config leaves out."""
         if NUM_ENVS in self.config:
             return False
         try:
@@ -93,7 +98,7 @@ class EnvironmentFactory:
             return False
 
     def batch(self, num_envs: int) -> BatchedEnvironment:
-        """So many copies as one object; only of `batched` environments.
+        """Build `num_envs` copies as one object; only for `batched` environments.
 
         Raises:
             EnvironmentLoadError: as for a single one.
@@ -132,12 +137,12 @@ class EnvironmentFactory:
 
 
 def load_environment(entry_point: str, config: Mapping[str, Any]) -> EnvironmentFactory:
-    """The factory of the environment "package.module:function", or "package.module" (its `parallel_env`, else `env`).
-
-    Environments of `pettingzoo.mpe` are those of `mpe2`, where they went.
+    """Find an environment by its name; the factory builds it.
 
     Args:
-        entry_point: The name; importing the module runs its code, so check `allowed` before if it came over a wire.
+        entry_point: "package.module:function", or "package.module" for its `parallel_env`, else `env`; names of
+            `pettingzoo.mpe` mean the package mpe2. Importing the module runs its code: ask `allowed` first if the name
+            came over a wire.
         config: Keyword arguments of the function.
 
     Raises:
@@ -151,7 +156,7 @@ def load_environment(entry_point: str, config: Mapping[str, Any]) -> Environment
 
 
 def allowed(entry_point: str, patterns: Sequence[str]) -> bool:
-    """Whether the module of an entry point, or the whole of it, matches one of the patterns (`*` spans dots)."""
+    """Whether an entry point, or its module, matches one of the patterns, in which `*` spans dots."""
     if not _ENTRY_POINT.fullmatch(entry_point):
         return False
     entry_point = _present_name(entry_point)
@@ -159,13 +164,8 @@ def allowed(entry_point: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(module, p) or fnmatch.fnmatchcase(entry_point, p) for p in patterns)
 
 
-def describe(exc: BaseException) -> str:
-    """Type and message of an exception on one line, at most 500 characters."""
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())}".removesuffix(": ")[:500]
-
-
 def _present_name(entry_point: str) -> str:
-    """The entry point where it is today."""
+    """The name under which an environment is found today."""
     return "mpe2." + entry_point.removeprefix(_MOVED) if entry_point.startswith(_MOVED) else entry_point
 
 
@@ -176,7 +176,7 @@ def _tell_moved(entry_point: str, name: str) -> None:
 
 @contextlib.contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """What environments' modules use that will go one day, and that they will, is nothing a caller could change."""
+    """Ignore deprecation warnings: callers cannot change what the modules of environments use."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
@@ -184,6 +184,11 @@ def _without_deprecations() -> Iterator[None]:
 
 
 def _function(entry_point: str) -> Callable[..., Any]:
+    """Import the function that builds the environment.
+
+    Raises:
+        EnvironmentLoadError: the module does not import, or has no such function.
+    """
     if not _ENTRY_POINT.fullmatch(entry_point):
         raise EnvironmentLoadError(f"environment {entry_point!r}: expected package.module or package.module:function")
     name, _, attribute = entry_point.partition(":")
@@ -200,7 +205,7 @@ def _function(entry_point: str) -> Callable[..., Any]:
 
 
 def _import_reason(name: str, exc: Exception) -> str:
-    """Which part of the name is missing, or what the module itself stumbled over; and what to do."""
+    """Why importing a module failed: which package is missing, or what the module raised; and what to do."""
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         if name == exc.name or name.startswith(exc.name + "."):
             parent = exc.name.rpartition(".")[0]
@@ -214,7 +219,7 @@ def _import_reason(name: str, exc: Exception) -> str:
 
 
 def _nearest_module(name: str) -> str | None:
-    """The module beside `name` that is meant: of the same name in another version, or of a similar name."""
+    """The module that was probably meant: the nearest version of the same one, or one of a similar name; None: none."""
     parent, _, wanted = name.rpartition(".")
     beside = [m.name for m in pkgutil.iter_modules(sys.modules[parent].__path__)]
     versioned = _VERSIONED.fullmatch(wanted)
@@ -231,6 +236,7 @@ def _nearest_module(name: str) -> str | None:
 
 
 def _no_function(entry_point: str, module: types.ModuleType, attribute: str) -> str:
+    """The sentence for a function that a module does not have, with a similar name if there is one."""
     wanted = repr(attribute) if attribute else " or ".join(map(repr, DEFAULT_FUNCTIONS))
     functions = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
     close = difflib.get_close_matches(attribute, functions, n=1)
@@ -239,6 +245,7 @@ def _no_function(entry_point: str, module: types.ModuleType, attribute: str) -> 
 
 
 def _keyword_hint(function: Callable[..., Any], config: Mapping[str, Any]) -> str:
+    """For a keyword that a function does not have, a similar one or all that it has; otherwise nothing."""
     known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
     unknown = [k for k in config if k not in known]
     if not unknown or not known:

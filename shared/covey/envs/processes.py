@@ -24,17 +24,17 @@ from typing import Any
 from gymnasium.vector.utils import CloudpickleWrapper
 from numpy.typing import NDArray
 
-from covey.envs.loading import MakeEnv, describe
-from covey.envs.slots import Fault
+from covey.envs.loading import MakeEnv
+from covey.envs.slots import Fault, describe
 from covey.envs.worker import BOOTSTRAP, Answer, Assignment, Command, map_memory, memory_bytes
 from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 
 TIMEOUT_S = 60.0
-"""How long a worker may take for one command, its own start included, before it is held to hang."""
+"""Seconds that a worker may take for one command, its own start included, before it counts as hanging."""
 
 CLOSE_S = 5.0
-"""How long environments have to close before their worker is killed."""
+"""Seconds that environments have to close before their worker is killed."""
 
 _ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -42,18 +42,18 @@ _ONE_THREAD = {
 
 
 class AsyncSlots:
-    """Slots stepped by worker processes, all at once; needs a POSIX system.
+    """Slots whose environments are stepped in worker processes, all at once; needs a POSIX system.
 
-    A worker that ends, or gives no answer in time, is started again. The slots that it was at work on are faults, their
-    arrays zeros; its other slots keep theirs, and are faults when they are stepped next.
+    A worker that ends, or gives no answer in time, is started again. The slots that it was stepping or resetting are
+    faults, and their arrays zeros; its other slots keep their arrays, and are faults when they are stepped next.
 
     Args:
         make_env: Builds a parallel environment in a worker: one function for all slots, or one for each. It travels by
-            cloudpickle, so that lambdas and functions of a script do.
+            cloudpickle, so lambdas and functions of a script will do.
         spaces: Of the environments.
         count: S.
-        workers: Processes; as many as there are cores, at most S, if None.
-        timeout_s: How long one command may take.
+        workers: Number of processes; if None, as many as there are cores, at most S.
+        timeout_s: Seconds that one command may take.
 
     Raises:
         EnvironmentLoadError: `make_env` cannot be sent to another process; in `reset` and `step` as `SyncSlots`.
@@ -79,16 +79,16 @@ class AsyncSlots:
             for i, (first, end) in enumerate(pairwise(bounds))
         ]
         self._owner = [worker for worker in self._workers for _ in range(worker.first, worker.end)]
-        self._lost: dict[int, str] = {}  # slots whose episode went with a worker, and what happened to it
+        self._lost: dict[int, str] = {}  # slots that lost their episode with a worker, and what happened to the worker
         self._pending: dict[_Worker, Sequence[int]] = {}
         self._begun: list[Fault] = []
-        # Not bound to self: it also runs when the slots are garbage, and when the interpreter ends.
+        # Not a method: it also runs when the slots are collected as garbage, and when the interpreter ends.
         self._finalizer = weakref.finalize(self, _end, self._workers, memory)
         for worker in self._workers:
             worker.start()
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
-        """As `SyncSlots.reset`."""
+        """As `Slots.reset`; `options` go to the environments."""
         for s in slots:
             self._lost.pop(s, None)
         by_slot = dict(zip(slots, seeds, strict=True))
@@ -101,35 +101,35 @@ class AsyncSlots:
         return self.end_step()
 
     def begin_step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> None:
-        """Have the workers begin what `step` does; `end_step` must follow."""
+        """Let the workers begin a step and return at once; `end_step` must follow."""
         self._begun = [Fault(s, self._lost[s]) for s in slots if s in self._lost]
         for shared, given in zip(self._actions, actions, strict=True):
             shared[...] = given
         self._send("step", [s for s in slots if s not in self._lost] if self._begun else slots, lambda own: ())
 
     def end_step(self, timeout_s: float | None = None) -> list[Fault]:
-        """Wait for what `begin_step` began.
+        """Wait for the step that `begin_step` began.
 
         Args:
-            timeout_s: In place of the slots' own limit.
+            timeout_s: Seconds to wait, in place of the slots' own limit.
 
         Returns:
-            As `Slots.step`; slots of a worker that was not ready in time are among the faults.
+            Faults as of `Slots.step`; slots of a worker that was not ready in time are among them.
         """
         return self._begun + self._faults(self._timeout_s if timeout_s is None else timeout_s)
 
     def apply(
         self, slots: Sequence[int], function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
     ) -> list[Any]:
-        """Call a function where the environments are.
+        """Call a function in the workers, once for each of these slots' environments.
 
         Args:
             slots: Distinct slots.
-            function: Gets an environment and the slot's arguments.
-            arguments: Per slot.
+            function: Is called with the slot's environment and the slot's arguments.
+            arguments: One tuple for each slot.
 
         Returns:
-            Per slot what the function returned, or a `Fault` if it raised or the worker was lost.
+            For each slot what the function returned, or a `Fault` if it raised or the worker was lost.
         """
         by_slot = dict(zip(slots, arguments, strict=True))
         self._send("apply", slots, lambda own: (CloudpickleWrapper((function, [by_slot[s] for s in own])),))  # type: ignore[arg-type]
@@ -143,6 +143,7 @@ class AsyncSlots:
         self._finalizer()
 
     def _send(self, name: str, slots: Sequence[int], arguments: Callable[[list[int]], tuple[Any, ...]]) -> None:
+        """Send a command to the workers of these slots; `arguments` gives those for some of the slots."""
         if not self._finalizer.alive:
             raise EnvironmentLoadError("environments: were closed; build them again to go on")
         own: dict[_Worker, list[int]] = {}
@@ -153,10 +154,11 @@ class AsyncSlots:
             worker.send(name, chosen, arguments(chosen))
 
     def _faults(self, timeout_s: float) -> list[Fault]:
+        """Wait for the answers to a reset or step; returns the faults of all workers."""
         return [fault for _, faults in self._receive(timeout_s) for fault in faults]
 
     def _receive(self, timeout_s: float) -> list[tuple[Sequence[int], list[Any]]]:
-        """Slots and answer of each worker that was sent a command; a fault for each slot of one that is lost."""
+        """Wait for the workers that were sent a command; returns each one's slots and results, faults if it is lost."""
         deadline = time.monotonic() + timeout_s
         answers: list[tuple[Sequence[int], list[Any]]] = []
         refused = ""
@@ -174,7 +176,7 @@ class AsyncSlots:
         return answers
 
     def _replace(self, worker: _Worker, slots: Sequence[int], message: str) -> list[Fault]:
-        """Start a worker again; the slots given were in work."""
+        """Start a lost worker again; returns a fault for each of the slots that its command was about."""
         worker.kill()
         self._lost |= dict.fromkeys(range(worker.first, worker.end), message)
         for s in slots:
@@ -184,11 +186,18 @@ class AsyncSlots:
 
 
 class _WorkerLost(Exception):
-    """A worker ended, as the text says, or (no text) did not answer in time."""
+    """A worker ended, as the text says, or did not answer in time, if there is no text."""
 
 
 class _Worker:
-    """This side of a worker process, which can be started again."""
+    """The parent's side of a worker process, which can be started again.
+
+    Args:
+        index: Names the worker in errors.
+        assigned: The slots that the worker steps.
+        factories: Build their environments, one each.
+        memory: File descriptor of the shared memory.
+    """
 
     def __init__(self, index: int, assigned: Assignment, factories: Sequence[MakeEnv], memory: int) -> None:
         self.first, self.end = assigned.first, assigned.end
@@ -203,7 +212,7 @@ class _Worker:
         return f"worker {self._index} (slot{f's {self.first}-{last}' if last > self.first else f' {last}'})"
 
     def start(self) -> None:
-        """Start the process and say what it is for."""
+        """Start the process, and send it its slots and the functions that build their environments."""
         self._connection, far = Pipe()
         path = json.dumps(sys.path)
         self._process = subprocess.Popen(
@@ -216,10 +225,10 @@ class _Worker:
         self._poll = select.poll()
         self._poll.register(self._connection, select.POLLIN)
         try:
-            with contextlib.suppress(ConnectionError):  # ended already: the first answer that fails to come will tell
+            with contextlib.suppress(ConnectionError):  # it ended already, which the first `receive` will notice
                 self._connection.send(self._assigned)
                 self._connection.send(CloudpickleWrapper(self._factories))  # type: ignore[arg-type]
-        except Exception as exc:  # whatever pickling what the factories hold may raise
+        except Exception as exc:  # pickling may raise anything
             self.kill()
             raise EnvironmentLoadError(
                 f"environment: its factory cannot be sent to a worker process: {describe(exc)}; build what it holds "
@@ -227,18 +236,18 @@ class _Worker:
             ) from exc
 
     def send(self, name: str, slots: Sequence[int], arguments: tuple[Any, ...]) -> None:
-        """Send a command; an answer to an earlier one that nobody waited for is void."""
+        """Send a command; an answer to an earlier command that nobody waited for will be skipped."""
         if self._process is None:
-            return  # never started, because another could not be
+            return  # was never started, because another worker could not be
         self._number += 1
-        with contextlib.suppress(ConnectionError):  # it ended: `receive` will tell
+        with contextlib.suppress(ConnectionError):  # it ended, which `receive` will notice
             self._connection.send(Command(self._number, name, slots, arguments))
 
     def receive(self, deadline: float) -> Answer:
-        """The answer to the last command, awaited up to a `time.monotonic()`.
+        """Wait for the answer to the last command, up to `deadline`, a `time.monotonic()`.
 
         Raises:
-            _WorkerLost: there is none.
+            _WorkerLost: the worker ended, or gave no answer in time.
         """
         while True:
             if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -251,7 +260,7 @@ class _Worker:
                 return answer
 
     def kill(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process, whatever it does."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -260,13 +269,13 @@ class _Worker:
             self._connection.close()
 
     def wait(self, deadline: float) -> None:
-        """Wait for the end of a process that was told to close."""
+        """Wait for the end of a process that was told to close, up to `deadline`, a `time.monotonic()`."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, deadline - time.monotonic()))
 
     def _ended(self) -> str:
-        """How the process ended, whose connection is gone."""
+        """How the process ended whose connection is gone, as the end of a sentence about it."""
         code = None
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -277,12 +286,12 @@ class _Worker:
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system says so."""
+    """How many cores this process may use; all of the machine where the system does not say."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _shared_memory(size: int) -> int:
-    """A file descriptor of zeroed memory without a name: nothing is left of it when its last holder is gone."""
+    """A file descriptor of zeroed memory without a name, which is gone as soon as nobody has it open."""
     if sys.platform == "linux":
         memory = os.memfd_create("covey-slots")
     else:
@@ -293,6 +302,7 @@ def _shared_memory(size: int) -> int:
 
 
 def _end(workers: Sequence[_Worker], memory: int) -> None:
+    """Let all workers close their environments, kill those that take too long, and free the memory."""
     for worker in workers:
         worker.send("close", (), ())
     deadline = time.monotonic() + CLOSE_S

@@ -1,4 +1,4 @@
-"""Random legal actions: how an environment is tried out before anybody can act in it."""
+"""Drawing random legal actions, by which environments are tried out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from covey.spaces import Box, Discrete, Space, action_bounds, choices
 
 
 def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-    """A uniform action of a space, of its shape and dtype.
+    """Draw a legal action uniformly, in the shape and dtype of its space.
 
     Args:
-        space: Of the action; of a Box without bounds, numbers from [-1, 1].
+        space: The action space; numbers of a Box without bounds are drawn from [-1, 1].
         rng: Draws it.
-        mask: (mask width,), not 0 for values that are legal, at least one of each choice; None: all are.
+        mask: (mask width,), not 0 for legal values, at least one of each choice; None: all values are legal.
     """
     if isinstance(space, Box):
         low, high = action_bounds(space)

@@ -1,4 +1,4 @@
-"""Reading an environment: its agents, their spaces and groups, and whether they act all at once."""
+"""Finding out what an environment is: its agents, their spaces and groups, and whether all act at once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import gymnasium
 import numpy as np
 
-from covey.envs.loading import describe
 from covey.envs.random_actions import random_action
+from covey.envs.slots import BatchedEnvironment, describe
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.spaces import (
     MASK_KEY,
@@ -27,10 +27,8 @@ from covey.spaces import (
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
 
-    from covey.envs.batched import BatchedEnvironment
-
 WATCHED_STEPS = 100
-"""Env steps of the episode that an environment is watched in."""
+"""Most env steps of the episode in which an environment is watched."""
 
 logger = logging.getLogger("covey.envs")
 
@@ -38,14 +36,14 @@ logger = logging.getLogger("covey.envs")
 def read_spaces(
     env: ParallelEnv[str, Any, Any], groups: Mapping[str, Sequence[str]] | None = None
 ) -> EnvironmentSpaces:
-    """Agents, spaces and groups of an environment.
+    """Find the agents, spaces and groups of an environment.
 
-    Whether agents wait, and whether infos hold action masks, no space tells: the environment is watched in the episode
-    of seed 0, played at random.
+    Spaces do not say whether agents wait, nor whether infos hold action masks. So a parallel environment is watched in
+    the episode of seed 0, played at random.
 
     Args:
-        env: A parallel or batched environment. A parallel one is reset and stepped.
-        groups: Group id to agent ids, overriding the default rule.
+        env: A parallel environment, which is reset and stepped, or a batched one.
+        groups: Agent ids by group id, in place of the default groups.
 
     Raises:
         EnvironmentLoadError: it does not say its agents or spaces before the first reset.
@@ -57,7 +55,7 @@ def read_spaces(
         asynchronous = bool(cast("BatchedEnvironment", env).asynchronous)
     else:
         with_masks, asynchronous = _watch(env, agents)
-        # Agents that did not appear meanwhile are taken to be like those with the same spaces.
+        # Agents that did not appear in that episode are taken to be like those with the same spaces.
         kinds = {(a.observation, a.action) for a in agents if a.agent_id in with_masks}
         agents = [
             AgentSpec(a.agent_id, a.observation, a.action, a.masked or (a.observation, a.action) in kinds)
@@ -73,10 +71,10 @@ def read_spaces(
 
 
 def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium.Space[Any]]]:
-    """Observation and action space by agent, in the environment's order and Gymnasium's form.
+    """Observation and action space of each agent, as Gymnasium's objects, in the environment's order.
 
     Raises:
-        EnvironmentLoadError: the environment cannot say.
+        EnvironmentLoadError: the environment does not know its agents or spaces before the first reset.
     """
     try:
         return {str(a): (env.observation_space(a), env.action_space(a)) for a in env.possible_agents}
@@ -88,7 +86,7 @@ def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium
 
 
 def agent_spec(agent: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> AgentSpec:
-    """An agent's spaces in our form.
+    """An agent's spaces as covey's own types.
 
     Raises:
         SpaceError: a kind of space that is not served.
@@ -101,7 +99,7 @@ def agent_spec(agent: str, observation: gymnasium.Space[Any], action: gymnasium.
 
 
 def grouping_warnings(agents: Sequence[AgentSpec]) -> list[str]:
-    """A sentence for each prefix whose agents the default rule may have grouped otherwise than one would expect."""
+    """Sentences about agents that the default rule may group otherwise than their names suggest."""
     by_prefix: dict[str, list[AgentSpec]] = {}
     for a in agents:
         by_prefix.setdefault(a.agent_id.rsplit("_", 1)[0], []).append(a)
@@ -124,7 +122,7 @@ def grouping_warnings(agents: Sequence[AgentSpec]) -> list[str]:
 
 
 def _check_masks(agent: AgentSpec, space: gymnasium.Space[Any] | None = None) -> None:
-    """Masks must fit the actions."""
+    """Refuse masks that do not fit the agent's actions: of other actions than choices, or of another width."""
     try:
         width = mask_width(agent.action)
     except SpaceError as exc:
@@ -137,12 +135,12 @@ def _check_masks(agent: AgentSpec, space: gymnasium.Space[Any] | None = None) ->
 
 
 def _watch(env: ParallelEnv[str, Any, Any], agents: Sequence[AgentSpec]) -> tuple[set[str], bool]:
-    """Which agents have masks in infos, and whether a living agent waits, in the episode of seed 0."""
+    """Play the episode of seed 0 at random; returns which agents had masks in infos, and whether any agent waited."""
     actions: dict[str, Space] = {a.agent_id: a.action for a in agents}
     rng = np.random.default_rng(0)
     masked: set[str] = set()
     waits = False
-    # An environment that raises may do better another time; if it does not, collecting reports it.
+    # An environment that raises here may work at another time; if it does not, collecting reports it.
     with contextlib.suppress(Exception):
         seen, infos = env.reset(seed=0)
         for _ in range(WATCHED_STEPS):
@@ -158,5 +156,6 @@ def _watch(env: ParallelEnv[str, Any, Any], agents: Sequence[AgentSpec]) -> tupl
 
 
 def _mask(seen: Any, info: Mapping[str, Any] | None) -> Any:
+    """The mask in an observation or info, flat; None if there is none."""
     mask = seen[MASK_KEY] if isinstance(seen, Mapping) else (info or {}).get(MASK_KEY)
     return np.concatenate(mask) if isinstance(mask, tuple) else mask

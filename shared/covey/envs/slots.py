@@ -1,47 +1,35 @@
-"""Slots: N copies of one environment, stepped together into stacked arrays.
+"""The interface of whatever steps copies of an environment, `Slots`, and how it reports that one raised.
 
-Dims: S slots, A agents, N agents of a group; the layout is that of `covey.envs.arrays`.
+Dims: S slots, A agents, N agents of a group; the layout of arrays is that of `covey.envs.arrays`.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import numpy as np
+import gymnasium
 from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
-from covey.envs.direct import Direct
-from covey.envs.loading import EnvironmentFactory, MakeEnv, describe
-from covey.errors import EnvironmentLoadError
-from covey.rows import Active
-from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, choices
-
-if TYPE_CHECKING:
-    from pettingzoo import ParallelEnv
-
-Entry = tuple[int, str, int, int, NDArray[Any]]
-"""Of an agent of a slot: column, agent id, group, index in the group, the view its observation is written to."""
+from covey.spaces import EnvironmentSpaces
+from covey.wire.limits import MAX_FAULT_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An environment raised; the slot holds a fresh copy now and needs a reset."""
+    """Reports that a slot's environment raised; a fresh copy has taken its place, which needs a reset."""
 
     slot: int
     message: str  # one line: type and message
 
 
 class Slots(Protocol):
-    """What collecting needs of environments, however they are stepped.
+    """Copies of one environment, a slot each, stepped together into stacked arrays.
 
-    The arrays belong to the slots and are written in place by `reset` and `step`, for the slots given and no others.
-    Nothing resets itself: an episode is over when none of the slot's agents is `living`, and the arrays hold its true
-    last observations until `reset`.
+    `reset` and `step` write the arrays in place, for the slots given and no others. Nothing resets itself: an episode
+    is over when none of the slot's agents is `living`, and the arrays hold its true last observations until `reset`.
     """
 
     count: int
@@ -52,7 +40,7 @@ class Slots(Protocol):
         ...
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
-        """One env step of each slot given.
+        """Make one env step of each slot given.
 
         Args:
             slots: Distinct slots whose episodes run.
@@ -66,256 +54,30 @@ class Slots(Protocol):
         ...
 
 
-class SyncSlots:
-    """Slots stepped one after the other in this process; environments are built when first reset.
+class BatchedEnvironment(Slots, Protocol):
+    """One object that steps `num_envs` copies of an environment as arrays, and is the slots itself.
 
-    An agent acts in the next step if the environment gives it an observation; one that lives without waits. An agent
-    that leaves the environment without a flag is truncated.
-
-    Args:
-        make_env: Builds a parallel environment: one function for all slots, or one for each.
-        spaces: Its spaces.
-        count: S.
-        arrays: Where to write to; its own ones if None.
-
-    Raises:
-        EnvironmentLoadError: (in `reset` and `step`) an agent waits though `spaces` are not asynchronous.
+    `attach` comes once, before the first `reset`; from then on `count` and `arrays` are set. `reset` and `step` write
+    the whole of `arrays` as `Slots` says: they also clear what agents that ended left behind. Agents have masks where
+    their observation space is a dictionary {observation, action_mask}.
     """
 
-    def __init__(
-        self,
-        make_env: MakeEnv | Sequence[MakeEnv],
-        spaces: EnvironmentSpaces,
-        count: int,
-        arrays: SlotArrays | None = None,
-    ) -> None:
-        self.count = count
-        self.arrays = SlotArrays.zeros(spaces, count) if arrays is None else arrays
-        self._make_env = [make_env] * count if callable(make_env) else list(make_env)
-        self._spaces = spaces
-        self._envs: list[ParallelEnv[str, Any, Any] | None] = [None] * count
-        self._masked = any(g.masked for g in spaces.groups)
-        # Where the values of each choice begin in a group's masks.
-        self._choices = [[0, *accumulate(choices(g.action))][:-1] for g in spaces.groups]
-        # Everything that a step would look up again and again, once, in the environment's order, which actions are
-        # given in.
-        where = [(g, n) for g, group in enumerate(spaces.groups) for n in range(len(group))]
-        ordered = sorted(enumerate(where), key=lambda at: spaces.groups[at[1][0]].agents[at[1][1]])
-        self._all: list[list[Entry]] = [
-            [
-                (
-                    p,
-                    spaces.agents[spaces.groups[g].agents[n]].agent_id,
-                    g,
-                    n,
-                    self.arrays.observation[g][s, n, ...],
-                )
-                for p, (g, n) in ordered
-            ]
-            for s in range(count)
-        ]
-        self._acting: list[list[Entry]] = [[] for _ in range(count)]
-        # Whether all living agents act, of their own will, and nobody ended in the last step (its last observation and
-        # flags would have to be cleared): then, as long as nobody comes or goes, `present` and flags stand as they are.
-        self._steady = [False] * count
+    possible_agents: Sequence[str]
+    asynchronous: bool  # living agents need not act in every step
 
-    def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
-        """As `Slots.reset`; `options` go to the environments."""
-        extra = {} if options is None else {"options": options}  # there are environments that take none
-        faults = []
-        for s, seed in zip(slots, seeds, strict=True):
-            try:
-                env = self.environment(s)
-                seen, infos = env.reset(seed=seed, **extra)
-                self.arrays.living[s] = 0
-                self._show(s, env.agents, seen, {}, {}, {}, infos)
-            except Exception as exc:
-                faults.append(self._discard(s, exc))
-                continue
-            self._check_acting(s)
-        return faults
+    def observation_space(self, agent: str) -> gymnasium.Space[Any]:
+        """Observation space of an agent."""
+        ...
 
-    def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
-        """As `Slots.step`."""
-        faults = []
-        reward = self.arrays.reward
-        for s in slots:
-            acting = self._acting[s]
-            steady = self._steady[s]
-            env = self._envs[s]
-            try:
-                given = {agent: actions[g][s, n] for _, agent, g, n, _ in acting}
-                if not steady:
-                    self._force(s, given)
-                seen, rewards, terminated, truncated, infos = env.step(given)  # type: ignore[union-attr]
-                agents = env.agents  # type: ignore[union-attr]
-                if (
-                    steady
-                    and True not in terminated.values()
-                    and True not in truncated.values()
-                    and len(seen) == len(acting)
-                    and len(agents) == len(acting)
-                    and not (any(infos.values()) and any(FORCED_KEY in infos.get(a[1], ()) for a in acting))
-                ):
-                    for p, agent, _, _, view in acting:
-                        if agent not in seen:  # as many as before, but others
-                            break
-                        view[...] = seen[agent]
-                        reward[s, p] = rewards.get(agent, 0.0)
-                    else:
-                        continue
-                self._show(s, agents, seen, rewards, terminated, truncated, infos)
-            except Exception as exc:
-                faults.append(self._discard(s, exc))
-                continue
-            self._check_acting(s)
-        return faults
+    def action_space(self, agent: str) -> gymnasium.Space[Any]:
+        """Action space of an agent."""
+        ...
 
-    def environment(self, slot: int) -> ParallelEnv[str, Any, Any]:
-        """The environment of a slot, built if need be."""
-        env = self._envs[slot]
-        if env is None:
-            env = self._envs[slot] = self._make_env[slot]()
-        return env
-
-    def close(self) -> None:
-        """As `Slots.close`."""
-        for s, env in enumerate(self._envs):
-            self._envs[s] = None
-            if env is not None:
-                with contextlib.suppress(Exception):  # foreign code, and nobody needs the environment any more
-                    env.close()
-
-    def _show(
-        self,
-        s: int,
-        agents: Sequence[str],
-        seen: Mapping[str, Any],
-        rewards: Mapping[str, float],
-        terminated: Mapping[str, bool],
-        truncated: Mapping[str, bool],
-        infos: Mapping[str, Mapping[str, Any]],
-    ) -> None:
-        """Write what an environment returned, whoever ended, appeared, waits or is forced."""
-        arrays = self.arrays
-        remaining = set(agents)
-        self._acting[s] = acting = []
-        steady = not self._masked
-        for entry in self._all[s]:
-            p, agent, g, n, view = entry
-            lived = bool(arrays.living[s, p])
-            ended = lived and bool(terminated.get(agent, False))
-            cut = lived and (bool(truncated.get(agent, False)) or (agent not in remaining and not ended))
-            lives = agent in remaining and not ended and not cut
-            arrays.reward[s, p] = rewards.get(agent, 0.0) if lived else 0.0
-            arrays.terminated[s, p], arrays.truncated[s, p], arrays.living[s, p] = ended, cut, lives
-            arrays.present[s, p] = Active.ABSENT
-            mask = arrays.mask[g]
-            if lives and agent in seen:
-                info = infos.get(agent) or {}
-                forced = self._read_forced(s, g, n, info)
-                arrays.present[s, p] = Active.FORCED if forced else Active.CHOSE
-                steady = steady and not forced
-                acting.append(entry)
-                if mask is None:
-                    view[...] = seen[agent]
-                else:
-                    self._read_masked(entry, mask[s, n], seen[agent], info, forced)
-                continue
-            steady = steady and not lives and not lived
-            if lived and lives:
-                continue  # waits: what it saw and could do when it last acted stands
-            if lived and agent in seen:
-                view[...] = seen[agent] if mask is None else _parts(seen[agent])[0]
-            elif not lived:
-                view[...] = 0
-            if mask is not None:
-                mask[s, n] = 0
-        self._steady[s] = steady
-
-    def _read_masked(
-        self, entry: Entry, legal: NDArray[np.uint8], seen: Any, info: Mapping[str, Any], forced: bool
-    ) -> None:
-        """Write the observation and the mask of an agent that is to act."""
-        _, agent, g, _, view = entry
-        view[...], mask = _parts(seen)
-        if mask is None:
-            mask = info.get(MASK_KEY)
-        if mask is None:
-            legal[...] = 1
-            return
-        legal[...] = np.not_equal(np.concatenate(mask) if isinstance(mask, tuple) else mask, 0)
-        if not forced and not np.logical_or.reduceat(legal, self._choices[g]).all():
-            raise EnvironmentLoadError(f"environment: agent {agent!r} is to act, but its {MASK_KEY} allows no action")
-
-    def _read_forced(self, s: int, g: int, n: int, info: Mapping[str, Any]) -> bool:
-        """Whether the environment chooses for the agent; if so, its action is written to the arrays."""
-        value = info.get(FORCED_KEY)
-        if value is None or np.isnan(value).any():
-            return False
-        target = self.arrays.forced[g][s, n, ...]
-        target[...] = np.reshape(value, target.shape)
-        return True
-
-    def _force(self, s: int, given: dict[str, Any]) -> None:
-        """Put the environment's own actions in place of what the agents chose."""
-        for p, agent, g, n, _ in self._acting[s]:
-            if self.arrays.present[s, p] == Active.FORCED:
-                given[agent] = self.arrays.forced[g][s, n].copy()
-
-    def _check_acting(self, s: int) -> None:
-        """What reads the rows is told beforehand whether agents wait."""
-        if self._spaces.asynchronous:
-            return
-        for p, agent, *_ in self._all[s]:
-            if self.arrays.living[s, p] and not self.arrays.present[s, p]:
-                raise EnvironmentLoadError(
-                    f"environment: living agent {agent!r} got no observation, but in its first episode all agents did; "
-                    "expected agents that wait to do so from the first episode on"
-                )
-
-    def _discard(self, s: int, exc: Exception) -> Fault:
-        env, self._envs[s] = self._envs[s], None
-        self._acting[s] = []
-        if env is not None:
-            with contextlib.suppress(Exception):  # it is broken already
-                env.close()
-        return Fault(s, describe(exc))
+    def attach(self, spaces: EnvironmentSpaces, arrays: SlotArrays) -> None:
+        """Take the arrays to write to, those of `num_envs` slots; `spaces` has the agents and their groups."""
+        ...
 
 
-def _parts(seen: Any) -> tuple[Any, Any]:
-    """An observation, and the mask that it carries."""
-    if isinstance(seen, Mapping):
-        return seen["observation"], seen[MASK_KEY]
-    return seen, None
-
-
-def build_slots(
-    make_env: MakeEnv,
-    spaces: EnvironmentSpaces,
-    count: int,
-    vectorisation: str = "sync",
-    step_timeout_s: float = 60.0,
-) -> Slots:
-    """Slots of an environment, for actions within its spaces.
-
-    Args:
-        make_env: Builds it; the factory of a batched environment gives the slots themselves.
-        spaces: Its spaces.
-        count: How many.
-        vectorisation: "sync": one after the other in this process; "async": in processes of their own.
-        step_timeout_s: Of the latter: a process that takes longer for a step or reset of its slots is replaced.
-
-    Raises:
-        EnvironmentLoadError: a batched environment cannot be built.
-    """
-    if isinstance(make_env, EnvironmentFactory) and make_env.batched:
-        batch = make_env.batch(count)
-        batch.attach(spaces, SlotArrays.zeros(spaces, count))
-        return batch
-    make = Direct(make_env)
-    if vectorisation == "async":
-        from covey.envs.processes import AsyncSlots
-
-        return AsyncSlots(make, spaces, count, timeout_s=step_timeout_s)
-    return SyncSlots(make, spaces, count)
+def describe(exc: BaseException) -> str:
+    """Type and message of an exception on one line, short enough for a fragment to report it."""
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())}".removesuffix(": ")[:MAX_FAULT_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Playing an environment at random, through the slots that training uses, and watching what it does."""
+"""Playing an environment at random and noting what happens, through the slots that training uses."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from covey.rows import Active
 from covey.spaces import EnvironmentSpaces
 
 MAX_FAULTS = 3
-"""An environment that raises so often is not tried any longer."""
+"""How often an environment may raise before it is not tried any longer."""
 
 
 @dataclass
 class Behaviour:
-    """What was seen of an environment.
+    """What an environment did while it was played at random.
 
     Attributes:
         steps: Env steps made.
-        step_s: Seconds that they took, the drawing of actions left out.
-        episode_lengths: Env steps of each episode that came to its end.
+        step_s: Seconds that these steps took, without drawing actions.
+        episode_lengths: Env steps of each episode that ended.
         most_acting: The most agents that acted in one step.
-        waits: A living agent did not act.
-        dies: An agent ended before its episode did.
-        appears_later: An agent appeared that was not there at reset.
-        restricts: A mask forbade something.
-        forces: The environment chose an agent's action.
-        not_finite: What was infinite or no number first: "reward of agent 'x'"; empty if all was finite.
-        faults: What the environment raised.
+        waits: Whether a living agent did not act in a step.
+        dies: Whether an agent ended before its episode did.
+        appears_later: Whether an agent appeared that was not there at reset.
+        restricts: Whether a mask forbade an action.
+        forces: Whether the environment took an agent's action itself.
+        not_finite: What was NaN or infinite first, such as "reward of agent 'x'"; empty if all was finite.
+        faults: What the environment raised, one line each.
     """
 
     steps: int = 0
@@ -55,20 +55,27 @@ class Behaviour:
 
 
 def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: int) -> Behaviour:
-    """Play slot 0 for so many env steps with random legal actions; closes the slots."""
+    """Play slot 0 for `steps` env steps with random legal actions, note what happens, and close the slots.
+
+    Args:
+        slots: Of the environment.
+        spaces: Of the environment.
+        steps: Env steps to make, unless the environment raises too often.
+        seed: Seeds the actions; episode i is reset with seed + i.
+    """
     rng = np.random.default_rng(seed)
     seen = Behaviour()
     living = slots.arrays.living[0]
     episode = length = 0
     running = False
-    met = living > 0  # agents that were there in this episode
+    known = living > 0  # agents that were there in this episode
     while seen.steps < steps and len(seen.faults) < MAX_FAULTS:
         if not running:
             length = 0
             faults = slots.reset([0], [seed + episode])
             episode += 1
-            met = living > 0
-            if not faults and not met.any():
+            known = living > 0
+            if not faults and not known.any():
                 seen.faults.append("no agent is there after reset")
                 continue
         else:
@@ -81,8 +88,8 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
                 seen.steps += 1
                 length += 1
                 seen.dies = seen.dies or bool(living.any() and (before & (living == 0)).any())
-                seen.appears_later = seen.appears_later or bool(((living > 0) & ~met).any())
-                met |= living > 0
+                seen.appears_later = seen.appears_later or bool(((living > 0) & ~known).any())
+                known |= living > 0
         running = not faults and bool(living.any())
         if faults:
             seen.faults.append(faults[0].message)
@@ -95,7 +102,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
 
 
 def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
-    """Note what slot 0 shows."""
+    """Add what slot 0 shows now to what was noted."""
     arrays = slots.arrays
     present = arrays.present[0]
     seen.most_acting = max(seen.most_acting, int(np.count_nonzero(present)))
@@ -114,7 +121,7 @@ def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
 
 
 def _random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator) -> list[NDArray[Any]]:
-    """Fresh actions (S, N, *shape) per group; legal ones for the agents of slot 0 that choose, zeros for all others."""
+    """Random legal actions for the agents of slot 0 that choose, zeros for all others: per group (S, N, *shape)."""
     arrays = slots.arrays
     chosen = []
     p = 0

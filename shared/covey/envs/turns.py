@@ -1,4 +1,4 @@
-"""Environments of PettingZoo's AEC interface, in which agents take turns, as asynchronous parallel ones."""
+"""Turn-based environments, which have PettingZoo's AEC interface, as parallel ones in which agents wait."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from covey.errors import EnvironmentLoadError
 
 
 class TurnsEnv:
-    """An AEC environment as a parallel one: an env step is one agent's turn.
+    """An AEC environment (agents act one after the other) as a parallel one: an env step is one agent's turn.
 
-    `reset` and `step` give an observation to the agent whose turn comes next, and to agents that just ended their last
-    one; all others that are in `agents` wait. `step(None)`, by which ended agents take their leave of an AEC
-    environment, happens inside.
+    `reset` and `step` return an observation for the agent whose turn comes next, and the last observation of agents
+    that just ended; all others in `agents` wait. The call `step(None)`, by which ended agents leave an AEC environment,
+    is made inside.
 
     Args:
-        aec: The environment; it says its `possible_agents`.
+        aec: The environment; it has `possible_agents`.
     """
 
     def __init__(self, aec: Any) -> None:
@@ -34,17 +34,17 @@ class TurnsEnv:
         return self.aec.unwrapped
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """What an agent sees."""
+        """Observation space of an agent."""
         return self.aec.observation_space(agent)  # type: ignore[no-any-return]
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """What an agent may do."""
+        """Action space of an agent."""
         return self.aec.action_space(agent)  # type: ignore[no-any-return]
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Begin an episode; returns observations and infos."""
+        """Begin an episode; returns observations and infos by agent."""
         self.aec.reset(seed=seed, options=options)
         self.agents = list(self.aec.agents)
         seen = self._next()
@@ -53,17 +53,18 @@ class TurnsEnv:
     def step(
         self, actions: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """One agent's turn.
+        """Make one agent's turn.
 
         Args:
-            actions: The action of the agent that was given the last observation.
+            actions: By agent; only the action of the agent whose turn it is counts.
 
         Returns:
-            Observations, rewards of all agents that lived, their flags, and infos.
+            Observations, rewards, terminations, truncations and infos by agent; rewards and flags of all agents that
+            lived before the step.
         """
         aec = self.aec
         aec.step(actions[aec.agent_selection])
-        # Before the ended agents leave, which clears rewards.
+        # Read before ended agents leave, as their leaving clears the rewards.
         rewards, terminated, truncated = (
             {a: values[a] for a in self.agents if a in values}
             for values in (aec.rewards, aec.terminations, aec.truncations)
@@ -77,7 +78,7 @@ class TurnsEnv:
         return seen | following, rewards, terminated, truncated, infos | self._infos(following)
 
     def render(self) -> Any:
-        """As the AEC environment renders."""
+        """The picture that the AEC environment renders."""
         return self.aec.render()
 
     def close(self) -> None:
@@ -92,10 +93,15 @@ class TurnsEnv:
         return {agent: self.aec.observe(agent)}
 
     def _infos(self, agents: Any) -> dict[str, dict[str, Any]]:
+        """The infos of these agents."""
         return {a: self.aec.infos.get(a, {}) for a in agents}
 
     def _dismiss(self) -> None:
-        """Let agents that ended leave, until it is the turn of one that lives."""
+        """Let agents that ended leave, until it is the turn of one that lives.
+
+        Raises:
+            EnvironmentLoadError: one of them does not leave.
+        """
         aec = self.aec
         for _ in range(len(aec.agents)):
             agent = aec.agent_selection

@@ -1,4 +1,4 @@
-"""A worker process of `AsyncSlots`: steps a range of slots, in arrays that lie in memory it shares with its parent."""
+"""The worker process of `AsyncSlots`, which steps some of its slots in arrays that it shares with its parent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
-from covey.envs.loading import MakeEnv, describe
-from covey.envs.slots import Fault, SyncSlots
+from covey.envs.loading import MakeEnv
+from covey.envs.slots import Fault, describe
+from covey.envs.sync_slots import SyncSlots
 from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 
@@ -29,12 +30,12 @@ BOOTSTRAP = (
     "path, connection, memory = sys.argv[1:]; sys.path[:] = json.loads(path); sys.argv[1:] = []; "
     "from covey.envs.worker import main; main(int(connection), int(memory))"
 )
-"""What the worker's interpreter runs; its arguments are the parent's `sys.path` and two file descriptors."""
+"""The code that a worker's interpreter runs; its arguments are the parent's `sys.path` and two file descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The slots `first` to `end` - 1, of `count`, are the worker's."""
+    """The slots of a worker: `first` to `end` - 1 of all `count`."""
 
     spaces: EnvironmentSpaces
     count: int
@@ -43,13 +44,13 @@ class Assignment:
 
 
 class Command(NamedTuple):
-    """What a worker is to do with some of its slots.
+    """A command to a worker, about some of its slots.
 
     Attributes:
-        number: Comes back with the answer.
+        number: Repeated in the answer.
         name: reset, step, apply or close.
-        slots: Numbered as in the whole.
-        arguments: reset: seeds and options; apply: a function and, per slot, what it gets besides the environment.
+        slots: Numbered as among all slots, not only the worker's.
+        arguments: Of reset, the seeds and options; of apply, a function and its arguments for each slot.
     """
 
     number: int
@@ -59,7 +60,13 @@ class Command(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of a command: faults (reset, step) or results (apply); `refused` is an error for the caller."""
+    """A worker's answer to a command.
+
+    Attributes:
+        number: Of the command.
+        result: Faults of a reset or step; results of apply, one for each slot.
+        refused: The text of an error that the caller is to raise; empty if there is none.
+    """
 
     number: int
     result: list[Any]
@@ -67,12 +74,12 @@ class Answer(NamedTuple):
 
 
 def memory_bytes(spaces: EnvironmentSpaces, count: int) -> int:
-    """Size of the memory that parent and workers share."""
+    """Bytes of the memory that parent and workers share."""
     return SlotArrays.size_bytes(spaces, count) + sum(size for _, _, size in _actions(spaces, count))
 
 
 def map_memory(memory: int, spaces: EnvironmentSpaces, count: int) -> tuple[SlotArrays, list[NDArray[Any]]]:
-    """Views of the shared memory (a file descriptor): what the slots show, and per group the actions they are given."""
+    """Views of the shared memory, a file descriptor: the slots' arrays, and the actions per group (S, N, *shape)."""
     buffer = memoryview(mmap.mmap(memory, memory_bytes(spaces, count)))
     offset = SlotArrays.size_bytes(spaces, count)
     actions = []
@@ -85,24 +92,30 @@ def map_memory(memory: int, spaces: EnvironmentSpaces, count: int) -> tuple[Slot
 def apply(
     slots: SyncSlots, chosen: Sequence[int], function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
 ) -> list[Any]:
-    """`function(environment, *arguments[i])` for each slot chosen; a `Fault` where it raised."""
+    """Call `function(environment, *arguments[i])` for slot i of those chosen; a `Fault` in place of what raised."""
     results: list[Any] = []
     for s, given in zip(chosen, arguments, strict=True):
         try:
             results.append(function(slots.environment(s), *given))
-        except Exception as exc:  # foreign code
+        except Exception as exc:  # a user's function may raise anything
             results.append(Fault(s, describe(exc)))
     return results
 
 
 def main(connection: int, memory: int) -> None:
-    """Serve until told to close, or until the parent is gone."""
+    """Run the worker: obey the parent's commands until it says close, or is gone.
+
+    Args:
+        connection: File descriptor of the pipe.
+        memory: File descriptor of the shared memory.
+    """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(Connection(connection), memory)
 
 
 def _serve(connection: Connection[Any, Any], memory: int) -> None:
+    """Receive the worker's slots and factories, then obey commands until "close"."""
     assigned: Assignment = connection.recv()
     arrays, actions = map_memory(memory, assigned.spaces, assigned.count)
     first, end = assigned.first, assigned.end
@@ -132,23 +145,24 @@ def _serve(connection: Connection[Any, Any], memory: int) -> None:
 
 
 def _obey(slots: SyncSlots, chosen: list[int], command: Command, given: list[NDArray[Any]]) -> list[Any]:
+    """Carry out a command for the slots chosen, which are numbered among the worker's; `given` are the actions."""
     match command.name:
         case "reset":
             return list(slots.reset(chosen, *command.arguments))
         case "step":
-            # Environments may keep what they are given, and the next actions come to the same place.
+            # Copied: environments may keep what they are given, and the next actions overwrite the shared memory.
             return list(slots.step(chosen, [a.copy() for a in given]))
         case _:
             return apply(slots, chosen, *command.arguments[0].fn)
 
 
 def _receive_factories(connection: Connection[Any, Any], count: int) -> Sequence[MakeEnv]:
-    """What builds the worker's environments; each fails with the reason where it could not be unpacked here."""
+    """The functions that build the worker's environments; if they cannot be unpickled, ones that raise the reason."""
     try:
         factories: Sequence[MakeEnv] = connection.recv().fn
     except (EOFError, ConnectionError):
         raise
-    except Exception as exc:  # modules that do not import here, or anything that they raise
+    except Exception as exc:  # modules may not import here, or raise anything
         message = f"its factory cannot be loaded in a worker process: {describe(exc)}"
 
         def fail() -> ParallelEnv[str, Any, Any]:
@@ -159,17 +173,17 @@ def _receive_factories(connection: Connection[Any, Any], count: int) -> Sequence
 
 
 def _end_with_parent() -> None:
-    """Stdin is a pipe whose other end only the parent holds; even an environment that hangs ends with it."""
+    """End this process, and an environment that hangs, when stdin ends: only the parent holds its other end."""
     while os.read(0, 1024):
         pass
     os._exit(0)
 
 
 def _actions(spaces: EnvironmentSpaces, count: int) -> list[tuple[str, tuple[int, ...], int]]:
-    """Dtype, shape and bytes (a multiple of 8) of each group's actions."""
-    parts = []
+    """Dtype, shape and bytes (rounded up to a multiple of 8) of each group's actions."""
+    fields = []
     for g in spaces.groups:
         shape = (count, len(g), *g.action.shape)
         size = math.prod(shape) * np.dtype(g.action.dtype).itemsize
-        parts.append((g.action.dtype, shape, size + -size % 8))
-    return parts
+        fields.append((g.action.dtype, shape, size + -size % 8))
+    return fields

@@ -1,7 +1,7 @@
 """Networks as pure functions of (spec, params, inputs), written once for actors (numpy) and learner (torch).
 
-A spec names its parameters and labels their axes; padding, growth, removal and the carrying of optimiser moments all
-follow from the labels (`labels.py`, `pack.py`, `resize.py`). An encoder kind is one file beside `mlp.py`.
+A spec names its parameters and labels their axes; padding, growth, removal and what happens to optimiser moments all
+follow from the labels (`labels.py`, `pack.py`, `resize.py`). A further kind of encoder is one file beside `mlp.py`.
 """
 
 from covey.networks.labels import Axis, ParamSpec, Segment

@@ -1,4 +1,4 @@
-"""Labels of parameter axes: the one thing that padding, growth, removal and moments are derived from."""
+"""Labels of parameter axes, from which padding, growth, removal and the handling of optimiser moments are derived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of positions on an axis: `size` units of the thing called `label`, `repeat` positions each.
+    """Neighbouring positions on an axis: `size` units of the layer called `label`, `repeat` positions for each unit.
 
     `repeat` is for flattened convolutions, where a channel is `height x width` neighbouring positions.
     """
@@ -25,7 +25,7 @@ class Segment:
 
     @property
     def width(self) -> int:
-        """Positions that the segment takes."""
+        """How many positions the segment takes."""
         return self.size * self.repeat
 
 
@@ -35,11 +35,16 @@ Axis = tuple[Segment, ...]
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """One parameter: its dotted name, its axes, and how it starts.
+    """One parameter of a network: its dotted name, its labelled axes, and its initial values.
 
-    `uniform` is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for linear layers. `gain` scales it; of
-    `constant` it is the value.
-    Weights are (inputs, outputs); `inputs` counts the leading axes that are inputs (0 for biases).
+    Attributes:
+        name: Such as "head.0.weight".
+        axes: The axes in order; weights are (inputs, outputs).
+        init: Initial values; "uniform" is U(-bound, bound) with bound = gain / sqrt(fan_in), PyTorch's default for
+            linear layers where gain is 1.
+        fan_in: Inputs of the layer, for "uniform".
+        gain: Factor of "uniform"; the value itself for "constant".
+        inputs: How many of the leading axes are inputs: 1 for weights, 0 for biases.
     """
 
     name: str
@@ -51,43 +56,50 @@ class ParamSpec:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The parameter's natural shape."""
+        """Shape of the parameter in its own network, without padding."""
         return tuple(axis_width(axis) for axis in self.axes)
 
     @cached_property
     def size(self) -> int:
-        """Numbers in it."""
+        """How many numbers the parameter has."""
         return math.prod(self.shape)  # exact: a specification from elsewhere must not overflow to a small number
 
 
 def axis_width(axis: Axis) -> int:
-    """Positions on an axis."""
+    """How many positions an axis has."""
     return sum(s.width for s in axis)
 
 
 def positions(axis: Axis, wider: Axis) -> NDArray[np.intp]:
-    """Where the positions of `axis` lie on `wider`: same labels in the same order, no segment smaller.
+    """Where the positions of an axis lie on a wider one: each segment at the beginning of its wider counterpart.
+
+    Args:
+        axis: For example hidden units of 3 and extra inputs of 2.
+        wider: The same labels in the same order, no segment smaller; such as units of 5 and inputs of 2.
 
     Returns:
-        (axis_width(axis),) indices into `wider`.
+        (axis_width(axis),) indices into `wider`; in the example 0, 1, 2, 5, 6.
+
+    Raises:
+        ValueError: the labels differ, or a segment is smaller.
     """
-    parts, offset = [], 0
+    indices, offset = [], 0
     for small, large in zip(axis, wider, strict=True):
         if (small.label, small.repeat) != (large.label, large.repeat) or small.size > large.size:
             raise ValueError(f"axis segment {small} does not fit into {large}")
-        parts.append(np.arange(offset, offset + small.width))
+        indices.append(np.arange(offset, offset + small.width))
         offset += large.width
-    return np.concatenate(parts) if parts else np.empty(0, np.intp)
+    return np.concatenate(indices) if indices else np.empty(0, np.intp)
 
 
 def kept(axis: Axis, label: str, units: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
-    """Positions of `axis` that remain when only `units` of `label` are kept."""
-    parts, offset = [], 0
+    """Positions of an axis that remain when only some units of one label are kept, and everything of other labels."""
+    indices, offset = [], 0
     for s in axis:
         if s.label == label:
             starts = offset + np.asarray(units, np.intp)[:, None] * s.repeat
-            parts.append((starts + np.arange(s.repeat)).ravel())
+            indices.append((starts + np.arange(s.repeat)).ravel())
         else:
-            parts.append(np.arange(offset, offset + s.width))
+            indices.append(np.arange(offset, offset + s.width))
         offset += s.width
-    return np.concatenate(parts) if parts else np.empty(0, np.intp)
+    return np.concatenate(indices) if indices else np.empty(0, np.intp)

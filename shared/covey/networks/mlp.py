@@ -1,4 +1,4 @@
-"""Multi-layer perceptron: every network's head, and the encoder of vector observations."""
+"""The multilayer perceptron: head of every network, and encoder of vector observations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,21 @@ MAX_LAYERS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MLP:
-    """Hidden layers of `hidden_size` units; the vocabulary of AgileRL's `encoder_config` and `head_config`.
+    """Architecture of a multilayer perceptron, in the words of AgileRL's `encoder_config` and `head_config`.
 
-    Layers in `gated` pass `x + gate * (activation(linear(x)) - linear(x))`, with one trainable gate a unit: a layer
-    that evolution inserted starts at gate 0, where it is linear, so that an identity weight leaves the network's
-    function as it was. With an idempotent activation (ReLU) no gate is needed.
+    A gated layer gives y + gate * (activation(y) - y), y = linear(x), with one trainable gate for each unit. A layer
+    that evolution inserts starts at gate 0, where it is linear, so that an identity weight leaves the network's
+    function as it was. With an idempotent activation, f(f(x)) = f(x) as for ReLU, no gate is needed.
+
+    Attributes:
+        hidden_size: Units of each hidden layer.
+        activation: Of the hidden layers, one of `covey.networks.ops.ACTIVATIONS`.
+        layer_norm: Whether hidden layers are normalised before their activation.
+        min_hidden_layers: Fewest hidden layers that mutations leave.
+        max_hidden_layers: Most hidden layers that mutations build.
+        min_mlp_nodes: Fewest units of a hidden layer that mutations leave.
+        max_mlp_nodes: Most units of a hidden layer that mutations build.
+        gated: Indices of the gated hidden layers.
     """
 
     kind: ClassVar[str] = "mlp"
@@ -35,31 +45,43 @@ class MLP:
 
     @property
     def structure(self) -> tuple[object, ...]:
-        """Equal for networks that `aligned` makes alike: with or without hidden layers, as many where they normalise.
+        """A key that is equal for networks which can be padded to the same depth, and so share a pack.
 
-        What is normalised does not pass through a layer, and what a network without hidden layers reads may be wider
-        than any layer.
+        Depth is padded by layers that pass their input. That is impossible where layers normalise, so there the depths
+        must be equal; and without any hidden layer, where the input may be wider than any layer of the others.
         """
         layers = len(self.hidden_size)
         return self.kind, self.layer_norm, layers if self.layer_norm else min(layers, 1)
 
     @property
     def repeatable(self) -> bool:
-        """Whether the activation passes what the last hidden layer gives: applied again, it changes nothing."""
+        """Whether the activation, applied once more to the last hidden layer's output, would change nothing."""
         return self.activation in IDEMPOTENT and len(self.hidden_size) - 1 not in self.gated
 
     def aligned(self, layers: int, gated: tuple[int, ...]) -> MLP:
-        """With so many hidden layers and these gates, at least its own; added layers are as wide as the last."""
+        """The same network with more hidden layers and gates; added layers are as wide as the last.
+
+        Args:
+            layers: Hidden layers, at least as many as there are.
+            gated: Indices of gated layers, at least those that are gated.
+        """
         added = self.hidden_size[-1:] * (layers - len(self.hidden_size))
         return replace(self, hidden_size=(*self.hidden_size, *added), gated=gated)
 
     def layer_activation(self, layer: int) -> str:
-        """Of a hidden layer, or of one that `aligned` adds: with an identity weight, that passes what comes in."""
+        """The activation of a hidden layer, or of one that `aligned` adds, which must pass its input unchanged."""
         own = layer < len(self.hidden_size) or self.repeatable
         return self.activation if own else "Identity"
 
     def parameters(self, prefix: str, source: Axis, target: Segment, *, gain: float = 1.0) -> Iterator[ParamSpec]:
-        """Parameters from `source` to `target`; `gain` scales the last layer's initial weights."""
+        """The network's parameters, first layer first.
+
+        Args:
+            prefix: Begins the parameters' names.
+            source: The axis of inputs.
+            target: The segment of outputs.
+            gain: Factor of the last layer's initial weights.
+        """
         for i, size in enumerate(self.hidden_size):
             units: Axis = (Segment(f"{prefix}.{i}.units", size),)
             fan_in = axis_width(source)
@@ -84,15 +106,20 @@ class MLP:
         valid: Mapping[str, Array],
         activations: Mapping[str, Activation],
     ) -> Array:
-        """Hidden layers and the last linear layer, without an activation after it.
+        """Compute the hidden layers and the last linear layer, which has no activation after it.
 
         Args:
             ops: Backend.
-            params: Natural or packed parameters.
-            prefix: Of the parameter names.
-            x: (B, in) or (K, B, in).
-            valid: Validity of padded units by label, (K, 1, units); a label that is missing has no padding.
-            activations: Of the rows of a pack by layer, "<prefix>.<layer>", where they are not all the network's own.
+            params: Parameters of one network, or packed ones of K networks, by name.
+            prefix: Begins the parameters' names.
+            x: Inputs, (B, in), or (K, B, in) for a pack.
+            valid: By label of units (K, 1, units), 1 for units that a network has and 0 for padding; a label that is
+                missing has no padding.
+            activations: By layer, "<prefix>.<layer>", the activations of a pack's networks where they are not all this
+                one's.
+
+        Returns:
+            (B, out) or (K, B, out).
         """
         for i in range(len(self.hidden_size)):
             x = ops.linear(x, params[f"{prefix}.{i}.weight"], params[f"{prefix}.{i}.bias"])
@@ -108,7 +135,7 @@ class MLP:
         return ops.linear(x, params[f"{prefix}.out.weight"], params[f"{prefix}.out.bias"])
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Labels that evolution may resize, with their sizes."""
+        """Sizes of the hidden layers by label, which mutations may change."""
         return {f"{prefix}.{i}.units": size for i, size in enumerate(self.hidden_size)}
 
     def resized(self, prefix: str, sizes: Mapping[str, int]) -> MLP:
@@ -119,20 +146,21 @@ class MLP:
         )
 
     def with_layer(self) -> MLP:
-        """One more hidden layer at the end, as wide as the last; gated unless the activation passes what comes in.
+        """The same network with one more hidden layer at the end, as wide as the last.
 
-        An idempotent activation does, if it also is the last thing that the layer before applies: a gate opens that.
+        The new layer is gated unless its activation changes nothing: an idempotent activation does not, after an
+        ungated layer with the same activation.
         """
         n = len(self.hidden_size)
         return self.aligned(n + 1, self.gated if self.repeatable else (*self.gated, n))
 
     def without_layer(self) -> MLP:
-        """Without the last hidden layer."""
+        """The same network without its last hidden layer."""
         n = len(self.hidden_size) - 1
         return replace(self, hidden_size=self.hidden_size[:-1], gated=tuple(i for i in self.gated if i != n))
 
     def to_json(self) -> dict[str, Any]:
-        """As written in a configuration, plus `kind`."""
+        """A JSON object with the keys of a configuration, and `kind`."""
         return {
             "kind": self.kind,
             "hidden_size": list(self.hidden_size),
@@ -145,8 +173,8 @@ class MLP:
             "gated": list(self.gated),
         }
 
-    def check(self, part: str) -> None:
-        """Refuse fields of other kinds than they are to be; `part` names the network in errors.
+    def check(self, what: str) -> None:
+        """Refuse fields of wrong types, as text from elsewhere may give them; `what` names the network in errors.
 
         Raises:
             ConfigError: such a field, or too many layers.
@@ -154,11 +182,11 @@ class MLP:
         layers, gated = self.hidden_size, self.gated
         limits = (self.min_hidden_layers, self.max_hidden_layers, self.min_mlp_nodes, self.max_mlp_nodes)
         if not (type(layers) is type(gated) is tuple and len(layers) <= MAX_LAYERS):
-            raise ConfigError(f"{part}: hidden_size {layers}, expected at most {MAX_LAYERS} integers")
+            raise ConfigError(f"{what}: hidden_size {layers}, expected at most {MAX_LAYERS} integers")
         if any(type(n) is not int for n in (*layers, *gated, *limits)) or type(self.layer_norm) is not bool:
-            raise ConfigError(f"{part}: hidden_size {layers}, gated {gated}, limits {limits}, expected integers")
+            raise ConfigError(f"{what}: hidden_size {layers}, gated {gated}, limits {limits}, expected integers")
         if not set(gated) <= set(range(len(layers))):
-            raise ConfigError(f"{part}: gated {gated}, expected some of its {len(layers)} layers")
+            raise ConfigError(f"{what}: gated {gated}, expected some of its {len(layers)} layers")
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> MLP:

@@ -1,7 +1,7 @@
-"""A network: encoders, a latent space of `latent_dim` units each, and a head. AgileRL's EvolvableNetwork as a spec.
+"""The architecture of a network: encoders, each giving `latent_dim` numbers, and a head; AgileRL's EvolvableNetwork.
 
-An actor has one encoder. A critic owns one encoder per group of observed agents, applied to each agent of the group;
-the latents of all agents and the extra inputs (actions, the index of the agent it judges) go into its head.
+An actor has one encoder. A critic has one encoder per group of observed agents, applied to each agent of the group; its
+head reads the latents of all agents and the extra inputs (actions, the index of the agent whose value it estimates).
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from covey.networks.mlp import MLP
 from covey.networks.ops import ACTIVATIONS, Activation, Array, Ops
 
 Params = dict[str, NDArray[np.float32]]
-"""Parameters of one network in natural shapes, by dotted name."""
+"""Parameters of one network by dotted name, in their own shapes, without padding."""
 
 LATENT = "latent"
 LOG_STD = "log_std"
 
 # Bounds for specs that came over a wire: an actor trusts its learner no further than this.
 MAX_PARAMETERS = 64 << 20
-MAX_COPIES = 4096
-MAX_START = 1e6  # of what initial values are made from
+MAX_INPUTS = 1024
+MAX_COPIES = 4096  # agents that one network observes
+MAX_START = 1e6  # of `output_gain` and `log_std`, from which initial values are made
 
 ENCODERS: dict[str, type[MLP]] = {MLP.kind: MLP}
-"""Encoder kinds by name. A further kind is a class with MLP's methods in a file of its own, and a line here."""
+"""Kinds of encoder by name. A further kind is a class with MLP's methods in a file of its own, and a line here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One encoder and what it reads: `copies` agents of one group, `width` numbers each."""
+    """An encoder of a network and its input: the observations of `copies` agents of one group, `width` numbers each."""
 
     name: str
     width: int
@@ -47,11 +48,19 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """A network's architecture; frozen, comparable, and JSON both ways.
+    """A network's architecture; equal architectures compare equal, and JSON holds them exactly.
 
-    `extra` inputs join the latents before the head. `output_gain` scales the last layer's initial weights. Where
-    `log_std` is set, the network has a free parameter "log_std" (outputs,) that starts there: the logarithm of the
-    standard deviation of a Gaussian policy, the same for every observation.
+    Attributes:
+        inputs: Encoders and what they read.
+        head: From the latents and extra inputs to the outputs.
+        outputs: How many numbers the network gives.
+        extra: How many numbers join the latents before the head.
+        latent_dim: Outputs of each encoder.
+        min_latent_dim: Fewest that mutations leave.
+        max_latent_dim: Most that mutations build.
+        output_gain: Factor of the last layer's initial weights.
+        log_std: If set, the network has a parameter "log_std" (outputs,) that starts at this value: the logarithm of
+            the standard deviations of a Gaussian policy, the same for every observation.
     """
 
     inputs: tuple[Input, ...]
@@ -66,7 +75,7 @@ class NetworkSpec:
 
     @cached_property
     def parameters(self) -> tuple[ParamSpec, ...]:
-        """Every parameter with its labelled axes, in a stable order."""
+        """All parameters with their labelled axes, in an order that depends on the architecture alone."""
         latent = Segment(LATENT, self.latent_dim)
         specs: list[ParamSpec] = []
         joint: list[Segment] = []
@@ -84,12 +93,12 @@ class NetworkSpec:
 
     @cached_property
     def numbers(self) -> int:
-        """How many numbers all parameters are."""
+        """How many numbers all parameters have together."""
         return sum(p.size for p in self.parameters)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Labels whose size may differ within a pack and change by mutation."""
+        """Sizes of layers by label: they may differ within a pack, and mutations may change them."""
         sizes = {LATENT: self.latent_dim}
         for i in self.inputs:
             sizes |= i.encoder.sizes(f"encoder.{i.name}")
@@ -97,7 +106,7 @@ class NetworkSpec:
 
     @cached_property
     def structure(self) -> tuple[object, ...]:
-        """Equal for networks that can share a pack: what they read and say, and what `MLP.structure` tells apart."""
+        """A key that is equal for networks which can share a pack: of inputs, outputs and the structure of layers."""
         return (
             tuple((i.name, i.width, i.copies, i.encoder.structure) for i in self.inputs),
             self.extra,
@@ -116,7 +125,7 @@ class NetworkSpec:
         )
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Fresh parameters in natural shapes."""
+        """Fresh parameters, each as its specification starts."""
         return {p.name: init_parameter(p, rng) for p in self.parameters}
 
     def apply(
@@ -129,21 +138,24 @@ class NetworkSpec:
         valid: Mapping[str, Array] | None = None,
         activations: Mapping[str, Activation] | None = None,
     ) -> Array:
-        """Outputs (B, outputs), or (K, B, outputs) for a pack.
+        """Compute the network, or a pack of K networks, for a batch of B.
 
         Args:
             ops: Backend.
-            params: Of this spec, natural or packed.
+            params: Parameters of this spec, or packed ones of K networks, by name.
             inputs: One array per `Input`, (B, copies * width) or (K, B, copies * width).
             extra: (B, extra) or (K, B, extra), where the spec has extra inputs.
-            valid: Validity of padded units by label, needed where layers normalise.
-            activations: Of the rows of a pack, where they differ, as `PackLayout.activations` gives them.
+            valid: For packs in which layers normalise, the units that are no padding, as `PackLayout.valid` gives them.
+            activations: For packs in which activations differ, as `PackLayout.activations` gives them.
+
+        Returns:
+            (B, outputs) or (K, B, outputs).
         """
         valid, activations = valid or {}, activations or {}
         joint: list[Array] = []
         for i, x in zip(self.inputs, inputs, strict=True):
             lead = tuple(x.shape[:-1])
-            if i.copies > 1:
+            if i.copies > 1:  # each agent is a row of its own for the encoder, and its latents stand side by side after
                 x = ops.reshape(x, (*lead[:-1], lead[-1] * i.copies, i.width))
             prefix = f"encoder.{i.name}"
             y = i.encoder.apply(ops, params, prefix, x, valid, activations)
@@ -207,15 +219,15 @@ class NetworkSpec:
         return spec
 
     def check(self) -> None:
-        """Refuse sizes that no honest spec has, before anything is allocated.
+        """Refuse a spec from elsewhere that is too large or contradicts itself, before anything is allocated for it.
 
         Raises:
             ConfigError: an unknown activation, a size below 1, too many layers or parameters.
         """
-        for part, mlp in (("head", self.head), *((i.name, i.encoder) for i in self.inputs)):
+        for name, mlp in (("head", self.head), *((i.name, i.encoder) for i in self.inputs)):
             if mlp.activation not in ACTIVATIONS:
-                raise ConfigError(f"{part}: activation {mlp.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-            mlp.check(part)
+                raise ConfigError(f"{name}: activation {mlp.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            mlp.check(name)
         counts = (
             self.outputs,
             *self.sizes.values(),
@@ -224,7 +236,7 @@ class NetworkSpec:
         )
         if sum(i.copies for i in self.inputs) > MAX_COPIES:
             raise ConfigError(f"network spec: reads more than {MAX_COPIES} agents, expected fewer; group them")
-        if not 1 <= len(self.inputs) <= 1024 or min(counts) < 1 or self.extra < 0:
+        if not 1 <= len(self.inputs) <= MAX_INPUTS or min(counts) < 1 or self.extra < 0:
             raise ConfigError(f"network spec: sizes {counts}, expected at least one input and every size at least 1")
         if len({i.name for i in self.inputs}) < len(self.inputs):
             raise ConfigError("network spec: two inputs have one name, expected names of their own")
@@ -237,7 +249,7 @@ class NetworkSpec:
 
 
 def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A fresh parameter as its spec says."""
+    """Initial values of a parameter."""
     if p.init == "uniform":
         bound = p.gain / math.sqrt(p.fan_in)
         return rng.uniform(-bound, bound, p.shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The operations that networks are made of, and their numpy form. The learner registers the torch form (`covey.ops`).
+"""The operations that networks are made of, with numpy; the learner registers its own with torch (`covey.ops`).
 
 Every operation takes weights of one network, `w (in, out)` with `x (B, in)`, or of a pack of K networks,
 `w (K, in, out)` with `x (K, B, in)`.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = Any
-"""A numpy array or torch tensor: `apply` is written once for both, so the type cannot be told apart."""
+"""A numpy array or a torch tensor: networks are written once for both."""
 
 ACTIVATIONS = (
     "ReLU",
@@ -31,22 +31,22 @@ IDEMPOTENT = frozenset({"ReLU", "Identity"})
 """Activations with f(f(x)) = f(x): an inserted identity layer leaves the network's function as it was."""
 
 Activation = str | tuple[tuple[str, int], ...]
-"""One of ACTIVATIONS for all rows; or (name, rows) for each run of neighbouring rows of a pack, in order."""
+"""One of ACTIVATIONS for all networks of a pack; or (name, count) for each run of neighbouring networks, in order."""
 
 
 class Ops(Protocol):
-    """What a backend must provide."""
+    """The operations that a backend provides."""
 
     def linear(self, x: Array, w: Array, b: Array) -> Array:
         """`x @ w + b`."""
         ...
 
     def activation(self, which: Activation, x: Array) -> Array:
-        """Elementwise; may overwrite x."""
+        """Apply an activation elementwise; may overwrite x."""
         ...
 
     def gated(self, which: Activation, g: Array, x: Array) -> Array:
-        """`x + g * (activation(x) - x)` with `g (units)` or `(K, units)`: exact where a gate is 0 or 1."""
+        """`x + g * (activation(x) - x)`, exact where a gate is 0 or 1; g is (units) or (K, units)."""
         ...
 
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
@@ -61,17 +61,17 @@ class Ops(Protocol):
         ...
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """Same numbers, other shape."""
+        """The same numbers in another shape."""
         ...
 
 
 def _erf(x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Abramowitz & Stegun 7.1.26 is too coarse for float32 equality; numpy has no erf, math.erf is exact."""
+    """The error function. numpy has none; math.erf is exact, where usual approximations are too coarse for float32."""
     return np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype)  # type: ignore[no-any-return]
 
 
 class NumpyOps:
-    """Numpy backend: what actors run."""
+    """The numpy backend, which actors use."""
 
     def linear(self, x: Array, w: Array, b: Array) -> Array:
         """`x @ w + b`."""
@@ -86,7 +86,7 @@ class NumpyOps:
         return y
 
     def activation(self, which: Activation, x: Array) -> Array:
-        """Elementwise; may overwrite x."""
+        """Apply an activation elementwise; may overwrite x."""
         match which:
             case "ReLU":
                 return np.maximum(x, 0, out=x)
@@ -109,16 +109,16 @@ class NumpyOps:
             case tuple():
                 first = 0
                 for name, rows in which:
-                    part = x[first : first + rows]
-                    y = self.activation(name, part)
-                    if y is not part:
-                        part[...] = y
+                    block = x[first : first + rows]
+                    y = self.activation(name, block)
+                    if y is not block:
+                        block[...] = y
                     first += rows
                 return x
         raise ValueError(f"activation {which!r}, expected one of {', '.join(ACTIVATIONS)}")
 
     def gated(self, which: Activation, g: Array, x: Array) -> Array:
-        """`x + g * (activation(x) - x)`."""
+        """`x + g * (activation(x) - x)`, exact where a gate is 0 or 1."""
         g = g if g.ndim == 1 else g[:, None, :]
         y = self.activation(which, x.copy())
         return x * (1 - g) + y * g
@@ -143,7 +143,7 @@ class NumpyOps:
         return np.concatenate(xs, axis=-1)
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """Same numbers, other shape."""
+        """The same numbers in another shape."""
         return x.reshape(shape)
 
 

@@ -1,11 +1,16 @@
-"""Packs: networks of one structure and differing sizes, depths and activations, stacked.
+"""Packs: networks of one structure and differing sizes, depths and activations, stacked to be computed in one pass.
 
-Widths are zero-padded to the widest. Depths are made equal by layers that pass what comes in: an identity weight, and
-no activation, or one that changes nothing. Where only some have a gate, the others' is 1. None of that is a parameter:
-masks keep it as it is, and `unpack` leaves it out.
+Widths are padded with zeros to the widest. Depths are made equal by layers that pass their input: an identity weight,
+and no activation, or one that changes nothing. Where only some networks have a gate, that of the others is 1. None of
+that padding is a parameter: masks keep it as it is, and `unpack` leaves it out.
 
-Dims: K networks, P numbers of the padded network. All parameters of a pack lie in one matrix (K, P), so that an
-optimiser step, a soft update or a copy is a handful of operations whatever the number of layers.
+All parameters of a pack lie in one matrix (K, P), so that an optimiser step, a soft update or a copy is a handful of
+operations whatever the number of layers. For example, hidden layers of 2 and of 3 units:
+
+    network 0:  w = a b 0 | c d 0    the third unit's column is padding, and so is its row in the next layer
+    network 1:  w = a b c | d e f
+
+Dims: K networks, P numbers of the padded network.
 """
 
 from __future__ import annotations
@@ -21,11 +26,11 @@ from numpy.typing import NDArray
 from covey.networks.labels import Axis, ParamSpec, positions
 from covey.networks.network import NetworkSpec, Params
 from covey.networks.ops import Activation, Array
-from covey.networks.resize import get_part, parts, with_part
+from covey.networks.resize import get_subnetwork, subnetwork_names, with_subnetwork
 
 
 def widened(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
-    """The same networks of one input with as many numbers in and out as any of them, and `log_std` if any has one."""
+    """Networks of one input each, widened to the most inputs and outputs of any, with `log_std` if any has it."""
     width = max(spec.inputs[0].width for spec in specs)
     outputs = max(spec.outputs for spec in specs)
     log_std = 0.0 if any(spec.log_std is not None for spec in specs) else None
@@ -36,19 +41,21 @@ def widened(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
 
 
 def aligned(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
-    """The same networks of one structure with as many layers as any of them, gated where any of them is."""
+    """Networks of one structure, deepened to as many layers as any of them has, with gates where any has one."""
     result = specs
-    for part in parts(specs[0]):
-        mlps = [get_part(spec, part) for spec in specs]
+    for name in subnetwork_names(specs[0]):
+        mlps = [get_subnetwork(spec, name) for spec in specs]
         layers = max(len(mlp.hidden_size) for mlp in mlps)
         gated = tuple(sorted({i for mlp in mlps for i in mlp.gated}))
         if any(len(mlp.hidden_size) < layers or mlp.gated != gated for mlp in mlps):
-            result = [with_part(spec, part, mlp.aligned(layers, gated)) for spec, mlp in zip(result, mlps, strict=True)]
+            result = [
+                with_subnetwork(spec, name, mlp.aligned(layers, gated)) for spec, mlp in zip(result, mlps, strict=True)
+            ]
     return tuple(result)
 
 
 def padded(specs: Sequence[NetworkSpec]) -> NetworkSpec:
-    """What networks of one structure are padded to: the deepest, and the widest in every label."""
+    """The architecture that networks of one structure are padded to: as deep as the deepest, each layer the widest."""
     first, *rest = aligned(specs)
     sizes = dict(first.sizes)
     for spec in rest:
@@ -57,12 +64,16 @@ def padded(specs: Sequence[NetworkSpec]) -> NetworkSpec:
 
 
 def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
-    """Which networks to pack together: a pass less is worth `pass_cost` numbers of padding.
+    """Decide which networks share a pack, weighing passes against padding.
 
-    From a pack for each architecture on, the two packs of one structure are joined that save most, as long as any do.
+    Begins with a pack for each architecture; joins the two packs of one structure that save most, as long as any do.
+
+    Args:
+        specs: The networks.
+        pass_cost: Numbers of padding that cost as much as a further pass.
 
     Returns:
-        Positions in `specs`, rising in every pack.
+        For each pack positions in `specs`, rising.
     """
     alike: dict[NetworkSpec, list[int]] = {}
     for i, spec in enumerate(specs):
@@ -94,19 +105,21 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
 
 
 def layer_activations(spec: NetworkSpec) -> tuple[tuple[str, int], ...]:
-    """Equal for networks that do the same in all layers of any pack: rows in its order make few runs."""
+    """A key by which to sort networks before packing: neighbours then have the same activations in most layers."""
     return tuple(
         (mlp.activation, 0 if mlp.repeatable else len(mlp.hidden_size))
-        for mlp in (get_part(spec, part) for part in parts(spec))
+        for mlp in (get_subnetwork(spec, name) for name in subnetwork_names(spec))
     )
 
 
 @dataclass(frozen=True)
 class PackLayout:
-    """Where each parameter of K networks lies in the (K, P) matrix.
+    """Where each parameter of K networks lies in the pack's matrix (K, P).
 
-    Networks of different structure share a pack where `wide` gives them, one for one, forms that are of one structure
-    and have room for all their parameters, as `widened` makes them.
+    Attributes:
+        specs: The networks; of one structure, unless `wide` is given.
+        wide: For each network a form with room for all its parameters, as `widened` makes it; these are of one
+            structure. Lets networks of different inputs and outputs share a pack.
     """
 
     specs: tuple[NetworkSpec, ...]
@@ -114,12 +127,12 @@ class PackLayout:
 
     @cached_property
     def _own(self) -> tuple[NetworkSpec, ...]:
-        """The networks with the layers and gates that the pack adds."""
+        """The networks with the layers and gates that padding adds, but in their own widths."""
         return aligned(self.specs)
 
     @cached_property
     def padded(self) -> NetworkSpec:
-        """The structure at the deepest, and at the widest size of every label."""
+        """The architecture that all networks are padded to."""
         wide = self.wide or self.specs
         if any(spec.structure != wide[0].structure for spec in wide):
             raise ValueError("networks of different structure cannot share a pack")
@@ -127,12 +140,12 @@ class PackLayout:
 
     @cached_property
     def width(self) -> int:
-        """P: numbers of the padded network."""
+        """P, the numbers of the padded network."""
         return self.padded.numbers
 
     @cached_property
     def _places(self) -> dict[str, tuple[tuple[Axis, ...], NDArray[np.intp]]]:
-        """The axes of each padded parameter, and where its numbers lie among the P."""
+        """By name, the axes of each padded parameter, and the positions of its numbers among the P, in its shape."""
         places, offset = {}, 0
         for p in self.padded.parameters:
             places[p.name] = (p.axes, np.arange(offset, offset + p.size).reshape(p.shape))
@@ -140,26 +153,26 @@ class PackLayout:
         return places
 
     def _where(self, p: ParamSpec) -> NDArray[np.intp]:
-        """Where the numbers of a network's own parameter lie among the P, in its shape."""
+        """Positions among the P of the numbers of a network's own parameter, in its own shape."""
         axes, grid = self._places[p.name]
         return grid[np.ix_(*(positions(a, b) for a, b in zip(p.axes, axes, strict=True)))]
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.intp] | None, ...]:
-        """Per network, where its own numbers lie among the P, in parameter order; None where they are all of them."""
+        """For each network the positions of its own numbers among the P, in parameter order; None if it has all P."""
         result: list[NDArray[np.intp] | None] = []
         for spec, own in zip(self.specs, self._own, strict=True):
             if spec.numbers == self.width:
                 result.append(None)
                 continue
-            # Axes as the deeper form has them: what follows a pass-through layer reads its units.
+            # Axes of the deepened form: the layer after an added one reads the added layer's units.
             axes = {p.name: p for p in own.parameters}
             result.append(np.concatenate([self._where(axes[p.name]).ravel() for p in spec.parameters]))
         return tuple(result)
 
     @cached_property
     def constants(self) -> NDArray[np.float32]:
-        """(K, P): identity weights and gates of 1 where a network has no such layer or gate, 0 elsewhere."""
+        """(K, P), the numbers in padding: identity weights of added layers, 1 for added gates, 0 elsewhere."""
         constants = np.zeros((len(self.specs), self.width), np.float32)
         for row, spec, own in zip(constants, self.specs, self._own, strict=True):
             has = {p.name for p in spec.parameters}
@@ -173,14 +186,18 @@ class PackLayout:
         return constants
 
     def activations(self, rows: Sequence[int]) -> dict[str, Activation]:
-        """Activations of these networks, by layer, where they are not all those of `padded`."""
+        """Activations of some networks of the pack, by layer, where they are not all those of `padded`.
+
+        Args:
+            rows: Which networks, in the order in which they are computed.
+        """
         result: dict[str, Activation] = {}
-        for part in parts(self.padded):
-            padded, own = get_part(self.padded, part), [get_part(self.specs[row], part) for row in rows]
-            names = {f"{part}.{i}": [mlp.layer_activation(i) for mlp in own] for i in range(len(padded.hidden_size))}
-            names[f"{part}.out"] = [mlp.activation for mlp in own]
-            for layer, its in names.items():
-                runs = tuple((name, len(list(run))) for name, run in groupby(its))
+        for name in subnetwork_names(self.padded):
+            padded, own = get_subnetwork(self.padded, name), [get_subnetwork(self.specs[row], name) for row in rows]
+            layers = {f"{name}.{i}": [mlp.layer_activation(i) for mlp in own] for i in range(len(padded.hidden_size))}
+            layers[f"{name}.out"] = [mlp.activation for mlp in own]
+            for layer, its in layers.items():
+                runs = tuple((activation, len(list(run))) for activation, run in groupby(its))
                 if len(runs) > 1:
                     result[layer] = runs
                 elif its[0] != padded.activation:
@@ -189,14 +206,14 @@ class PackLayout:
 
     @cached_property
     def mask(self) -> NDArray[np.float32]:
-        """(K, P): 1 where a network has a parameter, 0 in padding."""
+        """(K, P), 1 for parameters of a network, 0 for padding."""
         mask = np.zeros((len(self.specs), self.width), np.float32)
         for row, index in zip(mask, self._index, strict=True):
             row[slice(None) if index is None else index] = 1
         return mask
 
     def valid(self) -> dict[str, NDArray[np.float32]]:
-        """Validity of units, (K, 1, units), for the labels that have padding."""
+        """By label (K, 1, units), 1 for units that a network has and 0 for padding; labels without padding left out."""
         result = {}
         for label, width in self.padded.sizes.items():
             own = np.array([spec.sizes[label] for spec in self._own])
@@ -207,7 +224,12 @@ class PackLayout:
     def pack(
         self, networks: Sequence[Mapping[str, NDArray[np.float32]]], *, moments: bool = False
     ) -> NDArray[np.float32]:
-        """Natural parameters of the K networks as one (K, P) matrix, `constants` in padding; or moments, zero there."""
+        """Put the K networks' parameters into one matrix (K, P), with `constants` in padding.
+
+        Args:
+            networks: Parameters of each network by name, or optimiser moments.
+            moments: Whether they are moments, which are 0 in padding.
+        """
         flat = np.zeros_like(self.constants) if moments else self.constants.copy()
         for row, index, spec, params in zip(flat, self._index, self.specs, networks, strict=True):
             own = np.concatenate([params[p.name].ravel() for p in spec.parameters])
@@ -215,7 +237,7 @@ class PackLayout:
         return flat
 
     def unpack(self, flat: NDArray[np.float32]) -> list[Params]:
-        """Inverse of `pack`: copies in natural shapes."""
+        """Inverse of `pack`: copies of each network's parameters in their own shapes."""
         return [self.unpack_row(k, row) for k, row in enumerate(flat)]
 
     def unpack_row(self, k: int, row: NDArray[np.float32]) -> Params:
@@ -230,7 +252,7 @@ class PackLayout:
         return params
 
     def views(self, flat: Array) -> dict[str, Array]:
-        """Padded parameters (K, *shape) as views of the matrix, numpy or torch."""
+        """Padded parameters (K, *shape) by name, as views of the pack's matrix, numpy or torch."""
         views: dict[str, Array] = {}
         offset = 0
         for p in self.padded.parameters:

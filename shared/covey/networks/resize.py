@@ -1,10 +1,10 @@
-"""Architecture changes that carry weights along: the one mechanism of growth and removal, derived from the labels.
+"""Changing an architecture while keeping its weights: units and layers that are added or removed.
 
-A `Resize` says for every parameter of the new spec which positions come from where in the old one, and what the rest
-starts as. The same object moves parameters, target parameters (which get the same fresh weights) and both Adam moments
-(zero for what is new), so that the four stay aligned.
+A `Resize` says for every parameter of the new architecture which positions come from where in the old one, and what the
+rest starts as; it follows from the labels of the axes. The same object moves parameters, target parameters (which get
+the same fresh weights) and both Adam moments (zero for what is new), so that the four stay aligned.
 
-What it does to outputs:
+What each change does to a network's outputs:
 
 * `grow` leaves them as they were: new units have fresh incoming weights, so that they differ and can learn, and
   outgoing weights of zero.
@@ -45,10 +45,10 @@ class Resize:
 
     Attributes:
         spec: The new architecture.
-        fresh: Values in new shapes for every parameter that has something new.
-        origin: By new parameter that takes something over: its positions, and where they lie in the old parameter of
-            the same name.
-        folded: (hidden layer, layer after it) by prefix where the first is removed: "head.1" and "head.out".
+        fresh: By name, initial values in new shapes of every parameter that has new positions.
+        origin: By name, for every parameter that takes numbers over: positions in the new parameter, and the positions
+            in the old parameter that they come from.
+        folded: If a hidden layer is removed, the prefixes of that layer and of the one after it: "head.1", "head.out".
     """
 
     spec: NetworkSpec
@@ -60,6 +60,7 @@ class Resize:
         """Parameters, or target parameters, in the new shapes; shares no memory with `old`."""
         new = self._moved(old, self.fresh)
         if self.folded:
+            # As if the removed layer had been linear: (x W + b) V + c = x (W V) + (b V + c).
             layer, after = self.folded
             new[f"{after}.weight"] = old[f"{layer}.weight"] @ old[f"{after}.weight"]
             new[f"{after}.bias"] = old[f"{layer}.bias"] @ old[f"{after}.weight"] + old[f"{after}.bias"]
@@ -70,6 +71,7 @@ class Resize:
         return self._moved(old, {})
 
     def _moved(self, old: Params, start: Params) -> Params:
+        """Numbers of `old` at their new places, and those of `start`, or 0, elsewhere."""
         new: Params = {}
         for p in self.spec.parameters:
             value = start[p.name].copy() if p.name in start else np.zeros(p.shape, np.float32)
@@ -81,11 +83,12 @@ class Resize:
 
 
 def grow(spec: NetworkSpec, label: str, units: int, rng: np.random.Generator) -> Resize:
-    """`units` more of `label` (one of `spec.sizes`), at the end; outputs do not change."""
+    """Add `units` units to the layer `label` (a key of `spec.sizes`), at its end; outputs do not change."""
     size = spec.sizes[label]
     new = spec.resized({label: size + units})
     origin = _origin(spec, new, label, np.arange(size))
     fresh = new.init(rng)
+    # Weights that leave new units are 0, so that nothing reads these yet; weights into them stay as drawn.
     for p in new.parameters:
         for k, axis in enumerate(p.axes[: p.inputs]):
             added = np.ones(axis_width(axis), np.bool_)
@@ -95,7 +98,7 @@ def grow(spec: NetworkSpec, label: str, units: int, rng: np.random.Generator) ->
 
 
 def shrink(spec: NetworkSpec, label: str, units: int, params: Params) -> Resize:
-    """`units` fewer of `label`: those go that contribute least in `params`, the others keep their order."""
+    """Remove the `units` units of the layer `label` that contribute least in `params`; the others keep their order."""
     size = spec.sizes[label]
     new = spec.resized({label: size - units})
     strongest = np.argsort(-contribution(spec, params, label), kind="stable")
@@ -103,10 +106,15 @@ def shrink(spec: NetworkSpec, label: str, units: int, params: Params) -> Resize:
 
 
 def contribution(spec: NetworkSpec, params: Params, label: str) -> NDArray[np.float64]:
-    """How much each unit of `label` can matter: norm of its incoming times norm of its outgoing weights.
+    """How much each unit of a layer can matter: the norm of its incoming times the norm of its outgoing weights.
+
+    Args:
+        spec: The architecture.
+        params: Its parameters.
+        label: The layer, a key of `spec.sizes`.
 
     Returns:
-        (spec.sizes[label],)
+        (units of the layer,)
     """
     size = spec.sizes[label]
     incoming, outgoing = np.zeros(size), np.zeros(size)
@@ -114,6 +122,7 @@ def contribution(spec: NetworkSpec, params: Params, label: str) -> NDArray[np.fl
         if not p.inputs:
             continue
         squares = params[p.name].astype(np.float64) ** 2
+        # Where the label stands on an input axis, the weights leave its units; on the output axis, they enter them.
         for k, axis in enumerate(p.axes):
             per_position = squares.sum(tuple(i for i in range(squares.ndim) if i != k))
             side, offset = outgoing if k < p.inputs else incoming, 0
@@ -124,14 +133,14 @@ def contribution(spec: NetworkSpec, params: Params, label: str) -> NDArray[np.fl
     return np.sqrt(incoming * outgoing)
 
 
-def insert_layer(spec: NetworkSpec, part: str) -> Resize:
-    """One more hidden layer at the end of `part`, as wide as the last; outputs do not change.
+def insert_layer(spec: NetworkSpec, name: str) -> Resize:
+    """Add a hidden layer at the end of a head or encoder, as wide as its last one; outputs do not change.
 
     Args:
-        spec: Architecture whose `part` has at least one hidden layer.
-        part: "head" or "encoder.<input name>".
+        spec: Architecture in which the head or encoder has at least one hidden layer.
+        name: "head" or "encoder.<input name>".
     """
-    new = with_part(spec, part, get_part(spec, part).with_layer())
+    new = with_subnetwork(spec, name, get_subnetwork(spec, name).with_layer())
     old_names = {p.name for p in spec.parameters}
     fresh: Params = {}
     for p in new.parameters:
@@ -142,42 +151,47 @@ def insert_layer(spec: NetworkSpec, part: str) -> Resize:
         else:
             one = p.init == "ones" and not p.name.endswith(".gate")
             fresh[p.name] = np.full(p.shape, float(one), np.float32)
-    return Resize(new, fresh, {name: (..., ...) for name in old_names})
+    return Resize(new, fresh, {old: (..., ...) for old in old_names})
 
 
-def remove_layer(spec: NetworkSpec, part: str) -> Resize:
-    """Without the last hidden layer of `part` ("head" or "encoder.<input name>"), which is folded into its output."""
-    mlp = get_part(spec, part)
-    new = with_part(spec, part, mlp.without_layer())
+def remove_layer(spec: NetworkSpec, name: str) -> Resize:
+    """Remove the last hidden layer of a head or encoder, and fold its weights into the layer after it.
+
+    Args:
+        spec: The architecture.
+        name: "head" or "encoder.<input name>".
+    """
+    mlp = get_subnetwork(spec, name)
+    new = with_subnetwork(spec, name, mlp.without_layer())
     origin: dict[str, tuple[Index, Index]] = {
-        p.name: (..., ...) for p in new.parameters if p.name != f"{part}.out.weight"
+        p.name: (..., ...) for p in new.parameters if p.name != f"{name}.out.weight"
     }
-    return Resize(new, {}, origin, folded=(f"{part}.{len(mlp.hidden_size) - 1}", f"{part}.out"))
+    return Resize(new, {}, origin, folded=(f"{name}.{len(mlp.hidden_size) - 1}", f"{name}.out"))
 
 
-def parts(spec: NetworkSpec) -> tuple[str, ...]:
-    """Prefixes of all encoders, then "head"."""
+def subnetwork_names(spec: NetworkSpec) -> tuple[str, ...]:
+    """Names of a network's encoders, "encoder.<input name>", and then "head"; parameters' names begin with them."""
     return (*(f"{ENCODER}{i.name}" for i in spec.inputs), HEAD)
 
 
-def get_part(spec: NetworkSpec, part: str) -> MLP:
-    """The head, or the encoder "encoder.<input name>"."""
-    if part == HEAD:
+def get_subnetwork(spec: NetworkSpec, name: str) -> MLP:
+    """The head or encoder of that name, one of `subnetwork_names`."""
+    if name == HEAD:
         return spec.head
-    return next(i.encoder for i in spec.inputs if f"{ENCODER}{i.name}" == part)
+    return next(i.encoder for i in spec.inputs if f"{ENCODER}{i.name}" == name)
 
 
-def with_part(spec: NetworkSpec, part: str, mlp: MLP) -> NetworkSpec:
-    """The same architecture with another head or encoder."""
-    if part == HEAD:
+def with_subnetwork(spec: NetworkSpec, name: str, mlp: MLP) -> NetworkSpec:
+    """The same architecture with another head or encoder in place of the one of that name."""
+    if name == HEAD:
         return replace(spec, head=mlp)
     return replace(
-        spec, inputs=tuple(replace(i, encoder=mlp) if f"{ENCODER}{i.name}" == part else i for i in spec.inputs)
+        spec, inputs=tuple(replace(i, encoder=mlp) if f"{ENCODER}{i.name}" == name else i for i in spec.inputs)
     )
 
 
 def _origin(old: NetworkSpec, new: NetworkSpec, label: str, units: NDArray[np.intp]) -> dict[str, tuple[Index, Index]]:
-    """Where everything lies that stays when the first places of `label` go to `units` of the old ones."""
+    """`Resize.origin` of a layer that changes its size: its first units are `units` of the old ones, all else stays."""
     origin: dict[str, tuple[Index, Index]] = {}
     for a, b in zip(old.parameters, new.parameters, strict=True):
         there = [kept(axis, label, units) for axis in a.axes]
@@ -188,4 +202,5 @@ def _origin(old: NetworkSpec, new: NetworkSpec, label: str, units: NDArray[np.in
 
 
 def _with_size(axis: Axis, label: str, size: int) -> Axis:
+    """An axis with another size for every segment of that label."""
     return tuple(replace(s, size=size) if s.label == label else s for s in axis)

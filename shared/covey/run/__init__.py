@@ -1,1 +1,1 @@
-"""A run on disk: its directory, results, a trained member ready to play, exported policies."""
+"""A run on disk: its directory and checkpoints, a trained member ready to play, exported policies."""

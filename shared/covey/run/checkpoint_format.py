@@ -1,7 +1,8 @@
-"""A checkpoint on disk, and reading it: what the learner resumes from and `covey evaluate` takes policies from.
+"""The files of a checkpoint, and reading them: the learner resumes from one, `covey evaluate` takes policies from it.
 
     checkpoints/00000007/state.json            everything that is no array; "members": their metadata
-    checkpoints/00000007/members.safetensors   "<member_id>/<network key>/<part>/<name>": arrays in natural shapes
+    checkpoints/00000007/members.safetensors   "<member_id>/<network key>/<kind>/<name>": arrays without padding; kinds
+                                               are params, target, first_moment and second_moment
     checkpoints/00000007/manifest.json         size and SHA-256 of the other two
     checkpoints/tmp-*                          being written, or being deleted; never read
 
@@ -35,13 +36,16 @@ Tensors = dict[str, NDArray[np.generic]]
 
 STATE, TENSORS, MANIFEST = "state.json", "members.safetensors", "manifest.json"
 MAX_HEADER_BYTES = 32 << 20
-"""Of the safetensors header: parsing takes many times its length in memory."""
+"""Bytes of the safetensors header: parsing it takes many times its length in memory."""
 
 _NUMBER = re.compile(r"\d{8,}")
 
 
 def checkpoint_paths(directory: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first, sound or not; none where there is no such directory.
+    """Paths of all checkpoints of a run, oldest first, damaged ones included; none if the directory does not exist.
+
+    Args:
+        directory: The run's directory of checkpoints.
 
     Raises:
         StorageError: the directory cannot be listed.
@@ -56,10 +60,12 @@ def checkpoint_paths(directory: Path) -> list[Path]:
 
 
 def read_newest(directory: Path) -> tuple[Path, dict[str, Any], Tensors]:
-    """The newest sound checkpoint: its path, state and tensors; says so where it is not the newest one.
+    """Read the newest checkpoint that is not damaged; returns its path, state and tensors.
+
+    Logs a warning for each newer one that is damaged.
 
     Raises:
-        StorageError: there is none.
+        StorageError: no checkpoint can be read.
     """
     problems: list[str] = []
     for path in reversed(checkpoint_paths(directory)):
@@ -80,7 +86,7 @@ def read_newest(directory: Path) -> tuple[Path, dict[str, Any], Tensors]:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Tensors]:
-    """State and tensors of one checkpoint, compared with its manifest.
+    """Read one checkpoint, comparing its files with the manifest; returns its state and tensors.
 
     Raises:
         StorageError: a file is missing, has another size or hash, or is not what it should be.
@@ -100,30 +106,43 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Tensors]:
 
 
 def network_tensors(
-    path: Path, tensors: Tensors, member_id: int, key: str, spec: NetworkSpec, part: str = "params"
+    path: Path, tensors: Tensors, member_id: int, key: str, spec: NetworkSpec, kind: str = "params"
 ) -> Params:
-    """One part ("params", "target", "first_moment", "second_moment") of one network, compared with its spec.
+    """The arrays of one network of a checkpoint by parameter name, compared with the network's specification.
+
+    Args:
+        path: Of the checkpoint, for errors.
+        tensors: Of the checkpoint.
+        member_id: Whose network.
+        key: Of the network, such as "actor/speaker".
+        spec: The network's architecture.
+        kind: "params", "target", "first_moment" or "second_moment".
 
     Raises:
         StorageError: a tensor is missing, or has another shape or dtype than the spec's.
     """
     result: Params = {}
     for p in spec.parameters:
-        name = tensor_name(member_id, key, part, p.name)
+        name = tensor_name(member_id, key, kind, p.name)
         array = tensors.get(name)
         if array is None or array.shape != p.shape or array.dtype != np.float32:
             got = "nothing" if array is None else f"{array.dtype} {array.shape}"
             raise StorageError(f"{path / TENSORS}: {name} is {got}, expected float32 {p.shape}")
-        result[p.name] = array.astype(np.float32)  # a copy: writable, and the rest of the file may go
+        result[p.name] = array.astype(np.float32)  # a copy: writable, and does not keep the whole file
     return result
 
 
-def tensor_name(member_id: int, key: str, part: str, name: str) -> str:
+def tensor_name(member_id: int, key: str, kind: str, name: str) -> str:
     """The full name of a tensor in a checkpoint."""
-    return f"{member_id}/{key}/{part}/{name}"
+    return f"{member_id}/{key}/{kind}/{name}"
 
 
 def _read(path: Path) -> bytes:
+    """Read a file of a checkpoint.
+
+    Raises:
+        StorageError: it is missing or cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as exc:
@@ -131,6 +150,11 @@ def _read(path: Path) -> bytes:
 
 
 def _verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:
+    """Read a file of a checkpoint and compare its size and hash with the manifest.
+
+    Raises:
+        StorageError: it is missing, or another file than the manifest lists.
+    """
     data = _read(path / name)
     try:
         size, digest = manifest["files"][name]["bytes"], manifest["files"][name]["sha256"]
@@ -144,6 +168,11 @@ def _verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:
 
 
 def _json_object(path: Path, data: bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        StorageError: it is none; `path` names the file.
+    """
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as exc:

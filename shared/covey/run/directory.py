@@ -1,6 +1,6 @@
-"""A run on disk: where everything lies, and reading the policies that were trained, without the learner.
+"""A run's directory: the paths in it, and reading trained policies from it without the learner.
 
-config.yaml      as it was given, overrides applied        journal/      what the learner must not forget
+config.yaml      the configuration, overrides applied      journal/      what the learner must not forget
 status.json      the newest status                         checkpoints/  see `covey.run.checkpoint_format`
 members.json     the living population                     metrics.csv   one line an interval
 lineage.jsonl    every member that died, a line each       result.json   written when the run is complete
@@ -20,7 +20,7 @@ from covey.networks import NetworkSpec, Params
 from covey.run.checkpoint_format import STATE, network_tensors, read_newest
 from covey.run.files import cannot_write
 from covey.spaces import EnvironmentSpaces
-from covey.spaces_json import spaces_from_json
+from covey.wire.spaces_json import spaces_from_json
 
 Policies = dict[str, tuple[NetworkSpec, Params]]
 """A member's actor networks by network id."""
@@ -28,13 +28,13 @@ Policies = dict[str, tuple[NetworkSpec, Params]]
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Paths of one run."""
+    """The paths of one run."""
 
     path: Path
 
     @staticmethod
     def create(parent: Path, name: str) -> RunDirectory:
-        """A new directory `NAME-TIMESTAMP`.
+        """Make a new directory `NAME-TIMESTAMP` for a run.
 
         Raises:
             StorageError: it cannot be made.
@@ -55,7 +55,7 @@ class RunDirectory:
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
-        """An existing run.
+        """The directory of an existing run.
 
         Raises:
             StorageError: no such directory, or it is no run.
@@ -68,12 +68,12 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The directory's own name."""
+        """The directory's own name, `NAME-TIMESTAMP` unless somebody renamed it."""
         return self.path.resolve().name
 
     @property
     def config(self) -> Path:
-        """Configuration, overrides applied."""
+        """File of the configuration, overrides applied."""
         return self.path / "config.yaml"
 
     @property
@@ -88,46 +88,46 @@ class RunDirectory:
 
     @property
     def status(self) -> Path:
-        """What `covey status --json` prints."""
+        """File of the newest status, as `covey status --json` prints it."""
         return self.path / "status.json"
 
     @property
     def members(self) -> Path:
-        """What `covey members --json` prints."""
+        """File of the living population, as `covey members --json` prints it."""
         return self.path / "members.json"
 
     @property
     def lineage(self) -> Path:
-        """What `covey lineage --json` says of the dead, a line each in the order of their deaths."""
+        """File of the members that died, a JSON object a line, in the order of their deaths."""
         return self.path / "lineage.jsonl"
 
     @property
     def actors(self) -> Path:
-        """What `covey actors --json` prints."""
+        """File of all actors, as `covey actors --json` prints them."""
         return self.path / "actors.json"
 
     @property
     def metrics(self) -> Path:
-        """Metrics over time, CSV."""
+        """CSV file of metrics over time."""
         return self.path / "metrics.csv"
 
     @property
     def result(self) -> Path:
-        """The result of a complete run."""
+        """File of the result, written when the run is complete."""
         return self.path / "result.json"
 
     @property
     def address(self) -> Path:
-        """Where the run's learner listens."""
+        """File of the address at which the run's learner listens, while it runs."""
         return self.path / "address.json"
 
 
 def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int, Policies, EnvironmentSpaces, Config]:
-    """The policies of a member in the run's newest checkpoint, and what they play in.
+    """Read the policies of a member from the run's newest checkpoint.
 
     Args:
         run: A run, finished or not.
-        member_id: Of the living population; None for the best.
+        member_id: A member of the living population; None for the best.
 
     Returns:
         The member's id, its actor networks by network id, the environment's spaces, the run's configuration.
@@ -162,4 +162,5 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int,
 
 
 def _ids(members: dict[int, Any]) -> str:
+    """The members' ids as a list for errors."""
     return ", ".join(map(str, sorted(members)))

@@ -1,4 +1,4 @@
-"""Policies as files that anybody may take along, and acting by them without torch, a learner or a run.
+"""Exported policies: writing them as files, and acting by them without torch, a learner or a run.
 
 policy.json                 format, member_id, algorithm, environment, agents (agent id to file), spaces
 <network id>.safetensors    a policy file, see `covey.wire.policy_file`
@@ -21,9 +21,9 @@ from covey.acting import Decisions, LoadedPolicy
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.files import cannot_read, read_json
 from covey.spaces import MASK_KEY, EnvironmentSpaces, mask_width
-from covey.spaces_json import spaces_from_json, spaces_to_json
 from covey.v1.order_pb2 import Exploration
 from covey.wire.policy_file import decode_policy
+from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 
 if TYPE_CHECKING:
     from covey.run.trained import TrainedMember
@@ -36,11 +36,11 @@ _KEPT_SIZES = 4
 
 
 class Policy:
-    """A member's policies, deciding for all of its agents as evaluation does.
+    """A member's policies, which choose the actions of all agents as evaluation does.
 
     Args:
         spaces: Of the environment.
-        policies: Who plays each agent, in environment order.
+        policies: The policy of each agent, in environment order.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, policies: Sequence[LoadedPolicy]) -> None:
@@ -61,14 +61,18 @@ class Policy:
         deterministic: bool = True,
         rng: np.random.Generator | None = None,
     ) -> dict[str, Any]:
-        """Actions of the agents that are given, in the units and dtypes of their action spaces.
+        """Choose actions for the agents whose observations are given.
 
         Args:
-            observations: Agent id to its observation, (*shape), or to a batch of them, (B, *shape), the same B for all
-                agents; or to the dictionary {"observation", "action_mask"} of either.
-            masks: Agent id to what is legal, 1, and what is not, 0: (choices) or (B, choices).
-            deterministic: Means and best choices. False: choices, and means that have a deviation, are sampled.
-            rng: Of samples; unset: one of the policy's own, which nobody can repeat.
+            observations: By agent id its observation, (*shape), or a batch of them, (B, *shape), the same B for all
+                agents; or a dictionary {"observation", "action_mask"} of either.
+            masks: By agent id 1 for legal values and 0 for others, (mask width,) or (B, mask width).
+            deterministic: True takes means and best choices. False samples choices, and Box actions of Gaussian
+                policies.
+            rng: Draws samples; if None, a generator of the policy's own, whose draws cannot be repeated.
+
+        Returns:
+            By agent id its action, or a batch of them, in the units and dtype of its action space.
 
         Raises:
             SpaceError: an agent that the environment does not have, or an observation or mask of another shape.
@@ -100,7 +104,11 @@ class Policy:
         return {agent: chosen[agent] if batched else chosen[agent][0] for agent in seen}
 
     def _size(self, seen: Mapping[str, NDArray[Any]]) -> tuple[int, bool]:
-        """How many observations each agent is given, and whether that is a batch."""
+        """How many observations each agent is given, and whether they come as a batch.
+
+        Raises:
+            SpaceError: an unknown agent, an observation of another shape, or batches of different sizes.
+        """
         sizes: set[int | None] = set()
         for agent, value in seen.items():
             if agent not in self._where:
@@ -115,6 +123,7 @@ class Policy:
         return (1, False) if size is None else (size, True)
 
     def _decisions(self, size: int, deterministic: bool) -> Decisions:
+        """What decides for `size` observations at once; made once for each size, the last few are kept."""
         key = size, deterministic
         decisions = self._planned.pop(key, None)
         if decisions is None:
@@ -130,7 +139,7 @@ class Policy:
 
 
 def export(member: TrainedMember, directory: Path) -> Path:
-    """Write a member's policies; returns the path of the index.
+    """Write a member's policies to a directory; returns the path of the index, policy.json.
 
     Raises:
         StorageError: the directory cannot be written.
@@ -163,10 +172,10 @@ def export(member: TrainedMember, directory: Path) -> Path:
 
 
 def load_policy(path: Path | str) -> Policy:
-    """What `covey export` wrote, ready to act; nothing in the files is trusted.
+    """Load what `covey export` wrote; nothing in the files is trusted.
 
     Args:
-        path: The directory, or the index in it.
+        path: The directory, or the index in it, policy.json.
 
     Raises:
         StorageError: a file is missing, or is not what an export holds.
@@ -193,6 +202,7 @@ def load_policy(path: Path | str) -> Policy:
 
 
 def _read(directory: Path, name: str) -> bytes:
+    """Read a policy file that the index names; its name must be plain, so that it cannot lie elsewhere."""
     if not _PLAIN.fullmatch(name):
         raise ConfigError(f"file {name!r}, expected a plain name")
     try:

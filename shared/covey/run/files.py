@@ -14,7 +14,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cannot_write(path: Path, exc: OSError) -> StorageError:
-    """The sentence for a failed write; a DiskFullError where only room is missing."""
+    """The error for a write that failed; a DiskFullError if the disk or a quota is full."""
     what = f"{path}: cannot be written ({os.strerror(exc.errno or 0)}); make room on that disk"
     if exc.errno in _NO_ROOM:
         return DiskFullError(what)
@@ -22,7 +22,7 @@ def cannot_write(path: Path, exc: OSError) -> StorageError:
 
 
 def cannot_read(path: Path, exc: OSError) -> StorageError:
-    """The sentence for a failed read."""
+    """The error for a read that failed."""
     return StorageError(f"{path}: cannot be read ({os.strerror(exc.errno or 0)}); give the directory of a covey run")
 
 
@@ -40,7 +40,7 @@ def sync_directory(path: Path) -> None:
 
 
 def write_synced(path: Path, *data: bytes | memoryview) -> None:
-    """Write a new file, piece after piece, and wait until the disk has it; its name needs `sync_directory`.
+    """Write a new file, piece after piece, and wait until the disk has it; its name is safe after `sync_directory`.
 
     Raises:
         OSError: as the system says.
@@ -54,7 +54,7 @@ def write_synced(path: Path, *data: bytes | memoryview) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Replace a file by JSON in one step: readers see the old text or the new one.
 
-    Not synced: for what is written again soon, or can be made again from a checkpoint.
+    It is not synced, so a power cut may lose it: only for what is written again soon, or follows from a checkpoint.
 
     Raises:
         StorageError: the disk is full, or the directory is not writable.

@@ -1,4 +1,4 @@
-"""Channels between actors, clients and the learner: options that were measured, addresses, errors, backoff."""
+"""gRPC channels to the learner: their options, addresses, errors as sentences, and waiting before another attempt."""
 
 from __future__ import annotations
 
@@ -21,20 +21,12 @@ from covey.errors import (
     UnreachableError,
 )
 from covey.wire.credentials import Credentials, is_loopback
+from covey.wire.limits import MAX_MESSAGE_BYTES
 
 Options = list[tuple[str, int]]
 
-MAX_MESSAGE_BYTES = 4 << 20
-PART_BYTES = 1 << 20
-"""Largest frame: bigger fragments go in parts. One big message costs several times the CPU of 1 MiB pieces."""
-
-MAX_FETCHED_WITH = 128
-"""Policies that one FetchPolicy call may ask for besides its first."""
-
-CHUNK_BYTES = 512 << 10
-"""Piece of a streamed policy or member."""
-
 UNARY_DEADLINE_S = 10.0
+"""Seconds within which a learner answers a call that has one answer."""
 
 SERVER_OPTIONS: Options = [
     # On by default: a second learner would bind the same port silently and steal half the actors.
@@ -44,11 +36,11 @@ SERVER_OPTIONS: Options = [
     # Per connection; further ones queue at the client. An actor has one Work stream and its fetches.
     ("grpc.max_concurrent_streams", 8),
     ("grpc.max_allowed_incoming_connections", 512),
-    # An actor's has its Work stream; who only takes up a place loses it.
+    # A connection without calls is closed: it takes a place. An actor's has its Work stream all the time.
     ("grpc.max_connection_idle_ms", 60_000),
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
-    # Default 120 s: an idle raw TCP connection is cut after this.
+    # A TCP connection that does not speak is cut after this; the default is 120 s.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -75,7 +67,7 @@ CLIENT_OPTIONS: Options = [
     # How long an attempt may take, in spite of its name: over TLS that is several round trips.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    # Connections of this process are its own: another channel's backoff does not hold this one up.
+    # Channels share no connections: another channel's backoff would hold this one up.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
@@ -88,7 +80,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """Host and port of "HOST:PORT" or "[IPV6]:PORT"; port 0 lets a server choose.
 
     Raises:
-        ConfigError: no such form.
+        ConfigError: the text has neither form, or its port is above 65535.
     """
     host, _, port = text.rpartition(":")
     if not _HOST.fullmatch(host) or not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
@@ -98,6 +90,10 @@ def parse_address(text: str) -> tuple[str, int]:
 
 def connect(address: str, credentials: Credentials = ANONYMOUS) -> grpc.Channel:
     """A channel to a learner; it connects at its first use.
+
+    Args:
+        address: HOST:PORT.
+        credentials: With a CA the channel uses TLS; a token goes with every call.
 
     Raises:
         ConfigError: not an address, or a token would travel over a network in plain text.
@@ -116,15 +112,15 @@ def connect(address: str, credentials: Credentials = ANONYMOUS) -> grpc.Channel:
                 "the token away"
             )
         return grpc.insecure_channel(target, options=CLIENT_OPTIONS)
-    # A proxy that the surroundings name would get what is to stay on this machine.
+    # No proxy, even if the environment variables name one: what goes to loopback stays on this machine.
     channel = grpc.insecure_channel(target, options=[*CLIENT_OPTIONS, ("grpc.enable_http_proxy", 0)])
-    # Call credentials are for encrypted channels alone: gRPC refuses to send them here.
+    # gRPC sends call credentials over encrypted channels only, so an interceptor adds the token here.
     return channel if token is None else grpc.intercept_channel(channel, _Bearer(token))
 
 
 @dataclass(frozen=True)
 class _Details(grpc.ClientCallDetails):
-    """A call's details with other metadata."""
+    """The details of a call; gRPC's own cannot be copied with other metadata."""
 
     method: str
     timeout: float | None
@@ -139,7 +135,7 @@ class _Bearer(
     grpc.UnaryStreamClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Shows a token with every call."""
+    """Adds a token to the metadata of every call."""
 
     def __init__(self, token: str) -> None:
         self._header = ("authorization", f"Bearer {token}")
@@ -179,16 +175,16 @@ _HANDSHAKES = {
     "Socket closed": "hangs up on this client; give --ca FILE if it serves TLS, --cert and --key if it asks for client "
     "certificates",
 }
-"""What a TLS handshake that failed says of itself, and what a person should do."""
+"""By a piece of gRPC's text about a failed TLS handshake: what is wrong, and what a person should do."""
 
 
 def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyError] = ConfigError) -> CoveyError:
-    """The covey error that a failed call stands for.
+    """The covey error for a call that failed.
 
     Args:
         exc: What the call raised.
-        address: Of the learner, for the sentence.
-        invalid_argument: What INVALID_ARGUMENT means for this call: for Join it is the spaces.
+        address: The learner's, for the sentence.
+        invalid_argument: The error that INVALID_ARGUMENT means for this call: for Join it is a SpaceError.
     """
     code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
     details = (exc.details() if isinstance(exc, grpc.Call) else None) or "no details"
@@ -214,9 +210,10 @@ def backoff(
     rng: random.Random | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Iterator[float]:
-    """Sleep before every step but the first: U(0, min(longest, first * 2^k)) ("full jitter"); yields what was slept.
+    """Yield at once, then again and again after a pause that grows; yields the seconds slept.
 
-    Full jitter spreads actors that lost their learner at one moment evenly over its return.
+    Pause k is drawn from U(0, min(longest_s, first_s * 2^k)). This "full jitter" spreads actors that lost their learner
+    at one moment evenly over time.
     """
     rng = rng or random.Random()
     yield 0.0

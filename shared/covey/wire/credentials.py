@@ -1,4 +1,4 @@
-"""Who a client is to a learner: the CA it trusts, a certificate, a token; and where a token may travel."""
+"""A client's credentials: the CA that it trusts, its certificate, its token; and reading them from files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from covey.errors import ConfigError
 
 ROLES = ("actor", "viewer", "admin")
-"""`actor` collects, `viewer` asks, `admin` asks and steers."""
+"""Roles of tokens: `actor` collects, `viewer` asks for status, `admin` also steers the learner."""
 
 TOKEN_VARIABLE = "COVEY_TOKEN"
 CA_VARIABLE = "COVEY_CA"
@@ -22,7 +22,14 @@ MIN_TOKEN_CHARACTERS, MAX_TOKEN_CHARACTERS = 16, 512
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a client shows and what it expects; without a CA the connection is not encrypted."""
+    """What a client shows to a learner, and the CA by which it checks the learner; without a CA there is no TLS.
+
+    Attributes:
+        ca: PEM certificates that the learner's certificate must come from.
+        certificate: PEM certificate of the client, where the learner asks for one.
+        key: PEM private key of the certificate.
+        token: Says who the client is and what it may do.
+    """
 
     ca: bytes | None = None
     certificate: bytes | None = None
@@ -37,7 +44,14 @@ class Credentials:
         token_file: Path | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Credentials:
-        """From files; `COVEY_CA` (a path) and `COVEY_TOKEN` (the token itself) stand in for those not given.
+        """Read credentials from files.
+
+        Args:
+            ca: File of the CA; if None, the one that `COVEY_CA` names.
+            certificate: File of the client's certificate.
+            key: File of its private key.
+            token_file: File of the token; if None, the token is that of `COVEY_TOKEN`.
+            environ: Environment variables.
 
         Raises:
             ConfigError: a file cannot be read, is not what it must be, or others may read a secret.
@@ -68,10 +82,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_token(token: str, origin: str) -> str:
-    """A token as it is.
+    """Refuse what cannot be a token; returns it unchanged. `origin` says in errors where it came from.
 
     Raises:
-        ConfigError: too short to be secret, or not what a header can hold.
+        ConfigError: it is too short to be secret, or no text that a header can hold.
     """
     printable = token.isascii() and token.isprintable() and " " not in token
     if not printable or not MIN_TOKEN_CHARACTERS <= len(token) <= MAX_TOKEN_CHARACTERS:
@@ -83,7 +97,7 @@ def check_token(token: str, origin: str) -> str:
 
 
 def read_secret(path: Path) -> bytes:
-    """A key or a file of tokens, which nobody but its owner may read.
+    """Read a file that only its owner may read: a private key, or tokens.
 
     Raises:
         ConfigError: it cannot be read, is too large to be one, or others may read it.
@@ -102,7 +116,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def read_certificates(path: Path) -> bytes:
-    """Certificates in PEM.
+    """Read a file of PEM certificates.
 
     Raises:
         ConfigError: it cannot be read, or holds none.

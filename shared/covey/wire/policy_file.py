@@ -1,6 +1,6 @@
-"""The policy file: what FetchPolicy serves, and whose SHA-256 names a policy.
+"""Policy files, which actors fetch: writing them, and reading them without trust. A file's SHA-256 names the policy.
 
-A safetensors file of the actor network's natural parameters; the metadata entry "covey" holds
+It is a safetensors file of the actor network's parameters, without padding; its metadata entry "covey" holds
 {"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic", "indicator": 0} as JSON.
 """
 
@@ -20,7 +20,8 @@ from covey.errors import ConfigError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
 from covey.networks.network import MAX_PARAMETERS
 from covey.spaces import AgentSpec, Box, Space
-from covey.spaces_json import space_from_json, space_to_json
+from covey.wire.limits import MAX_AGENTS
+from covey.wire.spaces_json import space_from_json, space_to_json
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
@@ -29,15 +30,19 @@ HEADS = ("deterministic", "stochastic")
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """A policy but for its weights: the network, what it reads, what it drives, and how outputs become actions.
+    """Everything about a policy but its weights: its network, spaces, and how outputs become actions.
 
-    `head` "deterministic": Box outputs z are squashed to tanh(z / 2), and [-1, 1] is mapped to the bounds.
-    "stochastic": Box outputs are the means of a Gaussian in the same units, with standard deviations exp(`log_std`)
-    from the network's parameters; what the environment gets is clipped. With both, outputs for Discrete,
-    MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after another.
-
-    `indicator` is 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
-    follows the observation in the network's input.
+    Attributes:
+        network: Architecture.
+        observation: Space that it reads.
+        action: Space of its actions.
+        head: "deterministic": outputs z for a Box are squashed to tanh(z / 2), and [-1, 1] is mapped to the bounds.
+            "stochastic": outputs for a Box are the means of a Gaussian in the same units, with standard deviations
+            exp(`log_std`) from the network's parameters; what the environment gets is clipped. With both, outputs for
+            Discrete, MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after
+            another.
+        indicator: 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
+            follows the observation in the network's input.
     """
 
     network: NetworkSpec
@@ -47,7 +52,7 @@ class PolicySpec:
     indicator: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What a policy file says about itself."""
+        """The JSON object that a policy file holds of this specification."""
         return {
             "network": self.network.to_json(),
             "observation": space_to_json(self.observation),
@@ -57,7 +62,7 @@ class PolicySpec:
         }
 
     def check(self) -> None:
-        """Hold the network against the spaces.
+        """Check that the network fits the spaces and the head.
 
         Raises:
             ConfigError: an unknown head, or widths that do not fit.
@@ -67,7 +72,7 @@ class PolicySpec:
         n = self.network
         inputs = [(i.width, i.copies) for i in n.inputs]
         width = self.observation.width + self.indicator
-        if inputs != [(width, 1)] or n.outputs != self.action.width or n.extra or not 0 <= self.indicator <= 1024:
+        if inputs != [(width, 1)] or n.outputs != self.action.width or n.extra or not 0 <= self.indicator <= MAX_AGENTS:
             raise ConfigError(
                 f"policy: network from {inputs} and {n.extra} extra inputs to {n.outputs} outputs, expected one input "
                 f"of {width} and {self.action.width} outputs, as the spaces and the indicator of {self.indicator} say"
@@ -80,7 +85,7 @@ class PolicySpec:
 
 
 def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicySpec:
-    """What a trained policy network is to an agent that plays by it.
+    """The policy specification of a trained network for an agent that plays by it.
 
     Args:
         network: Inputs beyond the agent's observation are the indicator.
@@ -93,29 +98,29 @@ def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicyS
 
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """The policy file; equal specs and weights give equal bytes."""
-    from safetensors.numpy import save  # an actor only reads
+    """The bytes of a policy file; equal specifications and weights give equal bytes."""
+    from safetensors.numpy import save  # here, as an actor only reads policies and does without safetensors
 
     return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": _text(spec)}))
 
 
 @functools.lru_cache(1024)
 def _text(spec: PolicySpec) -> str:
-    """The same for every version of a member's policy."""
+    """A specification as JSON text; cached, as it is the same for every version of a member's policy."""
     return json.dumps(spec.to_json(), separators=(",", ":"))
 
 
 def policy_sha256(data: bytes) -> bytes:
-    """The 32 bytes by which orders name the policy."""
+    """The SHA-256 of a policy file, 32 bytes, by which orders name the policy."""
     return hashlib.sha256(data).digest()
 
 
 def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
-    """Read a policy file from elsewhere, trusting nothing in it.
+    """Read a policy file from elsewhere, trusting nothing in it; returns the specification and the parameters.
 
     Raises:
-        RefusedError: not an intact safetensors file, larger than an actor accepts, or tensors other than the spec's.
-        ConfigError: a spec that is none.
+        RefusedError: it is no intact safetensors file, is too large, or its tensors are not those of its specification.
+        ConfigError: its specification is none.
     """
     header = _header(data)
     spec, places = _parse_header(header)
@@ -132,7 +137,7 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
 
 
 def _header(data: bytes) -> bytes:
-    """The JSON header, measured before anybody parses it."""
+    """The JSON header of a policy file; refused before anybody parses it if it is too large."""
     if not 8 <= len(data) <= MAX_POLICY_BYTES:
         raise RefusedError(f"policy file: {len(data)} bytes, expected 8 to {MAX_POLICY_BYTES}")
     size = int.from_bytes(data[:8], "little")
@@ -144,7 +149,10 @@ def _header(data: bytes) -> bytes:
 # A member's architecture changes seldom, its weights with every order: versions of a policy have equal headers.
 @functools.lru_cache(maxsize=256)
 def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int, tuple[int, ...]], ...]]:
-    """The spec, and where each parameter lies among the file's numbers: name, start, stop, shape."""
+    """The specification of a policy file, and for each parameter its name, first and last position, and shape.
+
+    Positions count the file's numbers; the last one is exclusive.
+    """
     try:
         entries = json.loads(header)
         text = entries.pop("__metadata__")["covey"]
@@ -172,9 +180,14 @@ def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int,
     return spec, tuple(places)
 
 
-# A member's architecture changes seldom, its weights with every order; a spec caches what packs derive from it.
+# Cached for the same reason, and because a specification keeps what packs derive from it.
 @functools.lru_cache(maxsize=256)
 def _parse_spec(text: str) -> PolicySpec:
+    """The specification that a policy file's metadata holds.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         parsed = json.loads(text)
         spec = PolicySpec(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.members import actor_spec, assert_same_networks, critic_spec, make_member, outputs
 
 from covey.networks import MLP, NetworkSpec
-from covey.networks.resize import get_part, parts
+from covey.networks.resize import get_subnetwork, subnetwork_names
 from covey_server.evolution.architecture import (
     LATENT_NODES,
     LAYER_METHODS,
@@ -54,8 +54,8 @@ def assert_sound(network: Network) -> None:
         assert {n: p.shape for n, p in numbers.items()} == shapes
         assert all(p.dtype == np.float32 and np.isfinite(p).all() for p in numbers.values())
     assert spec.min_latent_dim <= spec.latent_dim <= spec.max_latent_dim
-    for part in parts(spec):
-        mlp = get_part(spec, part)
+    for part in subnetwork_names(spec):
+        mlp = get_subnetwork(spec, part)
         assert mlp.min_hidden_layers <= len(mlp.hidden_size) <= mlp.max_hidden_layers
         assert all(mlp.min_mlp_nodes <= n <= mlp.max_mlp_nodes for n in mlp.hidden_size)
         assert all(i < len(mlp.hidden_size) for i in mlp.gated)
@@ -104,9 +104,9 @@ def test_a_method_touches_only_its_part(method: str) -> None:
     words = apply_to_all(member, drawn(member, method))
     where = method.split(".")[0]
     for network, old in zip(member.networks.values(), before.networks.values(), strict=True):
-        for part in parts(network.spec):
+        for part in subnetwork_names(network.spec):
             if not part.startswith(where):
-                assert get_part(network.spec, part) == get_part(old.spec, part)
+                assert get_subnetwork(network.spec, part) == get_subnetwork(old.spec, part)
         assert (network.spec.latent_dim != old.spec.latent_dim) == (where == "latent")
     assert all(w.startswith(f"{where}.") for w in words if w)
 

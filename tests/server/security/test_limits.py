@@ -16,7 +16,8 @@ from tests.support.secured_learner import METHODS, attempt, call, serving
 from covey.errors import RefusedError, StorageError, UnreachableError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.actor_service_pb2_grpc import ActorServiceStub
-from covey.wire.channel import MAX_MESSAGE_BYTES, SERVER_OPTIONS, connect
+from covey.wire.channel import SERVER_OPTIONS, connect
+from covey.wire.limits import MAX_MESSAGE_BYTES
 from covey_server.app import LearnerProcess
 from covey_server.security import rate_limit
 from covey_server.security.rate_limit import BURST, CALLS_PER_S, MAX_HOSTS, RateLimit

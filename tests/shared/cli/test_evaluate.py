@@ -10,7 +10,7 @@ import pytest
 from tests.support.untrained_runs import speaker_listener, tictactoe
 
 from covey.cli import run
-from covey.cli.evaluate import episode_seed, outcomes
+from covey.cli.evaluate import outcomes, unseen_episode_seed
 from covey.run.directory import RunDirectory
 
 
@@ -128,7 +128,7 @@ def test_players_that_do_not_exist_are_one_sentence(
 
 
 def test_seeds_are_their_own() -> None:
-    seeds = {episode_seed(s, k) for s in range(4) for k in range(500)}
+    seeds = {unseen_episode_seed(s, k) for s in range(4) for k in range(500)}
     assert len(seeds) == 2000
     assert all(1 << 31 <= seed < 1 << 32 for seed in seeds), "training and selection use seeds below 2^31"
 

@@ -12,7 +12,7 @@ from tests.support.untrained_runs import speaker_listener, tictactoe
 
 import covey
 from covey.cli import run
-from covey.cli.evaluate import episode_seed, play
+from covey.cli.evaluate import play, unseen_episode_seed
 from covey.envs import load_environment
 from covey.errors import SpaceError, StorageError
 from covey.run.directory import RunDirectory
@@ -58,7 +58,7 @@ def test_the_policy_plays_as_evaluation_does(name: str, request: pytest.FixtureR
     env = load_environment("mpe2.simple_speaker_listener_v4", {"continuous_actions": True})()
     totals = dict.fromkeys(env.possible_agents, 0.0)
     for episode in range(2):
-        seen, _ = env.reset(seed=episode_seed(4, episode))
+        seen, _ = env.reset(seed=unseen_episode_seed(4, episode))
         while env.agents:
             seen, rewards, _, _, _ = env.step(policy.act(seen))
             totals = {agent: totals[agent] + rewards[agent] for agent in totals}

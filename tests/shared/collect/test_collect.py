@@ -13,7 +13,7 @@ from tests.support.environments import CounterEnv
 
 from covey.acting import LoadedPolicy
 from covey.collect import Collector, evaluate
-from covey.collect.collector import episode_seed
+from covey.collect.slot_state import training_episode_seed
 from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.errors import EnvironmentLoadError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec
@@ -78,7 +78,7 @@ def seen(stream: Columns) -> list[tuple[int, int]]:
 
 
 def seed_of(slot: int, episode: int, seed: int = 0) -> int:
-    return episode_seed(seed or 100 + slot, episode) % 65536
+    return training_episode_seed(seed or 100 + slot, episode) % 65536
 
 
 def test_rows_of_an_episode_and_the_next() -> None:

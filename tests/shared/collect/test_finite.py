@@ -11,7 +11,7 @@ from tests.support.environments import CounterEnv
 from tests.support.hostile_environment import HostileEnv
 
 from covey.collect import Collector
-from covey.envs.slots import SyncSlots
+from covey.envs import SyncSlots
 from covey.rows import RowKind
 from covey.v1 import fragment_pb2
 from covey.v1.order_pb2 import Order

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config, parse_config
+from covey.config.architecture import resolve
 from covey.errors import ConfigError
-from covey.networks.resolve import network_ids, resolve
+from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 
 MINIMAL: dict[str, Any] = {"algorithm": {"name": "MATD3"}, "environment": {"name": "mpe2.simple_v3"}, "training": {}}

@@ -12,23 +12,25 @@ from covey.networks.ops import ACTIVATIONS, IDEMPOTENT
 from covey.networks.resize import (
     Resize,
     contribution,
-    get_part,
+    get_subnetwork,
     grow,
     insert_layer,
-    parts,
     remove_layer,
     shrink,
-    with_part,
+    subnetwork_names,
+    with_subnetwork,
 )
 
 SPECS = {"actor": actor_spec(), "critic": critic_spec()}
 GROWABLE = [(role, label) for role, spec in SPECS.items() for label in spec.sizes]
-PARTS = [(role, part) for role, spec in SPECS.items() for part in parts(spec)]
+PARTS = [(role, part) for role, spec in SPECS.items() for part in subnetwork_names(spec)]
 
 
 def activated(spec: NetworkSpec, activation: str, *, layer_norm: bool = False) -> NetworkSpec:
-    for part in parts(spec):
-        spec = with_part(spec, part, replace(get_part(spec, part), activation=activation, layer_norm=layer_norm))
+    for part in subnetwork_names(spec):
+        spec = with_subnetwork(
+            spec, part, replace(get_subnetwork(spec, part), activation=activation, layer_norm=layer_norm)
+        )
     return spec
 
 
@@ -127,8 +129,8 @@ def test_an_inserted_layer_changes_no_output(role: str, part: str, activation: s
     spec = activated(SPECS[role], activation)
     params = spec.init(rng)
     once = insert_layer(spec, part)
-    mlp = get_part(once.spec, part)
-    before = get_part(spec, part).hidden_size
+    mlp = get_subnetwork(once.spec, part)
+    before = get_subnetwork(spec, part).hidden_size
     assert mlp.hidden_size == (*before, before[-1])
     assert mlp.gated == (() if activation in IDEMPOTENT else (len(before),))
     twice = insert_layer(once.spec, part)

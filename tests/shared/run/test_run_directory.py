@@ -19,7 +19,7 @@ from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.directory import RunDirectory, read_policies
 from covey.run.files import read_json, write_json
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
-from covey.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
+from covey.wire.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
 from covey_server.storage.checkpoint import save_checkpoint
 
 REPOSITORY = Path(__file__).parents[3]
@@ -226,5 +226,5 @@ def test_equal_bounds_take_no_room() -> None:
     ],
 )
 def test_what_is_no_space(data: Any) -> None:
-    with pytest.raises(SpaceError, match="expected a space as covey writes it"):
+    with pytest.raises(SpaceError, match=r"^space: .*, expected "):
         space_from_json(data)

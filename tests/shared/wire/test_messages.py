@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from covey.errors import SpaceError
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
 from covey.v1 import environment_pb2
+from covey.wire.limits import MAX_AGENTS
 from covey.wire.messages import (
-    MAX_AGENTS,
     groups_from_proto,
     groups_to_proto,
     space_from_proto,

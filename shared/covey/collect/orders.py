@@ -1,20 +1,45 @@
-"""Evaluation tasks of an actor: seeds queue for evaluation slots and go on from order to order."""
+"""Reading an order: what in it breaks the protocol, and which policies play its agents."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from covey.acting import LoadedPolicy
+from covey.acting.noise import bounded
 from covey.errors import RefusedError
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import order_pb2
+from covey.wire.limits import BUILTIN_RANDOM, MAX_ORDER_STEPS
 
 Players = Sequence[LoadedPolicy | None]
 """Who plays each agent, in environment order; None plays at random."""
 
-BUILTIN_RANDOM = "random"
+
+def check_order(order: order_pb2.Order, train_slots: int) -> None:
+    """Refuse an order that no learner may send to an actor with so many training slots.
+
+    Raises:
+        RefusedError: unknown or repeated slots, too many steps, or exploration noise that grows without end.
+    """
+    slots = [(w.slot, w.steps) for w in order.slots]
+    if len({slot for slot, _ in slots}) < len(slots) or any(
+        slot >= train_slots or not 1 <= steps <= MAX_ORDER_STEPS for slot, steps in slots
+    ):
+        raise RefusedError(
+            f"order {order.order_id}: slots {slots}, expected distinct slots "
+            f"below {train_slots} with 1 to {MAX_ORDER_STEPS} steps; the learner breaks the protocol"
+        )
+    if order.eval_steps > MAX_ORDER_STEPS:
+        raise RefusedError(
+            f"order {order.order_id}: {order.eval_steps} evaluation steps, expected at most {MAX_ORDER_STEPS}; "
+            "the learner breaks the protocol"
+        )
+    for work in order.slots:
+        if not bounded(work.exploration):
+            raise RefusedError(
+                f"order {order.order_id}: exploration of slot {work.slot} would grow without end or is not made of "
+                "numbers; the learner breaks the protocol"
+            )
 
 
 def resolve_players(
@@ -23,7 +48,13 @@ def resolve_players(
     policies: Mapping[bytes, LoadedPolicy],
     spaces: EnvironmentSpaces,
 ) -> Players:
-    """Who plays each agent, from an order's indices.
+    """Who plays each agent.
+
+    Args:
+        order: Lists the policies.
+        agent_policies: For each agent, in environment order, an index into the order's policies.
+        policies: Every policy that the order names by its hash.
+        spaces: Of the environment.
 
     Raises:
         RefusedError: indices out of range or too few, an unknown built-in, or a policy made for other spaces.
@@ -58,56 +89,3 @@ def resolve_players(
                 "update the actor's software"
             )
     return players
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """One Evaluation of an order, its policies pinned until its seeds are done."""
-
-    task_id: int
-    players: Players
-    max_episode_steps: int  # 0: until the environment ends the episode
-
-    @property
-    def policies(self) -> bytes:
-        """First 16 bytes of each agent's policy hash; zeros for a built-in."""
-        return b"".join(bytes(16) if p is None else p.sha256[:16] for p in self.players)
-
-
-class EvaluationQueue:
-    """Which episode each evaluation slot plays; slots are counted from 0 here."""
-
-    def __init__(self, slots: int) -> None:
-        self._waiting: deque[tuple[Task, deque[int]]] = deque()
-        self.playing: list[tuple[Task, int] | None] = [None] * slots  # task and seed
-
-    def add(self, task: Task, seeds: Sequence[int]) -> None:
-        """Queue the episodes of a task behind those that wait."""
-        if seeds:
-            self._waiting.append((task, deque(seeds)))
-
-    def fill(self) -> list[int]:
-        """Give the next episodes to idle slots; returns those slots, which need a reset."""
-        begun = []
-        for slot, playing in enumerate(self.playing):
-            if playing is None and self._waiting:
-                task, seeds = self._waiting[0]
-                self.playing[slot] = task, seeds.popleft()
-                begun.append(slot)
-                if not seeds:
-                    self._waiting.popleft()
-        return begun
-
-    def done(self, slot: int) -> None:
-        """The slot's episode is over."""
-        self.playing[slot] = None
-
-    def clear(self) -> None:
-        """Forget all tasks."""
-        self._waiting.clear()
-        self.playing = [None] * len(self.playing)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is left to play."""
-        return not self._waiting and all(p is None for p in self.playing)

@@ -1,4 +1,4 @@
-"""Policies an actor has at hand: fetched by hash once, kept while they are used."""
+"""The policies that an actor keeps: fetched by hash once, dropped when others are used more."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MAX_POLICIES = 128
 MAX_BYTES = 64 << 20
 
 
-class PolicyStore:
-    """The policies used last, bounded in number and bytes (at least one is kept). For one thread.
+class PolicyCache:
+    """Keeps the policies used last, bounded in number and bytes; at least one is kept. Not thread-safe.
 
     Args:
-        fetch: Gives policy files by their hashes, as far as the learner has them.
-        max_policies: Bound.
-        max_bytes: Bound, in files.
+        fetch: Yields policy files for hashes, ending before one that the learner does not have.
+        max_policies: Most policies kept.
+        max_bytes: Most bytes of their files.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class PolicyStore:
         self._bytes = 0
 
     def get(self, sha256: bytes) -> LoadedPolicy | None:
-        """The policy of this hash; None where the learner does not have it any more.
+        """The policy of this hash, fetched if need be; None if the learner does not have it any more.
 
         Raises:
-            CoveyError: what fetching raises; RefusedError or ConfigError for a file that is not acceptable.
+            CoveyError: fetching failed, or the file is not acceptable.
         """
         self.prepare([sha256])
         if sha256 not in self._kept:
@@ -43,7 +43,7 @@ class PolicyStore:
         return self._kept[sha256][0]
 
     def prepare(self, sha256s: Iterable[bytes]) -> None:
-        """Fetch those of these policies that are not here, in one call; `get` tries those again that do not come.
+        """Fetch those of these policies that are not kept, in one call; `get` tries again for those that are missing.
 
         Raises:
             CoveyError: as `get`.

@@ -1,0 +1,88 @@
+"""Slots' arrays, in which agents stand group by group, as PettingZoo has them: dictionaries of arrays by agent.
+
+Dims: E environments, A agents (group by group, see `covey.envs.arrays`), N agents of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.envs.arrays import SlotArrays
+from covey.errors import EnvironmentLoadError
+from covey.rows import Active
+from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces
+
+ByAgent = dict[str, NDArray[Any]]
+
+
+class AgentOrder:
+    """Converts between the slots' arrays and dictionaries by agent, in the environment's order of agents.
+
+    Args:
+        spaces: Of the environments.
+    """
+
+    def __init__(self, spaces: EnvironmentSpaces) -> None:
+        self._groups = spaces.groups
+        places = [(g, n) for g, group in enumerate(spaces.groups) for n in range(len(group))]
+        by_index = {spaces.groups[g].agents[n]: (p, g, n) for p, (g, n) in enumerate(places)}
+        # By agent: its column in (E, A), its group, its place in the group.
+        self._where = {agent: by_index[i] for i, agent in enumerate(spaces.agent_ids)}
+
+    def observations(self, arrays: SlotArrays) -> ByAgent:
+        """Each agent's observations (E, *shape), copied."""
+        groups = [seen.swapaxes(0, 1).copy() for seen in arrays.observation]
+        return {agent: groups[g][n] for agent, (_, g, n) in self._where.items()}
+
+    def update(self, observations: ByAgent, arrays: SlotArrays, envs: NDArray[np.intp]) -> None:
+        """Write into `observations` what these environments show."""
+        for agent, (_, g, n) in self._where.items():
+            observations[agent][envs] = arrays.observation[g][envs, n]
+
+    def columns(self, values: NDArray[Any]) -> ByAgent:
+        """Each agent's row of values (A, E), as a view (E,)."""
+        return {agent: values[p] for agent, (p, _, _) in self._where.items()}
+
+    def infos(self, arrays: SlotArrays) -> dict[str, Any]:
+        """Each agent's info: who is to act, masks where there are any, actions that the environment takes itself."""
+        present = arrays.present.T.copy()
+        infos: dict[str, Any] = {}
+        for agent, (p, g, n) in self._where.items():
+            infos[agent] = {"active": present[p]}
+            if (mask := arrays.mask[g]) is not None:
+                infos[agent][MASK_KEY] = mask[:, n].copy()
+            if Active.FORCED in present[p]:
+                infos[agent][FORCED_KEY] = arrays.forced[g][:, n].copy()
+        return infos
+
+    def stack(self, actions: Mapping[str, Any], present: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """Actions as slots take them, one array (E, N, *shape) per group.
+
+        Args:
+            actions: By agent (E, *shape), or anything of that size; none for agents that are not to act.
+            present: (E, A), an `Active` value: who is to act.
+
+        Raises:
+            EnvironmentLoadError: an agent that is to act has no action, or an action has another shape.
+        """
+        count = len(present)
+        stacked: list[NDArray[Any]] = [
+            np.zeros((count, len(group), *group.action.shape), group.action.dtype) for group in self._groups
+        ]
+        for agent, (p, g, n) in self._where.items():
+            target = stacked[g][:, n]
+            if agent not in actions:
+                if (needed := np.flatnonzero(present[:, p] == Active.CHOSE)).size:
+                    raise EnvironmentLoadError(
+                        f"actions: none for {agent!r}, which is to act in environment {needed[0]}"
+                    )
+                continue
+            given = np.asarray(actions[agent])
+            if given.shape[:1] != target.shape[:1] or given.size != target.size:
+                raise EnvironmentLoadError(f"actions of {agent!r}: shape {given.shape}, expected {target.shape}")
+            target[...] = given.reshape(target.shape)
+        return stacked

@@ -1,0 +1,91 @@
+"""Beginning episodes of vectorised environments: drawing seeds, trying again, giving up environments that only fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.envs.processes import AsyncSlots
+from covey.envs.slots import Fault
+from covey.envs.sync_slots import SyncSlots
+from covey.errors import EnvironmentLoadError
+
+MAX_FAILURES_IN_A_ROW = 3
+"""An environment that fails so often without one good step between is given up."""
+
+
+class EpisodeStarts:
+    """Resets slots, again with another seed where that fails.
+
+    Args:
+        slots: The environments; numbered as errors name them.
+    """
+
+    def __init__(self, slots: SyncSlots | AsyncSlots) -> None:
+        self._slots = slots
+        self._rng = np.random.default_rng()
+        self._failures = [0] * slots.count  # in a row, by environment
+
+    def seed(self, seed: int | Sequence[int | None] | None) -> list[int]:
+        """Seeds for a fresh start of all environments, one each; seeds that were drawn before do not matter any more.
+
+        Args:
+            seed: Environment i is seeded with seed + i, or seed[i]; what is None is drawn. Seeds that are drawn later
+                come from a generator seeded by those given.
+
+        Raises:
+            EnvironmentLoadError: not as many seeds as environments.
+        """
+        count = self._slots.count
+        given = [int(seed) + i for i in range(count)] if isinstance(seed, int | np.integer) else seed
+        seeds = [None] * count if given is None else list(given)
+        if len(seeds) != count:
+            raise EnvironmentLoadError(f"reset: {len(seeds)} seeds for {count} environments, expected one each")
+        if known := [s for s in seeds if s is not None]:
+            self._rng = np.random.default_rng(known)
+        self._failures = [0] * count
+        return [self._draw() if s is None else s for s in seeds]
+
+    def begin(
+        self, envs: Sequence[int], seeds: Sequence[int] | None = None, options: dict[str, Any] | None = None
+    ) -> list[str]:
+        """Begin an episode in each of these environments; returns a sentence for each reset that failed.
+
+        Args:
+            envs: Which.
+            seeds: One each; drawn if None.
+            options: For the environments' `reset`.
+
+        Raises:
+            EnvironmentLoadError: one of them failed too often in a row.
+        """
+        messages: list[str] = []
+        due = dict(zip(envs, [self._draw() for _ in envs] if seeds is None else seeds, strict=True))
+        while due:
+            faults = self._slots.reset(list(due), list(due.values()), options)
+            messages += [self.failed(f) for f in faults]
+            due = {f.slot: self._draw() for f in faults}
+        return messages
+
+    def stepped(self, broken: NDArray[np.bool_]) -> None:
+        """A step was made, in which some environments broke, (E,): the failures in a row of all others end."""
+        self._failures = [n if b else 0 for n, b in zip(self._failures, broken, strict=True)]
+
+    def failed(self, fault: Fault) -> str:
+        """Count a failure; returns a sentence that names the environment.
+
+        Raises:
+            EnvironmentLoadError: it failed too often in a row.
+        """
+        self._failures[fault.slot] += 1
+        if self._failures[fault.slot] >= MAX_FAILURES_IN_A_ROW:
+            raise EnvironmentLoadError(
+                f"environment {fault.slot}: failed {MAX_FAILURES_IN_A_ROW} times in a row, at last: {fault.message}"
+            )
+        return f"environment {fault.slot}: {fault.message}"
+
+    def _draw(self) -> int:
+        return int(self._rng.integers(2**31))

@@ -1,0 +1,256 @@
+"""Slots stepped one after the other in this process.
+
+Dims: S slots, A agents, N agents of a group; the layout of arrays is that of `covey.envs.arrays`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.envs.arrays import SlotArrays
+from covey.envs.loading import MakeEnv
+from covey.envs.slots import Fault, describe
+from covey.errors import EnvironmentLoadError
+from covey.rows import Active
+from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, choices
+
+if TYPE_CHECKING:
+    from pettingzoo import ParallelEnv
+
+Entry = tuple[int, str, int, int, NDArray[Any]]
+"""An agent in a slot: its column, agent id, group, index in the group, and the view for its observation."""
+
+
+class SyncSlots:
+    """Slots whose environments are stepped one after the other in this process, and built when first reset.
+
+    An agent acts in the next step if the environment gives it an observation; one that lives without waits. An agent
+    that leaves the environment without a flag is truncated.
+
+    Args:
+        make_env: Builds a parallel environment: one function for all slots, or one for each.
+        spaces: Of the environments.
+        count: S.
+        arrays: The arrays to write to; new ones if None.
+
+    Raises:
+        EnvironmentLoadError: in `reset` and `step`, an agent waits though `spaces` are not asynchronous, or a mask
+            allows no action.
+    """
+
+    def __init__(
+        self,
+        make_env: MakeEnv | Sequence[MakeEnv],
+        spaces: EnvironmentSpaces,
+        count: int,
+        arrays: SlotArrays | None = None,
+    ) -> None:
+        self.count = count
+        self.arrays = SlotArrays.zeros(spaces, count) if arrays is None else arrays
+        self._make_env = [make_env] * count if callable(make_env) else list(make_env)
+        self._spaces = spaces
+        self._envs: list[ParallelEnv[str, Any, Any] | None] = [None] * count
+        self._masked = any(g.masked for g in spaces.groups)
+        # Per group, where the values of each choice begin in a mask.
+        self._choices = [[0, *accumulate(choices(g.action))][:-1] for g in spaces.groups]
+        # What every step needs to know of each agent, looked up once. Agents are in the environment's order, in which
+        # their actions are given to it.
+        where = [(g, n) for g, group in enumerate(spaces.groups) for n in range(len(group))]
+        ordered = sorted(enumerate(where), key=lambda at: spaces.groups[at[1][0]].agents[at[1][1]])
+        self._all: list[list[Entry]] = [
+            [
+                (
+                    p,
+                    spaces.agents[spaces.groups[g].agents[n]].agent_id,
+                    g,
+                    n,
+                    self.arrays.observation[g][s, n, ...],
+                )
+                for p, (g, n) in ordered
+            ]
+            for s in range(count)
+        ]
+        self._acting: list[list[Entry]] = [[] for _ in range(count)]
+        # Whether, in the last step, all living agents acted by their own choice, without masks, and nobody ended. If
+        # that is so again, only observations and rewards have to be written: `present` and the flags stay as they are.
+        self._steady = [False] * count
+
+    def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
+        """As `Slots.reset`; `options` go to the environments."""
+        extra = {} if options is None else {"options": options}  # some environments' reset does not take any
+        faults = []
+        for s, seed in zip(slots, seeds, strict=True):
+            try:
+                env = self.environment(s)
+                seen, infos = env.reset(seed=seed, **extra)
+                self.arrays.living[s] = 0
+                self._write(s, env.agents, seen, {}, {}, {}, infos)
+            except Exception as exc:
+                faults.append(self._discard(s, exc))
+                continue
+            self._check_acting(s)
+        return faults
+
+    def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
+        """As `Slots.step`."""
+        faults = []
+        reward = self.arrays.reward
+        for s in slots:
+            acting = self._acting[s]
+            steady = self._steady[s]
+            env = self._envs[s]
+            try:
+                given = {agent: actions[g][s, n] for _, agent, g, n, _ in acting}
+                if not steady:
+                    self._force(s, given)
+                seen, rewards, terminated, truncated, infos = env.step(given)  # type: ignore[union-attr]
+                agents = env.agents  # type: ignore[union-attr]
+                if (
+                    steady
+                    and True not in terminated.values()
+                    and True not in truncated.values()
+                    and len(seen) == len(acting)
+                    and len(agents) == len(acting)
+                    and not (any(infos.values()) and any(FORCED_KEY in infos.get(a[1], ()) for a in acting))
+                ):
+                    for p, agent, _, _, view in acting:
+                        if agent not in seen:  # as many as before, but others
+                            break
+                        view[...] = seen[agent]
+                        reward[s, p] = rewards.get(agent, 0.0)
+                    else:
+                        continue
+                self._write(s, agents, seen, rewards, terminated, truncated, infos)
+            except Exception as exc:
+                faults.append(self._discard(s, exc))
+                continue
+            self._check_acting(s)
+        return faults
+
+    def environment(self, slot: int) -> ParallelEnv[str, Any, Any]:
+        """The environment of a slot; builds it if there is none."""
+        env = self._envs[slot]
+        if env is None:
+            env = self._envs[slot] = self._make_env[slot]()
+        return env
+
+    def close(self) -> None:
+        """As `Slots.close`."""
+        for s, env in enumerate(self._envs):
+            self._envs[s] = None
+            if env is not None:
+                with contextlib.suppress(Exception):  # it may raise anything, and nobody needs it any more
+                    env.close()
+
+    def _write(
+        self,
+        s: int,
+        agents: Sequence[str],
+        seen: Mapping[str, Any],
+        rewards: Mapping[str, float],
+        terminated: Mapping[str, bool],
+        truncated: Mapping[str, bool],
+        infos: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Write to the arrays what an environment returned, and note which agents act in its next step.
+
+        Handles every case: agents that end, appear, wait, or act as the environment says.
+        """
+        arrays = self.arrays
+        remaining = set(agents)
+        self._acting[s] = acting = []
+        steady = not self._masked
+        for entry in self._all[s]:
+            p, agent, g, n, view = entry
+            lived = bool(arrays.living[s, p])
+            ended = lived and bool(terminated.get(agent, False))
+            cut = lived and (bool(truncated.get(agent, False)) or (agent not in remaining and not ended))
+            lives = agent in remaining and not ended and not cut
+            arrays.reward[s, p] = rewards.get(agent, 0.0) if lived else 0.0
+            arrays.terminated[s, p], arrays.truncated[s, p], arrays.living[s, p] = ended, cut, lives
+            arrays.present[s, p] = Active.ABSENT
+            mask = arrays.mask[g]
+            if lives and agent in seen:
+                info = infos.get(agent) or {}
+                forced = self._read_forced(s, g, n, info)
+                arrays.present[s, p] = Active.FORCED if forced else Active.CHOSE
+                steady = steady and not forced
+                acting.append(entry)
+                if mask is None:
+                    view[...] = seen[agent]
+                else:
+                    self._read_masked(entry, mask[s, n], seen[agent], info, forced)
+                continue
+            steady = steady and not lives and not lived
+            if lived and lives:
+                continue  # waits: its observation and mask stay those with which it last acted
+            if lived and agent in seen:
+                view[...] = seen[agent] if mask is None else _split_mask(seen[agent])[0]
+            elif not lived:
+                view[...] = 0
+            if mask is not None:
+                mask[s, n] = 0
+        self._steady[s] = steady
+
+    def _read_masked(
+        self, entry: Entry, legal: NDArray[np.uint8], seen: Any, info: Mapping[str, Any], forced: bool
+    ) -> None:
+        """Write the observation and the mask of an agent that is to act."""
+        _, agent, g, _, view = entry
+        view[...], mask = _split_mask(seen)
+        if mask is None:
+            mask = info.get(MASK_KEY)
+        if mask is None:
+            legal[...] = 1
+            return
+        legal[...] = np.not_equal(np.concatenate(mask) if isinstance(mask, tuple) else mask, 0)
+        if not forced and not np.logical_or.reduceat(legal, self._choices[g]).all():
+            raise EnvironmentLoadError(f"environment: agent {agent!r} is to act, but its {MASK_KEY} allows no action")
+
+    def _read_forced(self, s: int, g: int, n: int, info: Mapping[str, Any]) -> bool:
+        """Write the action that the environment takes for an agent to the arrays; returns whether there is one."""
+        value = info.get(FORCED_KEY)
+        if value is None or np.isnan(value).any():
+            return False
+        target = self.arrays.forced[g][s, n, ...]
+        target[...] = np.reshape(value, target.shape)
+        return True
+
+    def _force(self, s: int, given: dict[str, Any]) -> None:
+        """Replace what agents chose by the environment's own actions, where it takes them itself."""
+        for p, agent, g, n, _ in self._acting[s]:
+            if self.arrays.present[s, p] == Active.FORCED:
+                given[agent] = self.arrays.forced[g][s, n].copy()
+
+    def _check_acting(self, s: int) -> None:
+        """Refuse an agent that waits where `spaces` say that none does: the learner would misread its rows."""
+        if self._spaces.asynchronous:
+            return
+        for p, agent, *_ in self._all[s]:
+            if self.arrays.living[s, p] and not self.arrays.present[s, p]:
+                raise EnvironmentLoadError(
+                    f"environment: living agent {agent!r} got no observation, but in its first episode all agents did; "
+                    "expected agents that wait to do so from the first episode on"
+                )
+
+    def _discard(self, s: int, exc: Exception) -> Fault:
+        """Drop the environment of a slot, which raised; returns the report of that."""
+        env, self._envs[s] = self._envs[s], None
+        self._acting[s] = []
+        if env is not None:
+            with contextlib.suppress(Exception):  # a broken environment may raise again
+                env.close()
+        return Fault(s, describe(exc))
+
+
+def _split_mask(seen: Any) -> tuple[Any, Any]:
+    """An observation without its mask, and the mask; None if the observation carries none."""
+    if isinstance(seen, Mapping):
+        return seen["observation"], seen[MASK_KEY]
+    return seen, None
