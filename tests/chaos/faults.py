@@ -252,7 +252,7 @@ def damage_newest_checkpoint(world: World) -> None:
     data[world.rng.randrange(len(data))] ^= 1 << world.rng.randrange(8)
     path.write_bytes(data)
     _, state, _ = read_newest(world.run / "checkpoints")
-    world.history.supersede(Position(*state["journal"]), int(state["generation"]))
+    world.history.supersede(Position(*state["run"]["journal"]), int(state["run"]["generation"]))
 
 
 def _may_end(world: World) -> bool:

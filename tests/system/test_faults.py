@@ -155,7 +155,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint_that_can_be_resumed(config: Path, 
         assert train.wait(30) == 0, train.output()
         until(lambda: not any(c.is_running() and c.status() != "zombie" for c in children), 10, "actors are gone")
     result = json.loads(train.output().strip().splitlines()[-1])
-    assert result["state"] == "stopping" and 1500 < result["env_steps"] < 4 * MAX_STEPS
+    assert result["state"] == "stopped" and 1500 < result["env_steps"] < 4 * MAX_STEPS
     resumed = covey_json("train", "--resume", run, "--json")
     assert resumed["state"] == "complete" and resumed["env_steps"] == 4 * MAX_STEPS
     assert_whole(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from abc import abstractmethod
@@ -86,9 +87,11 @@ async def in_thread(name: str, function: Callable[_P, _T], *args: _P.args, **kwa
         except BaseException as exc:
             # An exit or interrupt would end the loop that re-raises it.
             fault = exc if isinstance(exc, Exception) else RuntimeError(f"{name}: ended by {type(exc).__name__} {exc}")
-            loop.call_soon_threadsafe(settle, done.set_exception, fault)
+            outcome: tuple[Callable[[Any], None], Any] = done.set_exception, fault
         else:
-            loop.call_soon_threadsafe(settle, done.set_result, result)
+            outcome = done.set_result, result
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+            loop.call_soon_threadsafe(settle, *outcome)
 
     threading.Thread(target=work, name=name, daemon=True).start()
     return await done

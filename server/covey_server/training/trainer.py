@@ -116,11 +116,20 @@ class Trainer(WatchedThread):
                 self._end_checkpoint(last=True)
         finally:
             self._disk.stop()
+            self._refuse_requests()
             with self._learner.changed:
                 if self._learner.progress.may_become(RunState.STOPPING):
                     self._learner.become(RunState.STOPPING)
                 self._learner.changed.notify_all()
             self._learner.bell.ring()
+
+    def _refuse_requests(self) -> None:
+        """Answer whoever waits for a checkpoint that nobody will write any more."""
+        with self._learner.changed:
+            left, self._checkpoint_requests = self._checkpoint_requests, []
+        for request in [*left, *(self._writing.requests if self._writing else [])]:
+            if not request.done():
+                request.set_exception(RefusedError("run has ended, expected a running one; resume it to checkpoint it"))
 
     def _act(self) -> bool:
         """Do the next thing there is to do, or wait for one; False when there is nothing more, ever."""

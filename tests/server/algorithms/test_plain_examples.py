@@ -17,7 +17,7 @@ from covey.config import Config, parse_config
 from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server.algorithms import ALGORITHMS, build_networks, initial_hyperparameters
+from covey_server.algorithms import ALGORITHMS, build_networks
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.experience.replay import Replay
 from covey_server.member import Member
@@ -41,7 +41,7 @@ def made(name: str, **settings: Any) -> Config:
 
 def member_of(config: Config) -> Member:
     networks = build_networks(config, SPACES, np.random.default_rng(0))
-    return Member(member_id=4, networks=networks, hyperparameters=initial_hyperparameters(config))
+    return Member(member_id=4, networks=networks, hyperparameters=config.algorithm.initial_hyperparameters())
 
 
 class SplitCritic(PlainCritic):
