@@ -1,0 +1,1 @@
+"""Independent Q-learning for covey."""
