@@ -84,7 +84,7 @@ def _critics(shares: Sequence[Share]) -> list[tuple[Pack, int]]:
     found = {
         pair: (share.part.pack, int(row))
         for share in shares
-        for pair, row in zip(share.values, share.part.taken[len(share.policies) :], strict=True)
+        for pair, row in zip(share.values, share.part.index.numbers[len(share.policies) :], strict=True)
     }
     return [found[pair] for pair in range(len(found))]
 

@@ -34,7 +34,7 @@ from covey_server.algorithms.pooled import Pool
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member
 from covey_server.packing import counter_rng
-from covey_server.packing.packed import PackedNetworks
+from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
 from covey_server.packing.recording import Recorder
 
@@ -202,7 +202,9 @@ class _Family:
         clip = self._of("clip_coef", share).unsqueeze(1)
         ent_coef, vf_coef = self._of("ent_coef", share)[:a], self._of("vf_coef", share)[a:]
         lr = self._hyper["lr"][list(members)]
-        bound = self._hyper["max_grad_norm"][list(members)] if "max_grad_norm" in self._hyper else None
+        bound = None
+        if "max_grad_norm" in self._hyper:
+            bound = torch.from_numpy(self._hyper["max_grad_norm"][list(members)].astype(np.float32)).to(self._device)
         live = np.concatenate([policies.policy_live, values.live], 1)
         view = torch.cat([policies.view, values.view], 1)
         log_ratios, losses = [], []
@@ -221,7 +223,7 @@ class _Family:
                 log_ratio, *losses_j = change(*inputs)
             else:
                 moving = None if going is None else going.tobytes()
-                key = share.part, share.part.pattern(going), moving, seen.shape, policies.mask is None
+                key = share.part, share.part.equal_step_counts(going), moving, seen.shape, policies.mask is None
                 log_ratio, *losses_j = (y.clone() for y in self._recorder(key, change, inputs))
             log_ratios.append(log_ratio)
             losses.append(losses_j)
@@ -271,7 +273,7 @@ class _Family:
 
     def _shares(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[Share]:
         """The networks of some of the members due, pack by pack."""
-        return [Share(part, self._kinds, due) for part in self.networks.select(members).parts]
+        return [Share(part, self._kinds, due) for part in self.networks.select(members).rows]
 
     def _of(self, name: str, share: Share) -> Tensor:
         """A hyperparameter of a share's networks, (K,)."""

@@ -21,7 +21,7 @@ from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces, Space
 from covey_server.algorithms.distributions import Distribution, Judged, distribution_of
 from covey_server.algorithms.roles import indicator
-from covey_server.packing.pack import PackRows
+from covey_server.packing.pack_rows import PackRows
 
 MAX_PADDED_WIDTH = 256
 """Networks that read or say more are padded neither to others nor with them: there the numbers would begin to cost."""
@@ -71,21 +71,21 @@ class Share:
     def __init__(self, part: PackRows, family: Sequence[Kind], due: tuple[int, ...]) -> None:
         by_id = [kind for kind in family for _ in kind.ids]
         ids = len(by_id)
-        places = [(k, k % ids * len(due) + due.index(m)) for k, m in part.owners]
+        places = [(k, k % ids * len(due) + due.index(m)) for k, m in part.owners.pairs]
         self.part = part
         self.policies = [place for k, place in places if k < ids]
         self.values = [place for k, place in places if k >= ids]
-        self.members = [m for _, m in part.owners]
+        self.members = [m for _, m in part.owners.pairs]
         self._runs: list[tuple[slice, Kind]] = []  # policies that are neighbours and of one kind
         at = 0
-        for _, run in groupby((by_id[k] for k, _ in part.owners if k < ids), key=id):
+        for _, run in groupby((by_id[k] for k, _ in part.owners.pairs if k < ids), key=id):
             alike = list(run)
             self._runs.append((slice(at, at + len(alike)), alike[0]))
             at += len(alike)
 
     def log_std(self) -> Tensor | None:
         """Of the policies that have it, (K, 1, O)."""
-        return self.part.log_std(self.part.take(self.part.pack.params))
+        return self.part.log_std(self.part.index.take(self.part.pack.params))
 
     def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
         """What the policies say of actions, (A, B) each; its `back` gives gradients of the size of the arguments.

@@ -30,7 +30,8 @@ from covey_server.experience.parts import Part
 from covey_server.experience.replay import Replay
 from covey_server.member import Member
 from covey_server.packing import counter_rng
-from covey_server.packing.packed import PackedNetworks, Selection
+from covey_server.packing.networks_by_role import PackedNetworks, Pass
+from covey_server.packing.pack_rows import Mode
 from covey_server.packing.policy_snapshot import PolicySnapshot
 from covey_server.packing.recording import Recorder
 from covey_server.packing.torch_ops import gradients
@@ -199,7 +200,7 @@ class OffPolicy(Algorithm):
         self._record(0, chosen, losses)
 
     def _critic_gradients(
-        self, critics: Selection, actors: Selection, batch: Batch, weight: Tensor, draws: Draws | None, gamma: Tensor
+        self, critics: Pass, actors: Pass, batch: Batch, weight: Tensor, draws: Draws | None, gamma: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         """Of each pack, (K, P), and the losses of the members, (M,)."""
         outputs = self._outputs(actors, "target", batch.next_observation)
@@ -225,7 +226,7 @@ class OffPolicy(Algorithm):
         self._record(1, chosen, losses)
 
     def _policy_gradients(
-        self, actors: Selection, critics: Selection, batch: Batch, weight: Tensor, draws: Tensor | None
+        self, actors: Pass, critics: Pass, batch: Batch, weight: Tensor, draws: Tensor | None
     ) -> tuple[list[Tensor], Tensor]:
         """Of each pack, (K, P), and the losses of the members, (M,)."""
         outputs = torch.cat(self._outputs(actors, "learn", batch.observation), -1)
@@ -239,7 +240,7 @@ class OffPolicy(Algorithm):
             seen = torch.where(self._own_action, seen, others)
         values = critics.values("frozen", batch.observation, self._extra(seen, batch.part))
         losses, pull = policy_loss(values, weight)
-        slopes = critics.slopes(pull)[..., : action.shape[-1]]
+        slopes = critics.input_grads(pull)[..., : action.shape[-1]]
         (pull,) = gradients(action, [outputs], (slopes * self._own_judged).sum(0))
         if self._settings.output_penalty:
             # The mean square of each agent's outputs, under the agent's weight.
@@ -287,15 +288,15 @@ class OffPolicy(Algorithm):
         values = self._hyper[name]
         return values if len(chosen) == len(self._members) else values.index_select(0, self._tensor(chosen))
 
-    def _outputs(self, actors: Selection, which: str, observation: Sequence[Tensor]) -> list[Tensor]:
+    def _outputs(self, actors: Pass, mode: Mode, observation: Sequence[Tensor]) -> list[Tensor]:
         """Each agent's actor on its own observation: (..., M, B, outputs), from the groups' (..., M, B, width)."""
         own = [observation[g][..., columns] for g, columns in self._views]
         if self._indices is not None:
             own = [torch.cat([x, i.expand(*x.shape[:-1], -1)], -1) for x, i in zip(own, self._indices, strict=True)]
         if own[0].dim() == 3:
-            return actors.by_agent(which, [own])
+            return actors.outputs_by_agent(mode, [own])
         views, m, batch = own[0].shape[:3]
-        folded = actors.by_agent(which, [[x.transpose(0, 1).reshape(m, views * batch, -1) for x in own]])
+        folded = actors.outputs_by_agent(mode, [[x.transpose(0, 1).reshape(m, views * batch, -1) for x in own]])
         return [y.view(m, views, batch, -1).transpose(0, 1) for y in folded]
 
     def _bound(self, action: Tensor, part: Tensor | None, done: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ from tests.server.algorithms.test_algorithms import CASES, config, filled, popul
 from tests.support import rounds
 
 from covey_server.algorithms import ALGORITHMS, IPPO
-from covey_server.packing.packed import PASS_COST
+from covey_server.packing.networks_by_role import PASS_COST
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,9 @@ from covey.networks.pack import grouped
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
+from covey_server.packing.networks_by_role import PASS_COST, PackedNetworks
 from covey_server.packing.optimiser import adam_, runs_of
-from covey_server.packing.packed import PASS_COST, PackedNetworks
+from covey_server.packing.pack_rows import Mode
 from covey_server.packing.torch_ops import TorchOps
 
 CPU = torch.device("cpu")
@@ -75,8 +76,8 @@ def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_no
     selection = packed.select(chosen)
     for _ in range(steps):
         values = selection.values("learn", [x[at].double() for x in inputs], extra[at].double())
-        pull = 2 * (values - goal) / B
-        gradients = selection.value_gradients(pull)
+        grad_out = 2 * (values - goal) / B
+        gradients = selection.value_gradients(grad_out)
         selection.count_steps()
         selection.move(gradients, 0.01 * (1 + at.double().numpy()), max_norm)
         selection.soften(0.1 / (1 + at.double()))
@@ -103,8 +104,8 @@ def test_rows_are_in_the_order_of_roles_and_in_each_of_activations() -> None:
     assert [k >= 2 for k, _ in pack.rows] == [False] * 14 + [True] * 14
     runs = pack.layout.activations(range(14))["encoder.speaker.0"]
     assert runs == (("ELU", 2), ("ReLU", 10), ("Tanh", 2))
-    assert isinstance(critics.select((0, 3, 4, 5, 6), 2).parts[0].rows, torch.Tensor)
-    assert isinstance(critics.select(tuple(range(7)), 2).parts[0].rows, slice)
+    assert isinstance(critics.select((0, 3, 4, 5, 6), 2).rows[0].index.at, torch.Tensor)
+    assert isinstance(critics.select(tuple(range(7)), 2).rows[0].index.at, slice)
 
 
 def test_normalised_networks_of_other_depth_stay_apart() -> None:
@@ -123,18 +124,18 @@ def test_unpack_gives_back_what_was_packed() -> None:
 
 @pytest.mark.usefixtures("pass_cost")
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (0, 1), (1, 2), (0, 2), (0, 3, 5), (4, 6), (4,)])
-@pytest.mark.parametrize("which", ["learn", "frozen", "target"])
-def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], which: str) -> None:
+@pytest.mark.parametrize("mode", ["learn", "frozen", "target"])
+def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], mode: Mode) -> None:
     members = population("Sigmoid")
     packed = PackedNetworks(members, CRITICS, CPU)
     inputs, extra = critic_batch(len(chosen))
     for keys in (4, 2):
-        values = packed.select(chosen, keys).values(which, inputs, extra)
+        values = packed.select(chosen, keys).values(mode, inputs, extra)
         assert values.shape == (keys, len(chosen), B)
         for k, key in enumerate(list(CRITICS)[:keys]):
             for i, m in enumerate(chosen):
                 network = members[m].networks[key]
-                params = network.target if which == "target" else network.params
+                params = network.target if mode == "target" else network.params
                 assert params is not None
                 alone = network.spec.apply(NumpyOps(), params, [x[i].numpy() for x in inputs], extra[i].numpy())
                 np.testing.assert_allclose(values[k, i].detach().numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
@@ -147,7 +148,7 @@ def test_actors_of_differing_widths_read_their_own_observations(chosen: tuple[in
     packed = PackedNetworks(members, ACTORS, CPU)
     draw = torch.Generator().manual_seed(0)
     seen = [torch.randn(len(chosen), B, width, generator=draw) for width, _ in AGENTS.values()]
-    outputs = packed.select(chosen).by_agent("frozen", [seen])
+    outputs = packed.select(chosen).outputs_by_agent("frozen", [seen])
     for agent, (name, (_, width)) in enumerate(AGENTS.items()):
         assert outputs[agent].shape == (len(chosen), B, width)
         for i, m in enumerate(chosen):
@@ -290,9 +291,9 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
     inputs, extra = critic_batch(2)
     before = packed.packs[0].params.clone()
     selection = packed.select((0, 1))
-    pull = torch.ones_like(selection.values("learn", inputs, extra))
+    grad_out = torch.ones_like(selection.values("learn", inputs, extra))
     selection.count_steps()
-    selection.move(selection.value_gradients(pull), np.array([0.0, 0.01]), None)
+    selection.move(selection.value_gradients(grad_out), np.array([0.0, 0.01]), None)
     changed = (packed.packs[0].params != before).any(1)
     assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
     target = packed.packs[0].target
@@ -305,32 +306,32 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
 
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 4, 6)])
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_slopes_and_gradients_are_those_of_each_network_alone(chosen: tuple[int, ...], layer_norm: bool) -> None:
+def test_gradients_of_inputs_and_parameters_are_those_of_each_alone(chosen: tuple[int, ...], layer_norm: bool) -> None:
     members = population(layer_norm=layer_norm)
     packed = PackedNetworks(members, CRITICS, CPU)
     inputs, extra = critic_batch(len(members))
     at = torch.tensor(chosen)
-    pull = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
+    grad_out = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
     for _ in range(2):  # what a pass has left behind is in no other
         selection = packed.select(chosen)
         selection.values("frozen", [x[at] for x in inputs], extra[at])
-        slopes = selection.slopes(pull)
+        input_grads = selection.input_grads(grad_out)
         selection.values("learn", [x[at] for x in inputs], extra[at])
-        gradients = [g.clone() for g in selection.value_gradients(pull)]
+        gradients = [g.clone() for g in selection.value_gradients(grad_out)]
         found: dict[tuple[int, int], Params] = {}
-        for part, gradient in zip(selection.parts, gradients, strict=True):
-            if part.mask is not None:
-                gradient.mul_(part.mask)
-            rows = zip(part.taken, part.owners, gradient.numpy(), strict=True)
-            found |= {owner: part.pack.layout.unpack_row(row, g) for row, owner, g in rows}
+        for rows, gradient in zip(selection.rows, gradients, strict=True):
+            if rows.mask is not None:
+                gradient.mul_(rows.mask)
+            each = zip(rows.index.numbers, rows.owners.pairs, gradient.numpy(), strict=True)
+            found |= {owner: rows.pack.layout.unpack_row(row, g) for row, owner, g in each}
         for k, key in enumerate(CRITICS):
             for i, m in enumerate(chosen):
                 network = members[m].networks[key]
                 params = {name: torch.tensor(p, requires_grad=True) for name, p in network.params.items()}
                 own = extra[m].clone().requires_grad_()
                 value = network.spec.apply(TorchOps(), params, [x[m] for x in inputs], own).squeeze(-1)
-                ((value * pull[k, i]).sum()).backward()
-                torch.testing.assert_close(slopes[k, i], own.grad, rtol=1e-4, atol=1e-5)
+                ((value * grad_out[k, i]).sum()).backward()
+                torch.testing.assert_close(input_grads[k, i], own.grad, rtol=1e-4, atol=1e-5)
                 for name, p in params.items():
                     assert p.grad is not None
                     torch.testing.assert_close(torch.from_numpy(found[k, m][name]), p.grad, rtol=1e-4, atol=1e-5)
@@ -342,10 +343,10 @@ def test_networks_that_differ_in_inputs_and_outputs_share_a_wide_pack() -> None:
     assert [len(pack.rows) for pack in apart.packs] == [3, 3]
     (pack,) = wide.packs
     assert pack.mask is not None and not pack.params[pack.mask == 0].any()
-    (part,) = wide.select((0, 1, 2)).parts
+    (own,) = wide.select((0, 1, 2)).rows
     x = torch.randn(6, B, 4, generator=torch.Generator().manual_seed(0))
-    outputs = part.outputs("frozen", x)
-    for row, (k, m) in enumerate(part.owners):
+    outputs = own.outputs("frozen", x)
+    for row, (k, m) in enumerate(own.owners.pairs):
         width, given = list(AGENTS.values())[k]
         network = members[m].networks[list(ACTORS)[k]]
         alone = network.spec.apply(NumpyOps(), network.params, [x[row, :, :width].numpy()])
@@ -357,20 +358,20 @@ def test_networks_that_differ_in_inputs_and_outputs_share_a_wide_pack() -> None:
 
 
 @pytest.mark.parametrize("chosen", [(0, 1, 2), (0, 2)])
-def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chosen: tuple[int, ...]) -> None:
+def test_rows_that_are_not_active_keep_weights_moments_and_counts_bit_for_bit(chosen: tuple[int, ...]) -> None:
     packs = []
-    for live in (None, np.arange(2 * len(chosen)) % 2 == 0):
+    for active in (None, np.arange(2 * len(chosen)) % 2 == 0):
         packed = PackedNetworks(population()[:3], ACTORS, CPU, widen=True)
-        (part,) = packed.select(chosen).parts
+        (own,) = packed.select(chosen).rows
         start = [matrix.clone() for matrix in (packed.packs[0].params, packed.packs[0].first_moment)]
         for _ in range(3):
-            outputs = part.outputs("learn", torch.ones(part.count, B, 4))
-            gradient = part.gradient(2 * outputs)
-            part.count_steps(live)
-            part.move(gradient, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
-        packs.append((packed.packs[0], part, start))
-    (every, part, _), (some, _, start) = packs
-    for k, row in enumerate(part.taken):
+            outputs = own.outputs("learn", torch.ones(len(own), B, 4))
+            gradient = own.gradient(2 * outputs)
+            own.count_steps(active)
+            own.move(gradient, np.full(len(chosen), 0.01), torch.linspace(0.1, 0.3, len(chosen)), active)
+        packs.append((packed.packs[0], own, start))
+    (every, own, _), (some, _, start) = packs
+    for k, row in enumerate(own.index.numbers):
         for matrix, other, before in zip(
             (some.params, some.first_moment), (every.params, every.first_moment), start, strict=True
         ):
@@ -391,6 +392,6 @@ def test_every_row_has_its_own_bound_of_the_gradient() -> None:
         torch.ones(3),
         gradient=gradient,
         runs={0.1: [(0, 3)]},
-        max_norm=np.array([2.0, 4.0, 1000.0]),
+        max_norm=torch.tensor([2.0, 4.0, 1000.0]),
     )
     assert torch.linalg.vector_norm(first, dim=1).tolist() == pytest.approx([0.2, 0.4, 2.0])
