@@ -221,9 +221,14 @@ MEANINGS: dict[str, dict[str, str]] = {
         "torch_threads": "Threads of one update on a CPU; null: the cores that the actors of `covey train` and the "
         "wire leave, at most torch's own choice, which `OMP_NUM_THREADS` bounds; 1 where `training.deterministic` is "
         "set.",
-        "compile": "Gradients through `torch.compile`, with layers and batches padded to multiples of 32, so that few "
-        "mutations compile anew. Needs a C++ compiler on a CPU or Triton on a GPU, and about a minute for each shape; "
-        "results differ from those without it by rounding.",
+        "updates": "How the operations of an update are run. `eager`: as they are written; the reference, on every "
+        "device and with every torch. `recorded`: from a list of operations with memory of its own, about twice as "
+        "fast for small networks on a CPU, equal to `eager` bit for bit. `graph`: as CUDA graphs; needs CUDA. "
+        "`compiled`: gradients through `torch.compile`, with layers and batches padded to multiples of 32, so that few "
+        "mutations compile anew; needs a C++ compiler on a CPU or Triton on a GPU, and about a minute for each shape. "
+        "`auto`: `recorded` on a CPU, `graph` on CUDA, else `eager`. While a run goes on, the others are compared with "
+        "`eager` now and then; where they differ, the log says so and updates go on eagerly. `graph` and `compiled` "
+        "differ by rounding. The older key `compile: true` means `updates: compiled`.",
         "heartbeat_interval_s": "An actor silent for two intervals is lost, and its steps go to others.",
         "max_updates_owed": "A member that owes more updates collects no further steps until it has made some.",
     },

@@ -21,6 +21,8 @@ from covey.config.section import Section, explain, nearest
 from covey.config.yaml_text import parse_yaml, read_yaml
 from covey.errors import ConfigError
 
+Updates = Literal["auto", "eager", "recorded", "compiled", "graph"]
+
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
 
 
@@ -168,9 +170,27 @@ class Learner(Section):
     tokens: str | None = None  # file of lines "role token"; unset: those of COVEY_TOKENS, or everybody is let in
     device: str = "cpu"
     torch_threads: int | None = Field(default=None, ge=1)  # unset: of the cores that local actors leave
-    compile: bool = False  # updates through torch.compile
+    updates: Updates = "auto"  # how updates are run; the older key `compile: true` means "compiled"
     heartbeat_interval_s: float = Field(default=5.0, gt=0)
     max_updates_owed: int = Field(default=64, ge=1)  # a member that owes more gets no collecting orders
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_compile(cls, data: Any) -> Any:
+        """Read the key that `updates` has replaced: stored runs and users' files have it."""
+        if not isinstance(data, Mapping) or "compile" not in data:
+            return data
+        rest = {key: value for key, value in data.items() if key != "compile"}
+        match data["compile"]:
+            case None | False:
+                return rest
+            case True if rest.get("updates") in (None, "compiled"):
+                return {**rest, "updates": "compiled"}
+        beside = f" beside updates {rest['updates']!r}" if rest.get("updates") is not None else ""
+        raise ValueError(
+            f"compile {data['compile']!r}{beside}, expected `updates` alone; write `updates: compiled` for what "
+            "`compile: true` was, or leave `compile` out"
+        )
 
 
 class Actors(Section):
