@@ -1,17 +1,8 @@
 """All networks of one role (actors, or critics), over all members, in few batched passes.
 
 Networks of equal structure share a pack, whatever member, agent or twin they belong to, unless padding would cost more
-than a pass. A `Pass` is the rows of the packs that some of the members own. One critic update of members 0 and 2 reads
-
-    critics = PackedNetworks(members, {"critic/a": (0,), "critic/b": (1,)}, device)
-    chosen = critics.select((0, 2))                                   # the pass: these members' rows of every pack
-    values = chosen.values("learn", [observation], action)            # (J, M, B) = (2 agents, 2 members, B samples)
-    grad_out = 2 * (values - target) / B                              # of the loss, by the values
-    gradients = chosen.value_gradients(grad_out)                      # of the loss, by the parameters: (K, P) a pack
-    chosen.count_steps()                                              # Adam's counters on the CPU
-    chosen.move(gradients, lr, max_norm=0.5)                          # one Adam step
-    chosen.soften(tau)                                                # targets move towards the parameters
-    critics.unpack()                                                  # the members have it in natural shapes
+than a pass. A `Pass` is the rows of the packs that some of the members own: select, values, gradients, move. This
+folder's README has an example.
 
 Dims: M members of a pass, B samples, J agents that networks play or score, summed over the networks (an agent counts
 once for each twin critic).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from covey.networks.pack import grouped
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
+from covey_server.packing import networks_by_role
 from covey_server.packing.networks_by_role import PASS_COST, PackedNetworks
 from covey_server.packing.optimiser import adam_, runs_of
 from covey_server.packing.pack_rows import Mode
@@ -111,6 +113,23 @@ def test_rows_are_in_the_order_of_roles_and_in_each_of_activations() -> None:
 def test_normalised_networks_of_other_depth_stay_apart() -> None:
     critics = PackedNetworks(population(layer_norm=True), CRITICS, CPU)
     assert sorted(len(pack.rows) for pack in critics.packs) == [4, 4, 4, 16]
+
+
+def test_the_example_of_the_readme_is_a_step_of_the_members_chosen() -> None:
+    readme = Path(networks_by_role.__file__).with_name("README.md").read_text()
+    members, before = population()[:3], population()[:3]
+    observations, action = critic_batch(2)
+    given = {"PackedNetworks": PackedNetworks, "members": members, "device": CPU, "observations": observations}
+    given |= {"action": action, "target": torch.zeros(2, 2, B), "B": B, "lr": np.full(2, 0.01), "tau": torch.ones(2)}
+    exec(readme.split("```python")[1].split("```")[0], given)
+    for m, (member, same) in enumerate(zip(members, before, strict=True)):
+        for key in ("critic_1/speaker", "critic_1/listener"):
+            mine, its = member.networks[key], same.networks[key]
+            moved = [not np.array_equal(p, its.params[name]) for name, p in mine.params.items()]
+            assert all(moved) if m != 1 else not any(moved)
+            assert mine.target is not None and its.target is not None
+            for name, p in mine.target.items():
+                np.testing.assert_allclose(p, (mine.params if m != 1 else its.target)[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("pass_cost")

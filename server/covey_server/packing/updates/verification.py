@@ -4,14 +4,16 @@ A capture is compared the first time that it would be run, and then the 4th, 16t
 captures of the same code and operators in the process. The comparison runs both on the same inputs and the same state:
 
     state   ->  capture  ->  results, state afterwards
-    state (put back)  ->  step, traced  ->  results, state afterwards, operations
+    state (put back)  ->  step  ->  results, state afterwards
 
-Equal operations with equal Python arguments, equal results and equal state are required. What the step has computed is
-what counts, so that a run that finds a difference has lost nothing since the comparison before.
+Equal results and equal state are required, and at the first time also the same operators with the same Python
+arguments, for which the step is traced. What the step has computed is what counts, so that a run that finds a
+difference has lost nothing since the comparison before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Hashable, Sequence
 
@@ -64,36 +66,48 @@ class Verification:
             exact: Whether they must be equal to the bit.
 
         Returns:
-            The step's results.
+            The step's results; the capture's, where these are equal within rounding.
         """
         before = [x.clone() for x in capture.changed]
-        failure = None
+        failure: str | None = None
         played: list[Tensor] = []
         try:
             played = [x.clone() for x in (*capture(inputs), *capture.changed)]
         except Exception as exc:  # whatever torch makes of a call that it has changed: the step itself is still there
             failure = f"{type(exc).__name__}: {exc}"
-        for x, y in zip(capture.changed, before, strict=True):
-            x.copy_(y)
-        for own, x in zip(capture.inputs, inputs, strict=True):
-            own.copy_(x)
+        _put(capture.changed, before)
+        _put(capture.inputs, inputs)
+        first = self._runs[capture.signature][0] == 1
         trace = Trace()
-        with trace:
+        with trace if first else contextlib.nullcontext():
             results = step(*capture.inputs)  # which lie in memory as those that were captured did
-        operations = trace.described()
-        difference = first_difference(capture.operations, operations)
-        if difference is not None:
-            self._unsteady |= {capture.signature, signature_of(step, operations)}
-            logger.warning(
-                "learner.updates: a step of an update does not do the same every time (%s): it is run eagerly from now "
-                "on; give it such a number as an input, or put it into the step's key",
-                difference,
-            )
-        elif failure is None and not same(played, [*results, *capture.changed], exact=exact):
-            failure = "other numbers"
-        if failure is not None and difference is None:
-            self.distrust(failure)
+        if failure is None and not same(played, [*results, *capture.changed], exact=exact):
+            failure = "it computes other numbers"
+        if first:
+            operations = trace.described()
+            difference = first_difference(capture.operations, operations)
+            if difference is not None:
+                self._unsteady.add(signature_of(step, operations))
+                self._unsettle(capture, difference)
+            elif failure is not None:
+                self.distrust(failure)
+        elif failure is not None:
+            # It was right at first, so torch records it rightly: something that the step decides by has changed.
+            self._unsettle(capture, f"{failure} than it did before")
+        if not exact and self.may_run(capture):
+            # Equal within rounding: what is gone on with does not depend on when comparisons are made.
+            _put(capture.changed, played[len(results) :])
+            return played[: len(results)]
         return results
+
+    def _unsettle(self, capture: Capture, difference: str) -> None:
+        """Captures of this kind are not run any more."""
+        self._unsteady.add(capture.signature)
+        logger.warning(
+            "learner.updates: a step of an update does not do the same every time (%s): it is run eagerly from now on; "
+            "give it what changes as an input, or put it into the step's key",
+            difference,
+        )
 
     def distrust(self, reason: str) -> None:
         """Nothing is run from captures any more in this process."""
@@ -108,6 +122,11 @@ class Verification:
 
 PROCESS = Verification()
 """Of all backends of this process: each new generation has a backend of its own."""
+
+
+def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for x, y in zip(tensors, values, strict=True):
+        x.copy_(y)
 
 
 def first_difference(one: Sequence[Described], other: Sequence[Described]) -> str | None:
