@@ -25,13 +25,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from covey.config import Config, Mutation, Training, parse_config
+from covey.config import Config, Mutation, Training, Updates, parse_config
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1 import fragment_pb2
@@ -146,7 +146,13 @@ def evolved(
 
 
 def population(
-    algorithm: str, setting: str, size: int, spaces: EnvironmentSpaces, device: str, mixed: bool, compiled: bool = False
+    algorithm: str,
+    setting: str,
+    size: int,
+    spaces: EnvironmentSpaces,
+    device: str,
+    mixed: bool,
+    updates: Updates = "auto",
 ) -> tuple[list[Member], Algorithm]:
     """Fresh members, and what has them packed."""
     members = []
@@ -160,7 +166,7 @@ def population(
             Member(member_id=m, networks=networks, hyperparameters=config.algorithm.initial_hyperparameters())
         )
     config = settings(algorithm, setting)
-    config = config.model_copy(update={"learner": config.learner.model_copy(update={"compile": compiled})})
+    config = config.model_copy(update={"learner": config.learner.model_copy(update={"updates": updates})})
     return members, ALGORITHMS[algorithm](config, spaces, members, device)
 
 
@@ -291,7 +297,9 @@ def main() -> None:
     parser.add_argument(
         "--profile", action="store_true", help="print where the first algorithm's time goes at the first size"
     )
-    parser.add_argument("--compile", action="store_true", help="with learner.compile, but where members are --evolved")
+    parser.add_argument(
+        "--backend", default="auto", choices=get_args(Updates), help="learner.updates, but where members are --evolved"
+    )
     parser.add_argument("--peer", metavar="PYTHON", help="time AgileRL's learn in turn, by a Python that has agilerl")
     parser.add_argument("--threads", type=int, default=1, help="of both sides; of more than one wall time is told")
     args = parser.parse_args()
@@ -314,14 +322,14 @@ def main() -> None:
             for size in args.sizes:
                 if args.evolved is None:
                     members, learner = population(
-                        algorithm, setting, size, spaces, args.device, args.mixed, args.compile
+                        algorithm, setting, size, spaces, args.device, args.mixed, args.backend
                     )
                 else:
                     members, learner = evolved(
                         algorithm, setting, size, spaces, args.device, args.evolved, args.act_mut
                     )
                 peer = Peer(args.peer, algorithm, members) if args.peer else None
-                arithmetic = 0.0 if args.compile else gflop(learner, size, replay)
+                arithmetic = 0.0 if args.backend == "compiled" else gflop(learner, size, replay)
                 ms, learning, peer_ms = milliseconds(learner, size, replay, args.updates, args.device, peer)
                 figures = {"ms_per_population_update": round(ms, 2), "ms_learning": round(learning, 2)}
                 if peer:

@@ -36,6 +36,7 @@ from covey_server.evolution.hyperparameters import ranges
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.metrics import Metrics
+from covey_server.packing.updates import backend_for
 from covey_server.security.tls import check_exposure
 from covey_server.security.tokens import Tokens
 from covey_server.serving.actor_service import ActorServicer
@@ -70,8 +71,8 @@ class LearnerProcess:
 
     Raises:
         StorageError: the directory cannot be written or, with resume, read.
-        ConfigError: a device that this machine does not have, a range that a hyperparameter cannot have, an address
-            that is not to be served, or certificates or tokens that cannot be used.
+        ConfigError: a device, or `learner.updates`, that this machine does not have, a range that a hyperparameter
+            cannot have, an address that is not to be served, or certificates or tokens that cannot be used.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class LearnerProcess:
         if config.training.deterministic:
             torch.use_deterministic_algorithms(True)
         _check_device(config.learner.device)
+        backend_for(config.learner.updates, torch.device(config.learner.device))  # or refused, before anything begins
         ranges(config)
         self._factory = factory or PopulationFactory(config)
         checkpoint = config.checkpoint

@@ -62,7 +62,7 @@ def test_every_room_says_what_lives_there() -> None:
     assert {"ingest", "config"} <= {room.name for room in rooms}
     for folder in (*rooms, ROOT / "server", ROOT / "shared", ROOT / "actor_client"):
         lines = (folder / "README.md").read_text().splitlines()
-        assert 5 <= len(lines) <= 25, f"{folder.relative_to(ROOT)}/README.md has {len(lines)} lines"
+        assert 5 <= len(lines) <= 45, f"{folder.relative_to(ROOT)}/README.md has {len(lines)} lines"
 
 
 def test_every_decision_is_a_page_of_its_own_and_in_the_index() -> None:

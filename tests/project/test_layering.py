@@ -98,7 +98,7 @@ ROOMS = {
         "": {"api"},
         "app": {
             *("attendance", "build", "learner", "metrics", "coordination", "durability", "evolution", "ingest"),
-            *("security", "serving", "storage", "training"),
+            *("packing", "security", "serving", "storage", "training"),
         },
         "cli": {"app", "train"},
         "train": {"app"},

@@ -41,8 +41,8 @@ def learner_in_double(learner: OffPolicy) -> None:
     """All of a population's networks, hyperparameters and sums of losses."""
     for pack in (*learner._actors.packs, *learner._critics.packs):
         pack_in_double(pack)
-    learner._hyper = {name: double(x) for name, x in learner._hyper.items()}
-    learner._losses, learner._sharing = double(learner._losses), double(learner._sharing)
+    learner._vectors.vectors = {name: double(x) for name, x in learner._vectors.vectors.items()}
+    learner._losses.sums, learner._order.sharing = double(learner._losses.sums), double(learner._order.sharing)
 
 
 def alone_in_double(member: Alone) -> None:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from covey_server.packing.packed import PackedNetworks
 from torch import Tensor
 
 from covey.config import AlgorithmSettings, Config
@@ -29,6 +28,7 @@ from covey_server.algorithms.roles import actor_spec, networks_by_id
 from covey_server.member import Member
 from covey_server.orders.pace import UpdatesPerStep
 from covey_server.packing import counter_rng
+from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
 from own_algorithm.settings import IndependentQSettings
 from own_algorithm.thinned_replay import ThinnedReplay
@@ -105,8 +105,8 @@ class IndependentQ(Algorithm):
         gamma = self._vector([float(m.hyperparameters["gamma"]) for m in members])
 
         q = self._q.select(chosen)
-        after = q.by_agent("target", [self._own(batch.next_observation)])
-        now = q.by_agent("learn", [self._own(batch.observation)])
+        after = q.outputs_by_agent("target", [self._own(batch.next_observation)])
+        now = q.outputs_by_agent("learn", [self._own(batch.observation)])
         if batch.next_legal is not None:  # what a mask forbids there cannot be the best
             legal = batch.next_legal.split(self._widths, -1)
             after = [values.masked_fill(~allowed, -torch.inf) for values, allowed in zip(after, legal, strict=True)]

@@ -28,7 +28,7 @@ def squash(x: Tensor) -> Tensor:
 
 
 class Draws(NamedTuple):
-    """What target policies draw, (M, B, A) each; None where no action needs it."""
+    """Random numbers of target policies, (M, B, A) each; None where no action needs them."""
 
     gaussian: Tensor | None
     gumbel: Tensor | None
@@ -49,7 +49,7 @@ class ActionHeads:
         self._values = {n: torch.arange(n, device=device) for n in set(kinds)}
 
     def greedy(self, outputs: Sequence[Tensor], legal: Tensor | None = None) -> Tensor:
-        """Without chance: squashed for Box, the largest legal logit for Discrete; (..., M, B, A).
+        """The deterministic joint action (..., M, B, A): squashed for Box, the largest legal logit for Discrete.
 
         Args:
             outputs: (..., M, B, outputs) of each agent.
@@ -63,14 +63,14 @@ class ActionHeads:
         )
 
     def target_draws(self, keys: Tensor, samples: int) -> Draws:
-        """For `smoothed`. Draws are apart from what uses them, as torch.compile cannot index with 64 bits."""
+        """Random numbers for `smoothed`; drawn apart from it, as torch.compile cannot index with 64 bits."""
         return Draws(
             self._draw(counter_rng.normal, "target_noise", keys, samples) if self._box else None,
             self._draw(counter_rng.gumbel, "target_gumbel", keys, samples) if self._discrete else None,
         )
 
     def policy_draws(self, keys: Tensor, samples: int) -> Tensor | None:
-        """For `differentiable`: (M, B, A), None where no action is Discrete."""
+        """Random numbers for `differentiable`, (M, B, A); None where no action is Discrete."""
         return self._draw(counter_rng.gumbel, "policy_gumbel", keys, samples) if self._discrete else None
 
     def smoothed(
@@ -93,12 +93,13 @@ class ActionHeads:
 
         Args:
             outputs: (M, B, A), of all agents side by side.
-            gumbel: As `policy_draws` gives it.
+            gumbel: Random numbers that `policy_draws` gave.
             legal: As for `greedy`.
         """
 
         def discrete(x: Tensor, at: slice, n: int) -> Tensor:
             assert gumbel is not None
+            # The value is the one-hot sample, the gradient that of the softmax: soft - soft.detach() is 0.
             perturbed = x + gumbel[..., at].reshape(x.shape)
             soft = torch.softmax(perturbed, -1)
             return self._one_hot(perturbed, n) + (soft - soft.detach())
@@ -112,18 +113,18 @@ class ActionHeads:
         if legal is not None:
             # Before anything is drawn or weighed: a forbidden action has probability and gradient 0, exactly.
             joint = joint.masked_fill(~legal, -torch.inf)
-        parts, at = [], 0
+        mapped, at = [], 0
         for width, values in self._runs:
             columns = slice(at, at + width)
             x = joint if len(self._runs) == 1 else joint[..., columns]
             if values:
                 # (..., M, B, agents, values): the agents of a run choose together.
                 chosen = discrete(x.reshape(*x.shape[:-1], -1, values), columns, values)
-                parts.append(chosen.flatten(-2))
+                mapped.append(chosen.flatten(-2))
             else:
-                parts.append(box(x, columns))
+                mapped.append(box(x, columns))
             at += width
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return mapped[0] if len(mapped) == 1 else torch.cat(mapped, -1)
 
     def _one_hot(self, logits: Tensor, n: int) -> Tensor:
         return (logits.argmax(-1, keepdim=True) == self._values[n]).to(logits.dtype)

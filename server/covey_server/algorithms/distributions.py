@@ -1,7 +1,9 @@
-"""Stochastic policies: how likely an action was, and how undecided a policy is, for packs of networks.
+"""Stochastic policies: log-probabilities of actions and entropies, with their gradients, for packs of networks.
 
-Dims: K networks, B decisions each, O outputs of a network, D decisions. Actions are held as numbers of the outputs'
-width, so that one gather serves every kind of action.
+Gradients are written out, by hand, beside what they are gradients of: what autograd would do besides would be in every
+recording. Actions are held as numbers of the outputs' width, so that one gather serves every kind of action.
+
+Dims: K networks, B decisions each, O outputs of a network, D decisions.
 """
 
 from __future__ import annotations
@@ -24,31 +26,31 @@ _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What policies say of actions.
+class LogProbs:
+    """Log-probabilities of given actions under policies, and how undecided the policies are.
 
     Attributes:
         log_prob: (K, B), of the actions.
         entropy: (K, B).
-        back: From the gradients of both, (K, B) each, that of the outputs (K, B, O), and of `log_std` (K, O) where
-            there is one.
+        backward: From upstream gradients with respect to both, (K, B) each, the gradient with respect to the outputs,
+            (K, B, O), and to `log_std`, (K, O), where there is one.
     """
 
     log_prob: Tensor
     entropy: Tensor
-    back: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+    backward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 class Distribution(ABC):
-    """The actions of one space."""
+    """How a policy's outputs are a distribution over the actions of one space."""
 
     @abstractmethod
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Stored actions (D, *shape) as numbers (D, O)."""
 
     @abstractmethod
-    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
-        """Judge actions.
+    def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
+        """Log-probabilities of actions, and entropies.
 
         Args:
             outputs: (K, B, O) of policies, as `covey.wire.policy_file.PolicySpec` says.
@@ -69,27 +71,34 @@ class Gaussian(Distribution):
         self._low, self._high = action_bounds(space)
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """In the units of the means."""
+        """Actions in the units of the means."""
         flat = action.reshape(len(action), -1).astype(np.float64)
         span = self._high - self._low
-        # A bound that leaves no room has one action: any number stands for it.
+        # Where the bounds are equal there is one action: any number stands for it.
         return np.where(span > 0, 2 * (flat - self._low) / np.where(span > 0, span, 1) - 1, 0).astype(np.float32)
 
-    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
-        """In units of [-1, 1]; the entropy is the same for all observations."""
+    def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
+        """Densities in units of [-1, 1].
+
+        With z = (a - mu) / sigma, summed over the numbers of an action:
+
+            log p = sum(-z^2 / 2 - log sigma - log(2 pi) / 2)        H = sum(log sigma + log(2 pi) / 2 + 1 / 2)
+            d log p / d mu = z / sigma       d log p / d log sigma = z^2 - 1       d H / d log sigma = 1
+        """
         assert log_std is not None
-        inverse = torch.exp(-log_std).unsqueeze(1)
-        deviations = (action - outputs) * inverse
-        squares = deviations * deviations
+        inverse = torch.exp(-log_std).unsqueeze(1)  # 1 / sigma
+        z = (action - outputs) * inverse
+        squares = z * z
         constant = (log_std + _HALF_LOG_2_PI).sum(-1, keepdim=True)
         log_prob = -0.5 * squares.sum(-1) - constant
 
-        def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, Tensor]:
-            of_outputs = of_log_prob.unsqueeze(-1) * deviations * inverse
-            of_constant = (of_entropy - of_log_prob).sum(-1, keepdim=True)
-            return of_outputs, torch.bmm(of_log_prob.unsqueeze(1), squares).squeeze(1) + of_constant
+        def backward(grad_log_prob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, Tensor]:
+            grad_outputs = grad_log_prob.unsqueeze(-1) * z * inverse
+            # Summed over decisions, as log_std is one parameter: the product sums grad_log_prob * z^2.
+            grad_constant = (grad_entropy - grad_log_prob).sum(-1, keepdim=True)
+            return grad_outputs, torch.bmm(grad_log_prob.unsqueeze(1), squares).squeeze(1) + grad_constant
 
-        return Judged(log_prob, (constant + 0.5 * log_std.shape[-1]).expand_as(log_prob), back)
+        return LogProbs(log_prob, (constant + 0.5 * log_std.shape[-1]).expand_as(log_prob), backward)
 
 
 class Categorical(Distribution):
@@ -101,35 +110,41 @@ class Categorical(Distribution):
         self._place = np.repeat(np.arange(len(nvec)), nvec)
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """One-hot, choice by choice."""
+        """One-hot vectors, choice by choice."""
         one_hot: NDArray[np.bool_] = action.reshape(len(action), -1)[:, self._place] == self._values
         return one_hot.astype(np.float32)
 
-    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
-        """Illegal values have probability 0; log-probabilities of choices add up."""
+    def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
+        """Choices are independent: their log-probabilities and entropies add up. Illegal values have probability 0."""
         logits, chosen = (x.split_with_sizes(self._nvec, -1) for x in (outputs, action))
         masks = [None] * len(self._nvec) if mask is None else mask.split_with_sizes(self._nvec, -1)
         each = [_choice(*its) for its in zip(logits, chosen, masks, strict=True)]
         if len(each) == 1:
             return each[0]
 
-        def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
-            return torch.cat([own.back(of_log_prob, of_entropy)[0] for own in each], -1), None
+        def backward(grad_log_prob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None]:
+            return torch.cat([own.backward(grad_log_prob, grad_entropy)[0] for own in each], -1), None
 
         log_prob, entropy = (
             torch.stack(x).sum(0) for x in ([its.log_prob for its in each], [its.entropy for its in each])
         )
-        return Judged(log_prob, entropy, back)
+        return LogProbs(log_prob, entropy, backward)
 
     def legal(self, mask: NDArray[Any]) -> NDArray[np.float32]:
-        """Choice by choice."""
+        """Masks with a legal value in each choice: all values of a choice that has none count as legal."""
         starts = np.concatenate([[0], np.cumsum(self._nvec)[:-1]])
         some = np.maximum.reduceat(mask, starts, axis=1) > 0
         return (mask.astype(bool) | ~some[:, self._place]).astype(np.float32)
 
 
-def _choice(logits: Tensor, action: Tensor, mask: Tensor | None) -> Judged:
-    """One choice of a Categorical; what the environment chose against the mask counts as no action."""
+def _choice(logits: Tensor, action: Tensor, mask: Tensor | None) -> LogProbs:
+    """One choice of a Categorical; what the environment chose against the mask counts as no action.
+
+    With p = softmax(logits) and the one-hot action a:
+
+        log p(a) = sum(a log p)      H = -sum(p log p)
+        d log p(a) / d logits = a - p      d H / d logits = -p (log p + H)
+    """
     if mask is None:
         log_probs = F.log_softmax(logits, -1)
         probs = log_probs.exp()
@@ -140,32 +155,38 @@ def _choice(logits: Tensor, action: Tensor, mask: Tensor | None) -> Judged:
         log_probs = log_probs.masked_fill(illegal, 0)  # p log p of what cannot be is 0
     log_prob, entropy = (log_probs * action).sum(-1), -(log_probs * probs).sum(-1)
 
-    def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
-        chosen = action - probs * action.sum(-1, keepdim=True)
-        surprise = probs * (log_probs + entropy.unsqueeze(-1))
-        return of_log_prob.unsqueeze(-1) * chosen - of_entropy.unsqueeze(-1) * surprise, None
+    def backward(grad_log_prob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None]:
+        by_log_prob = action - probs * action.sum(-1, keepdim=True)  # 0 where the action was illegal
+        by_entropy = probs * (log_probs + entropy.unsqueeze(-1))
+        return grad_log_prob.unsqueeze(-1) * by_log_prob - grad_entropy.unsqueeze(-1) * by_entropy, None
 
-    return Judged(log_prob, entropy, back)
+    return LogProbs(log_prob, entropy, backward)
 
 
 class Bernoulli(Distribution):
     """MultiBinary: independent switches, each with the logit of being on."""
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """As they are."""
+        """Switches as 0 and 1."""
         return action.astype(np.float32)
 
-    def judge(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> Judged:
-        """Log-probabilities of switches add up."""
+    def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
+        """Switches are independent: their log-probabilities and entropies add up.
+
+        With the logit x, the probability p = sigmoid(x) and the action a of one switch:
+
+            log p(a) = a x - log(1 + e^x)        H = log(1 + e^x) - p x
+            d log p(a) / d x = a - p             d H / d x = -x p (1 - p)
+        """
         log_partition = F.softplus(outputs)
         probs = torch.sigmoid(outputs)
         log_prob = (action * outputs - log_partition).sum(-1)
 
-        def back(of_log_prob: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
-            surprise = outputs * probs * (1 - probs)
-            return of_log_prob.unsqueeze(-1) * (action - probs) - of_entropy.unsqueeze(-1) * surprise, None
+        def backward(grad_log_prob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None]:
+            by_entropy = outputs * probs * (1 - probs)
+            return grad_log_prob.unsqueeze(-1) * (action - probs) - grad_entropy.unsqueeze(-1) * by_entropy, None
 
-        return Judged(log_prob, (log_partition - probs * outputs).sum(-1), back)
+        return LogProbs(log_prob, (log_partition - probs * outputs).sum(-1), backward)
 
 
 def distribution_of(space: Space) -> Distribution:

@@ -21,36 +21,46 @@ from covey_server.packing import counter_rng
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An epoch's minibatches: (n, R, B), and (n, R, B, O) where they have numbers for each output.
+    """An epoch's minibatches: decisions (n, R, B), with O numbers each where they have one for every output.
 
-    Weights are 1 / size of the minibatch; 0 in padding and where a network learns no more, `live` (n, R) says where it
-    does. `policy_weight` and `policy_live` are the same for decisions that the agent made itself.
+    Attributes:
+        view: What the agent saw, as a place in `Pooled.x`.
+        action: What it did, encoded; (n, R, B, O).
+        mask: What it might have done; (n, R, B, O), or None where no agent has masks.
+        log_prob: Of the action, under the policy that chose it.
+        advantage: Of mean 0 and deviation 1 in each minibatch.
+        value: V(o_t) before the phase.
+        target: The return that values learn to predict.
+        weight: 1 / size of the minibatch; 0 in padding and where a network learns no more.
+        policy_weight: The same over decisions that the agent made itself: the environment chose none of them.
+        active: (n, R) whether a network learns from a minibatch: whether any of it has weight.
+        policy_active: (n, R) whether a policy does.
     """
 
-    view: Tensor  # place in `Pooled.x`
+    view: Tensor
     action: Tensor
     mask: Tensor | None
     log_prob: Tensor
-    advantage: Tensor  # of mean 0 and deviation 1 in each minibatch
+    advantage: Tensor
     value: Tensor
     target: Tensor
     weight: Tensor
     policy_weight: Tensor
-    live: NDArray[np.bool_]
-    policy_live: NDArray[np.bool_]
+    active: NDArray[np.bool_]
+    policy_active: NDArray[np.bool_]
 
-    def judged(self, j: int) -> list[Tensor]:
+    def for_policies(self, j: int) -> list[Tensor]:
         """What policies learn from in minibatch j: action, log_prob, advantage, policy_weight, and mask if any."""
         tensors = [self.action, self.log_prob, self.advantage, self.policy_weight]
         return [x[j] for x in (*tensors, self.mask) if x is not None]
 
-    def valued(self, j: int) -> list[Tensor]:
+    def for_values(self, j: int) -> list[Tensor]:
         """What values learn from in minibatch j: value, target, weight."""
         return [self.value[j], self.target[j], self.weight[j]]
 
     def of(self, rows: list[int], n: int) -> Epoch:
         """The first n minibatches of some of the networks."""
-        if rows == list(range(self.live.shape[1])) and n == len(self.live):
+        if rows == list(range(self.active.shape[1])) and n == len(self.active):
             return self
         at = torch.tensor(rows, dtype=torch.int64, device=self.view.device)
 
@@ -67,20 +77,21 @@ class Epoch:
             target=own(self.target),
             weight=own(self.weight),
             policy_weight=own(self.policy_weight),
-            live=self.live[:n, rows],
-            policy_live=self.policy_live[:n, rows],
+            active=self.active[:n, rows],
+            policy_active=self.policy_active[:n, rows],
         )
 
 
-class Dealer:
-    """Deals the decisions of R networks out into minibatches, epoch by epoch.
+class Minibatches:
+    """Shuffles the decisions of R networks into minibatches, epoch by epoch.
 
-    A network with D decisions has ceil(D / size) minibatches, equal but for one decision: not a last one of a few,
-    which would move the network as far as a whole one.
+    A network with D decisions has n = ceil(D / size) minibatches, equal but for one decision: not a last one of a few,
+    which would move the network as far as a whole one. Minibatch j is the decisions from j D // n up to
+    (j + 1) D // n of a random order. Example: 5 decisions and size 2 make n = 3, from 0, 1 and 3: sizes 1, 2 and 2.
 
     Args:
         pooled: The decisions.
-        estimates: What was said of them before.
+        estimates: Their log-probabilities, advantages, values and returns before the phase.
         sizes: (R,) largest minibatch of each network.
     """
 
@@ -92,10 +103,10 @@ class Dealer:
         )
         number = -(-counts // sizes)
         j = np.arange(number.max())[:, None]
-        share = np.maximum(number, 1)
-        first = np.minimum(j, number) * counts // share
-        length = np.minimum(j + 1, number) * counts // share - first
-        self._live = length > 0
+        divisor = np.maximum(number, 1)  # a network without decisions has no minibatch
+        first = np.minimum(j, number) * counts // divisor
+        length = np.minimum(j + 1, number) * counts // divisor - first
+        self._active = length > 0
         place = np.arange(length.max())
         own = place < length[..., None]
         self._shape = own.shape
@@ -107,13 +118,13 @@ class Dealer:
         self._starts = torch.from_numpy(np.minimum(np.cumsum(counts) - counts, counts.sum() - 1)).to(device)
         self._beyond = torch.from_numpy(np.arange(self._widest) >= counts[:, None]).to(device)
 
-    def deal(self, keys: Tensor, streams: Sequence[str], going: NDArray[np.bool_]) -> Epoch:
-        """One epoch.
+    def epoch(self, keys: Tensor, streams: Sequence[str], learning: NDArray[np.bool_]) -> Epoch:
+        """Shuffle all decisions for one pass through the round.
 
         Args:
-            keys: (M,) of the members; networks are the streams', each for the members in turn.
-            streams: What the networks of each id draw from, R / M of them.
-            going: (R,) networks that learn in it.
+            keys: (M,) random keys of the members due; networks are the streams', each for the members in turn.
+            streams: Names of the random streams that the networks of each id draw from, R / M of them.
+            learning: (R,) networks that learn in this epoch.
         """
         pooled = self._pooled
         order = self._order(keys, streams)
@@ -122,15 +133,16 @@ class Dealer:
             self._numbers.index_select(0, flat).view(*self._shape, -1).unbind(-1)
         )
         weight = self._weight
-        live = self._live & going
-        if not going.all():
-            weight = weight * torch.from_numpy(going.astype(np.float32)).to(weight.device).unsqueeze(-1)
-        policy_weight, policy_live = weight, live
+        active = self._active & learning
+        if not learning.all():
+            weight = weight * torch.from_numpy(learning.astype(np.float32)).to(weight.device).unsqueeze(-1)
+        policy_weight, policy_active = weight, active
         if pooled.forced:
+            # Policies learn from what they chose alone: the weights of the rest of a minibatch sum to 1 again.
             policy_weight = weight * chosen
-            share = policy_weight.sum(-1, keepdim=True)
-            policy_weight = policy_weight / share.where(share > 0, 1)
-            policy_live = (share.squeeze(-1) > 0).cpu().numpy()
+            total = policy_weight.sum(-1, keepdim=True)
+            policy_weight = policy_weight / total.where(total > 0, 1)
+            policy_active = (total.squeeze(-1) > 0).cpu().numpy()
         return Epoch(
             view=pooled.here.index_select(0, flat).view(self._shape),
             action=pooled.action.index_select(0, flat).view(*self._shape, -1),
@@ -141,14 +153,15 @@ class Dealer:
             target=target.contiguous(),
             weight=weight,
             policy_weight=policy_weight,
-            live=live,
-            policy_live=policy_live,
+            active=active,
+            policy_active=policy_active,
         )
 
     def _order(self, keys: Tensor, streams: Sequence[str]) -> Tensor:
-        """(n, R, B) which decision of all comes where."""
+        """(n, R, B) which of the D decisions comes where."""
+        # A random permutation of each network's decisions: the order of as many random numbers.
         bits = torch.cat([counter_rng.bits(keys, stream, self._widest) for stream in streams])
-        # Draws have 32 bits: what is no decision of the network sorts behind all that are.
+        # Draws have 32 bits: padding, with a number above them, sorts behind all decisions of the network.
         order = bits.masked_fill_(self._beyond, 1 << 32).argsort(stable=True, dim=1)
         n, r, b = self._shape
         index = order.gather(1, self._at) + self._starts.unsqueeze(1)
@@ -156,7 +169,11 @@ class Dealer:
 
 
 def normalised(advantage: Tensor, weight: Tensor) -> Tensor:
-    """Advantages (n, R, B) with mean 0 and deviation 1 over what has weight in each minibatch (0 for a single one)."""
+    """Advantages (n, R, B) with mean 0 and deviation 1 over what has weight in each minibatch (0 for a single one).
+
+    The deviation is that of a sample, with count - 1 under the sum of squares, as `torch.std` has it; weights are
+    1 / count, hence the factor.
+    """
     count = (weight > 0).sum(-1, keepdim=True)
     centred = advantage - (weight * advantage).sum(-1, keepdim=True)
     variance = (weight * centred.square()).sum(-1, keepdim=True) * count / (count - 1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What a round's policies and values say of it before they learn from it.
+"""What a round's decisions are worth, by the policies and values that made them: once, before these learn from it.
 
 Dims: R pairs of a policy and a value, V views and D decisions of all of them, as in `pooled`.
 """
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.advantages import advantages
-from covey_server.algorithms.kinds import Share
 from covey_server.algorithms.pooled import Pooled
 from covey_server.algorithms.return_scale import move_units, updated
 from covey_server.member import ReturnScale
@@ -26,7 +26,14 @@ CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Of each decision, (D,); `value` and `target` (the return) in the units of its value network."""
+    """Numbers of each decision, (D,); `value` and `target` in the units of its value network.
+
+    Attributes:
+        log_prob: Of the action, under the policy that chose it.
+        advantage: A_t, generalised advantage estimation.
+        value: V(o_t).
+        target: The return A_t + V(o_t) that values learn to predict.
+    """
 
     log_prob: Tensor
     advantage: Tensor
@@ -38,7 +45,7 @@ def estimates(
     pooled: Pooled,
     gamma: NDArray[np.float64],
     gae_lambda: NDArray[np.float64],
-    shares: Sequence[Share],
+    networks: Sequence[ActorCriticRows],
     *,
     rescale: bool,
 ) -> Estimates:
@@ -46,19 +53,21 @@ def estimates(
 
     Args:
         pooled: The round.
-        gamma: (R,).
-        gae_lambda: (R,).
-        shares: All networks.
+        gamma: (R,) discounts.
+        gae_lambda: (R,) lambdas.
+        networks: All policies and values, pack by pack.
         rescale: Whether values are in units of their own, `Network.scale`.
     """
     counts, device = pooled.counts, pooled.x.device
 
     def by_decision(numbers: Sequence[float] | NDArray[np.float64]) -> Tensor:
+        """(R,) as (D,)."""
         return torch.from_numpy(np.repeat(np.asarray(numbers, np.float32), counts)).to(device)
 
-    scales = _scales(shares) if rescale else [ReturnScale()] * len(counts)
+    # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
+    scales = _scales(networks) if rescale else [ReturnScale()] * len(counts)
     mean, std = by_decision([s.mean for s in scales]), by_decision([s.std for s in scales])
-    log_prob, view_values = _said(pooled, shares)
+    log_prob, view_values = _evaluated(pooled, networks)
     value = view_values.index_select(0, pooled.here) * std + mean
     advantage = advantages(
         reward=pooled.reward,
@@ -73,61 +82,80 @@ def estimates(
     )
     target = advantage + value
     if rescale:
-        scales = _rescaled(shares, counts, target.cpu().numpy())
+        # The units move to these returns, and the last layers against them: V is what it was, v another number.
+        scales = _rescaled(networks, counts, target.cpu().numpy())
         mean, std = by_decision([s.mean for s in scales]), by_decision([s.std for s in scales])
         value, target = (value - mean) / std, (target - mean) / std
     return Estimates(log_prob, advantage, value, target)
 
 
-def _critics(shares: Sequence[Share]) -> list[tuple[Pack, int]]:
-    """Where each pair's value is: (pack, row)."""
+def _values(networks: Sequence[ActorCriticRows]) -> list[tuple[Pack, int]]:
+    """Where each pair's value network is: (pack, row)."""
     found = {
-        pair: (share.part.pack, int(row))
-        for share in shares
-        for pair, row in zip(share.values, share.part.taken[len(share.policies) :], strict=True)
+        pair: (own.rows.pack, int(row))
+        for own in networks
+        for pair, row in zip(own.values, own.rows.index.numbers[len(own.policies) :], strict=True)
     }
     return [found[pair] for pair in range(len(found))]
 
 
-def _scales(shares: Sequence[Share]) -> list[ReturnScale]:
+def _scales(networks: Sequence[ActorCriticRows]) -> list[ReturnScale]:
     """The values' units, by pair."""
-    return [pack.networks[row].scale for pack, row in _critics(shares)]
+    return [pack.networks[row].scale for pack, row in _values(networks)]
 
 
-def _rescaled(shares: Sequence[Share], counts: NDArray[np.int64], returns: NDArray[np.float32]) -> list[ReturnScale]:
-    """Move units to the returns (D,) of each pair; the units then."""
+def _rescaled(
+    networks: Sequence[ActorCriticRows], counts: NDArray[np.int64], returns: NDArray[np.float32]
+) -> list[ReturnScale]:
+    """Move each value's units to the returns (D,) of its pair; returns the units then."""
     ends = np.cumsum(counts)
-    for (pack, row), count, end in zip(_critics(shares), counts.tolist(), ends.tolist(), strict=True):
+    for (pack, row), count, end in zip(_values(networks), counts.tolist(), ends.tolist(), strict=True):
         if count:
             network = pack.networks[row]
             before = network.scale
             network.scale = updated(before, returns[end - count : end])
             move_units(pack, row, before, network.scale)
-    return _scales(shares)
+    return _scales(networks)
 
 
-def _said(pooled: Pooled, shares: Sequence[Share]) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of actions, (D,), and values of views, (V,): each network is asked about its own."""
+def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of actions, (D,), and values of views, (V,): each network reads its own pair's.
+
+    Pairs have different numbers of decisions and views; networks of a pack read them side by side, `CHUNK` columns at a
+    time, and what they give in padding is left out at the end.
+    """
     widest = max(pooled.counts.max(), pooled.view_counts.max())
     decisions, decided = _side_by_side(pooled.counts, widest, pooled.x.device)
     views, viewed = _side_by_side(pooled.view_counts, widest, pooled.x.device)
     log_prob, value = (torch.empty(decisions.shape, device=pooled.x.device) for _ in range(2))
-    for share in shares:
+    for own in networks:
         for first in range(0, widest, CHUNK):
             columns = slice(first, first + CHUNK)
-            own = decisions[share.policies, columns]
-            at = torch.cat([pooled.here[own], views[share.values, columns]])
-            outputs = share.part.outputs("frozen", pooled.x[at])
-            if share.policies:
-                mask = None if pooled.mask is None else pooled.mask[own]
-                judged = share.judge(outputs, share.log_std(), pooled.action[own], mask)
-                log_prob[share.policies, columns] = judged.log_prob
-            value[share.values, columns] = outputs[len(share.policies) :, :, 0]
+            at = decisions[own.policies, columns]
+            seen = torch.cat([pooled.here[at], views[own.values, columns]])
+            outputs = own.rows.outputs("frozen", pooled.x[seen])
+            if own.policies:
+                mask = None if pooled.mask is None else pooled.mask[at]
+                found = own.log_probs(outputs, own.log_std(), pooled.action[at], mask)
+                log_prob[own.policies, columns] = found.log_prob
+            value[own.values, columns] = outputs[len(own.policies) :, :, 0]
     return log_prob.flatten().index_select(0, decided), value.flatten().index_select(0, viewed)
 
 
 def _side_by_side(counts: NDArray[np.int64], widest: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Places of a flat array's elements, (R, widest), padded with others; and where in that each element is."""
+    """A flat array of R runs as rows of equal length, and back.
+
+    Example: counts (2, 1) and widest 2 give the places ((0, 1), (2, 2)), where the last is padding, and (0, 1, 2).
+
+    Args:
+        counts: (R,) elements of each run.
+        widest: Length of a row.
+        device: Where the indices go.
+
+    Returns:
+        Places in the flat array, (R, widest), padding at any of them; and, for each element of the flat array, its
+        place among the R * widest.
+    """
     starts = np.cumsum(counts) - counts
     places = np.minimum(starts[:, None] + np.arange(widest), counts.sum() - 1)
     back = np.repeat(np.arange(len(counts)) * widest - starts, counts) + np.arange(counts.sum())

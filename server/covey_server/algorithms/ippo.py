@@ -10,8 +10,8 @@ over `update_epochs` passes through the round in shuffled minibatches. A network
 mean (r - 1 - log r) above `target_kl` learns no more from this round. What the environment chose for an agent is left
 out of L_pi.
 
-Dims: R pairs of a policy and a value (ids, each for the members due in turn); K networks of a pack, A policies and C
-values among them; n minibatches of B decisions.
+Dims: R pairs of a policy and a value (network ids, each for the members due in turn); K networks of a pack, A policies
+and C values among them; n minibatches of B decisions.
 """
 
 from __future__ import annotations
@@ -29,37 +29,39 @@ from covey.errors import SpaceError
 from covey.networks import NetworkSpec
 from covey.spaces import Box, EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
+from covey_server.algorithms.actor_critic_rows import ActorCriticRows
+from covey_server.algorithms.agent_types import AgentType, padding_groups
 from covey_server.algorithms.algorithm import Algorithm
-from covey_server.algorithms.compiling import compiled, padding_of
-from covey_server.algorithms.epochs import Dealer, Epoch
+from covey_server.algorithms.epochs import Epoch, Minibatches
 from covey_server.algorithms.estimates import estimates
-from covey_server.algorithms.kinds import Kind, Share, families_of
 from covey_server.algorithms.pooled import Pool
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member
 from covey_server.orders.pace import Rounds
 from covey_server.packing import counter_rng
-from covey_server.packing.packed import PackedNetworks
+from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
-from covey_server.packing.recording import Recorder
+from covey_server.packing.updates import backend_for
 
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
+"""Those of policies first, then those of values."""
 
 
 def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Minus the clipped surrogate, (K,), and its gradient with respect to `log_ratio`.
 
     Args:
-        log_ratio: (K, B).
+        log_ratio: (K, B), log r = log pi'(a|o) - log pi(a|o).
         advantage: (K, B).
         clip: (K, 1).
         weight: (K, B), with a sum of 1.
     """
     ratio = log_ratio.exp()
     free, bound = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
-    pull = -weight * torch.where(free <= bound, free, 0)  # where the bound is what counts, nothing pulls
-    return -(weight * torch.minimum(free, bound)).sum(-1), pull
+    # d (r A) / d log r = r A; where the clipped term is the smaller one, r does not move it.
+    grad_log_ratio = -weight * torch.where(free <= bound, free, 0)
+    return -(weight * torch.minimum(free, bound)).sum(-1), grad_log_ratio
 
 
 def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,8 +81,8 @@ def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weig
     kept = moved.clamp(-clip, clip)
     squares, bound = error.square(), (before + kept - target).square()
     # Within the clip both are the same error, but for rounding; beyond it the kept one does not move with the value.
-    pull = weight * torch.where((squares >= bound) | (moved == kept), error, 0)
-    return 0.5 * (weight * torch.maximum(squares, bound)).sum(-1), pull
+    grad_value = weight * torch.where((squares >= bound) | (moved == kept), error, 0)
+    return 0.5 * (weight * torch.maximum(squares, bound)).sum(-1), grad_value
 
 
 class IPPO(Algorithm):
@@ -147,7 +149,7 @@ class IPPO(Algorithm):
         self._members = list(members)
         self._seed = config.training.seed
         self._device = torch.device(device)
-        self._families = [_Family(f, config, members, self._device) for f in families_of(spaces, settings)]
+        self._groups = [_PaddingGroup(g, config, members, self._device) for g in padding_groups(spaces, settings)]
         self.passes = 0
         self.member_updates = 0
 
@@ -158,52 +160,60 @@ class IPPO(Algorithm):
         rounds = [experience.take(member.member_id) for member in members]
         ids, counts = [m.member_id for m in members], [m.updates for m in members]
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
-        for family in self._families:
-            for live in family.learn(chosen, rounds, keys):
+        for group in self._groups:
+            for learned in group.learn(chosen, rounds, keys):
                 self.passes += 1
-                self.member_updates += live
+                self.member_updates += learned
         for member in members:
             member.updates += 1
 
     def snapshot(self) -> PolicySnapshot:
         """The policies as they are now; cheap, and safe to unpack on another thread."""
-        return PolicySnapshot.of([family.networks for family in self._families], self._members)
+        return PolicySnapshot.of([group.networks for group in self._groups], self._members)
 
     def unpack(self) -> None:
         """Write weights, moments and step counts back into the members."""
-        for family in self._families:
-            family.networks.unpack()
+        for group in self._groups:
+            group.networks.unpack()
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """METRICS, means over networks and minibatches since the last call, per member id; then reset."""
-        told = [family.told() for family in self._families]
-        sums, counts = (np.sum([t[i] for t in told], axis=0) for i in range(2))
+        taken = [group.take_metrics() for group in self._groups]
+        sums, counts = (np.sum([t[i] for t in taken], axis=0) for i in range(2))
         return {
             member.member_id: {name: float(sums[i, m] / counts[i, m]) for i, name in enumerate(METRICS) if counts[i, m]}
             for m, member in enumerate(self._members)
         }
 
 
-class _Family:
-    """The networks of a family of kinds, of all members: they learn in the same passes, each from its own decisions."""
+class _PaddingGroup:
+    """The networks of a padding group, of all members: they learn in the same passes, each from its own decisions.
 
-    def __init__(self, kinds: Sequence[Kind], config: Config, members: Sequence[Member], device: torch.device) -> None:
+    Args:
+        group: The types of agents.
+        config: The run's.
+        members: The population.
+        device: Where training happens.
+    """
+
+    def __init__(
+        self, group: Sequence[AgentType], config: Config, members: Sequence[Member], device: torch.device
+    ) -> None:
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
-        self._kinds, self._settings, self._device = kinds, settings, device
-        self._pool = Pool(kinds, device)
-        self._ids = [i for kind in kinds for i in kind.ids]
+        self._group, self._settings, self._device = group, settings, device
+        self._pool = Pool(group, device)
+        self._ids = [i for own in group for i in own.ids]
+        self._updates = backend_for(config.learner.updates, device)
+        self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
         self.networks = PackedNetworks(
             members,
             {key: (k,) for k, key in enumerate(keys)},
             device,
             widen=True,
-            multiple=padding_of(config),
+            multiple=self._updates.multiple,
         )
-        self._step = compiled(type(self)._gradients, config)  # unbound: it must not keep itself alive
-        self._compiled = config.learner.compile
-        self._recorder = Recorder()
         self._hyper = {name: np.array([m.hyperparameters[name] for m in members]) for name in settings.evolvable}
         self._sums = torch.zeros(len(METRICS), len(members), device=device)
         self._counts = np.zeros((len(METRICS), len(members)), np.int64)
@@ -211,7 +221,7 @@ class _Family:
     @torch.no_grad()
     def learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor) -> list[int]:
         """A learning phase of these members; for each batched pass, how many of them it updated."""
-        agents = [a for kind in self._kinds for its in kind.ids.values() for a in its]
+        agents = [a for own in self._group for its in own.ids.values() for a in its]
         if not any(len(round.agents[a].here) for round in rounds for a in agents):
             return []
         pooled = self._pool(rounds)
@@ -221,72 +231,77 @@ class _Family:
             pooled,
             hyper["gamma"],
             hyper["gae_lambda"],
-            self._shares(due, due),
+            self._rows(due, due),
             rescale=self._settings.normalize_values,
         )
-        dealer = Dealer(pooled, before, hyper["batch_size"])
-        stopped = np.zeros(len(whose), bool)
+        minibatches = Minibatches(pooled, before, hyper["batch_size"])
+        stopped = np.zeros(len(whose), bool)  # pairs whose policy has moved too far: `target_kl`
         passes: list[int] = []
         for e in range(int(hyper["update_epochs"].max())):
-            going = (hyper["update_epochs"] > e) & ~stopped
-            members = tuple(m for m in due if going[whose == m].any())
+            learning = (hyper["update_epochs"] > e) & ~stopped
+            members = tuple(m for m in due if learning[whose == m].any())
             if not members:
                 break
-            epoch = dealer.deal(keys, [f"shuffle/{e}/{i}" for i in self._ids], going)
-            for share in self._shares(members, due):
-                live = epoch.live[:, [*share.policies, *share.values]]
-                if not live.any():
+            epoch = minibatches.epoch(keys, [f"shuffle/{e}/{i}" for i in self._ids], learning)
+            for own in self._rows(members, due):
+                active = epoch.active[:, [*own.policies, *own.values]]
+                if not active.any():
                     continue
-                passes += np.sum([live[:, np.equal(share.members, m)].any(1) for m in members], axis=0).tolist()
-                divergence = self._improve(share, members, epoch, pooled.x)
+                passes += np.sum([active[:, np.equal(own.members, m)].any(1) for m in members], axis=0).tolist()
+                divergence = self._improve(own, members, epoch, pooled.x)
                 if self._settings.target_kl is not None:
-                    stopped[share.policies] |= divergence.cpu().numpy() > self._settings.target_kl
+                    stopped[own.policies] |= divergence.cpu().numpy() > self._settings.target_kl
         return passes
 
-    def _improve(self, share: Share, members: tuple[int, ...], epoch: Epoch, x: Tensor) -> Tensor:
-        """One pass through the round; returns the divergence in each policy's last minibatch, (A,)."""
-        n = int(epoch.live[:, [*share.policies, *share.values]].any(1).sum())
-        policies, values = epoch.of(share.policies, n), epoch.of(share.values, n)
-        a = len(share.policies)
-        clip = self._of("clip_coef", share).unsqueeze(1)
-        ent_coef, vf_coef = self._of("ent_coef", share)[:a], self._of("vf_coef", share)[a:]
+    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: Tensor) -> Tensor:
+        """One pass through the round, minibatch by minibatch.
+
+        Returns:
+            The divergence of each policy from that of the round's start, in its last minibatch: (A,).
+        """
+        n = int(epoch.active[:, [*own.policies, *own.values]].any(1).sum())
+        policies, values = epoch.of(own.policies, n), epoch.of(own.values, n)
+        a = len(own.policies)
+        clip = self._of("clip_coef", own).unsqueeze(1)
+        ent_coef, vf_coef = self._of("ent_coef", own)[:a], self._of("vf_coef", own)[a:]
         lr = self._hyper["lr"][list(members)]
-        bound = self._hyper["max_grad_norm"][list(members)] if "max_grad_norm" in self._hyper else None
-        live = np.concatenate([policies.policy_live, values.live], 1)
+        bound = self._max_norm(members)
+        active = np.concatenate([policies.policy_active, values.active], 1)
         view = torch.cat([policies.view, values.view], 1)
         log_ratios, losses = [], []
         for j in range(n):
             seen = x.index_select(0, view[j].flatten()).view(*view.shape[1:], -1)
-            share.part.count_steps(live[j])
-            going = None if live[j].all() else live[j]
+            own.rows.count_steps(active[j])
+            moving = None if active[j].all() else active[j]
 
-            def change(*tensors: Tensor, going: NDArray[np.bool_] | None = going) -> Sequence[Tensor]:
-                gradient, *told = self._step(self, share, *tensors)
-                share.part.move(gradient, lr, bound, going)
-                return told
+            def step(*tensors: Tensor, moving: NDArray[np.bool_] | None = moving) -> Sequence[Tensor]:
+                gradient, *metrics = self._gradients_of(self, own, *tensors)
+                own.rows.move(gradient, lr, bound, moving)
+                return metrics
 
-            inputs = [seen, clip, ent_coef, vf_coef, *policies.judged(j), *values.valued(j)]
-            if self._compiled:
-                log_ratio, *losses_j = change(*inputs)
-            else:
-                moving = None if going is None else going.tobytes()
-                key = share.part, share.part.pattern(going), moving, seen.shape, policies.mask is None
-                log_ratio, *losses_j = (y.clone() for y in self._recorder(key, change, inputs))
+            # All that decides which operations a step makes, besides what never changes in this object.
+            step_counts = own.rows.equal_step_counts(moving)
+            which = None if moving is None else moving.tobytes()
+            key = own.rows, step_counts, which, seen.shape, policies.mask is None
+            inputs = [seen, clip, ent_coef, vf_coef, *policies.for_policies(j), *values.for_values(j)]
+            log_ratio, *losses_j = (y.clone() for y in self._updates.run(key, step, inputs))
             log_ratios.append(log_ratio)
             losses.append(losses_j)
         l_pi, h, l_v = (torch.stack(x) for x in zip(*losses, strict=True))
         log_ratio, weight = torch.stack(log_ratios), policies.policy_weight[:n]
         ratio = log_ratio.exp()
+        # The estimate of KL(pi, pi') that is never negative, mean (r - 1 - log r): Schulman, "Approximating KL
+        # divergence", 2020.
         divergence = (weight * (ratio - 1 - log_ratio)).sum(-1)
         clipped = (weight * ((ratio - 1).abs() > clip[:a])).sum(-1)
-        self._tell(share.members[:a], 0, [l_pi, h, divergence, clipped], live[:, :a])
-        self._tell(share.members[a:], 4, [l_v], live[:, a:])
-        last = n - 1 - live[::-1, :a].argmax(0)
+        self._add_metrics(own.members[:a], 0, [l_pi, h, divergence, clipped], active[:, :a])
+        self._add_metrics(own.members[a:], 4, [l_v], active[:, a:])
+        last = n - 1 - active[::-1, :a].argmax(0)
         return divergence[torch.from_numpy(last).to(self._device), torch.arange(a, device=self._device)]
 
     def _gradients(
         self,
-        share: Share,
+        own: ActorCriticRows,
         seen: Tensor,
         clip: Tensor,
         ent_coef: Tensor,
@@ -297,43 +312,65 @@ class _Family:
         policy_weight: Tensor,
         *others: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Of a share's networks (K, P); log r_t (A, B); L_pi and H of policies (A,), L_V of values (C,).
+        """Gradients of L_pi and L_V with respect to the networks' parameters, (K, P), and what metrics are made of.
 
-        `others` are the mask of actions, where there is one, and value, target and weight of what values learn from.
+        Args:
+            own: The networks.
+            seen: (K, B, W) what they read.
+            clip: (K, 1).
+            ent_coef: (A,).
+            vf_coef: (C,).
+            action: (A, B, O), encoded.
+            log_prob: (A, B), of the actions, at the round's start.
+            advantage: (A, B).
+            policy_weight: (A, B).
+            others: The mask of actions (A, B, O), where there is one; and value before the phase, target and weight of
+                what values learn from, (C, B) each.
+
+        Returns:
+            The gradients; log r_t (A, B); L_pi without the entropy and H of policies, (A,) each; L_V of values (C,).
         """
         *mask, value, target, weight = others
-        a = len(share.policies)
-        said = share.part.outputs("learn", seen)
-        judged = share.judge(said, share.log_std(), action, mask[0] if mask else None)
-        log_ratio = judged.log_prob - log_prob
-        l_pi, of_log_prob = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
-        h = (policy_weight * judged.entropy).sum(-1)
-        l_v, of_value = value_loss(said[a:, :, 0], value, target, clip[a:], weight)
-        pull, of_log_std = judged.back(of_log_prob, -ent_coef.unsqueeze(1) * policy_weight)
-        pull[a:, :, 0] = vf_coef.unsqueeze(1) * of_value
-        gradient = share.part.gradient(pull)
-        if of_log_std is not None:
-            own = share.part.log_std(gradient)
-            assert own is not None
-            own.copy_(of_log_std)
+        a = len(own.policies)
+        outputs = own.rows.outputs("learn", seen)
+        found = own.log_probs(outputs, own.log_std(), action, mask[0] if mask else None)
+        log_ratio = found.log_prob - log_prob
+        l_pi, grad_log_prob = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
+        h = (policy_weight * found.entropy).sum(-1)
+        l_v, grad_value = value_loss(outputs[a:, :, 0], value, target, clip[a:], weight)
+        # Minus ent_coef * H is part of L_pi; a value is the first output of its network, the rest is padding.
+        grad_outputs, grad_log_std = found.backward(grad_log_prob, -ent_coef.unsqueeze(1) * policy_weight)
+        grad_outputs[a:, :, 0] = vf_coef.unsqueeze(1) * grad_value
+        gradient = own.rows.gradient(grad_outputs)
+        if grad_log_std is not None:
+            # No forward pass reads log_std: its gradient, 0 by now, is put where it lies among the parameters.
+            its = own.rows.log_std(gradient)
+            assert its is not None
+            its.copy_(grad_log_std)
         return gradient, log_ratio, l_pi, h, l_v
 
-    def _shares(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[Share]:
+    def _rows(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[ActorCriticRows]:
         """The networks of some of the members due, pack by pack."""
-        return [Share(part, self._kinds, due) for part in self.networks.select(members).parts]
+        return [ActorCriticRows(rows, self._group, due) for rows in self.networks.select(members).rows]
 
-    def _of(self, name: str, share: Share) -> Tensor:
-        """A hyperparameter of a share's networks, (K,)."""
-        return torch.from_numpy(self._hyper[name][share.members].astype(np.float32)).to(self._device)
+    def _of(self, name: str, own: ActorCriticRows) -> Tensor:
+        """A hyperparameter of the rows' members, (K,)."""
+        return torch.from_numpy(self._hyper[name][own.members].astype(np.float32)).to(self._device)
 
-    def _tell(self, members: list[int], first: int, values: list[Tensor], live: NDArray[np.bool_]) -> None:
-        """Add (n, networks of these members) numbers, 0 where not live, to METRICS from `first` on."""
+    def _max_norm(self, members: tuple[int, ...]) -> Tensor | None:
+        """Bounds of gradient norms of some members, (M,); None where there are none."""
+        if "max_grad_norm" not in self._hyper:
+            return None
+        return torch.from_numpy(self._hyper["max_grad_norm"][list(members)].astype(np.float32)).to(self._device)
+
+    def _add_metrics(self, members: list[int], first: int, values: list[Tensor], active: NDArray[np.bool_]) -> None:
+        """Add numbers (n, networks of these members), 0 where not active, to METRICS from `first` on."""
         at, names = np.array(members, np.int64), slice(first, first + len(values))
         sums = torch.stack([x.sum(0) for x in values])
         self._sums[names].index_add_(1, torch.from_numpy(at).to(self._device), sums)
-        self._counts[names] += np.bincount(at, live.sum(0), len(self._counts[0])).astype(np.int64)
+        self._counts[names] += np.bincount(at, active.sum(0), len(self._counts[0])).astype(np.int64)
 
-    def told(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def take_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Sums of METRICS by member, and of how many numbers; from now on they count anew."""
         sums, counts = self._sums.cpu().numpy().astype(np.float64), self._counts.copy()
         self._sums.zero_()

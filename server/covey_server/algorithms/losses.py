@@ -33,8 +33,8 @@ def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
         The losses, and their gradient with respect to `value`.
     """
     error = value - target
-    pull = weight * error
-    return (pull * error).sum((0, 1, 3)), 2 * pull
+    weighted = weight * error
+    return (weighted * error).sum((0, 1, 3)), 2 * weighted  # w e^2, and its gradient 2 w e
 
 
 def policy_loss(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,5 +47,5 @@ def policy_loss(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The losses, and their gradient with respect to `value`.
     """
-    pull = -weight
-    return (pull * value).sum((0, 2)), pull
+    grad_value = -weight
+    return (grad_value * value).sum((0, 2)), grad_value

@@ -1,4 +1,4 @@
-"""MADDPG (Lowe et al., 2017): a deterministic policy per agent, judged by a critic that sees and knows everything.
+"""MADDPG (Lowe et al., 2017): a deterministic policy per agent, and a critic of it that sees and knows everything.
 
 For agent i with policy mu_i and critic Q_i, over joint observations x and actions a:
 

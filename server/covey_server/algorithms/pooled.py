@@ -18,29 +18,37 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey_server.algorithms.kinds import Kind
+from covey_server.algorithms.agent_types import AgentType
 from covey_server.experience.observations import TorchEncoding
 from covey_server.experience.rollouts import AgentDecisions, Rollout
 
-Parts = Sequence[tuple[AgentDecisions, int]]
-"""What agents decided, and which one of its network's each is."""
+AgentRounds = Sequence[tuple[AgentDecisions, int]]
+"""Decisions of one agent in one member's round each, and the agent's index among those that share its network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """What the networks of a family learn from.
+    """What the networks of a padding group learn from.
+
+    An agent's views are the rows of its round in which it saw something to decide on, each kept once; a decision leads
+    from one of them to another. Example: a pair with two agents, which saw 3 and 2 views and made 2 and 1 decisions:
+
+        x            view 0 of agent 0, 1, 2, view 0 of agent 1, 1         V = 5
+        here         0, 1, 3                                               D = 3
+        after        1, 2, 4
+        continues    1, 0, 0                                               two trajectories, the longest of 2
 
     Attributes:
-        x: (V, W) what networks read.
-        view_counts: (R,) of each pair.
-        here: (D,) int64 into `x`.
+        x: (V, W) what networks read, zero-padded to the widest.
+        view_counts: (R,) views of each pair.
+        here: (D,) int64 into `x`, where the decision was made.
         after: (D,) int64 into `x`, where the decision closed.
         counts: (R,) decisions of each pair.
-        action: (D, O), encoded by the kind's distribution.
+        action: (D, O), encoded by the distribution of the agent's type.
         mask: (D, O), or None where no agent has masks.
         chosen: (D,) 1 where the agent chose, 0 where the environment did.
         steps: (D,) env steps that the decision took.
-        reward: (D,).
+        reward: (D,) sum over these steps.
         terminated: (D,) 1 or 0.
         continues: (D,) 1 where the next element is the same agent's next decision.
         longest: Decisions of the longest trajectory.
@@ -64,75 +72,88 @@ class Pooled:
 
 
 class Pool:
-    """Pools the rounds of a family's networks."""
+    """Pools the rounds of the networks of a padding group.
 
-    def __init__(self, family: Sequence[Kind], device: torch.device) -> None:
-        self._family, self._device = family, device
-        self._encodings = [TorchEncoding(kind.observation, device) for kind in family]
-        self._width = max(kind.width for kind in family)
-        self._outputs = max(kind.action.width for kind in family)
-        self._masked = any(kind.masked for kind in family)
+    Args:
+        group: The types of agents whose networks they are.
+        device: Where they learn.
+    """
+
+    def __init__(self, group: Sequence[AgentType], device: torch.device) -> None:
+        self._group, self._device = group, device
+        self._encodings = [TorchEncoding(own.observation, device) for own in group]
+        self._width = max(own.width for own in group)
+        self._outputs = max(own.action.width for own in group)
+        self._masked = any(own.masked for own in group)
 
     def __call__(self, rounds: Sequence[Rollout]) -> Pooled:
-        """The decisions of all networks of the family in these rounds, one for each member due."""
-        by_kind: list[Parts] = [
-            [(r.agents[a], j) for agents in kind.ids.values() for r in rounds for j, a in enumerate(agents)]
-            for kind in self._family
+        """Pool the decisions of all networks of the group in these rounds, one for each member due."""
+        # Type by type, network id by network id, member by member, agent by agent: so pairs are counted.
+        by_type: list[AgentRounds] = [
+            [(r.agents[a], j) for agents in own.ids.values() for r in rounds for j, a in enumerate(agents)]
+            for own in self._group
         ]
-        parts = [part for its in by_kind for part, _ in its]
-        sizes = [len(agents) for kind in self._family for agents in kind.ids.values() for _ in rounds]
-        pair = np.repeat(np.arange(len(sizes)), sizes)
-        views = np.array([len(part.view) for part in parts])
-        decisions = np.array([len(part.here) for part in parts])
-        first = np.repeat(np.cumsum(views) - views, decisions)
-        forced, continues = (np.concatenate([getattr(p, name) for p in parts]) for name in ("forced", "continues"))
+        agents = [agent for its in by_type for agent, _ in its]
+        sizes = [len(own_agents) for own in self._group for own_agents in own.ids.values() for _ in rounds]
+        pair = np.repeat(np.arange(len(sizes)), sizes)  # of each agent's round
+        views = np.array([len(agent.view) for agent in agents])
+        decisions = np.array([len(agent.here) for agent in agents])
+        first_view = np.repeat(np.cumsum(views) - views, decisions)  # of each decision's agent, among all views
+        forced = _joined(agents, "forced")
+        continues = _joined(agents, "continues")
         return Pooled(
-            x=torch.cat([self._read(i, its) for i, its in enumerate(by_kind)]),
+            x=torch.cat([self._read(i, its) for i, its in enumerate(by_type)]),
             view_counts=np.bincount(pair, views, len(sizes)).astype(np.int64),
-            here=self._put(np.concatenate([part.here for part in parts]) + first),
-            after=self._put(np.concatenate([part.after for part in parts]) + first),
+            here=self._put(_joined(agents, "here") + first_view),
+            after=self._put(_joined(agents, "after") + first_view),
             counts=np.bincount(pair, decisions, len(sizes)).astype(np.int64),
-            action=torch.cat([self._acted(k, its) for k, its in zip(self._family, by_kind, strict=True)]),
-            mask=torch.cat([self._legal(k, its) for k, its in zip(self._family, by_kind, strict=True)])
-            if self._masked
-            else None,
+            action=torch.cat([self._acted(own, its) for own, its in zip(self._group, by_type, strict=True)]),
+            mask=self._legal(by_type) if self._masked else None,
             chosen=self._number(~forced),
-            steps=self._number(np.concatenate([part.steps for part in parts])),
-            reward=self._number(np.concatenate([part.reward for part in parts])),
-            terminated=self._number(np.concatenate([part.terminated for part in parts])),
+            steps=self._number(_joined(agents, "steps")),
+            reward=self._number(_joined(agents, "reward")),
+            terminated=self._number(_joined(agents, "terminated")),
             continues=self._number(continues),
             longest=_longest_run(continues),
             forced=bool(forced.any()),
         )
 
-    def _read(self, i: int, parts: Parts) -> Tensor:
-        """(V, W) what networks of kind i read."""
-        kind, encode = self._family[i], self._encodings[i]
-        view = np.concatenate([part.view for part, _ in parts])
+    def _read(self, i: int, agents: AgentRounds) -> Tensor:
+        """What networks of type i read, (V, W): observations, and the agent's index where they read one."""
+        own, encode = self._group[i], self._encodings[i]
+        view = np.concatenate([agent.view for agent, _ in agents])
         x = encode(self._put(view.reshape(len(view), encode.numbers)))
-        if kind.indicator:
-            index = self._put(np.repeat([j for _, j in parts], [len(part.view) for part, _ in parts]))
-            x = torch.cat([x, F.one_hot(index, kind.indicator).float()], -1)
-        return F.pad(x, (0, self._width - kind.width))
+        if own.indicator:
+            index = self._put(np.repeat([j for _, j in agents], [len(agent.view) for agent, _ in agents]))
+            x = torch.cat([x, F.one_hot(index, own.indicator).float()], -1)
+        return F.pad(x, (0, self._width - own.width))
 
-    def _acted(self, kind: Kind, parts: Parts) -> Tensor:
-        """(D, O) what agents of this kind did."""
-        action = kind.distribution.encode(np.concatenate([part.action for part, _ in parts]))
-        return F.pad(self._put(action), (0, self._outputs - kind.action.width))
+    def _acted(self, own: AgentType, agents: AgentRounds) -> Tensor:
+        """What agents of a type did, (D, O)."""
+        action = own.distribution.encode(np.concatenate([agent.action for agent, _ in agents]))
+        return F.pad(self._put(action), (0, self._outputs - own.action.width))
 
-    def _legal(self, kind: Kind, parts: Parts) -> Tensor:
-        """(D, O) what they might have done."""
-        masks = [part.mask for part, _ in parts if part.mask is not None]
+    def _legal(self, by_type: Sequence[AgentRounds]) -> Tensor:
+        """What agents might have done, (D, O); everything where a type has no masks."""
+        return torch.cat([self._legal_of(own, its) for own, its in zip(self._group, by_type, strict=True)])
+
+    def _legal_of(self, own: AgentType, agents: AgentRounds) -> Tensor:
+        masks = [agent.mask for agent, _ in agents if agent.mask is not None]
         if not masks:
-            return torch.ones(sum(len(part.here) for part, _ in parts), self._outputs, device=self._device)
-        mask = kind.distribution.legal(np.concatenate(masks))
-        return F.pad(self._put(mask), (0, self._outputs - kind.action.width))
+            return torch.ones(sum(len(agent.here) for agent, _ in agents), self._outputs, device=self._device)
+        mask = own.distribution.legal(np.concatenate(masks))
+        return F.pad(self._put(mask), (0, self._outputs - own.action.width))
 
     def _number(self, values: NDArray[Any]) -> Tensor:
         return self._put(values.astype(np.float32))
 
     def _put(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device)
+
+
+def _joined(agents: Sequence[AgentDecisions], name: str) -> NDArray[Any]:
+    """One column of all agents' decisions, one agent after the other."""
+    return np.concatenate([getattr(agent, name) for agent in agents])
 
 
 def _longest_run(continues: NDArray[np.bool_]) -> int:

@@ -14,11 +14,11 @@ EPS = 1e-8
 
 
 Runs = dict[float, list[tuple[int, int]]]
-"""By learning rate: neighbouring rows, first and behind the last, that have it and have made equally many steps."""
+"""For each learning rate: runs (first row, behind the last row) of neighbours that have it and equal step counts."""
 
 
 def runs_of(lr: NDArray[np.float64], steps: NDArray[np.int64]) -> Runs:
-    """The runs of K rows with these learning rates and step counts."""
+    """Split K rows into runs of neighbours with one learning rate, lr (K,), and one step count, steps (K,)."""
     runs: Runs = {}
     at = 0
     for (rate, _), alike in groupby(zip(lr.tolist(), steps.tolist(), strict=True)):
@@ -36,23 +36,23 @@ def adam_(
     *,
     gradient: Tensor,
     runs: Runs,
-    max_norm: float | NDArray[np.float64] | None,
+    max_norm: float | Tensor | None,
 ) -> None:
     """One step in place, as `torch.optim.Adam` does it (Kingma and Ba, 2015), without a synchronisation.
 
     Args:
-        params: (K, P).
-        first_moment: (K, P).
-        second_moment: (K, P).
+        params: (K, P) parameters.
+        first_moment: (K, P) running means of gradients.
+        second_moment: (K, P) running means of squared gradients.
         steps: (K,) float32, steps made with this one.
         gradient: (K, P); overwritten.
-        runs: Of all rows.
-        max_norm: Each row's gradient is scaled down to this norm, or its own of (K,), as
-            `torch.nn.utils.clip_grad_norm_`; None: never.
+        runs: The runs of all K rows, as `runs_of` gives them.
+        max_norm: Each row's gradient is scaled down to this norm, or to its own of (K,), as
+            `torch.nn.utils.clip_grad_norm_` does it; None: never.
     """
     if max_norm is not None:
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        bound = _numbers(max_norm, params).unsqueeze(1) if isinstance(max_norm, np.ndarray) else max_norm
+        bound = max_norm.unsqueeze(1) if isinstance(max_norm, Tensor) else max_norm
         gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1.0))
     # The kernel of `torch.optim.Adam(fused=True)` passes over the matrices once. It takes one rate a call, and a step
     # count per tensor.
@@ -72,8 +72,3 @@ def adam_(
             amsgrad=False,
             maximize=False,
         )
-
-
-def _numbers(values: NDArray[np.float64], like: Tensor) -> Tensor:
-    """Numbers of the host beside a matrix, (K,)."""
-    return torch.from_numpy(values.astype(np.float32)).to(like.device, non_blocking=True)

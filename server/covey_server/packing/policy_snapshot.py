@@ -14,7 +14,7 @@ from torch import Tensor
 from covey.networks import NetworkSpec, Params
 from covey.networks.pack import PackLayout
 from covey_server.member import Member
-from covey_server.packing.packed import PackedNetworks
+from covey_server.packing.networks_by_role import PackedNetworks
 
 ACTOR = "actor/"
 

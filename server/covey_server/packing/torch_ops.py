@@ -90,49 +90,55 @@ class _NarrowLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        """Transposed."""
+        """Computes the transposed product, (w.T @ x.T + b.T).T."""
         ctx.save_for_backward(x, w)
         return torch.baddbmm(b.mT, w.mT, x.mT).mT.contiguous()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Of what is wanted."""
-        (pull,) = grad_outputs
+        """Gradients for the inputs that need one (x, w, b)."""
+        (grad_out,) = grad_outputs
         x, w = ctx.saved_tensors
-        of_x, of_w, of_b = ctx.needs_input_grad
+        for_x, for_w, for_b = ctx.needs_input_grad
         return (
-            torch.bmm(pull, w.mT) if of_x else None,
-            torch.bmm(pull.mT, x).mT if of_w else None,
-            pull.sum(1, keepdim=True) if of_b else None,
+            torch.bmm(grad_out, w.mT) if for_x else None,
+            torch.bmm(grad_out.mT, x).mT if for_w else None,
+            grad_out.sum(1, keepdim=True) if for_b else None,
         )
 
 
-def gradients(y: Tensor, leaves: Sequence[Tensor], pull: Tensor) -> Sequence[Tensor]:
-    """Of the leaves, for the gradient of y that is given; zero for those that y does not depend on."""
+def gradients(y: Tensor, leaves: Sequence[Tensor], grad_out: Tensor) -> Sequence[Tensor]:
+    """Gradients of a loss with respect to the leaves, from the upstream gradient, that with respect to y.
+
+    A leaf that y does not depend on has a gradient of zeros.
+    """
     if torch.compiler.is_compiling():
-        return torch.autograd.grad(y, leaves, pull, materialize_grads=True)
+        return torch.autograd.grad(y, leaves, grad_out, materialize_grads=True)
     with torch.enable_grad():
-        total: Tensor = _Pulled.apply(y, pull)  # type: ignore[no-untyped-call]
+        total: Tensor = _WithGradient.apply(y, grad_out)  # type: ignore[no-untyped-call]
     return torch.autograd.grad(total, leaves, materialize_grads=True)
 
 
-class _Pulled(torch.autograd.Function):
-    """A number whose gradient is given: handed to torch.autograd.grad, it has that import sympy meanwhile."""
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient with respect to y is given.
+
+    `torch.autograd.grad` with an upstream gradient as its own argument would import sympy, which takes a second.
+    """
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, pull: Tensor) -> Tensor:
-        """Any number."""
-        ctx.save_for_backward(pull)
+    def forward(ctx: Any, y: Tensor, grad_out: Tensor) -> Tensor:
+        """Returns a zero scalar; only its backward matters."""
+        ctx.save_for_backward(grad_out)
         return y.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        """As it was given."""
+        """Returns the upstream gradient that `forward` was given."""
         del grad_outputs
-        (pull,) = ctx.saved_tensors
-        return pull, None
+        (grad_out,) = ctx.saved_tensors
+        return grad_out, None
 
 
 def _by_row(p: Tensor) -> Tensor:
-    """(K, units), or already (K, 1, units), beside (K, B, units)."""
+    """Parameters (K, units), or already (K, 1, units), as (K, 1, units): one a row beside (K, B, units)."""
     return p if p.dim() == 3 else p.unsqueeze(1)

@@ -16,6 +16,7 @@ from covey.config.sections import (
     Logging,
     ReplayBuffer,
     Training,
+    Updates,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ReplayBuffer",
     "Selection",
     "Training",
+    "Updates",
     "apply_override",
     "load_config",
     "parse_config",

@@ -91,7 +91,9 @@ _LAYERS: dict[str, Rule | tuple[Rule, ...]] = {
 
 RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "tournament_selection": Moved(to="selection_strategy"),
-    "algorithm.torch_compiler": Ignored(instead="members of one structure are updated in one pass, uncompiled"),
+    "algorithm.torch_compiler": Ignored(
+        instead="members of one structure are updated in one pass, compiled where learner.updates says so"
+    ),
     "algorithm.vect_noise_dim": Ignored(instead="every environment has exploration noise of its own"),
     "algorithm.action_batch_size": Ignored(instead="an actor decides for all its environments in one pass"),
     "algorithm.normalize_images": _unless(True, "integers with bounds are always scaled to [0, 1]; leave the key away"),

@@ -6,12 +6,16 @@ name: `_s` seconds, `_bytes` bytes, `_steps` env steps (one `step()` of one envi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from covey.config.section import Section
 from covey.wire.limits import MAX_COMPRESSION_LEVEL, MAX_SLOTS
+
+Updates = Literal["auto", "eager", "recorded", "compiled", "graph"]
+"""How updates are run; see `Learner.updates`."""
 
 EVAL_STEPS_CAP = 10_000
 """Env steps after which an evaluation episode is cut off where `training.eval_steps` does not say."""
@@ -185,11 +189,16 @@ class Learner(Section):
         "the learner's connections leave, at most torch's own choice (which `OMP_NUM_THREADS` bounds), and 1 with "
         "`training.deterministic`.",
     )
-    compile: bool = Field(
-        default=False,
-        description="Whether gradients are computed through `torch.compile`. Layers and batches are then padded to "
-        "multiples of 32, so that few mutations compile anew. It needs a C++ compiler on a CPU or Triton on a GPU, and "
-        "about a minute for each shape; results differ from uncompiled ones by rounding.",
+    updates: Updates = Field(
+        default="auto",
+        description="How the operations of an update are run. `eager`: as they are written; the reference, on every "
+        "device and with every torch. `recorded`: from a list of operations with memory of its own, about twice as "
+        "fast for small networks on a CPU, equal to `eager` bit for bit. `graph`: as CUDA graphs; needs CUDA. "
+        "`compiled`: gradients through `torch.compile`, with layers and batches padded to multiples of 32, so that few "
+        "mutations compile anew; needs a C++ compiler on a CPU or Triton on a GPU, and about a minute for each shape. "
+        "`auto`: `recorded` on a CPU, `graph` on CUDA, else `eager`. While a run goes on, the others are compared with "
+        "`eager` now and then; where they differ, the log says so and updates go on eagerly. `graph` and `compiled` "
+        "differ by rounding. The older key `compile: true` means `updates: compiled`.",
     )
     heartbeat_interval_s: float = Field(
         default=5.0,
@@ -203,6 +212,24 @@ class Learner(Section):
         description="Most updates that may be due for a member while it collects; with more, it waits until some have "
         "been made.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_compile(cls, data: Any) -> Any:
+        """Read the key that `updates` has replaced: stored runs and users' files have it."""
+        if not isinstance(data, Mapping) or "compile" not in data:
+            return data
+        rest = {key: value for key, value in data.items() if key != "compile"}
+        match data["compile"]:
+            case None | False:
+                return rest
+            case True if rest.get("updates") in (None, "compiled"):
+                return {**rest, "updates": "compiled"}
+        beside = f" beside updates {rest['updates']!r}" if rest.get("updates") is not None else ""
+        raise ValueError(
+            f"compile {data['compile']!r}{beside}, expected `updates` alone; write `updates: compiled` for what "
+            "`compile: true` was, or leave `compile` out"
+        )
 
 
 class Actors(Section):

@@ -46,13 +46,13 @@ def test_forbidden_actions_are_never_chosen_and_have_no_probability() -> None:
     rng = torch.Generator().manual_seed(0)
     legal = torch.ones(3, 2, 300, 9, dtype=torch.bool)
     legal[..., 1:] = torch.rand(3, 2, 300, 8, generator=rng) < 0.4
-    legal[..., [2, 7]] |= ~legal[..., 1:].unflatten(-1, (2, 4)).any(-1)  # type: ignore[no-untyped-call]
+    legal[..., [2, 7]] |= ~legal[..., 1:].unflatten(-1, (2, 4)).any(-1)
     # The best choices are forbidden most of the time, by a margin that noise does not close.
     outputs = [torch.zeros(3, 2, 300, 1), *(torch.arange(4.0).mul(50).expand(3, 2, 300, 4) for _ in range(2))]
     draws = heads.target_draws(keys, 300)
     for action in (heads.greedy(outputs, legal), heads.smoothed(outputs, draws, 0.2, 0.5, legal)):
         assert not action[~legal].any()
-        assert (action[..., 1:].unflatten(-1, (2, 4)).sum(-1) == 1).all()  # type: ignore[no-untyped-call]
+        assert (action[..., 1:].unflatten(-1, (2, 4)).sum(-1) == 1).all()
     logits = torch.randn(2, 300, 8, generator=rng, requires_grad=True)
     joint = torch.cat([torch.zeros(2, 300, 1), logits], -1)
     chosen = heads.differentiable(joint, heads.policy_draws(keys, 300), legal[0])

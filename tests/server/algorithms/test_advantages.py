@@ -84,10 +84,10 @@ def test_a_gaussian_lives_in_units_of_the_range() -> None:
     action = torch.from_numpy(gaussian.encode(np.array([[5.0, 0.5]], np.float32)))
     assert action.tolist() == [[1.5, 0.5]]
     log_std = torch.tensor([[0.0, math.log(0.5)]])
-    judged = gaussian.judge(torch.tensor([[[0.5, 0.0]]]), log_std, action.unsqueeze(0), None)
+    found = gaussian.log_probs(torch.tensor([[[0.5, 0.0]]]), log_std, action.unsqueeze(0), None)
     expected = -0.5 * 1 - 0.5 * 1 - math.log(0.5) - math.log(2 * math.pi)
-    assert float(judged.log_prob) == pytest.approx(expected)
-    assert float(judged.entropy) == pytest.approx(1 + math.log(2 * math.pi) + math.log(0.5))
+    assert float(found.log_prob) == pytest.approx(expected)
+    assert float(found.entropy) == pytest.approx(1 + math.log(2 * math.pi) + math.log(0.5))
 
 
 def test_a_bound_without_room_is_no_reason_for_a_nan() -> None:
@@ -100,10 +100,10 @@ def test_illegal_choices_have_no_probability_entropy_or_gradient() -> None:
     logits = torch.tensor([[[0.0, 90.0, 0.0]]])
     action = torch.from_numpy(choice.encode(np.array([7]))).unsqueeze(0)
     mask = torch.from_numpy(choice.legal(np.array([[1, 0, 1]], np.uint8))).unsqueeze(0)
-    judged = choice.judge(logits, None, action, mask)
-    assert judged.log_prob.tolist() == [[pytest.approx(-math.log(2))]]
-    assert judged.entropy.tolist() == [[pytest.approx(math.log(2))]]
-    gradient, _ = judged.back(torch.ones(1, 1), torch.ones(1, 1))
+    found = choice.log_probs(logits, None, action, mask)
+    assert found.log_prob.tolist() == [[pytest.approx(-math.log(2))]]
+    assert found.entropy.tolist() == [[pytest.approx(math.log(2))]]
+    gradient, _ = found.backward(torch.ones(1, 1), torch.ones(1, 1))
     assert gradient[0, 0].tolist() == pytest.approx([-0.5, 0, 0.5])
 
 
@@ -111,22 +111,22 @@ def test_where_nothing_of_a_choice_is_legal_everything_is() -> None:
     choices = distribution_of(MultiDiscrete((2, 3)))
     mask = choices.legal(np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0]], np.uint8))
     assert mask.tolist() == [[1, 1, 0, 1, 0], [1, 0, 1, 1, 1]]
-    judged = choices.judge(
+    found = choices.log_probs(
         torch.zeros(1, 2, 5),
         None,
         torch.from_numpy(choices.encode(np.array([[1, 1], [0, 2]]))).unsqueeze(0),
         torch.from_numpy(mask).unsqueeze(0),
     )
-    assert judged.log_prob[0].tolist() == pytest.approx([-math.log(2), -math.log(3)])
+    assert found.log_prob[0].tolist() == pytest.approx([-math.log(2), -math.log(3)])
 
 
 def test_switches_are_independent() -> None:
     switches = distribution_of(MultiBinary(2))
     action = torch.from_numpy(switches.encode(np.array([[1, 0]], np.int8))).unsqueeze(0)
-    judged = switches.judge(torch.tensor([[[math.log(3), 0.0]]]), None, action, None)
-    assert float(judged.log_prob) == pytest.approx(math.log(0.75 * 0.5))
+    found = switches.log_probs(torch.tensor([[[math.log(3), 0.0]]]), None, action, None)
+    assert float(found.log_prob) == pytest.approx(math.log(0.75 * 0.5))
     own = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert float(judged.entropy) == pytest.approx(own + math.log(2))
+    assert float(found.entropy) == pytest.approx(own + math.log(2))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -135,7 +135,7 @@ def test_switches_are_independent() -> None:
     [Box("float32", (3,), (-1.0,) * 3, (1.0,) * 3), Discrete(4), MultiDiscrete((2, 3)), MultiBinary(3)],
     ids=repr,
 )
-def test_gradients_of_judgements_are_those_of_autograd(space: Space, masked: bool) -> None:
+def test_gradients_of_log_probabilities_and_entropies_are_those_of_autograd(space: Space, masked: bool) -> None:
     rng = np.random.default_rng(0)
     distribution = distribution_of(space)
     k, b, o = 2, 6, space.width
@@ -152,13 +152,13 @@ def test_gradients_of_judgements_are_those_of_autograd(space: Space, masked: boo
         # Some actions are illegal, as those that the environment chose may be.
         legal = distribution.legal(rng.integers(0, 2, (k * b, o)).astype(np.uint8))
         mask = torch.from_numpy(legal).view(k, b, o).double()
-    of_log_prob, of_entropy = (torch.from_numpy(rng.normal(size=(k, b))) for _ in range(2))
-    judged = distribution.judge(outputs, log_std, action, mask)
-    total = (of_log_prob * judged.log_prob + of_entropy * judged.entropy).sum()
+    grad_log_prob, grad_entropy = (torch.from_numpy(rng.normal(size=(k, b))) for _ in range(2))
+    found = distribution.log_probs(outputs, log_std, action, mask)
+    total = (grad_log_prob * found.log_prob + grad_entropy * found.entropy).sum()
     leaves = [outputs] if log_std is None else [outputs, log_std]
     expected = torch.autograd.grad(total, leaves)
-    found = [gradient for gradient in judged.back(of_log_prob, of_entropy) if gradient is not None]
-    for mine, its in zip(found, expected, strict=True):
+    gradients = [gradient for gradient in found.backward(grad_log_prob, grad_entropy) if gradient is not None]
+    for mine, its in zip(gradients, expected, strict=True):
         torch.testing.assert_close(mine.detach(), its)
 
 

@@ -22,7 +22,7 @@ from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.experience.replay import Replay
 from covey_server.member import Member
-from covey_server.packing.packed import PASS_COST
+from covey_server.packing.networks_by_role import PASS_COST
 
 SEED = 11
 

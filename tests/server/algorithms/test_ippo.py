@@ -21,7 +21,7 @@ from covey_server.algorithms.ippo import IPPO, METRICS, policy_loss, value_loss
 from covey_server.experience.rollouts import Rollouts
 from covey_server.experience.stream import Stream
 from covey_server.member import Member, ReturnScale
-from covey_server.packing.packed import PASS_COST
+from covey_server.packing.networks_by_role import PASS_COST
 
 
 def population(spaces: EnvironmentSpaces, shared: bool, **settings: Any) -> list[Member]:

@@ -21,23 +21,23 @@ from covey.rows import RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, action_bounds, choices
 from covey.v1.order_pb2 import Exploration, Order
 from covey_server.algorithms import ippo
+from covey_server.algorithms.agent_types import padding_groups
 from covey_server.algorithms.estimates import Estimates, estimates
 from covey_server.algorithms.ippo import IPPO, policy_loss
-from covey_server.algorithms.kinds import families_of
 from covey_server.experience.rollouts import AgentDecisions, Rollouts
 from covey_server.ingest.validation import check_fragment
 from covey_server.packing.policies import PolicyStore
 
 
 class Watched:
-    """What a learning phase said before its first epoch, and every ratio of probabilities in it, in order."""
+    """The estimates of a learning phase before its first epoch, and every ratio of probabilities in it, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.before: list[Estimates] = []
         self.log_ratios: list[Tensor] = []
         of_round, of_loss = estimates, policy_loss
 
-        def said(*args: Any, **kwargs: Any) -> Estimates:
+        def noted(*args: Any, **kwargs: Any) -> Estimates:
             self.before.append(of_round(*args, **kwargs))
             return self.before[-1]
 
@@ -45,7 +45,7 @@ class Watched:
             self.log_ratios.append(log_ratio.detach())
             return of_loss(log_ratio, *args)
 
-        monkeypatch.setattr(ippo, "estimates", said)
+        monkeypatch.setattr(ippo, "estimates", noted)
         monkeypatch.setattr(ippo, "policy_loss", loss)
 
 
@@ -107,17 +107,17 @@ def test_probabilities_of_what_actors_did_are_those_that_the_learner_starts_from
     learner.update([0], rollouts)
     agents = dict(enumerate(taken.agents))
     found = torch.cat([e.log_prob for e in watched.before]).numpy()
-    said, chose = [], []
-    for kind in (kind for family in families_of(spaces, made.algorithm) for kind in family):
-        for its in kind.ids.values():
+    expected, chose = [], []
+    for own in (own for group in padding_groups(spaces, made.algorithm) for own in group):
+        for its in own.ids.values():
             for index, agent in enumerate(its):
                 who = policies[refs[agent].sha256]
-                said.append(log_prob(spaces.agents[agent], who, agents[agent], index))
+                expected.append(log_prob(spaces.agents[agent], who, agents[agent], index))
                 chose.append(~agents[agent].forced)
-                assert len(said[-1]) > 3
+                assert len(expected[-1]) > 3
     chosen = np.concatenate(chose)
     assert not chosen.all() and len(found) == len(chosen)
-    assert np.abs(found - np.concatenate(said))[chosen].max() < 1e-5
+    assert np.abs(found - np.concatenate(expected))[chosen].max() < 1e-5
     first = [x for x in watched.log_ratios if float(x.abs().max()) < 1e-5]
-    # The first minibatch of each family of networks; from the second on, policies have moved.
-    assert len(first) == len(families_of(spaces, made.algorithm)) < len(watched.log_ratios)
+    # The first minibatch of each padding group; from the second on, policies have moved.
+    assert len(first) == len(padding_groups(spaces, made.algorithm)) < len(watched.log_ratios)

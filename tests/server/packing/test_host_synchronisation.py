@@ -16,7 +16,7 @@ from tests.support import rounds
 
 from covey_server.algorithms import ALGORITHMS
 from covey_server.algorithms.ippo import IPPO
-from covey_server.packing.packed import PASS_COST
+from covey_server.packing.networks_by_role import PASS_COST
 
 
 @pytest.fixture(autouse=True)

@@ -81,6 +81,35 @@ def test_what_may_mutate_is_what_the_algorithm_has() -> None:
         parse_config({**ippo, "algorithm": {"name": "IPPO", "max_grad_norm": None}})
 
 
+@pytest.mark.parametrize(
+    ("learner", "updates"),
+    [
+        ({}, "auto"),
+        ({"updates": "graph"}, "graph"),
+        ({"compile": True}, "compiled"),
+        ({"compile": False}, "auto"),
+        ({"compile": None}, "auto"),
+        ({"compile": False, "updates": "recorded"}, "recorded"),
+        ({"compile": True, "updates": "compiled"}, "compiled"),
+    ],
+)
+def test_the_older_key_of_updates_is_read(learner: dict[str, Any], updates: str) -> None:
+    assert config("learner", **learner).learner.updates == updates
+
+
+@pytest.mark.parametrize(
+    ("learner", "words"),
+    [
+        ({"compile": True, "updates": "eager"}, ["compile True beside updates 'eager'", "write `updates: compiled`"]),
+        ({"compile": "yes"}, ["compile 'yes'", "expected `updates` alone"]),
+        ({"updates": "record"}, ["learner.updates: 'record'", "'recorded'"]),
+    ],
+)
+def test_updates_that_are_none_are_one_sentence(learner: dict[str, Any], words: list[str]) -> None:
+    text = complaint("learner", **learner)
+    assert text.startswith("learner") and all(word in text for word in words), text
+
+
 def test_opponents_are_random_or_members_of_the_first_generation() -> None:
     assert config("fitness", opponents={"a": "random", "b": 3}).fitness.opponents == {"a": "random", "b": 3}
     assert complaint("fitness", opponents={"a": "best"}).startswith("fitness.opponents.a: 'best': expected 'random' or")

@@ -12,9 +12,10 @@ from tests.support import rounds
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from covey.config import Config
-from covey_server.algorithms import ALGORITHMS, compiling
+from covey_server.algorithms import ALGORITHMS
 from covey_server.algorithms.ippo import IPPO
 from covey_server.member import Member
+from covey_server.packing.updates import compiled as compiled_updates
 
 
 @pytest.fixture
@@ -22,12 +23,12 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
     """All of torch.compile but the C++ compiler, which takes a minute; counts what it compiles."""
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(compiling, "BACKEND", counter)
+    monkeypatch.setattr(compiled_updates, "BACKEND", counter)
     return counter
 
 
 def compiled(config: Config) -> Config:
-    return config.model_copy(update={"learner": config.learner.model_copy(update={"compile": True})})
+    return config.model_copy(update={"learner": config.learner.model_copy(update={"updates": "compiled"})})
 
 
 def assert_close(one: Member, other: Member) -> None:

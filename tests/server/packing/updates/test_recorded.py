@@ -13,12 +13,23 @@ from tests.support import rounds
 from tests.support.members import assert_same_networks
 from torch import Tensor
 
+from covey.config import Config
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm
 from covey_server.algorithms.ippo import IPPO
 from covey_server.member import Member
-from covey_server.packing import recording
-from covey_server.packing.recording import Memory, Recorder, Recording
+from covey_server.packing.updates import Step, replayed
+from covey_server.packing.updates.capture import Capture
+from covey_server.packing.updates.recorded import Memory, Recorded, recording_of
+from covey_server.packing.updates.trace import Trace
+from covey_server.packing.updates.verification import Verification
+
+
+def recorded(function: Step, inputs: Sequence[Tensor], memory: Memory) -> tuple[Capture, Sequence[Tensor]]:
+    trace, own = Trace(), [x.clone() for x in inputs]
+    with trace:
+        results = function(*own)
+    return recording_of(function, trace, own, results, memory), results
 
 
 def test_a_recording_computes_again_what_was_done_with_other_inputs() -> None:
@@ -44,10 +55,10 @@ def test_a_recording_computes_again_what_was_done_with_other_inputs() -> None:
     ended = weights.clone(), total.clone()
     weights.copy_(start)
     total.zero_()
-    recorder = Recorder()
+    backend = Recorded(Verification())
     with torch.no_grad():
         for call, results in zip(calls, expected, strict=True):
-            for y, z in zip(recorder("key", function, call), results, strict=True):
+            for y, z in zip(backend.run("key", function, call), results, strict=True):
                 assert torch.equal(y, z)
     assert torch.equal(weights, ended[0]) and torch.equal(total, ended[1])
 
@@ -62,8 +73,8 @@ def test_memory_is_used_again_when_it_was_read_for_the_last_time() -> None:
 
     x = torch.randn(1000)
     memory = Memory()
-    recorded, results = Recording.of(chain, [x], memory)
-    assert torch.equal(recorded([x])[0], results[0])
+    recording, results = recorded(chain, [x], memory)
+    assert torch.equal(recording([x])[0], results[0])
     assert memory.of(0, x.device).numel() <= 2 * 4096  # of 42 results
 
 
@@ -77,7 +88,7 @@ def test_nothing_is_written_over_what_is_read_elsewhere() -> None:
         return [torch.relu(kept) + torch.tanh(row), wide]
 
     draw = torch.Generator().manual_seed(0)
-    recording, _ = Recording.of(function, [torch.randn(8, 8, generator=draw)], Memory())
+    recording, _ = recorded(function, [torch.randn(8, 8, generator=draw)], Memory())
     for _ in range(2):
         x = torch.randn(8, 8, generator=draw)
         for y, z in zip(recording([x]), function(x), strict=True):
@@ -85,7 +96,7 @@ def test_nothing_is_written_over_what_is_read_elsewhere() -> None:
 
 
 def test_the_third_call_of_a_key_is_recorded_and_the_oldest_keys_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "KEPT", 2)
+    monkeypatch.setattr(replayed, "KEPT", 2)
     calls: list[str] = []
 
     def noted(name: str) -> Sequence[Tensor]:
@@ -93,9 +104,11 @@ def test_the_third_call_of_a_key_is_recorded_and_the_oldest_keys_go(monkeypatch:
             calls.append(name)
             return [x * 2]
 
-        return recorder(name, function, [torch.ones(2)])
+        return backend.run(name, function, [torch.ones(2)])
 
-    recorder = Recorder()
+    seen = Verification()
+    monkeypatch.setattr(seen, "due", lambda capture: False)
+    backend = Recorded(seen)
     for _ in range(4):
         assert noted("a")[0].tolist() == [2, 2]
     assert calls == ["a", "a"]
@@ -104,46 +117,54 @@ def test_the_third_call_of_a_key_is_recorded_and_the_oldest_keys_go(monkeypatch:
     assert calls == ["a", "a", "b", "c", "a"]
 
 
-def updated(algorithm: str, case: str, recorded: bool, monkeypatch: pytest.MonkeyPatch) -> list[Member]:
+def never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison gives what the step gives: what recordings give is what these tests are about."""
+    monkeypatch.setattr(Verification, "due", lambda self, capture: False)
+
+
+def with_updates(made: Config, updates: str) -> Config:
+    return made.model_copy(update={"learner": made.learner.model_copy(update={"updates": updates})})
+
+
+def updated(algorithm: str, case: str, updates: str) -> list[Member]:
     """A population after updates of all members and of some."""
-    if not recorded:
-        monkeypatch.setattr(Recorder, "__call__", lambda self, key, function, inputs: function(*inputs))
     spaces, settings = CASES[case]
     members = population(algorithm, spaces, **settings)
-    learner = ALGORITHMS[algorithm](config(algorithm, **settings), spaces, members)
+    learner = ALGORITHMS[algorithm](with_updates(config(algorithm, **settings), updates), spaces, members)
     replay = filled(spaces)
     for due in ((0, 1, 2, 3), (1, 3), (0, 1, 2, 3), (0, 2), (1, 3), (0, 1, 2, 3), (0, 1, 2, 3), (1, 3), (0, 1, 2, 3)):
         learner.update(due, replay)
     learner.unpack()
-    monkeypatch.undo()
     return members
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_updates_from_replay_are_the_same_recorded(algorithm: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [updated(algorithm, case, recorded, monkeypatch) for recorded in (True, False)]
+    never_compared(monkeypatch)
+    both = [updated(algorithm, case, updates) for updates in ("recorded", "eager")]
     for one, other in zip(*both, strict=True):
         assert_same_networks(one, other)
         assert [n.adam_steps for n in one.networks.values()] == [n.adam_steps for n in other.networks.values()]
 
 
 def test_members_that_learn_at_different_rates_are_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    replayed: list[None] = []
-    replay = Recording.__call__
+    never_compared(monkeypatch)
+    replays: list[None] = []
+    replay = Capture.__call__
 
-    def counted(self: Recording, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        replayed.append(None)
+    def counted(self: Capture, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        replays.append(None)
         return replay(self, inputs)
 
-    monkeypatch.setattr(Recording, "__call__", counted)
+    monkeypatch.setattr(Capture, "__call__", counted)
     spaces, settings = next(iter(CASES.values()))
     learner = ALGORITHMS["MADDPG"](config("MADDPG", **settings), spaces, population("MADDPG", spaces, **settings))
     experience = filled(spaces)
     for _ in range(6):
         learner.update((0, 1), experience)
         learner.update((1,), experience)
-    assert len(replayed) == 2 * 6 - (2 + 2 + 1)  # (0, 1) once with equal counts, then twice; (1,) twice
+    assert len(replays) == 2 * 6 - (2 + 2 + 1)  # (0, 1) once with equal counts, then twice; (1,) twice
 
 
 @pytest.mark.parametrize("batch_sizes", [(8, 8), (8, 5)])
@@ -151,22 +172,21 @@ def test_members_that_learn_at_different_rates_are_recorded_too(monkeypatch: pyt
 def test_learning_phases_are_the_same_recorded(
     spaces: EnvironmentSpaces, batch_sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    never_compared(monkeypatch)
     results = []
-    for recorded in (True, False):
-        if not recorded:
-            monkeypatch.setattr(Recorder, "__call__", lambda self, key, function, inputs: function(*inputs))
-        made = rounds.config(update_epochs=4)
+    for updates in ("recorded", "eager"):
+        made = with_updates(rounds.config(update_epochs=4), updates)
         members = [rounds.member(m, made, spaces, batch_size=size) for m, size in enumerate(batch_sizes)]
         learner = IPPO(made, spaces, members)
         for seed in range(2):
             learner.update((0, 1), rounds.together(spaces, {0: 24, 1: 24}, seed))
-        told = learner.metrics()
+        metrics = learner.metrics()
         learner.unpack()
-        results.append((members, told))
+        results.append((members, metrics))
     for one, other in zip(results[0][0], results[1][0], strict=True):
         assert_same_networks(one, other)
-    for m, one_told in results[0][1].items():
-        assert one_told == results[1][1][m]
+    for m, own in results[0][1].items():
+        assert own == results[1][1][m]
 
 
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "IPPO"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from covey.networks.pack import grouped
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
-from covey_server.packing.optimiser import adam_, runs_of
-from covey_server.packing.packed import PASS_COST, PackedNetworks
+from covey_server.packing import networks_by_role
+from covey_server.packing.networks_by_role import PASS_COST, PackedNetworks
+from covey_server.packing.pack_rows import Mode
 from covey_server.packing.torch_ops import TorchOps
 
 CPU = torch.device("cpu")
@@ -75,8 +77,8 @@ def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_no
     selection = packed.select(chosen)
     for _ in range(steps):
         values = selection.values("learn", [x[at].double() for x in inputs], extra[at].double())
-        pull = 2 * (values - goal) / B
-        gradients = selection.value_gradients(pull)
+        grad_out = 2 * (values - goal) / B
+        gradients = selection.value_gradients(grad_out)
         selection.count_steps()
         selection.move(gradients, 0.01 * (1 + at.double().numpy()), max_norm)
         selection.soften(0.1 / (1 + at.double()))
@@ -103,13 +105,30 @@ def test_rows_are_in_the_order_of_roles_and_in_each_of_activations() -> None:
     assert [k >= 2 for k, _ in pack.rows] == [False] * 14 + [True] * 14
     runs = pack.layout.activations(range(14))["encoder.speaker.0"]
     assert runs == (("ELU", 2), ("ReLU", 10), ("Tanh", 2))
-    assert isinstance(critics.select((0, 3, 4, 5, 6), 2).parts[0].rows, torch.Tensor)
-    assert isinstance(critics.select(tuple(range(7)), 2).parts[0].rows, slice)
+    assert isinstance(critics.select((0, 3, 4, 5, 6), 2).rows[0].index.at, torch.Tensor)
+    assert isinstance(critics.select(tuple(range(7)), 2).rows[0].index.at, slice)
 
 
 def test_normalised_networks_of_other_depth_stay_apart() -> None:
     critics = PackedNetworks(population(layer_norm=True), CRITICS, CPU)
     assert sorted(len(pack.rows) for pack in critics.packs) == [4, 4, 4, 16]
+
+
+def test_the_example_of_the_readme_is_a_step_of_the_members_chosen() -> None:
+    readme = Path(networks_by_role.__file__).with_name("README.md").read_text()
+    members, before = population()[:3], population()[:3]
+    observations, action = critic_batch(2)
+    given = {"PackedNetworks": PackedNetworks, "members": members, "device": CPU, "observations": observations}
+    given |= {"action": action, "target": torch.zeros(2, 2, B), "B": B, "lr": np.full(2, 0.01), "tau": torch.ones(2)}
+    exec(readme.split("```python")[1].split("```")[0], given)
+    for m, (member, same) in enumerate(zip(members, before, strict=True)):
+        for key in ("critic_1/speaker", "critic_1/listener"):
+            mine, its = member.networks[key], same.networks[key]
+            moved = [not np.array_equal(p, its.params[name]) for name, p in mine.params.items()]
+            assert all(moved) if m != 1 else not any(moved)
+            assert mine.target is not None and its.target is not None
+            for name, p in mine.target.items():
+                np.testing.assert_allclose(p, (mine.params if m != 1 else its.target)[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("pass_cost")
@@ -123,18 +142,18 @@ def test_unpack_gives_back_what_was_packed() -> None:
 
 @pytest.mark.usefixtures("pass_cost")
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (0, 1), (1, 2), (0, 2), (0, 3, 5), (4, 6), (4,)])
-@pytest.mark.parametrize("which", ["learn", "frozen", "target"])
-def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], which: str) -> None:
+@pytest.mark.parametrize("mode", ["learn", "frozen", "target"])
+def test_critics_say_what_each_would_say_alone(chosen: tuple[int, ...], mode: Mode) -> None:
     members = population("Sigmoid")
     packed = PackedNetworks(members, CRITICS, CPU)
     inputs, extra = critic_batch(len(chosen))
     for keys in (4, 2):
-        values = packed.select(chosen, keys).values(which, inputs, extra)
+        values = packed.select(chosen, keys).values(mode, inputs, extra)
         assert values.shape == (keys, len(chosen), B)
         for k, key in enumerate(list(CRITICS)[:keys]):
             for i, m in enumerate(chosen):
                 network = members[m].networks[key]
-                params = network.target if which == "target" else network.params
+                params = network.target if mode == "target" else network.params
                 assert params is not None
                 alone = network.spec.apply(NumpyOps(), params, [x[i].numpy() for x in inputs], extra[i].numpy())
                 np.testing.assert_allclose(values[k, i].detach().numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
@@ -147,7 +166,7 @@ def test_actors_of_differing_widths_read_their_own_observations(chosen: tuple[in
     packed = PackedNetworks(members, ACTORS, CPU)
     draw = torch.Generator().manual_seed(0)
     seen = [torch.randn(len(chosen), B, width, generator=draw) for width, _ in AGENTS.values()]
-    outputs = packed.select(chosen).by_agent("frozen", [seen])
+    outputs = packed.select(chosen).outputs_by_agent("frozen", [seen])
     for agent, (name, (_, width)) in enumerate(AGENTS.items()):
         assert outputs[agent].shape == (len(chosen), B, width)
         for i, m in enumerate(chosen):
@@ -261,28 +280,6 @@ def test_packs_are_joined_while_padding_costs_less_than_a_pass() -> None:
     assert sorted(grouped([*specs, network(4, layer_norm=True)], 10**9)) == [[0, 1, 2, 3, 4], [5]]
 
 
-def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
-    draw = torch.Generator().manual_seed(0)
-    start = torch.randn(3, 20, generator=draw)
-    gradients = torch.randn(10, 3, 20, generator=draw)
-    gradients[:, :, 0] = 0
-    lr = np.array([1e-3, 1e-2, 0.3])
-    params, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
-    for i, g in enumerate(gradients):
-        steps = np.full(3, i + 1)
-        made = torch.from_numpy(steps).float()
-        adam_(params, first, second, made, gradient=g.clone(), runs=runs_of(lr, steps), max_norm=2.0)
-    for k in range(3):
-        own = torch.nn.Parameter(start[k].clone())
-        adam = torch.optim.Adam([own], lr=float(lr[k]))
-        for g in gradients:
-            own.grad = g[k].clone()
-            torch.nn.utils.clip_grad_norm_([own], 2.0)
-            adam.step()
-        torch.testing.assert_close(params[k], own.detach(), rtol=1e-5, atol=1e-6)
-    assert torch.equal(params[:, 0], start[:, 0])
-
-
 def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> None:
     """A pack's rows are (key, member): rates and tau follow the member."""
     members = [make_member(0), make_member(1)]
@@ -290,9 +287,9 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
     inputs, extra = critic_batch(2)
     before = packed.packs[0].params.clone()
     selection = packed.select((0, 1))
-    pull = torch.ones_like(selection.values("learn", inputs, extra))
+    grad_out = torch.ones_like(selection.values("learn", inputs, extra))
     selection.count_steps()
-    selection.move(selection.value_gradients(pull), np.array([0.0, 0.01]), None)
+    selection.move(selection.value_gradients(grad_out), np.array([0.0, 0.01]), None)
     changed = (packed.packs[0].params != before).any(1)
     assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
     target = packed.packs[0].target
@@ -305,32 +302,32 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
 
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 4, 6)])
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_slopes_and_gradients_are_those_of_each_network_alone(chosen: tuple[int, ...], layer_norm: bool) -> None:
+def test_gradients_of_inputs_and_parameters_are_those_of_each_alone(chosen: tuple[int, ...], layer_norm: bool) -> None:
     members = population(layer_norm=layer_norm)
     packed = PackedNetworks(members, CRITICS, CPU)
     inputs, extra = critic_batch(len(members))
     at = torch.tensor(chosen)
-    pull = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
+    grad_out = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
     for _ in range(2):  # what a pass has left behind is in no other
         selection = packed.select(chosen)
         selection.values("frozen", [x[at] for x in inputs], extra[at])
-        slopes = selection.slopes(pull)
+        input_grads = selection.input_grads(grad_out)
         selection.values("learn", [x[at] for x in inputs], extra[at])
-        gradients = [g.clone() for g in selection.value_gradients(pull)]
+        gradients = [g.clone() for g in selection.value_gradients(grad_out)]
         found: dict[tuple[int, int], Params] = {}
-        for part, gradient in zip(selection.parts, gradients, strict=True):
-            if part.mask is not None:
-                gradient.mul_(part.mask)
-            rows = zip(part.taken, part.owners, gradient.numpy(), strict=True)
-            found |= {owner: part.pack.layout.unpack_row(row, g) for row, owner, g in rows}
+        for rows, gradient in zip(selection.rows, gradients, strict=True):
+            if rows.mask is not None:
+                gradient.mul_(rows.mask)
+            each = zip(rows.index.numbers, rows.owners.pairs, gradient.numpy(), strict=True)
+            found |= {owner: rows.pack.layout.unpack_row(row, g) for row, owner, g in each}
         for k, key in enumerate(CRITICS):
             for i, m in enumerate(chosen):
                 network = members[m].networks[key]
                 params = {name: torch.tensor(p, requires_grad=True) for name, p in network.params.items()}
                 own = extra[m].clone().requires_grad_()
                 value = network.spec.apply(TorchOps(), params, [x[m] for x in inputs], own).squeeze(-1)
-                ((value * pull[k, i]).sum()).backward()
-                torch.testing.assert_close(slopes[k, i], own.grad, rtol=1e-4, atol=1e-5)
+                ((value * grad_out[k, i]).sum()).backward()
+                torch.testing.assert_close(input_grads[k, i], own.grad, rtol=1e-4, atol=1e-5)
                 for name, p in params.items():
                     assert p.grad is not None
                     torch.testing.assert_close(torch.from_numpy(found[k, m][name]), p.grad, rtol=1e-4, atol=1e-5)
@@ -342,10 +339,10 @@ def test_networks_that_differ_in_inputs_and_outputs_share_a_wide_pack() -> None:
     assert [len(pack.rows) for pack in apart.packs] == [3, 3]
     (pack,) = wide.packs
     assert pack.mask is not None and not pack.params[pack.mask == 0].any()
-    (part,) = wide.select((0, 1, 2)).parts
+    (own,) = wide.select((0, 1, 2)).rows
     x = torch.randn(6, B, 4, generator=torch.Generator().manual_seed(0))
-    outputs = part.outputs("frozen", x)
-    for row, (k, m) in enumerate(part.owners):
+    outputs = own.outputs("frozen", x)
+    for row, (k, m) in enumerate(own.owners.pairs):
         width, given = list(AGENTS.values())[k]
         network = members[m].networks[list(ACTORS)[k]]
         alone = network.spec.apply(NumpyOps(), network.params, [x[row, :, :width].numpy()])
@@ -357,20 +354,20 @@ def test_networks_that_differ_in_inputs_and_outputs_share_a_wide_pack() -> None:
 
 
 @pytest.mark.parametrize("chosen", [(0, 1, 2), (0, 2)])
-def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chosen: tuple[int, ...]) -> None:
+def test_rows_that_are_not_active_keep_weights_moments_and_counts_bit_for_bit(chosen: tuple[int, ...]) -> None:
     packs = []
-    for live in (None, np.arange(2 * len(chosen)) % 2 == 0):
+    for active in (None, np.arange(2 * len(chosen)) % 2 == 0):
         packed = PackedNetworks(population()[:3], ACTORS, CPU, widen=True)
-        (part,) = packed.select(chosen).parts
+        (own,) = packed.select(chosen).rows
         start = [matrix.clone() for matrix in (packed.packs[0].params, packed.packs[0].first_moment)]
         for _ in range(3):
-            outputs = part.outputs("learn", torch.ones(part.count, B, 4))
-            gradient = part.gradient(2 * outputs)
-            part.count_steps(live)
-            part.move(gradient, np.full(len(chosen), 0.01), np.linspace(0.1, 0.3, len(chosen)), live)
-        packs.append((packed.packs[0], part, start))
-    (every, part, _), (some, _, start) = packs
-    for k, row in enumerate(part.taken):
+            outputs = own.outputs("learn", torch.ones(len(own), B, 4))
+            gradient = own.gradient(2 * outputs)
+            own.count_steps(active)
+            own.move(gradient, np.full(len(chosen), 0.01), torch.linspace(0.1, 0.3, len(chosen)), active)
+        packs.append((packed.packs[0], own, start))
+    (every, own, _), (some, _, start) = packs
+    for k, row in enumerate(own.index.numbers):
         for matrix, other, before in zip(
             (some.params, some.first_moment), (every.params, every.first_moment), start, strict=True
         ):
@@ -379,18 +376,3 @@ def test_rows_that_are_not_live_keep_weights_moments_and_counts_bit_for_bit(chos
             else:
                 assert torch.equal(matrix[row], before[row])
         assert some.adam_steps[row] == every.adam_steps[row] - 3 * (k % 2)
-
-
-def test_every_row_has_its_own_bound_of_the_gradient() -> None:
-    gradient = torch.full((3, 4), 10.0)
-    first = torch.zeros(3, 4)
-    adam_(
-        torch.zeros(3, 4),
-        first,
-        torch.zeros(3, 4),
-        torch.ones(3),
-        gradient=gradient,
-        runs={0.1: [(0, 3)]},
-        max_norm=np.array([2.0, 4.0, 1000.0]),
-    )
-    assert torch.linalg.vector_norm(first, dim=1).tolist() == pytest.approx([0.2, 0.4, 2.0])

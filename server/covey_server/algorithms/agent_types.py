@@ -1,0 +1,62 @@
+"""Which agents are alike, and which networks are padded to one size so that they learn in the same passes.
+
+Agents of a type see and do the same things (homogeneous agents). Types of a padding group differ in what their networks
+read and give; padded to the widest, policies and values of all of them are one pack wherever the layers between are
+alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from covey.config import AlgorithmSettings
+from covey.networks.resolve import network_ids
+from covey.spaces import EnvironmentSpaces, Space
+from covey_server.algorithms.distributions import Distribution, distribution_of
+from covey_server.algorithms.roles import indicator
+
+MAX_PADDED_WIDTH = 256
+"""Networks that read or give more numbers are padded neither to others nor with them: there they begin to cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentType:
+    """Agents with equal spaces, and what their networks have in common.
+
+    Attributes:
+        ids: Network ids of the type, and the agents that each plays.
+        observation: What the agents see.
+        action: What they do.
+        masked: Whether their observations come with masks of legal actions.
+        indicator: Length of the one-hot index that policies of several agents read; 0 for none.
+        distribution: Of the policies' actions.
+    """
+
+    ids: dict[str, tuple[int, ...]]
+    observation: Space
+    action: Space
+    masked: bool
+    indicator: int
+    distribution: Distribution
+
+    @property
+    def width(self) -> int:
+        """Numbers that a network of the type reads."""
+        return self.observation.width + self.indicator
+
+
+def padding_groups(spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> list[list[AgentType]]:
+    """All types of agents, by the groups in which their networks are padded to one size.
+
+    Small types are one group; each type with a network wider than `MAX_PADDED_WIDTH` is a group of its own.
+    """
+    types: dict[object, AgentType] = {}
+    for network_id, agents in network_ids(spaces, algorithm.share_parameters).items():
+        first, width = spaces.agents[agents[0]], indicator(algorithm, agents)
+        own = AgentType({}, first.observation, first.action, first.masked, width, distribution_of(first.action))
+        types.setdefault((first.observation, first.action, first.masked, width), own).ids[network_id] = agents
+    groups: dict[object, list[AgentType]] = {}
+    for i, own in enumerate(types.values()):
+        small = max(own.width, own.action.width) <= MAX_PADDED_WIDTH
+        groups.setdefault("small" if small else i, []).append(own)
+    return list(groups.values())

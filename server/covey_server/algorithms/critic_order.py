@@ -1,0 +1,60 @@
+"""In which order critics score agents: network by network, as the ids of the networks are.
+
+It differs from the environment's order only where groups that share parameters are interleaved: with agents a_0, b_0,
+a_1, b_1 and one network for each group, critics score agents 0, 2, 1, 3.
+
+Dims: M members, B samples, N agents, T critics that score one agent (2 twins in MATD3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class CriticOrder:
+    """From what batches hold, by agent in environment order, to what critics score, and the weights of that.
+
+    Args:
+        ids: Agents by network id, in the order of the critics' keys.
+        twins: T.
+        device: Where updates are computed.
+
+    Attributes:
+        agents: The agents in this order.
+        twins: T.
+        networks: How many networks score the agents, not counting twins.
+        sharing: (N, N) float, 1 where two agents, in this order, have one network; None where none do.
+    """
+
+    def __init__(self, ids: Mapping[str, tuple[int, ...]], twins: int, device: torch.device) -> None:
+        self.agents = [agent for own in ids.values() for agent in own]
+        self.twins, self.networks = twins, len(ids)
+        in_order = self.agents == sorted(self.agents)
+        self._index = None if in_order else torch.tensor(self.agents, device=device)
+        network = torch.tensor([k for k, own in enumerate(ids.values()) for _ in own], device=device)
+        shared = len(ids) < len(self.agents)
+        self.sharing = (network.unsqueeze(0) == network.unsqueeze(1)).float() if shared else None
+
+    def numbers(self, by_agent: Tensor) -> Tensor:
+        """(M, B, N) in environment order as (N, M, B) in this order."""
+        x = by_agent.permute(2, 0, 1)
+        return x if self._index is None else x.index_select(0, self._index)
+
+    def weights(self, weight: Tensor) -> Tensor:
+        """Weights (N, M, B), in this order, that sum to 1 over the samples of each network.
+
+        Args:
+            weight: (M, B, N), 1 where a network learns from the agent's sample and 0 where not.
+        """
+        weights = self.numbers(weight).contiguous()
+        total = weights.sum(-1)
+        if self.sharing is not None:
+            total = self.sharing @ total  # over all agents that the network scores
+        return weights / total.clamp_(min=1).unsqueeze(-1)
+
+    def by_twin(self, values: Tensor) -> Tensor:
+        """Values (T * N, M, B), as critics give them, as (T, N, M, B)."""
+        return values.view(self.twins, -1, *values.shape[1:])

@@ -1,0 +1,93 @@
+"""The joint action: the columns of all agents' actions side by side, in environment order.
+
+Example of two agents, with actions of 2 and 3 numbers: A = 5, and columns belong to the agents (0, 0, 1, 1, 1).
+
+Dims: M members, B samples, N agents, A width of all agents' actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from covey.spaces import EnvironmentSpaces
+from covey_server.experience.parts import Part
+
+CHOSE, FORCED = Part.CHOSE.value, Part.FORCED.value
+"""As plain numbers: torch.compile compares tensors to nothing else."""
+
+
+class JointAction:
+    """Whose a column is, and what follows from that.
+
+    Args:
+        spaces: The environment's.
+        scored: The agents in the order in which critics score them, see `critic_order`.
+        device: Where updates are computed.
+
+    Attributes:
+        widths: Of each agent's action.
+        owner: (A,) the agent that a column belongs to.
+    """
+
+    def __init__(self, spaces: EnvironmentSpaces, scored: Sequence[int], device: torch.device) -> None:
+        self.widths = [a.action.width for a in spaces.agents]
+        self._agents, self._asynchronous = len(spaces.agents), spaces.asynchronous
+        widths = torch.tensor(self.widths)
+        self.owner = torch.arange(self._agents).repeat_interleave(widths).to(device)
+        # (N, 1, 1, A), true where a column is the agent's own; and the same as factors, in the order of scores.
+        self._own = self.owner == torch.arange(self._agents, device=device).view(-1, 1, 1, 1)
+        self._own_scored = self._own[list(scored)].float()
+        # (A,) where in the order of scores a column's agent is; and 1 / the width of that agent's action.
+        self._score_of = torch.tensor(list(scored)).argsort().to(device).index_select(0, self.owner)
+        self._share = (1 / widths.float()).to(device).index_select(0, self.owner)
+
+    def bound(self, action: Tensor, part: Tensor | None, done: Tensor | None) -> Tensor:
+        """The policies' joint action with what an agent is bound to wherever it does not choose.
+
+        Args:
+            action: (..., M, B, A), of the policies.
+            part: (..., M, B, N), each agent's `Part` in the row; None where everybody chooses.
+            done: (..., M, B, A), the action that the row has.
+        """
+        if part is None or done is None:
+            return action
+        return torch.where((part == CHOSE).index_select(-1, self.owner), action, done)
+
+    def own_beside(self, others: Tensor, own: Tensor) -> Tensor:
+        """For each agent, in environment order, a joint action: its columns of `own`, all else of `others`.
+
+        Returns:
+            (N, M, B, A).
+        """
+        return torch.where(self._own, own, others)
+
+    def own_gradient(self, input_grads: Tensor) -> Tensor:
+        """Gradient of each agent's own loss with respect to its own action, side by side: (M, B, A).
+
+        Args:
+            input_grads: (N, M, B, E >= A), of each agent's loss, in the order of scores, with respect to all that its
+                critic reads besides observations. What it says of other agents' actions is left out: an agent does not
+                climb their returns.
+        """
+        return (input_grads[..., : len(self.owner)] * self._own_scored).sum(0)
+
+    def mean_weights(self, weight: Tensor) -> Tensor:
+        """Weights (N, M, B) of samples, in the order of scores, as (M, B, A) of columns; an agent's share its weight.
+
+        With them, a sum over samples and columns is a weighted mean over samples of the mean over an agent's columns.
+        """
+        return weight.permute(1, 2, 0).index_select(-1, self._score_of) * self._share
+
+    def critic_extra(self, action: Tensor, part: Tensor | None) -> Tensor:
+        """What critics read besides observations: all actions; where agents act at different times, who acts."""
+        if not self._asynchronous:
+            return action
+        shape = (*action.shape[:-1], self._agents)
+        if part is None:
+            acts = torch.ones(shape, device=action.device)
+        else:
+            acts = ((part == CHOSE) | (part == FORCED)).float().expand(shape)
+        return torch.cat([action, acts], -1)

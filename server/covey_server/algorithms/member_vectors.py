@@ -1,0 +1,50 @@
+"""Hyperparameters of the population as vectors on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+KEPT_INDICES = 64
+"""Combinations of members whose indices stay on the device; members fall due in few."""
+
+
+class MemberVectors:
+    """One vector over all members for each hyperparameter that updates compute with.
+
+    Args:
+        values: By name, one number for each member of the population; integers become int64, other numbers float32.
+        device: Where updates are computed.
+
+    Attributes:
+        vectors: By name, (members of the population,).
+    """
+
+    def __init__(self, values: Mapping[str, Sequence[float]], device: torch.device) -> None:
+        self._device = device
+        self.vectors: dict[str, Tensor] = {}
+        for name, numbers in values.items():
+            whole = all(isinstance(number, int) for number in numbers)
+            self.vectors[name] = torch.tensor(numbers, dtype=torch.int64 if whole else torch.float32).to(device)
+        self._members = len(next(iter(self.vectors.values())))
+        self._indices: dict[tuple[int, ...], Tensor] = {}
+
+    def of(self, name: str, chosen: tuple[int, ...]) -> Tensor:
+        """A hyperparameter of some members, (M,).
+
+        Args:
+            name: One of `values`.
+            chosen: Their positions in the population, ascending.
+        """
+        vector = self.vectors[name]
+        return vector if len(chosen) == self._members else vector.index_select(0, self.index(chosen))
+
+    def index(self, places: tuple[int, ...]) -> Tensor:
+        """Places as int64 on the device; the same tensor every time, as a captured update reads it where it was."""
+        if places not in self._indices:
+            if len(self._indices) >= KEPT_INDICES:
+                self._indices.clear()
+            self._indices[places] = torch.tensor(places, dtype=torch.int64).to(self._device, non_blocking=True)
+        return self._indices[places]

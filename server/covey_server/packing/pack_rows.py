@@ -1,0 +1,227 @@
+"""The rows of one pack that a pass works on: forward, gradients, an Adam step, soft updates of targets.
+
+Dims: K rows, P numbers of the padded network, M members of the pass, B samples, n agents that one network plays or
+scores (1 unless parameters are shared), O outputs, E extra inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covey_server.packing.optimiser import adam_, runs_of
+from covey_server.packing.pack import Pack
+from covey_server.packing.row_index import RowIndex
+from covey_server.packing.row_inputs import RowInputs, Source
+from covey_server.packing.torch_ops import TorchOps, gradients
+
+OPS = TorchOps()
+
+Mode = Literal["learn", "frozen", "target"]
+"""Which weights a forward pass uses, and what a gradient may be asked of afterwards: "learn" the parameters, and a
+gradient of them; "frozen" the parameters, and a gradient of the extra inputs; "target" the target weights, and none."""
+
+KEPT_SUBSETS = 64
+"""Subsets of rows, as minibatches without some of the networks make them, whose indices stay on the device."""
+
+
+class RowOwners:
+    """Whose network each row of a pass is.
+
+    Attributes:
+        pairs: For each row, the position of its key and that of its member in the population.
+        place: (K,) int64, place of the row's member in the pass.
+        place_on_device: The same, on the device.
+        distinct_members: How many members the rows belong to.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[int, int]], members: tuple[int, ...], device: torch.device) -> None:
+        places = {m: i for i, m in enumerate(members)}
+        self.pairs = list(pairs)
+        self.place = np.array([places[m] for _, m in pairs], np.int64)
+        self.place_on_device = torch.from_numpy(self.place).to(device)
+        self.distinct_members = len({m for _, m in pairs})
+
+
+class PackRows:
+    """The rows of one pack that belong to the members, and to the keys, of a pass.
+
+    Args:
+        pack: The pack.
+        taken: Which of its rows, ascending.
+        agents: For each key, the agents that its networks play or score.
+        members: The members of the pass; every row belongs to one of them.
+        samples: What each member of the population learns from, of the batch of the largest; None: all of it.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        taken: Sequence[int],
+        agents: Sequence[tuple[int, ...]],
+        members: tuple[int, ...],
+        samples: Sequence[int] | None = None,
+    ) -> None:
+        device = pack.params.device
+        self.pack = pack
+        self.index = RowIndex(taken, device)
+        self.owners = RowOwners([pack.rows[r] for r in taken], members, device)
+        pairs = self.owners.pairs
+        places = zip(pairs, self.owners.place.tolist(), strict=True)
+        self._inputs = RowInputs(
+            [(agent, place) for (k, _), place in places for agent in agents[k]],
+            pack.agents,
+            agents=len({agent for own in agents for agent in own}),
+            members=len(members),
+            width=pack.spec.inputs[0].width,
+            samples=None if samples is None else (max(samples[m] for _, m in pairs), max(samples[m] for m in members)),
+            device=device,
+        )
+        # Where several agents share a network, the one-hot index of the agent is the last of its extra inputs.
+        self._agent_index = torch.eye(pack.agents, device=device) if pack.agents > 1 else None
+        self._valid = {label: self.index.take(v) for label, v in pack.valid.items()}
+        self._activations = pack.layout.activations(taken)
+        self.mask = None if pack.mask is None else self.index.take(pack.mask)
+        self._subsets: dict[bytes, tuple[RowIndex, RowIndex]] = {}
+        self._backward: Callable[[Tensor], Tensor] | None = None  # of the last forward pass that has a gradient
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @torch.no_grad()
+    def apply(self, mode: Mode, inputs: Sequence[Source], extra: Source | None) -> Tensor:
+        """Outputs (K * n, B, O) of the networks, each on its own share of the inputs."""
+        xs = [self._inputs.spread(source) for source in inputs]
+        joined = None if extra is None else self._inputs.spread(extra)
+        if joined is not None and self._agent_index is not None:
+            batch = joined.shape[1] // self.pack.agents
+            index = self._agent_index.repeat_interleave(batch, 0).expand(len(self), -1, -1)
+            joined = torch.cat([joined, index], -1)
+        y = self._forward(mode, xs, joined)
+        return self._inputs.uncut(y.reshape(len(self) * self.pack.agents, -1, y.shape[-1]))
+
+    @torch.no_grad()
+    def outputs(self, mode: Mode, x: Tensor) -> Tensor:
+        """Outputs (K, B, O) of networks that each read a row of their own, x (K, B, D)."""
+        return self._forward(mode, [x], None)
+
+    def _forward(self, mode: Mode, xs: Sequence[Tensor], extra: Tensor | None) -> Tensor:
+        matrix = self.pack.target if mode == "target" else self.pack.params
+        assert matrix is not None
+        params = {name: v.detach() for name, v in self._views(self.index.take(matrix)).items()}
+        leaves: list[Tensor] = []  # what a gradient may be asked of
+        if mode == "learn":
+            leaves = [v.requires_grad_() for v in params.values()]
+        elif mode == "frozen" and extra is not None:
+            extra = extra.detach().requires_grad_()
+            leaves = [extra]
+        with torch.set_grad_enabled(bool(leaves)):
+            y: Tensor = self.pack.spec.apply(OPS, params, xs, extra, valid=self._valid, activations=self._activations)
+
+        def backward(grad_out: Tensor) -> Tensor:
+            found = gradients(y, leaves, grad_out)
+            return torch.cat([g.reshape(len(self), -1) for g in found], 1) if mode == "learn" else found[0]
+
+        self._backward = backward if leaves else None
+        return y.detach()
+
+    def _views(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, as views of a matrix (K, P): weights (K, in, out), all else (K, 1, units)."""
+        views = self.pack.layout.views(matrix)
+        return {name: v if v.dim() > 2 else v.unsqueeze(1) for name, v in views.items()}
+
+    def gradient(self, grad_out: Tensor) -> Tensor:
+        """Gradient of a loss with respect to the parameters, (K, P), behind the last "learn" forward pass.
+
+        Args:
+            grad_out: Upstream gradient: of the loss with respect to the outputs, as `apply` or `outputs` gave them.
+        """
+        backward, self._backward = self._backward, None
+        assert backward is not None
+        return backward(self._inputs.cut(grad_out).reshape(len(self), -1, grad_out.shape[-1]))
+
+    def input_grad(self, grad_out: Tensor) -> Tensor:
+        """Gradient of a loss with respect to the extra inputs, (K * n, B, E), behind the last "frozen" `apply`.
+
+        Args:
+            grad_out: Upstream gradient, as for `gradient`.
+        """
+        found = self.gradient(grad_out)
+        if self._agent_index is not None:
+            found = found[..., : -len(self._agent_index)]  # without the index of the agent
+        return self._inputs.uncut(found.reshape(len(self) * self.pack.agents, -1, found.shape[-1]))
+
+    def log_std(self, matrix: Tensor) -> Tensor | None:
+        """The free parameter of Gaussian policies in a matrix (K, P) of these rows: a view (K, 1, O)."""
+        return None if self.pack.spec.log_std is None else matrix[:, None, -self.pack.spec.outputs :]
+
+    def count_steps(self, active: NDArray[np.bool_] | None = None) -> None:
+        """Increment the Adam step counters that the CPU keeps; the device's copy moves in `move`.
+
+        Args:
+            active: (K,) rows that make a step; None: all.
+        """
+        self.pack.adam_steps[self._moving(active)[0].numbers] += 1
+
+    def equal_step_counts(self, active: NDArray[np.bool_] | None = None) -> tuple[bool, ...]:
+        """Which of the rows that make a step have made as many Adam steps as the row before them.
+
+        Adam's kernel is called for runs of such rows, so that updates with equal patterns make the same calls.
+        """
+        steps = self.pack.adam_steps[self._moving(active)[0].numbers]
+        return tuple((steps[1:] == steps[:-1]).tolist())
+
+    def move(
+        self,
+        gradient: Tensor,
+        lr: NDArray[np.float64],
+        max_norm: float | Tensor | None,
+        active: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """One Adam step on these rows; `count_steps` has counted it.
+
+        Args:
+            gradient: (K, P); overwritten.
+            lr: (M,) learning rates.
+            max_norm: Bound of each row's gradient norm, or (M,) such bounds; None: no bound.
+            active: (K,) rows that move; the others stay as they are, moments and step counts too. None: all.
+        """
+        pack = self.pack
+        if self.mask is not None:
+            gradient.mul_(self.mask)  # padding stays what it is
+        rows, within = self._moving(active)
+        place = self.owners.place[within.numbers]
+        state = (pack.params, pack.first_moment, pack.second_moment, pack.steps)
+        moved = [rows.take(matrix) for matrix in state]
+        moved[-1].add_(1)
+        bound = max_norm
+        if isinstance(max_norm, Tensor):
+            bound = max_norm.index_select(0, within.take(self.owners.place_on_device))
+        runs = runs_of(lr[place], pack.adam_steps[rows.numbers])
+        adam_(*moved, gradient=within.take(gradient), runs=runs, max_norm=bound)
+        for matrix, values in zip(state, moved, strict=True):
+            rows.put(matrix, values)
+
+    def _moving(self, active: NDArray[np.bool_] | None) -> tuple[RowIndex, RowIndex]:
+        """The rows of the pack that make a step, and where they are among these rows."""
+        key = b"" if active is None or active.all() else active.tobytes()
+        if key not in self._subsets:
+            if len(self._subsets) >= KEPT_SUBSETS:
+                self._subsets.clear()
+            chosen = np.arange(len(self)) if not key or active is None else np.flatnonzero(active)
+            device = self.pack.params.device
+            own = self.index if not key else RowIndex(self.index.numbers[chosen], device)
+            self._subsets[key] = own, RowIndex(chosen, device)
+        return self._subsets[key]
+
+    def soften(self, tau: Tensor) -> None:
+        """Polyak averaging of the targets: target += tau * (params - target), tau (M,)."""
+        assert self.pack.target is not None
+        target = self.index.take(self.pack.target)
+        target.lerp_(self.index.take(self.pack.params), tau.index_select(0, self.owners.place_on_device).unsqueeze(1))
+        self.index.put(self.pack.target, target)

@@ -1,0 +1,99 @@
+"""What each row of a pass reads of the data that all of them are given.
+
+Data comes by member, or by agent and member. Every network, one row of a pack, reads the data of its own member and of
+the agents that it plays or scores. Example, with members 4 and 7 in the pass (places 0 and 1) and three rows:
+
+    row   its network    its member    joint data (M, B, D)    data by agent (N, M, B, D), flat (N * M, B, D)
+    0     critic of 0    4             place 0                 0 * 2 + 0 = 0
+    1     critic of 1    4             place 0                 1 * 2 + 0 = 2
+    2     critic of 1    7             place 1                 1 * 2 + 1 = 3
+
+so that one `index_select` with (0, 0, 1), or (0, 2, 3), gives every row its own input.
+
+Dims: K rows, M members of the pass, B samples, N agents of the environment, n agents that one network plays or scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Source = Tensor | Sequence[Tensor]
+"""What networks read: (M, B, D) where all agents' networks of a member read the same, (N, M, B, D) or N times
+(M, B, D_agent) where each agent's reads its own."""
+
+
+class RowInputs:
+    """Spreads data over the rows of a pass, without the samples that none of these rows learns from.
+
+    Args:
+        scored: For each row, and each of the agents that its network plays or scores: the agent, and the place of the
+            row's member in the pass. K * n pairs.
+        per_row: n, how many of these pairs belong to one row.
+        agents: How many agents the networks of the role play or score in all.
+        members: M.
+        width: Numbers that the networks' first input holds, of the widest.
+        samples: How many samples the rows' own members learn from at most, and all members of the pass; None: rows
+            compute all that they are given.
+        device: Where the data is.
+    """
+
+    def __init__(
+        self,
+        scored: Sequence[tuple[int, int]],
+        per_row: int,
+        *,
+        agents: int,
+        members: int,
+        width: int,
+        samples: tuple[int, int] | None,
+        device: torch.device,
+    ) -> None:
+        self._per_row, self._width, self._samples = per_row, width, samples
+        self._read_agents = list(dict.fromkeys(agent for agent, _ in scored))
+
+        def index(places: list[int], available: int) -> Tensor | None:
+            """Nothing where it would take everything in order."""
+            return None if places == list(range(available)) else torch.tensor(places, device=device)
+
+        self._by_member = index([member for _, member in scored], members)
+        self._by_agent = index([agent * members + member for agent, member in scored], agents * members)
+        read = {agent: i for i, agent in enumerate(self._read_agents)}
+        self._by_read_agent = index([read[agent] * members + member for agent, member in scored], len(read) * members)
+
+    def spread(self, source: Source) -> Tensor:
+        """What each row reads of `source`: (K, n * B, D)."""
+        if not isinstance(source, Tensor):
+            x, index = self._side_by_side([self.cut(source[agent]) for agent in self._read_agents]), self._by_read_agent
+        elif source.dim() == 4:
+            x, index = self.cut(source).flatten(0, 1), self._by_agent
+        else:
+            x, index = self.cut(source), self._by_member
+        if index is not None:
+            x = x.index_select(0, index)
+        return x if self._per_row == 1 else x.reshape(x.shape[0] // self._per_row, -1, x.shape[-1])
+
+    def cut(self, x: Tensor) -> Tensor:
+        """(..., B, D) without the samples behind the largest batch of these rows' members: they have no weight."""
+        if self._samples is None or x.shape[-2] != self._samples[1]:
+            return x
+        return x[..., : self._samples[0], :]
+
+    def uncut(self, x: Tensor) -> Tensor:
+        """(..., B, D) with as many samples as the pass has, zero where `cut` left them out."""
+        if self._samples is None or x.shape[-2] != self._samples[0] or self._samples[0] == self._samples[1]:
+            return x
+        whole = x.new_zeros(*x.shape[:-2], self._samples[1], x.shape[-1])
+        whole[..., : self._samples[0], :] = x
+        return whole
+
+    def _side_by_side(self, own: Sequence[Tensor]) -> Tensor:
+        """Observations of agents, (M, B, D_agent) each, as (agents * M, B, D), zero-padded to the widest network."""
+        if all(x.shape[-1] == self._width for x in own):
+            return own[0] if len(own) == 1 else torch.cat(list(own))
+        padded = own[0].new_zeros(len(own), *own[0].shape[:-1], self._width)
+        for rows, x in zip(padded, own, strict=True):
+            rows[..., : x.shape[-1]] = x
+        return padded.flatten(0, 1)

@@ -1,0 +1,110 @@
+"""Which backend runs the updates: what `learner.updates` says, held against this torch and this device."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+
+import torch
+
+from covey.config import Updates
+from covey.errors import ConfigError
+from covey_server.packing.updates.backend import UpdateBackend
+from covey_server.packing.updates.private_torch import ALWAYS, CAPTURING, COMPILING, RECORDING, Private, missing
+
+logger = logging.getLogger("covey.learner")
+
+REMEDY = "install a torch within the bounds of covey's extra 'learner'"
+
+
+def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
+    """A backend for one population.
+
+    Args:
+        updates: `learner.updates`. "auto" makes recordings on a CPU and CUDA graphs on CUDA, and is eager on other
+            devices and where this torch can do neither.
+        device: Where the population lives.
+
+    Raises:
+        ConfigError: updates that this torch, this machine or this device cannot do.
+    """
+    _need("every kind of update", ALWAYS)
+    kind = _automatic(device) if updates == "auto" else updates
+    # Modules that use private names of torch are imported when these are known to be there.
+    if kind == "recorded":
+        _need("'recorded'", RECORDING)
+        from covey_server.packing.updates.recorded import Recorded
+
+        return Recorded()
+    if kind == "graph":
+        if device.type != "cuda":
+            raise ConfigError(
+                f"learner.updates: 'graph', expected auto, eager, recorded or compiled with learner.device "
+                f"{str(device)!r}: CUDA graphs need CUDA; write auto, or set learner.device to cuda"
+            )
+        _need("'graph'", CAPTURING)
+        from covey_server.packing.updates.cuda_graph import CudaGraphs
+
+        return CudaGraphs()
+    if kind == "compiled":
+        _check_compiler(device)
+        _need("'compiled'", COMPILING)
+        from covey_server.packing.updates.compiled import Compiled
+
+        return Compiled()
+    from covey_server.packing.updates.eager import Eager
+
+    return Eager()
+
+
+def _automatic(device: torch.device) -> Updates:
+    if device.type == "cpu":
+        kind, lacking = "recorded", missing(RECORDING)
+    elif device.type == "cuda":
+        kind, lacking = "graph", missing(CAPTURING)
+    else:
+        return "eager"
+    if lacking:
+        _say_once(lacking)
+        return "eager"
+    return "recorded" if kind == "recorded" else "graph"
+
+
+@functools.cache
+def _say_once(lacking: tuple[str, ...]) -> None:
+    logger.warning(
+        "learner.updates: torch %s is without %s: updates are eager, which takes about twice as long; %s",
+        torch.__version__,
+        ", ".join(lacking),
+        REMEDY,
+    )
+
+
+def _need(what: str, names: Sequence[Private]) -> None:
+    lacking = missing(tuple(names))
+    if lacking:
+        raise ConfigError(
+            f"learner.updates: {what} needs {', '.join(lacking)}, which torch {torch.__version__} is without; {REMEDY}"
+            + ("" if names is ALWAYS else ", or write eager")
+        )
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Refuse what torch.compile cannot do without a compiler before a run has begun."""
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise ConfigError(
+                "learner.updates: 'compiled', expected Triton for torch.compile on CUDA, found none; "
+                "install triton, or write auto"
+            )
+        return
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"learner.updates: 'compiled', expected a C++ compiler for torch.compile, found no {compiler!r}; "
+            "install one, or name it in the environment variable CXX, or write auto"
+        )

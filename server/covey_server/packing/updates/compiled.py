@@ -1,0 +1,81 @@
+"""Gradients through torch.compile, at shapes that most mutations leave as they are.
+
+What is compiled is everything between a batch and the gradients of it. Draws stay outside, as Inductor cannot index
+with 64-bit numbers, and so do Adam and soft updates, which change the packs.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from covey_server.packing.updates.backend import Step, UpdateBackend
+from covey_server.packing.updates.comparison import same
+
+logger = logging.getLogger("covey.learner")
+
+MAX_SHAPES = 64
+"""Populations whose shapes differ more often than that go on uncompiled."""
+
+BACKEND = "inductor"
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Compiled(UpdateBackend):
+    """Compiles pure functions, once for each shape that they meet; steps around them are run as they are written.
+
+    A mutation adds or removes 16 to 64 units of a layer: padded to multiples of 32, most populations have shapes that
+    were compiled before.
+    """
+
+    multiple = 32
+
+    def pure(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
+        """The function compiled; its first results are compared with eager ones."""
+        settings: Any = torch._dynamo.config
+        settings.recompile_limit = MAX_SHAPES
+        settings.trace_autograd_ops = True
+        return _checked(function, torch.compile(function, dynamic=False, fullgraph=True, backend=BACKEND))
+
+    def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Run a step; the key does not matter."""
+        del key
+        return step(*inputs)
+
+
+def _checked(function: Callable[_P, _T], compiled: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A compiled function, or the function itself if the first results of both are not the same within rounding."""
+    chosen: Callable[_P, _T] | None = None  # until the first call
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        nonlocal chosen
+        if chosen is not None:
+            return chosen(*args, **kwargs)
+        results, expected = compiled(*args, **kwargs), function(*args, **kwargs)
+        if same(_tensors(results), _tensors(expected), exact=False):
+            chosen = compiled
+            return results
+        chosen = function
+        logger.warning(
+            "learner.updates: what torch %s compiles does not compute what its source says: updates are eager from now "
+            "on; write learner.updates: eager, or install a torch that covey was tested with",
+            torch.__version__,
+        )
+        return expected
+
+    return checked
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """The tensors in nested lists and tuples."""
+    if isinstance(values, Tensor):
+        return [values]
+    return [x for value in values for x in _tensors(value)] if isinstance(values, list | tuple) else []

@@ -1,0 +1,68 @@
+"""Backends that run a step from what they captured of it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from covey_server.packing.updates import verification
+from covey_server.packing.updates.backend import Step, UpdateBackend
+from covey_server.packing.updates.capture import Capture
+from covey_server.packing.updates.verification import Verification
+
+KEPT = 64
+"""Captures of one population; the one that was not run for longest goes first."""
+
+
+class Replayed(UpdateBackend):
+    """Runs a key's step eagerly the first time, captures it the second time, and from then on runs the capture.
+
+    Many a key comes once only, which is why the first time is not the one. Captures are held against their steps now
+    and then, see `verification`.
+
+    Args:
+        seen: What is known of captures; None: by the whole process.
+
+    Attributes:
+        exact: Whether a capture must give its step's results to the bit.
+    """
+
+    exact: ClassVar[bool]
+
+    def __init__(self, seen: Verification | None = None) -> None:
+        self._seen = verification.PROCESS if seen is None else seen
+        # By key, the one that was run last at the end: what is run, or that it was run once, or that it stays eager.
+        self._captures: dict[Hashable, Capture | Literal["once", "eager"]] = {}
+
+    @abstractmethod
+    def capture(self, step: Step, inputs: Sequence[Tensor]) -> tuple[Capture | None, Sequence[Tensor]]:
+        """Run a step and capture it.
+
+        Returns:
+            What runs it from now on, None where it cannot be captured; and its results.
+        """
+
+    def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Run a step, or what was captured under its key."""
+        if not self._seen.trusted:
+            self._captures.clear()
+            return step(*inputs)
+        if key not in self._captures:
+            while len(self._captures) >= KEPT:
+                del self._captures[next(iter(self._captures))]
+            self._captures[key] = "once"
+            return step(*inputs)
+        capture = self._captures.pop(key)
+        if capture == "once":
+            captured, results = self.capture(step, inputs)
+            self._captures[key] = captured or "eager"
+            return results
+        self._captures[key] = capture
+        if capture == "eager" or not self._seen.may_run(capture):
+            return step(*inputs)
+        if self._seen.due(capture):
+            return self._seen.compare(capture, step, inputs, exact=self.exact)
+        return capture(inputs)

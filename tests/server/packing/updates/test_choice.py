@@ -1,0 +1,73 @@
+"""`learner.updates`, held against this torch and this machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from covey.config import Updates
+from covey.errors import ConfigError
+from covey_server.packing.updates import backend_for, choice, private_torch
+from covey_server.packing.updates.eager import Eager
+from covey_server.packing.updates.private_torch import Private
+from covey_server.packing.updates.recorded import Recorded
+
+CPU = torch.device("cpu")
+
+
+def without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that has given up one of its private names."""
+
+    def find() -> None:
+        raise AttributeError(name)
+
+    lacking = (Private(name, "nowhere", find),)
+    for table in ("ALWAYS", "CAPTURING", "RECORDING", "COMPILING"):
+        if name in {private.name for private in getattr(private_torch, table)}:
+            monkeypatch.setattr(choice, table, lacking)
+
+
+def test_this_torch_has_all_that_is_used_of_it() -> None:
+    tables = (private_torch.ALWAYS, private_torch.CAPTURING, private_torch.RECORDING, private_torch.COMPILING)
+    assert [private_torch.missing(table) for table in tables] == [()] * 4
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", Recorded), ("meta", Eager)])
+def test_auto_records_on_a_cpu_and_is_eager_where_there_is_nothing_else(device: str, kind: type) -> None:
+    assert type(backend_for("auto", torch.device(device))) is kind
+
+
+@pytest.mark.parametrize(
+    ("updates", "lacking", "words"),
+    [
+        ("graph", None, ["learner.updates", "'graph'", "'cpu'", "CUDA", "write auto"]),
+        ("recorded", "torch.Tag.pointwise", ["'recorded'", "torch.Tag.pointwise", torch.__version__, "write eager"]),
+        ("eager", "torch._fused_adam_", ["torch._fused_adam_", torch.__version__, "install a torch"]),
+    ],
+)
+def test_updates_that_cannot_be_are_refused_with_a_sentence(
+    updates: Updates, lacking: str | None, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacking:
+        without(lacking, monkeypatch)
+    with pytest.raises(ConfigError) as refused:
+        backend_for(updates, CPU)
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+
+
+def test_compiled_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        ConfigError, match=r"'compiled', expected a C\+\+ compiler .* found no 'no-such-compiler'; .* CXX"
+    ):
+        backend_for("compiled", CPU)
+
+
+def test_auto_without_a_private_name_is_eager_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    without("OpOverload.tags", monkeypatch)
+    for _ in range(2):
+        assert type(backend_for("auto", CPU)) is Eager
+    (text,) = caplog.messages
+    assert f"torch {torch.__version__} is without OpOverload.tags" in text
