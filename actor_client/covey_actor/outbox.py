@@ -64,6 +64,7 @@ class Outbox:
         """Note an acknowledgement: the learner has received all up to one seq, and has all up to another on disk."""
         with self._changed:
             self._received = max(self._received, received)
+            # What is only received stays: a learner whose machine crashes loses it, and then asks for it again.
             self._drop(self._received if self._forget_received else durable)
             self._changed.notify_all()
 

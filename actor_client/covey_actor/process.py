@@ -190,7 +190,7 @@ class Actor:
     # Methods that the connection's thread calls.
 
     def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
-        """As `Listener.on_joined`."""
+        """Take over the learner's settings for this session, and fetch what was still to be fetched."""
         if joined.schema_hash != self._schema_hash:
             raise RefusedError(
                 f"learner {self._options.learner}: row schema {joined.schema_hash.hex()[:12]}, expected "
@@ -206,7 +206,7 @@ class Actor:
         self._prepare()
 
     def on_order(self, order: order_pb2.Order) -> None:
-        """As `Listener.on_order`: fetches the order's policies while the order before runs."""
+        """Queue an order; fetches its policies while the order before runs."""
         with self._lock:
             self._held[order.order_id] = order
             held = len(self._held)
@@ -216,7 +216,7 @@ class Actor:
         self._prepare()
 
     def on_drain(self, drain: actor_service_pb2.Drain) -> None:
-        """As `Listener.on_drain`."""
+        """Leave, as the learner wishes."""
         if self._leave.is_set():
             return  # a learner repeats it until the actor is gone
         reason = one_line(drain.reason) or ("run complete" if drain.run_complete else "drained")
@@ -224,7 +224,7 @@ class Actor:
         self.leave("run complete" if drain.run_complete else "drained")
 
     def held_order_ids(self) -> list[int]:
-        """As `Listener.held_order_ids`."""
+        """Ids of the orders that no fragment in the outbox answers yet."""
         with self._lock:
             return list(self._held)
 

@@ -62,6 +62,7 @@ class ActionLayout:
         boxes = [g.action for g in spaces.groups if isinstance(g.action, Box)]
         self._box_dtypes = {box.dtype for box in boxes if np.dtype(box.dtype).kind == "f"}
         self.choosing = tuple((i, g) for i, g in enumerate(self.groups) if not isinstance(g.group.action, Box))
+        # [-1, 1] is mapped to [low, high] by middle + half * unit.
         low, high = np.empty(self.box_width), np.empty(self.box_width)
         for out in self.groups:
             if isinstance(out.group.action, Box):

@@ -73,6 +73,7 @@ class Decisions:
             players: For each slot that moves, the policies of its agents in environment order; None plays at random.
         """
         self._rows.plan(players)
+        # Anew from nothing: slots that do not move shall draw nothing that matters.
         self._chance[:] = 0
         self._sampled[:] = 0
         self._random_box[:] = False
@@ -131,6 +132,7 @@ class Decisions:
         """
         layout = self._layout
         outputs = self._rows.forward(observation)
+        # Outputs of deterministic heads are squashed, tanh(z / 2); those of Gaussian ones are means as they are.
         unit = np.tanh(0.5 * outputs[:, : layout.box_width])
         if self._any_gaussian:
             np.copyto(unit, outputs[:, : layout.box_width], where=self._gaussian)

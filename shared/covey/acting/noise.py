@@ -101,6 +101,7 @@ class SlotNoise:
         if missing := max(0, steps - len(self._normals)):
             self._normals = np.concatenate([self._normals, rng.standard_normal((missing, *self.state.shape))])
         keep, drift, spread = self._now
+        # n_t = keep * n_(t - 1) + (drift + spread * N_t): the bracket for all steps at once, then the sum step by step.
         ahead = self._normals[:steps] * spread
         ahead += drift
         before = self.state

@@ -204,7 +204,7 @@ class PolicyRows:
         spans = []
         for g in dict.fromkeys(groups):
             its = slice(groups.index(g), groups.index(g) + groups.count(g))
-            if pack.indicated:
+            if pack.indicated:  # the agent's index in its group, one-hot behind the observation
                 np.put_along_axis(x[its], (self._widths[g] + index[its, :, 1])[..., None], 1, -1)
             spans.append((g, its))
         tape = Tape()
@@ -216,7 +216,7 @@ class PolicyRows:
         for g, its in spans:
             slots, agents = index[its, :, 0], index[its, :, 1]
             out = self._layout.groups[g]
-            # A view of the group's columns, (S, N, D).
+            # Where the outputs of these rows go: a view of the group's columns, (S, N, D).
             view = self._source[:, out.columns].reshape(len(self._source), out.agents, out.width)
             view[slots, agents] = places[its, :, : out.width]
             group_rows.append(_GroupRows(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))

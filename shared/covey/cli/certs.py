@@ -98,7 +98,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
 
 
 def _make_missing(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
-    """As `write_credentials`, after its checks; raises OSError where it cannot write."""
+    """Make what `write_credentials` is to make, after its checks; raises OSError where it cannot write."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = Authority.at(out)
     made = list(authority.made)

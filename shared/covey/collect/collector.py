@@ -212,9 +212,10 @@ class Collector:
         """
         slots, arrays, decide = self._slots, self._slots.arrays, self._decisions.decide
         history, builder = self._history, run.builder
-        training = [slot for slot in moving if isinstance(slot, TrainingSlot)]
         indices = [slot.index for slot in moving]
         at = as_index(indices)
+        training = (slot for slot in moving if isinstance(slot, TrainingSlot))
+        # Nobody may run out of steps within the block, nor a stream of rows: one row is kept for what ends the stream.
         most = min(
             history.capacity,
             *(slot.most_steps for slot in moving),
@@ -237,14 +238,29 @@ class Collector:
             # The usual step first, by one comparison of bytes: all agents are there and choose, so no episode ended.
             if arrays.present[at].tobytes() != everybody_chose and not arrays.living[at].any(axis=1).all():
                 break
-        # The steps of each slot that count: the last one of all does not for a slot that raised in it, and a slot that
-        # showed NaN or an infinity after step k made k - 1 good steps.
+        self._account(moving, done, faults, run)
+        return stopped
+
+    def _account(self, moving: list[SlotState], done: int, faults: list[Fault], run: _OrderRun) -> None:
+        """After a block of steps: write its good steps to returns and rows, report faults, and end episodes.
+
+        Args:
+            moving: The slots that were stepped.
+            done: Steps that all of them made.
+            faults: What was raised in one step more.
+            run: The order.
+        """
+        history, builder = self._history, run.builder
+        indices = [slot.index for slot in moving]
+        # Good steps of each slot: the step in which some raised counts for the others only, and a slot that showed NaN
+        # or an infinity after its step k made k - 1.
         made = dict.fromkeys(indices, done + bool(faults)) | {f.slot: done for f in faults}
         bad = not_finite(history.before(done + 1 + bool(faults)), indices, self._spaces)
         for index, (first, message) in bad.items():
             if first <= made[index]:  # a slot that raised shows nothing after its last step
                 made[index] = max(0, first - 1)
                 faults.append(Fault(index, message))
+        # Slots that made as many steps are written together; usually these are all of them.
         for steps in sorted(set(made.values())):
             self._write([slot for slot in moving if made[slot.index] == steps], steps, run)
         for slot in moving:
@@ -258,7 +274,6 @@ class Collector:
                 builder.cut(state.stream, state.index, state.length > 0, history.at(made[state.index]))
             self._fault(fault, run)
         self._end_episodes([slot for slot in moving if slot.index not in raised], run)
-        return stopped
 
     def _write(self, moved: list[SlotState], steps: int, run: _OrderRun) -> None:
         """Add the first `steps` steps of the history to these slots' returns and streams."""
@@ -283,19 +298,19 @@ class Collector:
     def _end_episodes(self, moved: Sequence[SlotState], run: _OrderRun) -> None:
         """After a block of steps: end episodes that are over, and the order of slots without room for more rows."""
         builder = run.builder
-        going: list[bool] = np.logical_or.reduce(self._slots.arrays.living, axis=1).tolist()
+        living: list[bool] = np.logical_or.reduce(self._slots.arrays.living, axis=1).tolist()
         training = [slot for slot in moved if isinstance(slot, TrainingSlot)]
-        ended = [slot for slot in training if not going[slot.index]]
+        ended = [slot for slot in training if not living[slot.index]]
         builder.end([s.stream for s in ended], [s.index for s in ended], RowKind.FINAL, self._slots.arrays)
         for slot in ended:
             self._end_episode(slot, run)
             if slot.stops_with_episode:
                 slot.steps_left = 0
         for slot in training:
-            if builder.rows[slot.stream] + 2 > builder.capacity:
+            if builder.rows[slot.stream] + 2 > builder.capacity:  # no place for a step and for what ends the stream
                 slot.steps_left = 0
         for state in moved:
-            if isinstance(state, EvaluationSlot) and (not going[state.index] or state.cut_off):
+            if isinstance(state, EvaluationSlot) and (not living[state.index] or state.cut_off):
                 self._end_episode(state, run)
 
     def _end_episode(self, slot: SlotState, run: _OrderRun) -> None:

@@ -131,7 +131,7 @@ class FragmentBuilder:
             running: Whether the episode had steps, here or in earlier fragments.
             seen: The slots' arrays before the step or reset that raised.
         """
-        if self.rows[stream] == self.lead:
+        if self.rows[stream] == self.lead:  # the stream has no row yet but lead-in rows
             self.cut_before[stream] |= running
             self._first[stream] = self.lead
         if self.open(stream):
@@ -155,6 +155,7 @@ class FragmentBuilder:
             return
         for i, slot in enumerate(self._slots):
             waits = np.flatnonzero(arrays.living[slot] > arrays.present[slot])
+            # The episode runs on behind a step row, or where the stream has nothing but lead-in rows.
             runs_on = self.open(i) or self.rows[i] == self.lead > self._first[i]
             if runs_on and waits.size and (lead_in := self._open_decisions(i, waits)):
                 self._carried.lead_in[slot] = lead_in
@@ -190,6 +191,7 @@ class FragmentBuilder:
                 return array[:, first:end].reshape(-1, *array.shape[2:])
             return np.concatenate([array[i, a:b] for i, a, b in kept])
 
+        # Flags and the like are kept for all agents together, (P, C, A); on the wire each group has its own columns.
         columns: Columns = {"kind": joined(self._kind)}
         flat = {name: joined(getattr(self, f"_{name}")) for name in ("active", "reward", "terminated", "truncated")}
         # Where every agent acts in every step, no decision stays open across fragments.
@@ -279,6 +281,7 @@ class FragmentBuilder:
         assert self._age is not None  # environments whose agents never wait have no open decisions
         at = stream, slice(self._first[stream], self.rows[stream])
         kind = self._kind[at]
+        # Rows of the running episode: those behind the last row that ended one.
         over = np.flatnonzero((kind == RowKind.FINAL) | (kind == RowKind.CUT))
         begin = int(over[-1]) + 1 if over.size else 0
         step = kind == RowKind.STEP

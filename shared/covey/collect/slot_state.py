@@ -39,11 +39,11 @@ class SlotState(ABC):
         self.players: Players = ()
 
     def begin_episode(self) -> None:
-        """The environment was reset."""
+        """Note that the environment was reset."""
         self.running, self.length = True, 0
 
     def end_episode(self) -> None:
-        """The episode is over, or was broken off by the environment."""
+        """Note that the episode is over, or was broken off by the environment."""
         self.running, self.length = False, 0
 
     def add_steps(self, steps: int) -> None:
@@ -87,7 +87,7 @@ class TrainingSlot(SlotState):
         self._episode = 0  # index in that sequence, of the running or the next episode
 
     def begin_order(self, work: order_pb2.SlotWork, stream: int, players: Players) -> None:
-        """Take what an order says of this slot."""
+        """Take over what a new order says about this slot."""
         self._work, self.stream, self.players = work, stream, players
         self.steps_left = work.steps
 
@@ -102,7 +102,7 @@ class TrainingSlot(SlotState):
         self.running, self.length = False, 0
 
     def end_episode(self) -> None:
-        """As `SlotState.end_episode`; the next episode has the next seed of the sequence."""
+        """Note that the episode is over, or was broken off; the next one has the next seed of the sequence."""
         super().end_episode()
         self._episode += 1
 
@@ -113,20 +113,20 @@ class TrainingSlot(SlotState):
 
     @property
     def next_seed(self) -> int:
-        """As `SlotState.next_seed`."""
+        """The seed of the running or next episode in the sequence that the order's seed gives."""
         return training_episode_seed(self._seed or 0, self._episode)
 
     @property
     def most_steps(self) -> int:
-        """As `SlotState.most_steps`."""
+        """Env steps that the order still wants."""
         return self.steps_left
 
     def report_episode(self, fragment: fragment_pb2.Fragment, returns: Sequence[float]) -> None:
-        """As `SlotState.report_episode`."""
+        """Add the training episode that is ending to a fragment."""
         fragment.episodes.add(slot=self.index, returns=returns, length=self.length, member_id=self._work.member_id)
 
     def report_fault(self, fragment: fragment_pb2.Fragment, message: str) -> None:
-        """As `SlotState.report_fault`."""
+        """Add a fault in a training episode to a fragment."""
         fragment.faults.add(slot=self.index, message=message)
 
 
@@ -154,18 +154,18 @@ class EvaluationSlot(SlotState):
         self.running = False
 
     def end_episode(self) -> None:
-        """As `SlotState.end_episode`; the slot is idle then."""
+        """Note that the episode is over, or was broken off; the slot is idle then."""
         super().end_episode()
         self._playing = None
 
     @property
     def next_seed(self) -> int:
-        """As `SlotState.next_seed`."""
+        """The seed of the evaluation episode."""
         return self._assigned[1]
 
     @property
     def most_steps(self) -> int:
-        """As `SlotState.most_steps`."""
+        """Env steps that the order still wants, up to where the episode is cut off."""
         return min(self.steps_left, self._longest - self.length)
 
     @property
@@ -174,7 +174,7 @@ class EvaluationSlot(SlotState):
         return self.length >= self._longest
 
     def report_episode(self, fragment: fragment_pb2.Fragment, returns: Sequence[float]) -> None:
-        """As `SlotState.report_episode`."""
+        """Add the evaluation episode that is ending to a fragment."""
         task, seed = self._assigned
         fragment.episodes.add(
             evaluation=True,
@@ -187,7 +187,7 @@ class EvaluationSlot(SlotState):
         )
 
     def report_fault(self, fragment: fragment_pb2.Fragment, message: str) -> None:
-        """As `SlotState.report_fault`."""
+        """Add a fault in an evaluation episode to a fragment."""
         task, seed = self._assigned
         fragment.faults.add(evaluation=True, slot=self._number, task_id=task.task_id, seed=seed, message=message)
 

@@ -73,6 +73,7 @@ class AsyncSlots:
         processes = min(workers or _cores(), count)
         memory = _shared_memory(memory_bytes(spaces, count))
         self.arrays, self._actions = map_memory(memory, spaces, count)
+        # Slots are divided as evenly as possible, each worker's being consecutive.
         bounds = [count * i // processes for i in range(processes + 1)]
         self._workers = [
             _Worker(i, Assignment(spaces, count, first, end), factories[first:end], memory)
@@ -88,7 +89,7 @@ class AsyncSlots:
             worker.start()
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
-        """As `Slots.reset`; `options` go to the environments."""
+        """Begin an episode in each slot given, with its seed; `options` go to the environments."""
         for s in slots:
             self._lost.pop(s, None)
         by_slot = dict(zip(slots, seeds, strict=True))
@@ -96,7 +97,7 @@ class AsyncSlots:
         return self._faults(self._timeout_s)
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
-        """As `Slots.step`."""
+        """Make one env step of each slot given, all workers at once; arguments and result as of `Slots.step`."""
         self.begin_step(slots, actions)
         return self.end_step()
 
@@ -162,6 +163,7 @@ class AsyncSlots:
         deadline = time.monotonic() + timeout_s
         answers: list[tuple[Sequence[int], list[Any]]] = []
         refused = ""
+        # Workers work at the same time, so waiting for one after the other takes as long as the slowest.
         for worker, slots in self._pending.items():
             try:
                 answer = worker.receive(deadline)

@@ -82,7 +82,7 @@ class SyncSlots:
         self._steady = [False] * count
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
-        """As `Slots.reset`; `options` go to the environments."""
+        """Begin an episode in each slot given, with its seed; `options` go to the environments."""
         extra = {} if options is None else {"options": options}  # some environments' reset does not take any
         faults = []
         for s, seed in zip(slots, seeds, strict=True):
@@ -98,7 +98,7 @@ class SyncSlots:
         return faults
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
-        """As `Slots.step`."""
+        """Make one env step of each slot given; arguments and result as of `Slots.step`."""
         faults = []
         reward = self.arrays.reward
         for s in slots:
@@ -111,6 +111,7 @@ class SyncSlots:
                     self._force(s, given)
                 seen, rewards, terminated, truncated, infos = env.step(given)  # type: ignore[union-attr]
                 agents = env.agents  # type: ignore[union-attr]
+                # The usual case, and the fast one: all act as before, and only observations and rewards are new.
                 if (
                     steady
                     and True not in terminated.values()
@@ -141,7 +142,7 @@ class SyncSlots:
         return env
 
     def close(self) -> None:
-        """As `Slots.close`."""
+        """Close all environments."""
         for s, env in enumerate(self._envs):
             self._envs[s] = None
             if env is not None:

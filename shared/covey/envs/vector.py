@@ -180,6 +180,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
             raise EnvironmentLoadError("environments: step_wait without a step under way; call step_async first")
         self._stepping = False
         faults = self._end(timeout)
+        # A broken environment counts as one whose agents are all truncated, with the observations before the step.
         broken = np.zeros(self.num_envs, np.bool_)
         broken[[f.slot for f in faults]] = True
         arrays = self.slots.arrays
@@ -187,6 +188,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         living = arrays.living.T.astype(np.bool_)
         self._terminated |= arrays.terminated.T.astype(np.bool_) & ~broken
         self._truncated |= arrays.truncated.T.astype(np.bool_) | broken
+        # One that has not appeared, neither living nor ended, counts as terminated: nothing is to be learned from it.
         terminated, truncated = self._terminated | ~(living | self._truncated), self._truncated.copy()
         ended = broken | ~living.any(axis=0)
         self._starts.stepped(broken)
@@ -197,6 +199,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         if faults:
             for agent, seen in self._seen.items():
                 final[agent][broken] = seen[broken]
+        # `final` and `after` are the true successors; where an episode ended, the next one begins in the same step.
         self._seen = final
         if ended.any():
             rows = np.flatnonzero(ended)

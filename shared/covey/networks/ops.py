@@ -130,6 +130,7 @@ class NumpyOps:
             count = x.shape[-1]
         else:
             count = valid.sum(-1, keepdims=True)
+        # Over valid units alone: padding must not shift the mean and the variance.
         mean = (x * valid).sum(-1, keepdims=True) / count
         centred = (x - mean) * valid
         variance = (centred * centred).sum(-1, keepdims=True) / count

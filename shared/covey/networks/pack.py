@@ -84,12 +84,14 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
     def compare(a: int, b: int) -> None:
         (one, its), (other, others) = packs[a], packs[b]
         if one.structure == other.structure:
+            # Numbers that a pass computes with: those of the padded architecture, once for each network.
             joint = padded([one, other])
             apart = one.numbers * len(its) + other.numbers * len(others)
             joins[a, b] = (pass_cost + apart - joint.numbers * (len(its) + len(others)), joint)
 
     for a, b in combinations(packs, 2):
         compare(a, b)
+    # Greedy: of all pairs, join the one that saves most, and compare the joint pack with all others.
     while joins:
         a, b = max(joins, key=lambda pair: joins[pair][0])
         saving, joint = joins[a, b]

@@ -146,7 +146,7 @@ def insert_layer(spec: NetworkSpec, name: str) -> Resize:
     for p in new.parameters:
         if p.name in old_names:
             continue
-        if p.inputs:
+        if p.inputs:  # the weight is the identity; biases are 0, gates 0, scales of a normalisation 1
             fresh[p.name] = np.eye(*p.shape, dtype=np.float32)
         else:
             one = p.init == "ones" and not p.name.endswith(".gate")

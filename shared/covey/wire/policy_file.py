@@ -174,6 +174,7 @@ def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int,
                 places.append((name, start // 4, stop // 4, p.shape))
             case entry:
                 raise RefusedError(f"policy file: {name} is {str(entry)[:80]}, expected float32{list(p.shape)}")
+    # Sorted by start, each parameter must begin where the one before ends, and the first at 0.
     places.sort(key=lambda place: place[1])
     if [start for _, start, _, _ in places] != [0, *(stop for _, _, stop, _ in places)][:-1]:
         raise RefusedError("policy file: not an intact safetensors file: tensors overlap, or leave gaps")
