@@ -134,6 +134,26 @@ ROOMS = {
         "metrics": set(),
         "seeds": set(),
     },
+    "covey": {
+        "": {"lazy", "config", "envs", "progress", "run"},
+        "__main__": {"cli"},
+        "cli": {"", "acting", "collect", "config", "envs", "run", "wire", "v1", "errors"},
+        "run": {"acting", "config", "envs", "networks", "wire", "errors", "spaces"},
+        "collect": {"acting", "envs", "wire", "v1", "errors", "rows", "spaces"},
+        "acting": {"networks", "wire", "v1", "observations", "rows", "spaces"},
+        "envs": {"wire", "errors", "rows", "spaces"},
+        "config": {"networks", "wire", "errors", "spaces"},
+        "wire": {"networks", "v1", "errors", "spaces"},
+        "networks": {"errors", "spaces"},
+        "v1": set(),
+        "errors": set(),
+        "lazy": set(),
+        "observations": {"spaces"},
+        "progress": {"errors"},
+        "resources": set(),
+        "rows": {"errors", "spaces"},
+        "spaces": {"errors"},
+    },
 }
 """Which room or root module of a package may import which others of it; what is not here may not."""
 

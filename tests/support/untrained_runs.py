@@ -39,7 +39,7 @@ def untrained_run(
         )
         for i in members
     ]
-    state = {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces)}
+    state = {"run": {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces)}}
     save_checkpoint(run.checkpoints, state, population)
     return run
 

@@ -44,12 +44,12 @@ def config() -> Config:
 def make_run(parent: Path, best_member: int | None = 2, **state: Any) -> RunDirectory:
     run = RunDirectory.create(parent, "run")
     run.config.write_text("name: run\n")
-    saved = {
+    kept = {
         "config": config().model_dump(mode="json"),
         "spaces": spaces_to_json(SPACES),
         "best_member": best_member,
     } | state
-    save_checkpoint(run.checkpoints, saved, [make_member(1), make_member(2), make_member(5)])
+    save_checkpoint(run.checkpoints, {"run": kept}, [make_member(1), make_member(2), make_member(5)])
     return run
 
 
