@@ -1,6 +1,7 @@
 """Adam on rows of packs is PyTorch's Adam."""
 
 import numpy as np
+import pytest
 import torch
 
 from covey_server.packing.optimiser import adam_, runs_of
