@@ -1,6 +1,6 @@
-"""covey_server: the learner. Owns replay, the population, its evolution and the orders that actors work on.
+"""The learner of covey: replay memory, population, updates, evolution and the gRPC server that actors connect to.
 
-The names here are for training from Python, in one process: `covey_server.api`.
+The names exported here train from Python in one process; `covey_server.api` defines them.
 """
 
 from importlib import import_module
@@ -29,7 +29,7 @@ __all__ = [
     "train_multi_agent_on_policy",
 ]
 
-# Loaded when they are asked for: `covey learner --help` must not wait for torch.
+# Exported names are imported when they are first used, so that `covey learner --help` does not wait for torch.
 _MODULES = {
     "Agent": "covey_server.api.agents",
     "AsyncAgentsWrapper": "covey_server.api.agents",
