@@ -94,7 +94,7 @@ class LineageFile:
         self.lines, self._size = len(lines), sum(len(line) + 1 for line in lines)
         if len(found) < count:
             logger.warning(
-                "%s: only %d of %d dead members can be read; going on with these", self._path, len(found), count
+                "%s: %d of %d members that died can be read; going on with these", self._path, len(found), count
             )
             self.lines = self._size = 0
             self.append(found.values())
