@@ -17,6 +17,7 @@ from covey.errors import ConfigError
 from covey_server import create_population
 
 ROOT = Path(__file__).parents[3]
+PAGE = Path(__file__).parent / "page"
 
 EXAMPLES = {
     "page_off_policy": ("vectorised", "create_maddpg", "memory", "train_off_policy"),
@@ -62,7 +63,7 @@ TOURNAMENT AND MUTATIONS
 
 def page(name: str) -> list[str]:
     """The lines of a snippet but for imports and comments, spaces evened out."""
-    return statements((ROOT / "tests" / "page" / f"{name}.txt").read_text())
+    return statements((PAGE / f"{name}.txt").read_text())
 
 
 def statements(text: str) -> list[str]:
@@ -124,7 +125,7 @@ ALL = "{latent_dim: 32, encoder_config: {hidden_size: [32], activation: ReLU}, h
 def hidden_sizes(algo: str, net_config: str) -> dict[str, tuple[int, ...]]:
     """Of the encoders of all policies of an agent for the page's four agents."""
     names: dict[str, Any] = {"Box": Box, "Discrete": Discrete}
-    exec((ROOT / "tests" / "page" / "definition.txt").read_text(), names)
+    exec((PAGE / "definition.txt").read_text(), names)
     hyperparameters = {"AGENT_IDS": names["agent_ids"]}
     spaces = names["observation_spaces"], names["action_spaces"]
     (agent,) = create_population(algo, *spaces, yaml.safe_load(net_config), hyperparameters)
