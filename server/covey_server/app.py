@@ -108,7 +108,8 @@ class LearnerProcess:
         self.intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
         self._resumed = resume
-        # A run that was killed before its first checkpoint begins anew.
+        # Before the trainer and the server are created, so that both find the restored state. A run that was killed
+        # before its first checkpoint begins anew.
         if resume and checkpoint_paths(run.checkpoints):
             restore(self.learner, self.intake, self._factory, checkpointer)
         mode = SteadyState if config.evolution.mode == "steady_state" else Generational
@@ -219,6 +220,8 @@ class LearnerProcess:
 
     def stop(self) -> None:
         """End the learner in order: a last checkpoint, actors disconnect, the port closes, status files are written."""
+        # First the trainer, which writes a last checkpoint; then the server, which lets actors leave; the journal is
+        # closed last, because both write to it.
         self.trainer.request_stop()
         if self.trainer.ident is not None:
             self.trainer.join(timeout=TRAINER_STOP_S)
@@ -232,6 +235,7 @@ class LearnerProcess:
             self.write_files()
             if self.learner.state is RunState.COMPLETE:
                 write_json(self.run.result, self.result())
+            # An address file that remains tells a resumed learner, and commands, that this one was killed.
             self.run.address.unlink(missing_ok=True)
 
     def write_files(self) -> None:
@@ -303,6 +307,7 @@ def update_threads(config: Config, local_actors: int) -> int:
         return config.learner.torch_threads
     if config.training.deterministic:
         return 1
+    # Where a scheduler such as Slurm grants fewer cores than the machine has, only those count.
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     left = cores - local_actors - 1
     return max(1, min(left, torch.get_num_threads()))
@@ -326,6 +331,7 @@ def _next_epoch(run: RunDirectory) -> int:
     """
     path = run.path / "epoch.json"
     epoch = int(read_json(path)["next"]) if path.exists() else 0
+    # Written beside it and renamed, so that a crash leaves either the old file or the new one.
     try:
         temporary = path.with_suffix(".tmp")
         write_synced(temporary, json.dumps({"next": epoch + 1}).encode())

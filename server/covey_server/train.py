@@ -36,7 +36,7 @@ class LocalActors:
     """
 
     MAX_QUICK_DEATHS = 3
-    """Number of processes that may die before the run's first env step."""
+    """Number of deaths of actor processes, before the run's first env step, at which the run ends."""
 
     def __init__(self, config: Config, address: str, token: str | None) -> None:
         self._command = [
@@ -69,6 +69,7 @@ class LocalActors:
             RefusedError: several processes died before the run's first env step.
         """
         for i, (name, child) in enumerate(self._children):
+            # None: the process runs. 0: it has ended in order, because the run is over.
             code = child.poll()
             if code is None or code == 0:
                 continue
@@ -84,6 +85,7 @@ class LocalActors:
 
     def stop(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for each actor process to end by itself; then terminate or kill it."""
+        # All are asked to end before any is waited for again, so that a hanging one does not hold up the others.
         for _, child in self._children:
             try:
                 child.wait(timeout=timeout_s)
@@ -131,6 +133,7 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
 
                 def watch(status: Status) -> None:
                     show(status)
+                    # Actors that end when the run is complete or stopped are not to be started again.
                     if status.state == "training" and actors is not None:
                         actors.check(status.env_steps)
 

@@ -179,6 +179,7 @@ class Agent:
         """
         self.adopt_spaces(experiences.spaces)
         algorithm, _ = self._pack()
+        # Random numbers of an update follow from seed, member and update alone, whatever was updated before.
         seed, count = self.context.config.training.seed, self.member.updates
         algorithm.learn((0,), experiences.batch, counter_rng.keys(seed, [self.index], [count], self._device))
         return algorithm.metrics()[self.index]
@@ -256,7 +257,7 @@ class Agent:
         return agent
 
     def save_checkpoint(self, path: str | Path) -> None:
-        """Write the member and its record into a folder, as JSON and safetensors, in the format of a run's checkpoints.
+        """Write the member and its training record into a folder, as JSON and safetensors like a run's checkpoint.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -299,6 +300,7 @@ class Agent:
         if spaces is self.spaces or spaces == self.spaces:
             self.spaces = spaces
             return
+        # Agents, observation and action spaces have to be equal; what else an environment tells may be new.
         kinds = [[(a.agent_id, a.observation, a.action) for a in s.agents] for s in (spaces, self.spaces)]
         if kinds[0] != kinds[1]:
             raise SpaceError(

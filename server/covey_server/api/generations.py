@@ -1,4 +1,4 @@
-"""Population factory of the training functions: uses the caller's selection and mutation, and records generations."""
+"""Creates the populations of the training functions by the caller's selection and mutation, and records results."""
 
 from __future__ import annotations
 
@@ -101,6 +101,7 @@ class Generations(PopulationFactory):
         for agent in self.agents:
             member = agent.member
             agent.steps[-1] = member.env_steps
+            # `Member.fitness` is one number. Without `sum_scores`, callers get the mean return by agent instead.
             fitness: FitnessValue = float("nan") if member.fitness is None else member.fitness
             if not self._sum_scores and self._returns[agent.index]:
                 means = np.mean(self._returns[agent.index], axis=0).tolist()

@@ -100,6 +100,7 @@ class InProcessActor(WatchedThread):
                 # Not one env step was possible. With other actors the learner would give the steps to them; here there
                 # are none, so the run cannot go on.
                 raise EnvironmentLoadError(f"env: no environment can make a step: {fragment.faults[0].message}")
+            # Fragments are numbered from 1 without gaps, as on the network.
             seq += 1
             fragment.seq = seq
             self._on_fragment(order, fragment)

@@ -85,7 +85,7 @@ class Job:
         return generations.agents, generations.fitnesses
 
     def _run(self, config: Config, parent: Path, generations: Generations) -> None:
-        """Run a learner without a port and one actor thread until training is complete.
+        """Run a learner that listens on no port, and a thread that acts for it, until training is complete.
 
         Args:
             config: The run's configuration.
@@ -93,7 +93,7 @@ class Job:
             generations: Creates the run's populations, and keeps their records.
         """
         process = LearnerProcess(config, new_run(config, parent), factory=generations)
-        slots, train_slots = self._slots()
+        slots, train_slots = self._slots()  # the caller's environments, or copies of them
         actor = InProcessActor(
             process.learner,
             process.attendance,
@@ -130,6 +130,7 @@ class Job:
             generations.record_generation()
             watch(process.report.status())
         finally:
+            # The actor ends before the learner's parts, to which it hands fragments.
             process.trainer.request_stop()
             actor.leave()
             process.stop()
@@ -178,6 +179,7 @@ class Job:
             "target_score": self.target,
         }
         data["fitness"]["reduce"] = "sum" if self.sum_scores else "mean"
+        # The caller's own setting of torch stays.
         data["learner"]["torch_threads"] = torch.get_num_threads()
         data["checkpoint"]["keep"] = 1 if self.overwrite_checkpoints else 2
         data["logging"] |= {"wandb": self.wb, "tensorboard": self.tensorboard}

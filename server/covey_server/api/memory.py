@@ -39,7 +39,7 @@ class Experiences:
     """A batch drawn from the replay memory, for `Agent.learn`.
 
     Attributes:
-        batch: The batch.
+        batch: The sampled env steps: observations, actions, rewards, next observations and flags of all agents.
         spaces: Spaces of the environment that it was collected in.
     """
 
@@ -199,6 +199,7 @@ class MultiAgentReplayBuffer:
         """
         if self._replay is None or self._spaces is None or not len(self._replay):
             raise ConfigError("sample: the memory is empty; save steps first")
+        # Each sample has random numbers of its own, which follow from the seed and the number of samples before it.
         keys = counter_rng.keys(self._seed, [0], [self._samples], self._device)
         self._samples += 1
         sizes = torch.tensor([batch_size], device=self._device)

@@ -19,7 +19,7 @@ from covey_server.evolution.hyperparameters import ranges
 from covey_server.seeds import generator
 
 _NOT_SETTINGS = ("AGENT_IDS", "ALGO", "POP_SIZE", "POPULATION_SIZE", "NUM_ENVS")
-"""Keys of `INIT_HP` that are ignored or read elsewhere, because arguments or the environment tell the same."""
+"""Keys of `INIT_HP` that are not hyperparameters: arguments of `create_population`, or spaces, give these values."""
 
 
 def create_population(
@@ -60,6 +60,7 @@ def create_population(
     given = dict(INIT_HP or {})  # a copy, because the caller's dictionary stays as it is
     spaces = _spaces(observation_spaces, action_spaces, given.get("AGENT_IDS"))
     config = _config(algo, net_config, given, hp_config, population_size, num_envs, str(device), seed)
+    # Both are called for their errors, before networks are initialised.
     resolve(config.network, spaces, config.algorithm.share_parameters)
     ranges(config)
     members = initial_population(

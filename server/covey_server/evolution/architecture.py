@@ -157,7 +157,11 @@ def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
 def _resize_part(
     network: Network, part: str, method: str, change: ArchitectureChange, rng: np.random.Generator
 ) -> tuple[Resize | None, str]:
-    """How a method changes one MLP, the head or an encoder, and that in words; None if the bounds allow nothing."""
+    """Work out how a mutation changes one MLP of a network, its head or an encoder, within the MLP's bounds.
+
+    Returns:
+        The change, and a description of it; None instead of the change if the bounds allow nothing.
+    """
     mlp = get_part(network.spec, part)
     layers = len(mlp.hidden_size)
     if not layers:

@@ -66,6 +66,7 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
                 "member's policies; name other opponents in fitness.opponents"
             )
     scores = table[:, columns].sum(1) if config.reduce == "sum" else table[:, columns].mean(1)
+    # Standard error of the mean: sample standard deviation (n - 1 in the denominator) over the root of n.
     stderr = float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else 0.0
     return Score(float(scores.mean()), stderr, dict(zip(agent_ids, table.mean(0).tolist(), strict=True)))
 
@@ -130,6 +131,7 @@ def with_opponents(
         if isinstance(opponent, str):
             refs[i] = PolicyRef(builtin=BUILTIN_RANDOM)
             continue
+        # The named member, else the champion, else the evaluated member itself.
         player = next((m for m in (opponent, champion) if m is not None and m in living), member_id)
         refs[i] = refs_of(player)[i]
     return refs

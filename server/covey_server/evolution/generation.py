@@ -40,6 +40,7 @@ def initial_population(
     Raises:
         ConfigError: a hyperparameter's range exceeds what the algorithm allows.
     """
+    # Two random generators: initial weights do not depend on whether, or how, members are mutated.
     mutations = Mutations(config.mutation, ranges(config), mutation)
     size = config.training.pop_size
     members = []

@@ -87,6 +87,7 @@ def scaled(value: float | int, limits: RLParameter, *, grow: bool) -> float | in
     """Multiply a hyperparameter by its grow or shrink factor, within its range; integers change by at least 1."""
     target = value * (limits.grow_factor if grow else limits.shrink_factor)
     if limits.dtype == "int":
+        # With a factor of 1.2, 2 would become round(2.4) = 2 for ever; it becomes 3.
         target = max(round(target), value + 1) if grow else min(round(target), value - 1)
         return int(min(max(target, limits.min), limits.max))
     return float(min(max(target, limits.min), limits.max))

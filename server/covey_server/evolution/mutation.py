@@ -117,6 +117,7 @@ def _disturb(network: Network, sd: float, rng: np.random.Generator) -> int:
     count = 0
     for p in (matrices[i] for i in chosen):
         drawn = np.unique(rng.integers(p.size, size=math.ceil(CHOSEN_SHARE * p.size)))
+        # The target network gets the same values: its policy is to differ from the new one no more than before.
         new = disturbed(network.params[p.name].flat[drawn], sd, rng)
         network.params[p.name].flat[drawn] = new
         if network.target is not None:
@@ -150,6 +151,7 @@ def mutate_activation(member: Member, selection: Sequence[str], rng: np.random.G
     Returns:
         ("activation", old and new activation), or ("none", why nothing changed).
     """
+    # An activation may be drawn unless all networks have exactly that one already.
     in_use = {a for network in member.networks.values() for a in activations(network.spec)}
     others = [a for a in selection if in_use != {a}]
     if not others:

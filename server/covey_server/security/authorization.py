@@ -72,6 +72,7 @@ class Authorization(grpc.aio.ServerInterceptor):
         """Return the method's own handler, or one that refuses the call; gRPC calls it for each call."""
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
+        # Without a handler, gRPC itself answers that the method does not exist.
         if handler is None or self._tokens is None or roles_of(method) is None:
             return handler  # type: ignore[no-any-return]
         tokens, given = self._tokens, _bearer_token(handler_call_details.invocation_metadata)
@@ -80,6 +81,7 @@ class Authorization(grpc.aio.ServerInterceptor):
             return _refusing_handler(handler, refusal)
         if not handler.response_streaming:
             return handler  # type: ignore[no-any-return]
+        # A stream may last for days, in which its token may be revoked.
         rechecked = _rechecked_stream(handler, tokens, lambda: self._refusal(tokens, method, given))
         return _with_behaviour(handler, rechecked)
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from covey.errors import UnreachableError
 
 CALLS_PER_S = 50.0
-"""Calls per second that a host may make in the long run."""
+"""gRPC calls per second that a host may make in the long run."""
 
 BURST = 500.0
-"""Calls that a host may make at once, such as when all actors of a machine reconnect at the same moment."""
+"""gRPC calls that a host may make at once, such as when all actors of a machine reconnect at the same moment."""
 
 MAX_HOSTS = 4096
 """Number of hosts remembered; beyond it the host that called longest ago is forgotten, whose bucket is nearly full."""
@@ -33,7 +33,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def check(self, peer: str) -> None:
-        """Count one call of a host.
+        """Count one call of a host against its rate limit.
 
         Args:
             peer: Address of the caller as gRPC gives it: "ipv4:1.2.3.4:567", "ipv6:%5B::1%5D:567".
@@ -43,6 +43,8 @@ class RateLimit:
         """
         host = peer.rpartition(":")[0]  # without the port, which differs between connections
         now = self._clock()
+        # Token bucket: it holds at most BURST calls, regains CALLS_PER_S of them each second, and loses one with each
+        # call. Taking it out and putting it back moves the host to the end, the most recent caller.
         left, then = self._buckets.pop(host, (BURST, now))
         left = min(BURST, left + (now - then) * CALLS_PER_S)
         self._buckets[host] = max(0.0, left - 1.0), now

@@ -68,7 +68,7 @@ class ServerCertificate:
         return self._loaded
 
     def _file_stamps(self) -> list[Stamp | None]:
-        """What tells whether one of the files has changed."""
+        """Stamps of the certificate, key and CA files, which differ from earlier ones once a file has changed."""
         c = self._config
         return [stamp_of(Path(p)) for p in (c.certificate, c.key, c.client_ca) if p is not None]
 
@@ -78,6 +78,7 @@ class ServerCertificate:
         chain, key = read_certificates(Path(c.certificate)), read_secret(Path(c.key))
         authority = None if c.client_ca is None else read_certificates(Path(c.client_ca))
         try:
+            # The chain begins with the learner's own certificate; the key is its if both have one public key.
             certificates = x509.load_pem_x509_certificates(chain)
             pair = load_pem_private_key(key, None).public_key() == certificates[0].public_key()
             if authority is not None:

@@ -97,6 +97,7 @@ class Tokens:
         stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return
+        # Kept even if the file turns out to be invalid, so that one change is warned about once.
         self._stamp = stamp
         try:
             self._roles = digests(read_secret(self._path).decode("utf-8", "replace"), str(self._path))

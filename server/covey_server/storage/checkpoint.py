@@ -119,6 +119,7 @@ def set_aside_damaged(directory: Path) -> None:
     Raises:
         StorageError: the folder is not writable.
     """
+    # Newest first; damaged ones are renamed only once a sound one is known to be behind them.
     damaged = []
     for path in reversed(checkpoint_paths(directory)):
         try:
@@ -141,6 +142,7 @@ def _safetensors(tensors: Tensors) -> list[bytes | memoryview]:
     pieces: list[bytes | memoryview] = []
     end = 0
     for name, array in tensors.items():
+        # Offsets count from the end of the header.
         header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": (end, end + array.nbytes)}
         pieces.append(array.ravel().view(np.uint8).data)
         end += array.nbytes

@@ -47,7 +47,7 @@ class Position(NamedTuple):
 
 
 class Journal:
-    """A journal that is open for appending, by one thread; `sync` may run in other threads meanwhile.
+    """A run's journal, an append-only log on disk, open for appending by one thread; others may call `sync` meanwhile.
 
     An appended record survives the end of the process, because it is handed to the operating system at once; `sync`
     makes it survive a crash of the machine too. `Journal.open` creates the object.
@@ -100,6 +100,8 @@ class Journal:
                 raise StorageError(f"{directory}: another learner writes this run; end it first") from exc
             numbers = _segments(directory)
             if numbers:
+                # What a crash of the process left may be in the system's memory only, so these segments stay open for
+                # the sync below; the segments before them have been synced.
                 checked, offset = _cut_unfinished(directory, numbers)
                 newest = numbers[-1]
                 fds.extend(os.open(_path(directory, number), os.O_RDWR) for number in numbers[checked:])
@@ -120,16 +122,16 @@ class Journal:
 
     @property
     def start(self) -> Position:
-        """Position of the oldest record that is kept."""
+        """Position of the oldest record in the journal."""
         return Position(self._first, len(SEGMENT_START))
 
     @property
     def position(self) -> Position:
-        """Position behind the newest record."""
+        """Position at which the journal ends, behind its newest record."""
         return self._end
 
     def append(self, kind: Kind, payload: bytes) -> Position:
-        """Append a record.
+        """Append a record to the journal.
 
         Returns:
             The position at which the record starts.
@@ -156,6 +158,7 @@ class Journal:
                     if left:
                         left[0] = left[0][written:]
             except OSError as exc:
+                # Take back what was written of the record, so that the segment ends with a complete one.
                 os.ftruncate(self._fds[-1], start.offset)
                 raise cannot_write(_path(self.directory, start.segment), exc) from exc
             self._end = Position(start.segment, offset)
@@ -261,7 +264,7 @@ class Journal:
                 os.close(fd)
 
     def _rotate(self) -> None:
-        """Begin a new segment, whose start states the size of the full one; does not wait for the disk."""
+        """Begin a new segment file, whose start states the size of the full one; does not wait for the disk."""
         number = self._end.segment + 1
         path = _path(self.directory, number)
         try:
@@ -272,7 +275,7 @@ class Journal:
 
 
 def _path(directory: Path, number: int) -> Path:
-    """File of a segment, by its number."""
+    """Path of a journal segment's file, given the segment's number."""
     return directory / f"{number:010d}.journal"
 
 

@@ -67,7 +67,7 @@ def create(path: Path, before: int) -> int:
 
 
 def bytes_before(path: Path) -> int | None:
-    """Size in bytes that a segment's start demands of the segment before.
+    """Read from the start of a journal segment how many bytes the segment before it must have.
 
     Returns:
         The size; 0 if the segment before has been synced; None if this segment's start was never written to the disk.
@@ -82,7 +82,8 @@ def bytes_before(path: Path) -> int | None:
 
 
 def pack_header(kind: Kind, payload: bytes) -> bytes:
-    """The header of a record with this payload."""
+    """Header bytes of a journal record: length of the payload, kind of the record, and checksums."""
+    # The fourth field protects the three before it, the length above all.
     fields = (len(payload), kind, zlib.crc32(payload))
     return _HEADER.pack(*fields, zlib.crc32(struct.pack("<III", *fields)))
 

@@ -66,12 +66,12 @@ class LineageFile:
         self.lines += len(lines)
 
     def read(self, count: int) -> list[LineageEntry]:
-        """Read the lines that a checkpoint counts; the next `append` removes all others.
+        """Read the entries of dead members up to the number that a checkpoint gives; `append` removes all later lines.
 
         Damaged lines are left out with a warning, and the file is written again without them: a run can do without.
 
         Args:
-            count: Number of lines that the checkpoint counts.
+            count: Number of lines that the file had at the time of the checkpoint.
 
         Returns:
             The entries of members that died, in the order of their deaths.
@@ -96,6 +96,7 @@ class LineageFile:
             logger.warning(
                 "%s: %d of %d members that died can be read; going on with these", self._path, len(found), count
             )
+            # With a size of 0, `append` empties the file before it writes the lines that are sound.
             self.lines = self._size = 0
             self.append(found.values())
         return list(found.values())
