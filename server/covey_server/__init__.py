@@ -1,6 +1,6 @@
-"""covey_server: the learner. Owns replay, the population, its evolution and the orders that actors work on.
+"""The learner of covey: replay memory, population, updates, evolution and the gRPC server that actors connect to.
 
-The names here are for training from Python, in one process: `covey_server.api`.
+The names exported here train from Python in one process; `covey_server.api` defines them.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The learner process: what is built from what, in which order it starts, and in which it ends."""
+"""The learner process: builds the parts of a run's learner, starts them in order and ends them in order."""
 
 from __future__ import annotations
 
@@ -50,29 +50,31 @@ from covey_server.training.trainer import Trainer
 logger = logging.getLogger("covey.learner")
 
 TRAINER_STOP_S = 60.0
-"""How long the update in work and the last checkpoint may take."""
+"""Time that the running update and the last checkpoint may take when a run is stopped, in seconds."""
 
 GRACE_S = 5.0
-"""How long actors may take to say goodbye when the learner ends."""
+"""Time that actors have to disconnect when the learner ends, in seconds."""
 
 REPORT_FILES_S = 10.0
+"""Interval at which the run's status is written into its directory, in seconds."""
 
 
 class LearnerProcess:
-    """One life of a run's learner.
+    """The learner of one run, from the start of its process to the end; a resumed run gets a new one.
 
     Args:
-        config: Of the run.
-        run: Its directory.
-        resume: Whether to go on from what the directory holds.
-        factory: Makes the populations, in another way than from the configuration alone.
-        insecure: Whether other machines may reach it without TLS or tokens; no configuration can say so.
-        local_actors: Actor processes that run on this machine beside it.
+        config: The run's configuration.
+        run: The run's directory.
+        resume: Whether to continue from the checkpoint and the journal in the run's directory.
+        factory: Creates the run's populations; None: a `PopulationFactory` for the configuration.
+        insecure: Whether other machines may connect without TLS or tokens. Only an argument: no configuration file can
+            open a learner to the network.
+        local_actors: Number of actor processes on this machine, which leave fewer CPU cores to updates.
 
     Raises:
-        StorageError: the directory cannot be written or, with resume, read.
-        ConfigError: a device, or `learner.updates`, that this machine does not have, a range that a hyperparameter
-            cannot have, an address that is not to be served, or certificates or tokens that cannot be used.
+        StorageError: the run's directory cannot be written or, with `resume`, read.
+        ConfigError: this machine lacks the device, a hyperparameter's range exceeds what the algorithm allows,
+            `learner.bind` is reachable from other machines without TLS and tokens, or these cannot be used.
     """
 
     def __init__(
@@ -90,16 +92,18 @@ class LearnerProcess:
         self.tokens = Tokens.load(config.learner.tokens)
         check_exposure(config.learner, self.tokens, insecure=insecure)
         torch.set_num_threads(update_threads(config, local_actors))
-        # The trainer's Python hands over to the wire's thread this often: at 5 ms, the default, actors wait for orders.
+        # The trainer's thread gives the interpreter lock to the gRPC thread this often: at the default of 5 ms, actors
+        # wait for orders while the trainer runs Python code.
         sys.setswitchinterval(0.0005)
         if config.training.deterministic:
             torch.use_deterministic_algorithms(True)
         _check_device(config.learner.device)
-        backend_for(config.learner.updates, torch.device(config.learner.device))  # or refused, before anything begins
+        # For their errors only: before the run's directory is changed.
+        backend_for(config.learner.updates, torch.device(config.learner.device))
         ranges(config)
         self._factory = factory or PopulationFactory(config)
         checkpoint = config.checkpoint
-        # At once is when there is anything.
+        # An interval of 0 seconds means that every append is synced: a sync is due from the first byte on.
         sync_bytes = 1 if checkpoint.journal_sync_s == 0 else checkpoint.journal_sync_bytes
         journal = Journal.open(run.journal, checkpoint.journal_segment_bytes, sync_bytes)
         self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)
@@ -107,7 +111,9 @@ class LearnerProcess:
         self.intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
         self._resumed = resume
-        if resume and checkpoint_paths(run.checkpoints):  # else it was killed before its first one: it begins anew
+        # Before the trainer and the server are created, so that both find the restored state. A run that was killed
+        # before its first checkpoint begins anew.
+        if resume and checkpoint_paths(run.checkpoints):
             restore(self.learner, self.intake, self._factory, checkpointer)
         mode = SteadyState if config.evolution.mode == "steady_state" else Generational
         self.trainer = Trainer(self.learner, checkpointer, mode(self.learner, self._factory))
@@ -118,11 +124,17 @@ class LearnerProcess:
         self.address = ""
 
     def start(self) -> str:
-        """Serve; returns HOST:PORT.
+        """Start the gRPC server and the trainer's thread.
+
+        With `environment.spaces_from: local` the environment is created here, to read its spaces; otherwise the first
+        actor that joins sends them.
+
+        Returns:
+            The address that the server listens on, "HOST:PORT".
 
         Raises:
             AddressInUseError: the port is taken.
-            EnvironmentLoadError, SpaceError: the environment cannot be read here (`environment.spaces_from: local`).
+            EnvironmentLoadError, SpaceError: the environment cannot be created here, or has unsupported spaces.
         """
         environment = self.config.environment
         if environment.spaces_from == "local" and self.learner.population is None:
@@ -140,13 +152,16 @@ class LearnerProcess:
         return self.address
 
     def wait(self, watch: Callable[[Status], None] | None = None) -> dict[str, Any]:
-        """Until the run is complete or stopped: write metrics and the run's files; returns the result.
+        """Wait until the run is complete or stopped, and write metrics and status files meanwhile.
 
         Args:
-            watch: Called about four times a second with the status.
+            watch: Called with the run's status about four times a second.
+
+        Returns:
+            The run's result, as `result` returns it.
 
         Raises:
-            CoveyError: what ended the run, if it failed.
+            CoveyError: the fault that ended the run, if it failed.
         """
         last_metrics = last_files = 0.0
         while self.trainer.is_alive():
@@ -163,20 +178,24 @@ class LearnerProcess:
                 if now - last_files >= REPORT_FILES_S:
                     last_files = now
                     self.write_files()
-            except DiskFullError as exc:  # nothing that anybody relies on
-                self._count_gap(exc)
+            except DiskFullError as exc:
+                # These files are for people to read; training needs none of them, so it goes on.
+                self._count_unwritten(exc)
         if self.learner.fault is not None:
             raise self.learner.fault
         return self.result()
 
-    def _count_gap(self, exc: DiskFullError) -> None:
-        """Metrics, or files about the run, that could not be written: told about once, counted, tried again."""
+    def _count_unwritten(self, exc: DiskFullError) -> None:
+        """Count a failed write of metrics or status files; the first one of a run is also reported as an event."""
         if not self.learner.totals.counters["files_not_written"]:
             self.learner.event(f"{exc}; until then curves have gaps")
         self.learner.count("files_not_written")
 
     def result(self) -> dict[str, Any]:
-        """What `covey train --json` prints: counts over the whole population and run."""
+        """The run's result as JSON: totals over the whole population and the best member's fitness.
+
+        `covey train --json` prints it. Before the final evaluation, all keys that begin with "best_" are None.
+        """
         totals = self.learner.totals
         wall_s = self.learner.training_s
         result: dict[str, Any] = {
@@ -203,7 +222,9 @@ class LearnerProcess:
         return result | (self.trainer.evaluator.result or {})
 
     def stop(self) -> None:
-        """End in order: the trainer checkpoints, actors leave, the port closes, files are written."""
+        """End the learner in order: a last checkpoint, actors disconnect, the port closes, status files are written."""
+        # First the trainer, which writes a last checkpoint; then the server, which lets actors leave; the journal is
+        # closed last, because both write to it.
         self.trainer.request_stop()
         if self.trainer.ident is not None:
             self.trainer.join(timeout=TRAINER_STOP_S)
@@ -211,21 +232,26 @@ class LearnerProcess:
         if self.learner.progress.may_become(RunState.STOPPED):
             self.learner.become(RunState.STOPPED)
         self.learner.journal.close()
-        with contextlib.suppress(StorageError):  # the run is over; what failed before has been reported
+        # The run is over, and a storage error that ended it has been reported already.
+        with contextlib.suppress(StorageError):
             self._metrics.close()
             self.write_files()
             if self.learner.state is RunState.COMPLETE:
                 write_json(self.run.result, self.result())
+            # An address file that remains tells a resumed learner, and commands, that this one was killed.
             self.run.address.unlink(missing_ok=True)
 
     def write_files(self) -> None:
-        """The answers of the query commands, for when nobody can be asked any more; who died is in `lineage.jsonl`."""
+        """Write the run's status, members and actors as JSON files, which commands read when no learner answers.
+
+        Members that died are not among them: `lineage.jsonl` has those.
+        """
         write_json(self.run.status, status_json(self.report.status()))
         write_json(self.run.members, members_json(self.report.members()))
         write_json(self.run.actors, actors_json(self.report.actors()))
 
     def _values(self, status: Status) -> dict[str, float]:
-        """Metrics of this moment."""
+        """Current value of every metric, by name: rates, totals, fitness and losses of each member, counters."""
         values = {
             "env_steps_per_s": status.env_steps_per_s,
             "updates": float(status.updates),
@@ -257,10 +283,14 @@ class LearnerProcess:
 
 
 def new_run(config: Config, parent: Path) -> RunDirectory:
-    """A fresh run directory that holds its configuration.
+    """Create the directory of a new run, and write the run's configuration into it.
+
+    Args:
+        config: The run's configuration; its name becomes a part of the directory's name.
+        parent: Folder in which the directory is created.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the directory or the configuration cannot be written.
     """
     run = RunDirectory.create(parent, config.name)
     try:
@@ -271,27 +301,40 @@ def new_run(config: Config, parent: Path) -> RunDirectory:
 
 
 def update_threads(config: Config, local_actors: int) -> int:
-    """Threads of one update: as configured, else the cores that actors and the wire leave, at most torch's default."""
+    """Number of threads with which torch computes an update.
+
+    It is `learner.torch_threads` where that is set, and 1 in deterministic runs. Otherwise it is the number of CPU
+    cores that local actors and the gRPC thread leave free, at least 1 and at most torch's own default.
+    """
     if config.learner.torch_threads is not None:
         return config.learner.torch_threads
     if config.training.deterministic:
         return 1
+    # Where a scheduler such as Slurm grants fewer cores than the machine has, only those count.
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     left = cores - local_actors - 1
     return max(1, min(left, torch.get_num_threads()))
 
 
 def _port_before(run: RunDirectory) -> int:
-    """The port of a learner that was killed, to which its actors try to return; 0 where there is none."""
+    """Port on which the run's learner listened before it was killed, so that its actors find it again; 0 if unknown."""
     if not run.address.exists():
         return 0
     return parse_address(str(read_json(run.address)["address"]))[1]
 
 
 def _next_epoch(run: RunDirectory) -> int:
-    """Number of this start of the run's learner, from 0; noted durably, so that ids of orders never come twice."""
+    """Epoch of this learner process: how often the run's learner was started before, 0 for a new run.
+
+    Order ids contain the epoch. The next one is on the disk before this returns, so no two processes share an epoch and
+    no order id is ever used twice, even after a crash.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     path = run.path / "epoch.json"
     epoch = int(read_json(path)["next"]) if path.exists() else 0
+    # Written beside it and renamed, so that a crash leaves either the old file or the new one.
     try:
         temporary = path.with_suffix(".tmp")
         write_synced(temporary, json.dumps({"next": epoch + 1}).encode())
@@ -303,6 +346,7 @@ def _next_epoch(run: RunDirectory) -> int:
 
 
 def _check_device(device: str) -> None:
+    """Raise a `ConfigError` unless torch can create a tensor on the device."""
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as exc:
@@ -313,7 +357,7 @@ def _check_device(device: str) -> None:
 
 @contextlib.contextmanager
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run with a checkpoint; a second one ends it at once."""
+    """Context manager for SIGINT and SIGTERM: the first one calls `stop` in a thread, a second one exits at once."""
     seen = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -321,8 +365,8 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
         if seen.is_set():
             raise SystemExit(128 + number)
         seen.set()
-        print("covey: ending with a checkpoint; once more ends at once", file=sys.stderr)
-        # Not from within the handler: it may have interrupted a holder of the learner's lock.
+        print("covey: stopping with a checkpoint; a second signal (Ctrl-C) stops at once", file=sys.stderr)
+        # In a thread: the handler may have interrupted code that holds the learner's lock, which `stop` needs.
         threading.Thread(target=stop, daemon=True).start()
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -1,4 +1,4 @@
-"""How a population comes into being: from spaces, from a checkpoint, or from the generation before it."""
+"""Creates populations: a first one for an environment's spaces, one of stored members, or the next generation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from covey_server.seeds import generator
 
 
 class PopulationFactory:
-    """Makes populations for one run."""
+    """Creates the populations of one run, with the algorithm and the random seed of its configuration."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -31,13 +31,14 @@ class PopulationFactory:
         self._implementation = ALGORITHMS[config.algorithm.name]
 
     def fresh(self, spaces: EnvironmentSpaces) -> Population:
-        """The first population.
+        """Create a run's first population, with initial weights and an empty replay memory.
 
         Raises:
-            ConfigError: network configuration or fitness do not fit these spaces.
+            ConfigError: the sections `network` or `fitness` do not fit the environment's spaces.
             SpaceError: a space that the algorithm does not support.
         """
         config = self._config
+        # Both are called for their errors, before networks are initialised.
         resolve(config.network, spaces, config.algorithm.share_parameters)
         chosen_agents(spaces.agent_ids, config.fitness)
         seed = config.training.seed
@@ -54,7 +55,7 @@ class PopulationFactory:
         return self.restored(spaces, members, lineage)
 
     def restored(self, spaces: EnvironmentSpaces, members: list[Member], lineage: Lineage) -> Population:
-        """A population of these members with an empty replay."""
+        """Create a population of existing members, such as those of a checkpoint, with an empty replay memory."""
         config = self._config
         schema = RowSchema.of(spaces)
         return Population(
@@ -69,9 +70,14 @@ class PopulationFactory:
         )
 
     def evolve(self, population: Population, generation: int) -> tuple[list[Member], Algorithm]:
-        """The next generation's members, entered into the lineage, and an algorithm that holds them packed.
+        """Select and mutate: create the next generation and record births and deaths in the lineage.
 
-        The members must have been unpacked and evaluated.
+        Args:
+            population: The evaluated population; its members' weights must have been unpacked.
+            generation: Number of the generation that begins.
+
+        Returns:
+            The next generation's members, and an algorithm that holds their networks packed.
         """
         lineage = population.lineage
         members = self._successors(population, generation)
@@ -85,11 +91,20 @@ class PopulationFactory:
         return members, self.algorithm(population.spaces, members)
 
     def successor(self, population: Population, member: Member, generation: int) -> Member | None:
-        """Who takes an evaluated member's place when the others are not asked to wait; None: it goes on itself.
+        """Compare one evaluated member with others in a tournament (steady-state evolution).
 
-        Its parent may be in the middle of a generation; everybody must have been unpacked.
+        Args:
+            population: The population; all members' weights must have been unpacked. The others may be in the middle
+                of a generation.
+            member: The member that was evaluated.
+            generation: Number of the generation that the member, or its replacement, begins.
+
+        Returns:
+            The member that replaces it; None if it stays.
         """
         seed = self._config.training.seed
+        # Member ids change from generation to generation; a member's place in the population does not, so that it
+        # names the place's random streams.
         place = [m.member_id for m in population.members].index(member.member_id)
         return successor(
             member,
@@ -102,10 +117,11 @@ class PopulationFactory:
         )
 
     def algorithm(self, spaces: EnvironmentSpaces, members: Sequence[Member]) -> Algorithm:
-        """The configured algorithm, with these members packed."""
+        """Create the configured algorithm, with the networks of these members packed for joint updates."""
         return self._implementation(self._config, spaces, members, self._device)
 
     def _successors(self, population: Population, generation: int) -> list[Member]:
+        """Members of the next generation, by the configured selection and mutation."""
         seed = self._config.training.seed
         return next_generation(
             population.members,
@@ -117,4 +133,5 @@ class PopulationFactory:
         )
 
     def _experience(self, spaces: EnvironmentSpaces) -> Experience:
+        """An empty memory of the kind that the algorithm learns from."""
         return self._implementation.experience(self._config, spaces, self._device)

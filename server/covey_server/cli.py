@@ -1,4 +1,7 @@
-"""`covey train` and `covey learner`. Heavy imports wait until a command runs: `covey status` starts here too."""
+"""The commands `covey train` and `covey learner`.
+
+Modules that import torch are imported inside the commands: every `covey` command imports this module when it starts.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,17 @@ if TYPE_CHECKING:
     from covey.config import Config
     from covey.run.directory import RunDirectory
 
-CONFIG = typer.Argument(help="YAML file of the run.", show_default=False)
-SET = typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; repeatable.")
-RESUME = typer.Option("--resume", metavar="RUN", help="Go on with a run directory; CONFIG is not needed.")
-RUNS = typer.Option("--runs", help="Where new run directories are made.")
-DETERMINISTIC = typer.Option("--deterministic", help="Bit-identical runs on this machine: one actor, one order.")
+CONFIG = typer.Argument(help="YAML file that configures the run.", show_default=False)
+SET = typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value of the configuration; repeatable.")
+RESUME = typer.Option("--resume", metavar="RUN", help="Continue the run of this directory; leave out CONFIG.")
+RUNS = typer.Option("--runs", help="Folder in which the directories of new runs are created.")
+DETERMINISTIC = typer.Option(
+    "--deterministic", help="Repeat bit for bit on this machine: one actor, one order at a time; slower."
+)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the learner's commands."""
+    """Add the commands `train` and `learner` to the `covey` command line."""
     app.command("train")(train)
     app.command("learner")(learner)
 
@@ -33,9 +38,9 @@ def train(
     resume: Annotated[Path | None, RESUME] = None,
     runs: Annotated[Path, RUNS] = Path("runs"),
     deterministic: Annotated[bool, DETERMINISTIC] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="No progress; one line of JSON at the end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, no progress.")] = False,
 ) -> None:
-    """Train a population with local actors: learner and actors in one command."""
+    """Train a population on this machine: starts a learner and its actors."""
     from covey_server.train import run_training
 
     settings, run = _prepare(config, [*(set_ or []), "environment.spaces_from=local"], resume, runs, deterministic)
@@ -45,23 +50,25 @@ def train(
 
 def learner(
     config: Annotated[Path | None, CONFIG] = None,
-    bind: Annotated[str | None, typer.Option(help="HOST:PORT to listen on; port 0 takes any free one.")] = None,
+    bind: Annotated[str | None, typer.Option(help="HOST:PORT to listen on; port 0: any free port.")] = None,
     set_: Annotated[list[str] | None, SET] = None,
     resume: Annotated[Path | None, RESUME] = None,
     runs: Annotated[Path, RUNS] = Path("runs"),
     deterministic: Annotated[bool, DETERMINISTIC] = False,
     tls: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Use the server certificate and the tokens that `covey certs init` made."),
+        typer.Option(metavar="DIR", help="Folder with the certificate and tokens that `covey certs init` made."),
     ] = None,
     client_certificates: Annotated[
-        bool, typer.Option("--client-certificates", help="With --tls: clients must show a certificate of its CA.")
+        bool,
+        typer.Option("--client-certificates", help="With --tls: require client certificates signed by the CA in DIR."),
     ] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let other machines in without TLS or tokens: anybody on the network.")
+        bool,
+        typer.Option("--insecure", help="Allow other machines without TLS or tokens: anybody on the network."),
     ] = False,
 ) -> None:
-    """Serve a run to actors; ends with code 0 when the run is complete."""
+    """Run a learner that actors connect to over the network; exits with code 0 when the run is complete."""
     from covey.errors import ConfigError
     from covey_server.train import run_learner
 
@@ -69,13 +76,16 @@ def learner(
     if tls is not None:
         overrides += _secured(tls.resolve(), client_certificates)
     elif client_certificates:
-        raise ConfigError("--client-certificates: needs TLS, expected --tls DIR with it")
+        raise ConfigError("--client-certificates: given without --tls, expected both; add --tls DIR")
     settings, run = _prepare(config, overrides, resume, runs, deterministic)
     print_result(json.dumps(run_learner(settings, run, resume=resume is not None, insecure=insecure)))
 
 
 def _secured(directory: Path, client_certificates: bool) -> list[str]:
-    """What `covey certs init` made there, as overrides; absolute, for the run is resumed from anywhere."""
+    """Configuration overrides that name the certificate, key and tokens which `covey certs init` wrote into a folder.
+
+    Paths are absolute, because the run may be resumed from another working directory.
+    """
     tls = {"certificate": str(directory / "server.crt"), "key": str(directory / "server.key")}
     if client_certificates:
         tls["client_ca"] = str(directory / "ca.crt")
@@ -87,7 +97,7 @@ def _secured(directory: Path, client_certificates: bool) -> list[str]:
 def _prepare(
     config: Path | None, overrides: list[str], resume: Path | None, runs: Path, deterministic: bool
 ) -> tuple[Config, RunDirectory]:
-    """The configuration, and the directory: a new one, or the one to go on with."""
+    """Load the configuration, and create the directory of a new run or open that of the resumed one."""
     from covey.config import load_config
     from covey.errors import ConfigError
     from covey.run.directory import RunDirectory
@@ -97,7 +107,9 @@ def _prepare(
         overrides = [*overrides, "training.deterministic=true"]
     if resume is not None:
         if config is not None:
-            raise ConfigError(f"--resume {resume}: the run has its own configuration; leave {config} away")
+            raise ConfigError(
+                f"--resume {resume}: the run has its own configuration, expected no CONFIG; leave out {config}"
+            )
         run = RunDirectory.open(resume)
         return load_config(run.config, overrides), run
     if config is None:

@@ -1,4 +1,4 @@
-"""One individual of the population, in its natural shapes: what evolution works on and checkpoints hold."""
+"""Data classes of one member of a population, unpadded: what evolution changes and checkpoints store."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import numpy as np
 from covey.networks import NetworkSpec, Params
 
 Hyperparameters = dict[str, float | int]
-"""Evolvable values by name, those of `covey.config.EVOLVABLE` that the algorithm has."""
+"""Hyperparameters that evolution may change, by name; `covey.config.AlgorithmSettings.evolvable` lists them."""
 
 
 def zeros_like(params: Params) -> Params:
-    """Zeros in the same shapes: moments of a network that was never updated."""
+    """Arrays of zeros in the shapes of the given parameters, such as the Adam moments of a new network."""
     return {name: np.zeros_like(p) for name, p in params.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnScale:
-    """The units in which a critic predicts returns: (return - mean) / std; `rounds` have told so far."""
+    """Units in which a critic predicts returns: (return - mean) / std.
+
+    Attributes:
+        mean: Running mean of returns.
+        std: Running standard deviation of returns.
+        rounds: Number of rollouts from which both were estimated.
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -28,11 +34,21 @@ class ReturnScale:
 
 @dataclass(slots=True)
 class Network:
-    """A network with all that moves along with its weights; all dictionaries have the spec's names and shapes."""
+    """A network's weights, target weights and optimiser state; all dictionaries have the spec's names and shapes.
+
+    Attributes:
+        spec: Architecture.
+        params: Weights by parameter name.
+        target: Softly updated copy of the weights (target network); None for networks without one.
+        first_moment: Adam's running mean of gradients.
+        second_moment: Adam's running mean of squared gradients.
+        adam_steps: Number of Adam steps made, for the bias correction.
+        scale: Units of a critic's predictions.
+    """
 
     spec: NetworkSpec
     params: Params
-    target: Params | None  # soft-updated copy; None for roles without one
+    target: Params | None
     first_moment: Params
     second_moment: Params
     adam_steps: int = 0
@@ -40,13 +56,13 @@ class Network:
 
     @staticmethod
     def fresh(spec: NetworkSpec, rng: np.random.Generator, *, with_target: bool = True) -> Network:
-        """Initial weights, an equal target, zero moments."""
+        """Create a network with random initial weights, equal target weights and zero Adam moments."""
         params = spec.init(rng)
         target = {k: v.copy() for k, v in params.items()} if with_target else None
         return Network(spec, params, target, zeros_like(params), zeros_like(params))
 
     def clone(self) -> Network:
-        """A deep copy."""
+        """Copy the network, arrays included."""
 
         def copy(p: Params) -> Params:
             return {name: a.copy() for name, a in p.items()}
@@ -64,34 +80,47 @@ class Network:
 
 @dataclass(slots=True, kw_only=True)
 class Member:
-    """Policies and critics for all agents, hyperparameters, and the ledger of what it has done.
+    """One individual of the population: policies and critics for all agents, hyperparameters, and its training totals.
 
-    `networks` is keyed "<role>/<network id>": the roles are the algorithm's ("actor", "critic", "critic_1" ...), the
-    network ids those of `covey.networks.resolve.network_ids` (agent ids, or group ids where parameters are shared).
+    Attributes:
+        member_id: Number that no other member of the run ever has.
+        networks: Networks keyed "<role>/<network id>". Roles are the algorithm's ("actor", "critic", "critic_1", ...);
+            network ids are agent ids, or group ids where the agents of a group share parameters.
+        hyperparameters: Current values of the hyperparameters that evolution may change.
+        parent_id: Member that it is a mutated copy of; None for members of the first population.
+        generation: Generation in which it was created.
+        env_steps: Env steps trained on, those of its ancestors included.
+        updates: Critic updates made, those of its ancestors included.
+        unpaid_steps: Env steps accepted since the last update became due; `unpaid_steps // learn_step` updates are due
+            that were not made yet.
+        fitness: Mean return of its newest evaluation; None before the first one.
+        fitness_stderr: Standard error of `fitness`.
+        mutation: How it was created: "initial", "none", "architecture", "parameters", "activation", "rl_hp" or "elite".
+        change: The mutation in words, such as "head.add_node +32" or "lr_actor 0.001 -> 0.0012".
     """
 
     member_id: int
     networks: dict[str, Network]
     hyperparameters: Hyperparameters
     parent_id: int | None = None
-    generation: int = 0  # in which it was born
-    env_steps: int = 0  # along the line of parents
-    updates: int = 0  # critic updates, along the line of parents
-    unpaid_steps: int = 0  # env steps that count towards the next updates: owes unpaid_steps // learn_step
-    fitness: float | None = None  # mean of its newest evaluation
+    generation: int = 0
+    env_steps: int = 0
+    updates: int = 0
+    unpaid_steps: int = 0
+    fitness: float | None = None
     fitness_stderr: float | None = None
-    mutation: str = "initial"  # or "none", "architecture", "parameters", "activation", "rl_hp", "elite"
-    change: str = ""  # in words: "head.add_node +32", "lr_actor 0.001 -> 0.0012"
-
-    @property
-    def updates_owed(self) -> int:
-        """Whole updates that its accepted env steps have earned and that were not made yet."""
-        return self.unpaid_steps // int(self.hyperparameters["learn_step"])
+    mutation: str = "initial"
+    change: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageEntry:
-    """What is remembered of every member that ever lived."""
+    """Record of one member, living or dead, without its weights; fields are those of `Member`.
+
+    Attributes:
+        architecture: Layer widths and activations of its networks, by network.
+        died_generation: Generation at whose start the member was replaced; None while it lives.
+    """
 
     member_id: int
     parent_id: int | None

@@ -1,4 +1,4 @@
-"""Metrics of a run over its env steps: metrics.csv in the run directory, TensorBoard beside it, Weights & Biases."""
+"""Writes a run's metrics: to metrics.csv and TensorBoard files in its directory, and to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ WANDB_AXIS = "env_steps"
 
 
 class Metrics:
-    """Writer of named numbers; long format, so that a name may appear, or stop, at any time.
+    """Writer of a run's metrics, which are numbers with a name and the env step at which they were taken.
 
-    Rows are `wall_s` (seconds of training, over restarts), `env_steps` (of the whole population), `name`, `value`.
-    A resumed run appends. TensorBoard and Weights & Biases get the same names with env steps as their axis.
+    metrics.csv has one row for each value, so that metrics may appear or end at any time. Its columns are `wall_s`
+    (seconds of training, restarts left out), `env_steps` (of the whole population), `name` and `value`; a resumed run
+    appends. TensorBoard and Weights & Biases get the same names, plotted over env steps.
     """
 
     def __init__(self, run: Path, config: LoggingConfig, started_s: float = 0.0) -> None:
-        """Open the files; without Weights & Biases, or where it fails, the run goes on and a warning says so.
+        """Open the files, and a Weights & Biases run; if that cannot start, log a warning and do without.
 
         Args:
-            run: The run directory.
-            config: Which of them to write.
-            started_s: Seconds of training before this start of the learner.
+            run: The run's directory.
+            config: Section `logging` of the configuration: which outputs to write.
+            started_s: Seconds that the run had trained before this process started.
 
         Raises:
             StorageError: a file cannot be opened.
@@ -47,13 +48,13 @@ class Metrics:
         self._path = run / "metrics.csv"
         self._tensorboard: SummaryWriter | None = None
         self._file: TextIO | None = None
-        self._whole_bytes = 0  # of the file: up to here it is rows, whole
+        self._whole_bytes = 0  # length of metrics.csv up to its last complete row
         with self._storage():
             self._open()
         self._wandb = _open_wandb(run) if config.wandb else None
 
     def _open(self) -> None:
-        """Open what is not open: at first, and after the disk refused something."""
+        """Open the configured files that are closed: at the start, and again after a write that failed."""
         if self._config.csv and self._file is None:
             self._file = self._path.open("a", newline="", encoding="utf-8")
             self._rows = csv.writer(self._file)
@@ -61,17 +62,21 @@ class Metrics:
             if self._whole_bytes == 0:
                 self._rows.writerow(COLUMNS)
         if self._config.tensorboard and self._tensorboard is None:
-            # Imported late: it takes a second, and a run may do without.
+            # Imported only here: it takes a second, which a run without TensorBoard saves.
             from torch.utils.tensorboard import SummaryWriter
 
             self._tensorboard = SummaryWriter(str(self._path.with_name("tensorboard")))
 
     def write(self, env_steps: int, values: Mapping[str, float]) -> None:
-        """Note all values at this env step.
+        """Write the values of all metrics at one env step.
+
+        Args:
+            env_steps: Env steps that the population has made so far.
+            values: Values by name of the metric.
 
         Raises:
-            StorageError: the disk does not take them; so do `flush` and `close`. What was not flushed before is lost,
-                the rest is whole, and later calls go on behind it.
+            StorageError: the disk is full or failed; `flush` and `close` raise it too. Values that were not flushed are
+                lost, flushed rows stay complete, and later calls append behind them.
         """
         wall_s = round(time.monotonic() - self._zero, 3)
         with self._storage():
@@ -85,7 +90,7 @@ class Metrics:
             self._wandb.log({**values, WANDB_AXIS: env_steps})
 
     def flush(self) -> None:
-        """Let readers see what was written so far."""
+        """Hand buffered values to the operating system, so that other processes can read them."""
         with self._storage():
             if self._file is not None:
                 self._file.flush()
@@ -94,7 +99,7 @@ class Metrics:
                 self._tensorboard.flush()
 
     def close(self) -> None:
-        """Flush and close; nothing may be written after it."""
+        """Flush and close all outputs; nothing may be written afterwards."""
         with self._storage():
             if self._file is not None:
                 self._file.close()
@@ -105,14 +110,18 @@ class Metrics:
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
+        """Turn an `OSError` of the enclosed writes into a `StorageError`, after discarding incomplete rows."""
         try:
             yield
         except OSError as exc:
-            self._give_up_unfinished()
+            self._discard_unflushed()
             raise cannot_write(self._path, exc) from exc
 
-    def _give_up_unfinished(self) -> None:
-        """Close all, and leave nothing behind of which a part is missing; neither can be written to after an error."""
+    def _discard_unflushed(self) -> None:
+        """Close the files, and cut metrics.csv off behind its last complete row.
+
+        After an error neither file object can be written to; `_open` opens new ones.
+        """
         file, self._file = self._file, None
         tensorboard, self._tensorboard = self._tensorboard, None
         for closing in (file, tensorboard):
@@ -125,9 +134,9 @@ class Metrics:
 
 
 def _open_wandb(run: Path) -> Any:
-    """A run of the same name at Weights & Biases, gone on with where there is one; None where that cannot be.
+    """Start, or continue, the Weights & Biases run named like the run's directory; None with a warning if that fails.
 
-    Untyped, because the package is optional: type checkers must do without it too.
+    The result has no static type, because the package is optional: type checkers must do without it too.
     """
     try:
         wandb = import_module("wandb")
@@ -145,10 +154,10 @@ def _open_wandb(run: Path) -> Any:
             id=name,
             resume="allow",
             dir=run,
-            settings=wandb.Settings(console="off"),  # what the process prints is its own
+            settings=wandb.Settings(console="off"),  # wandb is not to capture what the process prints
         )
         opened.define_metric("*", step_metric=WANDB_AXIS)
-    except Exception as exc:  # no login, no network, no disk: nothing to end a training for
+    except Exception as exc:  # no login, no network or no disk space: training goes on without it
         reason = " ".join(str(exc).split())
         logger.warning("logging.wandb: wandb cannot start (%s), so metrics go to the run directory only", reason)
         return None

@@ -1,4 +1,4 @@
-"""`covey train` and `covey learner` at work: a learner process, its local actors, and what a person sees of them."""
+"""What `covey train` and `covey learner` do: run a learner, start local actors, and show progress in the terminal."""
 
 from __future__ import annotations
 
@@ -25,57 +25,70 @@ logger = logging.getLogger("covey.learner")
 
 
 class LocalActors:
-    """Actor processes of this machine, as children.
+    """The actor processes that `covey train` starts on this machine.
 
-    A child that dies is replaced: a run outlives its actors. Where they die as fast as they are started, the run ends.
+    A process that dies is started again. If processes die repeatedly before the first env step, the run ends.
+
+    Args:
+        config: The run's configuration; `actors.local` is the number of processes.
+        address: Address of the learner, "HOST:PORT".
+        token: Token that the processes show to the learner; None if it asks for none.
     """
 
     MAX_QUICK_DEATHS = 3
+    """Number of deaths of actor processes, before the run's first env step, at which the run ends."""
 
     def __init__(self, config: Config, address: str, token: str | None) -> None:
         self._command = [
             *(sys.executable, "-m", "covey", "actor", "--learner", address),
             *("--allow-env", config.environment.name.partition(":")[0]),
-            # A learner that is gone does not come back to this port: nobody is left behind.
+            # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
             *("--max-reconnect-s", "20"),
         ]
-        # An actor's matrices are tiny: more threads only wait for each other.
+        # An actor multiplies small matrices, which further threads only slow down.
         self._environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        # What the surroundings have is for other learners.
+        # Certificates and tokens in this process's environment are for other learners.
         self._environment |= {CA_VARIABLE: "", TOKEN_VARIABLE: token or ""}
         self._children = [self._start(f"local-{i}") for i in range(config.actors.local)]
         self._deaths = 0  # since the run came on last
         self._env_steps = 0  # at the last death
 
     def _start(self, name: str) -> tuple[str, subprocess.Popen[bytes]]:
-        # A group of its own: Ctrl-C is the learner's to handle, which then tells its actors.
+        """Start one actor process under this name."""
+        # In a process group of its own, so that Ctrl-C reaches the learner alone, which then ends its actors in order.
         child = subprocess.Popen([*self._command, "--name", name], env=self._environment, start_new_session=True)
         return name, child
 
     def check(self, env_steps: int) -> None:
-        """Replace children that died.
+        """Start again the actor processes that died.
+
+        Args:
+            env_steps: Env steps that the run has made so far.
 
         Raises:
-            CoveyError: they die again and again while the run does not come on.
+            EnvironmentLoadError: an actor could not create the environment; starting it again would not help.
+            RefusedError: processes died several times without an env step in between.
         """
         for i, (name, child) in enumerate(self._children):
+            # None: the process runs. 0: it has ended in order, because the run is over.
             code = child.poll()
             if code is None or code == 0:
                 continue
             self._deaths = 1 if env_steps > self._env_steps else self._deaths + 1
             self._env_steps = env_steps
             if code == EnvironmentLoadError.exit_code:
-                raise EnvironmentLoadError(f"actor {name} cannot use the environment; it says why above")
+                raise EnvironmentLoadError(f"actor {name} cannot use the environment; its output above says why")
             if self._deaths >= self.MAX_QUICK_DEATHS:
                 raise RefusedError(
                     f"actor {name} ended with code {code}, as local actors did {self._deaths} times without an env "
-                    "step in between; it says why above"
+                    "step in between; their output above says why"
                 )
             logger.warning("local actor %s ended with code %d; starting another", name, code)
             self._children[i] = self._start(name)
 
     def stop(self, timeout_s: float) -> None:
-        """Wait for children to leave by themselves, then end them."""
+        """Wait up to `timeout_s` seconds for each actor process to end by itself; then terminate or kill it."""
+        # All are asked to end before any is waited for again, so that a hanging one does not hold up the others.
         for _, child in self._children:
             try:
                 child.wait(timeout=timeout_s)
@@ -90,10 +103,20 @@ class LocalActors:
 
 
 def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool) -> dict[str, Any]:
-    """Learner and local actors until the run is complete or stopped; returns the result.
+    """Run a learner and its local actors until the run is complete or stopped (`covey train`).
+
+    Args:
+        config: The run's configuration.
+        run: The run's directory.
+        resume: Whether to continue from the checkpoint and the journal in the run's directory.
+        quiet: Whether to show neither progress nor log messages.
+
+    Returns:
+        The run's result as JSON, as `LearnerProcess.result` returns it.
 
     Raises:
-        CoveyError: whatever ended the run.
+        ConfigError: the configuration sets `learner.tls`, or cannot be used.
+        CoveyError: the fault that ended the run.
     """
     if config.learner.tls is not None:
         raise ConfigError(
@@ -113,6 +136,7 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
 
                 def watch(status: Status) -> None:
                     show(status)
+                    # Actors that end when the run is complete or stopped are not to be started again.
                     if status.state == "training" and actors is not None:
                         actors.check(status.env_steps)
 
@@ -127,16 +151,19 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
 
 
 def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bool) -> dict[str, Any]:
-    """A learner alone until the run is complete or stopped; returns the result.
+    """Run a learner without actors of its own until the run is complete or stopped (`covey learner`).
 
     Args:
-        config: Of the run.
-        run: Its directory.
-        resume: Whether to go on from what the directory holds.
-        insecure: Whether other machines may reach it without TLS or tokens.
+        config: The run's configuration.
+        run: The run's directory.
+        resume: Whether to continue from the checkpoint and the journal in the run's directory.
+        insecure: Whether other machines may connect without TLS or tokens.
+
+    Returns:
+        The run's result as JSON, as `LearnerProcess.result` returns it.
 
     Raises:
-        CoveyError: whatever ended the run.
+        CoveyError: the fault that ended the run.
     """
     console = Console(stderr=True)
     _log_to(console)
@@ -154,11 +181,13 @@ def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bo
 
 
 def _log_to(console: Console) -> None:
+    """Show log messages on the console, above the progress bar."""
     handler = RichHandler(console=console, show_path=False, markup=False)
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s", datefmt="[%X]", force=True)
 
 
 def _progress(console: Console) -> Progress:
+    """An empty progress bar with columns for generation, env steps per second, best fitness and time."""
     return Progress(
         TextColumn("generation {task.fields[generation]}"),
         BarColumn(),
@@ -172,6 +201,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _watcher(config: Config, progress: Progress) -> Callable[[Status], None]:
+    """Add the run to a progress bar; returns a function that updates it from the run's status."""
     total = config.training.max_steps * config.training.pop_size
     task = progress.add_task("training", total=total, generation=0, rate=0.0, best="-")
 
@@ -189,6 +219,7 @@ def _watcher(config: Config, progress: Progress) -> Callable[[Status], None]:
 
 
 def _members_table(members: list[MemberInfo], result: dict[str, Any]) -> Table:
+    """A table of the final population, shown when a run ends; "*" marks the best member."""
     table = Table(title=f"{result['env_steps']:,} env steps in {result['wall_s']:.1f} s: {result['run_dir']}")
     for column in ("member", "parent", "fitness", "env steps", "updates", "mutation", "change"):
         table.add_column(column)

@@ -1,1 +1,1 @@
-"""Training from Python in one process: AgileRL's names and arguments, over the parts that the learner is built from."""
+"""Training from Python in one process, with the names and arguments of AgileRL, by the learner's own code."""

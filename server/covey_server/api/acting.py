@@ -1,6 +1,6 @@
-"""Acting for training loops: from dictionaries of observations to dictionaries of actions, and back to what slots show.
+"""Choosing actions in training loops: converts dictionaries by agent into covey's arrays, and back.
 
-Dims: E environments, N agents of a group, A agents in columns (see `covey.envs.arrays`).
+Shapes: E environments, N agents of a group, A agents of all groups, group by group ("columns", `covey.envs.arrays`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ ByAgent = Mapping[str, Any]
 
 
 class RawActions(dict[str, NDArray[Any]]):
-    """What replay stores, (E, *shape) by agent, in the space's own units; of Gaussian policies the unclipped sample.
+    """Actions as the replay memory stores them: (E, *shape) by agent, in units of the action space.
+
+    They equal the actions for the environment, except that samples of Gaussian policies are not clipped.
 
     Attributes:
-        spaces: Of the environments.
-        seen: What the agents saw when they decided, and who of them did.
+        spaces: Spaces of the environments.
+        seen: The observations that the agents acted on, with masks, and which agents acted.
     """
 
     def __init__(self, actions: Mapping[str, NDArray[Any]], spaces: EnvironmentSpaces, seen: SlotArrays) -> None:
@@ -38,14 +40,18 @@ class RawActions(dict[str, NDArray[Any]]):
 
 
 def columns(spaces: EnvironmentSpaces) -> Iterator[tuple[int, int, int, str]]:
-    """Of every agent: its column, its group, its place in the group, its id."""
+    """Iterate over all agents in column order: column, index of the group, position in the group, agent id."""
     where = [(g, n, agent) for g, group in enumerate(spaces.groups) for n, agent in enumerate(group.agents)]
     for p, (g, n, agent) in enumerate(where):
         yield p, g, n, spaces.agents[agent].agent_id
 
 
 def is_batched(obs: ByAgent, spaces: EnvironmentSpaces) -> bool:
-    """Whether observations are those of several environments."""
+    """Whether observations by agent have a leading axis of environments, judged by the shape of the first known agent.
+
+    Raises:
+        SpaceError: no observation is that of an agent of these spaces.
+    """
     for *_, g, _, agent in columns(spaces):
         if agent in obs:
             seen = obs[agent]["observation"] if isinstance(obs[agent], Mapping) else obs[agent]
@@ -53,13 +59,13 @@ def is_batched(obs: ByAgent, spaces: EnvironmentSpaces) -> bool:
     raise SpaceError(f"observations of {', '.join(map(repr, obs))}, expected some of {', '.join(spaces.agent_ids)}")
 
 
-def lifted(by_agent: ByAgent) -> dict[str, Any]:
-    """What one environment gave, as of a batch of one."""
-    return {a: lifted(x) if isinstance(x, Mapping) else np.asarray(x)[None] for a, x in by_agent.items()}
+def with_batch_axis(by_agent: ByAgent) -> dict[str, Any]:
+    """Add a leading axis of length 1 to the arrays by agent of a single environment, nested dictionaries included."""
+    return {a: with_batch_axis(x) if isinstance(x, Mapping) else np.asarray(x)[None] for a, x in by_agent.items()}
 
 
 def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -> list[NDArray[Any]]:
-    """Actions as slots take them, (E, N, *shape) per group; zeros for agents without one."""
+    """Stack actions (E, *shape) by agent into one array (E, N, *shape) per group; zeros for agents without actions."""
     stacked: list[NDArray[Any]] = [
         np.zeros((environments, len(group), *group.action.shape), group.action.dtype) for group in spaces.groups
     ]
@@ -70,18 +76,24 @@ def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -
 
 
 def by_agents(stacked: Sequence[NDArray[Any]], spaces: EnvironmentSpaces) -> dict[str, NDArray[Any]]:
-    """Inverse of `by_groups`, agents in the environment's order."""
+    """Split one array (E, N, *shape) per group into arrays (E, *shape) by agent, in the environment's order."""
     found = {agent: stacked[g][:, n] for _, g, n, agent in columns(spaces)}
     return {agent: found[agent] for agent in spaces.agent_ids}
 
 
-def shown(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> SlotArrays:
-    """What agents see and who is to act, as slots show it.
+def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> SlotArrays:
+    """Convert observations by agent into covey's arrays, which also say which agents are to act.
 
     Args:
-        obs: A batch. What covey's environments give says all; of other dictionaries, the agents in them are to act.
-        infos: By agent "action_mask" and "env_defined_actions", for other dictionaries.
-        spaces: Of the environments.
+        obs: Observations (E, *shape) by agent, or dictionaries with "observation" and "action_mask". Observations from
+            covey's vectorised environments carry all further arrays; of others, the agents that they contain are to
+            act.
+        infos: By agent "action_mask" and "env_defined_actions" (NaN: the agent chooses); not needed with observations
+            from covey's vectorised environments.
+        spaces: Spaces of the environments.
+
+    Raises:
+        SpaceError: no known agent, or numbers of environments that differ between agents.
     """
     sizes = {len(x["observation"] if isinstance(x, Mapping) else x) for a, x in obs.items() if a in spaces.agent_ids}
     if len(sizes) != 1:
@@ -101,6 +113,7 @@ def shown(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> SlotArrays
             mask[:, n] = 1 if given[MASK_KEY] is None else np.not_equal(given[MASK_KEY], 0)
         arrays.present[:, p] = arrays.living[:, p] = Active.CHOSE
         if (forced := info.get(FORCED_KEY)) is not None:
+            # Where the environment prescribes an action, that action is what the agent does.
             target = arrays.forced[g][:, n]
             values = np.reshape(forced, target.shape)
             chosen = np.isnan(values).reshape(len(values), -1).any(1)
@@ -109,12 +122,17 @@ def shown(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> SlotArrays
     if not isinstance(obs, Observations):
         return arrays
     now = obs.now
-    # What somebody may have scaled or cut on the way is what the agents see.
+    # The observations come from the dictionary, because the caller may have changed them, by scaling for example.
     return replace(now, observation=arrays.observation)
 
 
 class Acting:
-    """Decides for E environments; holds their noise."""
+    """Chooses actions for E environments, and holds the state of their exploration noise.
+
+    Args:
+        spaces: Spaces of the environments.
+        environments: Number of environments, E.
+    """
 
     def __init__(self, spaces: EnvironmentSpaces, environments: int) -> None:
         self.environments = environments
@@ -129,14 +147,18 @@ class Acting:
         exploration: Exploration,
         rng: np.random.Generator,
     ) -> tuple[dict[str, NDArray[Any]], RawActions]:
-        """What the environments are to be given, and what replay stores.
+        """Choose actions for all agents.
 
         Args:
-            seen: What the agents see.
-            players: Who plays each agent, in the environment's order.
-            exploration: How.
-            rng: Of every draw.
+            seen: Observations and masks of E environments, and which agents are to act.
+            players: The policy that plays each agent, in the environment's order.
+            exploration: Kind and scale of the exploration noise.
+            rng: Random generator for all draws.
+
+        Returns:
+            Actions (E, *shape) by agent for the environments, and the same as the replay memory stores them.
         """
+        # The forward passes are prepared again only when policies or exploration have changed.
         plan = [p.sha256 for p in players], exploration
         if plan != self._planned:
             for e in range(self.environments):
@@ -154,5 +176,5 @@ class Acting:
         return by_agents(given, self._spaces), RawActions(by_agents(stored, self._spaces), self._spaces, seen)
 
     def begin_episodes(self, environments: Sequence[int]) -> None:
-        """Noise of these environments starts anew."""
+        """Reset the exploration noise of these environments."""
         self._decisions.begin_episodes(list(environments))

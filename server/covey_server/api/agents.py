@@ -1,4 +1,4 @@
-"""A member of a population as training loops use it: it acts, learns and is judged by itself."""
+"""One member of a population for training loops, with AgileRL's methods: it acts, learns and is evaluated by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks
-from covey_server.api.acting import Acting, is_batched, lifted, shown
+from covey_server.api.acting import Acting, is_batched, to_slot_arrays, with_batch_axis
 from covey_server.evolution.fitness import fitness_of
 from covey_server.evolution.generation import child_of, copied
 from covey_server.member import Member
@@ -32,20 +32,25 @@ from covey_server.storage.checkpoint import drop_checkpoints, load_newest, save_
 if TYPE_CHECKING:
     from covey_server.api.memory import Experiences
 
-Fit = float | dict[str, float]
-"""A fitness: of all agents together, or the mean return of each."""
+FitnessValue = float | dict[str, float]
+"""Fitness of a member: one number for all agents together, or the mean return by agent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kin:
-    """What the agents of a population share: how they are configured, and the ids that were not given yet."""
+class PopulationContext:
+    """What all members of a population share.
+
+    Attributes:
+        config: Configuration of the population.
+        ids: Member ids that are still free.
+    """
 
     config: Config
     ids: Iterator[int]
 
 
 class _Hyperparameter:
-    """An evolvable value of the member."""
+    """Attribute of `Agent` that reads and writes the hyperparameter of the same name of its member."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -54,25 +59,26 @@ class _Hyperparameter:
         try:
             return agent.member.hyperparameters[self._name]
         except KeyError:
-            name = agent.kin.config.algorithm.name
+            name = agent.context.config.algorithm.name
             raise AttributeError(f"{self._name}: {name} has no such hyperparameter") from None
 
     def __set__(self, agent: Agent, value: float) -> None:
-        agent.natural().hyperparameters[self._name] = value
+        agent.unpacked().hyperparameters[self._name] = value
 
 
 class Agent:
-    """One individual: policies and critics for all agents of an environment, and its record.
+    """One member of a population: policies and critics for all agents of an environment, and its training record.
 
     Args:
-        member: Itself, in natural shapes.
-        kin: Shared with its population.
-        spaces: As far as they are known; the environment's own, once it has seen what that gives.
+        member: Its networks, unpadded, with hyperparameters and totals.
+        context: What it shares with the other members of its population.
+        spaces: Spaces of the environment. They are completed by the first observations: gymnasium spaces do not tell
+            whether there are action masks, or agents that sometimes wait.
 
     Attributes:
-        steps: Env steps made, one number per generation; loops count the last one up.
-        scores: Of its training episodes, as loops append them.
-        fitness: Of its evaluations, the newest last.
+        steps: Env steps made up to each generation; training loops add to the last number.
+        scores: Scores of its training episodes, appended by training loops.
+        fitness: Fitness in each of its evaluations, the newest last.
         training: Whether it explores.
     """
 
@@ -83,13 +89,13 @@ class Agent:
     lr_actor = _Hyperparameter()
     lr_critic = _Hyperparameter()
 
-    def __init__(self, member: Member, kin: Kin, spaces: EnvironmentSpaces) -> None:
+    def __init__(self, member: Member, context: PopulationContext, spaces: EnvironmentSpaces) -> None:
         self.member = member
-        self.kin = kin
+        self.context = context
         self.spaces = spaces
         self.steps: list[int] = [member.env_steps]
         self.scores: list[Any] = []
-        self.fitness: list[Fit] = []
+        self.fitness: list[FitnessValue] = []
         self.training = True
         self._packed: tuple[Algorithm, PolicyStore] | None = None
         self._players: tuple[int, list[LoadedPolicy]] | None = None
@@ -97,57 +103,59 @@ class Agent:
 
     @property
     def index(self) -> int:
-        """The member's id, never given twice in a population."""
+        """The member's id, which no other member of the population ever has."""
         return self.member.member_id
 
     @property
     def algo(self) -> str:
-        """MADDPG, MATD3 or IPPO."""
-        return self.kin.config.algorithm.name
+        """Name of the algorithm: "MADDPG", "MATD3" or "IPPO"."""
+        return self.context.config.algorithm.name
 
     @property
     def agent_ids(self) -> list[str]:
-        """Agents of the environment, in its order."""
+        """Ids of the environment's agents, in its order."""
         return list(self.spaces.agent_ids)
 
     @property
     def mut(self) -> str:
-        """How it came into being: "initial", "elite", "none", or the kind of mutation."""
+        """How the member was created: "initial", "elite", "none" or the kind of mutation."""
         return self.member.mutation
 
     def set_training_mode(self, training: bool) -> None:
-        """Explore, or play as well as it can."""
+        """Set whether actions explore (True) or are the policy's best (False)."""
         self.training = training
 
     def get_action(
         self, obs: Mapping[str, Any], infos: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Decide for all agents.
+        """Choose actions for all agents.
 
         Args:
-            obs: By agent (E, *shape), or of a single environment. What covey's vectorised environments give tells also
-                who waits, masks, and who is forced; in other dictionaries, agents that wait are missing.
-            infos: By agent "action_mask" and "env_defined_actions", for observations of other environments.
+            obs: Observations by agent, (E, *shape) for E environments or (*shape) for one. Those from covey's
+                vectorised environments also tell masks, prescribed actions and which agents wait; from other
+                dictionaries, leave out agents that wait.
+            infos: By agent "action_mask" and "env_defined_actions"; not needed with covey's vectorised environments.
 
         Returns:
-            Actions for the environment, and what replay stores: the same but where a Gaussian's sample was clipped.
-            By agent, in the space's own units; (E, *shape), or without E as the observations.
+            Two dictionaries of actions by agent in units of the action space, (E, *shape) or (*shape): one for the
+            environment, and one for the replay memory, in which samples of Gaussian policies are not clipped.
 
         Raises:
-            SpaceError: observations of other agents or shapes.
+            SpaceError: the observations are those of other agents or have other shapes.
         """
-        self.meet(getattr(obs, "spaces", self.spaces))
+        self.adopt_spaces(getattr(obs, "spaces", self.spaces))
         infos = infos or {}
         batched = is_batched(obs, self.spaces)
-        seen = shown(obs, infos, self.spaces) if batched else shown(lifted(obs), infos, self.spaces)
+        seen = to_slot_arrays(obs if batched else with_batch_axis(obs), infos, self.spaces)
         environments = len(seen.present)
         if self._acting is None or self._acting.environments != environments:
             self._acting = Acting(self.spaces, environments)
-            self._rng = generator(self.kin.config.training.seed, "acting", self.index, self.steps[-1])
+            self._rng = generator(self.context.config.training.seed, "acting", self.index, self.steps[-1])
+        # Exploration may depend on the env steps made, of which the training loop keeps count in `steps`.
         self.member.env_steps = self.steps[-1]
-        config = self.kin.config
-        of_algorithm = ALGORITHMS[config.algorithm.name].exploration
-        exploration = of_algorithm(config, self.member) if self.training else Exploration()
+        config = self.context.config
+        algorithm = ALGORITHMS[config.algorithm.name]
+        exploration = algorithm.exploration(config, self.member) if self.training else Exploration()
         actions, raw = self._acting.act(seen, self.policies(), exploration, self._rng)
         if batched:
             return actions, raw
@@ -156,22 +164,23 @@ class Agent:
         return actions, raw
 
     def reset_action_noise(self, indices: Sequence[int] | None = None) -> None:
-        """Begin the noise of these environments anew; of all where None."""
+        """Reset the exploration noise of the environments with these indices; None: of all environments."""
         if self._acting is not None:
             self._acting.begin_episodes(range(self._acting.environments) if indices is None else indices)
 
     def learn(self, experiences: Experiences) -> dict[str, float]:
-        """One update from a sample of replay.
+        """Make one update from a sample of the replay memory (MADDPG and MATD3).
 
         Returns:
-            "critic_loss", and "actor_loss" where the policy was updated too.
+            "critic_loss" and, if the policy was updated too, "actor_loss".
 
         Raises:
-            ConfigError: an on-policy algorithm, or nothing in the sample.
+            ConfigError: the algorithm learns on-policy, or the sample is empty.
         """
-        self.meet(experiences.spaces)
+        self.adopt_spaces(experiences.spaces)
         algorithm, _ = self._pack()
-        seed, count = self.kin.config.training.seed, self.member.updates
+        # Random numbers of an update follow from seed, member and update alone, whatever was updated before.
+        seed, count = self.context.config.training.seed, self.member.updates
         algorithm.learn((0,), experiences.batch, counter_rng.keys(seed, [self.index], [count], self._device))
         return algorithm.metrics()[self.index]
 
@@ -181,21 +190,21 @@ class Agent:
         max_steps: int | None = None,
         loop: int = 1,
         sum_scores: bool = True,
-    ) -> Fit:
-        """Play `loop` episodes per environment without exploration; `env` needs a reset afterwards.
+    ) -> FitnessValue:
+        """Evaluate the member in episodes without exploration, and append the result to `fitness`.
 
-        Seeds depend on how often the agent was tested, so agents of a generation play the same ones.
+        Episode seeds depend on how often a member was tested, so that members of a generation play the same episodes.
 
         Args:
-            env: Of covey.
-            max_steps: Env steps after which an episode is cut off; None: a cap of 10,000.
-            loop: Episodes per environment.
-            sum_scores: Whether the agents' returns are summed.
+            env: Vectorised environments of covey; they need a reset afterwards.
+            max_steps: Env steps after which an episode is cut off; None: 10,000.
+            loop: Number of episodes for each environment.
+            sum_scores: Whether to sum the agents' returns.
 
         Returns:
-            The mean over episodes, of the sum or, without it, by agent; appended to `fitness`.
+            Mean return over episodes: the sum over agents or, without `sum_scores`, by agent.
         """
-        self.meet(env.spaces)
+        self.adopt_spaces(env.spaces)
         env.interrupt()
         episodes = play(
             env.slots,
@@ -205,7 +214,7 @@ class Agent:
             max_steps or EVAL_STEPS_CAP,
         )
         returns = [list(e.returns) for e in episodes]
-        fitness: Fit
+        fitness: FitnessValue
         if sum_scores:
             score = fitness_of(returns, env.spaces.agent_ids, Fitness())
             self.member.fitness, self.member.fitness_stderr = score.fitness, score.stderr
@@ -216,7 +225,8 @@ class Agent:
         return fitness
 
     def policies(self) -> list[LoadedPolicy]:
-        """Who plays each agent, in the environment's order."""
+        """The policy that plays each agent, in the environment's order."""
+        # Loaded again only after an update. A policy that several agents share is decoded once.
         if self._players is None or self._players[0] != self.member.updates:
             algorithm, store = self._pack()
             store.offer(algorithm.snapshot())
@@ -228,61 +238,69 @@ class Agent:
             self._players = self.member.updates, [loaded[ref.sha256] for ref in store.refs(self.index)]
         return self._players[1]
 
-    def natural(self) -> Member:
-        """The member, with all that it has learned, in natural shapes; whoever asks may change it."""
+    def unpacked(self) -> Member:
+        """The member with all that it has learned, unpadded; the caller may change it."""
         if self._packed is not None:
             self._packed[0].unpack()
+        # The packed copy would miss the caller's changes; the next call that needs one packs the member again.
         self._packed = self._players = None
         self.member.env_steps = self.steps[-1]
         return self.member
 
     def clone(self, *, same: bool = False) -> Agent:
-        """A child that shares no memory with it, under an id of its own; or, with `same`, itself once more."""
-        member = self.natural()
-        agent = Agent(
-            copied(member) if same else child_of(member, next(self.kin.ids), len(self.steps)), self.kin, self.spaces
-        )
+        """Copy the member, sharing no arrays: as a child under a new id or, with `same`, under the same id."""
+        member = self.unpacked()
+        copy = copied(member) if same else child_of(member, next(self.context.ids), len(self.steps))
+        agent = Agent(copy, self.context, self.spaces)
         agent.steps, agent.scores, agent.fitness = list(self.steps), list(self.scores), list(self.fitness)
         agent.training = self.training
         return agent
 
     def save_checkpoint(self, path: str | Path) -> None:
-        """Write everything that it is into a folder, as one checkpoint of a run: JSON and safetensors.
+        """Write the member and its training record into a folder, as JSON and safetensors like a run's checkpoint.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the folder cannot be written.
         """
         state = {
-            "config": self.kin.config.model_dump(mode="json"),
+            "config": self.context.config.model_dump(mode="json"),
             "spaces": spaces_to_json(self.spaces),
             "record": {"steps": self.steps, "scores": self.scores, "fitness": self.fitness},
         }
-        save_checkpoint(Path(path), state, [self.natural()])
+        save_checkpoint(Path(path), state, [self.unpacked()])
         drop_checkpoints(Path(path), keep=1)
 
     @staticmethod
     def load(path: str | Path, device: Any = "cpu") -> Agent:
-        """What `save_checkpoint` wrote.
+        """Load a member that `save_checkpoint` wrote.
+
+        Args:
+            path: The folder.
+            device: Device on which it is to learn, such as "cpu" or "cuda".
 
         Raises:
-            StorageError: no such folder, or a damaged file.
+            StorageError: the folder does not exist, or a file is damaged.
         """
         state, (member,) = load_newest(Path(path))
         config = parse_config({**state["config"], "learner": {**state["config"]["learner"], "device": str(device)}})
-        agent = Agent(member, Kin(config, itertools.count(member.member_id + 1)), spaces_from_json(state["spaces"]))
+        context = PopulationContext(config, itertools.count(member.member_id + 1))
+        agent = Agent(member, context, spaces_from_json(state["spaces"]))
         agent.steps, agent.scores, agent.fitness = (state["record"][name] for name in ("steps", "scores", "fitness"))
         return agent
 
-    def meet(self, spaces: EnvironmentSpaces) -> None:
-        """Take over what an environment knows of its spaces beyond their kind: who has masks, whether agents wait.
+    def adopt_spaces(self, spaces: EnvironmentSpaces) -> None:
+        """Take over from an environment what spaces alone do not tell: action masks, and agents that wait.
+
+        If there are any, critics get other inputs, so they are initialised anew; policies stay.
 
         Raises:
-            SpaceError: other agents or kinds of space than those it was made for.
-            ConfigError: it has learned already where that was not known.
+            SpaceError: the environment has other agents, or agents with other spaces, than the population.
+            ConfigError: the member has learned already, with critics that lack these inputs.
         """
         if spaces is self.spaces or spaces == self.spaces:
             self.spaces = spaces
             return
+        # Agents, observation and action spaces have to be equal; what else an environment tells may be new.
         kinds = [[(a.agent_id, a.observation, a.action) for a in s.agents] for s in (spaces, self.spaces)]
         if kinds[0] != kinds[1]:
             raise SpaceError(
@@ -291,12 +309,13 @@ class Agent:
             )
         if self.member.updates:
             raise ConfigError(
-                "environment: masks, or agents that wait, but the population has learned without; create one anew"
+                "environment: has action masks or agents that wait, expected none, as when the population was first "
+                "updated; create a new population"
             )
-        own = self.natural().networks
-        seed = self.kin.config.training.seed
-        fresh = build_networks(self.kin.config, spaces, generator(seed, "initialisation", self.index))
-        # Critics read who waits; policies are what they were.
+        own = self.unpacked().networks
+        seed = self.context.config.training.seed
+        fresh = build_networks(self.context.config, spaces, generator(seed, "initialisation", self.index))
+        # Critics read which agents wait, so their input changes; policies keep their weights.
         self.member.networks = {
             name: own.get(name, network) if name.startswith("actor/") else network for name, network in fresh.items()
         }
@@ -304,11 +323,13 @@ class Agent:
 
     @property
     def _device(self) -> torch.device:
-        return torch.device(self.kin.config.learner.device)
+        """Device on which the member learns."""
+        return torch.device(self.context.config.learner.device)
 
     def _pack(self) -> tuple[Algorithm, PolicyStore]:
+        """The algorithm that holds the member's networks packed, and its serialised policies; created when needed."""
         if self._packed is None:
-            config = self.kin.config
+            config = self.context.config
             self._packed = (
                 ALGORITHMS[config.algorithm.name](config, self.spaces, [self.member], self._device),
                 PolicyStore(self.spaces, config.algorithm),
@@ -316,15 +337,15 @@ class Agent:
         return self._packed
 
     def _test_seed(self, k: int) -> int:
-        # 31 bits: some environments hand their seed to libraries that take no more.
-        return derive(self.kin.config.training.seed, "test", len(self.fitness), k) & 0x7FFFFFFF
+        """Seed of the k-th episode of the next test, in 31 bits: some environments' libraries take no more."""
+        return derive(self.context.config.training.seed, "test", len(self.fitness), k) & 0x7FFFFFFF
 
 
-def scalar(fitness: Fit) -> float:
-    """One number to rank by."""
+def scalar(fitness: FitnessValue) -> float:
+    """A fitness as one number to rank members by: the mean over agents if it is given by agent."""
     return statistics.fmean(fitness.values()) if isinstance(fitness, dict) else fitness
 
 
 def AsyncAgentsWrapper(agent: Agent) -> Agent:
-    """The agent itself: it passes over agents that wait on its own; here for code that wraps its agents."""
+    """Return the agent itself, which handles agents that wait; for code written for AgileRL, which needs a wrapper."""
     return agent

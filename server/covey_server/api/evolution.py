@@ -1,4 +1,4 @@
-"""Selection and mutation for training loops, over `covey_server.evolution`."""
+"""AgileRL's classes for selection and mutation in training loops, implemented by `covey_server.evolution`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from covey_server.seeds import generator
 
 
 class TournamentSelection:
-    """Draws `tournament_size` agents for each place; the fittest of them becomes the parent.
+    """Selects the next population by tournaments: for each place, the fittest of some members drawn with replacement.
 
     Args:
-        tournament_size: How many compete for a place.
-        elitism: Whether the best agent goes on as it is, in the first place.
-        population_size: Of the population selected.
-        eval_loop: Fitness is the mean of so many newest evaluations.
+        tournament_size: Number of members drawn for each place.
+        elitism: Whether the best member takes the first place unchanged.
+        population_size: Number of members in the next population.
+        eval_loop: Number of newest evaluations over which a member's fitness is averaged.
+
+    Raises:
+        ConfigError: an argument is less than 1.
     """
 
     def __init__(self, tournament_size: int, elitism: bool, population_size: int, eval_loop: int = 1) -> None:
@@ -42,13 +45,14 @@ class TournamentSelection:
         self._selections = itertools.count()
 
     def select(self, population: Sequence[Agent]) -> tuple[Agent, list[Agent]]:
-        """The best agent as it was evaluated, and the next population, which shares no memory with this one.
+        """Select the next population by the members' fitness; a member without fitness, or with NaN, ranks worst.
 
-        An agent without a fitness, or with NaN, ranks worst.
+        Returns:
+            The best member, and the next population, which shares no arrays with the given one.
         """
         newest = [[scalar(f) for f in agent.fitness[-self.eval_loop :]] for agent in population]
         fitness = [float(np.mean(values)) if values else None for values in newest]
-        seed = population[0].kin.config.training.seed
+        seed = population[0].context.config.training.seed
         chosen = self._tournament.select(fitness, generator(seed, "selection", next(self._selections)))
         elite = population[chosen.elite]
         parents = [population[i] for i in chosen.parents]
@@ -62,24 +66,25 @@ class TournamentSelection:
 
 
 class Mutations:
-    """Mutates agents, each by one kind drawn from relative weights.
+    """Mutates the members of a population, each by one kind of mutation, drawn by relative probabilities.
 
     Args:
-        no_mutation: Weight of leaving an agent as it is.
-        architecture: Weight of layers and units that come or go.
-        new_layer_prob: Share of whole layers within it.
-        parameters: Weight of noise on policies' weights.
-        activation: Weight of another activation function.
-        rl_hp: Weight of another hyperparameter, of those that the population was created with.
-        mutation_sd: Size of that noise, relative to each weight.
-        activation_selection: Activation functions to draw from.
-        mutate_elite: Whether the agent that survived selection as the best is mutated too.
-        rand_seed: Of the draws; None: another one every time.
-        device: Not needed: agents mutate in host memory.
-        accelerator: Not needed.
+        no_mutation: Relative probability that a member stays as it is.
+        architecture: Relative probability that layers or units are added or removed.
+        new_layer_prob: Probability that an architecture mutation changes layers, not units.
+        parameters: Relative probability of noise on the policies' weights.
+        activation: Relative probability of another activation function.
+        rl_hp: Relative probability that a hyperparameter grows or shrinks; `hp_config` of `create_population` says
+            which, and how far.
+        mutation_sd: Standard deviation of the noise, relative to each weight.
+        activation_selection: Names of the activation functions to draw from.
+        mutate_elite: Whether to mutate also the best member that selection kept.
+        rand_seed: Seed of all draws; None: different draws in every process.
+        device: Ignored, because mutation works in the CPU's memory.
+        accelerator: Ignored, because one process does all updates.
 
     Raises:
-        ConfigError: a weight that is none.
+        ConfigError: a probability is negative, or another argument is not allowed.
     """
 
     def __init__(
@@ -118,11 +123,14 @@ class Mutations:
         self._rng = np.random.default_rng(rand_seed)
 
     def mutation(self, population: Sequence[Agent], pre_training_mut: bool = False) -> list[Agent]:
-        """The same agents, mutated.
+        """Mutate the members of a population in place.
 
         Args:
-            population: As selection gave it, or as it was created.
-            pre_training_mut: Whether to leave nobody as it is, before training begins.
+            population: Members from selection, or of a new population.
+            pre_training_mut: Whether every member is to be mutated, as before training: `no_mutation` is ignored.
+
+        Returns:
+            The members. With `mutate_elite`, a new child replaces the best member.
         """
         mutated = []
         for agent in population:
@@ -130,8 +138,10 @@ class Mutations:
                 if not self._settings.mutate_elite:
                     mutated.append(agent)
                     continue
-                agent = agent.clone()  # its record under its id is that of the policies that were evaluated
-            operators = mutation.Mutations(self._settings, ranges(agent.kin.config), self._rng)
-            (operators.pre_train if pre_training_mut else operators.mutate)(agent.natural())
+                # A child with a new id is mutated, because the evaluations recorded under the old id are those of the
+                # policies as they were.
+                agent = agent.clone()
+            operators = mutation.Mutations(self._settings, ranges(agent.context.config), self._rng)
+            (operators.pre_train if pre_training_mut else operators.mutate)(agent.unpacked())
             mutated.append(agent)
         return mutated

@@ -1,4 +1,4 @@
-"""The populations of a training function: how one follows another, and what each agent's record keeps of it."""
+"""Creates the populations of the training functions by the caller's selection and mutation, and records results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from covey.config import Config
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey_server.api.agents import Agent, Fit, scalar
+from covey_server.api.agents import Agent, FitnessValue, scalar
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.build import PopulationFactory
@@ -24,21 +24,21 @@ from covey_server.population import Population
 
 
 class Generations(PopulationFactory):
-    """Makes populations of agents that exist, by the caller's own selection and mutation.
+    """Creates the populations of a training function from the caller's `Agent` objects, and keeps their records.
 
     Args:
-        config: Of the run.
+        config: The run's configuration.
         agents: The first population.
-        memory: Its replay; None on-policy.
-        tournament: Selects; None: everybody goes on.
-        mutation: Mutates what was selected, and the first population; None: nobody mutates, nor is selected.
-        sum_scores: Whether scores and fitnesses sum the agents' returns.
-        elite_path: Where the best agent of every generation is kept; None: nowhere.
+        memory: The replay memory; None for on-policy algorithms.
+        tournament: Selection between generations; None: all members stay.
+        mutation: Mutation of selected members, and of the first population; None: neither mutation nor selection.
+        sum_scores: Whether scores and fitnesses sum the returns of the environment's agents.
+        elite_path: Folder in which the best member of each generation is saved; None: it is not saved.
 
     Attributes:
-        agents: The population.
-        fitnesses: Of every generation that was evaluated, by place in its population.
-        lines: Sentences about generations that nobody printed yet.
+        agents: The current population.
+        fitnesses: For each evaluated generation, the fitness of its members, in the population's order.
+        lines: Summaries of generations that were not printed yet.
     """
 
     def __init__(
@@ -53,46 +53,56 @@ class Generations(PopulationFactory):
     ) -> None:
         super().__init__(config)
         self.agents = list(agents)
-        self.fitnesses: list[list[Fit]] = []
+        self.fitnesses: list[list[FitnessValue]] = []
         self.lines: list[str] = []
         self._memory = memory
         self._tournament, self._mutation = tournament, mutation
         self._sum_scores = sum_scores
         self._elite_path = elite_path
-        self._judged: dict[int, int] = {}  # member by evaluation task
+        self._evaluated_member: dict[int, int] = {}  # member id by id of the evaluation task
+        # Of the present generation, by member id: scores of training episodes, and agents' returns in evaluation ones.
         self._scores: dict[int, list[float | list[float]]] = defaultdict(list)
         self._returns: dict[int, list[list[float]]] = defaultdict(list)
 
     def fresh(self, spaces: EnvironmentSpaces) -> Population:
-        """As `PopulationFactory.fresh`, of the agents."""
+        """Create the run's first population from the caller's agents, once the environment's spaces are known.
+
+        If none of them was ever updated, all are mutated once before training.
+        """
         for agent in self.agents:
-            agent.meet(spaces)
+            agent.adopt_spaces(spaces)
         if self._mutation is not None and len(self.agents) > 1 and not any(a.member.updates for a in self.agents):
             self.agents = self._mutation.mutation(self.agents, pre_training_mut=True)
-        members = [agent.natural() for agent in self.agents]
+        members = [agent.unpacked() for agent in self.agents]
         lineage = Lineage()
         for member in members:
             lineage.born(member)
         return self.restored(spaces, members, lineage)
 
-    def collected(self, order: Order, fragment: Fragment) -> None:
-        """Take down how the episodes of a fragment went."""
-        self._judged |= {task.task_id: task.member_id for task in order.evaluations}
+    def record_episodes(self, order: Order, fragment: Fragment) -> None:
+        """Record the returns of the training and evaluation episodes that a fragment reports.
+
+        Args:
+            order: The order that the fragment answers; it says which member an evaluation task belongs to.
+            fragment: The actor's answer.
+        """
+        self._evaluated_member |= {task.task_id: task.member_id for task in order.evaluations}
         for episode in fragment.episodes:
             returns = list(episode.returns)
             if episode.evaluation:
-                self._returns[self._judged[episode.task_id]].append(returns)
+                self._returns[self._evaluated_member[episode.task_id]].append(returns)
             else:
                 self._scores[episode.member_id].append(sum(returns) if self._sum_scores else returns)
 
-    def close(self) -> None:
-        """Enter an evaluated generation into the records of its agents."""
-        fitnesses: list[Fit] = []
+    def record_generation(self) -> None:
+        """Add an evaluated generation to the records of its agents, and save its best agent if asked to."""
+        fitnesses: list[FitnessValue] = []
         mean_scores = []
         for agent in self.agents:
             member = agent.member
             agent.steps[-1] = member.env_steps
-            fitness: Fit = float("nan") if member.fitness is None else member.fitness
+            # `Member.fitness` is one number. Without `sum_scores`, callers get the mean return by agent instead.
+            fitness: FitnessValue = float("nan") if member.fitness is None else member.fitness
             if not self._sum_scores and self._returns[agent.index]:
                 means = np.mean(self._returns[agent.index], axis=0).tolist()
                 fitness = dict(zip(agent.agent_ids, means, strict=True))
@@ -116,19 +126,22 @@ class Generations(PopulationFactory):
         )
 
     def _successors(self, population: Population, generation: int) -> list[Member]:
-        self.close()
+        """Members of the next generation, by the caller's selection and mutation."""
+        self.record_generation()
         if self._tournament is not None and self._mutation is not None:
             _, selected = self._tournament.select(self.agents)
             self.agents = self._mutation.mutation(selected)
         for agent in self.agents:
             agent.steps.append(agent.steps[-1])
-        return [agent.natural() for agent in self.agents]
+        return [agent.unpacked() for agent in self.agents]
 
     def _experience(self, spaces: EnvironmentSpaces) -> Experience:
+        """The caller's replay memory; without one, a new memory of the kind that the algorithm learns from."""
         return super()._experience(spaces) if self._memory is None else self._memory.bind(spaces)
 
 
-def _rounded(fitness: Fit) -> str:
+def _rounded(fitness: FitnessValue) -> str:
+    """A fitness as text with two decimals."""
     if isinstance(fitness, dict):
         return ", ".join(f"{agent} {value:.2f}" for agent, value in fitness.items())
     return f"{fitness:.2f}"

@@ -1,4 +1,4 @@
-"""An actor in the learner's own process: it asks for orders and hands fragments over without a wire between."""
+"""An actor in a thread of the learner's process, which gets orders and delivers experience without a network."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 
 WAIT_S = 1.0
-"""How long an actor without orders waits for a call before it asks again."""
+"""Seconds that an actor without orders waits for a wake-up before it asks again."""
 
 
 class InProcessActor(WatchedThread):
-    """Collects until the run is over or `leave` is called; what goes wrong becomes the learner's fault.
+    """Thread that steps environments by the learner's orders until `leave` is called; an exception in it ends the run.
 
     Args:
-        learner: Whose orders it works on.
-        attendance: Where it joins.
-        intake: Takes its fragments in.
+        learner: Learner that gives the orders.
+        attendance: Admits the actor to the run.
+        intake: Receives the actor's fragments.
         slots: The environments.
-        spaces: Theirs.
-        train_slots: So many train, the others evaluate.
-        collected: Called with every order and the fragment that answers it, before the learner gets that.
+        spaces: Spaces of the environments.
+        train_slots: Number of environments that train; the others evaluate.
+        on_fragment: Called with every order and the fragment that answers it, before the learner receives it.
     """
 
     def __init__(
@@ -49,25 +49,25 @@ class InProcessActor(WatchedThread):
         slots: Slots,
         spaces: EnvironmentSpaces,
         train_slots: int,
-        collected: Callable[[Order, Fragment], None],
+        on_fragment: Callable[[Order, Fragment], None],
     ) -> None:
         super().__init__("actor", learner.threads)
         self._learner, self._attendance, self._intake = learner, attendance, intake
         self._spaces, self._slots, self._train_slots = spaces, slots, train_slots
-        self._collected = collected
+        self._on_fragment = on_fragment
         self._wake = threading.Event()
         self._leaving = threading.Event()
         self._policies: dict[bytes, LoadedPolicy] = {}
 
     def leave(self) -> None:
-        """End at the next step; from any thread. Returns when it has ended."""
+        """End the thread at its next env step and wait for it; may be called from any other thread."""
         self._leaving.set()
         self._wake.set()
         if self.ident is not None:
             self.join()
 
     def work(self) -> None:
-        """Join, and work on orders."""
+        """Join the run, then work on orders until `leave` is called; the thread's main function."""
         learner = self._learner
         learner.bell.answer(self._wake.set)
         joined = self._attendance.join(
@@ -83,12 +83,13 @@ class InProcessActor(WatchedThread):
             )
         )
         session = self._attendance.session(joined.session)
-        assert session is not None  # it just joined
+        assert session is not None  # `join` has just created it
         schema = RowSchema.of(self._spaces)
         collector = Collector(self._slots, self._spaces, schema, self._train_slots, joined.compression_level)
         seq = 0
         while not self._leaving.is_set():
-            self._wake.clear()  # before asking: what happens from here on is not missed
+            # Cleared before asking: an order that comes up after the question sets it again, and none is missed.
+            self._wake.clear()
             order = learner.next_order(session.key)
             if order is None:
                 self._wake.wait(WAIT_S)
@@ -97,17 +98,19 @@ class InProcessActor(WatchedThread):
             if self._leaving.is_set():
                 return
             if fragment.faults and not fragment.eval_steps and not any(s.steps for s in fragment.streams):
-                # Actors elsewhere may do better; here nobody else is there to give the steps to.
+                # Not one env step was possible. With other actors the learner would give the steps to them; here there
+                # are none, so the run cannot go on.
                 raise EnvironmentLoadError(f"env: no environment can make a step: {fragment.faults[0].message}")
+            # Fragments are numbered from 1 without gaps, as on the network.
             seq += 1
             fragment.seq = seq
-            self._collected(order, fragment)
+            self._on_fragment(order, fragment)
             ack = self._intake.receive(session, fragment)
             if ack.refusals:
                 raise RefusedError(f"fragment {seq} of the actor in this process: {ack.refusals[0].detail}")
 
     def _loaded(self, order: Order) -> dict[bytes, LoadedPolicy]:
-        """The policies that an order names; the others are forgotten."""
+        """Load the policies that an order names, by hash; policies of earlier orders are dropped."""
         named = {ref.sha256 for ref in order.policies if ref.sha256}
         self._policies = {
             sha: self._policies.get(sha) or LoadedPolicy.decode(self._learner.policy(sha) or b"") for sha in named

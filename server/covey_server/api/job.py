@@ -1,4 +1,4 @@
-"""What a training function was asked for, and doing it: the learner's own trainer, with an actor in its process."""
+"""The work of the training functions: runs the learner's trainer with an actor thread in the same process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
 from covey.progress import default_progress_bar
 from covey.v1.population_service_pb2 import Status
-from covey_server.api.agents import Agent, Fit
+from covey_server.api.agents import Agent, FitnessValue
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.generations import Generations
 from covey_server.api.in_process import InProcessActor
@@ -31,19 +31,19 @@ logger = logging.getLogger("covey")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The arguments of a training function, which documents them."""
+    """A call of a training function; fields are its arguments, as `train_multi_agent_off_policy` documents them."""
 
     env: PettingZooVecEnv[Any]
     env_name: str
     algo: str
     pop: Sequence[Agent]
-    memory: MultiAgentReplayBuffer | None
+    memory: MultiAgentReplayBuffer | None = None
     sum_scores: bool
     max_steps: int
     evo_steps: int
     eval_steps: int | None
     eval_loop: int
-    learning_delay: int
+    learning_delay: int = 0
     target: float | None
     tournament: TournamentSelection | None
     mutation: Mutations | None
@@ -58,20 +58,26 @@ class Job:
     verbose: bool
     accelerator: Any
 
-    def train(self) -> tuple[list[Agent], list[list[Fit]]]:
-        """The population as it was trained, and its fitnesses by generation; `env` is closed.
+    def train(self) -> tuple[list[Agent], list[list[FitnessValue]]]:
+        """Train the population, and close the environments.
+
+        Returns:
+            The last population, and the fitnesses of the members of each generation.
 
         Raises:
-            CoveyError: whatever ended the run.
+            ConfigError: an argument is not allowed.
+            CoveyError: the fault that ended the run.
         """
         self._check()
         if self.accelerator is not None:
-            logger.warning("accelerator: not needed, all members are updated in one pass; it is left unused")
-        done = max(agent.steps[-1] for agent in self.pop)
-        config = self._config(max(1, self.max_steps - done))
+            logger.warning("accelerator: not needed, because all members are updated in one pass; it is ignored")
+        # `max_steps` includes env steps of earlier calls. A population that has made them all is returned as it is, for
+        # which the configuration still needs a positive number.
+        steps_made = max(agent.steps[-1] for agent in self.pop)
+        config = self._config(max(1, self.max_steps - steps_made))
         generations = self._generations(config)
         try:
-            if done < self.max_steps:
+            if steps_made < self.max_steps:
                 with self._directory() as parent:
                     self._run(config, parent, generations)
         finally:
@@ -79,8 +85,15 @@ class Job:
         return generations.agents, generations.fitnesses
 
     def _run(self, config: Config, parent: Path, generations: Generations) -> None:
+        """Run a learner that listens on no port, and a thread that acts for it, until training is complete.
+
+        Args:
+            config: The run's configuration.
+            parent: Folder in which the run's directory is created.
+            generations: Creates the run's populations, and keeps their records.
+        """
         process = LearnerProcess(config, new_run(config, parent), factory=generations)
-        slots, train_slots = self._slots()
+        slots, train_slots = self._slots()  # the caller's environments, or copies of them
         actor = InProcessActor(
             process.learner,
             process.attendance,
@@ -88,22 +101,24 @@ class Job:
             slots,
             self.env.spaces,
             train_slots,
-            generations.collected,
+            generations.record_episodes,
         )
         bar = default_progress_bar(config.training.max_steps) if self.verbose else None
-        shown = 0
-        sampled = time.monotonic()
+        steps_shown = 0
+        sampled_at_s = time.monotonic()
 
         def watch(status: Status) -> None:
-            nonlocal shown, sampled
-            if time.monotonic() - sampled >= 1.0:
-                sampled = time.monotonic()
+            """Update the progress bar from the run's status, and print summaries of generations."""
+            nonlocal steps_shown, sampled_at_s
+            # Once a second, as the gRPC thread of a learner does, which is not running here.
+            if time.monotonic() - sampled_at_s >= 1.0:
+                sampled_at_s = time.monotonic()
                 process.report.sample()
             lines, generations.lines = generations.lines, []
             if bar is not None:
                 steps = status.env_steps // len(self.pop)
-                bar.update(steps - shown)
-                shown = steps
+                bar.update(steps - steps_shown)
+                steps_shown = steps
                 for line in lines:
                     bar.write(line)
 
@@ -111,9 +126,11 @@ class Job:
             actor.start()
             process.trainer.start()
             process.wait(watch)
-            generations.close()
+            # All earlier generations were recorded when the next one was selected.
+            generations.record_generation()
             watch(process.report.status())
         finally:
+            # The actor ends before the learner's parts, to which it hands fragments.
             process.trainer.request_stop()
             actor.leave()
             process.stop()
@@ -123,6 +140,7 @@ class Job:
                 bar.close()
 
     def _check(self) -> None:
+        """Raise a `ConfigError` for arguments that do not fit each other."""
         if not isinstance(self.env, PettingZooVecEnv):
             raise ConfigError(
                 f"env: {type(self.env).__name__}, expected covey's vectorised environments; build them by "
@@ -132,21 +150,22 @@ class Job:
             names = sorted({agent.algo for agent in self.pop})
             raise ConfigError(f"pop: {len(self.pop)} agents of {names}, expected at least one of {self.algo}")
         called = f"train_multi_agent_{'on' if self.memory is None else 'off'}_policy"
-        expected = self.pop[0].kin.config.algorithm.training_function
+        expected = self.pop[0].context.config.algorithm.training_function
         if called != expected:
-            raise ConfigError(f"algo: {self.algo}, expected {expected} for it")
+            raise ConfigError(f"algo: {self.algo} cannot be trained by {called}, expected {expected}; call that")
         if self.tournament is not None and self.tournament.population_size != len(self.pop):
             raise ConfigError(
                 f"tournament: population_size {self.tournament.population_size}, expected the {len(self.pop)} of pop"
             )
 
     def _generations(self, config: Config) -> Generations:
+        """The population factory that uses the caller's agents, memory, selection and mutation."""
         elite = Path(self.elite_path or f"{self.env_name}-elite_{self.algo}") if self.save_elite else None
         return Generations(config, self.pop, self.memory, self.tournament, self.mutation, self.sum_scores, elite)
 
     def _config(self, max_steps: int) -> Config:
-        """That of the population, with what was asked for here and the env steps that are left."""
-        base = self.pop[0].kin.config
+        """The population's configuration with this call's arguments; `max_steps` counts the env steps that remain."""
+        base = self.pop[0].context.config
         data = base.model_dump()
         data["name"] = self.env_name
         data["environment"] |= {"name": self.env_name, "num_envs": self.env.num_envs}
@@ -160,22 +179,24 @@ class Job:
             "target_score": self.target,
         }
         data["fitness"]["reduce"] = "sum" if self.sum_scores else "mean"
+        # The caller's own setting of torch stays.
         data["learner"]["torch_threads"] = torch.get_num_threads()
         data["checkpoint"]["keep"] = 1 if self.overwrite_checkpoints else 2
         data["logging"] |= {"wandb": self.wb, "tensorboard": self.tensorboard}
         return parse_config(data)
 
     def _slots(self) -> tuple[Slots, int]:
-        """The environments, and how many of them train: the last quarter evaluates."""
+        """The environments, and the number of those that train; the last quarter, at least one, evaluates."""
         env = self.env
         env.interrupt()
+        # A single environment cannot do both: two copies of it are built.
         if env.num_envs == 1:
             return SyncSlots([*env.copies, *env.copies], env.spaces, 2), 1
         return env.slots, env.num_envs - max(1, env.num_envs // 4)
 
     @contextlib.contextmanager
     def _directory(self) -> Iterator[Path]:
-        """Where the run directory is made: somewhere to stay, or for as long as the run lasts."""
+        """Context manager for the folder of the run's directory: a temporary one unless the caller asks to keep it."""
         parent = self.checkpoint_path or self.tensorboard_log_dir
         if parent is not None or self.checkpoint is not None or self.tensorboard or self.wb:
             yield Path(parent or "runs")

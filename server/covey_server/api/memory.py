@@ -1,6 +1,7 @@
-"""Replay for training loops: what a step of all environments brought goes in as a fragment, as if an actor had sent it.
+"""AgileRL's replay memory for training loops, implemented by `covey_server.experience.replay`.
 
-Dims: E environments.
+A step of all environments is encoded as a fragment, the message in which actors send experience, so that it takes the
+same way into memory. Shapes: E environments, A agents in columns (`covey.envs.arrays`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from covey.errors import ConfigError, SpaceError
 from covey.rows import RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
-from covey_server.api.acting import RawActions, by_groups, columns, lifted, shown
+from covey_server.api.acting import RawActions, by_groups, columns, to_slot_arrays, with_batch_axis
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
 from covey_server.packing import counter_rng
@@ -35,7 +36,12 @@ FIELDS = ("state", "action", "reward", "next_state", "done")
 
 @dataclass(frozen=True, slots=True)
 class Experiences:
-    """A sample for one agent's `learn`."""
+    """A batch drawn from the replay memory, for `Agent.learn`.
+
+    Attributes:
+        batch: The sampled env steps: observations, actions, rewards, next observations and flags of all agents.
+        spaces: Spaces of the environment that it was collected in.
+    """
 
     batch: Batch
     spaces: EnvironmentSpaces
@@ -43,7 +49,15 @@ class Experiences:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a step led to: what the environments showed then, and flags (E, A) of agents that lived before it."""
+    """What one step of all environments led to.
+
+    Attributes:
+        after: What the environments show after the step, before a new episode begins.
+        reward: (E, A) rewards; 0 for agents that did not take part in the episode before the step.
+        terminated: (E, A) 1 for agents that terminated in this step.
+        truncated: (E, A) 1 for agents that were truncated in this step and did not terminate.
+        ended: (E,) whether the episode ended.
+    """
 
     after: SlotArrays
     reward: NDArray[np.float64]
@@ -53,16 +67,16 @@ class _Outcome:
 
 
 class MultiAgentReplayBuffer:
-    """The memory that a population shares; `len()` is the env steps held.
+    """Replay memory that a population shares; `len()` is the number of env steps held.
 
-    It takes its form from the first step saved.
+    Memory is allocated when the first step is saved, for the environment's spaces.
 
     Args:
-        max_size: Env steps that it holds at most.
-        field_names: As AgileRL has them; what is stored does not depend on them.
-        agent_ids: Whose experience it is to be; None: that of whoever comes.
-        device: Where it lies; the agents' own.
-        seed: Of the draws.
+        max_size: Largest number of env steps held; the oldest ones are dropped.
+        field_names: Accepted for AgileRL's sake; what is stored does not depend on it.
+        agent_ids: Agents whose experience is expected; None: those of the first step saved.
+        device: Device on which experience is stored; use the one on which the members learn.
+        seed: Seed of the sampling.
     """
 
     def __init__(
@@ -85,22 +99,23 @@ class MultiAgentReplayBuffer:
         self._spaces: EnvironmentSpaces | None = None
         self._schema: RowSchema | None = None
         self._carried: Carried | None = None
-        self._expected: object = None  # the observations that a step must begin with to go on where the last one ended
+        # The `next_obs` saved last: a step whose `obs` is the same object continues the same episodes.
+        self._expected: object = None
 
     def __len__(self) -> int:
         return 0 if self._replay is None else len(self._replay)
 
     @property
     def counter(self) -> int:
-        """Env steps that were ever saved."""
+        """Number of env steps saved so far, those that were dropped included."""
         return 0 if self._replay is None else self._replay.inserted_steps
 
     def bind(self, spaces: EnvironmentSpaces) -> Replay:
-        """The memory itself, made for these spaces at the first call.
+        """Return the learner's own replay memory; the first call creates it for these spaces.
 
         Raises:
-            SpaceError: other agents, or other spaces than before.
-            ConfigError: steps too large for the memory.
+            SpaceError: agents or spaces differ from those of earlier calls, or from `agent_ids`.
+            ConfigError: an env step is too large for the memory.
         """
         if self._replay is None:
             if self._agent_ids is not None and set(self._agent_ids) != set(spaces.agent_ids):
@@ -128,42 +143,45 @@ class MultiAgentReplayBuffer:
         *,
         truncation: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep one step of every environment.
+        """Save one step of every environment.
 
-        What covey's vectorised environments gave tells also true last observations, truncation, masks, and who waits
-        (as long as `obs` is what the step before returned as `next_obs`). An environment that broke is left out.
+        Observations from covey's vectorised environments also tell the true last observations of episodes, truncation,
+        masks and which agents wait, provided that `obs` is the very object that the step before returned as `next_obs`.
+        An environment that failed in this step is left out.
 
         Args:
-            obs: By agent (E, *shape).
-            raw_action: What `get_action` gave for it.
-            reward: By agent (E,).
-            next_obs: As `obs`, after the step.
-            termination: By agent (E,).
-            is_vectorised: Whether there is a dimension E.
-            truncation: By agent (E,), for observations of other environments.
+            obs: Observations (E, *shape) by agent, before the step.
+            raw_action: The second result of `Agent.get_action` for these observations.
+            reward: Rewards (E,) by agent.
+            next_obs: Observations (E, *shape) by agent, after the step.
+            termination: Whether agents terminated, (E,) by agent.
+            is_vectorised: Whether arrays have the leading axis E; otherwise they are those of one environment.
+            truncation: Whether agents were truncated, (E,) by agent; not needed with covey's vectorised environments.
 
         Raises:
-            ConfigError: nothing says what the spaces are.
-            SpaceError: other agents or shapes than before.
+            ConfigError: neither `raw_action` nor `obs` tells the spaces, and no step was saved before.
+            SpaceError: agents or shapes differ from those of earlier steps.
         """
         spaces = getattr(raw_action, "spaces", None) or getattr(obs, "spaces", None) or self._spaces
         if spaces is None:
             raise ConfigError(
-                "save_to_memory: a raw action that does not say its spaces, expected what get_action returned"
+                "save_to_memory: raw_action does not tell the spaces, expected what get_action returned; pass that"
             )
         replay = self.bind(spaces)
         same = obs is self._expected
         self._expected = next_obs
         if not is_vectorised:
-            obs, next_obs, reward, termination = map(lifted, (obs, next_obs, reward, termination))
-            truncation = None if truncation is None else lifted(truncation)
-        seen = shown(obs, {}, spaces)
+            obs, next_obs, reward, termination = map(with_batch_axis, (obs, next_obs, reward, termination))
+            truncation = None if truncation is None else with_batch_axis(truncation)
+        seen = to_slot_arrays(obs, {}, spaces)
         if isinstance(raw_action, RawActions):
+            # `get_action` knew masks and which agents act from infos, which are not arguments here.
             seen = replace(raw_action.seen, observation=seen.observation)
         outcome = _outcome(spaces, seen, reward, next_obs, termination, truncation or {})
         environments = len(seen.present)
         if self._carried is None or not same or len(self._carried.action[0]) != environments:
-            self._carried = Carried(spaces, environments)  # other episodes: no decision is open any more
+            # Other episodes than those saved before: forget decisions whose outcome was still to come.
+            self._carried = Carried(spaces, environments)
         fragment = self._fragment(spaces, seen, by_groups(raw_action, spaces, environments), outcome)
         if fragment.streams:
             assert self._schema is not None
@@ -171,13 +189,17 @@ class MultiAgentReplayBuffer:
             replay.insert(self._schema.decode(fragment.blob, rows, fragment.raw_bytes), fragment.streams)
 
     def sample(self, batch_size: int) -> Experiences:
-        """Steps drawn uniformly, with replacement.
+        """Draw env steps uniformly, with replacement.
+
+        Args:
+            batch_size: Number of env steps.
 
         Raises:
-            ConfigError: there is nothing to draw from.
+            ConfigError: the memory is empty.
         """
         if self._replay is None or self._spaces is None or not len(self._replay):
             raise ConfigError("sample: the memory is empty; save steps first")
+        # Each sample has random numbers of its own, which follow from the seed and the number of samples before it.
         keys = counter_rng.keys(self._seed, [0], [self._samples], self._device)
         self._samples += 1
         sizes = torch.tensor([batch_size], device=self._device)
@@ -186,28 +208,39 @@ class MultiAgentReplayBuffer:
     def _fragment(
         self, spaces: EnvironmentSpaces, seen: SlotArrays, actions: list[NDArray[Any]], outcome: _Outcome
     ) -> Fragment:
-        """One step of all environments, as `covey.collect` writes it."""
+        """Encode one step of all environments as a fragment, in the format in which actors send experience.
+
+        Args:
+            spaces: Spaces of the environments.
+            seen: What the environments showed before the step.
+            actions: Actions (E, N, *shape) per group.
+            outcome: What the step led to.
+        """
         assert self._schema is not None and self._carried is not None
-        everybody = list(range(len(seen.present)))
-        builder = FragmentBuilder(self._schema, spaces, everybody, most_lead_in_rows(spaces) + 2, self._carried)
-        # An episode that is over without anybody having ended: the environment broke, and showed nothing of the step.
+        environments = list(range(len(seen.present)))
+        builder = FragmentBuilder(self._schema, spaces, environments, most_lead_in_rows(spaces) + 2, self._carried)
+        # An episode that has ended although no agent terminated or was truncated: the environment failed, and there is
+        # no outcome of the step to be stored.
         flagged = np.logical_or.reduce(outcome.terminated | outcome.truncated, axis=1).tolist()
-        whole = [e for e in everybody if flagged[e] or not outcome.ended[e]]
-        over = [e for e in whole if outcome.ended[e]]
-        going = [e for e in whole if not outcome.ended[e]]
+        stepped = [e for e in environments if flagged[e] or not outcome.ended[e]]
+        over = [e for e in stepped if outcome.ended[e]]
+        running = [e for e in stepped if not outcome.ended[e]]
         builder.write(
-            whole,
-            whole,
+            stepped,
+            stepped,
             seen.each(lambda a: a[None]),
             [a[None] for a in actions],
             outcome.reward[None],
             outcome.terminated[None],
             outcome.truncated[None],
         )
+        # One row more holds the observation after the step: an episode's last one (final), or where a running episode
+        # stands (tail). `carry` must come between the two: it keeps what the next fragment repeats of decisions whose
+        # outcome is still to come, and looks for them in streams that end with a step.
         builder.end(over, over, RowKind.FINAL, outcome.after)
         builder.carry(outcome.after)
-        builder.end(going, going, RowKind.TAIL, outcome.after)
-        for e in everybody:
+        builder.end(running, running, RowKind.TAIL, outcome.after)
+        for e in environments:
             if outcome.ended[e]:
                 self._carried.begin_episode(e)
         fragment = Fragment()
@@ -223,13 +256,23 @@ def _outcome(
     termination: Mapping[str, Any],
     truncation: Mapping[str, Any],
 ) -> _Outcome:
-    """What a step led to, from what the environments returned."""
+    """Convert what the environments returned from a step into arrays.
+
+    Args:
+        spaces: Spaces of the environments.
+        seen: What the environments showed before the step.
+        reward: Rewards (E,) by agent.
+        next_obs: Observations (E, *shape) by agent.
+        termination: Whether agents terminated, (E,) by agent.
+        truncation: Whether agents were truncated, (E,) by agent; ignored with covey's vectorised environments.
+    """
 
     def in_columns(by_agent: Mapping[str, Any]) -> NDArray[np.float64]:
+        """Numbers (E,) by agent as one array (E, A), 0 for agents that do not take part in the episode."""
         result = np.zeros(seen.present.shape)
         for p, _, _, agent in columns(spaces):
             if agent in by_agent:
-                # NaN: an agent that is not there, where environments say it so.
+                # AgileRL's environments give NaN for agents that are absent; here they get 0.
                 result[:, p] = np.nan_to_num(np.asarray(by_agent[agent], np.float64)) * seen.living[:, p]
         return result
 
@@ -238,7 +281,9 @@ def _outcome(
         after, ended = next_obs.after, next_obs.ended
         truncated = after.truncated & (terminated == 0)
     else:
-        after = shown(next_obs, {}, spaces)
+        # Other environments do not tell who lives: an agent does until it terminates or is truncated, and an episode
+        # ends with the last of them.
+        after = to_slot_arrays(next_obs, {}, spaces)
         truncated = (in_columns(truncation) > 0) & (terminated == 0)
         after.living[...] = (seen.living > 0) & (terminated == 0) & ~truncated
         after.present[...] &= after.living

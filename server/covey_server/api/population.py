@@ -1,4 +1,4 @@
-"""A population for training loops, from AgileRL's arguments."""
+"""Creates a population for training loops from AgileRL's arguments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from covey.envs.reading import agent_spec
 from covey.errors import ConfigError
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
-from covey_server.api.agents import Agent, Kin
+from covey_server.api.agents import Agent, PopulationContext
 from covey_server.evolution.generation import initial_population
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.seeds import generator
 
 _NOT_SETTINGS = ("AGENT_IDS", "ALGO", "POP_SIZE", "POPULATION_SIZE", "NUM_ENVS")
-"""Keys of INIT_HP that arguments say, or the environment."""
+"""Keys of `INIT_HP` that are not hyperparameters: arguments of `create_population`, or spaces, give these values."""
 
 
 def create_population(
@@ -36,29 +36,31 @@ def create_population(
     accelerator: Any = None,
     seed: int = 0,
 ) -> list[Agent]:
-    """Agents with initial weights of their own.
+    """Create a population of members with random initial weights.
 
     Args:
-        algo: MADDPG, MATD3 or IPPO.
-        observation_spaces: Gymnasium's, by agent or in the order of the agents.
-        action_spaces: Likewise.
-        net_config: Architecture: one for all, or by agent or group, as the `network` section of a configuration.
-        INIT_HP: Hyperparameters in upper case, and "AGENT_IDS"; those left out have covey's defaults.
-        hp_config: Which of them mutate, and within which ranges; None: the default ones.
-        population_size: How many.
-        num_envs: Environments that each steps at once.
-        device: Where they learn.
-        accelerator: Not needed: one process updates all members.
-        seed: Of initial weights, exploration and everything else that is drawn.
+        algo: Name of the algorithm: "MADDPG", "MATD3" or "IPPO".
+        observation_spaces: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
+        action_spaces: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
+        net_config: Architecture for all agents, or by agent or group, as in the `network` section of a configuration;
+            None: covey's default.
+        INIT_HP: Hyperparameters with names in upper case, and "AGENT_IDS"; covey's defaults for what is missing.
+        hp_config: Range by name of the hyperparameters that may mutate; None: default hyperparameters and ranges.
+        population_size: Number of members.
+        num_envs: Number of environments that a member acts in at once.
+        device: Device on which members learn, such as "cpu" or "cuda".
+        accelerator: Ignored, because one process does all updates.
+        seed: Seed of initial weights, exploration and all other draws.
 
     Raises:
-        ConfigError: a key or value that is not acceptable, by its name.
-        SpaceError: spaces that are not served.
+        ConfigError: a key or value is not allowed; the error names it.
+        SpaceError: a space is not supported.
     """
     del accelerator
-    given = dict(INIT_HP or {})
+    given = dict(INIT_HP or {})  # a copy, because the caller's dictionary stays as it is
     spaces = _spaces(observation_spaces, action_spaces, given.get("AGENT_IDS"))
     config = _config(algo, net_config, given, hp_config, population_size, num_envs, str(device), seed)
+    # Both are called for their errors, before networks are initialised.
     resolve(config.network, spaces, config.algorithm.share_parameters)
     ranges(config)
     members = initial_population(
@@ -68,8 +70,8 @@ def create_population(
         generator(seed, "initialisation"),
         generator(seed, "mutation", "initial"),
     )
-    kin = Kin(config, itertools.count(len(members)))
-    return [Agent(member, kin, spaces) for member in members]
+    context = PopulationContext(config, itertools.count(len(members)))
+    return [Agent(member, context, spaces) for member in members]
 
 
 def _config(
@@ -82,6 +84,7 @@ def _config(
     device: str,
     seed: int,
 ) -> Config:
+    """Translate AgileRL's arguments into a configuration of covey."""
     settings = {k: v for k, v in init_hp.items() if k not in _NOT_SETTINGS}
     data = as_sections(
         {
@@ -90,7 +93,7 @@ def _config(
         }
     )
     data["environment"].setdefault("name", "python")
-    # Nothing mutates before training asks for it.
+    # No mutation at creation: the training functions mutate new populations before they train.
     data["mutation"] = {"rl_hp_selection": dict(hp_config or {}), "pre_training": False}
     data["learner"] = {"device": device}
     data["training"]["seed"] = seed
@@ -100,18 +103,22 @@ def _config(
 def _spaces(
     observations: Sequence[Any] | Mapping[str, Any], actions: Sequence[Any] | Mapping[str, Any], agent_ids: Any
 ) -> EnvironmentSpaces:
+    """Agents and their spaces, from spaces by agent, or from lists of spaces and agent ids in the same order."""
     if isinstance(observations, Mapping) and isinstance(actions, Mapping):
         agent_ids = list(observations) if agent_ids is None else list(agent_ids)
         if not set(agent_ids) == set(observations) == set(actions):
             raise ConfigError(
-                f"observation_spaces, action_spaces: of {', '.join(observations)} and {', '.join(actions)}, expected "
-                f"both of the agents {', '.join(agent_ids)}"
+                f"observation_spaces, action_spaces: have agents {', '.join(observations)} and {', '.join(actions)}, "
+                f"expected {', '.join(agent_ids)} in both"
             )
         pairs = [(observations[a], actions[a]) for a in agent_ids]
     elif agent_ids is None:
         raise ConfigError("INIT_HP.AGENT_IDS: missing, expected the agents' ids in the order of their spaces")
     elif isinstance(observations, Mapping) or isinstance(actions, Mapping):
-        raise ConfigError("observation_spaces, action_spaces: expected both by agent, or both in the agents' order")
+        raise ConfigError(
+            "observation_spaces, action_spaces: one is a mapping and one a list, expected two mappings by agent or "
+            "two lists in the order of INIT_HP.AGENT_IDS"
+        )
     else:
         agent_ids = list(agent_ids)
         if not len(observations) == len(actions) == len(agent_ids):

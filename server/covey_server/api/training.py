@@ -1,4 +1,4 @@
-"""The training functions of AgileRL, by name and arguments."""
+"""Training functions with the names and arguments of AgileRL's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from covey.envs.vector import PettingZooVecEnv
-from covey_server.api.agents import Agent, Fit
+from covey_server.api.agents import Agent, FitnessValue
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.job import Job
 from covey_server.api.memory import MultiAgentReplayBuffer
 
-Trained = tuple[list[Agent], list[list[Fit]]]
+Trained = tuple[list[Agent], list[list[FitnessValue]]]
+"""A trained population, and for each generation the fitnesses of its members in the population's order."""
 
 
 def train_multi_agent_off_policy(
@@ -44,45 +45,47 @@ def train_multi_agent_off_policy(
     accelerator: Any = None,
     net_config: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train a population of MADDPG or MATD3 agents, and close the environments.
+    """Train a population of MADDPG or MATD3 members, and close the environments.
 
-    The last quarter of the environments, at least one, evaluates; the others collect.
+    The last quarter of the environments, at least one, is used for evaluation, the others for training.
 
     Args:
         env: Vectorised environments of covey.
-        env_name: For names of runs.
-        algo: What the population was created for.
-        pop: The population; its agents go on from where they are.
-        memory: Its replay, which may hold steps already.
-        sum_scores: Whether scores and fitnesses sum the agents' returns, or are kept by agent and ranked by their mean.
-        INIT_HP: What the population was created from; not read again.
-        MUT_P: Not read; `mutation` says all of it.
-        max_steps: Env steps of each member, those in its record included.
+        env_name: Name of the environment, which names the run.
+        algo: Name of the algorithm that the population was created for.
+        pop: The population, whose members continue from their records; from `create_population` or an earlier call.
+        memory: Replay memory of the population; it may hold experience already.
+        sum_scores: Whether to sum the agents' returns in scores and fitnesses; otherwise they are kept by agent, and
+            members are ranked by the mean over agents.
+        INIT_HP: Ignored, because the population was created from it.
+        MUT_P: Ignored, because `mutation` was created from it.
+        max_steps: Total number of env steps of each member, those of earlier calls included.
         evo_steps: Env steps of each member in a generation.
-        eval_steps: Env steps after which an evaluation episode is cut off; None: a cap of 10,000.
-        eval_loop: Evaluation episodes per environment; in the last generation there are at least 100 in all.
-        learning_delay: Env steps in replay before anybody learns.
-        target: Training ends when the best member reaches this fitness in 100 fresh episodes.
-        tournament: Selection between generations; None: everybody goes on.
-        mutation: Mutation after it, and once before the first generation; None: none, and no selection.
-        checkpoint: If given, the run directory is kept; it has a checkpoint of every generation.
-        checkpoint_path: Where run directories are kept; None: under "runs", or nowhere.
-        overwrite_checkpoints: Whether only the newest checkpoint is kept, not the newest two.
-        save_elite: Whether the best agent of every generation is saved, as it was evaluated; see `Agent.load`.
-        elite_path: Where; None: "ENV_NAME-elite_ALGO" in the working directory.
-        wb: Whether metrics go to Weights & Biases, where it is installed; the run directory is kept then.
-        tensorboard: Whether they go to TensorBoard files in the run directory, which is kept then.
-        tensorboard_log_dir: Where run directories are kept, if `checkpoint_path` says nothing.
+        eval_steps: Env steps after which an evaluation episode is cut off; None: 10,000.
+        eval_loop: Evaluation episodes for each environment; in the last generation at least 100 episodes a member.
+        learning_delay: Env steps that the memory must hold before updates begin.
+        target: Fitness at which training ends, once the best member reaches it in 100 additional episodes; None: never.
+        tournament: Selection between generations; None: all members stay.
+        mutation: Mutation after selection, and once before the first generation; None: neither mutation nor selection.
+        checkpoint: Any number: keep the run's directory, with checkpoints; None: keep it only if other arguments ask.
+        checkpoint_path: Folder in which the run's directory is created and kept; None: `tensorboard_log_dir`, else
+            "runs" if the directory is kept.
+        overwrite_checkpoints: Whether to keep only the newest checkpoint instead of the newest two.
+        save_elite: Whether to save the best member of each generation, for `Agent.load`.
+        elite_path: Folder for the best member; None: "ENV_NAME-elite_ALGO" in the working directory.
+        wb: Whether to log metrics to Weights & Biases, if it is installed; the run's directory is kept.
+        tensorboard: Whether to write TensorBoard files into the run's directory, which is kept.
+        tensorboard_log_dir: Folder in which the run's directory is created and kept, unless `checkpoint_path` is given.
         verbose: Whether to show progress.
-        accelerator: Not needed: all members are updated in one pass.
-        net_config: As INIT_HP.
+        accelerator: Ignored, because all members are updated in one pass.
+        net_config: Ignored, because the population was created from it.
 
     Returns:
-        The population, and the fitnesses of its members in every generation.
+        The trained population, and for each generation the fitnesses of its members.
 
     Raises:
-        ConfigError: an argument that is not acceptable.
-        CoveyError: whatever ended the run.
+        ConfigError: an argument is not allowed.
+        CoveyError: the fault that ended the run.
     """
     del INIT_HP, MUT_P, net_config
     return Job(
@@ -140,9 +143,10 @@ def train_multi_agent_on_policy(
     accelerator: Any = None,
     net_config: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train a population of IPPO agents, and close the environments.
+    """Train a population of IPPO members, and close the environments.
 
-    Arguments, result and errors are those of `train_multi_agent_off_policy`, without a memory and a delay.
+    Takes the arguments of `train_multi_agent_off_policy` except `memory` and `learning_delay`, which on-policy learning
+    does without; returns and raises the same.
     """
     del INIT_HP, MUT_P, net_config
     return Job(
@@ -150,13 +154,11 @@ def train_multi_agent_on_policy(
         env_name=env_name,
         algo=algo,
         pop=pop,
-        memory=None,
         sum_scores=sum_scores,
         max_steps=max_steps,
         evo_steps=evo_steps,
         eval_steps=eval_steps,
         eval_loop=eval_loop,
-        learning_delay=0,
         target=target,
         tournament=tournament,
         mutation=mutation,

@@ -1,1 +1,1 @@
-"""Evolution: from an evaluated population to the next one, on members in their natural shapes."""
+"""Evolution of a population: fitness, selection, mutation and lineage, on members with unpadded weights."""

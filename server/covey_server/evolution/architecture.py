@@ -1,8 +1,8 @@
-"""Architecture mutation: one method, applied to every network of a member wherever its bounds leave room.
+"""Architecture mutation: adds or removes layers or units, in the same way in all networks of a member.
 
-Source of the methods, their sizes and their odds: AgileRL's evolvable networks. Different here: actor encoders evolve
-too, a network that cannot follow is left as it is instead of ending the run, a step is shortened to what the bounds
-leave, and all that grows leaves outputs unchanged and keeps its Adam moments (`covey.networks.resize`).
+Methods, sizes and probabilities are those of AgileRL's evolvable networks. Different here: actor encoders are mutated
+too; a change is shortened to what a network's bounds allow, and a network that allows none stays as it is instead of
+ending the run; growth leaves outputs unchanged and keeps Adam moments (`covey.networks.resize`).
 """
 
 from __future__ import annotations
@@ -36,79 +36,103 @@ NODE_METHODS = (
     "latent.remove_node",
 )
 MLP_NODES = (16, 32, 64)
+"""Numbers of units that a mutation may add to, or remove from, a hidden layer."""
+
 LATENT_NODES = (8, 16, 32)
+"""Numbers of units that a mutation may add to, or remove from, the latent vector between encoders and head."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """One mutation, the same for all networks of a member."""
+class ArchitectureChange:
+    """An architecture mutation, drawn once and applied to all networks of a member.
+
+    Attributes:
+        method: One of `LAYER_METHODS` or `NODE_METHODS`.
+        layer: Index of the hidden layer whose units change; a network with fewer hidden layers uses its last one.
+        units: Number of units to add or remove.
+    """
 
     method: str
-    layer: int  # hidden layer of a node method; a network with fewer uses its last
-    units: int  # by which a node method grows or shrinks
+    layer: int
+    units: int
 
 
 def mutate_architecture(member: Member, new_layer_prob: float, rng: np.random.Generator) -> tuple[str, str]:
-    """Change the architecture of all networks of `member` in place, by one method.
+    """Draw one architecture mutation, and apply it to all networks of a member in place.
 
     Args:
-        member: Whose networks change; each within the bounds of its own spec.
-        new_layer_prob: Share of the layer methods; node methods have the rest.
-        rng: Stream of the draws and of fresh weights.
+        member: Member to mutate; each of its networks stays within the bounds of its own spec.
+        new_layer_prob: Probability of a change of layers; otherwise units change.
+        rng: Random generator for the draws and for new weights.
 
     Returns:
-        ("architecture", what changed where), or ("none", why nothing could).
+        ("architecture", what changed in which networks), or ("none", why nothing could change).
     """
-    draw = draw_method(member, new_layer_prob, rng)
+    change = draw_change(member, new_layer_prob, rng)
     outcomes: Counter[str] = Counter()
     for name, network in member.networks.items():
-        member.networks[name], done = apply_method(network, draw, rng)
+        member.networks[name], done = apply_change(network, change, rng)
         outcomes[done] += 1
     unchanged = outcomes.pop("", 0)
     if not outcomes:
-        return "none", f"{draw.method}: no network has room for it within its bounds"
+        return "none", f"{change.method}: no network has room for it within its bounds"
     if len(outcomes) == 1 and not unchanged:
         return "architecture", next(iter(outcomes))
     total = len(member.networks)
     return "architecture", "; ".join(f"{done} in {count} of {total} networks" for done, count in outcomes.items())
 
 
-def draw_method(member: Member, new_layer_prob: float, rng: np.random.Generator) -> Draw:
-    """Method, layer and size of one architecture mutation."""
+def draw_change(member: Member, new_layer_prob: float, rng: np.random.Generator) -> ArchitectureChange:
+    """Draw method, layer and number of units of an architecture mutation.
+
+    Args:
+        member: Member to mutate; its deepest network bounds the layer's index.
+        new_layer_prob: Probability of a change of layers; otherwise units change.
+        rng: Random generator for the draws.
+    """
     methods = LAYER_METHODS if rng.random() < new_layer_prob else NODE_METHODS
     method = methods[rng.integers(len(methods))]
     sizes = LATENT_NODES if method.startswith(LATENT) else MLP_NODES
     depths = [
         len(get_subnetwork(network.spec, part).hidden_size)
         for network in member.networks.values()
-        for part in _addressed(network.spec, method)
+        for part in _mutated_parts(network.spec, method)
     ]
     layer = int(rng.integers(max(1, *depths))) if depths else 0
-    return Draw(method, layer, sizes[rng.integers(len(sizes))])
+    return ArchitectureChange(method, layer, sizes[rng.integers(len(sizes))])
 
 
-def apply_method(network: Network, draw: Draw, rng: np.random.Generator) -> tuple[Network, str]:
-    """The network after the method or what it falls back to, and that in words; "" and the same network if nothing is.
+def apply_change(network: Network, change: ArchitectureChange, rng: np.random.Generator) -> tuple[Network, str]:
+    """Apply an architecture mutation to one network, within the bounds of its spec.
 
-    Adding a layer at the limit, or removing one at the minimum, adds nodes instead.
+    If no layer can be added or removed within the bounds, units are added instead.
+
+    Args:
+        network: Network to mutate; it stays as it is.
+        change: The mutation.
+        rng: Random generator for new weights.
+
+    Returns:
+        The new network and what was done to it in words; the given network and "" if the bounds allow nothing.
     """
-    where, method = draw.method.split(".")
+    where, method = change.method.split(".")
     if where == LATENT:
         spec = network.spec
         bounds = spec.min_latent_dim, spec.max_latent_dim
-        resize, by = _resize_label(spec, network.params, LATENT, method, draw.units, bounds, rng)
-        return (network, "") if resize is None else (carried(network, resize), f"{draw.method} {by:+d}")
+        resize, by = _resize_layer(spec, network.params, LATENT, method, change.units, bounds, rng)
+        return (network, "") if resize is None else (resized(network, resize), f"{change.method} {by:+d}")
+    # Descriptions without repetition, in the order of the encoders (a dictionary keeps it).
     done: dict[str, None] = {}
-    for part in _addressed(network.spec, draw.method):
-        resize, words = _resize_part(network, part, method, draw, rng)
+    for part in _mutated_parts(network.spec, change.method):
+        resize, words = _resize_part(network, part, method, change, rng)
         if resize is not None:
-            network = carried(network, resize)
+            network = resized(network, resize)
             done[f"{where}.{words}"] = None
     return network, ", ".join(done)
 
 
-def carried(network: Network, resize: Resize) -> Network:
-    """The network in its new architecture: parameters, target and both moments moved by the same object."""
+def resized(network: Network, resize: Resize) -> Network:
+    """The network in a new architecture; weights, target weights and both Adam moments are moved alike."""
     return Network(
         spec=resize.spec,
         params=resize.weights(network.params),
@@ -120,8 +144,8 @@ def carried(network: Network, resize: Resize) -> Network:
     )
 
 
-def _addressed(spec: NetworkSpec, method: str) -> tuple[str, ...]:
-    """Parts of a network that a method means: its head, all its encoders, or none for the latent space."""
+def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
+    """MLPs of a network that a mutation method changes: its head, all its encoders, or none for the latent vector."""
     match method.partition(".")[0]:
         case "head":
             return (HEAD,)
@@ -131,14 +155,18 @@ def _addressed(spec: NetworkSpec, method: str) -> tuple[str, ...]:
 
 
 def _resize_part(
-    network: Network, part: str, method: str, draw: Draw, rng: np.random.Generator
+    network: Network, part: str, method: str, change: ArchitectureChange, rng: np.random.Generator
 ) -> tuple[Resize | None, str]:
-    """What a method does to one head or encoder, in words; None where it does nothing."""
+    """Work out how a mutation changes one MLP of a network, its head or an encoder, within the MLP's bounds.
+
+    Returns:
+        The change, and a description of it; None instead of the change if the bounds allow nothing.
+    """
     mlp = get_subnetwork(network.spec, part)
     layers = len(mlp.hidden_size)
     if not layers:
         return None, ""
-    # The last hidden layer stays whatever the minimum: without one there is no width that a new layer could take.
+    # The last hidden layer always stays: without one there would be no width for a layer that is added later.
     if method == "remove_layer" and layers > max(1, mlp.min_hidden_layers):
         return remove_layer(network.spec, part), method
     if method == "add_layer" and layers < mlp.max_hidden_layers:
@@ -147,14 +175,14 @@ def _resize_part(
             return resize, method
     if method != "remove_node":
         method = "add_node"
-    layer = min(draw.layer, layers - 1)
+    layer = min(change.layer, layers - 1)
     bounds = mlp.min_mlp_nodes, mlp.max_mlp_nodes
     label = f"{part}.{layer}.units"
-    resized, by = _resize_label(network.spec, network.params, label, method, draw.units, bounds, rng)
-    return resized, f"{method} {by:+d} at layer {layer}"
+    resize_units, by = _resize_layer(network.spec, network.params, label, method, change.units, bounds, rng)
+    return resize_units, f"{method} {by:+d} at layer {layer}"
 
 
-def _resize_label(
+def _resize_layer(
     spec: NetworkSpec,
     params: Params,
     label: str,
@@ -163,7 +191,20 @@ def _resize_label(
     bounds: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[Resize | None, int]:
-    """Add or remove up to `units` of a label, as far as its bounds leave room, and by how many it was."""
+    """Add units to a layer, or remove some, as far as its bounds allow.
+
+    Args:
+        spec: The network's architecture.
+        params: The network's weights, which decide which units matter least and are removed.
+        label: Name of the layer's size in `spec.sizes`.
+        method: "add_node" or "remove_node".
+        units: Number of units to add or remove.
+        bounds: Smallest and largest number of units that the layer may have.
+        rng: Random generator for new weights.
+
+    Returns:
+        The change and the number of units added (negative: removed); None and 0 if nothing is possible.
+    """
     size = spec.sizes[label]
     smallest, largest = bounds
     by = min(units, largest - size) if method == "add_node" else -min(units, size - smallest)
@@ -175,5 +216,5 @@ def _resize_label(
 
 
 def _servable(spec: NetworkSpec) -> bool:
-    """Whether actors accept a network of this size."""
+    """Whether a network has so few parameters that actors accept it."""
     return sum(p.size for p in spec.parameters) <= MAX_PARAMETERS

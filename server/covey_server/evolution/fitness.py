@@ -1,4 +1,4 @@
-"""From the returns of evaluation episodes to the one number that selection uses, and against whom they are played."""
+"""Fitness of a member from the returns of its evaluation episodes, and the opponents in these episodes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ logger = logging.getLogger("covey.learner")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What an evaluation says about a member.
+    """Result of a member's evaluation.
 
     Attributes:
-        fitness: Mean over episodes of the chosen agents' returns, summed or averaged; NaN without episodes.
-        stderr: Its standard error; 0 for a single episode, NaN without any.
-        per_agent: Mean return of every agent, whoever played it.
+        fitness: Mean over episodes of the sum (or mean) of the chosen agents' returns; NaN without episodes.
+        stderr: Standard error of `fitness`; 0 for a single episode, NaN without any.
+        per_agent: Mean return of every agent, those played by opponents included.
     """
 
     fitness: float
@@ -34,15 +34,17 @@ class Score:
 
 
 def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], config: Fitness) -> Score:
-    """The score of a member from its evaluation.
+    """Compute a member's score from the returns of its evaluation episodes.
 
     Args:
-        returns: (episodes, agents), in the environment's agent order; may be empty (NaN, which ranks worst).
-        agent_ids: The environment's.
-        config: Which agents count, and how they are reduced.
+        returns: (episodes, agents) undiscounted returns, agents in the environment's order; without episodes the
+            fitness is NaN, which ranks worst.
+        agent_ids: All agents of the environment, in its order.
+        config: Section `fitness` of the configuration: which agents count, and whether they are summed or averaged.
 
     Raises:
-        ConfigError: a zero-sum game whose sum would be selected by, or an agent that does not exist.
+        ConfigError: the game is zero-sum and all agents count, so that every fitness would be the same; or the section
+            names an agent that does not exist.
     """
     if not returns:
         return Score(math.nan, math.nan, dict.fromkeys(agent_ids, math.nan))
@@ -50,34 +52,42 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
     columns = chosen_agents(agent_ids, config)
     if not table.any():
         _warn_once("all evaluated episodes returned zero to every agent: selection cannot tell members apart yet")
+    # Zero-sum: the agents' returns cancel in every episode, up to rounding.
     elif not np.abs(table.sum(1)).max() > 1e-9 * np.abs(table).max():
         if len(columns) == len(agent_ids):
             raise ConfigError(
-                "fitness: the agents' returns sum to zero in every evaluated episode, so that selection by all of them "
-                f"would be blind; name the agents whose returns count, such as fitness.agents: [{agent_ids[0]}], or "
+                "fitness: the agents' returns sum to zero in every evaluated episode, so that all members would have "
+                f"the same fitness; name the agents whose returns count, such as fitness.agents: [{agent_ids[0]}], or "
                 f"who plays against them, such as fitness.opponents: {{{agent_ids[-1]}: random}}"
             )
         if not config.opponents:
             _warn_once(
-                f"zero-sum game: {', '.join(agent_ids[i] for i in columns)} is judged by how it does against its own "
-                "member's policies; fitness.opponents names others to play against"
+                f"zero-sum game: {', '.join(agent_ids[i] for i in columns)} is scored by its returns against its own "
+                "member's policies; name other opponents in fitness.opponents"
             )
     scores = table[:, columns].sum(1) if config.reduce == "sum" else table[:, columns].mean(1)
+    # Standard error of the mean: sample standard deviation (n - 1 in the denominator) over the root of n.
     stderr = float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else 0.0
     return Score(float(scores.mean()), stderr, dict(zip(agent_ids, table.mean(0).tolist(), strict=True)))
 
 
 @functools.cache
 def _warn_once(text: str) -> None:
-    """Every evaluation of a run would say the same."""
+    """Log a warning at its first call with this text only, because every evaluation of a run would repeat it."""
     logger.warning(text)
 
 
 def chosen_agents(agent_ids: Sequence[str], config: Fitness) -> list[int]:
-    """Indices of the agents that count: those named, or all that no opponent plays.
+    """Indices of the agents whose returns count for fitness.
+
+    These are `fitness.agents` or, if that is not set, all agents that the evaluated member plays itself.
+
+    Args:
+        agent_ids: All agents of the environment, in its order.
+        config: Section `fitness` of the configuration.
 
     Raises:
-        ConfigError: an agent that the environment does not have, or none that the judged member plays itself.
+        ConfigError: the section names an agent that does not exist, or opponents play all agents that count.
     """
     for path, named in (("fitness.agents", config.agents or ()), ("fitness.opponents", config.opponents)):
         for agent in named:
@@ -101,16 +111,19 @@ def with_opponents(
     champion: int | None,
     refs_of: Callable[[int], Sequence[PolicyRef]],
 ) -> list[PolicyRef]:
-    """Who plays each agent while a member is judged, in environment order.
+    """Policies that play the agents in a member's evaluation episodes.
 
     Args:
-        member_id: The judged one; it plays every agent that has no opponent.
-        agent_ids: The environment's.
-        opponents: `fitness.opponents`: agent to "random" or a member's id.
-        living: Ids of the population.
-        champion: The best member of the generation before, which stands in for opponents that have died; where there
-            is none, the judged member does.
-        refs_of: The newest policies of a living member, one per agent.
+        member_id: The evaluated member, which plays every agent that has no opponent.
+        agent_ids: All agents of the environment, in its order.
+        opponents: `fitness.opponents` of the configuration: by agent "random" or a member's id.
+        living: Ids of the population's members.
+        champion: Best member of the generation before, which replaces opponents that have died; if it is None or has
+            died too, the evaluated member replaces them.
+        refs_of: Returns the newest policies of a living member, one per agent.
+
+    Returns:
+        A reference to a policy for each agent, in the environment's order.
     """
     refs = list(refs_of(member_id))
     for agent, opponent in opponents.items():
@@ -118,16 +131,17 @@ def with_opponents(
         if isinstance(opponent, str):
             refs[i] = PolicyRef(builtin=BUILTIN_RANDOM)
             continue
+        # The named member, else the champion, else the evaluated member itself.
         player = next((m for m in (opponent, champion) if m is not None and m in living), member_id)
         refs[i] = refs_of(player)[i]
     return refs
 
 
 def rank_key(fitness: float | None) -> float:
-    """A number to sort by: NaN and unknown rank worst."""
+    """A number to rank fitnesses by: the fitness itself, or minus infinity if it is NaN or unknown (None)."""
     return -math.inf if fitness is None or math.isnan(fitness) else fitness
 
 
 def best(fitnesses: Mapping[int, float | None]) -> int:
-    """The member id of highest fitness; the oldest of equals."""
+    """The id with the highest fitness, given fitness by member id; among equals the lowest id, the oldest member."""
     return max(sorted(fitnesses, reverse=True), key=lambda m: (rank_key(fitnesses[m]), -m))

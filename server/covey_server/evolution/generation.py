@@ -1,6 +1,6 @@
-"""From nothing to the first population, and from an evaluated population to the next.
+"""Creates the first population and, by selection and mutation, the next generation from an evaluated one.
 
-Both are functions of what they are given, random streams included.
+Results depend on the arguments alone, which include the random generators.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ def initial_population(
     initialisation: np.random.Generator,
     mutation: np.random.Generator,
 ) -> list[Member]:
-    """Members 0 to `pop_size` - 1, each with weights of its own, mutated once where `mutation.pre_training` asks.
+    """Create the first population: members 0 to `pop_size` - 1, each with its own random weights.
 
-    A population of one is not mutated: nothing could select among what comes of it.
+    With `mutation.pre_training` each member is also mutated once, except in a population of one member, where no
+    selection would follow.
 
     Args:
-        config: Of the run.
-        build_networks: Fresh networks of one member, keyed "<role>/<network id>", drawn from the stream it is given.
-        hyperparameters: Of every member at the start; each gets a dictionary of its own.
-        initialisation: Stream of first weights.
-        mutation: Stream of the mutations before training.
+        config: The run's configuration.
+        build_networks: Creates a member's networks, keyed "<role>/<network id>", with weights from the given random
+            generator.
+        hyperparameters: Initial hyperparameters of every member.
+        initialisation: Random generator for initial weights.
+        mutation: Random generator for the mutations.
 
     Raises:
-        ConfigError: a hyperparameter range that the algorithm cannot have.
+        ConfigError: a hyperparameter's range exceeds what the algorithm allows.
     """
+    # Two random generators: initial weights do not depend on whether, or how, members are mutated.
     mutations = Mutations(config.mutation, ranges(config), mutation)
     size = config.training.pop_size
     members = []
@@ -61,25 +64,25 @@ def next_generation(
     next_member_id: int,
     generation: int,
 ) -> list[Member]:
-    """Select parents by tournament and mutate their children; the members given stay as they are.
+    """Select parents by tournaments, and create a mutated child for each place of the next population.
 
-    Under elitism the best member goes on in the first place under its own id, as it was evaluated; with
-    `mutation.mutate_elite` the place goes to a mutated child of it instead. A child carries on its parent's env steps,
-    updates and unpaid steps, and has no fitness until it is evaluated.
+    Under elitism the best member takes the first place unchanged, with its id; with `mutation.mutate_elite` a mutated
+    child of it does. Children continue their parents' counts of env steps, updates and `unpaid_steps`, and have no
+    fitness yet.
 
     Args:
-        members: The evaluated population, at least one.
-        config: Of the run.
-        selection: Stream of the tournaments.
-        mutation: Stream of kinds, sizes, and fresh weights of what grows.
-        next_member_id: First id that was never given; children get it and those after it.
-        generation: In which the children are born.
+        members: The evaluated population, at least one member; it stays as it is.
+        config: The run's configuration.
+        selection: Random generator for the tournaments.
+        mutation: Random generator for the mutations, new weights included.
+        next_member_id: First id that no member ever had; children get it and the ids after it.
+        generation: Number of the generation that begins, in which the children are created.
 
     Returns:
-        As many members as were given; none shares memory with them.
+        As many members as were given, sharing no arrays with them.
 
     Raises:
-        ConfigError: a hyperparameter range that the algorithm cannot have.
+        ConfigError: a hyperparameter's range exceeds what the algorithm allows.
     """
     tournament = TournamentSelection(
         tournament_size=config.selection_strategy.tournament_size,
@@ -101,7 +104,7 @@ def next_generation(
 
 
 def child_of(parent: Member, member_id: int, generation: int) -> Member:
-    """A deep copy under a new id, not yet mutated and not yet evaluated."""
+    """Copy a member, arrays included, under a new id and without fitness: a child that is not mutated yet."""
     return replace(
         copied(parent),
         member_id=member_id,
@@ -115,7 +118,7 @@ def child_of(parent: Member, member_id: int, generation: int) -> Member:
 
 
 def copied(member: Member) -> Member:
-    """The same member, sharing no memory."""
+    """Copy a member, arrays included, under the same id."""
     return replace(
         member,
         networks={name: network.clone() for name, network in member.networks.items()},

@@ -1,7 +1,7 @@
-"""Evolvable hyperparameters: how far they may go, and how one of them mutates.
+"""Mutation of hyperparameters: the ranges in which they may change, and the change of one of them.
 
-Source of the method and of the default ranges: AgileRL's `HyperparameterConfig`, except that integers are rounded and
-move by at least 1, where the peer truncates and small ones stand still.
+Method and default ranges are those of AgileRL's `HyperparameterConfig`, with one difference: integers are rounded and
+change by at least 1, where AgileRL truncates them, so that small ones never grow.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from covey.errors import ConfigError
 from covey_server.member import Member
 
 DEFAULT_EVOLVING = {"lr": 1.0, "lr_actor": 1.0, "lr_critic": 1.0, "batch_size": 65536, "learn_step": math.inf}
-"""What mutates where nothing is selected, with the largest value that a configuration accepts."""
+"""Hyperparameters that mutate unless the configuration selects others, with the largest value each of them may have."""
 
 
 def ranges(config: Config) -> dict[str, RLParameter]:
-    """What may mutate, with `dtype` set: `mutation.rl_hp_selection`, or the default ranges where it is empty.
+    """Hyperparameters that may mutate, each with its range: `mutation.rl_hp_selection`, or default ranges if empty.
 
-    A hyperparameter is an integer if its configured value is one, whatever `dtype` says.
+    Args:
+        config: The run's configuration.
+
+    Returns:
+        Range by name, with `dtype` set: "int" if the configured value is an integer, else "float".
 
     Raises:
-        ConfigError: a hyperparameter that the algorithm does not have, or a bound that the algorithm would refuse.
+        ConfigError: the algorithm does not have the hyperparameter, or does not allow a bound of its range.
     """
     values = {name: getattr(config.algorithm, name) for name in config.algorithm.evolvable}
     selected = config.mutation.rl_hp_selection or {
@@ -42,6 +46,7 @@ def ranges(config: Config) -> dict[str, RLParameter]:
         integer = isinstance(values[name], int)
         bounded = chosen
         if integer:
+            # Keep the integers of the range only.
             bounded = chosen.model_copy(update={"min": math.ceil(chosen.min), "max": math.floor(chosen.max)})
             if bounded.min > bounded.max:
                 raise ConfigError(f"{path}: no integer lies between min {chosen.min} and max {chosen.max}; widen them")
@@ -54,10 +59,12 @@ def ranges(config: Config) -> dict[str, RLParameter]:
 def mutate_hyperparameter(
     member: Member, allowed: Mapping[str, RLParameter], rng: np.random.Generator
 ) -> tuple[str, str]:
-    """Shrink or grow one hyperparameter, drawn uniformly, in place.
+    """Grow or shrink one hyperparameter of a member in place; which one, and the direction, are drawn uniformly.
 
-    With `learn_step` the unpaid env steps change in proportion, so that the member owes the same updates and the same
-    fraction of the next one (rounded down to whole steps).
+    Args:
+        member: Member to mutate.
+        allowed: Range by name of the hyperparameters that may mutate.
+        rng: Random generator for the draws.
 
     Returns:
         ("rl_hp", what changed), or ("none", why nothing did).
@@ -65,36 +72,41 @@ def mutate_hyperparameter(
     name = list(allowed)[rng.integers(len(allowed))]
     limits = allowed[name]
     old = member.hyperparameters[name]
-    new = moved(old, limits, grow=bool(rng.random() >= 0.5))
+    new = scaled(old, limits, grow=bool(rng.random() >= 0.5))
     if new == old:
         return "none", f"{name} {_text(old)} stays: range {_text(limits.min)} to {_text(limits.max)}"
     member.hyperparameters[name] = new
     if name == "learn_step":
+        # An update becomes due for each `learn_step` env steps. Scaling the steps that count towards updates likewise
+        # keeps the number of updates due, and the fraction of the next one up to rounding down to whole steps.
         member.unpaid_steps = member.unpaid_steps * int(new) // int(old)
     return "rl_hp", f"{name} {_text(old)} -> {_text(new)}"
 
 
-def moved(value: float | int, limits: RLParameter, *, grow: bool) -> float | int:
-    """`value` times a factor, within the limits; an integer moves by at least 1 where they allow it."""
+def scaled(value: float | int, limits: RLParameter, *, grow: bool) -> float | int:
+    """Multiply a hyperparameter by its grow or shrink factor, within its range; integers change by at least 1."""
     target = value * (limits.grow_factor if grow else limits.shrink_factor)
     if limits.dtype == "int":
+        # With a factor of 1.2, 2 would become round(2.4) = 2 for ever; it becomes 3.
         target = max(round(target), value + 1) if grow else min(round(target), value - 1)
         return int(min(max(target, limits.min), limits.max))
     return float(min(max(target, limits.min), limits.max))
 
 
 def _default_range(value: float | int, largest: float) -> RLParameter:
+    """Range around a configured value: a quarter to 4 times of an integer, a tenth to 10 times of a float."""
     if isinstance(value, int):
         return RLParameter(min=max(1, value // 4), max=min(4 * value, largest), grow_factor=1.5, shrink_factor=0.75)
     return RLParameter(min=value / 10, max=min(value * 10, largest), grow_factor=1.2, shrink_factor=0.8)
 
 
 def _text(value: float) -> str:
+    """A hyperparameter's value as text for people, floats with 4 significant digits."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _check_bound(config: Config, name: str, path: str, bound: float) -> None:
-    """A bound must be a value that the configuration itself could hold."""
+    """Raise a `ConfigError` unless the algorithm's configuration would accept a range's bound as a value."""
     try:
         type(config.algorithm).model_validate({**config.algorithm.model_dump(), name: bound})
     except pydantic.ValidationError as exc:

@@ -1,4 +1,4 @@
-"""The record of every member that ever lived: parents, what changed, fitness, and when it died."""
+"""Lineage of a run: for every member that ever lived its parent, mutation, fitness and the generation of its death."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ _ENTRY = TypeAdapter(LineageEntry)
 
 
 class Lineage:
-    """Entries by member id, in order of birth. Entries are never removed; those of the dead never change.
+    """Entries of all members of a run by member id; those of members that died never change.
 
     Args:
-        entries: The dead among them in order of death.
+        entries: Entries of earlier members, in any order, except that members that died are in the order of their
+            deaths.
     """
 
     def __init__(self, entries: Iterable[LineageEntry] = ()) -> None:
         given = list(entries)
+        # Ids rise with every birth, so order of ids is order of birth.
         self._entries = {e.member_id: e for e in sorted(given, key=lambda e: e.member_id)}
         self._living = {e.member_id: e for e in self._entries.values() if e.died_generation is None}
         self._dead = [e for e in given if e.died_generation is not None]
 
     @property
     def entries(self) -> tuple[LineageEntry, ...]:
-        """Everybody who ever lived, in order of birth."""
+        """Entries of all members that ever lived, in the order of their births."""
         return tuple(self._entries.values())
 
     @property
     def living(self) -> tuple[LineageEntry, ...]:
-        """Those of the population, in order of birth."""
+        """Entries of members that are alive, in the order of their births."""
         return tuple(self._living.values())
 
     @property
     def dead(self) -> Sequence[LineageEntry]:
-        """All others, in order of death."""
+        """Entries of members that died, in the order of their deaths."""
         return self._dead
 
     @property
     def next_member_id(self) -> int:
-        """First id that was never given."""
+        """Lowest member id that no member ever had."""
         return next(reversed(self._entries), -1) + 1
 
     def __contains__(self, member_id: int) -> bool:
@@ -57,10 +59,10 @@ class Lineage:
         return self._entries[member_id]
 
     def born(self, member: Member) -> None:
-        """Enter a new member.
+        """Add an entry for a new member.
 
         Raises:
-            ValueError: its id was given before.
+            ValueError: the member's id, or a higher one, was used before.
         """
         if member.member_id < self.next_member_id:
             raise ValueError(f"member {member.member_id} was born before; ids are never reused")
@@ -78,7 +80,8 @@ class Lineage:
             architecture=architecture(member),
         )
         parent = None if member.parent_id is None else self._entries.get(member.parent_id)
-        if parent is not None:  # what a child has of its parent is kept once
+        if parent is not None:
+            # Equal values are shared with the parent's entry, to save memory over thousands of generations.
             if entry.hyperparameters == parent.hyperparameters:
                 entry = replace(entry, hyperparameters=parent.hyperparameters)
             if entry.architecture == parent.architecture:
@@ -86,7 +89,7 @@ class Lineage:
         self._enter(entry)
 
     def evaluated(self, member: Member) -> None:
-        """Take down a living member's newest fitness and how far it has come; how it was made stays as it was."""
+        """Update a living member's entry after an evaluation: its fitness, env steps and updates."""
         self._enter(
             replace(
                 self._living[member.member_id],
@@ -98,17 +101,18 @@ class Lineage:
         )
 
     def died(self, member_id: int, generation: int) -> None:
-        """Take down in which generation a member was replaced."""
+        """Mark a living member as dead, replaced at the start of a generation."""
         entry = replace(self._living.pop(member_id), died_generation=generation)
         self._entries[member_id] = entry
         self._dead.append(entry)
 
     def _enter(self, entry: LineageEntry) -> None:
+        """Add or replace the entry of a living member."""
         self._entries[entry.member_id] = self._living[entry.member_id] = entry
 
 
 def entry_info(entry: LineageEntry) -> MemberInfo:
-    """What `covey lineage` says of a member; `entry_from_json` reads the JSON of that."""
+    """A lineage entry as the message that `covey lineage` shows; `entry_from_json` reads the JSON form of it."""
     dead = entry.died_generation is not None
     return MemberInfo(
         member_id=entry.member_id,
@@ -128,23 +132,23 @@ def entry_info(entry: LineageEntry) -> MemberInfo:
 
 
 def entry_from_json(data: object) -> LineageEntry:
-    """An entry from a JSON object; a fitness that is no finite number was written as null.
+    """Read a lineage entry from a JSON object; a fitness of null stands for None, NaN or infinity.
 
     Raises:
-        StorageError: it lacks something, or is something else.
+        StorageError: a field is missing, of another type or too large.
     """
     try:
         entry = _ENTRY.validate_python(data)
-        entry_info(entry)  # numbers that are too large
+        entry_info(entry)  # raises ValueError for numbers that are too large for the message's fields
     except (TypeError, ValueError) as exc:  # pydantic's are ValueErrors
         raise StorageError(
-            f"lineage: {str(data)[:80]!r} is no entry, expected {', '.join(_FIELDS)}; the file is damaged"
+            f"lineage: {str(data)[:80]!r} is not an entry, expected {', '.join(_FIELDS)}; the file is damaged"
         ) from exc
     return entry
 
 
 def architecture(member: Member) -> dict[str, object]:
-    """Widths and activations of every network of a member, short enough to read; JSON."""
+    """Layer widths and activations of each network of a member, as JSON for people to read."""
     result: dict[str, object] = {}
     for name, network in member.networks.items():
         spec = network.spec

@@ -1,8 +1,8 @@
-"""Mutation of one member: which kind, and the kinds that touch weights and activations.
+"""Mutation of a member: draws the kind of mutation, and mutates policy weights or activation functions.
 
-Source of the kinds and their odds: AgileRL's `Mutations`; of the parameter mutation its version 2.58 (5 % of the chosen
-weights are reset, the others get noise in proportion to themselves). Different here: activations mutate in multi-agent
-members too, and Adam moments are kept by every kind.
+Kinds and probabilities are those of AgileRL's `Mutations`; the parameter mutation is that of its version 2.58 (5 % of
+the chosen weights are reset, the others get noise in proportion to their size). Different here: activations mutate in
+multi-agent members too, and every kind keeps Adam moments.
 """
 
 from __future__ import annotations
@@ -22,19 +22,25 @@ from covey_server.evolution.hyperparameters import mutate_hyperparameter
 from covey_server.member import Member, Network
 
 POLICY_ROLE = "actor/"
+"""Beginning of the keys of policy networks in `Member.networks`."""
 
-CHOSEN_SHARE = 0.1  # of a chosen tensor's weights
-RESET_SHARE = 0.05  # of the chosen weights
+CHOSEN_SHARE = 0.1
+"""Share of a chosen matrix's weights that a parameter mutation draws, with replacement."""
+
+RESET_SHARE = 0.05
+"""Probability with which a drawn weight is reset to a standard normal number; others get noise."""
+
 LARGEST_WEIGHT = 1e6
+"""Bound of a mutated weight's absolute value."""
 
 
 class Mutations:
-    """Mutates members in place, by a kind drawn from the configured relative weights.
+    """Mutates members in place; the kind of mutation is drawn by the configured relative probabilities.
 
     Args:
-        settings: The `mutation` section.
-        ranges: Of the hyperparameters that may mutate.
-        rng: Stream of every draw.
+        settings: Section `mutation` of the configuration.
+        ranges: Range by name of the hyperparameters that may mutate.
+        rng: Random generator for all draws.
     """
 
     def __init__(self, settings: Mutation, ranges: Mapping[str, RLParameter], rng: np.random.Generator) -> None:
@@ -43,17 +49,18 @@ class Mutations:
         self._rng = rng
 
     def mutate(self, member: Member) -> None:
-        """Mutate a child, perhaps not at all; sets its `mutation` and `change`."""
+        """Mutate a child by a kind that may be "none", and record it in the child's `mutation` and `change`."""
         odds = self._settings.probabilities
-        self._mutate(member, {"none": odds.no_mut, **self._real_kinds()})
+        self._mutate(member, {"none": odds.no_mut, **self._kinds_but_none()})
 
     def pre_train(self, member: Member) -> None:
-        """Mutate a member of the first population: like `mutate`, but never "none", if any other kind has weight."""
-        kinds = self._real_kinds()
+        """Mutate a member before training, by a kind other than "none"; without any such kind it stays as it is."""
+        kinds = self._kinds_but_none()
         if any(kinds.values()):
             self._mutate(member, kinds)
 
-    def _real_kinds(self) -> dict[str, float]:
+    def _kinds_but_none(self) -> dict[str, float]:
+        """Relative probabilities of the kinds of mutation that change something."""
         odds = self._settings.probabilities
         return {
             "architecture": odds.arch_mut,
@@ -63,6 +70,7 @@ class Mutations:
         }
 
     def _mutate(self, member: Member, odds: Mapping[str, float]) -> None:
+        """Draw a kind of mutation by relative probabilities, and apply it."""
         weights = np.array(list(odds.values()))
         kind = list(odds)[self._rng.choice(len(weights), p=weights / weights.sum())]
         match kind:
@@ -80,11 +88,16 @@ class Mutations:
 
 
 def mutate_parameters(member: Member, sd: float, rng: np.random.Generator) -> tuple[str, str]:
-    """Disturb a tenth of the weights in some weight matrices of every policy, in place.
+    """Perturb a tenth of the weights in some weight matrices of every policy, in place.
 
-    Per policy, the number of matrices is uniform from 1 to all. Of the weights drawn in them (with replacement), 5 %
-    are set to a standard normal number and the others get normal noise of `sd` times their own size. Biases, gates,
-    normalisation and critics stay. Targets take the new policy weights at the same positions; moments are kept.
+    For each policy, the number of matrices is uniform from 1 to all. Of the weights drawn in them (with replacement),
+    5 % are set to a standard normal number and the others get normal noise of `sd` times their own size. Biases, gates,
+    normalisation and critics stay. Target networks take the new policy weights at the same positions.
+
+    Args:
+        member: Member to mutate.
+        sd: Standard deviation of the noise, relative to each weight.
+        rng: Random generator for all draws.
 
     Returns:
         ("parameters", what changed).
@@ -97,12 +110,14 @@ def mutate_parameters(member: Member, sd: float, rng: np.random.Generator) -> tu
 
 
 def _disturb(network: Network, sd: float, rng: np.random.Generator) -> int:
-    """Disturb one policy; the number of weights that were drawn."""
+    """Perturb weights of one policy and its target in place; returns the number of different weights drawn."""
+    # Only matrices whose axes are inputs and units: no biases, gates or parameters of normalisation.
     matrices = [p for p in network.spec.parameters if p.inputs and len(p.axes) == 2]
     chosen = rng.choice(len(matrices), size=rng.integers(1, len(matrices) + 1), replace=False)
     count = 0
     for p in (matrices[i] for i in chosen):
         drawn = np.unique(rng.integers(p.size, size=math.ceil(CHOSEN_SHARE * p.size)))
+        # The target network gets the same values: its policy is to differ from the new one no more than before.
         new = disturbed(network.params[p.name].flat[drawn], sd, rng)
         network.params[p.name].flat[drawn] = new
         if network.target is not None:
@@ -112,7 +127,10 @@ def _disturb(network: Network, sd: float, rng: np.random.Generator) -> int:
 
 
 def disturbed(weights: NDArray[np.float32], sd: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """`weights` (n,) with 5 % reset to N(0, 1) and noise N(0, (sd |w|)^2) on the others, clipped to +-1e6."""
+    """Weights (n,) after a parameter mutation: 5 % drawn anew from N(0, 1), noise N(0, (sd |w|)^2) added to the others.
+
+    Results are clipped to +-1e6.
+    """
     reset = rng.random(len(weights)) < RESET_SHARE
     normal = rng.standard_normal(len(weights))
     new = np.where(reset, normal, weights + normal * sd * np.abs(weights))
@@ -120,14 +138,20 @@ def disturbed(weights: NDArray[np.float32], sd: float, rng: np.random.Generator)
 
 
 def mutate_activation(member: Member, selection: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
-    """Give all networks of the member another activation of `selection`, in place.
+    """Give all networks of a member another activation function, in place.
 
-    Weights stay as they are, so outputs change. Gated layers stay gated, whatever the new activation: their gates have
-    values that count.
+    Weights stay as they are, so outputs change. Gated layers (see `covey.networks.resize`) stay gated, because the
+    values of their gates affect outputs under any activation.
+
+    Args:
+        member: Member to mutate.
+        selection: Names of the activation functions to draw from.
+        rng: Random generator for the draw.
 
     Returns:
-        ("activation", the new one), or ("none", why nothing changed).
+        ("activation", old and new activation), or ("none", why nothing changed).
     """
+    # An activation may be drawn unless all networks have exactly that one already.
     in_use = {a for network in member.networks.values() for a in activations(network.spec)}
     others = [a for a in selection if in_use != {a}]
     if not others:
@@ -139,12 +163,12 @@ def mutate_activation(member: Member, selection: Sequence[str], rng: np.random.G
 
 
 def activations(spec: NetworkSpec) -> tuple[str, ...]:
-    """Activation of every encoder and of the head."""
+    """Names of the activation functions of a network's encoders and head."""
     return tuple(get_subnetwork(spec, part).activation for part in subnetwork_names(spec))
 
 
 def with_activation(spec: NetworkSpec, activation: str) -> NetworkSpec:
-    """The same architecture with one activation everywhere."""
+    """The same architecture with this activation function in all encoders and the head."""
     for part in subnetwork_names(spec):
         spec = with_subnetwork(spec, part, replace(get_subnetwork(spec, part), activation=activation))
     return spec

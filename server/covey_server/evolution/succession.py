@@ -1,6 +1,6 @@
-"""One member's tournament: whether it goes on, or a child of somebody fitter takes its place.
+"""Selection in steady-state evolution: an evaluated member stays, or a child of a fitter one takes its place.
 
-Source of the method: population-based training (Jaderberg et al., 2017), its binary tournament made one of any size.
+The method is that of population-based training (Jaderberg et al., 2017), with tournaments of any size instead of two.
 """
 
 from __future__ import annotations
@@ -27,31 +27,33 @@ def successor(
     next_member_id: int,
     generation: int,
 ) -> Member | None:
-    """Let a member meet `tournament_size` - 1 others, drawn with replacement; the fittest of them wins.
+    """Hold a tournament of an evaluated member against `tournament_size` - 1 others, drawn with replacement.
 
-    A winner goes on as it is; without elitism, or with `mutation.mutate_elite`, a mutated child of it takes its place.
-    A loser's place goes to a mutated child of the winner. The child has the winner's weights, moments, hyperparameters
-    and count of updates as they are now; env steps and steps not yet paid for are those of the place.
+    If the member has the highest fitness, it stays; without elitism, or with `mutation.mutate_elite`, a mutated child
+    of it takes its place instead. Otherwise a mutated child of the winner takes its place. The child starts from its
+    parent's current weights, Adam moments, hyperparameters and count of updates, but continues the replaced member's
+    counts of env steps and `unpaid_steps`, so that all places of the population train for the same number of env steps.
 
     Args:
-        member: Whose turn it is; it has just been evaluated.
-        members: The population with it. The newest fitness counts; who has none yet loses.
-        config: Of the run.
-        selection: Stream of the tournament.
-        mutation: Stream of kinds, sizes, and fresh weights of what grows.
-        next_member_id: First id that was never given; the child's.
-        generation: In which the child is born.
+        member: The member that has just been evaluated.
+        members: The population, the member included. Newest fitnesses are compared; members without one lose.
+        config: The run's configuration.
+        selection: Random generator for the tournament.
+        mutation: Random generator for the mutation, new weights included.
+        next_member_id: Id of the child, which no member ever had.
+        generation: Number of the generation in which the child is created.
 
     Returns:
-        The child, which shares no memory with its parent; None: the member goes on.
+        The child, which shares no arrays with its parent; None if the member stays.
 
     Raises:
-        ConfigError: a hyperparameter range that the algorithm cannot have.
+        ConfigError: a hyperparameter's range exceeds what the algorithm allows.
     """
     others = [m for m in members if m is not member]
     drawn = selection.integers(len(others), size=config.selection_strategy.tournament_size - 1) if others else ()
-    met = [member, *(others[i] for i in drawn)]
-    winner = met[worst_to_best([m.fitness for m in met])[-1]]
+    # The member is first, because among equals the earlier position is the better: it wins ties.
+    contestants = [member, *(others[i] for i in drawn)]
+    winner = contestants[worst_to_best([m.fitness for m in contestants])[-1]]
     if winner is member and config.selection_strategy.elitism and not config.mutation.mutate_elite:
         return None
     child = child_of(winner, next_member_id, generation)

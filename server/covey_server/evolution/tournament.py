@@ -1,6 +1,6 @@
-"""Tournament selection: who the parents of the next population are.
+"""Tournament selection of the next population's parents.
 
-Source of the method: AgileRL's `TournamentSelection`, except that a missing or NaN fitness ranks worst, not best.
+The method is that of AgileRL's `TournamentSelection`, except that a missing or NaN fitness ranks worst, not best.
 """
 
 from __future__ import annotations
@@ -14,38 +14,50 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Indices into the evaluated population."""
+    """Result of a selection, as indices into the evaluated population.
 
-    elite: int  # the best
-    parents: tuple[int, ...]  # for each place of the next population; the elite itself in the first under elitism
+    Attributes:
+        elite: The fittest member.
+        parents: The parent for each place of the next population; under elitism the first one is the elite.
+    """
+
+    elite: int
+    parents: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TournamentSelection:
-    """Draws `tournament_size` members with replacement for each place; the fittest of them becomes the parent."""
+    """Selects the parent for each place of the next population: the fittest of some members drawn with replacement.
+
+    Attributes:
+        tournament_size: Number of members drawn for each place.
+        elitism: Whether the fittest member of all takes the first place, without a tournament.
+        population_size: Number of places.
+    """
 
     tournament_size: int
     elitism: bool
     population_size: int
 
     def select(self, fitness: Sequence[float | None], rng: np.random.Generator) -> Selection:
-        """Parents of the next population.
+        """Select the parents of the next population.
 
         Args:
-            fitness: Of each member of the evaluated population, at least one; None or NaN where there is none.
-            rng: Stream of the draws.
+            fitness: Fitness of each member of the evaluated population (at least one); None or NaN if it has none.
+            rng: Random generator for the draws.
         """
         order = worst_to_best(fitness)
         elite = order[-1]
         parents = [elite] if self.elitism else []
         places = self.population_size - len(parents)
-        # The order lists members by rank, so that a drawn number is a rank and the largest one wins.
+        # `order` lists members from worst to best, so drawing ranks uniformly draws members uniformly, and the winner
+        # of a tournament is the largest rank drawn.
         winners = rng.integers(len(order), size=(places, self.tournament_size)).max(axis=1)
         return Selection(elite, (*parents, *(order[rank] for rank in winners)))
 
 
 def worst_to_best(fitness: Sequence[float | None]) -> list[int]:
-    """Positions by rising fitness: None and NaN first; of equals the earlier position is the better."""
+    """Positions sorted by rising fitness; None and NaN rank worst, and of equals the earlier position ranks better."""
 
     def key(position: int) -> tuple[bool, float, int]:
         value = fitness[position]

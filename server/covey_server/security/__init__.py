@@ -1,1 +1,1 @@
-"""Who may call the learner, for what and how often: certificates, tokens, roles, rate limits."""
+"""Access to the learner's gRPC server: TLS certificates, bearer tokens, roles, rate limits and error translation."""

@@ -1,4 +1,4 @@
-"""Who may call what: roles by method, the interceptor that holds every call against them, and names in certificates."""
+"""Authorization of gRPC calls: which roles may call which method, and which actor names a certificate allows."""
 
 from __future__ import annotations
 
@@ -12,47 +12,52 @@ from covey.errors import CoveyError, ForbiddenError, UnauthenticatedError
 from covey_server.security.guard import Context
 from covey_server.security.tokens import Tokens
 
-ACTOR, ASK, STEER, ANY = {"actor"}, {"viewer", "admin"}, {"admin"}, {"actor", "viewer", "admin"}
+ACTORS, READERS, ADMINS, ANY_ROLE = {"actor"}, {"viewer", "admin"}, {"admin"}, {"actor", "viewer", "admin"}
 
 RULES: Mapping[str, Mapping[str, set[str] | None]] = {
-    "covey.v1.ActorService": {"Describe": ACTOR, "Join": ACTOR, "Work": ACTOR, "FetchPolicy": ACTOR},
+    "covey.v1.ActorService": {"Describe": ACTORS, "Join": ACTORS, "Work": ACTORS, "FetchPolicy": ACTORS},
     "covey.v1.PopulationService": {
-        "GetStatus": ASK,
-        "WatchStatus": ASK,
-        "ListMembers": ASK,
-        "GetMember": ASK,
-        "GetLineage": ASK,
-        "ListActors": ASK,
-        "DownloadMember": ASK,
-        "Pause": STEER,
-        "Resume": STEER,
-        "Checkpoint": STEER,
-        "DrainActor": STEER,
-        "Shutdown": STEER,
+        "GetStatus": READERS,
+        "WatchStatus": READERS,
+        "ListMembers": READERS,
+        "GetMember": READERS,
+        "GetLineage": READERS,
+        "ListActors": READERS,
+        "DownloadMember": READERS,
+        "Pause": ADMINS,
+        "Resume": ADMINS,
+        "Checkpoint": ADMINS,
+        "DrainActor": ADMINS,
+        "Shutdown": ADMINS,
     },
-    # Load balancers and supervisors have no token; a stream that anybody may hold open is another matter.
-    "grpc.health.v1.Health": {"Check": None, "List": ASK, "Watch": ASK},
-    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": ANY},
+    # Load balancers and supervisors have no token, so `Check` needs none. `Watch` does: without one, anybody could hold
+    # streams open.
+    "grpc.health.v1.Health": {"Check": None, "List": READERS, "Watch": READERS},
+    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": ANY_ROLE},
 }
-"""Roles that may call each method of each service, None: anybody. What is not here is refused to everybody."""
+"""Roles that may call each gRPC method, by service; None: a method for everybody, even without a token.
+
+A method that is missing here is refused to everybody.
+"""
 
 Count = Callable[[str], None]
+"""Function that adds one to the run's counter of this name."""
 
 
 def roles_of(method: str) -> set[str] | None:
-    """Who may call "/service/Method"; None: anybody."""
+    """Roles that may call a method, given as "/service/Method"; None: everybody, even without a token."""
     _, service, name = method.split("/")
     return RULES.get(service, {}).get(name, set())
 
 
 class Authorization(grpc.aio.ServerInterceptor):
-    """Lets a call pass if its token's role may make it, before a byte of its request is read.
+    """gRPC interceptor that refuses a call unless its token has a role that may call the method.
 
-    A stream that goes on is asked again whenever tokens have changed.
+    It decides before the request is parsed, and again during a response stream whenever tokens have changed.
 
     Args:
-        tokens: Who is who; None: everybody may do everything.
-        count: Told "unauthenticated" or "forbidden" with every call refused.
+        tokens: Known tokens and their roles; None: every call passes.
+        count: Called with "unauthenticated" or "forbidden" for each refused call.
     """
 
     def __init__(self, tokens: Tokens | None, count: Count) -> None:
@@ -64,29 +69,31 @@ class Authorization(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The method's own handler, or one that refuses."""
+        """Return the method's own handler, or one that refuses the call; gRPC calls it for each call."""
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
+        # Without a handler, gRPC itself answers that the method does not exist.
         if handler is None or self._tokens is None or roles_of(method) is None:
             return handler  # type: ignore[no-any-return]
-        tokens, given = self._tokens, _bearer(handler_call_details.invocation_metadata)
+        tokens, given = self._tokens, _bearer_token(handler_call_details.invocation_metadata)
         refusal = self._refusal(tokens, method, given)
         if refusal is not None:
-            return _refusing(handler, refusal)
+            return _refusing_handler(handler, refusal)
         if not handler.response_streaming:
             return handler  # type: ignore[no-any-return]
-        again = _asking_again(handler, tokens, lambda: self._refusal(tokens, method, given))
-        return _replaced(handler, again)
+        # A stream may last for days, in which its token may be revoked.
+        rechecked = _rechecked_stream(handler, tokens, lambda: self._refusal(tokens, method, given))
+        return _with_behaviour(handler, rechecked)
 
     def _refusal(self, tokens: Tokens, method: str, given: str | None) -> CoveyError | None:
-        """Why a call may not pass; None where it may."""
+        """The error with which a call is refused and counted; None if its token may call the method."""
         if given is None:
             self._count("unauthenticated")
             return UnauthenticatedError("no token came with the call; give --token-file FILE, or set COVEY_TOKEN")
         role = tokens.role(given)
         if role is None:
             self._count("unauthenticated")
-            return UnauthenticatedError("the token is none of this learner's; ask its owner for another")
+            return UnauthenticatedError("the token is not one of this learner's; ask its owner for a valid one")
         allowed = roles_of(method) or set()
         if role not in allowed:
             self._count("forbidden")
@@ -98,10 +105,14 @@ class Authorization(grpc.aio.ServerInterceptor):
 
 
 def check_name(context: Context, actor_id: str) -> None:
-    """Hold the name that an actor claims against its client certificate, where it shows one.
+    """Check the name that an actor joins under against the client certificate of its connection, if it has one.
+
+    Args:
+        context: The call, with the connection's certificate.
+        actor_id: Name that the actor joins under.
 
     Raises:
-        ForbiddenError: the name is neither that of the certificate nor begins with it and "-", as workers' names do.
+        ForbiddenError: the name is neither the certificate's common name NAME nor begins with "NAME-".
     """
     names = list(context.auth_context().get("x509_common_name", ()))
     if not names:
@@ -113,8 +124,8 @@ def check_name(context: Context, actor_id: str) -> None:
         )
 
 
-def _bearer(metadata: Any) -> str | None:
-    """The token of a call; None where there is none, or more than one."""
+def _bearer_token(metadata: Any) -> str | None:
+    """The token in a call's metadata ("authorization: Bearer TOKEN"); None if there is none, or more than one."""
     values = [value for key, value in metadata or () if key == "authorization"]
     if len(values) != 1 or not isinstance(values[0], str):
         return None
@@ -123,11 +134,15 @@ def _bearer(metadata: Any) -> str | None:
 
 
 async def _abort(context: Context, refusal: CoveyError) -> NoReturn:
+    """End a call with the gRPC status and the text of an error."""
     await context.abort(grpc.StatusCode[refusal.status], str(refusal))
 
 
-def _refusing(handler: Any, refusal: CoveyError) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler of the same cardinality that reads nothing."""
+def _refusing_handler(handler: Any, refusal: CoveyError) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that ends every call with an error and reads no request.
+
+    gRPC requires it to be of the replaced handler's kind: unary or streaming on either side.
+    """
 
     async def one(_: Any, context: Context) -> Any:
         await _abort(context, refusal)
@@ -145,10 +160,16 @@ def _refusing(handler: Any, refusal: CoveyError) -> grpc.RpcMethodHandler[Any, A
     return grpc.unary_unary_rpc_method_handler(one)
 
 
-def _asking_again(
+def _rechecked_stream(
     handler: Any, tokens: Tokens, refusal: Callable[[], CoveyError | None]
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
-    """A stream's behaviour, ended when its token is no longer good."""
+    """The function behind a streaming method, wrapped so that the stream ends once its token is no longer valid.
+
+    Args:
+        handler: The method's handler.
+        tokens: Known tokens; their version tells whether they have changed.
+        refusal: Checks the call's token again; returns the error if it may no longer call the method.
+    """
     behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
     async def watched(request: Any, context: Context) -> AsyncIterator[Any]:
@@ -158,14 +179,17 @@ def _asking_again(
                 tokens.refresh()
                 if tokens.version != version:
                     version = tokens.version
-                    gone = refusal()
-                    if gone is not None:
-                        await _abort(context, gone)
+                    error = refusal()
+                    if error is not None:
+                        await _abort(context, error)
                 yield response
 
     return watched
 
 
-def _replaced(handler: Any, behaviour: Callable[[Any, Context], AsyncIterator[Any]]) -> grpc.RpcMethodHandler[Any, Any]:
+def _with_behaviour(
+    handler: Any, behaviour: Callable[[Any, Context], AsyncIterator[Any]]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """A copy of a response-streaming handler that calls another function."""
     make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
     return make(behaviour, handler.request_deserializer, handler.response_serializer)

@@ -1,4 +1,7 @@
-"""One place where errors become gRPC statuses: ours as themselves, any other as an id to look up in the log."""
+"""Translation of exceptions into gRPC statuses, and the rate limit: an interceptor around every call.
+
+covey's own errors reach the caller as their text; of any other the caller gets an id that is also in the learner's log.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Wraps every call: how often it may come, and what its peer hears of an error.
+    """gRPC interceptor that limits how often a host may call, and turns exceptions into gRPC statuses.
 
-    Actors' streams may come as often as they like: an actor fetches every policy that it acts by.
-    Streams of requests answer for what they read in band; this holds for whatever else they raise.
+    Streaming calls of actors are not limited, because an actor fetches every policy that it acts with. Methods that
+    read a stream of requests answer bad requests inside of their response stream; only their other exceptions end here.
+
+    Args:
+        limit: Rate limit by host.
     """
 
     def __init__(self, limit: RateLimit) -> None:
@@ -34,79 +40,96 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The method's own handler, its errors translated."""
+        """Return the method's handler with its exceptions translated; gRPC calls it for each call."""
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                _streaming(handler.stream_stream), _reading(handler.request_deserializer), handler.response_serializer
+                _guarded_stream(handler.stream_stream),
+                _raising_parser(handler.request_deserializer),
+                handler.response_serializer,
             )
-        coding = _parsing(handler.request_deserializer), handler.response_serializer
+        parse = _marking_parser(handler.request_deserializer)
         if handler.response_streaming:
-            limit = None if handler_call_details.method.startswith(_ACTORS) else self._limit
-            return grpc.unary_stream_rpc_method_handler(_streaming(handler.unary_stream, limit), *coding)
-        return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, self._limit), *coding)
+            limit = None if handler_call_details.method.startswith(_ACTOR_METHODS) else self._limit
+            return grpc.unary_stream_rpc_method_handler(
+                _guarded_stream(handler.unary_stream, limit), parse, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            _guarded_unary(handler.unary_unary, self._limit), parse, handler.response_serializer
+        )
 
 
-_ACTORS = "/covey.v1.ActorService/"
+_ACTOR_METHODS = "/covey.v1.ActorService/"
 _MALFORMED = "request: is not of this method's type; use the messages of proto/covey/v1"
 
 
-def _reading(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """For streams: what a frame raises reaches whoever reads them."""
+def _raising_parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Parser of a request stream: a malformed message raises a `ConfigError` in the method that reads the stream."""
 
-    def read(data: bytes) -> Any:
+    def parsed(data: bytes) -> Any:
         try:
             return parse(data)
         except Exception as exc:
             raise ConfigError(_MALFORMED) from exc
 
-    return read
+    return parsed
 
 
 class _Malformed:
-    """Stands for a request that could not be parsed: gRPC itself would answer with the parser's text."""
+    """Stands for a single request that could not be parsed.
+
+    If the parser raised instead, gRPC itself would end the call and send the exception's text to the caller.
+    """
 
 
-def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def _marking_parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Parser of a single request that returns `_Malformed` instead of raising; `_check_parsed` refuses that later."""
+
     def parsed(data: bytes) -> Any:
         try:
             return parse(data)
-        except Exception:  # whatever the parser raises; `_checked` answers
+        except Exception:
             return _Malformed()
 
     return parsed
 
 
-def _checked(request: Any) -> Any:
+def _check_parsed(request: Any) -> Any:
+    """The request itself; raises a `ConfigError` if it could not be parsed."""
     if isinstance(request, _Malformed):
         raise ConfigError(_MALFORMED)
     return request
 
 
-def _unary(
+def _guarded_unary(
     behaviour: Callable[[Any, Context], Awaitable[Any]], limit: RateLimit
 ) -> Callable[[Any, Context], Awaitable[Any]]:
+    """A method with a single response, wrapped by the rate limit and by the translation of exceptions."""
+
     async def guarded(request: Any, context: Context) -> Any:
         try:
             limit.check(context.peer())
-            return await behaviour(_checked(request), context)
+            return await behaviour(_check_parsed(request), context)
         except Exception as exc:
             await _abort(context, exc)
 
     return guarded
 
 
-def _streaming(
+def _guarded_stream(
     behaviour: Callable[[Any, Context], Any], limit: RateLimit | None = None
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    """A method that streams responses, wrapped by the translation of exceptions and, where given, by a rate limit."""
+
     async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
             if limit is not None:
                 limit.check(context.peer())
-            responses = behaviour(_checked(request), context)
-            if inspect.isawaitable(responses):  # it writes to the context by itself
+            responses = behaviour(_check_parsed(request), context)
+            # A streaming method is either a generator of responses, or a coroutine that writes them to the context.
+            if inspect.isawaitable(responses):
                 await responses
                 return
             async with contextlib.aclosing(responses):
@@ -119,16 +142,17 @@ def _streaming(
 
 
 async def _abort(context: Context, exc: Exception) -> NoReturn:
-    if isinstance(exc, grpc.aio.AbortError):
+    """End a call with the gRPC status that belongs to an exception."""
+    if isinstance(exc, grpc.aio.AbortError):  # the call has been ended already
         raise exc
-    # What the disk says names paths of this machine.
+    # A storage error's text names paths of this machine, which are not for callers.
     if isinstance(exc, CoveyError) and not isinstance(exc, StorageError):
         await context.abort(grpc.StatusCode[exc.status], str(exc))
     if isinstance(exc, TimeoutError):
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the learner is busy and has not done it in time")
-    if isinstance(exc, NotImplementedError):  # a method of the health service that gRPC's own package leaves out
+    if isinstance(exc, NotImplementedError):  # a health service method that grpcio-health-checking does not implement
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this method is not served here")
-    # What went wrong inside is nobody's business outside; the id leads to it.
+    # Internal errors may hold private details: the caller gets an id, the log has the traceback under it.
     incident = secrets.token_hex(4)
     logger.error("internal error %s", incident, exc_info=exc)
     if isinstance(exc, StorageError):

@@ -1,4 +1,4 @@
-"""How often one machine may call: a token bucket for each."""
+"""Rate limit for gRPC calls: a token bucket for each calling host."""
 
 from __future__ import annotations
 
@@ -9,37 +9,42 @@ from collections.abc import Callable
 from covey.errors import UnreachableError
 
 CALLS_PER_S = 50.0
+"""gRPC calls per second that a host may make in the long run."""
+
 BURST = 500.0
-"""As many workers of one machine may come back at the same moment."""
+"""gRPC calls that a host may make at once, such as when all actors of a machine reconnect at the same moment."""
 
 MAX_HOSTS = 4096
-"""Buckets kept; the one that was used longest ago goes first, and it is full by then or nearly so."""
+"""Number of hosts remembered; beyond it the host that called longest ago is forgotten, whose bucket is nearly full."""
 
 
 class RateLimit:
-    """Unary calls of one host, whatever its connections.
+    """Limits how often each host may call, all its connections together.
 
     Args:
-        count: Told "rate_limited" with every call refused.
-        clock: Monotonic seconds.
+        count: Called with "rate_limited" for each refused call.
+        clock: Returns monotonic time in seconds.
     """
 
     def __init__(self, count: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._count = count
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # calls left, and when that was
+        # By host, least recent caller first: calls left in its bucket, and the time in seconds at which that was so.
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def check(self, peer: str) -> None:
-        """Take one call from a peer's bucket.
+        """Count one call of a host against its rate limit.
 
         Args:
-            peer: As gRPC names it: "ipv4:1.2.3.4:567", "ipv6:%5B::1%5D:567".
+            peer: Address of the caller as gRPC gives it: "ipv4:1.2.3.4:567", "ipv6:%5B::1%5D:567".
 
         Raises:
-            UnreachableError: it is empty.
+            UnreachableError: the host has used up its calls; it may try again later.
         """
-        host = peer.rpartition(":")[0]
+        host = peer.rpartition(":")[0]  # without the port, which differs between connections
         now = self._clock()
+        # Token bucket: it holds at most BURST calls, regains CALLS_PER_S of them each second, and loses one with each
+        # call. Taking it out and putting it back moves the host to the end, the most recent caller.
         left, then = self._buckets.pop(host, (BURST, now))
         left = min(BURST, left + (now - then) * CALLS_PER_S)
         self._buckets[host] = max(0.0, left - 1.0), now

@@ -1,4 +1,4 @@
-"""Who has which role: bearer tokens from a file that is read again when it changes, or from the environment."""
+"""Bearer tokens and their roles, from a file that is read again when it changes, or from an environment variable."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from covey.wire.credentials import ROLES, check_token, read_secret
 logger = logging.getLogger("covey.rpc")
 
 VARIABLE = "COVEY_TOKENS"
-LOOK_EVERY_S = 1.0
+"""Environment variable that holds the text of a token file."""
+
+CHECK_INTERVAL_S = 1.0
+"""Seconds between two looks at whether the token file has changed."""
 
 Stamp = tuple[int, int, int]
-"""Inode, time of change and size of a file: another one means other content."""
+"""Inode, modification time (ns) and size (bytes) of a file: if one differs, the file was replaced or changed."""
 
 
 class Tokens:
-    """Roles by token; only digests are kept.
+    """The tokens that a learner accepts, each with its role; only their SHA-256 is kept in memory.
 
     Args:
         roles: Role of each token, by the token's SHA-256.
-        path: The file they are from; None: they never change.
-        clock: Monotonic seconds.
+        path: File that the tokens were read from, to be read again when it changes; None: they never change.
+        clock: Returns monotonic time in seconds.
+
+    Attributes:
+        version: Number that changes when tokens may have been removed: whoever was admitted before is checked again.
     """
 
     def __init__(
@@ -40,16 +46,23 @@ class Tokens:
         self._path = path
         self._clock = clock
         self._stamp = None if path is None else stamp_of(path)
-        self._looked_at = clock()
+        self._checked_at_s = clock()
         self.version = 0
-        """Moves when tokens may have gone: whoever was let in before asks again."""
 
     @staticmethod
     def load(path: str | None, environ: Mapping[str, str] = os.environ) -> Tokens | None:
-        """Those of the file, else of `COVEY_TOKENS`, which holds what such a file does; None where neither is given.
+        """Read tokens from a file or from the environment variable `COVEY_TOKENS`, which holds such a file's text.
+
+        Args:
+            path: The file (`learner.tokens` of the configuration); None: the variable, if it is set.
+            environ: Environment variables.
+
+        Returns:
+            The tokens; None if neither the file nor the variable is given.
 
         Raises:
-            ConfigError: both are given, the file cannot be read or others may read it, or a line is no role and token.
+            ConfigError: both are given, the file cannot be read, other users may read it, or a line of it is not a role
+                and a token.
         """
         text = environ.get(VARIABLE)
         if path is None:
@@ -59,8 +72,9 @@ class Tokens:
         return Tokens(digests(read_secret(Path(path)).decode("utf-8", "replace"), path), Path(path))
 
     def role(self, token: str) -> str | None:
-        """The role of a token; None for one that is not ours. Takes as long for one as for another."""
+        """The role of a token; None if the token is unknown."""
         self.refresh()
+        # Every known digest is compared in constant time, so that timing tells nothing about any token.
         presented = digest(token)
         found = None
         for known, role in (*self._roles.items(), *self._granted.items()):
@@ -69,37 +83,38 @@ class Tokens:
         return found
 
     def grant(self, role: str) -> str:
-        """One more token, good as long as this process lives and written nowhere."""
+        """Create a token with this role that is valid while this process lives and is stored nowhere."""
         token = secrets.token_urlsafe(32)
         self._granted[digest(token)] = role
         return token
 
     def refresh(self) -> None:
-        """Read the file again if it has changed; one that is broken changes nothing but the log."""
+        """Read the token file again if it has changed; if it is invalid, log a warning and keep the old tokens."""
         now = self._clock()
-        if self._path is None or now - self._looked_at < LOOK_EVERY_S:
+        if self._path is None or now - self._checked_at_s < CHECK_INTERVAL_S:
             return
-        self._looked_at = now
+        self._checked_at_s = now
         stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return
+        # Kept even if the file turns out to be invalid, so that one change is warned about once.
         self._stamp = stamp
         try:
             self._roles = digests(read_secret(self._path).decode("utf-8", "replace"), str(self._path))
         except ConfigError as exc:
-            logger.warning("%s; the tokens of before stay good", exc)
+            logger.warning("%s; the tokens read before stay valid", exc)
             return
         self.version += 1
         logger.info("%s: read again, %d tokens", self._path, len(self._roles))
 
 
 def digest(token: str) -> bytes:
-    """What is kept of a token."""
+    """SHA-256 of a token, which is kept instead of the token."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """What tells that a file is another one than before; None where it cannot be looked at."""
+    """The stamp of a file, which differs once the file was changed or replaced; None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -108,10 +123,18 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def parse_tokens(text: str, origin: str) -> dict[str, str]:
-    """Role by token, of lines "role token"; "#" begins a comment.
+    """Parse a token file: one "role token" on each line, comments after "#".
+
+    Args:
+        text: Content of the file.
+        origin: Name of the file or variable, for errors.
+
+    Returns:
+        Role by token.
 
     Raises:
-        ConfigError: a line that is none, a token with two roles, or no token at all. Tokens are not repeated in it.
+        ConfigError: a line is not a role and a token, a token has two roles, or there is no token. Error texts never
+            contain a token.
     """
     tokens: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -119,7 +142,9 @@ def parse_tokens(text: str, origin: str) -> dict[str, str]:
         if not words:
             continue
         if len(words) != 2 or words[0] not in ROLES:
-            raise ConfigError(f"{origin}: line {number} is no role and token, expected one of {', '.join(ROLES)} first")
+            raise ConfigError(
+                f"{origin}: line {number} is not a role and a token, expected ROLE TOKEN with one of {', '.join(ROLES)}"
+            )
         role, token = words[0], check_token(words[1], f"{origin}: line {number}")
         if tokens.setdefault(token, role) != role:
             raise ConfigError(f"{origin}: line {number} gives a token a second role; make another token")
@@ -129,5 +154,5 @@ def parse_tokens(text: str, origin: str) -> dict[str, str]:
 
 
 def digests(text: str, origin: str) -> dict[bytes, str]:
-    """As `parse_tokens`, by digest."""
+    """Parse a token file as `parse_tokens` does, and return roles by the tokens' SHA-256."""
     return {digest(token): role for token, role in parse_tokens(text, origin).items()}

@@ -1,1 +1,1 @@
-"""Files of a run that need no learner to be read or written: the journal, checkpoints, the lineage file."""
+"""A run's files on disk: the journal, checkpoints and the lineage file. None of them needs a learner object."""

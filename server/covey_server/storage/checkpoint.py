@@ -1,4 +1,7 @@
-"""Writing checkpoints in one step, and members as JSON and tensors. The format is `covey.run.checkpoint_format`'s."""
+"""Writes and loads checkpoints: state and members as JSON, weights as safetensors, in a folder that appears at once.
+
+`covey.run.checkpoint_format` describes the format.
+"""
 
 from __future__ import annotations
 
@@ -36,22 +39,25 @@ from covey_server.member import Member, Network, ReturnScale
 log = logging.getLogger(__name__)
 
 _FLOATS = ("fitness", "fitness_stderr")
-_PARTS = ("params", "first_moment", "second_moment")
+"""Fields of a member that may be NaN or infinite, which JSON numbers cannot be."""
+
+_TENSOR_KINDS = ("params", "first_moment", "second_moment")
+"""Fields of a `Network` that hold arrays, besides the optional target."""
 
 
 def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence[Member]) -> Path:
-    """Write a checkpoint; when this returns it is on the disk.
+    """Write a checkpoint that is either complete or absent after a crash; it is on the disk when this returns.
 
     Args:
-        directory: `checkpoints` of a run; made where it is missing.
-        state: JSON; "members" is added to it.
+        directory: Folder of the run's checkpoints; created if it is missing.
+        state: The learner's state as JSON, to which "members" is added.
         members: The population, in its order.
 
     Returns:
-        The checkpoint's directory.
+        The new checkpoint's folder, numbered one more than the newest one before.
 
     Raises:
-        StorageError: the disk is full or not writable; the checkpoints before it are untouched.
+        StorageError: the disk is full or not writable; earlier checkpoints are untouched.
     """
     before = checkpoint_paths(directory)
     path = directory / f"{int(before[-1].name) + 1 if before else 1:08d}"
@@ -66,6 +72,8 @@ def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence
     }
     listed = {name: _size_and_hash(pieces) for name, pieces in files.items()}
     files[MANIFEST] = [json.dumps({"format": FORMAT, "files": listed}).encode()]
+    # All files are synced under a temporary name; the renaming makes the checkpoint visible, and the last sync makes
+    # the renaming durable.
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob("tmp-*"):
@@ -83,25 +91,35 @@ def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence
 
 
 def drop_checkpoints(directory: Path, keep: int) -> None:
-    """Delete all checkpoints but the newest `keep`, at least 1.
+    """Delete all checkpoints but the newest ones.
+
+    Args:
+        directory: Folder of the run's checkpoints.
+        keep: Number of checkpoints that remain, at least 1.
 
     Raises:
-        StorageError: the directory is not writable.
+        StorageError: the folder is not writable.
     """
     for old in checkpoint_paths(directory)[:-keep]:
         try:
-            # A deletion that is cut short must not leave something that looks like a checkpoint.
+            # Renamed first: a crash in the middle of a deletion must not leave half a folder named like a checkpoint.
             shutil.rmtree(old.rename(directory / f"tmp-{old.name}-old"))
         except OSError as exc:
             raise cannot_write(old, exc) from exc
 
 
 def set_aside_damaged(directory: Path) -> None:
-    """Rename damaged checkpoints that are newer than a sound one: they are none of those that are kept.
+    """Rename checkpoints that are damaged and newer than the newest sound one, so that nothing takes them for sound.
+
+    Without a sound checkpoint nothing is renamed.
+
+    Args:
+        directory: Folder of the run's checkpoints.
 
     Raises:
-        StorageError: the directory is not writable.
+        StorageError: the folder is not writable.
     """
+    # Newest first; damaged ones are renamed only once a sound one is known to be behind them.
     damaged = []
     for path in reversed(checkpoint_paths(directory)):
         try:
@@ -119,20 +137,22 @@ def set_aside_damaged(directory: Path) -> None:
 
 
 def _safetensors(tensors: Tensors) -> list[bytes | memoryview]:
-    """The pieces of a safetensors file: length of the header, header, and the arrays where they are, not copied."""
+    """A safetensors file as pieces to be written one after another: header length, header, and each array's memory."""
     header: dict[str, dict[str, Any]] = {}
     pieces: list[bytes | memoryview] = []
     end = 0
     for name, array in tensors.items():
+        # Offsets count from the end of the header.
         header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": (end, end + array.nbytes)}
         pieces.append(array.ravel().view(np.uint8).data)
         end += array.nbytes
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # arrays begin at multiples of their size
+    text += b" " * (-len(text) % 8)  # pad the header to 8 bytes, so that arrays are aligned in the file
     return [struct.pack("<Q", len(text)), text, *pieces]
 
 
 def _size_and_hash(pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
+    """A file's entry in the checkpoint's manifest: size in bytes and SHA-256 of its content."""
     digest, size = hashlib.sha256(), 0
     for piece in pieces:
         digest.update(piece)
@@ -141,10 +161,16 @@ def _size_and_hash(pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
 
 
 def load_newest(directory: Path) -> tuple[dict[str, Any], list[Member]]:
-    """State and members of the newest sound checkpoint.
+    """Load the newest undamaged checkpoint.
+
+    Args:
+        directory: Folder of the run's checkpoints.
+
+    Returns:
+        The learner's state as JSON, and the members in the population's order.
 
     Raises:
-        StorageError: there is none, or it is of another version.
+        StorageError: there is no such checkpoint, or another version of covey wrote it.
     """
     path, state, tensors = read_newest(directory)
     try:
@@ -157,7 +183,7 @@ def load_newest(directory: Path) -> tuple[dict[str, Any], list[Member]]:
 
 
 def member_to_json(member: Member) -> dict[str, Any]:
-    """Everything of a member but its arrays."""
+    """A member as JSON without its arrays, which a checkpoint stores as tensors."""
     data = {
         f.name: getattr(member, f.name)
         for f in dataclasses.fields(member)
@@ -180,11 +206,16 @@ def member_to_json(member: Member) -> dict[str, Any]:
 
 
 def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors) -> Member:
-    """Inverse of `member_to_json`, with the arrays of a checkpoint; `path` names it in errors.
+    """Build a member from the JSON of `member_to_json` and the tensors of a checkpoint.
+
+    Args:
+        path: The checkpoint's folder, for errors.
+        data: The member's JSON.
+        tensors: All tensors of the checkpoint, by name.
 
     Raises:
         StorageError: a tensor is missing or has another shape.
-        ConfigError, KeyError, TypeError, ValueError: no such metadata.
+        ConfigError, KeyError, TypeError, ValueError: the JSON is not that of a member.
     """
     fields = dict(data)
     member_id = int(fields["member_id"])
@@ -193,22 +224,23 @@ def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors) -> M
     networks = {}
     for key, network in fields["networks"].items():
         spec = NetworkSpec.from_json(network["spec"])
-        parts = [network_tensors(path, tensors, member_id, key, spec, part) for part in _PARTS]
+        params, first, second = (network_tensors(path, tensors, member_id, key, spec, kind) for kind in _TENSOR_KINDS)
         target = network_tensors(path, tensors, member_id, key, spec, "target") if network["target"] else None
         mean, std, rounds = network["scale"]
         scale = ReturnScale(float(mean), float(std), int(rounds))
-        networks[key] = Network(spec, parts[0], target, parts[1], parts[2], int(network["adam_steps"]), scale)
+        networks[key] = Network(spec, params, target, first, second, int(network["adam_steps"]), scale)
     fields["networks"] = networks
     return Member(**fields)
 
 
 def _member_tensors(member: Member) -> Tensors:
+    """All arrays of a member (weights, targets, Adam moments) by their names in a checkpoint."""
     result: Tensors = {}
     for key, network in member.networks.items():
-        parts = {part: getattr(network, part) for part in _PARTS}
+        by_kind = {kind: getattr(network, kind) for kind in _TENSOR_KINDS}
         if network.target is not None:
-            parts["target"] = network.target
-        for part, params in parts.items():
+            by_kind["target"] = network.target
+        for kind, params in by_kind.items():
             for name, array in params.items():
-                result[tensor_name(member.member_id, key, part, name)] = np.ascontiguousarray(array, np.float32)
+                result[tensor_name(member.member_id, key, kind, name)] = np.ascontiguousarray(array, np.float32)
     return result

@@ -1,4 +1,4 @@
-"""A disk without room: orders and fragments wait until the journal takes records again, by itself."""
+"""Waiting while the disk is full: orders and fragments are held back until the journal can be written again."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.storage.journal import Journal, Kind
 
 PROBE_BYTES = 1 << 16
-"""A disk that was full has room again when it takes a record of this size: more than most fragments need."""
+"""Size of the test record that shows that a full disk has space again: larger than most fragments."""
 
 
 class DiskRoom:
-    """Whether the journal's disk has room.
+    """Tracks whether the journal's disk is full, and keeps records that could not be written yet.
 
     Args:
-        lock: Under which all of this is called.
-        journal: The run's.
-        full: Called when the disk has become full, with a sentence.
-        free: Called when it has room again, with a sentence.
+        lock: The learner's lock, which callers of every method must hold.
+        journal: The run's journal.
+        full: Called with a sentence for people when the disk has become full.
+        free: Called with a sentence for people when the disk has space again.
 
     Attributes:
-        missing: Why the journal takes nothing now; empty while it does.
+        missing: The error that says why the journal cannot be written; empty while it can.
     """
 
     def __init__(
@@ -34,22 +34,32 @@ class DiskRoom:
         self._journal = journal
         self._full, self._free = full, free
         self.missing = ""
-        self._waiting: deque[tuple[Kind, bytes]] = deque()  # two an actor at most: no further orders leave meanwhile
+        # Records to be written, oldest first. They stay few, at most two for each actor, because no orders are issued
+        # while the disk is full.
+        self._waiting: deque[tuple[Kind, bytes]] = deque()
 
     @under_lock
     def wait(self, exc: DiskFullError) -> None:
-        """The journal took nothing: orders do not leave, fragments stay with their actors, until there is room."""
+        """Note that a write to the journal failed because the disk is full; `missing` is set from now on.
+
+        While it is set, the learner issues no orders and accepts no fragments, which actors keep.
+        """
         if not self.missing:
             self.missing = str(exc)
             self._full(f"{exc}; until then orders and fragments wait, and nothing is lost")
 
     @under_lock
     def record(self, kind: Kind, payload: bytes) -> None:
-        """Append what has happened in any case, now or before anything else when there is room.
+        """Append a record of something that has happened already; while the disk is full, keep it and write it later.
+
+        Args:
+            kind: Kind of the record.
+            payload: Content of the record.
 
         Raises:
-            StorageError: the disk failed otherwise.
+            StorageError: the disk failed in another way than by being full.
         """
+        # Behind those that wait already: the journal holds records in the order of what happened.
         self._waiting.append((kind, payload))
         if not self.missing:
             try:
@@ -59,10 +69,13 @@ class DiskRoom:
 
     @under_lock
     def look_again(self) -> bool:
-        """Whether there is room again, after there was none; to be asked again and again meanwhile.
+        """Try whether a full disk has space again, and write the records that wait; call it once in a while.
+
+        Returns:
+            Whether the disk was full and has space now.
 
         Raises:
-            StorageError: the disk failed otherwise.
+            StorageError: the disk failed in another way than by being full.
         """
         if not self.missing:
             return False
@@ -76,6 +89,7 @@ class DiskRoom:
         return True
 
     def _write_waiting(self) -> None:
+        """Write the records that wait, oldest first; each is forgotten only once the journal has it."""
         while self._waiting:
             self._journal.append(*self._waiting[0])
             self._waiting.popleft()

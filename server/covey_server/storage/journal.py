@@ -1,7 +1,8 @@
-"""The append-only record of what the learner must not forget: orders, fragments, revocations, notes.
+"""The journal of a run, an append-only log on disk: issued orders, received fragments, revoked orders and notes.
 
-It lies in segments (`journal_segment`). Full ones are synced together with the newest, not when they fill; until then
-the start of the one behind says how long they have to be, so that a tear in them is seen, and what lies behind it goes.
+It is a folder of segment files (`journal_segment` has their format). A full segment is not synced when it fills, but
+together with the newest one. Until then the start of the segment behind it says how many bytes the full one must have:
+if a crash has cut it short, opening the journal notices, and deletes the segments behind it.
 """
 
 from __future__ import annotations
@@ -39,20 +40,21 @@ _NAME = re.compile(r"(\d{10})\.journal")
 
 
 class Position(NamedTuple):
-    """A place in the journal: number of the segment, byte in its file. Positions compare in order of appending."""
+    """A place in the journal: number of a segment and byte offset in its file; later positions compare greater."""
 
     segment: int
     offset: int
 
 
 class Journal:
-    """An open journal. One thread appends; `sync` may run in others.
+    """A run's journal, an append-only log on disk, open for appending by one thread; others may call `sync` meanwhile.
 
-    Appending goes straight to the system, so that a killed process loses nothing that was appended; `sync` makes it
-    survive the machine as well.
+    An appended record survives the end of the process, because it is handed to the operating system at once; `sync`
+    makes it survive a crash of the machine too. `Journal.open` creates the object.
 
     Attributes:
-        due: Set when `sync_bytes` were appended since the last sync.
+        directory: Folder of the segments.
+        due: Event that is set while at least `sync_bytes` bytes were appended since the last sync.
     """
 
     def __init__(
@@ -67,22 +69,23 @@ class Journal:
         self._end = end
         self._synced: Position | None = None
         self._unsynced_bytes = 0
-        self._fds: list[int] = []  # of the newest segment, last, and of full ones that are not on the disk yet
-        self._mutex = threading.Lock()
-        self._syncing = threading.Lock()
+        self._fds: list[int] = []  # open files: full segments that were not synced yet, then the newest segment
+        self._mutex = threading.Lock()  # guards the fields above; held only briefly
+        self._syncing = threading.Lock()  # held during a whole sync, so that one runs at a time
         self._failed: StorageError | None = None
 
     @staticmethod
     def open(directory: Path, segment_bytes: int, sync_bytes: int | None = None) -> Journal:
-        """Open for appending; creates an empty one, cuts off what a crash left unfinished. What remains is durable.
+        """Open a journal, or create an empty one; cuts off what a crash left incomplete and syncs the rest.
 
         Args:
-            directory: Of the segments; nobody else opens it meanwhile.
-            segment_bytes: A segment that has so many is full.
-            sync_bytes: Appended since the last sync, when `due` is set; None: never.
+            directory: Folder of the segments; a lock keeps other learners out of it.
+            segment_bytes: Size from which on a segment is full and the next record begins a new one.
+            sync_bytes: Number of bytes appended since the last sync from which on `due` is set; None: never.
 
         Raises:
-            StorageError: not writable, in use by another learner, damaged, or a segment is missing.
+            StorageError: the folder is not writable, another learner uses it, a record is damaged, or a segment is
+                missing.
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -97,6 +100,8 @@ class Journal:
                 raise StorageError(f"{directory}: another learner writes this run; end it first") from exc
             numbers = _segments(directory)
             if numbers:
+                # What a crash of the process left may be in the system's memory only, so these segments stay open for
+                # the sync below; the segments before them have been synced.
                 checked, offset = _cut_unfinished(directory, numbers)
                 newest = numbers[-1]
                 fds.extend(os.open(_path(directory, number), os.O_RDWR) for number in numbers[checked:])
@@ -117,19 +122,22 @@ class Journal:
 
     @property
     def start(self) -> Position:
-        """The oldest record that is kept."""
+        """Position of the oldest record in the journal."""
         return Position(self._first, len(SEGMENT_START))
 
     @property
     def position(self) -> Position:
-        """Where the next record goes, unless it opens a segment."""
+        """Position at which the journal ends, behind its newest record."""
         return self._end
 
     def append(self, kind: Kind, payload: bytes) -> Position:
-        """Write a record; returns where it starts.
+        """Append a record to the journal.
+
+        Returns:
+            The position at which the record starts.
 
         Raises:
-            StorageError: the disk is full or failed. The record is not in the journal; all before it are, whole.
+            StorageError: the disk is full or failed. The journal holds all earlier records then, and nothing of this.
         """
         if self._failed:
             raise self._failed
@@ -139,6 +147,7 @@ class Journal:
             start = self._end
             header = pack_header(kind, payload)
             try:
+                # A write may take only some of the bytes (on a disk that is nearly full); repeat it for the rest.
                 left = [memoryview(header), memoryview(payload)]
                 offset = start.offset
                 while left:
@@ -149,6 +158,7 @@ class Journal:
                     if left:
                         left[0] = left[0][written:]
             except OSError as exc:
+                # Take back what was written of the record, so that the segment ends with a complete one.
                 os.ftruncate(self._fds[-1], start.offset)
                 raise cannot_write(_path(self.directory, start.segment), exc) from exc
             self._end = Position(start.segment, offset)
@@ -158,25 +168,31 @@ class Journal:
             return start
 
     def sync(self) -> Position:
-        """Wait until the disk has everything appended before this call; records before the result are durable.
+        """Sync to the disk everything that was appended before this call.
+
+        Returns:
+            A position: all records before it survive a crash of the machine.
 
         Raises:
-            StorageError: the disk failed. What it holds is uncertain then, so the journal takes nothing more.
+            StorageError: the disk failed. It is unknown then what it holds, so the journal accepts no further records.
         """
         with self._syncing:
             if self._failed:
                 raise self._failed
             with self._mutex:
-                # Appending goes on meanwhile, and may fill segments; only here they are closed.
+                # Appending goes on during the sync and may fill further segments. Their files are closed only by a
+                # later sync, so the ones listed here stay open until this sync is done.
                 fds, end = list(self._fds), self._end
                 self._unsynced_bytes = 0
                 self.due.clear()
             if end == self._synced:
                 return end
             try:
-                if len(fds) > 1 or self._synced is None:
+                if len(fds) > 1 or self._synced is None:  # there are new files
                     sync_directory(self.directory)
                 for i, fd in enumerate(fds):
+                    # Oldest first: once the segment before is on the disk, this one's start need not state its size any
+                    # more, which 0 says.
                     if i > 0:
                         os.pwrite(fd, pack_start(0), len(MAGIC))
                     os.fsync(fd)
@@ -191,7 +207,13 @@ class Journal:
             return end
 
     def read(self, start: Position | None = None) -> Iterator[tuple[Position, Kind, bytes]]:
-        """Records from a position (the oldest, if None) to the end at the time of the call, each with its position.
+        """Iterate over records up to the journal's end at the time of the call.
+
+        Args:
+            start: Position of the first record; None: the oldest one.
+
+        Yields:
+            Position, kind and payload of each record.
 
         Raises:
             StorageError: the position is not in the journal, or a record is damaged.
@@ -214,26 +236,26 @@ class Journal:
                 raise cannot_read(path, exc) from exc
 
     def drop_before(self, position: Position) -> None:
-        """Delete the segments that end before a position.
+        """Delete the segments whose records all lie before a position.
 
         Raises:
-            StorageError: the directory is not writable.
+            StorageError: the folder is not writable.
         """
         if position.segment <= self._first:
             return
         try:
             for number in range(self._first, min(position.segment, self._end.segment)):
                 _path(self.directory, number).unlink()
-                self._first = number + 1
+                self._first = number + 1  # at once, so that it is true even if the next deletion fails
             sync_directory(self.directory)
         except OSError as exc:
             raise cannot_write(self.directory, exc) from exc
 
     def close(self) -> None:
-        """Sync and close.
+        """Sync, then close all files and release the lock on the folder.
 
         Raises:
-            StorageError: as `sync`.
+            StorageError: the sync failed; the files are closed all the same.
         """
         try:
             self.sync()
@@ -242,7 +264,7 @@ class Journal:
                 os.close(fd)
 
     def _rotate(self) -> None:
-        """Open the next segment. Nothing here waits for the disk."""
+        """Begin a new segment file, whose start states the size of the full one; does not wait for the disk."""
         number = self._end.segment + 1
         path = _path(self.directory, number)
         try:
@@ -253,11 +275,12 @@ class Journal:
 
 
 def _path(directory: Path, number: int) -> Path:
+    """Path of a journal segment's file, given the segment's number."""
     return directory / f"{number:010d}.journal"
 
 
 def _segments(directory: Path) -> list[int]:
-    """Numbers of the segments, without a gap."""
+    """Numbers of the segments in a folder, rising by 1; raises a `StorageError` if one between them is missing."""
     numbers = sorted(int(m[1]) for p in directory.iterdir() if (m := _NAME.fullmatch(p.name)))
     for before, after in itertools.pairwise(numbers):
         if after != before + 1:
@@ -266,20 +289,27 @@ def _segments(directory: Path) -> list[int]:
 
 
 def _cut_unfinished(directory: Path, numbers: list[int]) -> tuple[int, int]:
-    """Cut off what a crash left unfinished, and take segments behind a tear away, from `numbers` too.
+    """Repair the journal after a crash: cut an incomplete record off, and delete the segments behind it.
 
-    The newest segment may end in a record cut short, and so may those that the ones behind them do not know to be on
-    the disk. Nothing behind a tear was durable.
+    A record may be incomplete in the newest segment and in those before it that were not synced, which the start of the
+    following segment tells. What lies behind an incomplete record was never synced, so deleting it breaks no promise.
+
+    Args:
+        directory: Folder of the segments.
+        numbers: Numbers of the segments, rising; those of deleted segments are removed from the list.
 
     Returns:
-        Where in `numbers` the segments begin that may not be on the disk, and the end of the newest one's records.
+        Index in `numbers` of the first segment that may not have been synced, and the byte at which the records of the
+        newest remaining segment end.
     """
     paths = [_path(directory, number) for number in numbers]
+    # Backwards from the newest segment to the first one that may not have been synced: its follower states its size.
     checked = len(numbers) - 1
-    expected: list[int] = [0]  # bytes that the segments from `checked` on must have
+    expected: list[int] = [0]  # sizes in bytes that segments from `checked` on must have; 0 for the newest: unknown
     while checked > 0 and (before := bytes_before(paths[checked])) != 0:
         expected.insert(0, before or 0)
         checked -= 1
+    # Forwards from there to the first segment that is incomplete: it becomes the newest one.
     newest = checked
     while True:
         path = paths[newest]
@@ -288,15 +318,15 @@ def _cut_unfinished(directory: Path, numbers: list[int]) -> tuple[int, int]:
             break
         newest += 1
     for behind in reversed(paths[newest + 1 :]):
-        log.warning("%s: taken away; a crash left the segment before it unfinished", behind)
+        log.warning("%s: deleted, because a crash left the segment before it incomplete", behind)
         behind.unlink()
         sync_directory(directory)
         numbers.pop()
     if end < size or not end:
-        log.warning("%s: cut off %d bytes of a record that was not finished", path, size - end)
+        log.warning("%s: cut off %d bytes of an incomplete record", path, size - end)
         with path.open("r+b") as file:
             file.truncate(end)
-            if not end:
+            if not end:  # not even the segment's start was complete: write it again
                 file.seek(0)
                 end = file.write(MAGIC + pack_start(paths[newest - 1].stat().st_size if newest else 0))
     return checked, end

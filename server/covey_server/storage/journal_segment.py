@@ -1,11 +1,11 @@
-"""The bytes of one journal segment: its start, then records.
+"""File format of one journal segment: a start, then records.
 
-A record is a header (`_HEADER`: payload length, kind, CRC-32 of the payload, CRC-32 of these three) and the payload.
-The header's own checksum tells a record that a crash cut short, which is cut off, from damage, which is an error: a
-length that is not to be trusted never hides what follows it.
+The start is `MAGIC`, the number of bytes that the segment before must have (0 once that segment has been synced), and a
+CRC-32 of that number (`_BEFORE`).
 
-A start is `MAGIC` and `_BEFORE`: how many bytes the segment before has to have, 0 once that one is on the disk; and
-the CRC-32 of that.
+A record is a header (`_HEADER`: payload length, kind, CRC-32 of the payload, CRC-32 of these three fields) and the
+payload. Because the header has a checksum of its own, its length can be trusted: a record that a crash left incomplete
+ends the file and is cut off, while a record that is followed by others must be damaged, which is an error.
 """
 
 from __future__ import annotations
@@ -27,26 +27,34 @@ _HEADER = struct.Struct("<IIII")
 
 
 def pack_start(before: int) -> bytes:
-    """What follows the magic: how long the segment before has to be."""
+    """The bytes behind `MAGIC` in a segment's start: the size in bytes of the segment before, and its CRC-32."""
     length = struct.pack("<Q", before)
     return length + struct.pack("<I", zlib.crc32(length))
 
 
 SEGMENT_START = MAGIC + pack_start(0)
-"""How a segment begins when the one before it, if there is one, is on the disk."""
+"""Start of a segment that is the first one, or follows a segment that has been synced."""
 
 
 class Kind(enum.IntEnum):
-    """What a record holds."""
+    """Kind of a journal record, which says what message its payload is."""
 
-    ORDER = 1  # IssuedOrder, before the order leaves
-    FRAGMENT = 2  # ReceivedFragment, accepted or refused
-    REVOKED = 3  # RevokedOrders
-    NOTE = 4  # a JSON object: what else a restart must know
+    ORDER = 1  # an IssuedOrder message, appended before the order is sent
+    FRAGMENT = 2  # a ReceivedFragment message, whether the fragment was accepted or refused
+    REVOKED = 3  # a RevokedOrders message
+    NOTE = 4  # a JSON object with anything else that a restart must know
 
 
 def create(path: Path, before: int) -> int:
-    """A new segment behind one of `before` bytes, open; a file that a full disk left half made is taken over."""
+    """Create a segment file with its start, and return the open file descriptor.
+
+    Args:
+        path: The file; if a full disk left an incomplete one there, it is overwritten.
+        before: Size in bytes of the segment before, which has not been synced; 0 if it has, or if there is none.
+
+    Raises:
+        OSError: the file cannot be written; nothing of it remains.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         if os.write(fd, MAGIC + pack_start(before)) < len(SEGMENT_START):
@@ -59,7 +67,11 @@ def create(path: Path, before: int) -> int:
 
 
 def bytes_before(path: Path) -> int | None:
-    """How long the segment before this one has to be; 0 where it is on the disk, None where this one has no start."""
+    """Read from the start of a journal segment how many bytes the segment before it must have.
+
+    Returns:
+        The size; 0 if the segment before has been synced; None if this segment's start was never written to the disk.
+    """
     with path.open("rb") as file:
         data = file.read(len(SEGMENT_START))
     if len(data) < len(SEGMENT_START) or not data.strip(b"\0"):
@@ -70,12 +82,14 @@ def bytes_before(path: Path) -> int | None:
 
 
 def pack_header(kind: Kind, payload: bytes) -> bytes:
-    """What a record begins with."""
+    """Header bytes of a journal record: length of the payload, kind of the record, and checksums."""
+    # The fourth field protects the three before it, the length above all.
     fields = (len(payload), kind, zlib.crc32(payload))
     return _HEADER.pack(*fields, zlib.crc32(struct.pack("<III", *fields)))
 
 
 def _damage(path: Path, offset: int, what: str) -> StorageError:
+    """An error for a damaged record, which says where it is and what can be done."""
     return StorageError(
         f"{path}: damaged record at byte {offset} ({what}); restore the file from a copy, or give up what follows "
         f"with: truncate -s {offset} {path}"
@@ -83,7 +97,7 @@ def _damage(path: Path, offset: int, what: str) -> StorageError:
 
 
 def _header(path: Path, offset: int, data: bytes) -> tuple[int, Kind, int]:
-    """Payload length, kind and checksum."""
+    """Check the header of the record at `offset`, and return payload length, kind and the payload's checksum."""
     length, kind, checksum, own = _HEADER.unpack(data)
     if zlib.crc32(data[:12]) != own:
         raise _damage(path, offset, "its header has another checksum")
@@ -93,7 +107,20 @@ def _header(path: Path, offset: int, data: bytes) -> tuple[int, Kind, int]:
 
 
 def records(file: BinaryIO, path: Path, offset: int, size: int) -> Iterator[tuple[int, Kind, bytes]]:
-    """Records between two bytes of a segment; every one must be whole."""
+    """Iterate over the records between two bytes of a segment, all of which must be complete.
+
+    Args:
+        file: The segment, open for reading.
+        path: Its path, for errors.
+        offset: Byte at which the first record starts.
+        size: Byte at which the last record ends.
+
+    Yields:
+        Offset, kind and payload of each record.
+
+    Raises:
+        StorageError: the segment's start or a record is damaged.
+    """
     _check_start(path, file.read(len(SEGMENT_START)))
     file.seek(offset)
     while offset < size:
@@ -111,41 +138,54 @@ def records(file: BinaryIO, path: Path, offset: int, size: int) -> Iterator[tupl
 
 
 def _check_start(path: Path, data: bytes) -> None:
+    """Raise a `StorageError` unless a segment's first bytes are a valid start."""
     if data[: len(MAGIC)] != MAGIC:
-        raise StorageError(f"{path}: is no segment of a covey journal of this version; restore it from a copy")
+        raise StorageError(f"{path}: is not a journal segment of this version of covey; restore it from a copy")
     if len(data) < len(SEGMENT_START) or zlib.crc32(data[len(MAGIC) : -4]) != int.from_bytes(data[-4:], "little"):
         raise StorageError(f"{path}: its first {len(SEGMENT_START)} bytes are damaged; restore it from a copy")
 
 
 def sound_end(path: Path) -> int:
-    """Where the last whole record ends of a segment that may not be on the disk; 0 if not even its start is there.
+    """Find the end of the last complete record in a segment that may not have been synced before a crash.
 
-    What a crash can leave behind it is a record cut short, or one whose content or all of which never reached the disk
-    (zeros from there on, or a last record with another checksum); anything else is damage.
+    A crash can leave an incomplete last record, or zeros in place of data that never reached the disk. Anything else,
+    such as a wrong checksum with further data behind it, is damage.
+
+    Returns:
+        Offset in bytes; 0 if not even the segment's start is there.
+
+    Raises:
+        StorageError: the segment is damaged.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(len(SEGMENT_START))
-        if len(start) < len(SEGMENT_START) or not (start.strip(b"\0") or _rest_is_set(file)):
+        if len(start) < len(SEGMENT_START) or not (start.strip(b"\0") or _has_data_left(file)):
             return 0
         _check_start(path, start)
         offset = len(SEGMENT_START)
         while offset + _HEADER.size <= size:
             data = file.read(_HEADER.size)
-            if not data[-1] and zlib.crc32(data[:12]) != int.from_bytes(data[12:], "little") and not _rest_is_set(file):
+            # A header that was written only in part ends in a zero byte, and only zeros follow it.
+            if (
+                not data[-1]
+                and zlib.crc32(data[:12]) != int.from_bytes(data[12:], "little")
+                and not _has_data_left(file)
+            ):
                 return offset
             length, _, checksum = _header(path, offset, data)
             following = offset + _HEADER.size + length
             if following > size:
                 return offset
             if zlib.crc32(file.read(length)) != checksum:
-                if following == size or not _rest_is_set(file):
+                # A payload that never reached the disk, in the last record of all.
+                if following == size or not _has_data_left(file):
                     return offset
                 raise _damage(path, offset, "its content has another checksum")
             offset = following
         return offset
 
 
-def _rest_is_set(file: BinaryIO) -> bool:
-    """Whether any byte from here on is not zero."""
+def _has_data_left(file: BinaryIO) -> bool:
+    """Whether any byte from the file's current position on is not zero; moves the position to the end."""
     return any(chunk.strip(b"\0") for chunk in iter(lambda: file.read(1 << 20), b""))

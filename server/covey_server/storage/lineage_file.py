@@ -1,7 +1,7 @@
-"""`lineage.jsonl` of a run: what `covey lineage` says of members that died, a line each, in the order of their deaths.
+"""The file `lineage.jsonl` of a run: one line of JSON for each member that died, in the order of their deaths.
 
-A line never changes, so a checkpoint only says how many there are, and costs the same after a thousand generations as
-after one. What a later checkpoint appended is cut off when a run goes on from an earlier one.
+Lines never change, so a checkpoint stores only their number, and costs the same after a thousand generations as after
+one. When a run is resumed from an earlier checkpoint, lines that later ones appended are cut off.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ logger = logging.getLogger("covey.lineage")
 
 
 class LineageFile:
-    """The file of one run, to which one thread at a time appends; its content before is lost unless it is read."""
+    """The lineage file of one run; one thread at a time may append to it.
+
+    Args:
+        path: The file, which may not exist yet. Call `read` before `append` to keep the lines that it has; otherwise
+            the first `append` deletes them.
+
+    Attributes:
+        lines: Number of valid lines in the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,7 +39,10 @@ class LineageFile:
         self.lines = 0
 
     def append(self, dead: Iterable[LineageEntry]) -> None:
-        """Add lines; they are durable then.
+        """Append a line for each entry and sync the file.
+
+        Args:
+            dead: Entries of members that died, in the order of their deaths.
 
         Raises:
             StorageError: the disk is full or not writable; the lines before stay.
@@ -42,11 +53,12 @@ class LineageFile:
         text = "".join(f"{line}\n" for line in lines).encode()
         try:
             with self._path.open("ab") as file:
-                file.truncate(self._size)  # what no checkpoint counts on, and half a line that a full disk took
+                # Remove lines that belong to no checkpoint, and a partial line from a disk that was full.
+                file.truncate(self._size)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            if self._size == 0:  # it may be new
+            if self._size == 0:  # the file may be new, so its name must become durable too
                 sync_directory(self._path.parent)
         except OSError as exc:
             raise cannot_write(self._path, exc) from exc
@@ -54,12 +66,18 @@ class LineageFile:
         self.lines += len(lines)
 
     def read(self, count: int) -> list[LineageEntry]:
-        """The first so many lines; others are cut off with the next that are added.
+        """Read the entries of dead members up to the number that a checkpoint gives; `append` removes all later lines.
 
-        Damaged ones are left out, with a warning: a run can go on without them.
+        Damaged lines are left out with a warning, and the file is written again without them: a run can do without.
+
+        Args:
+            count: Number of lines that the file had at the time of the checkpoint.
+
+        Returns:
+            The entries of members that died, in the order of their deaths.
 
         Raises:
-            StorageError: the file is not readable, or not writable.
+            StorageError: the file is not readable or, if lines are damaged, not writable.
         """
         try:
             lines = self._path.read_bytes().split(b"\n")[:count]
@@ -75,7 +93,10 @@ class LineageFile:
                     found.setdefault(entry.member_id, entry)
         self.lines, self._size = len(lines), sum(len(line) + 1 for line in lines)
         if len(found) < count:
-            logger.warning("%s: %d of %d members that died can be read; going on", self._path, len(found), count)
+            logger.warning(
+                "%s: %d of %d members that died can be read; going on with these", self._path, len(found), count
+            )
+            # With a size of 0, `append` empties the file before it writes the lines that are sound.
             self.lines = self._size = 0
             self.append(found.values())
         return list(found.values())

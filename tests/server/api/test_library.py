@@ -184,15 +184,15 @@ def test_learning_from_a_sample_is_the_learners_update() -> None:
     (agent,) = population("MATD3", env, 1)
     memory = MultiAgentReplayBuffer(1000)
     collect(agent, env, memory, 20)
-    twin = copied(agent.natural())
-    config, replay = agent.kin.config, memory.bind(env.spaces)
+    twin = copied(agent.unpacked())
+    config, replay = agent.context.config, memory.bind(env.spaces)
     algorithm = ALGORITHMS["MATD3"](config, env.spaces, [twin])
     for count in range(3):
         keys = counter_rng.keys(0, [agent.index], [count])
         agent.learn(Experiences(replay.sample(keys, torch.tensor([agent.batch_size]), agent.batch_size), env.spaces))
         algorithm.update([0], replay)
     algorithm.unpack()
-    assert_same_networks(agent.natural(), twin)
+    assert_same_networks(agent.unpacked(), twin)
     assert agent.member.updates == 3
     env.close()
 
@@ -273,7 +273,7 @@ def test_an_agent_is_saved_and_read_back(tmp_path: Path) -> None:
     agent.test(env)
     agent.save_checkpoint(tmp_path / "agent")
     back = Agent.load(tmp_path / "agent")
-    assert_same_networks(agent.natural(), back.natural())
+    assert_same_networks(agent.unpacked(), back.unpacked())
     assert (back.fitness, back.steps, back.algo, back.agent_ids) == (agent.fitness, [0], "MATD3", env.agents)
     env.reset()
     assert back.test(env) != math.nan
@@ -294,7 +294,7 @@ def test_an_agent_learns_of_masks_and_waiting_from_the_environment() -> None:
     for name, params in policies.items():
         assert all((params[k] == agent.member.networks[name].params[k]).all() for k in params)
     with pytest.raises(SpaceError, match="walker_0"):
-        agent.meet(vectorised().spaces)
+        agent.adopt_spaces(vectorised().spaces)
     env.close()
 
 
@@ -334,7 +334,7 @@ def test_selection_keeps_the_best_and_counts_nan_as_worst() -> None:
     assert [a.index for a in chosen] == [1, *range(7, 12)]  # three children of the selection before
     assert {a.member.parent_id for a in chosen[1:]} <= {0, 1, 3}
     assert all(a.member.generation == 2 and a.steps == [10, 20] for a in chosen[1:])
-    assert_same_networks(chosen[0].natural(), elite.natural())
+    assert_same_networks(chosen[0].unpacked(), elite.unpacked())
     name, network = next(iter(chosen[0].member.networks.items()))
     assert network.params is not elite.member.networks[name].params
     with pytest.raises(ConfigError, match="eval_loop 0"):

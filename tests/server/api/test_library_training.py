@@ -143,7 +143,7 @@ def test_what_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     calls = [c["call"] for c in recorded_wandb.calls(run)]
     assert calls[0] == "init" and "log" in calls and calls[-1] == "finish"
     elite = Agent.load(elite_path)
-    assert_same_networks(elite.natural(), next(a for a in pop if a.index == elite.index).natural())
+    assert_same_networks(elite.unpacked(), next(a for a in pop if a.index == elite.index).unpacked())
 
 
 def test_nothing_stays_without_being_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_what_cannot_be_trained(caplog: pytest.LogCaptureFixture) -> None:
         off_policy(env, pop, tournament=TournamentSelection(2, True, 3), mutation=NO_CHANGE)
     with pytest.raises(ConfigError, match="expected at least one of MADDPG"):
         off_policy(env, population("MATD3", env))
-    with pytest.raises(ConfigError, match="train_multi_agent_off_policy"):
+    with pytest.raises(ConfigError, match="expected train_multi_agent_off_policy"):
         train_multi_agent_on_policy(env, "counter", "MADDPG", pop)
     with pytest.raises(ConfigError, match=r"training\.evo_steps"):
         off_policy(env, pop, evo_steps=0)

@@ -16,9 +16,9 @@ from covey_server.evolution.architecture import (
     LAYER_METHODS,
     MLP_NODES,
     NODE_METHODS,
-    Draw,
-    apply_method,
-    draw_method,
+    ArchitectureChange,
+    apply_change,
+    draw_change,
     mutate_architecture,
 )
 from covey_server.member import Member, Network
@@ -26,19 +26,19 @@ from covey_server.member import Member, Network
 METHODS = (*LAYER_METHODS, *NODE_METHODS)
 
 
-def drawn(member: Member, method: str) -> Draw:
+def drawn(member: Member, method: str) -> ArchitectureChange:
     """A mutation of this method, layer and size as they fall."""
     rng = np.random.default_rng(0)
-    while (draw := draw_method(member, float(method in LAYER_METHODS), rng)).method != method:
+    while (change := draw_change(member, float(method in LAYER_METHODS), rng)).method != method:
         pass
-    return draw
+    return change
 
 
-def apply_to_all(member: Member, draw: Draw, seed: int = 0) -> list[str]:
+def apply_to_all(member: Member, change: ArchitectureChange, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
     done = []
     for name, network in member.networks.items():
-        member.networks[name], words = apply_method(network, draw, rng)
+        member.networks[name], words = apply_change(network, change, rng)
         done.append(words)
     return done
 
@@ -113,7 +113,7 @@ def test_a_method_touches_only_its_part(method: str) -> None:
 
 def test_encoder_methods_reach_every_encoder_of_a_critic() -> None:
     member = make_member()
-    apply_to_all(member, Draw("encoder.add_node", 0, 16))
+    apply_to_all(member, ArchitectureChange("encoder.add_node", 0, 16))
     encoders = [i.encoder.hidden_size for i in member.networks["critic_1/speaker"].spec.inputs]
     assert encoders == [(24, 6), (24, 6)]
     assert member.networks["actor/speaker"].spec.inputs[0].encoder.hidden_size == (24, 6)
@@ -130,32 +130,34 @@ def test_a_layer_that_a_network_lacks_means_its_last() -> None:
     assert {
         draw.layer
         for k in range(300)
-        if (draw := draw_method(member, 0.0, np.random.default_rng(k))).method == "head.add_node"
+        if (draw := draw_change(member, 0.0, np.random.default_rng(k))).method == "head.add_node"
     } == {0, 1, 2}
-    apply_to_all(member, Draw("head.add_node", 2, 16))
+    apply_to_all(member, ArchitectureChange("head.add_node", 2, 16))
     assert member.networks["actor/speaker"].spec.head.hidden_size == (23,)
     assert member.networks["actor/listener"].spec.head.hidden_size == (7, 7, 23)
 
 
 def test_a_step_is_shortened_to_the_bounds() -> None:
     member = make_member()
-    done = apply_to_all(member, Draw("head.add_node", 0, 64))
+    done = apply_to_all(member, ArchitectureChange("head.add_node", 0, 64))
     assert set(done) == {"head.add_node +33 at layer 0"}
     assert all(n.spec.head.hidden_size == (40,) for n in member.networks.values())
-    assert set(apply_to_all(member, Draw("head.remove_node", 0, 64))) == {"head.remove_node -36 at layer 0"}
-    assert set(apply_to_all(member, Draw("latent.add_node", 0, 32))) == {"latent.add_node +15"}
+    assert set(apply_to_all(member, ArchitectureChange("head.remove_node", 0, 64))) == {
+        "head.remove_node -36 at layer 0"
+    }
+    assert set(apply_to_all(member, ArchitectureChange("latent.add_node", 0, 32))) == {"latent.add_node +15"}
 
 
 def test_layers_fall_back_to_nodes_at_their_limits() -> None:
     member = make_member(head=MLP(hidden_size=(7, 7), max_hidden_layers=2, min_mlp_nodes=4, max_mlp_nodes=40))
-    assert set(apply_to_all(member, Draw("head.add_layer", 1, 16))) == {"head.add_node +16 at layer 1"}
+    assert set(apply_to_all(member, ArchitectureChange("head.add_layer", 1, 16))) == {"head.add_node +16 at layer 1"}
     member = make_member(head=MLP(hidden_size=(7,), min_mlp_nodes=4, max_mlp_nodes=40))
-    assert set(apply_to_all(member, Draw("head.remove_layer", 0, 16))) == {"head.add_node +16 at layer 0"}
+    assert set(apply_to_all(member, ArchitectureChange("head.remove_layer", 0, 16))) == {"head.add_node +16 at layer 0"}
 
 
 def test_the_last_hidden_layer_stays() -> None:
     member = make_member(head=MLP(hidden_size=(7,), min_hidden_layers=0, min_mlp_nodes=4, max_mlp_nodes=40))
-    apply_to_all(member, Draw("head.remove_layer", 0, 16))
+    apply_to_all(member, ArchitectureChange("head.remove_layer", 0, 16))
     assert all(len(n.spec.head.hidden_size) == 1 for n in member.networks.values())
 
 
@@ -193,13 +195,13 @@ def test_a_network_too_large_for_actors_does_not_grow(monkeypatch: pytest.Monkey
     )
     network = Network.fresh(spec, np.random.default_rng(0))
     rng = np.random.default_rng(0)
-    assert apply_method(network, Draw("latent.add_node", 0, 8), rng) == (network, "")
-    assert apply_method(network, Draw("latent.remove_node", 0, 8), rng)[1] == "latent.remove_node -1"
+    assert apply_change(network, ArchitectureChange("latent.add_node", 0, 8), rng) == (network, "")
+    assert apply_change(network, ArchitectureChange("latent.remove_node", 0, 8), rng)[1] == "latent.remove_node -1"
 
 
 def test_layer_methods_have_their_share_and_all_methods_of_a_kind_are_equally_likely() -> None:
     member, rng, n = make_member(), np.random.default_rng(0), 20_000
-    draws = [draw_method(member, 0.3, rng) for _ in range(n)]
+    draws = [draw_change(member, 0.3, rng) for _ in range(n)]
     counts = {m: sum(d.method == m for d in draws) for m in METHODS}
     for methods, share in ((LAYER_METHODS, 0.3), (NODE_METHODS, 0.7)):
         for m in methods:
@@ -208,8 +210,8 @@ def test_layer_methods_have_their_share_and_all_methods_of_a_kind_are_equally_li
             assert abs(counts[m] - n * p) < 5 * np.sqrt(n * p * (1 - p)), m
     for d in draws[:500]:
         assert d.units in (LATENT_NODES if d.method.startswith("latent") else MLP_NODES)
-    assert {draw_method(member, 1.0, rng).method for _ in range(50)} == set(LAYER_METHODS)
-    assert {draw_method(member, 0.0, rng).method for _ in range(300)} == set(NODE_METHODS)
+    assert {draw_change(member, 1.0, rng).method for _ in range(50)} == set(LAYER_METHODS)
+    assert {draw_change(member, 0.0, rng).method for _ in range(300)} == set(NODE_METHODS)
 
 
 @settings(max_examples=40, deadline=None)

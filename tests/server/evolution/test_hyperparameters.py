@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from covey.config import Config, RLParameter, parse_config
 from covey.errors import ConfigError
-from covey_server.evolution.hyperparameters import moved, mutate_hyperparameter, ranges
+from covey_server.evolution.hyperparameters import mutate_hyperparameter, ranges, scaled
 from covey_server.member import Member
 
 
@@ -76,7 +76,7 @@ def test_ranges_that_cannot_be_are_refused(selection: dict[str, Any], algorithm:
 def test_an_integer_moves_by_at_least_one_within_its_bounds(a: int, b: int, value: int, grow: bool) -> None:
     low, high = sorted((a, b))
     value = min(max(value, low), high)
-    new = moved(value, RLParameter(min=low, max=high, grow_factor=1.2, shrink_factor=0.8, dtype="int"), grow=grow)
+    new = scaled(value, RLParameter(min=low, max=high, grow_factor=1.2, shrink_factor=0.8, dtype="int"), grow=grow)
     assert type(new) is int and low <= new <= high
     if value != (high if grow else low):
         assert (new - value) * (1 if grow else -1) >= 1
@@ -84,14 +84,14 @@ def test_an_integer_moves_by_at_least_one_within_its_bounds(a: int, b: int, valu
 
 @given(st.floats(1e-5, 1.0), st.booleans())
 def test_a_float_moves_by_its_factor_or_to_its_bound(value: float, grow: bool) -> None:
-    new = moved(value, RLParameter(min=1e-5, max=1.0, grow_factor=1.2, shrink_factor=0.8, dtype="float"), grow=grow)
+    new = scaled(value, RLParameter(min=1e-5, max=1.0, grow_factor=1.2, shrink_factor=0.8, dtype="float"), grow=grow)
     assert new == pytest.approx(min(value * 1.2, 1.0) if grow else max(value * 0.8, 1e-5))
 
 
 def test_small_integers_do_not_stall() -> None:
     limits = RLParameter(min=1, max=100, grow_factor=1.2, shrink_factor=0.8, dtype="int")
-    assert [moved(v, limits, grow=True) for v in (1, 2, 4, 9, 20)] == [2, 3, 5, 11, 24]
-    assert [moved(v, limits, grow=False) for v in (1, 2, 4, 9, 20)] == [1, 1, 3, 7, 16]
+    assert [scaled(v, limits, grow=True) for v in (1, 2, 4, 9, 20)] == [2, 3, 5, 11, 24]
+    assert [scaled(v, limits, grow=False) for v in (1, 2, 4, 9, 20)] == [1, 1, 3, 7, 16]
 
 
 def test_one_hyperparameter_changes_each_as_often_and_each_way_as_often() -> None:
@@ -120,19 +120,18 @@ def test_at_its_bound_a_hyperparameter_stays_and_says_so() -> None:
 @given(
     unpaid=st.integers(0, 10_000), old=st.integers(1, 500), factor=st.sampled_from([0.75, 1.5]), seed=st.integers(0, 99)
 )
-def test_a_new_learn_step_keeps_whole_debts_and_the_fraction(unpaid: int, old: int, factor: float, seed: int) -> None:
+def test_a_new_learn_step_keeps_updates_due_and_the_fraction(unpaid: int, old: int, factor: float, seed: int) -> None:
     member = without_networks()
     member.hyperparameters["learn_step"], member.unpaid_steps = old, unpaid
-    owed = member.updates_owed
     limits = RLParameter(min=1, max=10_000, grow_factor=1.5, shrink_factor=factor if factor < 1 else 0.5, dtype="int")
     mutate_hyperparameter(member, {"learn_step": limits}, np.random.default_rng(seed))
     new = int(member.hyperparameters["learn_step"])
-    assert member.updates_owed == owed
+    assert member.unpaid_steps // new == unpaid // old
     error = (unpaid % old) / old - (member.unpaid_steps % new) / new
     assert 0 <= error + 1e-9 < 1 / new + 1e-9
 
 
-def test_other_hyperparameters_leave_the_debt_alone() -> None:
+def test_other_hyperparameters_leave_updates_due_alone() -> None:
     member = without_networks()
     for seed in range(5):
         mutate_hyperparameter(

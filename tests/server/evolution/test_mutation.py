@@ -12,7 +12,7 @@ from tests.support.members import assert_same_networks, make_member, outputs
 from covey.config import Mutation, RLParameter
 from covey.networks import MLP
 from covey.networks.resize import insert_layer
-from covey_server.evolution.architecture import carried
+from covey_server.evolution.architecture import resized
 from covey_server.evolution.generation import copied
 from covey_server.evolution.mutation import (
     Mutations,
@@ -153,7 +153,7 @@ def test_gated_layers_keep_their_gates_under_another_activation() -> None:
     tanh = MLP(hidden_size=(7,), activation="Tanh", min_mlp_nodes=4, max_mlp_nodes=40)
     member = make_member(encoder=tanh, head=tanh)
     for name, network in member.networks.items():
-        member.networks[name] = carried(network, insert_layer(network.spec, "head"))
+        member.networks[name] = resized(network, insert_layer(network.spec, "head"))
     gates = {n: network.params["head.1.gate"].copy() for n, network in member.networks.items()}
     mutate_activation(member, ["ReLU"], np.random.default_rng(0))
     for name, network in member.networks.items():

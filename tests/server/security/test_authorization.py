@@ -21,7 +21,7 @@ from covey.wire.channel import connect
 from covey.wire.credentials import Credentials
 from covey_server.app import LearnerProcess
 from covey_server.security.authorization import RULES, roles_of
-from covey_server.security.tokens import LOOK_EVERY_S, Tokens
+from covey_server.security.tokens import CHECK_INTERVAL_S, Tokens
 
 REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 GET_STATUS = next(m for m in METHODS if m.name == "GetStatus")
@@ -145,16 +145,16 @@ def test_a_file_that_breaks_keeps_the_tokens_of_before(tmp_path: Path, caplog: p
     assert tokens.role(TOKENS["admin"]) == "admin" and tokens.role("something-else-0123456789") is None
     for broken in ("", "admin\n", "root some-token-0123456789\n", "admin short\n"):
         file.write_text(broken)
-        now[0] += LOOK_EVERY_S
+        now[0] += CHECK_INTERVAL_S
         with caplog.at_level(logging.WARNING):
             assert tokens.role(TOKENS["admin"]) == "admin"
-        assert "the tokens of before stay good" in caplog.messages[-1]
+        assert "the tokens read before stay valid" in caplog.messages[-1]
         assert not any(token in caplog.text for token in TOKENS.values())
     assert len(caplog.messages) == 4, "one warning for each change, not for each call"
     assert tokens.version == 0
     write_tokens(file, {"viewer": TOKENS["admin"]})
     assert tokens.role(TOKENS["admin"]) == "admin", "the file is looked at once a second at most"
-    now[0] += LOOK_EVERY_S
+    now[0] += CHECK_INTERVAL_S
     assert tokens.role(TOKENS["admin"]) == "viewer" and tokens.version == 1
 
 
@@ -170,8 +170,8 @@ def test_a_granted_token_is_good_as_long_as_the_process_lives(tmp_path: Path) ->
     [
         ("", "holds no tokens"),
         ("# only a comment\n", "holds no tokens"),
-        ("actor\n", "line 1 is no role and token"),
-        ("\nboss a-token-0123456789\n", "line 2 is no role and token"),
+        ("actor\n", "line 1 is not a role and a token"),
+        ("\nboss a-token-0123456789\n", "line 2 is not a role and a token"),
         ("actor tiny\n", "line 1: holds no token"),
         ("actor a-token-0123456789\nadmin a-token-0123456789\n", "line 2 gives a token a second role"),
     ],

@@ -154,7 +154,7 @@ def test_what_cannot_be_used_is_told_and_changes_nothing(tmp_path: Path, caplog:
         (directory / "server.crt").write_bytes(broken)
         with caplog.at_level(logging.WARNING):
             assert certificate.changed() is None and certificate.changed() is None
-        assert says in caplog.messages[-1] and caplog.messages[-1].endswith("the certificate of before stays in use")
+        assert says in caplog.messages[-1] and caplog.messages[-1].endswith("the certificate read before stays in use")
     assert len(caplog.messages) == 3, "one warning for each change"
     (directory / "server.crt").unlink()
     (directory / "server.key").unlink()
