@@ -109,7 +109,7 @@ class Agent:
     @property
     def algo(self) -> str:
         """Name of the algorithm: "MADDPG", "MATD3" or "IPPO"."""
-        return self.context.config.algorithm.name
+        return str(self.context.config.algorithm.name)
 
     @property
     def agent_ids(self) -> list[str]:

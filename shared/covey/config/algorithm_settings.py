@@ -7,7 +7,7 @@ of an algorithm than this; the learner alone imports `implementation`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -32,7 +32,8 @@ class AlgorithmSettings(Section):
     stochastic_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
 
-    name: str = Field(description="Name of the algorithm.")
+    # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.
+    name: Any = Field(description="Name of the algorithm.")
     batch_size: int = Field(default=64, ge=1, le=1 << 20, description="Samples in the batch of one update.")
     learn_step: int = Field(default=5, ge=1, description="Env steps of a member's own for which it is updated once.")
     share_parameters: bool = Field(
