@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from covey_server.coordination.threads import WatchedThread
 from covey_server.learner import Learner
-from covey_server.orders.sessions import Session
+from covey_server.orders.session import Session
 
 
 class JournalSync(WatchedThread):

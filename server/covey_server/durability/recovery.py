@@ -58,7 +58,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
             learner.enter_generation(members, restored.algorithm, int(kept["generation"]))
             learner.scheduler.from_state(state["scheduler"])
             for ledger in learner.scheduler.ledgers:
-                ledger.after = learner.steps_after(ledger.generation)
+                ledger.later_steps = learner.later_steps(ledger.generation)
             learner.sessions.from_state(state["sessions"])
             restored.experience.from_state(state["experience"])
             checkpointer.best_member = kept["best_member"]

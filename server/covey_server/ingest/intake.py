@@ -14,7 +14,7 @@ from covey_server.experience.experience import AcceptedRows
 from covey_server.ingest.validation import Accepted, check_fragment
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
-from covey_server.orders.sessions import Session
+from covey_server.orders.session import Session
 from covey_server.population import Population
 from covey_server.storage.journal import Kind, Position
 

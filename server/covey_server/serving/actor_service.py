@@ -21,7 +21,7 @@ from covey_server.coordination.threads import in_thread
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
-from covey_server.orders.sessions import AT_WORK, Session, SessionState
+from covey_server.orders.session import AT_WORK, Session, SessionState
 from covey_server.security.authorization import check_name
 from covey_server.security.guard import Context
 
@@ -252,7 +252,7 @@ class ActorServicer(services.ActorServiceServicer):
         if self._learner.state is RunState.COMPLETE:
             self.drain_all(run_complete=True, reason="the run is complete")
             return
-        waiting = [(key, self._streams[key]) for key in self._learner.with_room(list(self._streams))]
+        waiting = [(key, self._streams[key]) for key in self._learner.with_order_capacity(list(self._streams))]
         while waiting:
             served = []
             for key, outgoing in waiting:

@@ -20,7 +20,7 @@ from covey_server.coordination.run_state import RunState
 from covey_server.coordination.threads import WatchedThread
 from covey_server.durability.journal_sync import JournalSync
 from covey_server.learner import Learner
-from covey_server.orders.sessions import Session
+from covey_server.orders.session import Session
 from covey_server.security.authorization import Authorization
 from covey_server.security.guard import Guard
 from covey_server.security.rate_limit import RateLimit
@@ -162,7 +162,7 @@ class GrpcThread(WatchedThread):
                 if late_s > interval_s:  # this process was stopped, or its machine too busy, and heard nobody
                     self._attendance.forgive(late_s)
                 self._actors.give_up_silent()
-                if self._learner.find_room():
+                if self._learner.retry_full_disk():
                     self._actors.ask_again()
                 self._report.sample()
                 if clock() - heartbeat_at >= interval_s / 2:

@@ -204,7 +204,7 @@ class Trainer(WatchedThread):
             population.policies.publish(population.members[i].member_id for i in due)
         with learner.changed:
             ledgers = [learner.ledger(population.members[i].member_id) for i in due]
-            unblocked = [population.pace.pay(ledger) for ledger in ledgers]
+            unblocked = [population.pace.finish_update(ledger) for ledger in ledgers]
             learner.totals.updates += len(due)
             learner.totals.passes += algorithm.passes - passes
             learner.totals.members_in_passes += algorithm.member_updates - member_updates
