@@ -119,7 +119,7 @@ class RowLayout:
 
     @property
     def link_width(self) -> int:
-        """Number of a row's links: for each agent how many rows on its decision closes, then how many env steps on."""
+        """Numbers that one row's links take: for each agent the rows, and the env steps, until its decision closes."""
         return 2 * self._agents
 
     def write(
@@ -136,10 +136,10 @@ class RowLayout:
         for b in self.blocks:
             source = columns[b.column][:, b.first : b.last]
             into[b.dtype][:, b.offset : b.offset + b.width] = source.reshape(len(source), b.width)
-        # A row's reward and flags are those of the whole decision made in it, not of its env step alone.
         if decisions is None:
             into["uint8"][:, self._part : self._part + n] = Part.CHOSE
         else:
+            # A row's reward and flag become those of the whole decision made in it, not of its env step alone.
             into["float32"][:, self._reward : self._reward + n] = decisions.closed.reward
             into["uint8"][:, self._terminated : self._terminated + n] = decisions.closed.terminated
             into["uint8"][:, self._part : self._part + n] = decisions.parts
@@ -242,7 +242,7 @@ class RowLayout:
         closes = is_sample.unsqueeze(-1)
         if links is not None:
             part = flags[..., self._part : self._part + n]
-            # The agent whose decision closes chooses there, if it is to be bootstrapped; the others do what they do.
+            # Where its own decision closes an agent counts as choosing, if it is not forced: its policy acts there next.
             next_part = after["uint8"][..., self._part : self._part + n]
             next_part = next_part.masked_fill(self._is_same_agent & (next_part != Part.FORCED), Part.CHOSE)
             closes = closes & (links[..., :n] > 0)
