@@ -242,7 +242,7 @@ class RowLayout:
         closes = is_sample.unsqueeze(-1)
         if links is not None:
             part = flags[..., self._part : self._part + n]
-            # Where its own decision closes an agent counts as choosing, if it is not forced: its policy acts there next.
+            # Where its own decision closes, an agent that is not forced counts as choosing: its policy acts there next.
             next_part = after["uint8"][..., self._part : self._part + n]
             next_part = next_part.masked_fill(self._is_same_agent & (next_part != Part.FORCED), Part.CHOSE)
             closes = closes & (links[..., :n] > 0)
