@@ -213,7 +213,7 @@ class Learner:
         population.policies.offer(algorithm.snapshot())
 
     def _the_population(self) -> Population:
-        """The population.
+        """The run's population, which exists once an actor has joined.
 
         Raises:
             RuntimeError: no actor has joined yet, so there is none.

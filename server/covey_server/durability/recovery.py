@@ -128,7 +128,7 @@ def _refill(learner: Learner, restored: Population, start: Position, stop: Posit
 
 @contextlib.contextmanager
 def _at(learner: Learner, position: Position) -> Iterator[None]:
-    """Turn an error within into a StorageError that names this journal record.
+    """Context manager that turns an error inside it into a StorageError, which names this journal record.
 
     The record's checksum is right, so its content is not what this version writes.
     """
@@ -209,13 +209,13 @@ def _supersede_tail(learner: Learner, start: Position) -> int:
 
 
 def _complete(learner: Learner, order_id: int) -> None:
-    """Close an order without accepted env steps, if it is outstanding."""
+    """End an outstanding order without any accepted env steps; does nothing if it has ended before."""
     if any(order.order_id == order_id for _, order in learner.scheduler.outstanding()):
         learner.scheduler.complete(order_id, {})
 
 
 def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment, position: Position) -> int:
-    """Enter a journalled fragment as if it arrived now.
+    """Apply a journalled fragment as if it arrived now.
 
     Returns:
         Env steps that do not count, because a policy that the crash took played them.

@@ -17,7 +17,7 @@ from covey_server.storage.journal import Position
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRows:
-    """The rows of a fragment that passed every check.
+    """The rows of one fragment, an actor's answer to an order, that passed every check.
 
     Attributes:
         raw: The decompressed columns one after another, as `covey.rows.RowSchema.view` reads them.

@@ -1,7 +1,8 @@
 """The replay memory that all off-policy members share: fragments are stored whole and evicted whole, oldest first.
 
-Rows of a fragment lie next to each other, so the next observation of a step row is the next row and is stored once.
-From the first fragment on in which some agent does not act, rows have links to where each agent's decision closes.
+A fragment is what an actor sends at once: the rows of its slots. They lie next to each other, so the next observation of
+a step row is the next row and is stored once. From the first fragment on in which some agent does not act, rows have
+links to where each agent's decision closes.
 
 The memory is two rings. Rows lie in one of fixed capacity, fragment after fragment; a fragment that does not fit before
 the end of the array begins at row 0 again. Here with 10 rows, after fragments a to d of 3 rows each:
@@ -57,8 +58,8 @@ class _StoredFragment:
     """Where a stored fragment's rows lie, and what evicting it gives back.
 
     Attributes:
-        start: Its first row.
-        rows: Number of rows.
+        start: The row at which it begins.
+        rows: Number of its rows.
         steps: Number of env steps.
         drawable: Number of rows with a decision that may be drawn.
         tag: Given back by `Replay.oldest_tag`.

@@ -123,7 +123,9 @@ class Intake:
 
     @under_lock
     def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> int:
-        """Enter an accepted fragment, newly arrived or read from the journal, into experience and every ledger.
+        """Store an accepted fragment's rows as experience, and count its env steps in every ledger.
+
+        Used for fragments that arrive and, after a restart, for those in the journal.
 
         Args:
             key: The actor's id and incarnation.

@@ -51,7 +51,7 @@ _COUNTS[[_STEP, _LEAD_IN]] = 1, 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A fragment that has passed every check.
+    """A fragment, an actor's answer to an order, that has passed every check.
 
     Attributes:
         raw: The decompressed columns, one after another.

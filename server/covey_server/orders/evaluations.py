@@ -127,7 +127,7 @@ class Evaluations:
         return tasks
 
     def result(self, actor: ActorKey, episode: Episode) -> bool:
-        """Enter the returns of an evaluation episode.
+        """Record the returns of an evaluation episode.
 
         Returns:
             False for an unexpected episode: its seed is another actor's or was answered, or other policies played.

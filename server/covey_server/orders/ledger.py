@@ -80,7 +80,7 @@ class MemberLedger:
 
     @property
     def round_complete(self) -> bool:
-        """Whether all env steps of the present round were accepted, and it was not learned from yet."""
+        """Whether all env steps of the present on-policy round were accepted, and not learned from yet."""
         return self.round_start < self.limit <= self.accepted
 
     @property
@@ -89,15 +89,15 @@ class MemberLedger:
         return self.member.unpaid_steps // self.learn_step
 
     def order(self, steps: int) -> None:
-        """Enter that an order asks for this many env steps."""
+        """Record that an order asks for this many env steps of the member."""
         self.ordered += steps
 
     def end_order(self, steps: int) -> None:
-        """Enter that an order for this many env steps has ended; those not accepted remain to be ordered."""
+        """Record that an order for this many env steps has ended; those not accepted may be ordered again."""
         self.ordered -= steps
 
     def accept(self, steps: int) -> None:
-        """Enter accepted env steps, in the ledger and in the member's total."""
+        """Add accepted env steps to the ledger and to the member's total."""
         self.accepted += steps
         self.member.env_steps += steps
 
@@ -112,7 +112,7 @@ class MemberLedger:
         self.blocked = self.updates_due > most_due
 
     def finish_update(self, most_due: int) -> bool:
-        """Enter that one due update was made.
+        """Record that one due update was made.
 
         Args:
             most_due: With more updates due than this, the member stays blocked.
@@ -125,7 +125,7 @@ class MemberLedger:
         return before and not self.blocked
 
     def next_round(self) -> None:
-        """Begin a round of `learn_step` env steps, or of what the generation still has."""
+        """Begin the next on-policy round: `learn_step` env steps, or what the generation still has."""
         self.round_start = self.accepted
         self.limit = min(self.quota, self.accepted + self.learn_step)
 

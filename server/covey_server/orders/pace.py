@@ -25,7 +25,7 @@ class Pace(Protocol):
         ...
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """Count a member's accepted env steps towards its updates; the ledger's own step counts are entered elsewhere.
+        """Count a member's accepted env steps towards its updates; the ledger's step counts are kept elsewhere.
 
         Args:
             ledger: The member's ledger.
@@ -53,7 +53,7 @@ class Pace(Protocol):
         ...
 
     def finish_update(self, ledger: MemberLedger) -> bool:
-        """Enter that a member has made one update.
+        """Record that a member has made one update.
 
         Returns:
             Whether further env steps may be ordered for the member that could not be before.

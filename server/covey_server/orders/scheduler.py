@@ -128,7 +128,7 @@ class Scheduler:
     # -- actors -------------------------------------------------------------------------------------------------
 
     def add_actor(self, key: ActorKey, train_slots: int, eval_slots: int) -> None:
-        """Enter an actor that has joined; members with few slots get some of its slots.
+        """Add an actor that has joined; members with few slots get some of its slots.
 
         Orders that it is known to hold stay outstanding.
         """
@@ -162,7 +162,7 @@ class Scheduler:
         """Remove an actor that is gone, and revoke its outstanding orders for good.
 
         Returns:
-            Ids of the revoked orders, and the training env steps in them, which are remaining again.
+            Ids of the revoked orders, and the training env steps in them, which other actors will get.
         """
         actor = self._actors.pop(key, None)
         self.evaluations.release(key)
@@ -226,7 +226,7 @@ class Scheduler:
         return order
 
     def adopt(self, key: ActorKey, order: Order) -> None:
-        """Enter an order as outstanding: a new one, or one that a restarted learner finds in its journal."""
+        """Record an order as outstanding: a new one, or one that a restarted learner finds in its journal."""
         if key not in self._actors:  # found in the journal: the actor has not joined again yet
             self._actors[key] = ActorSlots([], 0)
         self._actors[key].orders[order.order_id] = order
@@ -238,7 +238,7 @@ class Scheduler:
         self._next_order_id = max(self._next_order_id, order.order_id + 1)
 
     def complete(self, order_id: int, steps: Mapping[int, int], *, forget_slots: bool = False) -> None:
-        """Close an answered order: its accepted env steps are entered, all others are remaining again.
+        """End an answered order: its accepted env steps are counted, all others may be ordered again.
 
         Args:
             order_id: Id of an outstanding order.
@@ -260,7 +260,7 @@ class Scheduler:
         self._close_order(order_id, steps)
 
     def _close_order(self, order_id: int, steps: Mapping[int, int]) -> None:
-        """Move an order's env steps from ordered to accepted, as far as they were, and else to remaining."""
+        """Count an ended order's accepted env steps as accepted; all others may be ordered again."""
         key, order = self._orders.pop(order_id)
         if key in self._actors:
             self._actors[key].orders.pop(order_id, None)

@@ -129,7 +129,7 @@ class Report:
             return [self._member(m) for m in population.members]
 
     def _member(self, member: Member) -> MemberInfo:
-        """A living member as a message."""
+        """A living member as a protobuf message."""
         return MemberInfo(
             member_id=member.member_id,
             parent_id=member.parent_id,
@@ -168,7 +168,7 @@ class Report:
             return entry_info(entry) if living is None else self._living(entry, living)
 
     def _living(self, entry: LineageEntry, member: Member) -> MemberInfo:
-        """A living member as a message, with the mutation and change of its birth, not of its present state."""
+        """A living member as a protobuf message, with the mutation and change by which it was born."""
         return self._member(replace(member, mutation=entry.mutation, change=entry.change))
 
     def actors(self) -> list[ActorInfo]:

@@ -70,7 +70,7 @@ class Evaluator:
         self._requests[member.member_id] = self._play(population, member.member_id, "fitness", episodes)
 
     def enter(self, population: Population, request: Request) -> None:
-        """Enter the returns of a finished evaluation, and act on them: compare members, or confirm the best one."""
+        """Record the returns of a finished evaluation, and act on them: compare members, or confirm the best one."""
         returns = [request.results[seed] for seed in sorted(request.results)]
         score = fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
         if request.purpose == "confirm":
@@ -110,7 +110,7 @@ class Evaluator:
         return [derive(self._training.seed, purpose, generation, k) & 0x7FFFFFFF for k in range(count)]
 
     def _rate(self, population: Population, member_id: int, score: Score) -> Member:
-        """Enter a member's fitness and its standard error; returns the member."""
+        """Record a member's fitness and its standard error; returns the member."""
         with self._learner.changed:
             member = self._learner.ledger(member_id).member
             member.fitness, member.fitness_stderr = score.fitness, score.stderr

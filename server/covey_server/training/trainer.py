@@ -177,7 +177,7 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _next_evaluation(self, population: Population) -> Action | None:
-        """Request an evaluation, enter a finished one, or unpack members while the last ones are played; else None."""
+        """Request an evaluation, record a finished one, or unpack members while the last ones are played; else None."""
         learner = self._learner
         trained = [
             m for m in population.members if learner.ledger(m.member_id).collected and not learner.updates_due(m)
@@ -199,7 +199,7 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _due(self, population: Population) -> list[int]:
-        """Positions of the members to update now."""
+        """Positions in the population of the members to update now."""
         ledgers = [self._learner.ledger(m.member_id) for m in population.members]
         due = [i for i, ledger in enumerate(ledgers) if population.pace.due(ledger)]
         if not due or self._training.deterministic or len(due) == len(ledgers):
@@ -207,7 +207,7 @@ class Trainer(WatchedThread):
         return population.pace.ready(ledgers)
 
     def _update(self, population: Population, due: list[int]) -> None:
-        """Make one packed update of these members, offer their new weights, and enter it in their ledgers."""
+        """Make one packed update of these members, offer their new weights, and record it in their ledgers."""
         learner, algorithm = self._learner, population.algorithm
         passes, member_updates = algorithm.passes, algorithm.member_updates
         self._unpacked = False
