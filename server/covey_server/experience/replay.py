@@ -1,6 +1,6 @@
 """The replay memory that all off-policy members share: fragments are stored whole and evicted whole, oldest first.
 
-A fragment is what an actor sends at once: the rows of its slots. They lie next to each other, so the next observation of
+A fragment is what an actor sends at once: rows of its slots. They lie next to each other, so the next observation of
 a step row is the next row and is stored once. From the first fragment on in which some agent does not act, rows have
 links to where each agent's decision closes.
 
