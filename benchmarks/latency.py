@@ -26,7 +26,7 @@ from covey_actor.workers import actor_arguments, start_worker
 from covey_server.app import LearnerProcess, new_run
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
-from covey_server.orders.sessions import Session
+from covey_server.orders.session import Session
 from covey_server.packing.policies import PolicyStore
 from covey_server.packing.policy_snapshot import PolicySnapshot
 

@@ -1,4 +1,4 @@
-"""Actors come, are heard of, fall silent and go: what each of these does to a learner's state."""
+"""What the learner does when an actor joins, is heard of, falls silent or leaves."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
-from covey_server.orders.sessions import Session, SessionState, check_same_spaces
+from covey_server.orders.session import Session, SessionState
+from covey_server.orders.sessions import check_same_spaces
 from covey_server.storage.journal import Kind
 
-MOST_REASON = 300  # characters of what an actor gives as its reason to leave
-MOST_NAMED = 3  # actors named one by one
+MOST_REASON = 300  # characters of the reason that an actor gives for leaving
+MOST_NAMED = 3  # actors that an event line names one by one; of more only their number
 
 QUARANTINE_AFTER = 3
-"""An actor whose fragments were refused so often for what no honest actor sends is sent away."""
+"""An actor is quarantined after this many fragments of a kind that no honest actor sends."""
 
 
 def ack_of(session: Session, resend_from_seq: int = 0) -> pb.Ack:
-    """Where this actor stands. Under the learner's lock."""
+    """An acknowledgement for this session: how far fragments were received and are durable. Call it under the lock.
+
+    Args:
+        session: The actor's session.
+        resend_from_seq: Ask for all fragments from this number on again; 0 asks for none.
+    """
     return pb.Ack(received_seq=session.received_seq, durable_seq=session.durable_seq, resend_from_seq=resend_from_seq)
 
 
 class Attendance:
-    """Who is at work for a learner. Every public method may be called from any thread.
+    """Keeps track of which actors are at work. Every public method may be called from any thread.
 
     Args:
-        learner: Whose state it keeps.
+        learner: Its sessions, scheduler and counters are kept up to date here.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -41,13 +47,13 @@ class Attendance:
 
     @property
     def lock(self) -> StateLock:
-        """The learner's."""
+        """The learner's lock, which `under_lock` asserts."""
         return self._learner.lock
 
     # -- coming ---------------------------------------------------------------------------------------------------
 
     def describe(self) -> pb.DescribeResponse:
-        """What an actor is to run."""
+        """The answer to an actor's Describe: the environment to run, numbers of slots, and the protocol version."""
         config = self._learner.config
         environment = config.environment
         return pb.DescribeResponse(
@@ -65,11 +71,11 @@ class Attendance:
         )
 
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
-        """Admit an actor; the first valid one brings the population into being.
+        """Admit an actor to the run; the first valid Join builds the population.
 
         Raises:
-            RefusedError: protocol version, name or incarnation are not acceptable, or the run is over.
-            SpaceError: the environment's spaces are not supported, or other than the run's.
+            RefusedError: the protocol version, name or incarnation is not acceptable, or the run has ended.
+            SpaceError: the environment's spaces are not supported, or differ from the run's.
         """
         if request.protocol_version != PROTOCOL_VERSION:
             raise RefusedError(
@@ -88,6 +94,7 @@ class Attendance:
             population = learner.population or learner.create_population(spaces)
             check_same_spaces(request.actor_id, population.spaces, spaces)
             before = learner.sessions.current(request.actor_id)
+            # A newer process of the same name takes over: the older one's orders are taken back below.
             replaced = before if before is not None and before.at_work else None
             session = learner.sessions.join(request)
             learner.training_since = learner.training_since or learner.clock()
@@ -113,7 +120,7 @@ class Attendance:
 
     @under_lock
     def _take_back_lost_orders(self, session: Session, request: pb.JoinRequest) -> None:
-        """Orders this actor got but does not hold any more, and whose fragments it does not hold either, are void."""
+        """Revoke outstanding orders that a rejoining actor has lost: it holds neither them nor their fragments."""
         held = set(request.held_order_ids)
         void = [o for o in self._learner.scheduler.orders_out(session.key) if o not in held]
         for order_id in void:
@@ -123,39 +130,43 @@ class Attendance:
     # -- being heard of -------------------------------------------------------------------------------------------
 
     def session(self, token: str) -> Session | None:
-        """The session of a token that Join gave out in this life of the learner."""
+        """The session that Join gave this token to since the learner's last start; None if there is none."""
         with self.lock:
             return self._learner.sessions.by_token(token)
 
     def heard(self, session: Session) -> SessionState:
-        """A frame of any kind came; returns what the actor is at: only those at work may send and be sent to."""
+        """Note that a frame of any kind came from an actor; returns its state, as only actors at work may go on."""
         with self.lock:
             if session.at_work:
                 self._learner.sessions.heard(session)
             return session.state
 
     def beat(self, session: Session, heartbeat: pb.Heartbeat) -> None:
-        """A heartbeat came, with what the actor says of itself."""
+        """Note what an actor's heartbeat reports: its memory and the size of its outbox."""
         with self.lock:
             session.beat(heartbeat)
 
     def until_silence_s(self) -> float:
-        """Seconds until the next of those at work counts as silent, if nothing is heard of it."""
+        """Seconds until the next actor counts as silent if nothing is heard from it; infinity without actors."""
         with self.lock:
             return self._learner.sessions.until_silence_s()
 
     def forgive(self, seconds: float) -> None:
-        """For so long the learner could not hear anybody: it counts as nobody's silence."""
+        """Extend every actor's deadline after the learner itself stood still, and log that.
+
+        Args:
+            seconds: How long the learner could hear nobody.
+        """
         with self.lock:
             self._learner.sessions.forgive(seconds)
             self._learner.event(f"the learner itself stood still for {seconds:.0f} s; no actor is blamed for it")
 
     def ack(self, key: ActorKey, *, resend: bool = False) -> pb.Ack | None:
-        """Where an actor stands; None where it is not known.
+        """An acknowledgement for an actor; None if its session is not known.
 
         Args:
-            key: Whose.
-            resend: Whether to ask for everything again that was not taken in.
+            key: The actor's id and incarnation.
+            resend: Whether to ask for every fragment again that was not received.
         """
         with self.lock:
             session = self._learner.sessions.get(key)
@@ -164,7 +175,7 @@ class Attendance:
     # -- going ----------------------------------------------------------------------------------------------------
 
     def drain(self, key: ActorKey) -> None:
-        """Issue no further orders for this actor."""
+        """Issue no further orders for this actor, so that it can finish and leave."""
         with self.lock:
             self._learner.scheduler.drain(key)
             session = self._learner.sessions.get(key)
@@ -172,7 +183,7 @@ class Attendance:
                 session.become(SessionState.DRAINING)
 
     def give_up_silent(self) -> list[ActorKey]:
-        """Let go of actors that have been silent for too long; returns who they are."""
+        """Treat actors that have been silent for too long as lost; returns their keys."""
         with self.lock:
             silent = self._learner.sessions.silent()
             for session in silent:
@@ -180,14 +191,18 @@ class Attendance:
             return [session.key for session in silent]
 
     def lost(self, session: Session, reason: str) -> None:
-        """An actor is gone: its orders are final, its steps go to others."""
+        """Mark an actor as lost: its orders are revoked for good, and their env steps go to other actors."""
         with self.lock:
             session.become(SessionState.LOST)
             self._learner.count("actors_lost")
             self._release(session.key, f"actor {session.actor_id} {reason}")
 
     def quarantine_if_due(self, session: Session) -> bool:
-        """Send an actor away for good that has sent too much that no honest one sends; returns whether it was."""
+        """Exclude an actor for good if too many of its fragments were ones that no honest actor sends.
+
+        Returns:
+            Whether the actor was excluded.
+        """
         with self.lock:
             if session.violations < QUARANTINE_AFTER:
                 return False
@@ -198,7 +213,7 @@ class Attendance:
             return True
 
     def finished(self, session: Session, reason: str) -> None:
-        """An actor has said goodbye, for the reason that it gives."""
+        """Mark an actor as finished: it has said that it leaves, and why."""
         with self.lock:
             session.become(SessionState.FINISHED)
             why = f" ({one_line(reason, MOST_REASON)})" if reason else ""
@@ -206,6 +221,7 @@ class Attendance:
 
     @under_lock
     def _release(self, key: ActorKey, what: str) -> None:
+        """Remove a departed actor from the scheduler, journal its revoked orders, and log where its env steps go."""
         learner = self._learner
         revoked, steps = learner.scheduler.remove_actor(key)
         learner.note_idleness()
@@ -214,7 +230,7 @@ class Attendance:
         learner.changed.notify_all()
 
     def _go_to(self, key: ActorKey) -> str:
-        """Who gets the steps of an actor that is gone, in words."""
+        """Say, for the event log, which actors take over the env steps of one that is gone."""
         learner = self._learner
         others = [s.actor_id for s in learner.sessions.active() if s.key != key and learner.scheduler.has_slots(s.key)]
         if not others:
@@ -222,6 +238,7 @@ class Attendance:
         return "went to " + (" and ".join(others) if len(others) <= MOST_NAMED else f"{len(others)} others")
 
     def _note_revoked(self, order_ids: list[int], reason: str) -> None:
+        """Count revoked orders and record them in the journal, so that a restarted learner does not wait for them."""
         if order_ids:
             self._learner.totals.counters["revoked_orders"] += len(order_ids)
             record = RevokedOrders(order_ids=order_ids, reason=reason)

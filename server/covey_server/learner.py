@@ -1,7 +1,7 @@
-"""The learner's shared state: its population, who is owed which steps, the journal, and what a person is told.
+"""The learner's shared state: population, scheduler, sessions, journal and the event log that people see.
 
-Two threads meet here under one lock: the gRPC loop (ingest, attendance, orders) and the trainer, which waits on
-`changed`. Nothing in here blocks for longer than a buffered write.
+Two threads use it under one lock: the gRPC loop (accepts fragments, admits actors, sends orders) and the trainer, which
+waits on `changed`. While it holds the lock, no method waits for more than a buffered write.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from covey_server.member import Member
 from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.ledger import MemberLedger
 from covey_server.orders.scheduler import Rules, Scheduler
-from covey_server.orders.sessions import Session, Sessions
+from covey_server.orders.session import Session
+from covey_server.orders.sessions import Sessions
 from covey_server.population import Population, Totals
 from covey_server.storage.disk_room import DiskRoom
 from covey_server.storage.journal import Journal, Kind, Position
@@ -35,24 +36,25 @@ from covey_server.storage.journal import Journal, Kind, Position
 logger = logging.getLogger("covey.learner")
 
 KEPT_EVENTS = 20
+"""Number of the newest event lines that `covey status` shows."""
 
 
 class Learner:
-    """Shared state of a run.
+    """The shared state of one run: what the gRPC loop and the trainer read and change under one lock.
 
     Args:
-        config: Of the run.
-        run: Its directory.
-        journal: Open for appending.
-        epoch: Number of this start, from 0; ids of orders count up from `epoch << 40`.
-        build: Makes the population from spaces; called once, by the first valid Join.
-        clock: Monotonic seconds.
+        config: The run's configuration.
+        run: The run's directory.
+        journal: The run's journal, open for appending.
+        epoch: Number of this start of the learner, from 0; ids of its orders count up from `epoch << 40`.
+        build: Makes the population from the environment's spaces; called once, by the first valid Join.
+        clock: Returns monotonic seconds.
 
     Attributes:
-        lock: Guards everything here, and all that is reached from here.
-        changed: Notified whenever the trainer may have something new to do.
-        bell: Rung when orders may leave.
-        threads: The threads and tasks that the run lives by.
+        lock: Guards this object and everything reached from it.
+        changed: Condition on the lock, notified whenever the trainer may have something new to do.
+        bell: Rung when orders may be sent.
+        threads: The watched threads and tasks; if one ends unexpectedly, the run ends with a fault.
     """
 
     def __init__(
@@ -89,14 +91,14 @@ class Learner:
                 random_steps=training.random_steps,
                 max_orders=1 if training.deterministic else 2,
             ),
-            lambda member_id: self._of_population().policies.refs(member_id),
+            lambda member_id: self._the_population().policies.refs(member_id),
             self._exploration_of,
             (epoch << 40) + 1,
         )
         self.sessions = Sessions(config.learner.heartbeat_interval_s, clock)
         self.totals = Totals()
         self.events: deque[str] = deque(maxlen=KEPT_EVENTS)
-        # Journalled between these, and played again by a deterministic run that was resumed.
+        # Ranges of the journal that do not count: a resumed deterministic run played these steps again.
         self.superseded: list[tuple[Position, Position]] = []
         self.room = DiskRoom(self.lock, journal, self._disk_is_full, self.event)
 
@@ -104,16 +106,16 @@ class Learner:
 
     @property
     def state(self) -> RunState:
-        """What the run is at."""
+        """The run's present state."""
         return self.progress.state
 
     @property
     def fault(self) -> Exception | None:
-        """What ended the run; None: nothing has."""
+        """The error that ended the run; None while the run has had none."""
         return self.progress.fault
 
     def become(self, state: RunState) -> None:
-        """Enter a state, and wake whoever waits for a change.
+        """Enter a state of the run, and wake every thread that waits on `changed`.
 
         Raises:
             RuntimeError: that state cannot follow the present one.
@@ -123,33 +125,34 @@ class Learner:
             self.changed.notify_all()
 
     def pause(self) -> None:
-        """Issue no further orders and make no further updates.
+        """Pause the run: no further orders are issued and no further updates made until it is resumed.
 
         Raises:
             RefusedError: the run is not training.
         """
-        self._steer(RunState.PAUSED, "a training run; nothing to pause")
+        self._pause_or_resume(RunState.PAUSED, "a training run; nothing to pause")
 
     def resume(self) -> None:
-        """Go on after a pause.
+        """Resume a paused run: issue orders and make updates again.
 
         Raises:
             RefusedError: the run is not paused.
         """
-        self._steer(RunState.TRAINING, "a paused run; nothing to resume")
+        self._pause_or_resume(RunState.TRAINING, "a paused run; nothing to resume")
 
-    def _steer(self, state: RunState, expected: str) -> None:
+    def _pause_or_resume(self, state: RunState, expected: str) -> None:
+        """Enter the paused or the training state; `expected` names, for the error, the state that the request needs."""
         with self.lock:
             if self.state not in (RunState.TRAINING, RunState.PAUSED):
                 raise RefusedError(f"run is {self.state.value}, expected {expected}")
             self.become(state)
 
     def fail(self, exc: BaseException, where: str = "") -> None:
-        """Something went wrong that the run cannot go on without: the main thread reports it and ends.
+        """End the run with an error that it cannot survive; the main thread reports it and exits.
 
         Args:
-            exc: What went wrong.
-            where: The thread or task that it ended, if it did.
+            exc: The error.
+            where: Name of the thread or task that the error ended; empty if it ended none.
         """
         with self.changed:
             self.progress.fail(exc, where)
@@ -159,7 +162,7 @@ class Learner:
 
     @under_lock
     def create_population(self, spaces: EnvironmentSpaces) -> Population:
-        """Build experience, members and algorithm, and let the first generation begin."""
+        """Build members, algorithm and experience from the environment's spaces, and begin the first generation."""
         self.population = population = self._build(spaces)
         self.enter_generation(population.members, population.algorithm, 0)
         population.policies.publish(m.member_id for m in population.members)
@@ -169,75 +172,81 @@ class Learner:
 
     @under_lock
     def enter_generation(self, members: list[Member], algorithm: Algorithm, generation: int) -> None:
-        """Let these members live and give each its steps.
+        """Make these members the population and begin a generation with all of them, each with its quota of env steps.
 
-        No order for them leaves until the trainer has made that durable.
+        No order is issued for them until a checkpoint has made their beginning durable.
         """
         self._populate(members, algorithm)
-        ledgers = [self._begun(m, place, generation, together=True) for place, m in enumerate(members)]
+        ledgers = [self._new_ledger(m, place, generation, together=True) for place, m in enumerate(members)]
         self.scheduler.begin_generation(ledgers, restart_all=self.config.training.deterministic)
 
     @under_lock
     def enter_member(self, before: Member, after: Member, algorithm: Algorithm, generation: int) -> None:
-        """Let one member begin a generation, in the place of another or going on itself.
+        """Let one member begin its next generation, either `before` itself or `after` in its place; the others go on.
 
-        No order for it leaves until the trainer has made that durable; the others go on.
+        No order is issued for it until a checkpoint has made its beginning durable.
         """
-        population = self._of_population()
+        population = self._the_population()
         place = population.members.index(before)
         self._populate([after if m is before else m for m in population.members], algorithm)
-        self.scheduler.begin_member(before.member_id, self._begun(after, place, generation, together=False))
+        self.scheduler.begin_member(before.member_id, self._new_ledger(after, place, generation, together=False))
 
-    def _begun(self, member: Member, place: int, generation: int, *, together: bool) -> MemberLedger:
-        """The ledger of a member that begins a generation."""
+    def _new_ledger(self, member: Member, place: int, generation: int, *, together: bool) -> MemberLedger:
+        """A new ledger, with the generation's quota of env steps, for a member that begins a generation."""
         quota = self._quota(generation)
         ledger = MemberLedger(
             member=member,
             quota=quota,
             limit=quota,
             generation=generation,
-            after=self.steps_after(generation),
+            later_steps=self.later_steps(generation),
             durable=False,
         )
-        self._of_population().pace.begin(ledger, place, together=together)
+        self._the_population().pace.begin(ledger, place, together=together)
         return ledger
 
     def _populate(self, members: list[Member], algorithm: Algorithm) -> None:
-        population = self._of_population()
+        """Make these members the living population; forget the policies of others and offer the newest weights."""
+        population = self._the_population()
         population.members, population.algorithm = members, algorithm
         population.policies.forget({m.member_id for m in members})
         population.policies.offer(algorithm.snapshot())
 
-    def _of_population(self) -> Population:
+    def _the_population(self) -> Population:
+        """The run's population, which exists once an actor has joined.
+
+        Raises:
+            RuntimeError: no actor has joined yet, so there is none.
+        """
         if self.population is None:
-            raise RuntimeError("learner: asked of its population before an actor has joined")
+            raise RuntimeError("learner: has no population yet, expected an actor to have joined before")
         return self.population
 
     def _quota(self, generation: int) -> int:
-        """Env steps of a member in this generation."""
+        """Env steps that each member gets in this generation; the last one may be shorter."""
         training = self.config.training
         return min(training.evo_steps, training.max_steps - generation * training.evo_steps)
 
-    def steps_after(self, generation: int) -> int:
-        """Env steps of the generations after this one, where members begin them without waiting for others."""
+    def later_steps(self, generation: int) -> int:
+        """Env steps of a member's generations after this one; 0 in generational mode, where members wait."""
         training = self.config.training
         waits = self.config.evolution.mode == "generational"
         return 0 if waits else max(0, training.max_steps - (generation + 1) * training.evo_steps)
 
     @under_lock
     def in_last_generation(self, member_id: int) -> bool:
-        """Whether this member has no generation after the one that it is in."""
+        """Whether this member has no further generation after its present one."""
         training = self.config.training
         return (self.ledger(member_id).generation + 1) * training.evo_steps >= training.max_steps
 
     @under_lock
     def updates_due(self, member: Member) -> int:
-        """Updates that a living member is to make now."""
-        return self._of_population().pace.due(self.ledger(member.member_id))
+        """Number of updates that a living member is to make now."""
+        return self._the_population().pace.due(self.ledger(member.member_id))
 
     @under_lock
     def ledger(self, member_id: int) -> MemberLedger:
-        """A living member's ledger.
+        """The ledger of a living member: its env steps and updates in the present generation.
 
         Raises:
             KeyError: no such member lives.
@@ -250,16 +259,18 @@ class Learner:
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def next_order(self, key: ActorKey) -> Order | None:
-        """An order to send to this actor now, already in the journal; or None.
+        """Create an order for this actor and write it to the journal; None if there is nothing for the actor to do now.
 
         Newer policies of the members that its slots serve are serialised first, without the lock.
         """
         with self.lock:
             if not self._may_order(key):
                 return None
-            policies, served = self._of_population().policies, self.scheduler.members_at(key)
+            # Serialising weights takes milliseconds; ingest and the trainer need the lock meanwhile.
+            policies, served = self._the_population().policies, self.scheduler.members_at(key)
         policies.publish(served)
         with self.lock:
+            # The lock was released in between: what allowed an order before may have changed.
             if not self._may_order(key):
                 return None
             order = self.scheduler.next_order(key)
@@ -280,84 +291,89 @@ class Learner:
 
     @under_lock
     def _may_order(self, key: ActorKey) -> bool:
-        """Whether an order for this actor may leave, if there is something to do."""
+        """Whether this actor may get an order now, if the scheduler has work for it."""
         population = self.population
         if population is None or self.state is not RunState.TRAINING or self.room.missing:
             return False
-        if not self.scheduler.has_slots(key) or not self.scheduler.has_room(key):
+        if not self.scheduler.has_slots(key) or not self.scheduler.has_order_capacity(key):
             return False
+        # A deterministic run alternates strictly: no steps are ordered while updates are due, so that no timing decides
+        # which weights play them.
         return not self.config.training.deterministic or not any(self.updates_due(m) for m in population.members)
 
-    def with_room(self, keys: list[ActorKey]) -> list[ActorKey]:
-        """Of these actors, those that may hold another order."""
+    def with_order_capacity(self, keys: list[ActorKey]) -> list[ActorKey]:
+        """Of these actors, the ones that may be given another order."""
         with self.lock:
-            return [key for key in keys if self.scheduler.has_room(key)]
+            return [key for key in keys if self.scheduler.has_order_capacity(key)]
 
     @under_lock
     def note_idleness(self) -> None:
-        """Start to count idle time if no order is out; called after orders have ended."""
+        """Begin to count idle time if no order is outstanding; called after orders have ended."""
         if self._idle_since is None and not self.scheduler.outstanding():
             self._idle_since = self.clock()
 
     def policy(self, sha256: bytes) -> bytes | None:
-        """A policy file by hash."""
+        """The bytes of a policy file by its SHA-256; None if the learner does not have it (any more)."""
         population = self.population
         return population.policies.get(sha256) if population else None
 
     @under_lock
     def _named_policies(self) -> set[bytes]:
-        """Hashes of what an actor may still ask for."""
+        """SHA-256 hashes of the policies that actors may still ask for, for outstanding orders and evaluations."""
         ordered = {ref.sha256 for _, order in self.scheduler.outstanding() for ref in order.policies}
         return ordered.union(self.scheduler.evaluations.named_policies())
 
     def _exploration_of(self, member_id: int) -> Exploration:
-        return self._of_population().algorithm.exploration(self.config, self.ledger(member_id).member)
+        """How this member's training actions are perturbed at its present hyperparameters."""
+        return self._the_population().algorithm.exploration(self.config, self.ledger(member_id).member)
 
     # -- the journal, and what is told ----------------------------------------------------------------------------
 
     def sync_journal(self) -> list[Session]:
-        """Make everything appended so far durable; returns the sessions whose durable mark moved.
+        """Make every journal record appended so far durable; returns the sessions whose durable mark moved.
 
         Raises:
             StorageError: the disk failed.
         """
         with self.lock:
+            # Fragments received during the sync are not covered by it, so the marks are taken before.
             marks = self.sessions.received_marks()
         self.journal.sync()
         with self.lock:
             return self.sessions.durable(marks)
 
-    def find_room(self) -> bool:
-        """Whether the disk has room again after it had none.
+    def retry_full_disk(self) -> bool:
+        """Try the disk again if it was full; returns whether it has space again now.
 
         Raises:
-            StorageError: the disk failed otherwise.
+            StorageError: the disk failed for another reason than being full.
         """
         with self.lock:
             return self.room.look_again()
 
     def _disk_is_full(self, sentence: str) -> None:
+        """Count that the disk is full, and log the sentence that says so."""
         self.totals.counters["disk_full"] += 1
         self.event(sentence)
 
     @property
     def training_s(self) -> float:
-        """Seconds of training over all lives: from the first actor's Join on."""
+        """Seconds of training, summed over all starts of the learner, counted from each start's first Join."""
         here = 0.0 if self.training_since is None else self.clock() - self.training_since
         return self.totals.training_s + here
 
     @property
     def members_per_pass(self) -> float:
-        """Members that one packed pass updated, on average since the start of the run."""
+        """Average number of members that one packed update has updated, over the whole run; 0 before the first one."""
         return self.totals.members_in_passes / self.totals.passes if self.totals.passes else 0.0
 
     def count(self, counter: str) -> None:
-        """Count something that happens rarely, by the name that status shows."""
+        """Increment one of the counters of rare events that `covey status` shows by name."""
         with self.lock:
             self.totals.counters[counter] += 1
 
     def event(self, text: str) -> None:
-        """Something a person should see; what peers say of themselves is part of it."""
+        """Log a line for people and keep it among the newest events; control characters that peers sent are removed."""
         line = one_line(text)
         logger.info("%s", line)
         with self.lock:

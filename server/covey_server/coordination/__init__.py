@@ -1,1 +1,1 @@
-"""How the learner's threads live together: one lock, the run's state, a bell, and a watch over every thread."""
+"""How the learner's threads share state: one lock, the run's state machine, a bell for orders, a watch over threads."""

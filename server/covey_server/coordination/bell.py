@@ -1,4 +1,4 @@
-"""A bell: the trainer rings it when orders may leave, and whoever hands out orders answers."""
+"""A bell between threads: the trainer rings it when orders may be sent, and the thread that sends orders listens."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 
 class Bell:
-    """Rings from any thread; nobody, or one listener, hears it."""
+    """A callback that any thread may trigger by `ring`; it has one listener or none."""
 
     def __init__(self) -> None:
         self._listener: Callable[[], None] | None = None
 
     def answer(self, listener: Callable[[], None] | None) -> None:
-        """Have this called at every ring, in the thread that rings; None: nobody listens any more."""
+        """Set the function that every ring calls, in the thread that rings; None removes the listener."""
         self._listener = listener
 
     def ring(self) -> None:
-        """Say that orders may leave now."""
+        """Tell the listener that orders may be sent now; without a listener nothing happens."""
+        # Read once: another thread may remove the listener between the test and the call.
         listener = self._listener
         if listener is not None:
             listener()

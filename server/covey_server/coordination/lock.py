@@ -1,4 +1,4 @@
-"""The one lock under which the learner's threads share their state, and the proof that it is held."""
+"""The one lock under which the learner's threads share their state, and an assertion that the calling thread has it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _T = TypeVar("_T")
 
 
 class StateLock:
-    """A reentrant lock that knows whether the calling thread holds it.
+    """A reentrant lock that can tell whether the calling thread holds it.
 
     Attributes:
-        changed: A condition on the lock: notified whenever the trainer may have something new to do.
+        changed: A condition variable on the lock: notified whenever the trainer may have something new to do.
     """
 
     def __init__(self) -> None:
@@ -31,17 +31,17 @@ class StateLock:
     @property
     def held(self) -> bool:
         """Whether the calling thread holds the lock."""
-        # What threading.Condition itself asks of a lock; it has no public name.
+        # threading.Condition asks an RLock the same question in this way; the method has no public name.
         owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]
         return owned
 
 
 class Locked(Protocol):
-    """Something whose state is guarded by a lock."""
+    """An object whose state is guarded by a `StateLock`, as `under_lock` needs it."""
 
     @property
     def lock(self) -> StateLock:
-        """The lock."""
+        """The lock that guards this object's state."""
         ...
 
 
@@ -49,12 +49,13 @@ _S = TypeVar("_S", bound=Locked)
 
 
 def under_lock(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
-    """Marks a method that must be called under `self.lock`; without `python -O` each call asserts it."""
+    """Decorate a method that must be called while `self.lock` is held; each call asserts it (not under `python -O`)."""
     if not __debug__:
         return method
 
     @functools.wraps(method)
     def checked(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """The decorated method: asserts that the lock is held, then calls the original."""
         assert self.lock.held, f"{method.__qualname__} was called without the learner's lock"
         return method(self, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""The run's state: what it is at, which states may follow which, and what ended it."""
+"""The run's state machine: the states, which of them may follow which, and the fault that ended the run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from covey.errors import CoveyError
 
 
 class RunState(StrEnum):
-    """What a run is at; the values are what status says."""
+    """The states of a run; the values are the texts that `covey status` and the wire show."""
 
     WAITING = "waiting for the first actor"
     TRAINING = "training"
     PAUSED = "paused"
-    STOPPING = "stopping"  # asked to end: the update in work and the last checkpoint are still to come
+    STOPPING = "stopping"  # a stop was requested: the current update and the last checkpoint are still finished
     STOPPED = "stopped"
     FAILED = "failed"
     COMPLETE = "complete"
@@ -29,23 +29,24 @@ _NEXT: dict[RunState, frozenset[RunState]] = {
     RunState.STOPPED: frozenset(),
     RunState.FAILED: frozenset(),
 }
+"""The states that may follow each state."""
 
 ENDED = frozenset({RunState.STOPPED, RunState.FAILED, RunState.COMPLETE})
-"""States in which nothing follows any more."""
+"""The states that no training follows: nothing runs any more."""
 
 CLOSED = ENDED | {RunState.STOPPING}
-"""States in which no actor is let in."""
+"""The states in which no actor may join."""
 
 
 class ThreadEnded(CoveyError):
-    """A thread or task that the run lives by has ended; the run cannot go on without it."""
+    """A thread or task that the run depends on has ended, so the run cannot go on."""
 
 
 class RunProgress:
-    """Holds the run's state and the fault that ended it. Not locked: `Learner` changes it under its lock.
+    """The run's present state and the fault that ended it. It takes no lock itself: `Learner` changes it under its own.
 
     Attributes:
-        fault: What ended the run; None: nothing has.
+        fault: The error that ended the run; None while the run has had none.
     """
 
     def __init__(self) -> None:
@@ -54,14 +55,14 @@ class RunProgress:
 
     @property
     def state(self) -> RunState:
-        """What the run is at."""
+        """The run's present state."""
         return self._state
 
     def become(self, state: RunState) -> None:
-        """Enter a state; entering the present one again changes nothing.
+        """Enter a state; entering the present state again changes nothing.
 
         Raises:
-            RuntimeError: that state cannot follow the present one.
+            RuntimeError: that state may not follow the present one.
         """
         if state is self._state:
             return
@@ -70,15 +71,15 @@ class RunProgress:
         self._state = state
 
     def may_become(self, state: RunState) -> bool:
-        """Whether that state may follow the present one."""
+        """Whether the run may enter that state now."""
         return state in _NEXT[self._state]
 
     def fail(self, exc: BaseException, where: str = "") -> None:
-        """Note what the run cannot go on after; of several faults the first one counts.
+        """Record an error that the run cannot survive; of several errors the first one is kept.
 
         Args:
-            exc: The fault.
-            where: The thread or task that it ended, if it did.
+            exc: The error.
+            where: Name of the thread or task that the error ended; empty if it ended none.
         """
         if self.fault is None:
             self.fault = exc if isinstance(exc, Exception) else _ended_by(exc, where)
@@ -87,7 +88,7 @@ class RunProgress:
 
 
 def _ended_by(exc: BaseException, where: str) -> ThreadEnded:
-    """An exit or interrupt inside a thread, as an error: raised as itself it would end the process without a word."""
+    """Wrap an exit or interrupt raised inside a thread in an error; unwrapped, it would end the process silently."""
     fault = ThreadEnded(f"{where or 'a thread'}: ended by {type(exc).__name__} {exc}; the run goes on with --resume")
     fault.__cause__ = exc
     return fault

@@ -1,1 +1,1 @@
-"""How a running learner reaches its files, and how a restarted one comes back from them."""
+"""How a run gets to disk and back: checkpoints, syncing the journal, and recovery."""

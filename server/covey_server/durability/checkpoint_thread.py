@@ -1,4 +1,4 @@
-"""The thread that writes checkpoints while training goes on."""
+"""The thread that writes checkpoints to disk while training goes on."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from covey_server.coordination.threads import Threads, WatchedThread
 from covey_server.durability.checkpointer import Captured, Checkpointer
 
 LOOK_AGAIN_S = 0.5
-"""How often whoever waits for a checkpoint looks whether the thread still lives."""
+"""Interval at which a thread that waits for a checkpoint checks that this thread still runs, seconds."""
 
 
 class CheckpointThread(WatchedThread):
-    """Writes what was captured, one checkpoint after the other, and deletes what is not needed any more.
+    """Writes captured runs as checkpoints, one after another, and deletes what no kept checkpoint needs.
 
     Args:
-        checkpointer: Writes.
-        threads: Where the thread is watched.
-        written: Called when a checkpoint was written, or could not be.
+        checkpointer: Writes the checkpoints.
+        threads: The list of watched threads that it joins.
+        written: Called whenever a checkpoint was written or could not be.
     """
 
     def __init__(self, checkpointer: Checkpointer, threads: Threads, written: Callable[[], None]) -> None:
@@ -32,17 +32,17 @@ class CheckpointThread(WatchedThread):
         self._jobs: queue.SimpleQueue[tuple[Captured, Future[str]] | None] = queue.SimpleQueue()
 
     def submit(self, captured: Captured) -> Future[str]:
-        """Have a captured run written; the future gives the checkpoint's path, or raises what it failed by."""
+        """Queue a captured run to be written; the future returns the checkpoint's path or raises what went wrong."""
         future: Future[str] = Future()
         self._jobs.put((captured, future))
         return future
 
     def wait(self, future: Future[str]) -> str:
-        """The path of a submitted checkpoint, once it is durable.
+        """Wait until a submitted checkpoint is durable; returns its path.
 
         Raises:
-            StorageError: it could not be written.
-            ThreadEnded: this thread has ended before it.
+            StorageError: the checkpoint could not be written.
+            ThreadEnded: this thread ended before it was written.
         """
         while True:
             try:
@@ -55,18 +55,19 @@ class CheckpointThread(WatchedThread):
                     ) from None
 
     def stop(self) -> None:
-        """End when everything submitted has been written."""
+        """Wait until everything submitted has been written, then end the thread."""
         self._jobs.put(None)
         if self.ident is not None:
             self.join()
 
     def work(self) -> None:
-        """Write what comes."""
+        """Write submitted checkpoints until `stop`."""
         while (job := self._jobs.get()) is not None:
             captured, future = job
             try:
                 path = self._checkpointer.write(captured)
             except BaseException as exc:
+                # An error is for whoever waits for this checkpoint; an exit or interrupt also ends the thread.
                 future.set_exception(exc)
                 self._written()
                 if not isinstance(exc, Exception):
@@ -74,5 +75,6 @@ class CheckpointThread(WatchedThread):
                 continue
             future.set_result(path)
             self._written()
-            with contextlib.suppress(DiskFullError):  # it is tried again with the next checkpoint
-                self._checkpointer.drop_old()  # after the answer: nobody waits for this
+            # After the result is set, as nobody waits for this. On a full disk the next checkpoint tries again.
+            with contextlib.suppress(DiskFullError):
+                self._checkpointer.drop_old()

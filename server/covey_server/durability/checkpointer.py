@@ -1,4 +1,7 @@
-"""Checkpoints of a whole run: each part's own state, and a position in the journal, which keeps experience."""
+"""Checkpoints of a whole run: each part's own state as JSON, the members' networks, and a position in the journal.
+
+Experience is not in a checkpoint: the journal has it.
+"""
 
 from __future__ import annotations
 
@@ -18,34 +21,43 @@ from covey_server.storage.journal import Position
 from covey_server.storage.lineage_file import LineageFile
 
 RUN_VERSION = LINEAGE_VERSION = 1
-"""Of the parts "run" and "lineage" of the state; the others are versioned where they are made."""
+"""Version of the parts "run" and "lineage" of a checkpoint's state; other parts have versions of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A consistent picture of a run, taken under the lock, to be written without it."""
+    """A consistent picture of a run, taken under the lock, so that it can be written without it.
+
+    Attributes:
+        state: The state as JSON.
+        members: Copies of the members, whose networks are not copied: training replaces arrays instead of changing
+            them.
+        died: Lineage entries of members that died since the last checkpoint.
+        needed_from: The oldest journal record from which experience is to be refilled.
+    """
 
     state: dict[str, Any]
     members: list[Member]
-    died: list[LineageEntry]  # since the checkpoint before
+    died: list[LineageEntry]
     needed_from: Position
 
 
 class Checkpointer:
-    """Takes and writes checkpoints of one learner.
+    """Captures a learner's run and writes it as checkpoints.
 
     Args:
-        learner: Whose.
+        learner: The learner whose run is checkpointed.
 
     Attributes:
-        best_member: The best of the generation before; None before the first one was compared.
-        target_streak: How many generations in a row the confirmed best one has reached `training.target_score`.
+        lineage_file: The file of dead members, to which each checkpoint appends.
+        best_member: Id of the best member of the last comparison; None before the first one.
+        target_streak: Number of comparisons in a row whose confirmed best member reached `training.target_score`.
     """
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._written_at = learner.clock()
-        # Journal positions from which each kept checkpoint needs records.
+        # For each kept checkpoint, the journal position from which it needs records.
         self._needed: deque[Position] = deque(maxlen=learner.config.checkpoint.keep)
         self.lineage_file = LineageFile(learner.run.lineage)
         self.best_member: int | None = None
@@ -53,19 +65,22 @@ class Checkpointer:
 
     @property
     def lock(self) -> StateLock:
-        """The learner's."""
+        """The learner's lock, which `under_lock` asserts."""
         return self._learner.lock
 
     @property
     def is_due(self) -> bool:
-        """Whether the newest checkpoint is older than configured; never where only generations' beginnings count."""
+        """Whether the newest checkpoint is older than `checkpoint.every_s`; never in a deterministic run.
+
+        A deterministic run has checkpoints at the beginnings of generations only.
+        """
         if self._learner.config.training.deterministic:
             return False
         return self._learner.clock() - self._written_at > self._learner.config.checkpoint.every_s
 
     @under_lock
     def capture(self) -> Captured:
-        """The run as it stands, with the algorithm unpacked."""
+        """Capture the run as it stands; the algorithm must have unpacked the members' networks before."""
         learner, population = self._learner, self._learner.population
         if population is None:
             raise RuntimeError("a checkpoint needs a population")
@@ -98,7 +113,7 @@ class Checkpointer:
             dataclasses.replace(
                 m,
                 hyperparameters=dict(m.hyperparameters),
-                # Unpacking gives a network other arrays; those that it has now stay as they are.
+                # A shallow copy suffices: unpacking gives a network new arrays and never writes into those it has.
                 networks={key: dataclasses.replace(network) for key, network in m.networks.items()},
             )
             for m in population.members
@@ -106,7 +121,7 @@ class Checkpointer:
         return Captured(state, members, list(population.lineage.dead[self.lineage_file.lines :]), needed_from)
 
     def write(self, captured: Captured) -> str:
-        """Make a captured run durable; returns the checkpoint's path. Any thread may, one at a time.
+        """Make a captured run durable; returns the checkpoint's path. Any thread may call it, but one at a time.
 
         Raises:
             StorageError: the disk is full or not writable; the checkpoints before stay.
@@ -114,14 +129,15 @@ class Checkpointer:
         learner = self._learner
         self._written_at = learner.clock()
         learner.journal.sync()
-        learner.journal.due.set()  # whoever waits for this to tell actors may do so
+        learner.journal.due.set()  # wakes the thread that tells actors what has become durable
+        # Files before the checkpoint that refers to them: after a crash in between, the checkpoint before still holds.
         self.lineage_file.append(captured.died)
         path = save_checkpoint(learner.run.checkpoints, captured.state, captured.members)
         self._needed.append(captured.needed_from)
         return str(path)
 
     def drop_old(self) -> None:
-        """Delete what no checkpoint that is kept needs: older ones, and the journal before them.
+        """Delete older checkpoints than are to be kept, and the journal's records that no kept one needs.
 
         Raises:
             StorageError: the disk is not writable.

@@ -1,8 +1,9 @@
-"""How a restarted learner gets back to where it was.
+"""Recovery: brings a restarted learner to where its run directory's newest checkpoint and journal say it was.
 
-A restart loads the newest checkpoint, refills experience from the journal up to its position there, and then treats the
-tail as if it arrived now. A deterministic run plays the tail again instead: its checkpoints are those of generations'
-beginnings, what was journalled behind is noted as superseded, and only the numbers of its fragments still count.
+It loads the newest checkpoint, refills experience from the journal up to the checkpoint's position there, and then
+applies the journal's later records as if they arrived now. A deterministic run plays these steps again instead: its
+checkpoints are at the beginnings of generations, the later records are marked as superseded, and only the numbers of
+their fragments still count.
 """
 
 from __future__ import annotations
@@ -36,11 +37,17 @@ from covey_server.storage.journal import Kind, Position
 logger = logging.getLogger("covey.learner")
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, DecodeError)
-"""What reading a state may raise that is not of the form it should be."""
+"""Exceptions that reading a state may raise if it is not of the expected form."""
 
 
 def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkpointer: Checkpointer) -> None:
-    """Bring a fresh learner to where its run directory's newest checkpoint and journal say it was.
+    """Bring a new learner to where its run directory's newest checkpoint and journal say it was.
+
+    Args:
+        learner: A learner without a population.
+        intake: Applies the fragments that were journalled after the checkpoint.
+        factory: Builds the population from the checkpoint's members.
+        checkpointer: Gets back what it keeps of comparisons.
 
     Raises:
         StorageError: no checkpoint can be read, or the journal is damaged before its end.
@@ -58,7 +65,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
             learner.enter_generation(members, restored.algorithm, int(kept["generation"]))
             learner.scheduler.from_state(state["scheduler"])
             for ledger in learner.scheduler.ledgers:
-                ledger.after = learner.steps_after(ledger.generation)
+                ledger.later_steps = learner.later_steps(ledger.generation)
             learner.sessions.from_state(state["sessions"])
             restored.experience.from_state(state["experience"])
             checkpointer.best_member = kept["best_member"]
@@ -77,7 +84,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
             tail = f"{_supersede_tail(learner, here)} newer journal records superseded"
         else:
             tail = f"{_replay_tail(learner, intake, here)} newer journal records applied"
-        # A checkpoint may know them as lost: they came back and got orders after it.
+        # An actor may be lost in the checkpoint and have orders from after it, since it came back in between.
         for key in {key for key, _ in learner.scheduler.outstanding()}:
             if not learner.sessions.expect(key):
                 learner.scheduler.remove_actor(key)
@@ -88,13 +95,18 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
 
 
 def _lineage(checkpointer: Checkpointer, state: Mapping[str, Any]) -> Lineage:
+    """The lineage of all members: dead ones from the lineage file, living ones from the checkpoint's state."""
     check_version("lineage", state, LINEAGE_VERSION)
     dead = checkpointer.lineage_file.read(state["dead"])
     return Lineage([*dead, *(entry_from_json(item) for item in state["living"])])
 
 
 def _refill(learner: Learner, restored: Population, start: Position, stop: Position) -> int:
-    """Give what the ledgers already count back to experience, record by record; returns the env steps held then."""
+    """Give experience the fragments before the checkpoint again, which the ledgers already count.
+
+    Returns:
+        Env steps that experience holds then.
+    """
     for position, kind, payload in learner.journal.read(start):
         if position >= stop:
             break
@@ -107,6 +119,7 @@ def _refill(learner: Learner, restored: Population, start: Position, stop: Posit
             if received.refused or not streams:
                 continue
             count = sum(s.rows for s in streams)
+            # Checks are not made again: the fragment passed them before it was journalled.
             raw = restored.schema.decompress(fragment.blob, count, fragment.raw_bytes)
             actor = (received.actor_id, received.incarnation)
             restored.experience.restore(AcceptedRows(raw, count, fragment.streams, streams, actor, position))
@@ -115,7 +128,10 @@ def _refill(learner: Learner, restored: Population, start: Position, stop: Posit
 
 @contextlib.contextmanager
 def _at(learner: Learner, position: Position) -> Iterator[None]:
-    """What goes wrong within is a record's fault: its checksum is right, its content is not what is written here."""
+    """Context manager that turns an error inside it into a StorageError, which names this journal record.
+
+    The record's checksum is right, so its content is not what this version writes.
+    """
     try:
         yield
     except (CoveyError, DecodeError, ValueError, LookupError, TypeError, OverflowError) as exc:
@@ -127,7 +143,7 @@ def _at(learner: Learner, position: Position) -> Iterator[None]:
 
 
 def _streams(received: ReceivedFragment) -> tuple[Stream, ...]:
-    """The streams of a journalled fragment, as they were accepted."""
+    """Where the slots' rows lie in a journalled fragment, with the members that they were accepted for."""
     streams: list[Stream] = []
     first_row = 0
     for s, member_id in zip(received.fragment.streams, received.stream_members, strict=True):
@@ -138,15 +154,16 @@ def _streams(received: ReceivedFragment) -> tuple[Stream, ...]:
 
 
 def _replay_tail(learner: Learner, intake: Intake, start: Position) -> int:
-    """Apply what was journalled after the checkpoint, as if it arrived now; returns the number of records."""
-    count = stale = 0
+    """Apply the records that were journalled after the checkpoint as if they arrived now; returns their number."""
+    count = uncounted = 0
     for position, kind, payload in learner.journal.read(start):
         count += 1
         with _at(learner, position):
             if kind == Kind.ORDER:
                 issued = IssuedOrder.FromString(payload)
                 if _is_of_later_members(learner, issued.order):
-                    # The checkpoint that has them is damaged: their selection is made again, and its steps are played.
+                    # These members began after this checkpoint, and the checkpoint that has them is damaged: selection
+                    # is made again, and the env steps after it are played again.
                     lost = _supersede_tail(learner, position)
                     learner.event(
                         f"{lost} journal records are of members that only a damaged checkpoint has: superseded"
@@ -158,14 +175,14 @@ def _replay_tail(learner: Learner, intake: Intake, start: Position) -> int:
                 for order_id in RevokedOrders.FromString(payload).order_ids:
                     _complete(learner, order_id)
             elif kind == Kind.FRAGMENT:
-                stale += _apply_fragment(learner, intake, ReceivedFragment.FromString(payload), position)
-    if stale:
-        learner.event(f"{stale:,} env steps were played by policies that the crash took; they are played again")
+                uncounted += _apply_fragment(learner, intake, ReceivedFragment.FromString(payload), position)
+    if uncounted:
+        learner.event(f"{uncounted:,} env steps were played by policies that the crash took; they are played again")
     return count
 
 
 def _is_of_later_members(learner: Learner, order: Order) -> bool:
-    """Whether an order asks for more steps than members have left in the generation that the checkpoint has them in."""
+    """Whether an order asks for more env steps than its members have left in their generations at the checkpoint."""
     asked: Counter[int] = Counter()
     for slot in order.slots:
         asked[slot.member_id] += slot.steps
@@ -174,7 +191,10 @@ def _is_of_later_members(learner: Learner, order: Order) -> bool:
 
 
 def _supersede_tail(learner: Learner, start: Position) -> int:
-    """Take nothing of the tail but the numbers of its fragments, which no actor sends again; returns its records."""
+    """Mark the journal's later records as superseded; returns their number.
+
+    Only the numbers of their fragments still count, as no actor sends these again.
+    """
     count, end = 0, learner.journal.position
     for position, kind, payload in learner.journal.read(start):
         count += 1
@@ -189,12 +209,17 @@ def _supersede_tail(learner: Learner, start: Position) -> int:
 
 
 def _complete(learner: Learner, order_id: int) -> None:
+    """End an outstanding order without any accepted env steps; does nothing if it has ended before."""
     if any(order.order_id == order_id for _, order in learner.scheduler.outstanding()):
         learner.scheduler.complete(order_id, {})
 
 
 def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment, position: Position) -> int:
-    """Enter a journalled fragment as if it arrived now; returns env steps of policies that the crash took."""
+    """Apply a journalled fragment as if it arrived now.
+
+    Returns:
+        Env steps that do not count, because a policy that the crash took played them.
+    """
     key = (received.actor_id, received.incarnation)
     learner.sessions.restore_mark(key, received.fragment.seq)
     if received.refused:

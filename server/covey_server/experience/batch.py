@@ -1,6 +1,6 @@
-"""What one update of off-policy members learns from.
+"""The minibatch from which one packed update of off-policy members learns.
 
-Dims: M members, B samples each, N agents in environment order, A width of all agents' actions.
+Dims: M members, B samples each, N agents in environment order, A width of all agents' actions side by side.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Decisions drawn for M members, padded to the largest batch; observations are float32, as networks read them.
+    """A minibatch of decisions for each of M members, padded to the largest; observations are encoded as float32.
 
-    As long as every agent has chosen an action in every row, `part`, `steps`, `next_action` and `next_part` are None.
-    Otherwise an agent's decision closes in a row of its own, and what begins with `next_` has the agents as another
-    dim in front: (N, M, B, ...).
+    As long as every agent has chosen an action in every row of the replay memory, `part`, `steps`, `next_action` and
+    `next_part` are None. Otherwise each agent's decision closes in a row of its own, and the fields that begin with
+    `next_` have one more leading dim for the agent whose decision it is: (N, M, B, ...).
 
     Attributes:
         observation: Per group, (M, B, agents of the group * width); zeros for agents that are not there.
-        action: (M, B, A), Box mapped to [-1, 1] and Discrete as one-hot, agents in environment order; of agents that
-            wait the action that binds them, zeros for those that are not there.
-        legal: (M, B, A), false for Discrete actions that the agent's mask forbids; None without masks.
-        part: (M, B, N), each agent's `Part`.
-        reward: (M, B, N), the sum until the decision closes.
-        steps: (M, B, N), env steps until then.
+        action: (M, B, A), Box mapped to [-1, 1] and Discrete as one-hot, agents in environment order; for an agent that
+            waits the action that it is bound to, zeros for agents that are not there.
+        legal: (M, B, A) bool, false for Discrete actions that the agent's mask forbids; None without masks.
+        part: (M, B, N) uint8, each agent's `Part` in the row.
+        reward: (M, B, N), sum of the agent's rewards until its decision closes.
+        steps: (M, B, N) int32, env steps until the decision closes.
         terminated: (M, B, N), 1 where the agent's episode ended by the environment's rules; a truncated decision is 0.
-        weight: (M, B, N), 1 where the agent's decision closes and the sample is one of the member's own, not padding.
-        next_observation: Per group, as `observation`, of the row at which the decision closes.
-        next_action: As `action`, of that row: what agents are bound to that do not choose there.
+        weight: (M, B, N), 1 where the agent's decision closes and the sample is one of the member's batch size, 0 where
+            it
+            is padding.
+        next_observation: As `observation`, of the row in which the decision closes.
+        next_action: As `action`, of that row: the actions to which agents that do not choose there are bound.
         next_legal: As `legal`, of that row.
         next_part: As `part`, of that row; the agent whose decision closes chooses there, unless it is forced.
     """
@@ -50,12 +52,13 @@ class Batch:
     next_part: Tensor | None
 
     def tensors(self) -> list[Tensor]:
-        """All that there are, in the order of the fields."""
+        """All tensors of the batch, in the order of the fields, without those that are None."""
         values = [getattr(self, f.name) for f in fields(self)]
         return [x for v in values for x in (v if isinstance(v, tuple) else (v,)) if x is not None]
 
     def of(self, tensors: Sequence[Tensor]) -> Batch:
-        """The same with other tensors, as `tensors` gives them."""
+        """A batch like this one made of other tensors, given in the order in which `tensors` returns them."""
+        # A recorded update owns copies of a batch's tensors; this puts them back into the form of a batch.
         given = iter(tensors)
         values: list[Any] = []
         for f in fields(self):

@@ -1,8 +1,23 @@
-"""When a decision closes: what an agent did, what came of it until it acted again, and where it stood then.
+"""When each agent's decision closes: in which later row, after how many env steps, and with what reward.
 
-In a simultaneous environment every row closes the decision before it. Where agents act at different times, a decision
-closes at the agent's own next one, or at its end; rewards until then are its own (undiscounted), and what follows is
-discounted by gamma^k for the k env steps in between.
+An agent makes a decision in a row in which it acts. The decision closes in the next row in which the agent acts again,
+or in the row that holds its last observation. Its reward is the undiscounted sum of the agent's rewards until then, and
+what comes after is discounted by gamma^k for the k env steps between the two rows. In a simultaneous environment every
+row closes the decisions of the row before, with k = 1.
+
+Example: a stream of five rows with two agents. Agent a acts in rows 0 and 3, agent b in rows 0, 1 and 2.
+
+    row  kind  active  reward  |  closes in row  steps  reward until then
+                 a b     a b   |        a b       a b        a b
+     0   STEP    1 1     1 5   |        3 1       3 1        6 5
+     1   STEP    0 1     2 5   |        - 2       - 1        - 5
+     2   STEP    0 1     3 5   |        - -       - -        - -
+     3   STEP    1 0     4 5   |        4 -       1 -        4 -
+     4   TAIL    1 0           |        - -       - -        - -
+
+The decision of agent a in row 0 closes in row 3, where a acts again, with reward 1 + 2 + 3. In row 4 the fragment ends;
+a is to act there, so its decision of row 3 closes. Agent b still waits there, so its decision of row 2 stays open. The
+slot's next stream repeats row 2 as a LEAD_IN row with age 2, for the env steps of rows 2 and 3, and reward 5 + 5.
 
 Dims: R rows of a fragment, N agents in environment order.
 """
@@ -22,24 +37,26 @@ from covey.v1.fragment_pb2 import SlotStream
 from covey_server.experience.stream import Stream
 
 _ACTS = np.zeros(256, bool)
+"""Kinds of rows in which an agent with `active` set acts, or is to act."""
 _ACTS[[RowKind.STEP, RowKind.TAIL, RowKind.CUT]] = True
 _STOPS = np.zeros(256, bool)
+"""Kinds of rows that end an episode or a stream: no decision is open beyond them."""
 _STOPS[[RowKind.FINAL, RowKind.TAIL, RowKind.CUT]] = True
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
-    """The decisions that close within a fragment.
+class ClosedDecisions:
+    """For each row and agent of a fragment, the decision made there, if it closes within the fragment.
 
     Attributes:
-        closes: (R, N), whether a decision was made in this row that closes in this fragment.
-        active: (R, N), who decided, a `covey.rows.Active` value.
-        next_row: (R, N) row at which it closes; the row itself where none closes.
-        steps: (R, N) env steps until then, at least 1.
+        closes: (R, N) bool, whether the agent made a decision in this row that closes within this fragment.
+        active: (R, N) uint8, each agent's `covey.rows.Active` value.
+        next_row: (R, N), the row in which the decision closes; the row itself where none closes.
+        steps: (R, N), env steps until then, at least 1.
         reward: (R, N) float32, sum of the agent's rewards until then.
-        terminated: (R, N), 1 where the agent's part ended by the environment's rules: nothing follows.
-        ended: (R, N), whether the agent's part ended there at all; otherwise it decides again, in this fragment or,
-            at a tail row, in the next one.
+        terminated: (R, N) uint8, 1 where the agent ended by the environment's rules, so that nothing follows.
+        ended: (R, N) bool, whether the agent ended there at all, terminated or truncated; otherwise it decides again,
+            in this fragment or, at a tail row, in the slot's next one.
     """
 
     closes: NDArray[np.bool_]
@@ -53,13 +70,13 @@ class Closed:
 
 def close_decisions(
     columns: Columns, streams: Sequence[SlotStream] | Sequence[Stream], spaces: EnvironmentSpaces
-) -> Closed:
-    """Find the decisions of a whole fragment.
+) -> ClosedDecisions:
+    """Find the decisions that close within a fragment.
 
     Args:
-        columns: As `covey.rows.RowSchema.decode` gives them.
-        streams: Its slot streams, whose `rows + lead_in_rows` tell the columns apart.
-        spaces: Of the environment.
+        columns: All rows of the fragment, as `covey.rows.RowSchema.decode` gives them.
+        streams: The fragment's slot streams; their `rows + lead_in_rows` say where each begins in the columns.
+        spaces: The run's spaces.
     """
     kind = np.asarray(columns["kind"], np.uint8)
     step = kind == RowKind.STEP
@@ -68,52 +85,71 @@ def close_decisions(
     terminated = by_agent(columns, spaces, "terminated", np.uint8)
     truncated = by_agent(columns, spaces, "truncated", np.uint8)
     rows = np.arange(len(kind))[:, None]
-    # Whoever waits where a fragment ends or an episode is cut still has its decision open.
+    # The quick way: every agent acts in every row but the last of an episode, and no decision is open across streams.
     if active[_ACTS[kind]].all() and not any(s.lead_in_rows for s in streams):
         closes = np.broadcast_to(step[:, None], active.shape)
         # A step row is never a stream's last one.
         following = np.minimum(np.broadcast_to(rows + step[:, None], active.shape), len(kind) - 1)
+        # An agent ends at its own flag, and every agent at the final row of the episode.
         flagged = (terminated | truncated).astype(bool)
         ended = flagged | ((kind == RowKind.FINAL)[following[:, 0]] & step)[:, None]
-        return Closed(closes, active, following, np.ones(active.shape, np.int64), reward, terminated, ended)
+        return ClosedDecisions(closes, active, following, np.ones(active.shape, np.int64), reward, terminated, ended)
 
+    # Where decisions are made. A lead-in row repeats a row of an earlier stream, but only for the agents whose decision
+    # in it is still open: those with an age.
     age = by_agent(columns, spaces, "age", np.int64)
     lead_in = (kind == RowKind.LEAD_IN)[:, None]
     opens = np.where(lead_in, age > 0, step[:, None] & (active > 0))
+    # Where an open decision of the agent closes: it acts or is to act, or its last observation is there, which is the
+    # row after its flag or, for all agents, the final row of the episode.
     flagged = step[:, None] & ((terminated | truncated) > 0)
     after_flag = np.zeros_like(flagged)
     after_flag[1:] = flagged[:-1]
     final = (kind == RowKind.FINAL)[:, None]
     closing = (_ACTS[kind][:, None] & (active > 0)) | after_flag | final
+    # A decision may not be followed beyond the end of its episode or stream. At a cut or a tail it closes only if its
+    # agent is to act there; an agent that waits has it open still.
     stops = closing | _STOPS[kind][:, None]
-    # The first row after each at which something ends for the agent: the minimum over all later ones.
-    at = np.where(stops, rows, len(kind))
-    following = np.full_like(at, len(kind))
-    following[:-1] = np.minimum.accumulate(at[::-1], axis=0)[::-1][1:]
+    # The first stop after each row is the minimum of the numbers of all later rows that are stops. Read backwards, that
+    # is a running minimum: stops in rows 1 and 3 of 4 give [1, 1, 3, 3], and one row later [1, 3, 3, 4].
+    stop_row = np.where(stops, rows, len(kind))
+    following = np.full_like(stop_row, len(kind))
+    following[:-1] = np.minimum.accumulate(stop_row[::-1], axis=0)[::-1][1:]
     following = np.minimum(following, len(kind) - 1)
     closes = opens & np.take_along_axis(closing, following, 0) & (following > rows)
     following = np.where(closes, following, rows)
 
-    def until(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum over the step rows from each row to the one before that at which its decision closes."""
+    def sum_until(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each row, the sum of these numbers over the step rows from it to the row before `following`."""
+        # A sum between two rows is the difference of two prefix sums: `before[r]` is the sum of all rows before row r.
         before = np.zeros((len(kind) + 1, active.shape[1]))
         np.cumsum(np.where(step[:, None], numbers, 0), axis=0, out=before[1:])
         return np.take_along_axis(before, following, 0) - before[:-1]
 
-    own = np.where(lead_in, reward, 0)
-    return Closed(
+    # A lead-in row brings what passed in earlier streams, `age` env steps and the sum of their rewards, and is itself
+    # no step row. Sums are made in float64, and rounded once.
+    earlier_reward = np.where(lead_in, reward, 0)
+    return ClosedDecisions(
         closes=closes.astype(bool),
         active=active,
         next_row=following,
-        steps=np.maximum(until(np.ones(active.shape)).astype(np.int64) + np.where(lead_in, age, 0), 1),
-        reward=(until(reward.astype(np.float64)) + own).astype(np.float32),
-        terminated=(until(terminated.astype(np.float64)) > 0).astype(np.uint8),
+        steps=np.maximum(sum_until(np.ones(active.shape)).astype(np.int64) + np.where(lead_in, age, 0), 1),
+        reward=(sum_until(reward.astype(np.float64)) + earlier_reward).astype(np.float32),
+        # The flag is in one of the rows until then, not always in that of the decision.
+        terminated=(sum_until(terminated.astype(np.float64)) > 0).astype(np.uint8),
         ended=closes & (np.take_along_axis(after_flag | final, following, 0)),
     )
 
 
 def by_agent(columns: Columns, spaces: EnvironmentSpaces, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-    """One column of every group side by side, (R, N) in environment order."""
+    """One column of all groups side by side: (R, N) with agents in environment order.
+
+    Args:
+        columns: The rows of a fragment.
+        spaces: The run's spaces.
+        name: A column with one number per agent, such as "reward".
+        dtype: The dtype of the result.
+    """
     first = columns[f"{spaces.groups[0].group_id}/{name}"]
     result = np.empty((len(first), len(spaces.agents)), dtype)
     for g in spaces.groups:

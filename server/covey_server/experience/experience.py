@@ -1,7 +1,7 @@
-"""What members learn from, as the rest of the learner sees it: bytes go in, numbers come out.
+"""The experience that members learn from, as the rest of the learner sees it: bytes go in, numbers come out.
 
-Nothing outside of this room and of the algorithms touches a tensor or an array of experience, so that both could live
-in another process.
+No code outside of this folder and of the algorithms touches a tensor or an array of experience, so that both could move
+to another process.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from covey_server.storage.journal import Position
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRows:
-    """The rows of a fragment that passed every check.
+    """The rows of one fragment, an actor's answer to an order, that passed every check.
 
     Attributes:
-        raw: The decompressed columns, one after another, as `covey.rows.RowSchema.view` reads them.
+        raw: The decompressed columns one after another, as `covey.rows.RowSchema.view` reads them.
         rows: Number of rows, lead-in rows included.
         slot_streams: The fragment's own description of its slots.
-        streams: The same with members and places in the columns.
-        actor: Whose slots these are; fragments of one actor come in their order.
+        streams: The same with each slot's member and the place of its rows in the columns.
+        actor: Identifies the actor process; its fragments come in the order of their numbers.
         position: Where the journal has the fragment.
     """
 
@@ -37,25 +37,25 @@ class AcceptedRows:
 
 
 class Experience(Protocol):
-    """A memory that ingest fills and an algorithm reads; `len()` is the env steps held. Safe to use from two threads.
+    """A memory that ingest fills and an algorithm reads, from two threads; `len()` is the number of env steps held.
 
     Attributes:
-        only_newest_policy: Whether rows count only if the policies that the member has now have played them. Steps
-            that another policy played, because a crash took newer weights, are then played again.
+        only_newest_policy: Whether rows count only if the member's present policies played them. Env steps that another
+            policy played, because a crash took newer weights, are then played again.
     """
 
     only_newest_policy: ClassVar[bool]
 
     def __len__(self) -> int:
-        """Env steps held."""
+        """Number of env steps held."""
         ...
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """Take in a fragment's rows.
+        """Store a fragment's rows.
 
         Args:
             rows: At least one row.
-            members: Whose rows count.
+            members: Ids of the members whose rows count.
 
         Raises:
             ConfigError: the fragment alone is larger than the memory.
@@ -64,21 +64,22 @@ class Experience(Protocol):
 
     @property
     def needed_from(self) -> Position | None:
-        """The oldest journal record that a restart needs to fill this memory again; None: no record."""
+        """The oldest journal record from which a restarted learner has to refill this memory; None if it needs none."""
         ...
 
     def to_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides the journal's records, as JSON."""
+        """What a checkpoint keeps of the memory as JSON; the rows themselves are in the journal."""
         ...
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Prepare an empty memory for the records that `restore` brings.
+        """Prepare an empty memory for the journal records that `restore` will bring.
 
         Raises:
-            KeyError, TypeError, ValueError: no such state.
+            StorageError: the state is of a newer version.
+            KeyError, TypeError, ValueError: the state is not of this form.
         """
         ...
 
     def restore(self, rows: AcceptedRows) -> None:
-        """Take in again, in the journal's order, what was in before a restart; what was not held is left out."""
+        """Store again, in the journal's order, rows that were held before a restart; other rows are left out."""
         ...

@@ -1,4 +1,4 @@
-"""The torch form of `covey.observations`."""
+"""Encodes stored observations as networks read them, in torch; `covey.observations` is the same in numpy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from covey.spaces import Space
 
 
 class TorchEncoding:
-    """Encodes stored observations of one space on a device."""
+    """Encodes observations of one space: Discrete values as one-hot, bounded integers of a Box mapped to [0, 1].
+
+    Args:
+        space: The observation space of one agent.
+        device: Where the encoded observations are needed.
+
+    Attributes:
+        numbers: How many numbers one agent's observation has as stored.
+        width: How many it has encoded.
+        plain: Whether encoding changes nothing but the dtype.
+    """
 
     def __init__(self, space: Space, device: torch.device | str = "cpu") -> None:
         e = ObservationEncoding.of(space)
@@ -21,11 +31,19 @@ class TorchEncoding:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(..., n * numbers) of n agents side by side, in their own dtype, as (..., n * width) float32."""
+        """Encode the observations of n agents that lie side by side.
+
+        Args:
+            x: (..., n * numbers) in the space's dtype.
+
+        Returns:
+            (..., n * width) float32.
+        """
         if self.plain:
             return x.float()
         x = x.reshape(*x.shape[:-1], -1, self.numbers)
         if self._values is not None and self._place is not None:
+            # Each encoded number is 1 where its value equals that of the stored number that it stands for.
             y = (x.index_select(-1, self._place) == self._values).float()
         else:
             assert self._low is not None and self._scale is not None

@@ -1,7 +1,8 @@
-"""Who does what in a row of the replay memory, where that is not simply everybody choosing an action.
+"""What each agent is doing in each row of the replay memory: its part there, such as choosing an action or waiting.
 
-The columns of an agent that waits repeat what it last saw and did, those of an agent that is not there are zeros, and
-`active` is 0 for both: which of them it is follows from the rows before.
+Parts are needed only where not every agent chooses an action in every row. A fragment has `active` 0 both for an agent
+that waits, whose columns repeat what it last saw and did, and for one that is not there, whose columns are zeros; which
+of the two it is follows from the rows before.
 
 Dims: R rows of a fragment, N agents in environment order.
 """
@@ -18,50 +19,52 @@ from numpy.typing import NDArray
 from covey.rows import Active, Columns, RowKind
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server.experience.decisions import Closed, by_agent, close_decisions
+from covey_server.experience.decisions import ClosedDecisions, by_agent, close_decisions
 
 
 class Part(enum.IntEnum):
-    """An agent's part in a row; the first three are those of `covey.rows.Active`."""
+    """What an agent is doing in a row; the first three values are those of `covey.rows.Active`."""
 
-    ABSENT = 0  # not there: zeros
-    CHOSE = 1  # acted, or is to act here
+    ABSENT = 0  # is not there; its columns are zeros
+    CHOSE = 1  # chose an action, or is to choose one here
     FORCED = 2  # the environment chose the action that the row has
-    WAITS = 3  # bound by the action that the row repeats
-    LEFT = 4  # ended in the row before: its last observation, no action
+    WAITS = 3  # is bound by its earlier action, which the row repeats
+    LEFT = 4  # ended in the row before; here is its last observation, without an action
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """What becomes of decisions in a fragment in which not everybody acts all the time.
+class FragmentDecisions:
+    """The decisions of a fragment in which not every agent acts in every row.
 
     Attributes:
-        closed: Where decisions close.
-        parts: (R, N), each agent's `Part` in each row.
+        closed: When each decision closes.
+        parts: (R, N) uint8, each agent's `Part` in each row.
     """
 
-    closed: Closed
+    closed: ClosedDecisions
     parts: NDArray[np.uint8]
 
     @property
     def links(self) -> NDArray[np.int32]:
-        """(R, 2N): how many rows on each agent's decision closes, 0 where none does; and how many env steps."""
+        """(R, 2N) int32: how many rows on each agent's decision closes, 0 where none does; then how many env steps."""
         ahead = self.closed.next_row - np.arange(len(self.parts))[:, None]
         return np.concatenate([ahead, self.closed.steps], 1).astype(np.int32)
 
 
-def decide(columns: Columns, streams: Sequence[SlotStream], spaces: EnvironmentSpaces) -> Decided | None:
-    """What replay keeps of a fragment besides its columns; None where everybody acts in all rows."""
+def find_decisions(
+    columns: Columns, streams: Sequence[SlotStream], spaces: EnvironmentSpaces
+) -> FragmentDecisions | None:
+    """Find when decisions close and what each agent does in each row; None where every agent acts in every row."""
     if everybody_acts(columns, spaces):
         return None
     closed = close_decisions(columns, streams, spaces)
-    return Decided(closed, parts(columns, streams, closed, spaces))
+    return FragmentDecisions(closed, parts(columns, streams, closed, spaces))
 
 
 def everybody_acts(columns: Columns, spaces: EnvironmentSpaces) -> bool:
-    """Whether all agents choose in all rows, so that every decision closes in the row after.
+    """Whether every agent chooses in every row, so that each decision closes in the next row.
 
-    The rows that end an episode do not count: there the agents would have acted, had it gone on.
+    Final rows of episodes are not looked at: agents would have acted there, had the episode gone on.
     """
     kind = columns["kind"]
     if (kind == int(RowKind.LEAD_IN)).any():
@@ -74,13 +77,22 @@ def everybody_acts(columns: Columns, spaces: EnvironmentSpaces) -> bool:
 
 
 def parts(
-    columns: Columns, streams: Sequence[SlotStream], closed: Closed, spaces: EnvironmentSpaces
+    columns: Columns, streams: Sequence[SlotStream], closed: ClosedDecisions, spaces: EnvironmentSpaces
 ) -> NDArray[np.uint8]:
-    """Every agent's `Part` in every row, (R, N).
+    """Find what every agent is doing in every row.
 
-    In the last row of an episode an agent that did not terminate counts as one that is to act: what its decision led
-    to is judged there. A lead-in row says of agents without an open decision only what their columns hold: an agent
-    that just left counts as waiting there.
+    An agent that did not terminate counts as choosing in the last row of an episode, as the critic values there what
+    the agent's policy would do. A lead-in row has no rows before it to tell who waits: there, agents without an open
+    decision count as waiting unless their columns are zeros, even if they have just left.
+
+    Args:
+        columns: All rows of the fragment.
+        streams: The fragment's slot streams.
+        closed: When the fragment's decisions close.
+        spaces: The run's spaces.
+
+    Returns:
+        (R, N) uint8 values of `Part`.
     """
     kind = np.asarray(columns["kind"], np.uint8)
     rows = np.arange(len(kind))[:, None]
@@ -89,23 +101,26 @@ def parts(
     flagged = (by_agent(columns, spaces, "terminated", np.uint8) | by_agent(columns, spaces, "truncated", np.uint8)) > 0
     left = np.zeros_like(flagged)
     left[1:] = (flagged & step)[:-1]
-    fresh = final.copy()
-    fresh[1:] |= (kind == RowKind.CUT)[:-1, None]
-    fresh[np.cumsum([0, *(s.rows + s.lead_in_rows for s in streams)])[:-1]] = True
+    # Rows in which no decision from before can be open: the end of an episode, the row after a cut, a stream's first.
+    nothing_open = final.copy()
+    nothing_open[1:] |= (kind == RowKind.CUT)[:-1, None]
+    nothing_open[np.cumsum([0, *(s.rows + s.lead_in_rows for s in streams)])[:-1]] = True
     opens = np.where(lead_in, by_agent(columns, spaces, "age", np.uint32) > 0, step & (active > 0))
+    # An agent waits if its last decision is newer than its last end: running maxima give the row of each, -1 for none.
     opened = np.maximum.accumulate(np.where(opens, rows, -1))
-    ended = np.maximum.accumulate(np.where(left | fresh, rows, -1))
-    waits = (opened >= ended) | (lead_in & _anything(columns, spaces))
+    ended = np.maximum.accumulate(np.where(left | nothing_open, rows, -1))
+    waits = (opened >= ended) | (lead_in & _any_number(columns, spaces))
     result = np.where(active > 0, active, np.where(left, Part.LEFT, np.where(waits, Part.WAITS, Part.ABSENT)))
-    # What it will be forced to is not known yet.
+    # Where an agent will be forced to an action (tail and cut rows), the row does not have that action yet.
     result[~step & ~lead_in & (result == Part.FORCED)] = Part.CHOSE
-    goes_on = closed.closes & (closed.terminated == 0) & final[closed.next_row, 0]
-    result[closed.next_row[goes_on], np.nonzero(goes_on)[1]] = Part.CHOSE
+    # Decisions that close at the end of an episode without termination are bootstrapped: their agent chooses there.
+    bootstrapped = closed.closes & (closed.terminated == 0) & final[closed.next_row, 0]
+    result[closed.next_row[bootstrapped], np.nonzero(bootstrapped)[1]] = Part.CHOSE
     return result.astype(np.uint8)
 
 
-def _anything(columns: Columns, spaces: EnvironmentSpaces) -> NDArray[np.bool_]:
-    """(R, N), whether an agent's observation or action has a number that is not 0."""
+def _any_number(columns: Columns, spaces: EnvironmentSpaces) -> NDArray[np.bool_]:
+    """(R, N) bool, whether any number of an agent's observation or action is not 0."""
     result = np.empty((len(columns["kind"]), len(spaces.agents)), bool)
     for g in spaces.groups:
         seen, done = (columns[f"{g.group_id}/{name}"] for name in ("observation", "action"))

@@ -1,8 +1,21 @@
-"""The shared replay memory: fragments go in whole and are evicted whole, oldest first.
+"""The replay memory that all off-policy members share: fragments are stored whole and evicted whole, oldest first.
 
-Rows of a fragment lie next to each other, so the next observation of a step row is the next row and is stored once.
-From the first fragment on in which some agent does not act, rows have links: where each agent's decision closes.
-Two threads use it: ingest inserts, the trainer samples.
+A fragment is what an actor sends at once: rows of its slots. They lie next to each other, so the next observation of
+a step row is the next row and is stored once. From the first fragment on in which some agent does not act, rows have
+links to where each agent's decision closes.
+
+The memory is two rings. Rows lie in one of fixed capacity, fragment after fragment; a fragment that does not fit before
+the end of the array begins at row 0 again. Here with 10 rows, after fragments a to d of 3 rows each:
+
+    row       0 1 2 3 4 5 6 7 8 9
+    a b c     a a a b b b c c c .     row 9 is too little for d: it stays unused on this lap
+    d         d d d b b b c c c .     d takes the rows of a, the oldest
+    next one  . . . ^                 begins at row 3, in place of b
+
+The other ring lists the rows from which a decision may be drawn (`max_size` places), so that sampling is one draw of a
+place in it. Evicting the oldest fragment moves the beginning of this ring on by the fragment's drawable rows.
+
+Two threads use the memory: ingest inserts, the trainer samples.
 """
 
 from __future__ import annotations
@@ -25,21 +38,32 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import AcceptedRows
-from covey_server.experience.parts import Decided, decide
+from covey_server.experience.parts import FragmentDecisions, find_decisions
 from covey_server.experience.replay_layout import RowLayout, torch_dtype
 from covey_server.packing import counter_rng
 from covey_server.storage.journal import Position
 
 VERSION = 1
-"""Of the state that a checkpoint keeps."""
+"""Version of the replay memory's state in checkpoints."""
 
 SMALL_ROW_BYTES = 1024
-"""Up to here two rows are reserved per env step, which always suffices; above, an eighth more than one."""
+"""Rows of up to this many bytes get two rows of memory per env step, larger ones an eighth more than one.
+
+Two suffice even if every step ends an episode. Where rows are large few do, and memory is worth more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A fragment in memory: where its rows lie, how many env steps it brought, how many of its rows may be drawn."""
+class _StoredFragment:
+    """Where a stored fragment's rows lie, and what evicting it gives back.
+
+    Attributes:
+        start: The row at which it begins.
+        rows: Number of its rows.
+        steps: Number of env steps.
+        drawable: Number of rows with a decision that may be drawn.
+        tag: Given back by `Replay.oldest_tag`.
+    """
 
     start: int
     rows: int
@@ -49,13 +73,13 @@ class _Held:
 
 
 class Replay:
-    """A ring of rows in preallocated tensors on `device`; `len()` is the env steps held.
+    """A replay memory of preallocated tensors on `device`; `len()` is the number of env steps held.
 
     Args:
-        spaces: The run's environment.
-        max_size: Env steps that it holds at most.
-        max_bytes: Bound of the memory that it takes.
-        device: Where rows live.
+        spaces: The run's spaces.
+        max_size: Most env steps to hold.
+        max_bytes: Most bytes of memory to take.
+        device: Where the rows are kept and batches are made.
 
     Raises:
         ConfigError: `max_bytes` is less than two rows.
@@ -69,7 +93,7 @@ class Replay:
         self._schema = RowSchema.of(spaces)
         self._layout = RowLayout(spaces, self._device)
         per_row = self._layout.row_bytes
-        # Every closing row follows a step row, so two rows a step are the most there can be.
+        # In replay an env step takes its step row and, where it ends an episode or a stream, one more.
         wanted = 2 * max_size if per_row <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
         self._capacity = min(wanted, (max_bytes - 8 * max_size) // per_row)
         if self._capacity < 2:
@@ -78,20 +102,21 @@ class Replay:
                 f"{per_row} bytes and max_size {max_size}; raise max_bytes or lower max_size"
             )
         self._max_size = max_size
-        # Writing the zeros touches every page now, not one by one while training.
+        # Writing zeros makes the operating system provide all pages now, not one by one while training.
         self._matrices = {
             dtype: torch.zeros((self._capacity, width), dtype=torch_dtype(dtype), device=self._device)
             for dtype, width in self._layout.widths.items()
         }
-        # The same memory for numpy, which writes small blocks with less ado; elsewhere fragments are staged.
+        # The same memory as numpy arrays, which write small blocks faster. On other devices fragments are staged.
         self._writable = {d: m.numpy() for d, m in self._matrices.items()} if self._device.type == "cpu" else None
         self._links: Tensor | None = None  # (capacity, 2N), see RowLayout.link_width
-        self._decisions = torch.zeros(max_size, dtype=torch.int64, device=self._device)  # a ring of rows to draw
-        self._first = 0  # in _decisions, of the oldest
-        self._drawable = 0
+        # The ring of drawable rows: `_drawable_count` row numbers, the oldest at place `_ring_start`.
+        self._drawable_rows = torch.zeros(max_size, dtype=torch.int64, device=self._device)
+        self._ring_start = 0
+        self._drawable_count = 0
         self._steps = 0
-        self._end = 0  # where the newest fragment's rows end
-        self._held: deque[_Held] = deque()
+        self._next_row = 0  # the row after the newest fragment: the next one begins here if it fits
+        self._fragments: deque[_StoredFragment] = deque()
         self._inserted = 0
         self._lock = threading.Lock()
 
@@ -100,18 +125,18 @@ class Replay:
 
     @property
     def inserted_steps(self) -> int:
-        """Env steps that ever went in."""
+        """Number of env steps that were ever inserted."""
         return self._inserted
 
     @property
     def fragments(self) -> int:
-        """Fragments held."""
-        return len(self._held)
+        """Number of fragments held."""
+        return len(self._fragments)
 
     only_newest_policy: ClassVar[bool] = False
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """As `Experience.add`; all members learn from all rows, so it matters to none whose they are."""
+        """As `Experience.add`: store the fragment for all members, who learn from all rows, whoever collected them."""
         del members
         self.insert(self._schema.view(rows.raw, rows.rows), rows.slot_streams, rows.position)
 
@@ -122,44 +147,45 @@ class Replay:
         return oldest if isinstance(oldest, Position) else None
 
     def to_state(self) -> dict[str, Any]:
-        """As `Experience.to_state`: the row at which the oldest fragment begins, for evictions depend on it."""
+        """As `Experience.to_state`: the row at which the oldest fragment begins, on which later evictions depend."""
         return {"version": VERSION, "row": self.oldest_row}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """As `Experience.from_state`."""
+        """As `Experience.from_state`: the first fragment restored will begin at the row where the oldest one began."""
         check_version("experience", state, VERSION)
         self.begin_at(int(state["row"]))
 
     def restore(self, rows: AcceptedRows) -> None:
-        """As `Experience.restore`."""
+        """As `Experience.restore`: store the fragment again; what no longer fits is evicted as it was then."""
         self.add(rows, ())
 
     @property
     def oldest_tag(self) -> object | None:
-        """The tag of the oldest fragment held; None when empty."""
+        """The tag of the oldest fragment held; None if the memory is empty."""
         with self._lock:
-            return self._held[0].tag if self._held else None
+            return self._fragments[0].tag if self._fragments else None
 
     @property
     def oldest_row(self) -> int:
-        """Where the oldest fragment's rows begin, or the next one's will."""
+        """The row at which the oldest fragment begins; in an empty memory, the row at which the next one will begin."""
         with self._lock:
-            return self._held[0].start if self._held else self._end
+            return self._fragments[0].start if self._fragments else self._next_row
 
     def begin_at(self, row: int) -> None:
-        """Put the first fragment here, into an empty memory.
+        """Let the first fragment of an empty memory begin at this row.
 
-        With `oldest_row` of another memory and its fragments, this one will evict what that one would have.
+        Given `oldest_row` of another memory and then its fragments, this one evicts later what the other would have
+        evicted.
         """
-        self._end = row if row <= self._capacity else 0
+        self._next_row = row if row <= self._capacity else 0
 
     def insert(self, columns: Columns, streams: Sequence[fragment_pb2.SlotStream], tag: object | None = None) -> None:
-        """Add a whole fragment, evicting the oldest ones where it needs their room.
+        """Store a whole fragment; the oldest fragments whose space it needs are evicted.
 
         Args:
-            columns: As `covey.rows.RowSchema.decode` gives them, for all streams of the fragment.
-            streams: Its slot streams; their `rows + lead_in_rows` tell the columns apart.
-            tag: Given back by `oldest_tag`; the fragment's position in the journal.
+            columns: All rows of the fragment, as `covey.rows.RowSchema.decode` gives them.
+            streams: The fragment's slot streams; their `rows + lead_in_rows` say where each begins in the columns.
+            tag: Given back by `oldest_tag`, such as the fragment's position in the journal.
 
         Raises:
             ConfigError: the fragment alone is larger than the memory.
@@ -170,51 +196,56 @@ class Replay:
             return
         step = kind == int(RowKind.STEP)
         steps = int(np.count_nonzero(step))
-        decided = decide(columns, streams, self._spaces)
-        where = np.flatnonzero(step if decided is None else decided.closed.closes.any(axis=1))
-        if rows > self._capacity or max(steps, len(where)) > self._max_size:
+        # A row may be drawn if it has a decision that closes: every step row, or those where at least one agent's does.
+        decisions = find_decisions(columns, streams, self._spaces)
+        drawable = np.flatnonzero(step if decisions is None else decisions.closed.closes.any(axis=1))
+        if rows > self._capacity or max(steps, len(drawable)) > self._max_size:
             raise ConfigError(
                 f"replay_buffer: holds {self._max_size} env steps in {self._capacity} rows, expected room for a "
                 f"fragment of {steps} env steps in {rows} rows; raise max_size or max_bytes"
             )
-        staged = self._staged(columns, rows, decided) if self._writable is None else {}
-        links = None if decided is None else torch.from_numpy(decided.links).to(self._device)
+        # Copies to another device are slow: they are made before the lock is taken, which sampling needs.
+        staged = self._staged(columns, rows, decisions) if self._writable is None else {}
+        links = None if decisions is None else torch.from_numpy(decisions.links).to(self._device)
         with self._lock:
-            start = self._make_room(rows, steps, len(where))
-            here = slice(start, start + rows)
+            start = self._free_rows(rows, steps, len(drawable))
+            new_rows = slice(start, start + rows)
             if self._writable is not None:
-                self._layout.write({d: m[here] for d, m in self._writable.items()}, columns, decided)
+                self._layout.write({d: m[new_rows] for d, m in self._writable.items()}, columns, decisions)
             for dtype, block in staged.items():
-                self._matrices[dtype][here].copy_(block)
-            self._link(here, links)
-            self._append(where + start)
-            self._held.append(_Held(start, rows, steps, len(where), tag))
-            self._end = start + rows
+                self._matrices[dtype][new_rows].copy_(block)
+            self._link(new_rows, links)
+            self._append_drawable(drawable + start)
+            self._fragments.append(_StoredFragment(start, rows, steps, len(drawable), tag))
+            self._next_row = start + rows
             self._steps += steps
             self._inserted += steps
 
     def sample(self, keys: Tensor, sizes: Tensor, largest: int) -> Batch:
-        """Draw rows with decisions uniformly, with replacement, for each member on its own.
+        """Draw a minibatch of decisions for each member: rows uniformly and with replacement, each member on its own.
 
         Args:
-            keys: (M,) from `counter_rng.keys`; with the memory's content they fix the draw.
+            keys: (M,) keys from `counter_rng.keys`; together with the memory's content they determine the draw.
             sizes: (M,) batch size of each member; samples beyond it have weight 0.
-            largest: The largest of them, B.
+            largest: The largest batch size, B.
         """
         with self._lock:
-            draw = counter_rng.integers(keys, "replay", largest, self._drawable)
-            row = self._decisions.index_select(0, ((draw + self._first) % self._max_size).view(-1))
+            # A draw counts from the oldest drawable row; it becomes a place in the ring, and that a row number.
+            draw = counter_rng.integers(keys, "replay", largest, self._drawable_count)
+            row = self._drawable_rows.index_select(0, ((draw + self._ring_start) % self._max_size).view(-1))
             if self._links is None:
                 links, following = None, row + 1
             else:
                 links = self._links.index_select(0, row)
-                # Agents in front: what one of them reads lies together.
+                # Each agent's decision closes in a row of its own: N next rows for each row drawn, (N * M * B,). Agents
+                # come first, so that what one agent's critic reads lies together.
                 following = (row.unsqueeze(1) + links[:, : links.shape[1] // 2]).t().reshape(-1)
                 links = links.view(*draw.shape, -1)
-            both = torch.cat([row, following])
-            views = len(both) // len(row)
+            # One gather per dtype fetches the rows drawn and all their next rows; `views` is 2, or N + 1 with links.
+            fetched = torch.cat([row, following])
+            views = len(fetched) // len(row)
             rows = {
-                dtype: matrix.index_select(0, both).view(views, *draw.shape, matrix.shape[1])
+                dtype: matrix.index_select(0, fetched).view(views, *draw.shape, matrix.shape[1])
                 for dtype, matrix in self._matrices.items()
             }
         now = {dtype: x[0] for dtype, x in rows.items()}
@@ -222,51 +253,61 @@ class Replay:
         return self._layout.batch(now, after, links, sizes)
 
     def step_rows(self) -> dict[str, Tensor]:
-        """The rows that may be drawn, oldest first: a copy, (rows, width) per dtype. For checks of its content."""
+        """A copy of the rows that may be drawn, oldest first, by dtype, (rows, width) each; for tests."""
         with self._lock:
-            order = (torch.arange(self._drawable, device=self._device) + self._first) % self._max_size
-            rows = self._decisions[order]
+            order = (torch.arange(self._drawable_count, device=self._device) + self._ring_start) % self._max_size
+            rows = self._drawable_rows[order]
             return {dtype: matrix.index_select(0, rows) for dtype, matrix in self._matrices.items()}
 
-    def _staged(self, columns: Columns, rows: int, decided: Decided | None) -> dict[str, Tensor]:
-        """The fragment's rows as matrices on the device, made outside the lock."""
+    def _staged(self, columns: Columns, rows: int, decisions: FragmentDecisions | None) -> dict[str, Tensor]:
+        """The fragment's rows as matrices on the device by dtype; made before the lock is taken."""
         host = {dtype: np.empty((rows, width), dtype) for dtype, width in self._layout.widths.items()}
-        self._layout.write(host, columns, decided)
+        self._layout.write(host, columns, decisions)
         return {dtype: torch.from_numpy(block).to(self._device) for dtype, block in host.items()}
 
-    def _link(self, here: slice, links: Tensor | None) -> None:
-        """Enter a fragment's links; None: everybody's decisions close in the row after, one env step on."""
+    def _link(self, new_rows: slice, links: Tensor | None) -> None:
+        """Store a fragment's links; None means that every decision closes in the next row, one env step on."""
         if links is not None and self._links is None:
-            # So do all decisions that are here already.
+            # Links begin with this fragment; in all rows before it decisions close in the next row, one step on.
             shape = (self._capacity, self._layout.link_width)
             self._links = torch.ones(shape, dtype=torch.int32, device=self._device)
         if self._links is not None:
-            self._links[here] = 1 if links is None else links
+            self._links[new_rows] = 1 if links is None else links
 
-    def _make_room(self, rows: int, steps: int, drawable: int) -> int:
-        """Evict until the fragment fits; returns where its rows begin."""
-        while self._steps + steps > self._max_size or self._drawable + drawable > self._max_size:
+    def _free_rows(self, rows: int, steps: int, drawable: int) -> int:
+        """Evict the oldest fragments until the new one fits; returns the row at which it is to begin."""
+        # Bounds on what is held, wherever it lies.
+        while self._steps + steps > self._max_size or self._drawable_count + drawable > self._max_size:
             self._evict()
-        start = self._end
+        start = self._next_row
         if start + rows > self._capacity:
-            # The top stays unused this round; what still lies there is older than what lies at the bottom.
-            while self._held and self._held[0].start >= self._end:
+            # The fragment begins at row 0, and the rows from here to the end of the array stay unused on this lap.
+            # Fragments that still lie there are from the lap before, so older than those at the beginning.
+            while self._fragments and self._fragments[0].start >= self._next_row:
                 self._evict()
             start = 0
-        while self._held and self._held[0].start < start + rows and start < self._held[0].start + self._held[0].rows:
+        # The oldest fragments lie next in the ring: evict them as long as their rows overlap with the new ones.
+        while (
+            self._fragments
+            and self._fragments[0].start < start + rows
+            and start < self._fragments[0].start + self._fragments[0].rows
+        ):
             self._evict()
         return start
 
     def _evict(self) -> None:
-        gone = self._held.popleft()
-        self._steps -= gone.steps
-        self._drawable -= gone.drawable
-        self._first = (self._first + gone.drawable) % self._max_size
+        """Forget the oldest fragment: its rows may be overwritten, and its decisions can no longer be drawn."""
+        evicted = self._fragments.popleft()
+        self._steps -= evicted.steps
+        self._drawable_count -= evicted.drawable
+        # Its drawable rows are the first in their ring, as fragments come and go in the same order.
+        self._ring_start = (self._ring_start + evicted.drawable) % self._max_size
 
-    def _append(self, ids: NDArray[np.intp]) -> None:
-        begin = (self._first + self._drawable) % self._max_size
+    def _append_drawable(self, ids: NDArray[np.intp]) -> None:
+        """Append row numbers to the ring of drawable rows, in two pieces where they pass its end."""
+        begin = (self._ring_start + self._drawable_count) % self._max_size
         fits = min(len(ids), self._max_size - begin)
         new = torch.from_numpy(ids.astype(np.int64, copy=False))
-        self._decisions[begin : begin + fits] = new[:fits].to(self._device)
-        self._decisions[: len(ids) - fits] = new[fits:].to(self._device)
-        self._drawable += len(ids)
+        self._drawable_rows[begin : begin + fits] = new[:fits].to(self._device)
+        self._drawable_rows[: len(ids) - fits] = new[fits:].to(self._device)
+        self._drawable_count += len(ids)

@@ -1,6 +1,6 @@
-"""How rows lie in the replay memory: one matrix per dtype, so that a batch is one gather per dtype.
+"""How rows lie in the replay memory: in one matrix per dtype, so that a minibatch takes one gather per dtype.
 
-The batch dims are M members, B samples each, N agents in environment order; A is the width of all agents' actions.
+Dims of a minibatch: M members, B samples each, N agents in environment order, A width of all agents' actions.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ from covey.rows import Columns
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, action_bounds
 from covey_server.experience.batch import Batch
 from covey_server.experience.observations import TorchEncoding
-from covey_server.experience.parts import Decided, Part
+from covey_server.experience.parts import FragmentDecisions, Part
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of a fragment's column and where it lies in a row: agents `first` to `last` of the group."""
+    """Where one column's numbers for agents `first` to `last` of a group (`last` excluded) lie in a row of a matrix.
+
+    Attributes:
+        column: Name of the fragment's column.
+        first: First agent, by its index in the group.
+        last: The agent after the last one.
+        dtype: The matrix.
+        offset: First number in the matrix's row.
+        width: Number of numbers, over these agents.
+    """
 
     column: str
     first: int
@@ -34,19 +43,34 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ActionRun:
-    """Consecutive agents whose actions are stored and mapped alike."""
+    """Consecutive agents, in environment order, whose actions are stored and mapped alike.
+
+    Attributes:
+        agents: Their indices in environment order.
+        dtype: The matrix.
+        offset: First number in the matrix's row.
+        width: Number of numbers as stored, over these agents.
+        discrete: Number of values of a Discrete action; 0 for other actions.
+        start: The lowest value of a Discrete action.
+    """
 
     agents: tuple[int, ...]
     dtype: str
     offset: int
     width: int
-    discrete: int  # number of values, 0 for Box
+    discrete: int
     start: int
 
 
 @dataclass(frozen=True, slots=True)
 class MaskRun:
-    """Consecutive agents whose masks are stored side by side; `values` is 0 where they have none."""
+    """Consecutive agents, in environment order, whose action masks are stored side by side.
+
+    Attributes:
+        offset: First number in a row of the uint8 matrix.
+        width: Number of numbers over these agents, or the width of their actions where they have no masks.
+        values: Number of values of one agent's mask; 0 where these agents have no masks.
+    """
 
     offset: int
     width: int
@@ -54,9 +78,19 @@ class MaskRun:
 
 
 class RowLayout:
-    """Where each column lies in the matrices, and how matrix rows become a `Batch`."""
+    """Where each column of a fragment lies in the replay matrices, and how rows of these become a `Batch`.
+
+    Args:
+        spaces: The run's spaces.
+        device: Where batches are made.
+
+    Attributes:
+        widths: Numbers per row of each matrix, by dtype.
+        blocks: Where each column lies.
+    """
 
     def __init__(self, spaces: EnvironmentSpaces, device: torch.device) -> None:
+        # Columns are placed one after another; `widths` grows as they are.
         self.widths: dict[str, int] = {}
         self.blocks: list[Block] = []
         self._observations = [self._place_observation(group, device) for group in spaces.groups]
@@ -65,13 +99,18 @@ class RowLayout:
         self._agents = len(spaces.agents)
         self._reward = self._place_numbers(spaces, "reward", "float32")
         self._terminated = self._place_numbers(spaces, "terminated", "uint8")
+        # Parts come from no column of the fragment: they are computed when it is inserted.
         self._part = self.widths["uint8"]
         self.widths["uint8"] += self._agents
         self._affine = [self._unit_mapping(spaces, run, device) for run in self._actions]
         self._values = [torch.arange(run.discrete, device=device) for run in self._actions]
+        # For each number of the joint action, the agent whose action it is.
         widths = torch.tensor([a.action.width for a in spaces.agents])
-        self._owner = torch.arange(self._agents).repeat_interleave(widths).to(device)
-        self._self = torch.eye(self._agents, dtype=torch.bool, device=device).view(self._agents, 1, 1, self._agents)
+        self._action_owner = torch.arange(self._agents).repeat_interleave(widths).to(device)
+        # (N, 1, 1, N), whether the agent whose decision closes (first dim) is the agent looked at (last dim).
+        self._is_same_agent = torch.eye(self._agents, dtype=torch.bool, device=device).view(
+            self._agents, 1, 1, self._agents
+        )
 
     @property
     def row_bytes(self) -> int:
@@ -80,30 +119,44 @@ class RowLayout:
 
     @property
     def link_width(self) -> int:
-        """Numbers of a row's links: for each agent how far on its decision closes, 0 where none does; then k."""
+        """Numbers that one row's links take: for each agent the rows, and the env steps, until its decision closes."""
         return 2 * self._agents
 
-    def write(self, into: dict[str, NDArray[np.generic]], columns: Columns, decided: Decided | None) -> None:
-        """Write a fragment into matrices of as many rows; `decided` where not everybody acts in all of them."""
+    def write(
+        self, into: dict[str, NDArray[np.generic]], columns: Columns, decisions: FragmentDecisions | None
+    ) -> None:
+        """Write a fragment into matrices of as many rows.
+
+        Args:
+            into: A matrix by dtype, (rows, width) each.
+            columns: All rows of the fragment.
+            decisions: Where not every agent acts in every row, when decisions close and what agents do; else None.
+        """
         n = self._agents
         for b in self.blocks:
             source = columns[b.column][:, b.first : b.last]
             into[b.dtype][:, b.offset : b.offset + b.width] = source.reshape(len(source), b.width)
-        if decided is None:
+        if decisions is None:
             into["uint8"][:, self._part : self._part + n] = Part.CHOSE
         else:
-            into["float32"][:, self._reward : self._reward + n] = decided.closed.reward
-            into["uint8"][:, self._terminated : self._terminated + n] = decided.closed.terminated
-            into["uint8"][:, self._part : self._part + n] = decided.parts
+            # A row's reward and flag become those of the whole decision made in it, not of its env step alone.
+            into["float32"][:, self._reward : self._reward + n] = decisions.closed.reward
+            into["uint8"][:, self._terminated : self._terminated + n] = decisions.closed.terminated
+            into["uint8"][:, self._part : self._part + n] = decisions.parts
 
     def _place(self, column: str, first: int, last: int, dtype: str, width: int) -> int:
+        """Append agents `first` to `last` of a column to the matrix of this dtype; returns the offset."""
         offset = self.widths.get(dtype, 0)
         self.blocks.append(Block(column, first, last, dtype, offset, width))
         self.widths[dtype] = offset + width
         return offset
 
     def _place_observation(self, group: Group, device: torch.device) -> tuple[TorchEncoding, str, int, int, Tensor]:
-        """Its encoding, dtype, offset and width as stored, and for each number as encoded the agent's index."""
+        """Place a group's observations.
+
+        Returns:
+            The encoding; dtype, offset and width as stored; and the agent whose observation each encoded number is.
+        """
         encoding = TorchEncoding(group.observation, device)
         dtype, width = str(group.observation.dtype), encoding.numbers * len(group)
         offset = self._place(f"{group.group_id}/observation", 0, len(group), dtype, width)
@@ -111,11 +164,11 @@ class RowLayout:
         return encoding, dtype, offset, width, owner
 
     def _place_masks(self, spaces: EnvironmentSpaces) -> tuple[MaskRun, ...]:
-        """Runs of agents over the width of all actions; none where no agent has a mask."""
+        """Place all agents' action masks; empty if no agent has one."""
         if not any(group.masked for group in spaces.groups):
             return ()
         runs = []
-        for group_id, first, last in _stretches(spaces):
+        for group_id, first, last in _neighbour_runs(spaces):
             group = next(g for g in spaces.groups if g.group_id == group_id)
             width = group.action.width * (last - first)
             if group.masked:
@@ -126,16 +179,17 @@ class RowLayout:
         return tuple(runs)
 
     def _place_numbers(self, spaces: EnvironmentSpaces, name: str, dtype: str) -> int:
-        """One number per agent, in environment order; returns the first one's offset."""
+        """Place a column with one number per agent, in environment order; returns the offset of the first agent's."""
         start = self.widths.get(dtype, 0)
-        for group_id, first, last in _stretches(spaces):
+        for group_id, first, last in _neighbour_runs(spaces):
             self._place(f"{group_id}/{name}", first, last, dtype, last - first)
         return start
 
     def _place_actions(self, spaces: EnvironmentSpaces) -> tuple[ActionRun, ...]:
+        """Place all agents' actions in environment order, and join neighbours that are stored and mapped alike."""
         runs: list[ActionRun] = []
         at = 0
-        for group_id, first, last in _stretches(spaces):
+        for group_id, first, last in _neighbour_runs(spaces):
             group = next(g for g in spaces.groups if g.group_id == group_id)
             space = group.action
             dtype = str(space.dtype)
@@ -143,6 +197,7 @@ class RowLayout:
             offset = self._place(f"{group_id}/action", first, last, dtype, numbers)
             values, start = (space.n, space.start) if isinstance(space, Discrete) else (0, 0)
             agents = tuple(range(at, at + last - first))
+            # One run for all agents of a simple environment: its actions then take one operation per batch.
             before = runs[-1] if runs else None
             if before and (before.dtype, before.discrete, before.start) == (dtype, values, start):
                 runs[-1] = ActionRun(
@@ -155,13 +210,13 @@ class RowLayout:
 
     @staticmethod
     def _unit_mapping(spaces: EnvironmentSpaces, run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Factor and summand, (width,) float32 each, that map a Box's own units to [-1, 1]."""
+        """Factor and summand, (width,) float32 each, that map these agents' Box actions to [-1, 1]; else empty."""
         factors, summands = [], []
         for i in run.agents:
             space = spaces.agents[i].action
             if isinstance(space, Box):
                 low, high = (torch.from_numpy(bound) for bound in action_bounds(space))
-                # A bound that leaves no room has one action: any number stands for it.
+                # u = 2 (x - low) / (high - low) - 1. Where both bounds are equal there is one action; 0 stands for it.
                 factor = torch.where(high > low, 2 / (high - low), 0)
                 factors.append(factor)
                 summands.append(torch.where(high > low, -1 - low * factor, 0))
@@ -170,55 +225,60 @@ class RowLayout:
         return torch.cat(factors).to(device, torch.float32), torch.cat(summands).to(device, torch.float32)
 
     def batch(self, now: dict[str, Tensor], after: dict[str, Tensor], links: Tensor | None, sizes: Tensor) -> Batch:
-        """Matrix rows by dtype as a `Batch`.
+        """Make a `Batch` of matrix rows by dtype.
 
         Args:
             now: (M, B, width), rows in which decisions were made.
-            after: (M, B, width), the rows after them; with links (N, M, B, width), the rows that links lead to.
-            links: (M, B, 2N) of `now`; None where everybody acts in all rows.
+            after: (M, B, width), the rows after them; with links (N, M, B, width), for each agent the row in which its
+                decision closes.
+            links: (M, B, 2N) int32, those of `now`; None where every agent acts in every row.
             sizes: (M,) batch size of each member; samples beyond it get weight 0.
         """
         n = self._agents
         flags = now["uint8"]
-        own = torch.arange(flags.shape[1], device=flags.device).unsqueeze(0) < sizes.unsqueeze(1)
+        # (M, B), whether a sample is within its member's batch size, and not padding up to the largest one.
+        is_sample = torch.arange(flags.shape[1], device=flags.device).unsqueeze(0) < sizes.unsqueeze(1)
         part = next_part = None
-        closes = own.unsqueeze(-1)
+        closes = is_sample.unsqueeze(-1)
         if links is not None:
             part = flags[..., self._part : self._part + n]
+            # Where its own decision closes, an agent that is not forced counts as choosing: its policy acts there next.
             next_part = after["uint8"][..., self._part : self._part + n]
-            next_part = next_part.masked_fill(self._self & (next_part != Part.FORCED), Part.CHOSE)
+            next_part = next_part.masked_fill(self._is_same_agent & (next_part != Part.FORCED), Part.CHOSE)
             closes = closes & (links[..., :n] > 0)
         return Batch(
-            observation=self._seen(now, part),
-            action=self._done(now, part),
-            legal=self._legal(now["uint8"]),
+            observation=self._encoded_observations(now, part),
+            action=self._joint_action(now, part),
+            legal=self._legal_actions(now["uint8"]),
             part=part,
             reward=now["float32"][..., self._reward : self._reward + n],
             steps=None if links is None else links[..., n:],
             terminated=flags[..., self._terminated : self._terminated + n].float(),
-            weight=closes.float().expand(*own.shape, n),
-            next_observation=self._seen(after, next_part),
-            next_action=None if next_part is None else self._done(after, next_part),
-            next_legal=self._legal(after["uint8"]),
+            weight=closes.float().expand(*is_sample.shape, n),
+            next_observation=self._encoded_observations(after, next_part),
+            next_action=None if next_part is None else self._joint_action(after, next_part),
+            next_legal=self._legal_actions(after["uint8"]),
             next_part=next_part,
         )
 
-    def _seen(self, rows: dict[str, Tensor], part: Tensor | None) -> tuple[Tensor, ...]:
-        """Observations per group, encoded."""
+    def _encoded_observations(self, rows: dict[str, Tensor], part: Tensor | None) -> tuple[Tensor, ...]:
+        """Encoded observations of each group, (..., agents of the group * width); zeros for absent agents."""
         seen = []
         for encoding, dtype, offset, width, owner in self._observations:
             x = encoding(rows[dtype][..., offset : offset + width])
+            # Agents that are not there are stored as zeros, which an encoding may turn into other numbers.
             if part is not None and not encoding.plain:
                 x = x * (part != Part.ABSENT).index_select(-1, owner)
             seen.append(x)
         return tuple(seen)
 
-    def _done(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
-        """Joint actions as critics read them."""
+    def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
+        """The joint action, (..., A): Box mapped to [-1, 1], Discrete as one-hot, zeros for absent agents."""
         actions = []
         for run, affine, values in zip(self._actions, self._affine, self._values, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]
             if run.discrete:
+                # One-hot: each stored number is compared with every value that it may have.
                 actions.append((raw.unsqueeze(-1) == values + run.start).float().flatten(-2))
             else:
                 actions.append(raw.float() * affine[0] + affine[1])
@@ -226,10 +286,13 @@ class RowLayout:
         if part is None:
             return joint
         there = (part != Part.ABSENT) & (part != Part.LEFT)
-        return joint * there.index_select(-1, self._owner)
+        return joint * there.index_select(-1, self._action_owner)
 
-    def _legal(self, flags: Tensor) -> Tensor | None:
-        """Joint masks; nothing is masked for agents without one, or with a mask of zeros (they do not act)."""
+    def _legal_actions(self, flags: Tensor) -> Tensor | None:
+        """(..., A) bool, false where an agent's mask forbids a Discrete value; None if no agent has a mask.
+
+        Agents without a mask, and those whose mask is all zeros because they do not act, may do anything.
+        """
         if not self._masks:
             return None
         legal = []
@@ -243,14 +306,18 @@ class RowLayout:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a numpy dtype name."""
+    """The torch dtype of the same name as a numpy dtype."""
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
 
 
-def _stretches(spaces: EnvironmentSpaces) -> Iterator[tuple[str, int, int]]:
-    """Agents in environment order as (group id, first, last) runs that are neighbours in their group too."""
+def _neighbour_runs(spaces: EnvironmentSpaces) -> Iterator[tuple[str, int, int]]:
+    """Runs of agents that are neighbours both in environment order and in their group.
+
+    Yields:
+        (group id, first, last) in environment order; `first` and `last`, which is excluded, count within the group.
+    """
     place = {agent: (g.group_id, k) for g in spaces.groups for k, agent in enumerate(g.agents)}
     at = 0
     while at < len(spaces.agents):

@@ -1,6 +1,6 @@
-"""What on-policy members gathered since they last learned: fragments as they came, and a round's decisions from them.
+"""On-policy rounds: each member's fragments since it last learned, and the agents' trajectories that they make up.
 
-Dims: R rows of a round, D decisions of an agent, V views (what an agent saw at some row; each is kept once).
+Dims: R rows of a round, D decisions of an agent, V views (what an agent saw in some row; each is kept once).
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from numpy.typing import NDArray
 from covey.rows import Active, Columns, RowKind, RowSchema
 from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces, Group
-from covey_server.experience.decisions import Closed, close_decisions
+from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.stream import Stream
 from covey_server.storage.journal import Position
 
 VERSION = 1
-"""Of the state that a checkpoint keeps."""
+"""Version of the rounds' state in checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentDecisions:
-    """One agent's closed decisions of a round, one trajectory after the other, each in the order of time.
+    """One agent's closed decisions of a round, one trajectory after another, each in the order of time.
 
     Attributes:
-        view: (V, *observation shape) in the space's own dtype.
-        here: (D,) the view that a decision was made from.
-        after: (D,) the view at which it closed.
+        view: (V, *observation shape), what the agent saw, in the space's own dtype.
+        here: (D,), the view in which each decision was made.
+        after: (D,), the view in which it closed.
         action: (D, *action shape).
-        mask: (D, width), 1 for legal actions; None where the agent has no masks.
-        forced: (D,) bool, whether the environment chose.
-        steps: (D,) env steps until it closed.
-        reward: (D,) sum over them.
+        mask: (D, width), 1 for legal actions; None if the agent has no masks.
+        forced: (D,) bool, whether the environment chose the action.
+        steps: (D,), env steps until the decision closed.
+        reward: (D,) float32, sum of the agent's rewards until then.
         terminated: (D,) bool, whether nothing follows by the environment's rules.
-        continues: (D,) bool, whether the next decision here is the one that the agent made then.
+        continues: (D,) bool, whether the next decision in these arrays is the one made where this one closed.
     """
 
     view: NDArray[np.generic]
@@ -56,14 +56,21 @@ class AgentDecisions:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A member's round: the decisions of each agent, in environment order."""
+    """A member's complete round: the decisions of each agent, in environment order."""
 
     agents: tuple[AgentDecisions, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A member's streams of one fragment."""
+class _RoundFragment:
+    """One member's streams of one fragment.
+
+    Attributes:
+        columns: All columns of the fragment, not copied.
+        streams: Where the member's rows lie in them.
+        actor: Identifies the actor process.
+        tag: Given back by `Rollouts.positions`.
+    """
 
     columns: Columns
     streams: tuple[Stream, ...]
@@ -73,12 +80,18 @@ class _Held:
 
 @dataclass(slots=True)
 class _Round:
-    fragments: list[_Held] = field(default_factory=list)
+    """A member's present round: its fragments so far, and their env steps."""
+
+    fragments: list[_RoundFragment] = field(default_factory=list)
     steps: int = 0
 
 
 class Rollouts:
-    """The rounds at hand, by member; `len()` is the env steps held. Ingest inserts, the trainer takes."""
+    """The members' present rounds; `len()` is the number of env steps held. Ingest inserts, the trainer takes.
+
+    Args:
+        spaces: The run's spaces.
+    """
 
     only_newest_policy: ClassVar[bool] = True
 
@@ -94,7 +107,7 @@ class Rollouts:
             return sum(r.steps for r in self._rounds.values())
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """As `Experience.add`: each member's streams join its round."""
+        """As `Experience.add`: each member's streams of the fragment join its round."""
         columns = self._schema.view(rows.raw, rows.rows)
         for member_id in members:
             streams = [s for s in rows.streams if s.member_id == member_id]
@@ -102,51 +115,51 @@ class Rollouts:
 
     @property
     def needed_from(self) -> Position | None:
-        """As `Experience.needed_from`: the oldest fragment of any round at hand."""
+        """As `Experience.needed_from`: where the journal has the oldest fragment of any present round."""
         with self._lock:
             tags = [held.tag for r in self._rounds.values() for held in r.fragments]
         return min((tag for tag in tags if isinstance(tag, Position)), default=None)
 
     def to_state(self) -> dict[str, Any]:
-        """As `Experience.to_state`: which journal records each member's round consists of."""
+        """As `Experience.to_state`: the journal positions of the fragments in each member's round."""
         with self._lock:
             kept = {m: [held.tag for held in r.fragments] for m, r in self._rounds.items()}
         rounds = {str(m): [list(tag) for tag in tags if isinstance(tag, Position)] for m, tags in kept.items()}
         return {"version": VERSION, "rounds": rounds}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """As `Experience.from_state`."""
+        """As `Experience.from_state`: note which journal records each member's round is made of."""
         check_version("experience", state, VERSION)
         self._expected = {int(m): {Position(*tag) for tag in tags} for m, tags in state["rounds"].items()}
 
     def restore(self, rows: AcceptedRows) -> None:
-        """As `Experience.restore`."""
+        """As `Experience.restore`: a fragment joins the rounds that held it before the restart."""
         self.add(rows, [m for m, positions in self._expected.items() if rows.position in positions])
 
     def insert(
         self, member_id: int, columns: Columns, streams: Sequence[Stream], actor: Hashable, tag: object = None
     ) -> None:
-        """Add a member's part of a fragment; fragments of an actor come in their order.
+        """Add one member's streams of a fragment to its round; an actor's fragments must come in their order.
 
         Args:
-            member_id: Whose.
-            columns: Of the whole fragment; they are kept, not copied.
-            streams: The member's streams of it.
-            actor: Whose slots these are.
+            member_id: The member.
+            columns: All columns of the fragment; they are kept, not copied.
+            streams: Where the member's rows lie in them.
+            actor: Identifies the actor process whose slots these are.
             tag: Given back by `positions`.
         """
         with self._lock:
             at = self._rounds.setdefault(member_id, _Round())
-            at.fragments.append(_Held(columns, tuple(streams), actor, tag))
+            at.fragments.append(_RoundFragment(columns, tuple(streams), actor, tag))
             at.steps += sum(s.steps for s in streams)
 
     def steps(self, member_id: int) -> int:
-        """Env steps of the member's round so far."""
+        """Number of env steps in the member's round so far."""
         with self._lock:
             return self._rounds[member_id].steps if member_id in self._rounds else 0
 
     def positions(self, member_id: int) -> list[object]:
-        """The tags of the fragments that the member's round consists of."""
+        """The tags of the fragments in the member's round, in the order in which they came."""
         with self._lock:
             return [held.tag for held in self._rounds[member_id].fragments] if member_id in self._rounds else []
 
@@ -156,9 +169,14 @@ class Rollouts:
             self._rounds.pop(member_id, None)
 
     def take(self, member_id: int) -> Rollout:
-        """The member's round, of at least one step, which then is over."""
+        """End a member's round and return its decisions; it must have at least one env step.
+
+        Raises:
+            KeyError: the member has no round.
+        """
         with self._lock:
             fragments = self._rounds.pop(member_id).fragments
+        # All streams of the round, one after another, as if they were one fragment.
         placed = [(held, stream) for held in fragments for stream in held.streams]
         columns = {
             name: np.concatenate([held.columns[name][s.first_row : s.first_row + s.rows] for held, s in placed])
@@ -166,12 +184,15 @@ class Rollouts:
         }
         closed = close_decisions(columns, [stream for _, stream in placed], self._spaces)
         kind = np.asarray(columns["kind"], np.uint8)
-        stretch, stale = _trajectories(self._spaces, columns, kind, [(held.actor, s) for held, s in placed])
-        closes = closed.closes & ~stale[:, None]
+        trajectory, from_earlier_policy = _trajectories(
+            self._spaces, columns, kind, [(held.actor, s) for held, s in placed]
+        )
+        closes = closed.closes & ~from_earlier_policy[:, None]
         agents: dict[int, AgentDecisions] = {}
         for group in self._spaces.groups:
             for n, agent in enumerate(group.agents):
-                agents[agent] = _of_agent(columns, closed, group, n, agent, np.flatnonzero(closes[:, agent]), stretch)
+                rows = np.flatnonzero(closes[:, agent])
+                agents[agent] = _agent_decisions(columns, closed, group, n, agent, rows, trajectory)
         return Rollout(tuple(agents[a] for a in range(len(agents))))
 
 
@@ -181,62 +202,88 @@ def _trajectories(
     kind: NDArray[np.uint8],
     placed: Sequence[tuple[Hashable, Stream]],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Which rows follow each other without a break: (R,) trajectory of each row, and (R,) rows that do not count.
+    """Find which rows of a round follow each other without a break.
 
-    A stream goes on where the slot's stream before it ended with a tail row, which then is its own first row. Where
-    none does, its lead-in rows hold decisions that an earlier policy made.
+    A stream continues the trajectory of the same slot's stream before it if that one ended with a tail row: the first
+    row after its lead-in rows repeats this tail. Where none did, it begins the slot's part in this round, and its
+    lead-in rows hold decisions that were made before the round, under an earlier policy; these do not count.
+
+    Args:
+        spaces: The run's spaces.
+        columns: All rows of the round, stream after stream.
+        kind: (R,), their `covey.rows.RowKind`.
+        placed: Actor and stream, in the order of the rows.
+
+    Returns:
+        (R,) the trajectory that each row belongs to, and (R,) bool, which rows' decisions do not count.
     """
     rows = np.array([stream.rows for _, stream in placed], np.int64)
     ends = np.cumsum(rows)
     starts = ends - rows
-    opens = np.zeros(len(kind), np.int64)
-    opens[starts] = 1
-    opens[1:] |= np.isin(kind[:-1], (RowKind.FINAL, RowKind.CUT))
-    own = np.cumsum(opens) - 1
-    same_as = np.arange(own[-1] + 1)
-    stale = np.zeros(len(kind), bool)
-    standing: dict[tuple[Hashable, int], int] = {}  # the tail row at which a slot stands
+    # A segment is the rows between two breaks: it begins with a stream, and after the last row of an episode. The sum
+    # over the beginnings numbers the segments: rows of kinds S S F S T give 0 0 0 1 1.
+    begins = np.zeros(len(kind), np.int64)
+    begins[starts] = 1
+    begins[1:] |= np.isin(kind[:-1], (RowKind.FINAL, RowKind.CUT))
+    segment = np.cumsum(begins) - 1
+    # A trajectory has the number of its first segment: a stream that goes on where another stopped takes that over.
+    trajectory_of_segment = np.arange(segment[-1] + 1)
+    from_earlier_policy = np.zeros(len(kind), bool)
+    open_tails: dict[tuple[Hashable, int], int] = {}  # by slot, the tail row at which its last stream ended
     for start, end, (actor, stream) in zip(starts.tolist(), ends.tolist(), placed, strict=True):
         first = start + stream.lead_in_rows
-        before = standing.pop((actor, stream.slot), None)
-        if before is not None and not stream.cut_before and _same_sight(spaces, columns, before, first):
-            same_as[own[start]] = same_as[own[before]]
+        tail = open_tails.pop((actor, stream.slot), None)
+        if tail is not None and not stream.cut_before and _same_observations(spaces, columns, tail, first):
+            trajectory_of_segment[segment[start]] = trajectory_of_segment[segment[tail]]
         else:
-            stale[start:first] = True
+            from_earlier_policy[start:first] = True
         if kind[end - 1] == RowKind.TAIL:
-            standing[actor, stream.slot] = end - 1
-    return same_as[own], stale
+            open_tails[actor, stream.slot] = end - 1
+    return trajectory_of_segment[segment], from_earlier_policy
 
 
-def _same_sight(spaces: EnvironmentSpaces, columns: Columns, row: int, other: int) -> bool:
-    """Whether all agents see the same in two rows: a slot may have been lost to others between its streams."""
+def _same_observations(spaces: EnvironmentSpaces, columns: Columns, row: int, other: int) -> bool:
+    """Whether all agents see the same in two rows; not so if the slot played for another member between its streams."""
     names = (f"{g.group_id}/observation" for g in spaces.groups)
     return all(np.array_equal(columns[name][row], columns[name][other]) for name in names)
 
 
-def _of_agent(
+def _agent_decisions(
     columns: Columns,
-    closed: Closed,
+    closed: ClosedDecisions,
     group: Group,
     n: int,
     agent: int,
     rows: NDArray[np.int64],
-    stretch: NDArray[np.int64],
+    trajectory: NDArray[np.int64],
 ) -> AgentDecisions:
-    """The decisions that agent `n` of the group made in these rows."""
-    rows = rows[np.argsort(stretch[rows], kind="stable")]
+    """The decisions that one agent made in these rows, ordered by trajectory and time.
+
+    Args:
+        columns: All rows of the round.
+        closed: When the round's decisions close.
+        group: The agent's group.
+        n: The agent's index in its group.
+        agent: Its index in environment order.
+        rows: The rows in which its decisions close within the round, by their number in the round.
+        trajectory: (R,), the trajectory that each row belongs to.
+    """
+    # A stable sort keeps the order of time within a trajectory, whose streams lie apart in the round.
+    rows = rows[np.argsort(trajectory[rows], kind="stable")]
     after = closed.next_row[rows, agent]
-    seen = np.zeros(len(stretch), bool)
-    seen[np.concatenate([rows, after])] = True
-    place = np.cumsum(seen) - 1
+    # Keep each row's observation once, though it may end one decision and begin the next; `view_of_row` renumbers rows.
+    viewed = np.zeros(len(trajectory), bool)
+    viewed[np.concatenate([rows, after])] = True
+    view_of_row = np.cumsum(viewed) - 1
+    # The next decision continues this one if it is of the same trajectory and the agent did not end between them.
     continues = np.zeros(len(rows), bool)
-    continues[:-1] = stretch[rows[:-1]] == stretch[rows[1:]]
+    continues[:-1] = trajectory[rows[:-1]] == trajectory[rows[1:]]
     continues &= ~closed.ended[rows, agent]
     g = group.group_id
     return AgentDecisions(
-        view=columns[f"{g}/observation"][:, n][seen],
-        here=place[rows],
-        after=place[after],
+        view=columns[f"{g}/observation"][:, n][viewed],
+        here=view_of_row[rows],
+        after=view_of_row[after],
         action=columns[f"{g}/action"][rows, n],
         mask=columns[f"{g}/action_mask"][rows, n] if group.masked else None,
         forced=closed.active[rows, agent] == Active.FORCED,

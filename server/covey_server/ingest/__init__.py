@@ -1,1 +1,1 @@
-"""What happens to a fragment that arrives: checked, journalled, stored as experience, entered into ledgers."""
+"""How an arriving fragment is handled: checked, written to the journal, stored as experience, entered into ledgers."""

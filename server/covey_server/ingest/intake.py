@@ -1,4 +1,4 @@
-"""What becomes of a fragment: checked, journalled, put into experience, entered into every ledger; or refused."""
+"""Takes in a fragment: check it, journal it, store its rows as experience and enter its env steps; or refuse it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from covey_server.experience.experience import AcceptedRows
 from covey_server.ingest.validation import Accepted, check_fragment
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
-from covey_server.orders.sessions import Session
+from covey_server.orders.session import Session
 from covey_server.population import Population
 from covey_server.storage.journal import Kind, Position
 
 CHECKSUM_TRIES = 3
+"""A fragment whose checksum fails this often in a row is refused instead of asked for again."""
 
 
 class Intake:
-    """Takes fragments in for a learner.
+    """Takes in the fragments that a learner's actors send.
 
     Args:
-        learner: Whose journal, experience and ledgers they go to.
+        learner: Its journal, experience and ledgers receive the fragments.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -34,11 +35,23 @@ class Intake:
 
     @property
     def lock(self) -> StateLock:
-        """The learner's."""
+        """The learner's lock, which `under_lock` asserts."""
         return self._learner.lock
 
     def receive(self, session: Session, fragment: Fragment) -> pb.Ack:
-        """Take in a whole fragment: acknowledge, refuse, drop a duplicate, or ask for it again."""
+        """Handle a whole fragment: accept it, refuse it, drop a duplicate, or ask for it again.
+
+        Args:
+            session: The session of the actor that sent it.
+            fragment: The fragment, assembled from its parts.
+
+        Returns:
+            The acknowledgement for the actor.
+
+        Raises:
+            RefusedError: the run has no population yet.
+            StorageError: the journal cannot be written, for another reason than a full disk.
+        """
         learner = self._learner
         with self.lock:
             learner.sessions.heard(session)
@@ -47,31 +60,31 @@ class Intake:
                     learner.count("duplicate")
                     return ack_of(session)
                 case _ if learner.room.missing:
-                    return ack_of(session)  # it stays with its actor, which is asked for it when there is room
+                    return ack_of(session)  # the actor keeps it, and is asked for it when the disk has space
                 case "gap":
                     learner.count("gap")
                     return ack_of(session, resend_from_seq=session.received_seq + 1)
                 case "new":
                     try:
-                        return self._take(session, fragment)
+                        return self._check_and_store(session, fragment)
                     except DiskFullError as exc:
                         learner.room.wait(exc)
                         return ack_of(session)
 
     @under_lock
-    def _take(self, session: Session, fragment: Fragment) -> pb.Ack:
-        """Check a new fragment and keep it; the actor's mark passes it whatever comes of it."""
+    def _check_and_store(self, session: Session, fragment: Fragment) -> pb.Ack:
+        """Check a new fragment and store or refuse it; either way it counts as received and is not sent again."""
         learner = self._learner
         population = learner.population
         if population is None:
-            raise RefusedError("fragments need a joined actor")
+            raise RefusedError("run has no population yet, expected Join before the first fragment; join first")
         order = learner.scheduler.order(fragment.order_id, session.key)
         if order is None:
             return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
         try:
             accepted = self.check(population, fragment, order)
         except FragmentError as error:
-            # Damage on the way is no fault of the actor's: ask again, but not for ever.
+            # The actor is not to blame for damage on the way: ask for the fragment again, but not for ever.
             self._checksum_tries[session.key] += error.reason == "checksum"
             if 0 < self._checksum_tries[session.key] < CHECKSUM_TRIES:
                 learner.count("checksum")
@@ -85,49 +98,59 @@ class Intake:
             fragment=fragment,
             stream_members=[s.member_id for s in accepted.streams],
         )
+        # Journal first: only what it has may be acknowledged and learned from, or a crash would lose it.
         position = learner.journal.append(Kind.FRAGMENT, received.SerializeToString())
         session.received(fragment.seq)
-        stale = self.account(session.key, fragment, order, accepted, position)
-        if stale:
+        uncounted = self.account(session.key, fragment, order, accepted, position)
+        if uncounted:
             learner.event(
-                f"{stale:,} env steps of actor {session.actor_id} were played by a policy that a crash took; "
+                f"{uncounted:,} env steps of actor {session.actor_id} were played by a policy that a crash took; "
                 "they are played again"
             )
-        self._report(session, fragment, order, accepted)
+        self._count_and_log(session, fragment, order, accepted)
         learner.note_idleness()
         learner.changed.notify_all()
         return ack_of(session)
 
     def check(self, population: Population, fragment: Fragment, order: Order) -> Accepted:
-        """Hold a fragment against its order and the run.
+        """Check a fragment against its order and the run's schema.
 
         Raises:
-            FragmentError: it is not acceptable.
+            FragmentError: the fragment is not acceptable.
         """
         unclipped = self._learner.config.algorithm.stochastic_policies
         return check_fragment(fragment, order, population.schema, population.spaces, unclipped=unclipped)
 
     @under_lock
     def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> int:
-        """Enter an accepted fragment into experience and every ledger; the same at arrival and from the journal.
+        """Store an accepted fragment's rows as experience, and count its env steps in every ledger.
+
+        Used for fragments that arrive and, after a restart, for those in the journal.
+
+        Args:
+            key: The actor's id and incarnation.
+            fragment: The fragment.
+            order: The order that it answers.
+            accepted: What the checks found.
+            position: Where the journal has the fragment.
 
         Returns:
-            Env steps that do not count, as a policy played them that a crash of the learner took.
+            Env steps that do not count, because they were played by a policy newer than those that survived a crash.
         """
         learner = self._learner
         population = learner.population
         if population is None:
             raise RuntimeError("accounting needs a population")
-        taken, stale = self._counted(population, order, accepted)
-        for member_id, steps in taken.items():
+        counted, uncounted = self._counted_steps(population, order, accepted)
+        for member_id, steps in counted.items():
             ledger = learner.scheduler.ledger(member_id)
-            if ledger is not None:  # else it was replaced since; its rows may still serve the others
+            if ledger is not None:  # else the member was replaced; its rows may still serve others
                 population.pace.accept(ledger, steps, len(population.experience))
         if accepted.rows:
             rows = AcceptedRows(accepted.raw, accepted.rows, fragment.streams, accepted.streams, key, position)
-            population.experience.add(rows, taken)
+            population.experience.add(rows, counted)
         learner.scheduler.complete(
-            fragment.order_id, taken, forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
+            fragment.order_id, counted, forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
         )
         for episode in fragment.episodes:
             if episode.evaluation and not learner.scheduler.evaluations.result(key, episode):
@@ -136,34 +159,38 @@ class Intake:
             if fault.evaluation:
                 learner.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
         totals = learner.totals
-        totals.env_steps += sum(taken.values())
+        totals.env_steps += sum(counted.values())
         totals.eval_env_steps += fragment.eval_steps
         totals.wire_bytes += accepted.wire_bytes
         totals.raw_bytes += fragment.raw_bytes
         totals.actor_wait_s += fragment.wait_s
-        return stale
+        return uncounted
 
-    def _counted(self, population: Population, order: Order, accepted: Accepted) -> tuple[dict[int, int], int]:
-        """Env steps that count, by member, and how many do not."""
+    def _counted_steps(self, population: Population, order: Order, accepted: Accepted) -> tuple[dict[int, int], int]:
+        """Env steps that count, by member, and the number of those that do not.
+
+        With experience that takes only the newest policy's rows, env steps count if exactly the member's present
+        policies played them. After a crash the learner's weights may be older than those that actors have.
+        """
         if not population.experience.only_newest_policy:
             return accepted.steps_by_member, 0
         counted: dict[int, int] = {}
-        stale = 0
+        uncounted = 0
         for member_id, steps in accepted.steps_by_member.items():
             if self._learner.scheduler.ledger(member_id) is None:
                 continue
             indices = {i for work in order.slots if work.member_id == member_id for i in work.agent_policies}
-            population.policies.publish([member_id])  # changes nothing unless a restart took the newest
+            population.policies.publish([member_id])  # changes nothing except after a restart
             newest = {ref.sha256 for ref in population.policies.refs(member_id)}
             if {order.policies[i].sha256 for i in indices} == newest:
                 counted[member_id] = steps
             else:
-                stale += steps
-        self._learner.totals.counters["stale_steps"] += stale
-        return counted, stale
+                uncounted += steps
+        self._learner.totals.counters["stale_steps"] += uncounted
+        return counted, uncounted
 
-    def _report(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
-        """Per-actor counters, staleness and events: what a resumed run need not repeat."""
+    def _count_and_log(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
+        """Update the actor's counters and the staleness of policies, and log environment faults."""
         session.count(fragment, accepted.wire_bytes, accepted.rows, accepted.steps)
         for ref in order.policies:
             if ref.sha256:
@@ -176,7 +203,7 @@ class Intake:
             self._learner.count("environment_fault")
             session.environment_faults += 1
             if session.environment_faults.bit_count() > 1:
-                continue  # told at the first one, the second, the fourth, the eighth: the rest is counted
+                continue  # logged at the first fault, the second, the fourth, the eighth ..., else only counted
             where = "evaluation" if fault.evaluation else "training"
             self._learner.event(
                 f"environment {self._learner.config.environment.name} of actor {session.actor_id}, {where} slot "
@@ -185,8 +212,8 @@ class Intake:
             )
 
     def _refuse(self, session: Session, fragment: Fragment, order: Order | None, error: FragmentError) -> pb.Ack:
-        """Acknowledge as refused: the mark passes it, its rows do not count, its steps return to the members."""
-        # The blob is not kept: nobody will read it.
+        """Refuse a fragment: journal that, acknowledge it with the reason, and return its env steps to the members."""
+        # The journal keeps that and why it was refused, but not the rows: nobody will read them.
         kept = Fragment(seq=fragment.seq, order_id=fragment.order_id)
         refused = ReceivedFragment(
             actor_id=session.actor_id, incarnation=session.incarnation, fragment=kept, refused=error.reason
@@ -200,7 +227,7 @@ class Intake:
         if order is not None:
             session.violations += 1
             self._learner.scheduler.complete(fragment.order_id, {})
-            # Episodes may have ended in it.
+            # Evaluation episodes may have ended in the fragment; their seeds are played again.
             self._learner.scheduler.evaluations.release(session.key)
         self._learner.changed.notify_all()
         ack = ack_of(session)

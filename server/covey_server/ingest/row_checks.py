@@ -1,4 +1,4 @@
-"""What the decompressed rows of a fragment hold: every check of their numbers.
+"""Checks of every number in the decompressed rows of a fragment.
 
 Dims: R rows of the fragment, N agents of a group.
 """
@@ -18,21 +18,23 @@ from covey.rows import MAX_SAMPLE_UNITS, Active, Columns, RowKind
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, Space, action_bounds, choices
 from covey_server.experience.stream import Stream
 
-_DECIDED = np.zeros(256, bool)
-_DECIDED[[RowKind.STEP, RowKind.LEAD_IN]] = True
+_HAS_ACTION = np.zeros(256, bool)
+"""Kinds of rows, by value, that hold actions which agents took; other rows hold zeros for agents that are to act."""
+_HAS_ACTION[[RowKind.STEP, RowKind.LEAD_IN]] = True
 """Row kinds whose actions were made."""
 
 
 def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -> None:
-    """Flags, finite numbers, actions within their spaces, and none that was not legal.
+    """Check that flags are in range, numbers finite, and actions within their spaces and legal.
 
     Args:
-        columns: Of a fragment whose row kinds have been checked.
-        spaces: Of the run.
-        unclipped: Whether Box actions may lie outside of their bounds.
+        columns: Columns of a fragment whose row kinds were checked.
+        spaces: The run's spaces.
+        unclipped: Whether Box actions may lie outside of their bounds, as samples of a Gaussian do before they are
+            clipped.
 
     Raises:
-        FragmentError: ("flags", "not_finite", "action_range", "mask").
+        FragmentError: with reason "flags", "not_finite", "action_range" or "mask".
     """
     kind = np.asarray(columns["kind"], np.uint8)
     for group in spaces.groups:
@@ -43,18 +45,19 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
         for column in ("observation", "reward"):
             values = columns[f"{name}/{column}"]
             if values.dtype.kind == "f" and values.size:
-                _finite_extent(f"{name}/{column}", values)
+                _finite_range(f"{name}/{column}", values)
         for column in ("observation", "action"):
-            # Of other bytes than 0 and 1 nobody knows what they count as.
+            # numpy reads truth values as raw bytes, and what a byte other than 0 or 1 counts as is undefined.
             values = columns[f"{name}/{column}"]
             if values.dtype == bool and (worst := int(values.view(np.uint8).max())) > 1:
                 raise FragmentError("flags", f"{name}/{column}: truth value {worst}, expected 0 or 1")
+        # The quick test holds all numbers at once against a range that is legal for each of them.
         action = columns[f"{name}/action"]
         limits = _action_limits(group.action, unclipped)
-        lowest, highest = _finite_extent(f"{name}/action", action)
+        lowest, highest = _finite_range(f"{name}/action", action)
         if not (lowest >= limits.safe_low and highest <= limits.safe_high):
-            # Rows without an action, and agents that are not there, hold zeros, which may lie outside.
-            acted = (np.asarray(columns[f"{name}/active"], np.uint8) > 0) & _DECIDED[kind][:, None]
+            # Zeros of rows and agents without an action may lie outside of the space: look only at actions taken.
+            acted = (np.asarray(columns[f"{name}/active"], np.uint8) > 0) & _HAS_ACTION[kind][:, None]
             chosen: NDArray[Any] = action[acted]
             if not ((chosen >= limits.low) & (chosen <= limits.high)).all():
                 raise FragmentError(
@@ -66,37 +69,45 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
 
 
 def _check_masks(columns: Columns, group: Group, kind: NDArray[np.uint8]) -> None:
-    """Masks are 0 or 1, leave every choice something, and were kept to; where the environment forces, they say nothing.
+    """Check that masks are 0 or 1, leave each choice a legal value, and allow the actions taken.
 
-    Actions are within their space here.
+    Where the environment forces an action, masks are not looked at. Actions were checked to be within their space
+    before.
+
+    Raises:
+        FragmentError: with reason "mask".
     """
     name = group.group_id
     mask = np.asarray(columns[f"{name}/action_mask"], np.uint8)
     if (worst := int(mask.max())) > 1:
         raise FragmentError("mask", f"{name}/action_mask: {worst}, expected 0 or 1")
+    # A MultiDiscrete action has one mask, in which its choices lie side by side; `starts` is where each begins.
     values = choices(group.action)
     starts = np.cumsum((0, *values[:-1]))
-    acts = columns[f"{name}/active"] == Active.CHOSE
-    legal = np.logical_or.reduceat(mask[acts], starts, axis=-1)
+    choosers = columns[f"{name}/active"] == Active.CHOSE
+    legal = np.logical_or.reduceat(mask[choosers], starts, axis=-1)
     if not legal.all():
         raise FragmentError("mask", f"{name}/action_mask: none of {values} values is legal for an agent that acts")
-    acts &= _DECIDED[kind][:, None]
-    # (decisions, choices): where each choice that was made stands in the mask.
-    chosen = np.asarray(columns[f"{name}/action"], np.int64)[acts].reshape(-1, len(values))
+    choosers &= _HAS_ACTION[kind][:, None]
+    # (decisions, choices), each choice that was made; with its start added, its place in the mask.
+    chosen = np.asarray(columns[f"{name}/action"], np.int64)[choosers].reshape(-1, len(values))
     first = group.action.start if isinstance(group.action, Discrete) else 0
-    if not np.take_along_axis(mask[acts], chosen - first + starts, 1).all():
+    if not np.take_along_axis(mask[choosers], chosen - first + starts, 1).all():
         raise FragmentError("mask", f"{name}/action: a choice that its action_mask does not allow")
 
 
 def check_lead_in(columns: Columns, streams: Sequence[Stream], spaces: EnvironmentSpaces) -> None:
-    """Ages: of decisions in lead-in rows alone, of equal age in one row, younger from row to row, one of an agent.
+    """Check the ages in lead-in rows, which repeat earlier rows because a decision in them is still open.
+
+    Each lead-in row has one age of at least 1, shared by the agents whose decision is open; ages decrease from row to
+    row; an agent has at most one open decision; all other rows have age 0.
 
     Raises:
-        FragmentError: ("flags").
+        FragmentError: with reason "flags".
     """
     ages_by_group = [columns[f"{g.group_id}/age"] for g in spaces.groups]
-    carried = any(s.lead_in_rows for s in streams)
-    if not carried and not any(a.any() for a in ages_by_group):
+    has_lead_in = any(s.lead_in_rows for s in streams)
+    if not has_lead_in and not any(a.any() for a in ages_by_group):
         return
     age = np.concatenate(ages_by_group, axis=1).astype(np.int64)
     if age[columns["kind"] != RowKind.LEAD_IN].any():
@@ -107,11 +118,11 @@ def check_lead_in(columns: Columns, streams: Sequence[Stream], spaces: Environme
             continue
         rows = slice(s.first_row, s.first_row + s.lead_in_rows)
         ages = age[rows]
-        own = ages.max(axis=1, keepdims=True)
+        row_age = ages.max(axis=1, keepdims=True)
         if (
-            not own.all()
-            or (np.diff(own[:, 0]) >= 0).any()
-            or ((ages > 0) & (ages != own)).any()
+            not row_age.all()
+            or (np.diff(row_age[:, 0]) >= 0).any()
+            or ((ages > 0) & (ages != row_age)).any()
             or ((ages > 0).sum(axis=0) > 1).any()
             or ((ages > 0) & (active[rows] == 0)).any()
         ):
@@ -122,21 +133,21 @@ def check_lead_in(columns: Columns, streams: Sequence[Stream], spaces: Environme
             )
 
 
-def _finite_extent(name: str, values: NDArray[np.generic]) -> tuple[float, float]:
-    """Lowest and highest number; they are finite only if all numbers are.
+def _finite_range(name: str, values: NDArray[np.generic]) -> tuple[float, float]:
+    """Lowest and highest of an array's numbers, which are both finite only if all numbers are.
 
     Raises:
-        FragmentError: ("not_finite").
+        FragmentError: with reason "not_finite".
     """
     lowest, highest = float(values.min()), float(values.max())
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         count = np.count_nonzero(~np.isfinite(values))
-        raise FragmentError("not_finite", f"{name}: {count} of {values.size} numbers are not")
+        raise FragmentError("not_finite", f"{name}: {count} of {values.size} numbers are not finite")
     return lowest, highest
 
 
 class _Limits(NamedTuple):
-    """Lowest and highest legal action, arrays of the space's shape; and what lies within all of them."""
+    """Lowest and highest legal action, arrays of the space's shape, and the range of what is legal everywhere."""
 
     low: NDArray[Any]
     high: NDArray[Any]
@@ -146,17 +157,18 @@ class _Limits(NamedTuple):
 
 @lru_cache
 def _action_limits(space: Space, unclipped: bool) -> _Limits:
-    """What actions are legal; a Box has room for the rounding of its bounds in the actor's arithmetic."""
+    """The legal actions of a space; bounds of a Box are widened by what the actor's arithmetic may round off."""
     if isinstance(space, Box):
         if unclipped:
+            # Samples are limited to MAX_SAMPLE_UNITS in units of the range mapped to [-1, 1].
             low, high = action_bounds(space)
-            middle, reach = (high + low) / 2, (high - low) / 2 * MAX_SAMPLE_UNITS
-            bounds = middle - reach, middle + reach
+            middle, half_range = (high + low) / 2, (high - low) / 2 * MAX_SAMPLE_UNITS
+            bounds = middle - half_range, middle + half_range
         else:
             bounds = np.asarray(space.low), np.asarray(space.high)
         low, high = (b.reshape(space.shape) for b in bounds)
-        room = [1e-5 * np.where(np.isfinite(b), np.maximum(np.abs(b), 1), 0) for b in (low, high)]
-        low, high = low - room[0], high + room[1]
+        tolerance = [1e-5 * np.where(np.isfinite(b), np.maximum(np.abs(b), 1), 0) for b in (low, high)]
+        low, high = low - tolerance[0], high + tolerance[1]
     else:
         values = np.asarray(choices(space)).reshape(space.shape)
         low = np.full_like(values, space.start if isinstance(space, Discrete) else 0)

@@ -1,4 +1,4 @@
-"""Every check of a fragment between the wire and the learner's memory, cheapest first.
+"""Checks a fragment between its arrival and the learner's memory, the cheapest checks first.
 
 What a fragment claims is compared with its order and with the run's schema before anything is decompressed, and the
 decompressed columns before anything is stored.
@@ -23,16 +23,17 @@ from covey_server.experience.stream import Stream
 from covey_server.ingest.row_checks import check_lead_in, check_values
 
 MAX_REPORTS = 1 << 16
-"""Episodes, and faults, in one fragment: far above what an honest actor has, far below what hurts."""
+"""Most episodes, and most faults, in one fragment: far above what an honest actor has, far below what hurts."""
 
 # Plain numbers: comparing an array with a member of an enumeration takes four times as long.
 _STEP, _LEAD_IN = int(RowKind.STEP), int(RowKind.LEAD_IN)
 _START = 0
 _CLOSING = np.zeros(256, bool)
+"""Kinds of rows that may be the last one of a stream."""
 _CLOSING[[RowKind.FINAL, RowKind.CUT, RowKind.TAIL]] = True
 
 _FOLLOWS = np.zeros((256, 256), bool)
-"""Whether a row kind may come after another within a stream; 0 stands for the stream's start."""
+"""[before, after]: whether a row of one kind may follow one of another in a stream; 0 stands for the stream's start."""
 for _before, _after in {
     _START: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
     RowKind.LEAD_IN: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
@@ -42,22 +43,22 @@ for _before, _after in {
 }.items():
     _FOLLOWS[_before, list(_after)] = True
 
-_COUNTED = np.zeros(256, np.int64)
-"""Counts step rows in the lower half of a sum and lead-in rows in the upper."""
-_COUNTED[[_STEP, _LEAD_IN]] = 1, 1 << 32
+_COUNTS = np.zeros(256, np.int64)
+"""By row kind, what it adds to a sum that counts step rows in its lower 32 bits and lead-in rows in its upper ones."""
+_COUNTS[[_STEP, _LEAD_IN]] = 1, 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A fragment that has passed every check.
+    """A fragment, an actor's answer to an order, that has passed every check.
 
     Attributes:
-        raw: The decompressed columns.
-        columns: Read-only views of `raw`.
-        streams: The slots' rows in the columns.
-        steps_by_member: Env steps of the members whose slots brought any.
-        episodes: As the fragment reports them.
-        wire_bytes: Length of the compressed blob (every look at the message's own field makes a copy of it).
+        raw: The decompressed columns, one after another.
+        columns: Read-only views of `raw` by column name.
+        streams: Where each slot's rows lie in the columns.
+        steps_by_member: Training env steps by member id; members without any are left out.
+        episodes: The episodes that the fragment reports.
+        wire_bytes: Length of the compressed rows (the message's own field is copied each time it is looked at).
     """
 
     raw: bytes
@@ -69,33 +70,35 @@ class Accepted:
 
     @property
     def rows(self) -> int:
-        """Rows of all streams, lead-in rows included."""
+        """Number of rows of all streams, lead-in rows included."""
         return len(self.columns["kind"])
 
     @property
     def steps(self) -> int:
-        """Training env steps."""
+        """Number of training env steps of all streams."""
         return sum(self.steps_by_member.values())
 
 
 def check_fragment(
     fragment: Fragment, order: Order, schema: RowSchema, spaces: EnvironmentSpaces, *, unclipped: bool = False
 ) -> Accepted:
-    """Check a whole fragment (all its parts) against the order that it answers.
+    """Check a whole fragment, assembled from its parts, against the order that it answers.
 
-    Evaluation results are checked for their form alone: which tasks and seeds are open is the caller's to know.
+    Of evaluation episodes only the form is checked: the caller knows which tasks and seeds are open.
 
     Args:
-        fragment: What came.
-        order: Its order.
-        schema: Of the run.
-        spaces: Of the run.
-        unclipped: Whether Box actions are samples from before they were clipped (on-policy runs): they may lie
-            outside of the bounds then.
+        fragment: The fragment as the actor sent it.
+        order: The order that it answers.
+        schema: The run's row schema.
+        spaces: The run's spaces.
+        unclipped: Whether Box actions are samples from before they were clipped (on-policy runs), which may lie outside
+            of
+            the bounds.
 
     Raises:
         FragmentError: with the reason, one of "schema", "order", "slot", "rows", "episodes", "faults", "size",
-            "checksum", "flags", "not_finite", "action_range", "mask".
+            "checksum",
+            "flags", "not_finite", "action_range", "mask".
     """
     if fragment.schema_hash != schema.hash:
         raise FragmentError(
@@ -106,7 +109,7 @@ def check_fragment(
     streams = _check_streams(fragment, order, len(spaces.agents))
     _check_reports(fragment, order, len(spaces.agents))
     rows = sum(s.rows for s in streams)
-    blob = fragment.blob
+    blob = fragment.blob  # each look at this field copies it
     if rows:
         raw = schema.decompress(blob, rows, fragment.raw_bytes)
         columns = schema.view(raw, rows)
@@ -115,7 +118,7 @@ def check_fragment(
         check_lead_in(columns, streams, spaces)
     else:
         if blob or fragment.raw_bytes:
-            raise FragmentError("size", f"no rows, but {len(blob)} bytes of them")
+            raise FragmentError("size", f"no rows, but {len(blob)} bytes of compressed rows, expected none")
         raw, columns = b"", schema.empty(0)
     steps: dict[int, int] = {}
     for s in streams:
@@ -125,10 +128,18 @@ def check_fragment(
 
 
 def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Stream, ...]:
-    """What the streams say of themselves: ordered slots, each once, in the order's sequence, within its steps."""
+    """Check that the streams name ordered slots, each at most once and in the order's sequence, within their env steps.
+
+    Returns:
+        Where each slot's rows lie in the columns.
+
+    Raises:
+        FragmentError: with reason "slot" or "rows".
+    """
     streams: list[Stream] = []
     ordered = iter(order.slots)
     first_row = 0
+    # One iterator over the order's slots: each stream searches on from where the one before was found.
     for stream in fragment.streams:
         slot, rows, lead_in, steps = stream.slot, stream.rows, stream.lead_in_rows, stream.steps
         for work in ordered:
@@ -138,15 +149,16 @@ def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Strea
             raise FragmentError(
                 "slot", f"slot {slot}, expected slots that order {order.order_id} names, each once, in its sequence"
             )
-        allowed = work.steps
-        if steps > allowed:
-            raise FragmentError("rows", f"slot {slot}: {steps} steps, expected at most the {allowed} ordered")
-        # The last row closes the stream; at the worst every step ends an episode.
-        if not steps < rows <= 2 * (allowed + 1) or lead_in > agents:
+        ordered_steps = work.steps
+        if steps > ordered_steps:
+            raise FragmentError("rows", f"slot {slot}: {steps} steps, expected at most the {ordered_steps} ordered")
+        # A last row closes the stream, so there are more rows than steps. If every step ends an episode there are two
+        # rows for each step, and one or two more for a cut and the tail.
+        if not steps < rows <= 2 * (ordered_steps + 1) or lead_in > agents:
             raise FragmentError(
                 "rows",
                 f"slot {slot}: {rows} rows and {lead_in} lead-in rows for {steps} steps, expected more than "
-                f"steps, up to two for each of {allowed} ordered, and a lead-in row for each of {agents} agents",
+                f"steps, up to two for each of {ordered_steps} ordered, and a lead-in row for each of {agents} agents",
             )
         streams.append(Stream(slot, work.member_id, first_row, lead_in + rows, lead_in, steps, stream.cut_before))
         first_row += lead_in + rows
@@ -154,7 +166,11 @@ def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Strea
 
 
 def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
-    """Episodes, faults and times: their number and form."""
+    """Check the number and form of the episodes, faults and times that a fragment reports.
+
+    Raises:
+        FragmentError: with reason "episodes", "not_finite" or "faults".
+    """
     members = {work.slot: work.member_id for work in order.slots} if fragment.episodes else {}
     evaluations = sum(e.evaluation for e in fragment.episodes)
     if len(fragment.episodes) > MAX_REPORTS or evaluations > fragment.eval_steps:
@@ -190,7 +206,12 @@ def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
 
 
 def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
-    """Row kinds: a legal sequence in each stream, and as many lead-in and step rows as it says."""
+    """Check that the kinds of rows follow each other legally in each stream, and number as many as the stream claims.
+
+    Raises:
+        FragmentError: with reason "rows".
+    """
+    # Each row is looked up together with the kind before it; first rows follow the stream's start.
     starts = np.array([s.first_row for s in streams])
     ends = np.append(starts[1:], len(kind)) - 1
     before = np.empty_like(kind)
@@ -207,7 +228,8 @@ def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
             f"{before[row]}, expected lead-in rows, steps closed by final or cut rows, and a tail at the end if no "
             "such row is there",
         )
-    found = np.add.reduceat(_COUNTED.take(kind), starts)
+    # One sum per stream counts both kinds: a fragment has fewer rows than its lower half can count.
+    found = np.add.reduceat(_COUNTS.take(kind), starts)
     wrong = found != [s.steps + (s.lead_in_rows << 32) for s in streams]
     if wrong.any():
         i = int(np.argmax(wrong))
@@ -215,5 +237,5 @@ def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
         raise FragmentError(
             "rows",
             f"slot {streams[i].slot}: {steps} step rows and {lead_in} lead-in rows, expected the {streams[i].steps} "
-            f"and {streams[i].lead_in_rows} it says",
+            f"and {streams[i].lead_in_rows} that the fragment claims",
         )

@@ -1,1 +1,1 @@
-"""Who steps what: the scheduler, evaluations, members' work, exploration, and the actors' sessions."""
+"""Who steps what: the scheduler, slots, members' ledgers and pace, evaluation episodes, and the actors' sessions."""

@@ -1,7 +1,7 @@
-"""The ledger of evaluation episodes: who must play which seeds, who is at it, and what came of it.
+"""Evaluation episodes: which seeds each member has still to play, which actor plays them, and their returns.
 
-A request is one member's evaluation under pinned policies. Its seeds are handed out to actors as tasks; a lost actor's
-unfinished seeds go back and are played again from their start.
+A request is one member's evaluation under fixed policies. Its seeds are handed out to actors in tasks; the seeds that a
+lost actor has not answered go back and are played again from the start of their episodes.
 """
 
 from __future__ import annotations
@@ -15,40 +15,60 @@ from covey.v1.order_pb2 import Evaluation, PolicyRef
 from covey.wire.limits import POLICY_PREFIX_BYTES
 
 ActorKey = tuple[str, int]
-"""(actor id, incarnation)."""
+"""Identifies one process of an actor: (actor id, incarnation)."""
 
 MAX_FAULTS_PER_SEED = 3
-"""An environment that raises this often on one seed is given up for it; the evaluation goes on without the seed."""
+"""A seed on which the environment raises this often is given up; the evaluation goes on without it."""
 
 
 @dataclass(slots=True)
 class Request:
-    """One member's evaluation: seeds to play, and the returns of those that were played."""
+    """One member's evaluation: the seeds to play, and the returns of those that were played.
+
+    Attributes:
+        member_id: The member that is evaluated.
+        purpose: "fitness" for selection, or "confirm" for the best member's further episodes.
+        policies: The policy of each agent, in environment order.
+        max_episode_steps: Env steps after which an episode is cut off.
+        pending: Seeds that no actor has, in the order in which they are handed out.
+        results: Undiscounted return of each agent, in environment order, by seed.
+        open_seeds: Number of seeds without a result, whether an actor has them or not.
+        faults: How often the environment raised, by seed.
+    """
 
     member_id: int
-    purpose: str  # "fitness" or "confirm"
-    policies: list[PolicyRef]  # per agent
+    purpose: str
+    policies: list[PolicyRef]
     max_episode_steps: int
     pending: deque[int]
-    results: dict[int, list[float]] = field(default_factory=dict)  # seed -> return per agent
+    results: dict[int, list[float]] = field(default_factory=dict)
     open_seeds: int = 0
     faults: dict[int, int] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> bytes:
-        """What an Episode's `policies` must say: the first 16 bytes of each agent's sha256, zeros for a built-in."""
+        """What an Episode of this request must name as its policies.
+
+        For each agent the first 16 bytes of the SHA-256 of its policy file, or 16 zero bytes for a built-in policy.
+        """
         return b"".join(ref.sha256[:POLICY_PREFIX_BYTES] or bytes(POLICY_PREFIX_BYTES) for ref in self.policies)
 
 
 @dataclass(slots=True)
 class _Task:
+    """Seeds of a request that one actor was given; `open` are those that it has not answered."""
+
     request: Request
     actor: ActorKey
     open: set[int]
 
 
 class Evaluations:
-    """Requests in order of arrival, and the tasks made of them."""
+    """All evaluation requests in the order in which they were made, and the tasks that actors have of them.
+
+    Args:
+        first_task_id: Task ids count up from here; unique over the run.
+    """
 
     def __init__(self, first_task_id: int = 1) -> None:
         self._requests: list[Request] = []
@@ -63,7 +83,15 @@ class Evaluations:
         seeds: Iterable[int],
         max_episode_steps: int,
     ) -> Request:
-        """Ask for a member's evaluation on these seeds under these policies."""
+        """Request the evaluation of a member.
+
+        Args:
+            member_id: The member.
+            purpose: "fitness" or "confirm".
+            policies: The policy of each agent, in environment order.
+            seeds: One episode is played for each.
+            max_episode_steps: Env steps after which an episode is cut off.
+        """
         request = Request(member_id, purpose, list(policies), max_episode_steps, deque(seeds))
         request.open_seeds = len(request.pending)
         self._requests.append(request)
@@ -71,15 +99,15 @@ class Evaluations:
 
     @property
     def pending(self) -> bool:
-        """Whether some seed waits for an actor."""
+        """Whether any seed still waits to be given to an actor."""
         return any(r.pending for r in self._requests)
 
     def unfinished(self, actor: ActorKey) -> int:
-        """Seeds this actor was given and has not answered."""
+        """Number of seeds that this actor was given and has not answered."""
         return sum(len(t.open) for t in self._tasks.values() if t.actor == actor)
 
     def take(self, actor: ActorKey, seeds: int) -> list[tuple[Evaluation, list[PolicyRef]]]:
-        """Hand out up to so many seeds; each task comes with the policies that its agents play."""
+        """Give an actor at most this many seeds; returns a task for each request served, with each agent's policy."""
         tasks = []
         for request in self._requests:
             if seeds <= 0:
@@ -100,10 +128,15 @@ class Evaluations:
         return tasks
 
     def result(self, actor: ActorKey, episode: Episode) -> bool:
-        """Enter an episode; False if nobody waits for it (another actor's, twice, or under other policies)."""
+        """Record the returns of an evaluation episode.
+
+        Returns:
+            False for an unexpected episode: its seed is another actor's or was answered, or other policies played.
+        """
         task = self._tasks.get(episode.task_id)
         if task is None or task.actor != actor or episode.seed not in task.open:
             return False
+        # An actor that still has an older order for this seed would report the returns of other weights.
         if episode.policies != task.request.fingerprint:
             return False
         self._close(episode.task_id, task, episode.seed)
@@ -112,45 +145,48 @@ class Evaluations:
         return True
 
     def fault(self, actor: ActorKey, task_id: int, seed: int) -> None:
-        """The environment raised while playing this seed: play it again, but not for ever."""
+        """Note that the environment raised on this seed; it is played again, or given up after MAX_FAULTS_PER_SEED."""
         task = self._tasks.get(task_id)
         if task is None or task.actor != actor or seed not in task.open:
             return
         self._close(task_id, task, seed)
         request = task.request
         request.faults[seed] = request.faults.get(seed, 0) + 1
+        # The seed goes to the end of the queue: another actor may fare better with it.
         if request.faults[seed] < MAX_FAULTS_PER_SEED:
             request.pending.append(seed)
         else:
             request.open_seeds -= 1
 
     def _close(self, task_id: int, task: _Task, seed: int) -> None:
+        """Mark a seed of a task as answered; a task without unanswered seeds is forgotten."""
         task.open.discard(seed)
         if not task.open:
             del self._tasks[task_id]
 
     def release(self, actor: ActorKey) -> int:
-        """Take back what this actor has not answered; returns how many seeds."""
+        """Take back the seeds that this actor has not answered, to be handed out again first; returns their number."""
         count = 0
         for task_id, task in list(self._tasks.items()):
             if task.actor == actor:
+                # `extendleft` reverses, so that the seeds come back in ascending order.
                 task.request.pending.extendleft(sorted(task.open, reverse=True))
                 count += len(task.open)
                 del self._tasks[task_id]
         return count
 
     def pop_finished(self) -> Request | None:
-        """A request whose last seed has been answered, once."""
+        """Remove and return a request all of whose seeds have a result or were given up; None if there is none."""
         for i, request in enumerate(self._requests):
             if request.open_seeds == 0:
                 return self._requests.pop(i)
         return None
 
     def named_policies(self) -> Iterator[bytes]:
-        """Hashes of the policies under which seeds are still to be played."""
+        """SHA-256 hashes of the policies under which seeds are still to be played."""
         return (ref.sha256 for request in self._requests if request.open_seeds for ref in request.policies)
 
     def clear(self) -> None:
-        """Forget everything (a run that ends)."""
+        """Forget all requests and tasks, as the run has ended."""
         self._requests.clear()
         self._tasks.clear()

@@ -1,4 +1,4 @@
-"""A member's ledger: env steps ordered and accepted in its generation, and the updates that fall due for them."""
+"""A member's ledger: env steps ordered and accepted in its generation, and the updates that they make due."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from covey_server.member import Member
 
 @dataclass(slots=True, kw_only=True)
 class MemberLedger:
-    """One member's ledger of the generation that it is in. Steps are env steps.
+    """The env steps and due updates of one member in its present generation.
 
-    A member may owe updates in one of two ways, which its `covey_server.orders.pace` decides. Either each accepted step
-    counts towards the next updates (`Member.unpaid_steps`), and a member that owes too many is `blocked`. Or it learns
-    from whole rounds: steps `round_start` to `limit` are the round at hand, played by one policy, and nothing beyond
-    `limit` is ordered until the trainer has learned from the round.
+    For each member, accepted + ordered + remaining steps always equal its quota.
+
+    Its algorithm's pace (`covey_server.orders.pace`) decides in which of two ways updates fall due. Either each
+    accepted step counts towards the next update (`Member.unpaid_steps`), and a member with too many updates due is
+    `blocked`. Or the member learns from whole rounds: steps `round_start` to `limit` are the present round, played
+    under one policy, and nothing beyond `limit` is ordered until the trainer has learned from the round.
 
     Attributes:
-        member: Whose ledger it is; its totals (`env_steps`, `unpaid_steps`) are entered together with the ledger's.
-        quota: Steps of the generation.
-        limit: Nothing is ordered beyond it; the quota itself where the member does not learn from rounds.
-        generation: Its number.
-        after: Steps of later generations, where the member begins them without waiting for others.
-        round_start: Where the round at hand begins.
-        accepted: Steps that came in.
-        ordered: Steps in orders that are out.
+        member: The member; its totals (`env_steps`, `unpaid_steps`) are kept up to date together with the ledger.
+        quota: Env steps of the generation.
+        limit: Env steps of the generation up to which orders may be made; the quota itself without rounds.
+        generation: Number of the generation, from 0.
+        later_steps: Env steps of later generations, where the member begins them without waiting for others; else 0.
+        round_start: Env steps of the generation that were accepted before the present round.
+        accepted: Env steps that were received and count.
+        ordered: Env steps in outstanding orders.
         in_rounds: Whether the member learns from whole rounds.
-        blocked: Owes more updates than it may, so it collects nothing until it has made some.
-        held: Begins later than the others, so that members do not all learn at the same time.
-        durable: Whether its beginning would survive a crash; only then may orders leave.
+        blocked: Whether too many updates are due: no steps are ordered until some were made.
+        held: Whether the member waits to begin its first round, so that not all members learn at the same time.
+        durable: Whether a checkpoint has the member's beginning of this generation; only then may orders be issued.
     """
 
     member: Member
     quota: int
     limit: int
     generation: int = 0
-    after: int = 0
+    later_steps: int = 0
     round_start: int = 0
     accepted: int = 0
     ordered: int = 0
@@ -48,75 +50,87 @@ class MemberLedger:
 
     @property
     def member_id(self) -> int:
-        """Whose ledger it is."""
+        """Id of the member whose ledger this is."""
         return self.member.member_id
 
     @property
     def learn_step(self) -> int:
-        """Env steps for which one update falls due, or of which a round consists."""
+        """Env steps for each of which one update falls due, or the length of a round in env steps."""
         return int(self.member.hyperparameters["learn_step"])
 
     @property
     def remaining(self) -> int:
-        """Steps of the generation that no order has asked for yet."""
+        """Env steps of the generation that are neither accepted nor in an outstanding order."""
         return self.quota - self.accepted - self.ordered
 
     @property
-    def left(self) -> int:
-        """Steps still to come in this and, without waiting, later generations; who has most is furthest behind."""
-        return self.remaining + self.after
+    def steps_left(self) -> int:
+        """Env steps still to be ordered, later generations included; the member with most is furthest behind."""
+        return self.remaining + self.later_steps
 
     @property
     def orderable(self) -> int:
-        """Steps that an order may ask for now."""
+        """Env steps that orders may ask for now."""
         return 0 if self.blocked or self.held or not self.durable else self.limit - self.accepted - self.ordered
 
     @property
     def collected(self) -> bool:
-        """Whether all steps of the generation are in."""
+        """Whether all env steps of the generation were accepted."""
         return self.accepted >= self.quota
 
     @property
     def round_complete(self) -> bool:
-        """Whether all steps of the round at hand are in and were not learned from yet."""
+        """Whether all env steps of the present on-policy round were accepted, and not learned from yet."""
         return self.round_start < self.limit <= self.accepted
 
     @property
-    def unpaid_updates(self) -> int:
-        """Whole updates that accepted steps have earned and that were not made yet."""
+    def updates_due(self) -> int:
+        """Number of updates that accepted env steps have made due and that were not made yet."""
         return self.member.unpaid_steps // self.learn_step
 
     def order(self, steps: int) -> None:
-        """An order asks for so many steps."""
+        """Record that an order asks for this many env steps of the member."""
         self.ordered += steps
 
     def end_order(self, steps: int) -> None:
-        """An order that asked for so many steps is over; those that were not accepted remain."""
+        """Record that an order for this many env steps has ended; those not accepted may be ordered again."""
         self.ordered -= steps
 
     def accept(self, steps: int) -> None:
-        """So many steps came in."""
+        """Add accepted env steps to the ledger and to the member's total."""
         self.accepted += steps
         self.member.env_steps += steps
 
-    def owe(self, steps: int, most_updates: int) -> None:
-        """So many accepted steps count towards updates; more than `most_updates` of them block the member."""
-        self.member.unpaid_steps += steps
-        self.blocked = self.unpaid_updates > most_updates
+    def earn_updates(self, steps: int, most_due: int) -> None:
+        """Count accepted env steps towards updates.
 
-    def pay(self, most_updates: int) -> bool:
-        """One update was made; returns whether the member was blocked and is no longer."""
+        Args:
+            steps: Accepted env steps.
+            most_due: With more updates due than this, the member is blocked.
+        """
+        self.member.unpaid_steps += steps
+        self.blocked = self.updates_due > most_due
+
+    def finish_update(self, most_due: int) -> bool:
+        """Record that one due update was made.
+
+        Args:
+            most_due: With more updates due than this, the member stays blocked.
+
+        Returns:
+            Whether the member was blocked and is no longer.
+        """
         self.member.unpaid_steps -= self.learn_step
-        before, self.blocked = self.blocked, self.unpaid_updates > most_updates
+        before, self.blocked = self.blocked, self.updates_due > most_due
         return before and not self.blocked
 
     def next_round(self) -> None:
-        """Begin a round of `learn_step` steps, or of what is left of the generation."""
+        """Begin the next on-policy round: `learn_step` env steps, or what the generation still has."""
         self.round_start = self.accepted
         self.limit = min(self.quota, self.accepted + self.learn_step)
 
     def to_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON; what is ordered follows from the orders that are out."""
+        """The ledger as JSON for a checkpoint, without `ordered`, which follows from the outstanding orders."""
         return {
             "quota": self.quota,
             "limit": self.limit,
@@ -127,10 +141,10 @@ class MemberLedger:
         }
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Take over `to_state` of an earlier life.
+        """Restore the ledger from `to_state` of an earlier start of the learner.
 
         Raises:
-            KeyError, TypeError, ValueError: no such state.
+            KeyError, TypeError, ValueError: the state is not of this form.
         """
         for name in ("quota", "limit", "generation", "round_start", "accepted"):
             setattr(self, name, int(state[name]))

@@ -1,4 +1,4 @@
-"""When members learn: an update for every so many env steps, or one learning phase for every whole round.
+"""When updates fall due: one for every so many env steps, or one learning phase for every whole round.
 
 An algorithm declares its pace. The learner asks it at every accepted fragment and after every update, under its lock.
 """
@@ -12,51 +12,61 @@ from covey_server.orders.ledger import MemberLedger
 
 
 class Pace(Protocol):
-    """Decides which updates fall due and how far a member may collect ahead of them."""
+    """Decides when a member's updates fall due, and how many env steps may be ordered before they are made."""
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """A member begins a generation.
+        """Prepare a member's ledger for the generation that begins.
 
         Args:
-            ledger: The member's, at its start.
+            ledger: The member's new ledger.
             place: The member's position in the population.
-            together: Whether all members begin one at this moment.
+            together: Whether all members begin a generation at this moment.
         """
         ...
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """Env steps of a member came in; the ledger's own counts are entered by whoever accepted them.
+        """Count a member's accepted env steps towards its updates; the ledger's step counts are kept elsewhere.
 
         Args:
-            ledger: The member's.
-            steps: How many.
-            held_steps: Env steps that experience held before.
+            ledger: The member's ledger.
+            steps: Number of accepted env steps.
+            held_steps: Env steps that experience held before these.
         """
         ...
 
     def due(self, ledger: MemberLedger) -> int:
-        """Updates that a member is to make now."""
+        """Number of updates that the member is to make now."""
         ...
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
-        """Positions of the members to update now, or none while it pays to wait for others to join the same pass.
+        """Choose which members to update now, while updates are due for some members but not for all.
 
-        Full packs cost what one member costs, so members wait for each other, but nobody for one that is not about to
-        come. Only asked while updates fall due for some members and not for all.
+        A packed update of all members costs about what one member's costs, so members wait for others to share their
+        pass, but only for those whose updates are about to fall due.
+
+        Args:
+            ledgers: All members' ledgers.
+
+        Returns:
+            Positions of the members to update now; none while waiting for others is better.
         """
         ...
 
-    def pay(self, ledger: MemberLedger) -> bool:
-        """A member has made an update; returns whether it may collect more than before."""
+    def finish_update(self, ledger: MemberLedger) -> bool:
+        """Record that a member has made one update.
+
+        Returns:
+            Whether further env steps may be ordered for the member that could not be before.
+        """
         ...
 
 
 class UpdatesPerStep:
-    """One update for every `learn_step` env steps of a member's own: the pace of algorithms that learn from replay.
+    """One update for every `learn_step` env steps of a member: the pace of algorithms that learn from replay.
 
     Args:
-        max_updates_owed: A member that owes more updates collects nothing until it has made some.
-        learning_delay: Env steps that replay must hold before steps count towards updates.
+        max_updates_owed: With more updates due than this, a member gets no further env steps until it has made some.
+        learning_delay: Env steps that replay must hold before accepted steps count towards updates.
     """
 
     def __init__(self, max_updates_owed: int, learning_delay: int) -> None:
@@ -64,63 +74,66 @@ class UpdatesPerStep:
         self._learning_delay = learning_delay
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """As `Pace.begin`: all steps of the generation may be ordered."""
+        """As `Pace.begin`: all env steps of the generation may be ordered at once."""
         del place, together
         ledger.limit = ledger.quota
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """As `Pace.accept`: steps count once replay holds a batch and `learning_delay` steps."""
+        """As `Pace.accept`: env steps count once replay holds a batch and `learning_delay` steps."""
         batch_size = int(ledger.member.hyperparameters["batch_size"])
+        # Steps from before replay can fill a batch never make updates due, not even later.
         counted = steps if held_steps >= max(batch_size, self._learning_delay) else 0
-        ledger.owe(counted, self._max_updates_owed)
+        ledger.earn_updates(counted, self._max_updates_owed)
 
     def due(self, ledger: MemberLedger) -> int:
-        """As `Pace.due`."""
-        return ledger.unpaid_updates
+        """As `Pace.due`: one update for every `learn_step` counted env steps, less those that were made."""
+        return ledger.updates_due
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
-        """As `Pace.ready`: a member that owes a single update waits for the others while it still collects."""
-        owing = [i for i, ledger in enumerate(ledgers) if ledger.unpaid_updates]
+        """As `Pace.ready`: a member with a single update due waits for the others while its env steps still come in."""
+        due = [i for i, ledger in enumerate(ledgers) if ledger.updates_due]
 
         def waits(ledger: MemberLedger) -> bool:
-            return ledger.unpaid_updates < 2 and not ledger.collected and not ledger.blocked
+            """Whether this member loses nothing by waiting: one update is due, and further env steps are to come."""
+            return ledger.updates_due < 2 and not ledger.collected and not ledger.blocked
 
-        return [] if all(waits(ledgers[i]) for i in owing) else owing
+        return [] if all(waits(ledgers[i]) for i in due) else due
 
-    def pay(self, ledger: MemberLedger) -> bool:
-        """As `Pace.pay`."""
-        return ledger.pay(self._max_updates_owed)
+    def finish_update(self, ledger: MemberLedger) -> bool:
+        """As `Pace.finish_update`: a member that was blocked may collect again once few enough updates are due."""
+        return ledger.finish_update(self._max_updates_owed)
 
 
 class Rounds:
-    """A learning phase after every `learn_step` env steps under one policy: the pace of on-policy algorithms."""
+    """One learning phase after every `learn_step` env steps under one policy: the pace of on-policy algorithms."""
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """As `Pace.begin`: the first round.
+        """As `Pace.begin`: begin the first round.
 
-        Every second member begins when the others are half through their first round: while one half of the
-        population learns, the other one collects.
+        Where all members begin together, every second one begins when the others are half through their first round:
+        from then on one half of the population learns while the other one collects.
         """
         ledger.in_rounds = True
         ledger.next_round()
         ledger.held = together and place % 2 == 1
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """As `Pace.accept`: nothing falls due before the round is complete."""
+        """As `Pace.accept`: counts nothing, as only a complete round makes an update due."""
 
     def due(self, ledger: MemberLedger) -> int:
         """As `Pace.due`: one learning phase where the round is complete."""
         return int(ledger.round_complete)
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
-        """As `Pace.ready`: complete rounds wait for rounds of which every step is on its way."""
+        """As `Pace.ready`: complete rounds wait for rounds whose env steps are all ordered and thus on their way."""
         for ledger in ledgers:
-            at_hand = ledger.round_start < ledger.limit and not ledger.round_complete
-            if at_hand and ledger.accepted + ledger.ordered == ledger.limit:
+            # Every missing step of this round is in an outstanding order: waiting for it costs little.
+            incomplete = ledger.round_start < ledger.limit and not ledger.round_complete
+            if incomplete and ledger.accepted + ledger.ordered == ledger.limit:
                 return []
         return [i for i, ledger in enumerate(ledgers) if ledger.round_complete]
 
-    def pay(self, ledger: MemberLedger) -> bool:
-        """As `Pace.pay`: the next round begins."""
+    def finish_update(self, ledger: MemberLedger) -> bool:
+        """As `Pace.finish_update`: begin the member's next round, whose env steps may now be ordered."""
         ledger.next_round()
         return True

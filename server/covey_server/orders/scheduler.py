@@ -1,7 +1,7 @@
-"""Turns members' steps into orders for actors, so that every member gets exactly its steps.
+"""Divides members' env steps into orders for actors, so that every member gets exactly its quota.
 
-Pure bookkeeping: no clock, no thread, no network. A member's steps of a generation are either accepted, in orders that
-are out, or remaining; what comes back unplayed, and what a lost actor held, is remaining again.
+Pure bookkeeping: no clock, no thread, no network. Each env step of a member's generation is either accepted, in an
+outstanding order, or remaining; what comes back unplayed, and what a lost actor had, is remaining again.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
 from covey.wire.limits import BUILTIN_RANDOM
 from covey_server.orders.evaluations import ActorKey, Evaluations
 from covey_server.orders.ledger import MemberLedger
-from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, shares
+from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, slots_by_member
 from covey_server.seeds import derive
 
 MIN_STEPS = 8
-"""A slot's share of a member's remainder is not cut below this: tiny orders cost more than they give."""
+"""Env steps below which a slot's fair share of its member's steps is not cut: tiny orders cost more than they give."""
 
 RANDOM = PolicyRef(builtin=BUILTIN_RANDOM)
+"""The built-in policy that draws actions uniformly."""
 
 VERSION = 1
-"""Of the state that a checkpoint keeps."""
+"""Version of the scheduler's state in checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The numbers of the configuration that the scheduler needs, under the same names; steps are env steps.
+    """The configured numbers that the scheduler needs, under their configuration names; steps are env steps.
 
     Attributes:
-        seed: `training.seed`.
-        fragment_steps: Most steps of a slot in one order.
-        turn_steps: Steps after which a slot passes to a member that is behind.
-        random_steps: So many of the population's first steps are played at random.
-        max_orders: Orders that are out at one actor at most.
+        seed: Seed of the run (`training.seed`).
+        fragment_steps: Most env steps of one slot in one order.
+        turn_steps: Env steps after which a slot passes to a member that is behind.
+        random_steps: This many first env steps of the whole population are played by the random policy.
+        max_orders: Most outstanding orders of one actor.
     """
 
     seed: int
@@ -50,13 +51,19 @@ class Rules:
 
 
 class Scheduler:
-    """Orders for actors.
+    """Makes orders for actors and keeps account of which env steps are ordered and accepted.
 
     Args:
-        rules: Fixed numbers.
-        policies_of: A member's current policies, one per agent.
-        exploration_of: A member's exploration.
+        rules: The configured numbers.
+        policies_of: Returns a member's current policies, one per agent in environment order.
+        exploration_of: Returns how a member's training actions are perturbed.
         first_order_id: Order ids count up from here; unique over the run.
+
+    Attributes:
+        evaluations: Evaluation requests, whose seeds are added to orders.
+        orders_in_generation: Number of orders since all members last began a generation together; it seeds the next
+            one.
+        steps_ordered: Env steps ordered over the run, less those that came back unplayed.
     """
 
     def __init__(
@@ -74,17 +81,17 @@ class Scheduler:
         self._orders: dict[int, tuple[ActorKey, Order]] = {}
         self._ledgers: dict[int, MemberLedger] = {}
         self.evaluations = Evaluations(first_order_id)
-        self.orders_in_generation = 0  # since all members began one together
-        self.steps_ordered = 0  # over the run, less what came back unplayed
+        self.orders_in_generation = 0
+        self.steps_ordered = 0
 
     # -- members ------------------------------------------------------------------------------------------------
 
     def begin_generation(self, ledgers: Iterable[MemberLedger], *, restart_all: bool = False) -> None:
-        """Let all members begin a generation. Slots of members that live on go on, unless all are to restart.
+        """Let all members begin a generation; slots of members that live on go on where they stand, unless all restart.
 
         Args:
-            ledgers: The members', in the population's order, at their start.
-            restart_all: Whether every slot begins an episode.
+            ledgers: The members' new ledgers, in the population's order.
+            restart_all: Whether every slot is reassigned and begins a new episode.
         """
         self.orders_in_generation = 0
         self._ledgers = {ledger.member_id: ledger for ledger in ledgers}
@@ -97,20 +104,21 @@ class Scheduler:
         """Let one member begin a generation while the others go on.
 
         Args:
-            before: Whose place it takes, perhaps its own. Another member's slots are the new member's, from the start
-                of an episode.
-            begun: The ledger of who begins, at its start.
+            before: Id of the member that it replaces, or its own id. Slots of a replaced member are reassigned and
+                begin a new
+                episode.
+            begun: The new ledger of the member that begins.
         """
         ledgers = (begun if ledger.member_id == before else ledger for ledger in self._ledgers.values())
         self._ledgers = {ledger.member_id: ledger for ledger in ledgers}
 
     @property
     def generation(self) -> int:
-        """The generation that all members have reached."""
+        """Number of the generation that all members have reached, from 0."""
         return min((ledger.generation for ledger in self._ledgers.values()), default=0)
 
     def ledger(self, member_id: int) -> MemberLedger | None:
-        """A living member's ledger; None: no such member lives."""
+        """A living member's ledger; None if no such member lives."""
         return self._ledgers.get(member_id)
 
     @property
@@ -121,7 +129,10 @@ class Scheduler:
     # -- actors -------------------------------------------------------------------------------------------------
 
     def add_actor(self, key: ActorKey, train_slots: int, eval_slots: int) -> None:
-        """An actor has joined; slots move to where they are missing. Orders it is known to hold stay its own."""
+        """Add an actor that has joined; members with few slots get some of its slots.
+
+        Orders that it is known to hold stay outstanding.
+        """
         known = self._actors.get(key)
         orders = known.orders if known else {}
         self._actors[key] = ActorSlots([Slot() for _ in range(train_slots)], eval_slots, orders)
@@ -129,30 +140,30 @@ class Scheduler:
             actor.uneven = True
 
     def has_slots(self, key: ActorKey) -> bool:
-        """Whether this actor has joined, and may get orders."""
+        """Whether this actor has joined, so that it may get orders."""
         return key in self._actors and bool(self._actors[key].slots)
 
-    def has_room(self, key: ActorKey) -> bool:
-        """Whether this actor may hold another order, if there is something to do."""
+    def has_order_capacity(self, key: ActorKey) -> bool:
+        """Whether this actor may be given another order: it is not draining, and has fewer than `max_orders`."""
         actor = self._actors.get(key)
         return actor is not None and not actor.draining and len(actor.orders) < self._rules.max_orders
 
     def members_at(self, key: ActorKey) -> list[int]:
-        """Members that this actor's slots serve and that may collect now."""
+        """Ids of the members that this actor's slots play for and whose env steps may be ordered now."""
         actor = self._actors.get(key)
         served = {slot.member_id for slot in actor.slots} if actor else set()
         return [m for m, ledger in self._ledgers.items() if m in served and ledger.orderable > 0]
 
     def drain(self, key: ActorKey) -> None:
-        """No further orders for this actor."""
+        """Make no further orders for this actor."""
         if key in self._actors:
             self._actors[key].draining = True
 
     def remove_actor(self, key: ActorKey) -> tuple[list[int], int]:
-        """An actor is gone: its orders are revoked, for good.
+        """Remove an actor that is gone, and revoke its outstanding orders for good.
 
         Returns:
-            Ids of the revoked orders, and the training steps that go to others.
+            Ids of the revoked orders, and the training env steps in them, which other actors will get.
         """
         actor = self._actors.pop(key, None)
         self.evaluations.release(key)
@@ -161,36 +172,37 @@ class Scheduler:
         steps = sum(s.steps for order in actor.orders.values() for s in order.slots)
         revoked = list(actor.orders)
         for order_id in revoked:
-            self._end(order_id, {})
+            self._close_order(order_id, {})
         for other in self._actors.values():
             other.uneven = True
         return revoked, steps
 
     def orders_out(self, key: ActorKey) -> list[int]:
-        """Ids of an actor's outstanding orders, oldest first."""
+        """Ids of this actor's outstanding orders, oldest first."""
         return list(self._actors[key].orders) if key in self._actors else []
 
     def order(self, order_id: int, key: ActorKey) -> Order | None:
-        """An outstanding order of this actor."""
+        """An outstanding order by its id; None if this actor has no such order."""
         owner, order = self._orders.get(order_id, (None, None))
         return order if owner == key else None
 
     def outstanding(self) -> Collection[tuple[ActorKey, Order]]:
-        """All orders that are out."""
+        """All outstanding orders, each with the actor that has it."""
         return self._orders.values()
 
     # -- orders -------------------------------------------------------------------------------------------------
 
     def next_order(self, key: ActorKey) -> Order | None:
-        """An order for this actor, or None if there is nothing for it to do now."""
+        """Make an order for this actor; None if there is nothing for it to do now."""
         actor = self._actors[key]
-        if not self.has_room(key) or not self._may_order(key):
+        if not self.has_order_capacity(key) or not self._may_order(key):
             return None
         assign(actor, self._actors.values(), self._ledgers, self._rules.turn_steps)
         order = Order(order_id=self._next_order_id, generation=self.generation)
         index: dict[bytes, int] = {}
 
         def use(refs: Iterable[PolicyRef]) -> list[int]:
+            """Indices of these policies in the order's list of policies, to which new ones are added."""
             indices = []
             for ref in refs:
                 at = index.setdefault(ref.sha256 or ref.builtin.encode(), len(order.policies))
@@ -201,11 +213,13 @@ class Scheduler:
 
         self._release_held()
         self._add_training(actor, order, use)
+        # Better a held member now than an idle actor: perhaps all others wait for their updates.
         if not order.slots and self._release_held(at_once=True):
             self._add_training(actor, order, use)
         self._add_evaluations(key, actor, order, use)
         if not order.slots and not order.eval_steps:
             return None
+        # Exploration is seeded as the slots are: by the order's number, so that a run can be repeated.
         order.noise_seed = derive(self._rules.seed, "noise", self.generation, self.orders_in_generation)
         self._next_order_id += 1
         self.orders_in_generation += 1
@@ -213,8 +227,8 @@ class Scheduler:
         return order
 
     def adopt(self, key: ActorKey, order: Order) -> None:
-        """Enter an order as outstanding: a new one, or one that a restarted learner finds in its journal."""
-        if key not in self._actors:
+        """Record an order as outstanding: a new one, or one that a restarted learner finds in its journal."""
+        if key not in self._actors:  # found in the journal: the actor has not joined again yet
             self._actors[key] = ActorSlots([], 0)
         self._actors[key].orders[order.order_id] = order
         self._orders[order.order_id] = (key, order)
@@ -225,13 +239,17 @@ class Scheduler:
         self._next_order_id = max(self._next_order_id, order.order_id + 1)
 
     def complete(self, order_id: int, steps: Mapping[int, int], *, forget_slots: bool = False) -> None:
-        """An order was answered with so many accepted steps per member; the rest returns to the members.
+        """End an answered order: its accepted env steps are counted, all others may be ordered again.
 
         Args:
-            order_id: An outstanding order.
+            order_id: Id of an outstanding order.
             steps: Accepted env steps by member id.
-            forget_slots: The order was not run at all: its slots do not stand where the scheduler thinks, and nobody
-                may be playing its evaluations.
+            forget_slots: Whether the order was not run at all. Its slots then do not stand where the scheduler
+                believes, and
+                begin new episodes; the actor's evaluation seeds are taken back, as it may not be playing them.
+
+        Raises:
+            KeyError: no such order is outstanding.
         """
         key, order = self._orders[order_id]
         if forget_slots:
@@ -240,16 +258,16 @@ class Scheduler:
             for work in order.slots:
                 if work.slot < len(slots):
                     slots[work.slot] = Slot()
-        self._end(order_id, steps)
+        self._close_order(order_id, steps)
 
-    def _end(self, order_id: int, steps: Mapping[int, int]) -> None:
-        """Close an order: its steps are no longer out, the accepted ones are entered."""
+    def _close_order(self, order_id: int, steps: Mapping[int, int]) -> None:
+        """Count an ended order's accepted env steps as accepted; all others may be ordered again."""
         key, order = self._orders.pop(order_id)
         if key in self._actors:
             self._actors[key].orders.pop(order_id, None)
         for slot in order.slots:
             self.steps_ordered -= slot.steps
-            if slot.member_id in self._ledgers:
+            if slot.member_id in self._ledgers:  # else the member was replaced meanwhile
                 self._ledgers[slot.member_id].end_order(slot.steps)
         for member_id, count in steps.items():
             self.steps_ordered += count
@@ -259,7 +277,7 @@ class Scheduler:
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def to_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON: ledgers by member id, and the orders that are out."""
+        """The scheduler as JSON for a checkpoint: ledgers by member id, and the outstanding orders."""
         out = [IssuedOrder(actor_id=key[0], incarnation=key[1], order=order) for key, order in self._orders.values()]
         ordered = sum(slot.steps for issued in out for slot in issued.order.slots)
         return {
@@ -271,11 +289,11 @@ class Scheduler:
         }
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Take over `to_state` of an earlier life, after its members have begun their generations.
+        """Restore the scheduler from `to_state` of an earlier start, after its members have begun their generations.
 
         Raises:
-            StorageError: it is of a newer version.
-            KeyError, TypeError, ValueError, DecodeError: no such state.
+            StorageError: the state is of a newer version.
+            KeyError, TypeError, ValueError, DecodeError: the state is not of this form.
         """
         check_version("scheduler", state, VERSION)
         self.orders_in_generation = int(state["orders_in_generation"])
@@ -286,10 +304,10 @@ class Scheduler:
             issued = IssuedOrder.FromString(base64.b64decode(text))
             self.adopt((issued.actor_id, issued.incarnation), issued.order)
 
-    # -- the inside ---------------------------------------------------------------------------------------------
+    # -- making orders ------------------------------------------------------------------------------------------
 
     def _may_order(self, key: ActorKey) -> bool:
-        """Whether there may be something to do, quickly: idle actors ask with every fragment that arrives."""
+        """Whether there may be something to order, checked cheaply: idle actors ask at every fragment that arrives."""
         return (
             any(ledger.orderable > 0 or ledger.held for ledger in self._ledgers.values())
             or self.evaluations.pending
@@ -297,25 +315,31 @@ class Scheduler:
         )
 
     def _add_training(self, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]) -> None:
+        """Give each slot of the actor env steps of the member that it plays for.
+
+        A slot gets its fair share of what may be ordered for its member, which is that number divided by the member's
+        slots, but at least MIN_STEPS and at most a fragment. With 100 steps and 3 slots: 34, 34 and 32.
+        """
         rules = self._rules
-        held = shares(self._actors.values(), self._ledgers)
-        planned: Counter[int] = Counter()
+        slot_counts = slots_by_member(self._actors.values(), self._ledgers)
+        planned: Counter[int] = Counter()  # env steps of this order by member; the ledgers change when it is adopted
         total = 0
         for i, slot in enumerate(actor.slots):
             ledger = self._ledgers.get(slot.member_id) if slot.member_id is not None else None
             if ledger is None:
                 continue
-            left = ledger.orderable - planned[ledger.member_id]
-            if left <= 0:
+            unplanned = ledger.orderable - planned[ledger.member_id]
+            if unplanned <= 0:
                 continue
-            fair = -(-ledger.orderable // held[ledger.member_id])  # rounded up
-            steps = min(rules.fragment_steps, left, max(MIN_STEPS, fair))
+            # Were the first slot to take all, the member's other slots would stand idle until the next generation.
+            fair_share = -(-ledger.orderable // slot_counts[ledger.member_id])  # rounded up
+            steps = min(rules.fragment_steps, unplanned, max(MIN_STEPS, fair_share))
             refs = self._policies_of(ledger.member_id)
             if self.steps_ordered + total < rules.random_steps:
                 refs = [RANDOM] * len(refs)
             planned[ledger.member_id] += steps
             total += steps
-            item = SlotWork(
+            slot_work = SlotWork(
                 slot=i,
                 agent_policies=use(refs),
                 steps=steps,
@@ -323,20 +347,23 @@ class Scheduler:
                 member_id=ledger.member_id,
                 exploration=self._exploration_of(ledger.member_id),
             )
+            # Seeds depend on the order's number, not on the clock or the actor, so that a run can be repeated.
             if slot.fresh:
-                item.seed = derive(rules.seed, "slot", self.generation, self.orders_in_generation, i)
+                slot_work.seed = derive(rules.seed, "slot", self.generation, self.orders_in_generation, i)
             slot.fresh = False
             slot.served_steps += steps
+            # At the end of its turn a slot passes to a member that is behind, once its episode is over.
             if slot.served_steps >= rules.turn_steps and (
-                furthest_behind(ledger, self._ledgers, held, rules.turn_steps) is not None
+                furthest_behind(ledger, self._ledgers, slot_counts, rules.turn_steps) is not None
             ):
-                item.until_episode_end = slot.leaving = True
-            order.slots.append(item)
+                slot_work.until_episode_end = slot.leaving = True
+            order.slots.append(slot_work)
 
     def _add_evaluations(
         self, key: ActorKey, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]
     ) -> None:
         # Twice the slots, so that a slot which ends an episode within an order has a next one.
+        """Add evaluation seeds to an order, and env steps for those that the actor has still to play."""
         free = 2 * actor.eval_slots - self.evaluations.unfinished(key)
         for task, refs in self.evaluations.take(key, free):
             task.agent_policies[:] = use(refs)
@@ -345,9 +372,18 @@ class Scheduler:
             order.eval_steps = self._rules.fragment_steps
 
     def _release_held(self, *, at_once: bool = False) -> bool:
-        """Let held members begin once another is half through its round, or at once; returns whether some did."""
+        """Let the held members begin their first round when another member is half through its own.
+
+        Args:
+            at_once: Whether they begin in any case, because no other member has steps to order.
+
+        Returns:
+            Whether any member was held.
+        """
         held = [ledger for ledger in self._ledgers.values() if ledger.held and ledger.durable]
         others = (ledger for ledger in self._ledgers.values() if not ledger.held)
+        # A round of 200 env steps: members 0 and 2 begin at once, members 1 and 3 when either has 100 steps. From then
+        # on one pair collects while the other one's round is learned from.
         if not held or not (at_once or any(2 * ledger.accepted >= ledger.limit for ledger in others)):
             return False
         for ledger in held:

@@ -1,7 +1,7 @@
-"""Who the actors are, and up to where each has been heard: identity, high-water marks, fencing, liveness.
+"""The actors' sessions: who each actor is, up to which fragment it was heard, and whether it is still there.
 
-All is keyed by (actor id, incarnation). A mark outlives the connection, the actor's silence and, in checkpoints, the
-learner; so nothing an actor resends is ever taken in twice.
+Everything is keyed by (actor id, incarnation). The number of the last received fragment outlives the connection, the
+actor's silence and, in checkpoints, the learner; so nothing that an actor resends is taken in twice.
 """
 
 from __future__ import annotations
@@ -10,130 +10,26 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from covey.errors import RefusedError, SpaceError
 from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces
-from covey.v1.actor_service_pb2 import Heartbeat, JoinRequest
-from covey.v1.fragment_pb2 import Fragment
+from covey.v1.actor_service_pb2 import JoinRequest
 from covey.wire.limits import ACTOR_ID, MAX_SLOTS
 from covey_server.orders.evaluations import ActorKey
-
-
-class SessionState(StrEnum):
-    """What an actor process is at; the values are those that `covey actors` shows."""
-
-    ACTIVE = "active"
-    DRAINING = "draining"  # finishes its orders, gets no further ones, and leaves
-    LOST = "lost"  # silent for too long; may come back
-    FINISHED = "finished"  # has left, and said so; may come back
-    FENCED = "fenced"  # another process has its name now: never comes back
-    QUARANTINED = "quarantined"  # sent what no honest actor sends: never comes back
-
-
-AT_WORK = (SessionState.ACTIVE, SessionState.DRAINING)
-
-_NEXT: dict[SessionState, frozenset[SessionState]] = {
-    SessionState.ACTIVE: frozenset(SessionState),
-    SessionState.DRAINING: frozenset(SessionState),
-    SessionState.LOST: frozenset({SessionState.ACTIVE, SessionState.LOST, SessionState.FENCED}),
-    SessionState.FINISHED: frozenset({SessionState.ACTIVE, SessionState.FINISHED, SessionState.FENCED}),
-    SessionState.FENCED: frozenset({SessionState.FENCED}),
-    SessionState.QUARANTINED: frozenset({SessionState.QUARANTINED}),
-}
-"""Which states may follow which."""
+from covey_server.orders.session import Session, SessionState
 
 MAX_TEXT = 255
+"""Characters that are kept of a text that an actor gives, such as its host's name."""
 SILENT_INTERVALS = 1.75
-"""Within two, an actor's silence is noticed and its steps are somebody else's."""
+"""Heartbeat intervals of silence after which an actor counts as lost.
+
+It is less than two, so that within two intervals the silence is noticed and others have the actor's env steps.
+"""
 
 VERSION = 1
-"""Of the state that a checkpoint keeps."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Session:
-    """One incarnation of an actor. Counters are sums over its life; times are seconds."""
-
-    actor_id: str
-    incarnation: int
-    token: str = ""  # of Join's answer; empty until it joined in this life of the learner
-    state: SessionState = SessionState.ACTIVE
-    train_slots: int = 0
-    eval_slots: int = 0
-    hostname: str = ""
-    software_version: str = ""
-    joined_at: float = 0.0  # on the registry's clock
-    last_seen: float = 0.0
-    received_seq: int = 0
-    durable_seq: int = 0
-    wire_bytes: int = 0
-    raw_bytes: int = 0
-    rows: int = 0
-    env_steps: int = 0
-    eval_env_steps: int = 0
-    wait_s: float = 0.0
-    environment_faults: int = 0
-    refused: int = 0
-    violations: int = 0  # refused for what no honest actor sends
-    lost_fragments: int = 0  # numbers that it no longer held when it came back
-    rss_bytes: int = 0  # these three as of its newest heartbeat
-    outbox_fragments: int = 0
-    outbox_bytes: int = 0
-
-    @property
-    def key(self) -> ActorKey:
-        """(actor id, incarnation)."""
-        return self.actor_id, self.incarnation
-
-    def become(self, state: SessionState) -> None:
-        """Enter a state.
-
-        Raises:
-            RuntimeError: no actor in the present state can come to be in that one.
-        """
-        if state not in _NEXT[self.state]:
-            raise RuntimeError(f"session of actor {self.actor_id!r}: cannot become {state} while {self.state}")
-        self.state = state
-
-    @property
-    def at_work(self) -> bool:
-        """Whether the actor may send and be sent to."""
-        return self.state in AT_WORK
-
-    def classify(self, seq: int) -> Literal["new", "duplicate", "gap"]:
-        """What a fragment of this number is: the one expected, one already received, or one too far."""
-        if seq <= self.received_seq:
-            return "duplicate"
-        return "new" if seq == self.received_seq + 1 else "gap"
-
-    def received(self, seq: int) -> None:
-        """Move the mark over the fragment expected, accepted or refused.
-
-        Raises:
-            ValueError: another number than the one expected.
-        """
-        if seq != self.received_seq + 1:
-            raise ValueError(f"seq {seq} received, expected {self.received_seq + 1}")
-        self.received_seq = seq
-
-    def beat(self, heartbeat: Heartbeat) -> None:
-        """Note what an actor says of itself."""
-        self.rss_bytes = heartbeat.rss_bytes
-        self.outbox_fragments, self.outbox_bytes = heartbeat.outbox_fragments, heartbeat.outbox_bytes
-
-    def count(self, fragment: Fragment, wire_bytes: int, rows: int, env_steps: int) -> None:
-        """Enter an accepted fragment into the counters."""
-        self.wire_bytes += wire_bytes
-        self.raw_bytes += fragment.raw_bytes
-        self.rows += rows
-        self.env_steps += env_steps
-        self.eval_env_steps += fragment.eval_steps
-        self.wait_s += fragment.wait_s
-
+"""Version of the sessions' state in checkpoints."""
 
 _SAVED = (
     "actor_id",
@@ -155,15 +51,19 @@ _SAVED = (
     "violations",
     "lost_fragments",
 )
+"""The fields of a session that checkpoints hold."""
 
 
 class Sessions:
-    """All incarnations the learner remembers, in order of their first Join.
+    """The sessions of all incarnations that the learner remembers, in the order of their first Join.
 
     Args:
-        heartbeat_interval_s: An actor that is silent for SILENT_INTERVALS of these counts as lost.
-        clock: Monotonic seconds.
-        retained: How many incarnations are remembered; the longest silent of those that left are forgotten first.
+        heartbeat_interval_s: An actor counts as lost after SILENT_INTERVALS of these without a frame.
+        clock: Returns monotonic seconds.
+        retained: Most incarnations to remember; of those not at work, the longest silent is forgotten first.
+
+    Attributes:
+        forgotten: Number of incarnations that were forgotten.
     """
 
     def __init__(
@@ -185,32 +85,33 @@ class Sessions:
         return len(self._sessions)
 
     def by_token(self, token: str) -> Session | None:
-        """The session of a token that Join gave out in this life of the learner."""
+        """The session that Join gave this token to since the learner's last start; None if there is none."""
         return self._by_token.get(token)
 
     def get(self, key: ActorKey) -> Session | None:
-        """The session of an incarnation."""
+        """The session of this actor and incarnation; None if it is not known."""
         return self._sessions.get(key)
 
     def current(self, actor_id: str) -> Session | None:
-        """The newest incarnation of an actor, whatever its state."""
+        """The newest incarnation of an actor, whatever its state; None if the actor is not known."""
         return next((s for s in reversed(self._sessions.values()) if s.actor_id == actor_id), None)
 
     def active(self) -> list[Session]:
-        """Those that are at work: active or draining."""
+        """The sessions of actors at work: active or draining."""
         return [s for s in self._sessions.values() if s.at_work]
 
     # -- joining --------------------------------------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> Session:
-        """Admit an actor, new or back again; `received_seq` says what it is to send next.
+        """Admit an actor, a new one or one that comes back; its `received_seq` says which fragment it is to send next.
 
-        A new incarnation fences the others of its name. Where the actor no longer holds the number expected, the loss
-        is counted and the mark moves to what it holds.
+        A new incarnation fences the others of its name. Where the actor no longer holds the fragment expected next, the
+        lost ones are counted and `received_seq` moves to the last one before those that it holds.
 
         Raises:
-            RefusedError: the name, the incarnation or the slots are not acceptable, the incarnation was fenced, or
-                too many actors are there.
+            RefusedError: the name, the incarnation or the slots are not acceptable, the incarnation was fenced or
+                quarantined,
+                or too many actors are at work.
         """
         _check_request(request)
         session = self._sessions.get((request.actor_id, request.incarnation))
@@ -233,11 +134,15 @@ class Sessions:
         if session is None:
             session = self._new(request.actor_id, request.incarnation, now)
         session.train_slots, session.eval_slots = request.train_slots, request.eval_slots
-        session.hostname, session.software_version = _line(request.hostname), _line(request.software_version)
+        session.hostname, session.software_version = (
+            _printable_line(request.hostname),
+            _printable_line(request.software_version),
+        )
         session.last_seen = now
         if session.state is not SessionState.DRAINING:
             session.become(SessionState.ACTIVE)
         if request.first_held_seq > session.received_seq + 1:
+            # The actor dropped these fragments for lack of space: nobody has them any more.
             session.lost_fragments += request.first_held_seq - session.received_seq - 1
             session.received_seq = request.first_held_seq - 1
         if not session.token:
@@ -246,6 +151,7 @@ class Sessions:
         return session
 
     def _new(self, actor_id: str, incarnation: int, now: float) -> Session:
+        """Begin a session; fences older incarnations of the actor, and forgets one where too many are remembered."""
         if len(self._sessions) >= self._retained:
             self._forget_one(actor_id)
         for other in self._sessions.values():
@@ -256,6 +162,11 @@ class Sessions:
         return session
 
     def _forget_one(self, joining: str) -> None:
+        """Forget the longest silent session of an actor that is not at work.
+
+        Raises:
+            RefusedError: all actors are at work, so `joining` cannot be admitted.
+        """
         gone = [s for s in self._sessions.values() if not s.at_work]
         if not gone:
             raise RefusedError(
@@ -270,31 +181,31 @@ class Sessions:
     # -- liveness -------------------------------------------------------------------------------------------------
 
     def heard(self, session: Session) -> None:
-        """A frame of any kind came."""
+        """Note that a frame of any kind came from this actor."""
         session.last_seen = self._clock()
 
     def silent(self, now: float | None = None) -> list[Session]:
-        """Those at work that have not been heard for SILENT_INTERVALS; the caller decides that they are lost."""
-        limit = (self._clock() if now is None else now) - self._limit_s
-        return [s for s in self.active() if s.last_seen < limit]
+        """Actors at work that have not been heard for SILENT_INTERVALS; the caller decides that they are lost."""
+        earliest = (self._clock() if now is None else now) - self._limit_s
+        return [s for s in self.active() if s.last_seen < earliest]
 
     def until_silence_s(self) -> float:
-        """Seconds until the next of those at work counts as silent, if nothing is heard of it."""
+        """Seconds until the next actor counts as silent if nothing is heard from it; infinity without actors."""
         return min((s.last_seen for s in self.active()), default=math.inf) + self._limit_s - self._clock()
 
     def forgive(self, seconds: float) -> None:
-        """So long nobody could have been heard: it counts as nobody's silence."""
+        """Extend every actor's deadline by this time, in which the learner could hear nobody."""
         for session in self.active():
             session.last_seen += seconds
 
     # -- marks ----------------------------------------------------------------------------------------------------
 
     def received_marks(self) -> dict[ActorKey, int]:
-        """`received_seq` of every session: taken before the journal is synced, given to `durable` after."""
+        """The `received_seq` of every session: taken before the journal is synced, given to `durable` afterwards."""
         return {s.key: s.received_seq for s in self._sessions.values()}
 
     def durable(self, marks: Mapping[ActorKey, int]) -> list[Session]:
-        """Move `durable_seq` up to these marks; returns the sessions whose mark moved."""
+        """Move every session's `durable_seq` up to these marks; returns the sessions whose mark moved."""
         moved = []
         for key, seq in marks.items():
             session = self._sessions.get(key)
@@ -304,35 +215,37 @@ class Sessions:
         return moved
 
     def restore_mark(self, key: ActorKey, seq: int) -> Session:
-        """Enter a fragment that a restarted learner finds in its journal, also of actors its checkpoint predates."""
+        """Note that a restarted learner's journal has this fragment, perhaps of an actor unknown to its checkpoint."""
         session = self._sessions.get(key) or self._new(*key, self._clock())
         session.received_seq = session.durable_seq = max(session.received_seq, seq)
         return session
 
     def expect(self, key: ActorKey) -> bool:
-        """Await an actor that has orders of an earlier life; it comes back, or is lost as others are.
+        """Wait for an actor that has orders from before the learner's restart; without a frame in time it is lost.
 
         Returns:
-            False where it may never come back, so that nobody should wait for it.
+            False if the actor may never come back, so that its orders can be revoked at once.
         """
         session = self._sessions.get(key) or self._new(*key, self._clock())
-        if SessionState.ACTIVE not in _NEXT[session.state]:
+        if not session.may_become(SessionState.ACTIVE):
             return False
         session.become(SessionState.ACTIVE)
         session.last_seen = self._clock()
         return True
 
     def to_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of every session, as JSON."""
+        """All sessions as JSON for a checkpoint."""
         sessions = [{name: getattr(s, name) for name in _SAVED} for s in self._sessions.values()]
         return {"version": VERSION, "sessions": sessions}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Take over `to_state` of an earlier life: what was received is durable, who was at work has to come back.
+        """Restore all sessions from `to_state` of an earlier start of the learner.
+
+        What was received is durable, as the journal has it; actors that were at work have to join again.
 
         Raises:
-            StorageError: it is of a newer version.
-            KeyError, TypeError, ValueError: no such state.
+            StorageError: the state is of a newer version.
+            KeyError, TypeError, ValueError: the state is not of this form.
         """
         check_version("sessions", state, VERSION)
         now = self._clock()
@@ -344,6 +257,11 @@ class Sessions:
 
 
 def _check_request(request: JoinRequest) -> None:
+    """Check the name, incarnation and numbers of slots of a Join.
+
+    Raises:
+        RefusedError: one of them is not acceptable.
+    """
     if not ACTOR_ID.fullmatch(request.actor_id):
         raise RefusedError(
             f"actor name {request.actor_id[:80]!r}: expected 1 to 64 letters, digits, '.', '_' or '-'; "
@@ -359,19 +277,25 @@ def _check_request(request: JoinRequest) -> None:
 
 
 def _same_slots(session: Session, request: JoinRequest) -> bool:
+    """Whether an actor comes back with as many slots as before."""
     return (session.train_slots, session.eval_slots) == (request.train_slots, request.eval_slots)
 
 
-def _line(text: str) -> str:
-    """One printable line: a peer's text ends up on terminals."""
+def _printable_line(text: str) -> str:
+    """One line of printable characters, at most MAX_TEXT of them: what a peer sends ends up on terminals."""
     return "".join(c for c in text[:MAX_TEXT] if c.isprintable())
 
 
 def check_same_spaces(actor_id: str, ours: EnvironmentSpaces, theirs: EnvironmentSpaces) -> None:
     """Compare an actor's spaces with the run's.
 
+    Args:
+        actor_id: The actor's name, for the error.
+        ours: The run's spaces.
+        theirs: The actor's spaces.
+
     Raises:
-        SpaceError: they differ; names the first difference, both sides of it.
+        SpaceError: the spaces differ; the error names the first difference and both sides of it.
     """
     fix = "start the actor with the environment and arguments that the learner describes"
     if ours.agent_ids != theirs.agent_ids:

@@ -1,4 +1,4 @@
-"""Which member each training slot serves: assigned, evened out after joins and losses, and passed on in turns.
+"""Which member each training slot plays for: assigned at first, evened out as actors come and go, passed on in turns.
 
 Pure bookkeeping over the actors' slots and the members' ledgers.
 """
@@ -18,13 +18,13 @@ Ledgers = Mapping[int, MemberLedger]
 
 @dataclass(slots=True)
 class Slot:
-    """A training slot of an actor.
+    """One training slot of an actor, and the member that its env steps are for.
 
     Attributes:
-        member_id: Whom it serves; None: nobody yet.
-        fresh: Whether its next order begins an episode.
-        served_steps: Env steps ordered since it took this member.
-        leaving: Whether its last order runs until an episode's end, after which it may pass on.
+        member_id: The member that the slot plays for; None before it has one.
+        fresh: Whether its next order begins with a new episode.
+        served_steps: Env steps ordered since the slot plays for this member.
+        leaving: Whether its last order ends with an episode, after which the slot may pass to another member.
     """
 
     member_id: int | None = None
@@ -33,20 +33,20 @@ class Slot:
     leaving: bool = False
 
     def serve(self, member_id: int | None) -> None:
-        """Pass to another member, from the start of an episode."""
+        """Pass the slot to another member, or to none (None); its next order begins with a new episode."""
         self.member_id, self.fresh, self.served_steps, self.leaving = member_id, True, 0, False
 
 
 @dataclass(slots=True)
 class ActorSlots:
-    """What the scheduler knows of an actor.
+    """One actor's slots and outstanding orders, as the scheduler keeps them.
 
     Attributes:
-        slots: Its training slots.
-        eval_slots: How many evaluation slots it has.
-        orders: Its outstanding orders by id, oldest first.
-        draining: Whether it gets no further orders.
-        uneven: Whether slots may have become unevenly divided since its last order.
+        slots: The training slots, by their number at the actor.
+        eval_slots: Number of evaluation slots.
+        orders: Outstanding orders by order id, oldest first.
+        draining: Whether the actor gets no further orders.
+        uneven: Whether members may have unequal numbers of slots since the actor's last order.
     """
 
     slots: list[Slot]
@@ -56,8 +56,8 @@ class ActorSlots:
     uneven: bool = True
 
 
-def shares(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[int]:
-    """Training slots per living member, over all actors that take orders."""
+def slots_by_member(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[int]:
+    """Number of training slots that each living member has, over all actors that take orders."""
     return Counter(
         slot.member_id
         for actor in actors
@@ -68,77 +68,84 @@ def shares(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[int]:
 
 
 def assign(actor: ActorSlots, actors: Iterable[ActorSlots], ledgers: Ledgers, turn_steps: int) -> None:
-    """Give every slot of this actor a living member.
+    """Give every slot of this actor a living member: fill empty ones, even out the numbers, pass on what is due.
 
     Args:
-        actor: Who is about to get an order.
+        actor: The actor that is about to get an order.
         actors: All actors, this one included.
-        ledgers: The living members'.
-        turn_steps: How far another member must be behind before a slot passes to it.
+        ledgers: The living members' ledgers by member id.
+        turn_steps: Env steps by which another member must be behind before a slot passes to it.
     """
     if not ledgers:
         return
+    # Slots of members that died are free.
     for slot in actor.slots:
         if slot.member_id not in ledgers:
             slot.serve(None)
-    held = shares(actors, ledgers)
+    slot_counts = slots_by_member(actors, ledgers)
 
     def hand_over(slot: Slot, member_id: int) -> None:
+        """Pass a slot to a member and keep the counts of slots right."""
         if slot.member_id is not None:
-            held[slot.member_id] -= 1
-        held[member_id] += 1
+            slot_counts[slot.member_id] -= 1
+        slot_counts[member_id] += 1
         slot.serve(member_id)
 
     def fewest() -> int:
-        """The member with the fewest slots; of several the one with most steps left."""
-        return min(ledgers, key=lambda m: (held[m], -ledgers[m].remaining, m))
+        """The member with the fewest slots; of several, the one with most env steps left, then the lowest id."""
+        return min(ledgers, key=lambda m: (slot_counts[m], -ledgers[m].remaining, m))
 
     for slot in actor.slots:
         if slot.member_id is None:
             hand_over(slot, fewest())
+    # Slots move only if that brings two members' numbers closer: a difference of one cannot be evened out.
     if actor.uneven:
         actor.uneven = False
         for slot in actor.slots:
-            poorest = fewest()
-            if slot.member_id is not None and held[slot.member_id] - held[poorest] >= 2:
-                hand_over(slot, poorest)
+            neediest = fewest()
+            if slot.member_id is not None and slot_counts[slot.member_id] - slot_counts[neediest] >= 2:
+                hand_over(slot, neediest)
+    # A member with nothing left to order gives its slot away at once; others at the end of their turn.
     for slot in actor.slots:
         if slot.member_id is None:
             continue
         ledger = ledgers[slot.member_id]
-        # A member with nothing left to order gives its slot away at once; others at the end of their turn.
         if slot.leaving or ledger.remaining <= 0:
-            behind = furthest_behind(ledger, ledgers, held, turn_steps)
+            behind = furthest_behind(ledger, ledgers, slot_counts, turn_steps)
             slot.leaving = False
             if behind is not None:
                 hand_over(slot, behind)
 
 
-def furthest_behind(than: MemberLedger, ledgers: Ledgers, held: Mapping[int, int], turn_steps: int) -> int | None:
-    """To which member a slot of `than` should pass; None: the slot stays.
+def furthest_behind(
+    ledger: MemberLedger, ledgers: Ledgers, slot_counts: Mapping[int, int], turn_steps: int
+) -> int | None:
+    """The member to which one of this member's slots should pass; None if the slot stays.
 
-    The candidate is the member with the most steps left, if it may collect. Whether it gets the slot:
+    The candidate is the member with most env steps left, if orders may be made for it. Whether it gets the slot depends
+    on the member that has it now:
 
-    - `than` has steps to order: yes if the candidate is a turn behind. Members that learn from rounds take turns at
-      learning and shall not catch up with each other: there only a candidate without any slot gets it.
-    - `than` has none now but will have later ones: only a candidate without any slot, as `than` needs its slots soon.
-    - `than` has none any more: yes if the candidate is a turn behind or without any slot.
+    - It has env steps to be ordered: the slot passes if the candidate is a whole turn behind. Members that learn from
+      rounds are meant to learn at different times and so not to catch up with each other: among them, only a candidate
+      without any slot gets one.
+    - It has none now but will have later ones: only a candidate without any slot gets one, as they are needed soon.
+    - It has none any more: the slot passes if the candidate is a whole turn behind or has no slot.
 
     Args:
-        than: Whose slot it is.
-        ledgers: The living members'.
-        held: Training slots by member.
-        turn_steps: A turn.
+        ledger: The ledger of the member that has the slot.
+        ledgers: The living members' ledgers by member id.
+        slot_counts: Number of training slots by member id.
+        turn_steps: Env steps of a turn.
     """
-    behind = max(ledgers.values(), key=lambda w: (not w.blocked and w.remaining > 0, w.left, -w.member_id))
+    behind = max(ledgers.values(), key=lambda w: (not w.blocked and w.remaining > 0, w.steps_left, -w.member_id))
     if behind.blocked or behind.remaining <= 0:
         return None
-    slotless = not held.get(behind.member_id)
-    turn_is_due = behind.left - than.left >= turn_steps
-    if than.remaining > 0:
-        passes = turn_is_due and (slotless or not than.in_rounds)
-    elif than.after > 0:
+    slotless = not slot_counts.get(behind.member_id)
+    is_turn_behind = behind.steps_left - ledger.steps_left >= turn_steps
+    if ledger.remaining > 0:
+        passes = is_turn_behind and (slotless or not ledger.in_rounds)
+    elif ledger.later_steps > 0:
         passes = slotless
     else:
-        passes = turn_is_due or slotless
+        passes = is_turn_behind or slotless
     return behind.member_id if passes else None

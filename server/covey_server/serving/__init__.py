@@ -1,1 +1,1 @@
-"""The learner's two gRPC services, the thread that runs them, and the messages they answer with."""
+"""The learner on the wire: its two gRPC services, the thread that runs them, and the reports that they answer with."""

@@ -1,4 +1,4 @@
-"""The data plane: one coroutine per actor's stream, and the frames that wait to go down it."""
+"""The data plane: the gRPC service for actors, with one coroutine per stream and a queue of frames to each actor."""
 
 from __future__ import annotations
 
@@ -21,18 +21,24 @@ from covey_server.coordination.threads import in_thread
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
-from covey_server.orders.sessions import AT_WORK, Session, SessionState
+from covey_server.orders.session import AT_WORK, Session, SessionState
 from covey_server.security.authorization import check_name
 from covey_server.security.guard import Context
 
 logger = logging.getLogger("covey.rpc")
 
 HELLO_S = 10.0
-"""How long a Work stream may keep to itself whose it is."""
+"""A Work stream is ended if the actor has not said within this time, in seconds, whose session it is."""
 
 
 class _Outgoing:
-    """Frames for one actor. Bounded: at most two orders are out, acknowledgements merge, the rest comes once."""
+    """The frames that wait to be sent to one actor.
+
+    It stays small: at most two orders are outstanding, acknowledgements are merged, other frames are rare.
+
+    Attributes:
+        ended: Whether nothing more is sent after the frames that wait.
+    """
 
     def __init__(self) -> None:
         self._frames: deque[pb.LearnerFrame] = deque()
@@ -44,12 +50,12 @@ class _Outgoing:
         return len(self._frames) + (self._ack is not None)
 
     def put(self, frame: pb.LearnerFrame) -> None:
-        """Send a frame in its turn."""
+        """Queue a frame after those that wait."""
         self._frames.append(frame)
         self._wake.set()
 
     def ack(self, ack: pb.Ack) -> None:
-        """Send the newest acknowledgement; what an unsent one asked for is kept."""
+        """Queue an acknowledgement in place of an unsent one, whose refusals and request to resend it takes over."""
         if self._ack is not None:
             ack.refusals.extend(self._ack.refusals)
             ack.resend_from_seq = ack.resend_from_seq or self._ack.resend_from_seq
@@ -57,14 +63,14 @@ class _Outgoing:
         self._wake.set()
 
     def end(self, error: pb.StreamError | None = None) -> None:
-        """Send what waits, then an error if there is one, then nothing more."""
+        """Send the frames that wait, then the error if one is given, then end the stream."""
         if error is not None:
             self._frames.append(pb.LearnerFrame(error=error))
         self.ended = True
         self._wake.set()
 
     async def frames(self) -> AsyncIterator[pb.LearnerFrame]:
-        """Frames as they come, until ended."""
+        """Yield frames as they are queued, acknowledgements first, until `end` was called and none waits."""
         while True:
             if self._ack is not None:
                 ack, self._ack = self._ack, None
@@ -79,12 +85,14 @@ class _Outgoing:
 
 
 class ActorServicer(services.ActorServiceServicer):
-    """Thin: decodes, delegates to the learner, encodes. All methods but `gauges` run on the gRPC loop.
+    """The gRPC service that actors call: it decodes messages, asks the learner, and encodes the answers.
+
+    All methods except `gauges` run on the gRPC loop.
 
     Args:
-        learner: Whose orders leave here.
-        attendance: Is told of actors that come and go.
-        intake: Takes fragments in.
+        learner: Makes the orders that are sent here.
+        attendance: Admits actors, and is told when they are heard of, fall silent and leave.
+        intake: Takes in the fragments that arrive.
     """
 
     def __init__(self, learner: Learner, attendance: Attendance, intake: Intake) -> None:
@@ -95,7 +103,7 @@ class ActorServicer(services.ActorServiceServicer):
         self._dispatch_is_due = False
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
-        """What to run."""
+        """Tell an actor what to run: the environment, numbers of slots, and the protocol version."""
         del context
         described = self._attendance.describe()
         if request.protocol_version < described.protocol_version:
@@ -106,7 +114,7 @@ class ActorServicer(services.ActorServiceServicer):
         return described
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
-        """Identify and agree on spaces."""
+        """Admit an actor to the run, and end the streams of older processes with its name."""
         check_name(context, request.actor_id)
         # The first Join builds the population, which takes a while; the loop goes on meanwhile.
         response = await in_thread("join", self._attendance.join, request)
@@ -123,7 +131,7 @@ class ActorServicer(services.ActorServiceServicer):
     async def Work(
         self, request_iterator: AsyncIterator[pb.ActorFrame], context: Context
     ) -> AsyncIterator[pb.LearnerFrame]:
-        """Fragments up, orders down."""
+        """Exchange frames with one actor: fragments and heartbeats come up; orders and acknowledgements go down."""
         del context
         outgoing = _Outgoing()
         reader = asyncio.create_task(self._read(request_iterator, outgoing))
@@ -133,18 +141,18 @@ class ActorServicer(services.ActorServiceServicer):
                 yield frame
         finally:
             late.cancel()
-            # A peer that has died ends this generator; one that is gone for good ends the reader.
+            # gRPC closes this generator when the peer's connection breaks; the reader must not outlive it.
             outgoing.end()
             reader.cancel()
 
     def _end_if_unknown(self, outgoing: _Outgoing) -> None:
-        """End a stream that has not said whose it is: nothing else would notice its silence."""
+        """End a stream that has not said whose session it is: no check of silent actors would ever end it."""
         if not any(stream is outgoing for stream in self._streams.values()):
             code = pb.StreamError.CODE_UNKNOWN_SESSION
             outgoing.end(pb.StreamError(code=code, message=f"no hello came within {HELLO_S:.0f} s; Join again"))
 
     async def _read(self, frames: AsyncIterator[pb.ActorFrame], outgoing: _Outgoing) -> None:
-        """Take in an actor's frames until it has no more, says goodbye, or is sent away."""
+        """Handle an actor's frames until it has no more, says goodbye, or its stream is ended here."""
         assembler = FragmentAssembler()
         session: Session | None = None
         try:
@@ -155,12 +163,12 @@ class ActorServicer(services.ActorServiceServicer):
                     break
                 if outgoing.ended:
                     break
-        except ConfigError as exc:  # a frame that is none
+        except ConfigError as exc:  # the actor sent a frame that cannot be parsed
             outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message=str(exc)))
         except Exception as exc:
             logger.exception("stream of actor %s failed", session.actor_id if session else "unknown")
             outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message="internal error; see the log"))
-            if isinstance(exc, StorageError):  # nothing more can be kept: the run cannot go on
+            if isinstance(exc, StorageError):  # no further fragment can be journalled: the run cannot go on
                 self._learner.fail(exc)
         finally:
             outgoing.end()
@@ -168,11 +176,13 @@ class ActorServicer(services.ActorServiceServicer):
                 del self._streams[session.key]
 
     def _open(self, frame: pb.ActorFrame, outgoing: _Outgoing) -> Session | None:
+        """Open the stream of the session that an actor's first frame names; returns None if it is not known."""
         session = self._attendance.session(frame.hello.session)
         if session is None or self._attendance.heard(session) not in AT_WORK:
             code = pb.StreamError.CODE_UNKNOWN_SESSION
             outgoing.end(pb.StreamError(code=code, message="the session is not known here (any more); Join again"))
             return None
+        # An actor that reconnects may have an older stream whose break was not noticed yet.
         before = self._streams.pop(session.key, None)
         if before is not None:
             before.end()
@@ -184,7 +194,7 @@ class ActorServicer(services.ActorServiceServicer):
     def _handle(
         self, session: Session, frame: pb.ActorFrame, assembler: FragmentAssembler, outgoing: _Outgoing
     ) -> bool:
-        """One frame; False when the actor has said goodbye."""
+        """Handle one frame of an actor; returns False if the stream has ended with it."""
         state = self._attendance.heard(session)
         if state not in AT_WORK:
             fenced = state is SessionState.FENCED
@@ -217,7 +227,7 @@ class ActorServicer(services.ActorServiceServicer):
         return True
 
     async def FetchPolicy(self, request: pb.FetchPolicyRequest, context: Context) -> AsyncIterator[pb.PolicyChunk]:
-        """Policies in chunks."""
+        """Send the files of the policies with these SHA-256 hashes, in chunks."""
         if len(request.then) > MAX_FETCHED_WITH:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -234,25 +244,27 @@ class ActorServicer(services.ActorServiceServicer):
     # -- from the learner, on the loop ------------------------------------------------------------------------------
 
     def _dispatch_soon(self) -> None:
-        """Dispatch when what is at hand has been taken in and acknowledged: making orders takes longer."""
+        """Send orders once the frames that have arrived are handled: making orders takes longer than acknowledging."""
         if not self._dispatch_is_due:
             self._dispatch_is_due = True
             asyncio.get_running_loop().call_soon(self._dispatch_due)
 
     def _dispatch_due(self) -> None:
+        """Send orders now; an error ends the run."""
         self._dispatch_is_due = False
         try:
             self.dispatch()
-        except Exception as exc:  # orders can no longer be kept: the run cannot go on
+        except Exception as exc:  # orders can no longer be journalled: the run cannot go on
             logger.exception("no orders can be made")
             self._learner.fail(exc)
 
     def dispatch(self) -> None:
-        """Send orders to whoever may have one, one each in turn, until nobody may."""
+        """Send orders to all actors that may have some: one to each in turn, until none may have another."""
         if self._learner.state is RunState.COMPLETE:
             self.drain_all(run_complete=True, reason="the run is complete")
             return
-        waiting = [(key, self._streams[key]) for key in self._learner.with_room(list(self._streams))]
+        # One order each before anybody gets a second: else the first actor would take all steps there are.
+        waiting = [(key, self._streams[key]) for key in self._learner.with_order_capacity(list(self._streams))]
         while waiting:
             served = []
             for key, outgoing in waiting:
@@ -263,7 +275,7 @@ class ActorServicer(services.ActorServiceServicer):
             waiting = served
 
     def drain(self, actor_id: str) -> bool:
-        """Ask an actor to finish its order and leave; False if it has no stream."""
+        """Ask an actor to finish its order and leave; returns False if it has no stream."""
         found = False
         for key, outgoing in self._streams.items():
             if key[0] == actor_id:
@@ -273,18 +285,23 @@ class ActorServicer(services.ActorServiceServicer):
         return found
 
     def drain_all(self, *, run_complete: bool, reason: str) -> None:
-        """Tell every actor to leave."""
+        """Ask every actor to finish its order and leave.
+
+        Args:
+            run_complete: Whether the run is complete, so that actors exit with code 0.
+            reason: Told to the actors, one line.
+        """
         for outgoing in self._streams.values():
             if not outgoing.ended:
                 outgoing.put(pb.LearnerFrame(drain=pb.Drain(run_complete=run_complete, reason=reason)))
 
     def acknowledge_durable(self, durable: list[Session]) -> None:
-        """Tell actors what has become durable."""
+        """Tell the actors of these sessions which of their fragments are durable."""
         for session in durable:
             self._acknowledge(session.key)
 
     def give_up_silent(self) -> None:
-        """Let go of actors that have been silent for too long, and of their streams: they may hang for long yet."""
+        """Treat actors that were silent for too long as lost and end their streams, which might stay open for long."""
         for key in self._attendance.give_up_silent():
             outgoing = self._streams.get(key)
             if outgoing is not None:
@@ -292,33 +309,33 @@ class ActorServicer(services.ActorServiceServicer):
                 outgoing.end(pb.StreamError(code=code, message="silent for too long; Join again"))
 
     def ask_again(self) -> None:
-        """Have every actor send again what was not taken in while the disk was full."""
+        """Ask every actor to send again the fragments that were not taken in while the disk was full."""
         for key in self._streams:
             self._acknowledge(key, resend=True)
 
     def _acknowledge(self, key: ActorKey, *, resend: bool = False) -> None:
-        """Tell an actor where it stands, if it listens."""
+        """Send an actor an acknowledgement, if it has a stream; `resend` asks for every fragment not received yet."""
         ack, outgoing = self._attendance.ack(key, resend=resend), self._streams.get(key)
         if ack is not None and outgoing is not None and not outgoing.ended:
             outgoing.ack(ack)
 
     def heartbeat(self) -> None:
-        """Show every actor that the learner lives."""
+        """Send every actor a heartbeat, which shows that the learner runs."""
         for outgoing in self._streams.values():
             if not outgoing.ended:
                 outgoing.put(pb.LearnerFrame(heartbeat=pb.Heartbeat()))
 
     @property
     def open_streams(self) -> int:
-        """Actors that are connected now."""
+        """Number of actors with an open Work stream."""
         return len(self._streams)
 
     def gauges(self) -> dict[str, int]:
-        """Streams, and frames that they have not taken yet. From any thread."""
+        """Numbers of open streams and of frames that wait to be sent. Any thread may call it."""
         streams = list(self._streams.values())
         return {"streams": len(streams), "frames_to_send": sum(map(len, streams))}
 
 
 def register(servicer: ActorServicer, server: Any) -> None:
-    """Add the service to a server."""
+    """Add the data plane's service to a gRPC server."""
     services.add_ActorServiceServicer_to_server(servicer, server)

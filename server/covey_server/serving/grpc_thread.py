@@ -1,4 +1,4 @@
-"""The gRPC server: one thread with a loop of its own, so that a busy trainer never keeps an actor waiting for long."""
+"""The gRPC server in a thread with an event loop of its own, so that a busy trainer never keeps an actor waiting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from covey_server.coordination.run_state import RunState
 from covey_server.coordination.threads import WatchedThread
 from covey_server.durability.journal_sync import JournalSync
 from covey_server.learner import Learner
-from covey_server.orders.sessions import Session
+from covey_server.orders.session import Session
 from covey_server.security.authorization import Authorization
 from covey_server.security.guard import Guard
 from covey_server.security.rate_limit import RateLimit
@@ -36,24 +36,25 @@ from covey_server.training.trainer import Trainer
 logger = logging.getLogger("covey.rpc")
 
 AFTER_FAULT_S = 0.25
-"""Housekeeping pauses so long after a fault, which may come again at once."""
+"""Seconds that housekeeping pauses after an error, which may come again at once."""
 
 SERVICES = (
     actor_service_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name,
     population_service_pb2.DESCRIPTOR.services_by_name["PopulationService"].full_name,
 )
+"""Full names of the two services, for health checks and reflection."""
 
 
 class GrpcThread(WatchedThread):
-    """Serves a learner from a loop of its own; `serve` returns once the port is open.
+    """Runs the gRPC server and housekeeping on an event loop of its own; `serve` returns once the port is open.
 
     Args:
-        learner: Served.
-        attendance: Whose silence is noticed here.
-        actors: The data plane.
-        trainer: Steered by the control plane.
-        report: What the control plane answers.
-        tokens: Who may do what; None: everybody everything.
+        learner: The learner that is served.
+        attendance: Knows which actors are at work and when one counts as silent.
+        actors: The data plane's service.
+        trainer: Steered by the control plane: checkpoints, stopping.
+        report: The answers of the control plane.
+        tokens: Which token may call what; None lets everybody call everything.
     """
 
     def __init__(
@@ -81,18 +82,19 @@ class GrpcThread(WatchedThread):
         self._housekeeping_faults = 0
 
     def work(self) -> None:
-        """Run the loop; an exit or interrupt inside any of its tasks ends it, and so the run."""
+        """Run the event loop; an exit or interrupt inside any of its tasks ends it, and so the run."""
         self._loop.run_forever()
 
     def serve(self, port_before: int = 0) -> str:
         """Open the port and serve; returns the address as HOST:PORT.
 
         Args:
-            port_before: Taken where any port may be, if it is free.
+            port_before: Port to prefer where the configuration allows any: that of the learner's last start. 0 for
+                none.
 
         Raises:
-            AddressInUseError: somebody else listens there.
-            ConfigError: an address that is none.
+            AddressInUseError: another process listens on the port.
+            ConfigError: the address is none of this machine.
         """
         self.start()
         self._sync.start()
@@ -101,7 +103,11 @@ class GrpcThread(WatchedThread):
         return address
 
     def stop(self, grace_s: float) -> None:
-        """Tell actors to leave, wait for their last fragments at most so long, then close."""
+        """Ask actors to leave, wait for their last fragments, then close the server and end the thread.
+
+        Args:
+            grace_s: Longest wait for actors, seconds.
+        """
         self._learner.bell.answer(None)
         if self.is_alive():
             asyncio.run_coroutine_threadsafe(self._close(grace_s), self._loop).result()
@@ -113,9 +119,11 @@ class GrpcThread(WatchedThread):
         self._loop.close()
 
     def _wake(self) -> None:
+        """Have the event loop send orders; any thread may call it."""
         self._loop.call_soon_threadsafe(self._actors.dispatch)
 
     async def _open(self, port_before: int) -> str:
+        """Start the server and housekeeping on the event loop; returns the address as HOST:PORT."""
         host, port = parse_address(self._learner.config.learner.bind)
         if port:
             _refuse_taken_port(host, port)
@@ -143,14 +151,18 @@ class GrpcThread(WatchedThread):
         self._server = server
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._tasks = [self._learner.threads.task("housekeeping", self._keep_house())]
+        self._tasks = [self._learner.threads.task("housekeeping", self._housekeeping())]
         return f"{host}:{bound}"
 
     def _refused(self, why: str) -> None:
+        """Count a call that was refused, by the reason."""
         self._learner.count(why)
 
-    async def _keep_house(self) -> None:
-        """Notice silent actors, show that the learner lives, take samples for rates: about once a second, for ever."""
+    async def _housekeeping(self) -> None:
+        """Do what is due by time, about once a second, for ever.
+
+        Notices silent actors, retries a full disk, samples counters for rates, sends heartbeats and orders.
+        """
         interval_s = self._learner.config.learner.heartbeat_interval_s
         clock = self._learner.clock
         heartbeat_at = clock()
@@ -160,10 +172,12 @@ class GrpcThread(WatchedThread):
                 began = clock()
                 await asyncio.sleep(pause_s)
                 late_s = clock() - began - pause_s
-                if late_s > interval_s:  # this process was stopped, or its machine too busy, and heard nobody
+                # Waking much too late means that this process was stopped or its machine overloaded. Actors may have
+                # sent heartbeats that were not read, so none of them is blamed for its silence.
+                if late_s > interval_s:
                     self._attendance.forgive(late_s)
                 self._actors.give_up_silent()
-                if self._learner.find_room():
+                if self._learner.retry_full_disk():
                     self._actors.ask_again()
                 self._report.sample()
                 if clock() - heartbeat_at >= interval_s / 2:
@@ -171,11 +185,11 @@ class GrpcThread(WatchedThread):
                     self._actors.heartbeat()
                 self._actors.dispatch()
             except Exception as exc:
-                self._survive(exc)
+                self._note_error(exc)
                 await asyncio.sleep(AFTER_FAULT_S)
 
-    def _survive(self, exc: Exception) -> None:
-        """Housekeeping goes on after a fault; told at the first one, the second, the fourth, the eighth ..."""
+    def _note_error(self, exc: Exception) -> None:
+        """Count an error of housekeeping, and log it if it is the first, second, fourth, eighth ... one."""
         self._housekeeping_faults += 1
         self._learner.count("housekeeping_failed")
         if self._housekeeping_faults.bit_count() == 1:
@@ -185,9 +199,11 @@ class GrpcThread(WatchedThread):
             )
 
     def _durable(self, moved: list[Session]) -> None:
+        """Have the event loop tell actors which of their fragments are durable."""
         self._loop.call_soon_threadsafe(self._actors.acknowledge_durable, moved)
 
     async def _close(self, grace_s: float) -> None:
+        """Ask all actors to leave, wait at most `grace_s` seconds for them, then stop tasks and server."""
         if self._health is not None:
             await self._health.enter_graceful_shutdown()
         complete = self._learner.state is RunState.COMPLETE
@@ -203,7 +219,12 @@ class GrpcThread(WatchedThread):
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
-    """Give the port's owner away before gRPC does: its own message names no cause."""
+    """Try to bind the port before gRPC does, whose own error does not say why it failed.
+
+    Raises:
+        AddressInUseError: the port is taken.
+        ConfigError: the address is none of this machine.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

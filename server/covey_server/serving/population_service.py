@@ -1,4 +1,4 @@
-"""The control plane: what people and their programs ask of a learner."""
+"""The control plane: the gRPC service that people and their programs call to look at a run and to steer it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ from covey_server.training.trainer import Trainer
 
 
 class PopulationServicer(services.PopulationServiceServicer):
-    """Thin: asks the report, steers the learner. All methods run on the gRPC loop."""
+    """The gRPC service behind `covey status` and similar commands: it answers from the report and steers the learner.
+
+    All methods run on the gRPC loop.
+
+    Args:
+        learner: The learner that is paused and resumed.
+        trainer: Writes checkpoints and ends the run on request.
+        report: The answers about the run.
+        actors: The data plane, which drains actors.
+    """
 
     def __init__(self, learner: Learner, trainer: Trainer, report: Report, actors: ActorServicer) -> None:
         self._learner = learner
@@ -31,14 +40,14 @@ class PopulationServicer(services.PopulationServiceServicer):
         self._actors = actors
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
-        """The whole run."""
+        """The status of the whole run."""
         del request, context
         return pb.GetStatusResponse(status=self._report.status())
 
     async def WatchStatus(
         self, request: pb.WatchStatusRequest, context: Context
     ) -> AsyncIterator[pb.WatchStatusResponse]:
-        """The same again and again."""
+        """Send the run's status every `interval_s` seconds (0.1 to 60, default 1) until the run ends."""
         del context
         interval_s = min(60.0, max(0.1, request.interval_s or 1.0))
         while True:
@@ -49,19 +58,19 @@ class PopulationServicer(services.PopulationServiceServicer):
             await asyncio.sleep(interval_s)
 
     async def ListMembers(self, request: pb.ListMembersRequest, context: Context) -> pb.ListMembersResponse:
-        """The living population."""
+        """All living members."""
         del request, context
         return pb.ListMembersResponse(members=self._report.members())
 
     async def GetMember(self, request: pb.GetMemberRequest, context: Context) -> pb.GetMemberResponse:
-        """One member, living or dead."""
+        """One member by its id, living or dead."""
         member = self._report.member(request.member_id)
         if member is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"member {request.member_id} never lived in this run")
         return pb.GetMemberResponse(member=member)
 
     async def GetLineage(self, request: pb.GetLineageRequest, context: Context) -> AsyncIterator[pb.GetLineageResponse]:
-        """Every member that ever lived."""
+        """Every member that ever lived, oldest first, in several messages."""
         del request, context
         answer = pb.GetLineageResponse()
         size = 0
@@ -74,14 +83,14 @@ class PopulationServicer(services.PopulationServiceServicer):
         yield answer
 
     async def ListActors(self, request: pb.ListActorsRequest, context: Context) -> pb.ListActorsResponse:
-        """All actors."""
+        """All actors that the learner remembers."""
         del request, context
         return pb.ListActorsResponse(actors=self._report.actors())
 
     async def DownloadMember(
         self, request: pb.DownloadMemberRequest, context: Context
     ) -> AsyncIterator[pb.DownloadMemberResponse]:
-        """A living member's policies as they are now."""
+        """Send the files of a living member's newest policies, in chunks."""
         learner = self._learner
         with learner.lock:
             population = learner.population
@@ -100,34 +109,35 @@ class PopulationServicer(services.PopulationServiceServicer):
                 yield pb.DownloadMemberResponse(network_id=network_id, data=blob[start : start + CHUNK_BYTES])
 
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
-        """No further orders and updates."""
+        """Pause the run: no further orders and updates."""
         del request, context
         self._learner.pause()
         return pb.PauseResponse()
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
-        """Go on."""
+        """Resume a paused run."""
         del request, context
         self._learner.resume()
         self._actors.dispatch()
         return pb.ResumeResponse()
 
     async def Checkpoint(self, request: pb.CheckpointRequest, context: Context) -> pb.CheckpointResponse:
-        """Write a checkpoint now."""
+        """Write a checkpoint now, and answer with its path once it is durable."""
         del request, context
         if self._learner.population is None:
             raise RefusedError("run is waiting for the first actor; there is nothing to checkpoint yet")
+        # Waits for the disk, which the event loop must not.
         path = await in_thread("checkpoint request", self._trainer.request_checkpoint)
         return pb.CheckpointResponse(path=path)
 
     async def DrainActor(self, request: pb.DrainActorRequest, context: Context) -> pb.DrainActorResponse:
-        """Ask an actor to leave."""
+        """Ask an actor to finish its order and leave."""
         if not self._actors.drain(request.actor_id):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"actor {request.actor_id[:64]!r} is not connected")
         return pb.DrainActorResponse()
 
     async def Shutdown(self, request: pb.ShutdownRequest, context: Context) -> pb.ShutdownResponse:
-        """End the run as SIGTERM does."""
+        """End the run in good order, as SIGTERM does."""
         del request, context
         self._trainer.request_stop()
         return pb.ShutdownResponse()

@@ -1,4 +1,4 @@
-"""What a learner tells about itself: the messages of PopulationService, and the files of its run directory."""
+"""Reports about a run: the messages of PopulationService, which are also written into the run directory as files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from covey_server.learner import Learner
 from covey_server.member import LineageEntry, Member
 
 RATE_WINDOW_S = 10.0
+"""Rates are averages over this many seconds."""
 
 
 class Report:
-    """Answers questions about a learner.
+    """Answers questions about a learner as protobuf messages.
 
     Args:
-        learner: Asked under its lock, briefly.
-        phase_of: What a member is at.
-        wire_gauges: Numbers of what the wire holds now, by name.
-        clock: Monotonic seconds.
+        learner: Read under its lock, briefly.
+        phase_of: Returns what a member is doing, in one word.
+        wire_gauges: Returns numbers that the gRPC service holds now, by name.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Report:
         self._samples: deque[tuple[float, int, dict[str, int]]] = deque()
 
     def sample(self) -> None:
-        """Note where the counters stand: rates are over the last ten seconds of samples. Call about once a second."""
+        """Note the step counters now, from which rates are computed. Call it about once a second."""
         learner = self._learner
         with learner.lock:
             by_actor = {s.actor_id: s.env_steps for s in learner.sessions}
@@ -51,6 +52,12 @@ class Report:
             self._samples.popleft()
 
     def _rate(self, now: int, actor_id: str | None = None) -> float:
+        """Env steps per second over the last RATE_WINDOW_S seconds.
+
+        Args:
+            now: The counter's present value.
+            actor_id: The actor whose counter it is; None for the whole run's.
+        """
         if not self._samples:
             return 0.0
         then, total, by_actor = self._samples[0]
@@ -58,7 +65,7 @@ class Report:
         return max(0, now - before) / max(1e-3, self._clock() - then)
 
     def status(self) -> Status:
-        """The whole run."""
+        """The status of the whole run."""
         learner = self._learner
         with learner.lock:
             totals, population = learner.totals, learner.population
@@ -98,7 +105,7 @@ class Report:
             return status
 
     def _gauges(self) -> dict[str, int]:
-        """What is held now, and could grow without end if a bound failed: one number for each bounded thing."""
+        """Sizes, by name, of everything that would grow without end if its bound failed."""
         learner = self._learner
         at_work = learner.sessions.active()
         members = learner.population.members if learner.population is not None else []
@@ -114,7 +121,7 @@ class Report:
         }
 
     def members(self) -> list[MemberInfo]:
-        """The living population."""
+        """All living members, in the population's order."""
         with self._learner.lock:
             population = self._learner.population
             if population is None:
@@ -122,6 +129,7 @@ class Report:
             return [self._member(m) for m in population.members]
 
     def _member(self, member: Member) -> MemberInfo:
+        """A living member as a protobuf message."""
         return MemberInfo(
             member_id=member.member_id,
             parent_id=member.parent_id,
@@ -139,7 +147,7 @@ class Report:
         )
 
     def lineage(self) -> Iterator[MemberInfo]:
-        """Every member that ever lived, oldest first; for the living, as they are at the first."""
+        """Yield every member that ever lived, oldest first; living ones as they are when the first is yielded."""
         with self._learner.lock:
             population = self._learner.population
             if population is None:
@@ -150,7 +158,7 @@ class Report:
             yield now.get(entry.member_id) or entry_info(entry)
 
     def member(self, member_id: int) -> MemberInfo | None:
-        """One of them; None where nobody ever had this id."""
+        """One member by its id, living or dead; None if no member ever had this id."""
         with self._learner.lock:
             population = self._learner.population
             if population is None or member_id not in population.lineage:
@@ -160,11 +168,11 @@ class Report:
             return entry_info(entry) if living is None else self._living(entry, living)
 
     def _living(self, entry: LineageEntry, member: Member) -> MemberInfo:
-        """How it came into being stays; what it is now goes on."""
+        """A living member as a protobuf message, with the mutation and change by which it was born."""
         return self._member(replace(member, mutation=entry.mutation, change=entry.change))
 
     def actors(self) -> list[ActorInfo]:
-        """Every actor that joined in this life of the learner."""
+        """Every actor that the learner remembers."""
         learner = self._learner
         with learner.lock:
             return [

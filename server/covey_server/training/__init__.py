@@ -1,1 +1,1 @@
-"""The trainer thread, and the two evolution modes that it follows."""
+"""The trainer thread, members' evaluation, and the two evolution modes that say when members are compared."""

@@ -1,4 +1,4 @@
-"""Members' evaluations: asked for, entered as fitness, compared by the evolution mode, and confirmed at the end."""
+"""Evaluates members: requests episodes, enters fitness, has members compared, and confirms the best."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from covey_server.training.mode import Comparison, EvolutionMode
 
 
 class Evaluator:
-    """Takes members from their last update of a generation to the next generation. Called by the trainer alone.
+    """Takes members from the last update of a generation, through evaluation, to the next generation.
+
+    Called by the trainer thread alone.
 
     Args:
-        learner: The shared state.
-        checkpointer: Keeps who is best.
-        mode: Compares evaluated members.
-        unpack: Has members' own weights brought up to date.
+        learner: The learner's shared state.
+        checkpointer: Keeps the best member's id and the streak of generations that reached the target.
+        mode: Says which evaluated members are compared, and makes their successors.
+        unpack: Brings the members' own weights up to date with the packs.
 
     Attributes:
-        result: What was found at the end of a complete run; None before.
+        result: Of a complete run, its best member with fitness, and the number of generations; None before.
     """
 
     def __init__(
@@ -41,17 +43,17 @@ class Evaluator:
         self._unpack = unpack
         self._config = learner.config
         self._training = learner.config.training
-        self._requests: dict[int, Request] = {}  # by member: since it was compared last
-        self._evaluated: set[int] = set()  # of these, the members whose fitness is in
-        self._confirming: dict[int, Comparison] = {}  # by the member that plays for it
+        self._requests: dict[int, Request] = {}  # by member id: evaluations requested since it was last compared
+        self._evaluated: set[int] = set()  # ids of the members among these that have their fitness
+        self._confirming: dict[int, Comparison] = {}  # by the id of its best member, which plays further episodes
         self.result: dict[str, object] | None = None
 
     def is_requested(self, member: Member) -> bool:
-        """Whether the member's evaluation was asked for since it was compared last."""
+        """Whether the member's evaluation was requested since it was last compared."""
         return member.member_id in self._requests
 
     def phase(self, member: Member) -> str:
-        """What a member is at, for people: collecting, settling, evaluating or ready."""
+        """What a member is doing, for people: collecting, settling (its last updates are due), evaluating or ready."""
         if not self.is_requested(member):
             with self._learner.lock:
                 ledger = self._learner.scheduler.ledger(member.member_id)
@@ -59,15 +61,16 @@ class Evaluator:
         return "ready" if member.member_id in self._evaluated else "evaluating"
 
     def request(self, population: Population, member: Member) -> None:
-        """Have a member's fitness evaluated."""
+        """Request the evaluation of a member's fitness."""
         episodes = self._config.eval_episodes
         with self._learner.lock:
-            if self._learner.in_last_generation(member.member_id):  # what is reported in the end rests on more
+            # The run's result is chosen by these evaluations: more episodes make a lucky choice less likely.
+            if self._learner.in_last_generation(member.member_id):
                 episodes = max(episodes, self._training.confirm_episodes)
         self._requests[member.member_id] = self._play(population, member.member_id, "fitness", episodes)
 
     def enter(self, population: Population, request: Request) -> None:
-        """Take the returns of a finished request, and do what follows from them."""
+        """Record the returns of a finished evaluation, and act on them: compare members, or confirm the best one."""
         returns = [request.results[seed] for seed in sorted(request.results)]
         score = fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
         if request.purpose == "confirm":
@@ -80,8 +83,8 @@ class Evaluator:
             self._compare(population, comparison)
 
     def _play(self, population: Population, member_id: int, purpose: str, episodes: int) -> Request:
-        """Have a member play so many episodes, against the configured opponents."""
-        # With opponents anybody may play, and everybody plays with its newest weights.
+        """Request evaluation episodes of a member against the configured opponents."""
+        # Any living member may be an opponent, and all play with their newest weights.
         living = [m.member_id for m in population.members]
         population.policies.publish(living if self._config.fitness.opponents else [member_id])
         with self._learner.changed:
@@ -101,13 +104,13 @@ class Evaluator:
         return request
 
     def _seeds(self, purpose: str, member_id: int, count: int) -> list[int]:
-        """Seeds of episodes: equal for all members, others in each generation. Under the lock."""
+        """Seeds of evaluation episodes: equal for all members, different in each generation. Call it under the lock."""
         generation = self._learner.ledger(member_id).generation
-        # 31 bits: some environments hand their seed to libraries that take no more.
+        # 31 bits, as some environments pass their seed to libraries that accept no more.
         return [derive(self._training.seed, purpose, generation, k) & 0x7FFFFFFF for k in range(count)]
 
     def _rate(self, population: Population, member_id: int, score: Score) -> Member:
-        """Enter a member's fitness; returns the member."""
+        """Record a member's fitness and its standard error; returns the member."""
         with self._learner.changed:
             member = self._learner.ledger(member_id).member
             member.fitness, member.fitness_stderr = score.fitness, score.stderr
@@ -115,29 +118,32 @@ class Evaluator:
         return member
 
     def _compare(self, population: Population, comparison: Comparison) -> None:
-        """Confirm the best of these members where that is reported, else let the evolution mode act on them."""
+        """Have the best of these members confirmed if it may end the run, else let the evolution mode act on them."""
         fitnesses = {m.member_id: m.fitness for m in comparison.members}
         fittest = best(fitnesses)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
             self._confirming[fittest] = comparison
             self._play(population, fittest, "confirm", self._training.confirm_episodes)
             return
+        # A generation without any member at the target ends the streak.
         if not any(self._reaches_target(m.fitness) for m in population.members):
             self._checkpointer.target_streak = 0
         self._succeed(population, comparison)
 
     def _reaches_target(self, fitness: float | None) -> bool:
+        """Whether this fitness is at least the configured target score, if there is one."""
         target = self._training.target_score
         return target is not None and fitness is not None and fitness >= target
 
     def _confirm(self, population: Population, member_id: int, score: Score, episodes: int) -> None:
-        """The best member has played its further episodes: the run is complete, or goes on."""
+        """Act on the best member's confirming episodes: complete the run, or let the evolution mode go on."""
         comparison = self._confirming.pop(member_id)
         reached = self._reaches_target(score.fitness)
         self._checkpointer.target_streak = self._checkpointer.target_streak + 1 if reached else 0
         if not comparison.is_last and self._checkpointer.target_streak < self._training.target_patience:
             self._succeed(population, comparison)
             return
+        # Report the fitness of fresh episodes: the one that won the comparison is the highest of many, and so too high.
         self._rate(population, member_id, score)
         with self._learner.changed:
             self._checkpointer.best_member = member_id
@@ -158,7 +164,7 @@ class Evaluator:
         self._learner.bell.ring()
 
     def _succeed(self, population: Population, comparison: Comparison) -> None:
-        """Let members go on or be replaced; the next thing the trainer does is to make the outcome durable."""
+        """Let the evolution mode decide which compared members go on; a checkpoint of the outcome is due next."""
         self._unpack(population)
         self._mode.succeed(population, comparison)
         with self._learner.changed:

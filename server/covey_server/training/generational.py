@@ -1,4 +1,4 @@
-"""Generations: all members are compared when all have been evaluated, and the next population begins together."""
+"""Generational evolution: all members are compared once all were evaluated, and the next generation begins together."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Generational:
     """The evolution mode in which the population waits for its last member.
 
     Args:
-        learner: The shared state.
-        factory: Makes the next generation.
+        learner: The learner's shared state.
+        factory: Makes the next generation by selection and mutation.
     """
 
     def __init__(self, learner: Learner, factory: PopulationFactory) -> None:
@@ -24,14 +24,14 @@ class Generational:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """As `EvolutionMode.compare`: everybody, once everybody has been evaluated."""
+        """As `EvolutionMode.compare`: all members, once all have been evaluated."""
         if len(evaluated) < len(population.members):
             return None
         with self._learner.lock:
             return Comparison(tuple(population.members), self._learner.in_last_generation(member.member_id))
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """As `EvolutionMode.succeed`: select parents by tournaments, mutate their children."""
+        """As `EvolutionMode.succeed`: select parents by tournaments, mutate their children, and let these begin."""
         del comparison
         learner = self._learner
         generation = learner.scheduler.generation + 1

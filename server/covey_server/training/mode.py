@@ -1,4 +1,4 @@
-"""An evolution mode: when evaluated members are compared with each other, and what becomes of them then."""
+"""The interface of an evolution mode: when evaluated members are compared with each other, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Comparison:
     """Evaluated members that are compared now: each goes on or is replaced, or the run ends with them.
 
     Attributes:
-        members: Who is compared.
-        is_last: Whether no generation follows for anybody.
+        members: The members that are compared.
+        is_last: Whether no generation follows for any member.
     """
 
     members: tuple[Member, ...]
@@ -24,21 +24,21 @@ class Comparison:
 
 
 class EvolutionMode(Protocol):
-    """Called by the trainer alone."""
+    """Decides when members are compared, and which go on or are replaced. Called by the trainer alone."""
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """Whom to compare now that a member has been evaluated; None: the member waits for others.
+        """Choose the members to compare now that one more has been evaluated; None if it has to wait for others.
 
         Args:
-            population: The run's.
-            member: Who was evaluated last.
+            population: The run's population.
+            member: The member that was evaluated last.
             evaluated: Ids of all members that were evaluated since they were last compared, this one included.
         """
         ...
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """Let the members of a comparison go on, or others in their place, each into its next generation.
+        """Let each member of a comparison begin its next generation, or a new member in its place.
 
-        Everybody's weights are unpacked.
+        All members' networks were unpacked before.
         """
         ...

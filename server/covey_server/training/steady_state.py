@@ -1,7 +1,7 @@
-"""Steady state: a member is compared as soon as it has been evaluated, and nobody waits for anybody.
+"""Steady-state evolution: a member is compared as soon as it has been evaluated, and no member waits for another.
 
-Source of the method: asynchronous population-based training (Jaderberg et al., 2017). Exploit and explore are one step:
-who loses its tournament is replaced by a mutated child of the winner, as that is at this moment.
+This is asynchronous population-based training (Jaderberg et al., 2017). Exploit and explore are one step: a member that
+loses its tournament is replaced by a mutated child of the winner, with the weights that the winner has at that moment.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from covey_server.training.mode import Comparison
 
 
 class SteadyState:
-    """The evolution mode that acts on one member at a time.
+    """The evolution mode that compares one member at a time with the others.
 
     Args:
-        learner: The shared state.
-        factory: Makes children.
+        learner: The learner's shared state.
+        factory: Makes the children that replace members.
     """
 
     def __init__(self, learner: Learner, factory: PopulationFactory) -> None:
@@ -28,7 +28,7 @@ class SteadyState:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """As `EvolutionMode.compare`: the member alone, at once; everybody, after all members' last generation."""
+        """As `EvolutionMode.compare`: the member alone, at once; all members after the last generation of all."""
         learner = self._learner
         members = tuple(population.members)
         with learner.lock:
@@ -38,7 +38,7 @@ class SteadyState:
         return Comparison(members, is_last=True) if ended else None
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """As `EvolutionMode.succeed`: hold the member's tournament."""
+        """As `EvolutionMode.succeed`: hold the member's tournament, and replace a loser by a child of the winner."""
         learner = self._learner
         (member,) = comparison.members
         with learner.lock:

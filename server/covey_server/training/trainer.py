@@ -1,8 +1,8 @@
-"""The trainer thread: makes the updates that fall due, has members evaluated, and has the run checkpointed.
+"""The trainer thread: makes the updates that are due, has members evaluated, and starts checkpoints.
 
-Members are small state machines: collecting (steps are missing), settling (updates are due), evaluating, ready. What
-becomes of those that are ready is the evolution mode's to say. Between waits the trainer holds the learner's lock only
-to look and to enter results; updates happen outside of it, and the disk is written in a thread of its own.
+Each member is a small state machine: collecting (env steps are missing), settling (its last updates are due),
+evaluating, ready. What becomes of ready members is for the evolution mode to say. The trainer holds the learner's lock
+only to look and to enter results; updates are made without it, and the disk is written in a thread of its own.
 """
 
 from __future__ import annotations
@@ -26,27 +26,37 @@ from covey_server.training.evaluator import Evaluator
 from covey_server.training.mode import EvolutionMode
 
 FULL_DISK_PAUSE_S = 5.0
-"""Between tries to write a checkpoint to a full disk."""
+"""Seconds between attempts to write a checkpoint to a full disk."""
 
 Action = Callable[[], None]
+"""The next thing for the trainer to do, chosen under the lock and called without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """A checkpoint on its way to the disk."""
+    """A checkpoint that is being written.
+
+    Attributes:
+        path: Its path, once it is durable.
+        begun: Ledgers of members whose beginning of a generation becomes durable with it.
+        requests: Futures of those who asked for a checkpoint.
+    """
 
     path: Future[str]
-    begun: list[MemberLedger]  # whose beginnings it makes durable
-    requests: list[Future[str]]  # who asked for it
+    begun: list[MemberLedger]
+    requests: list[Future[str]]
 
 
 class Trainer(WatchedThread):
-    """Drives a learner's population from its first step to its last.
+    """Trains a learner's population from its first env step to its last, in a thread of its own.
 
     Args:
-        learner: The shared state.
-        checkpointer: Captures the run.
+        learner: The learner's shared state.
+        checkpointer: Captures and writes the run.
         mode: The evolution mode.
+
+    Attributes:
+        evaluator: Evaluates and compares members; its `result` is the run's.
     """
 
     def __init__(self, learner: Learner, checkpointer: Checkpointer, mode: EvolutionMode) -> None:
@@ -60,17 +70,17 @@ class Trainer(WatchedThread):
         self._stop_requested = False
         self._writing: _Writing | None = None
         self._checkpoint_requests: list[Future[str]] = []
-        self._next_try = 0.0  # no checkpoint of itself before, where the disk was full for one
+        self._next_try = 0.0  # after a full disk, no checkpoint is started by itself before this time
 
     @property
     def lock(self) -> StateLock:
-        """The learner's."""
+        """The learner's lock, which `under_lock` asserts."""
         return self._learner.lock
 
     # -- from other threads -----------------------------------------------------------------------------------------
 
     def request_stop(self) -> None:
-        """Checkpoint and end, as soon as the update in work is done."""
+        """Write a last checkpoint and end, as soon as the present update is done."""
         with self._learner.changed:
             self._stop_requested = True
             if self._learner.progress.may_become(RunState.STOPPING):
@@ -78,12 +88,15 @@ class Trainer(WatchedThread):
             self._learner.changed.notify_all()
 
     def request_checkpoint(self, timeout_s: float = 60.0) -> str:
-        """Write a checkpoint now; blocks until it is durable and returns its path.
+        """Have a checkpoint written now, and wait until it is durable; returns its path.
+
+        Args:
+            timeout_s: Longest wait, seconds.
 
         Raises:
-            RefusedError: the run is deterministic, or ends.
-            StorageError: it could not be written.
-            TimeoutError: no answer in time.
+            RefusedError: the run is deterministic, or is ending.
+            StorageError: the checkpoint could not be written.
+            TimeoutError: it was not durable in time.
         """
         if self._training.deterministic:
             raise RefusedError(
@@ -101,7 +114,7 @@ class Trainer(WatchedThread):
     # -- the thread -------------------------------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Train until the run is complete or stopped."""
+        """Train until the run is complete or stopped, then write the last checkpoint."""
         try:
             self._disk.start()
             while self._act():
@@ -110,7 +123,7 @@ class Trainer(WatchedThread):
                 self._end_checkpoint()
             population = self._learner.population
             complete = self._learner.state is RunState.COMPLETE
-            # A deterministic run goes on from where a generation begins, and can only end where the last one does.
+            # A deterministic run has checkpoints only where a generation begins, and where the run is complete.
             if population is not None and (complete or not self._training.deterministic):
                 self._start_checkpoint(population)
                 self._end_checkpoint(last=True)
@@ -132,7 +145,7 @@ class Trainer(WatchedThread):
                 request.set_exception(RefusedError("run has ended, expected a running one; resume it to checkpoint it"))
 
     def _act(self) -> bool:
-        """Do the next thing there is to do, or wait for one; False when there is nothing more, ever."""
+        """Do the next thing, or wait up to a second for one; returns False when nothing is left to do."""
         learner = self._learner
         with learner.changed:
             if self._stop_requested or learner.fault is not None:
@@ -148,7 +161,7 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _choose(self, population: Population | None) -> Action | None:
-        """What to do now: checkpoints first, then updates, then evaluations. Cheap."""
+        """Choose the next thing to do: a checkpoint, else updates, else an evaluation; None to wait."""
         if population is None:
             return None
         if self._writing is not None:
@@ -165,7 +178,7 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _is_checkpoint_due(self) -> bool:
-        """Whether somebody asked for a checkpoint, or one is due by time or for members that have just begun."""
+        """Whether a checkpoint was requested, or is due by time or because members have begun a generation."""
         if self._checkpoint_requests:
             return True
         begun = any(not ledger.durable for ledger in self._learner.scheduler.ledgers)
@@ -173,28 +186,29 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _next_evaluation(self, population: Population) -> Action | None:
-        """Ask for an evaluation, or enter one that is finished."""
+        """Request an evaluation, record a finished one, or unpack members while the last ones are played; else None."""
         learner = self._learner
-        settled = [
+        trained = [
             m for m in population.members if learner.ledger(m.member_id).collected and not learner.updates_due(m)
         ]
-        everybody = len(settled) == len(population.members)
-        # Deterministic: evaluations mixed into training orders would number these by the clock.
-        if everybody or not self._training.deterministic:
-            for member in settled:
+        all_trained = len(trained) == len(population.members)
+        # In a deterministic run evaluations wait for all members: between training orders, the time at which they are
+        # requested would decide the numbers of these orders, and so their seeds.
+        if all_trained or not self._training.deterministic:
+            for member in trained:
                 if not self.evaluator.is_requested(member):
                     return partial(self.evaluator.request, population, member)
         request = learner.scheduler.evaluations.pop_finished()
         if request is not None:
             return partial(self.evaluator.enter, population, request)
-        # While the last evaluations run there is time for what comes after them.
-        return partial(self._unpack, population) if everybody and not self._unpacked else None
+        # Unpacking is needed after the last evaluations; while they are played there is time for it.
+        return partial(self._unpack, population) if all_trained and not self._unpacked else None
 
     # -- updates ----------------------------------------------------------------------------------------------------
 
     @under_lock
     def _due(self, population: Population) -> list[int]:
-        """Positions of the members to update now."""
+        """Positions in the population of the members to update now."""
         ledgers = [self._learner.ledger(m.member_id) for m in population.members]
         due = [i for i, ledger in enumerate(ledgers) if population.pace.due(ledger)]
         if not due or self._training.deterministic or len(due) == len(ledgers):
@@ -202,27 +216,28 @@ class Trainer(WatchedThread):
         return population.pace.ready(ledgers)
 
     def _update(self, population: Population, due: list[int]) -> None:
-        """One packed update of these members."""
+        """Make one packed update of these members, offer their new weights, and record it in their ledgers."""
         learner, algorithm = self._learner, population.algorithm
         passes, member_updates = algorithm.passes, algorithm.member_updates
         self._unpacked = False
         algorithm.update(due, population.experience)
         population.policies.offer(algorithm.snapshot())
         if population.experience.only_newest_policy:
-            # What such a member collects from here on counts only if the new policies play it.
+            # Env steps that these members collect from here on count only if the new policies play them.
             population.policies.publish(population.members[i].member_id for i in due)
         with learner.changed:
             ledgers = [learner.ledger(population.members[i].member_id) for i in due]
-            unblocked = [population.pace.pay(ledger) for ledger in ledgers]
+            unblocked = [population.pace.finish_update(ledger) for ledger in ledgers]
             learner.totals.updates += len(due)
             learner.totals.passes += algorithm.passes - passes
             learner.totals.members_in_passes += algorithm.member_updates - member_updates
-            settled = not any(learner.updates_due(m) for m in population.members)
-        if any(unblocked) or settled:
+            none_due = not any(learner.updates_due(m) for m in population.members)
+        # Orders may be possible again: a blocked member may collect, or a deterministic run has no update due.
+        if any(unblocked) or none_due:
             learner.bell.ring()
 
     def _unpack(self, population: Population) -> None:
-        """Bring members' own weights up to date."""
+        """Copy the packs' weights back into the members' own networks, if updates were made since."""
         if not self._unpacked:
             population.algorithm.unpack()
             self._unpacked = True
@@ -237,17 +252,21 @@ class Trainer(WatchedThread):
             begun = [ledger for ledger in self._learner.scheduler.ledgers if not ledger.durable]
             captured = self._checkpointer.capture()
         self._writing = _Writing(self._disk.submit(captured), begun, requests)
-        # Their first orders need not wait for this.
+        # Serialise the new members' policies while the disk is written: their first orders then need not wait for it.
         population.policies.publish(ledger.member_id for ledger in begun)
 
     def _wake(self) -> None:
+        """Wake the trainer: a checkpoint was written, or could not be."""
         with self._learner.changed:
             self._learner.changed.notify_all()
 
     def _end_checkpoint(self, *, last: bool = False) -> None:
-        """Wait until a checkpoint is durable: only then may orders leave for those who begin with it.
+        """Wait until the checkpoint is durable, and only then let orders be issued for members that begin with it.
 
-        A full disk only delays it, unless it is the last one.
+        A full disk delays the checkpoint, unless it is the last one.
+
+        Raises:
+            StorageError: it could not be written.
         """
         writing, self._writing = self._writing, None
         if writing is None:
@@ -255,7 +274,8 @@ class Trainer(WatchedThread):
         try:
             path = self._disk.wait(writing.path)
         except Exception as exc:
-            for request in writing.requests:  # whoever asked gets it; the run goes on if that was all
+            # Those who asked get the error. The run goes on unless it needs this checkpoint for itself.
+            for request in writing.requests:
                 request.set_exception(exc)
             if isinstance(exc, DiskFullError) and not last:
                 self._next_try = time.monotonic() + FULL_DISK_PAUSE_S

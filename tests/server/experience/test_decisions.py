@@ -18,13 +18,15 @@ from covey.rows import Active, Columns, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey_server.experience.decisions import Closed, close_decisions
+from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.ingest.validation import check_fragment
 
 WALKERS, SPEAKER = "walker", "speaker"
 
 
-def closed(kinds: list[list[int]], change: Callable[[Columns], None] = lambda _: None) -> tuple[Columns, Closed]:
+def closed(
+    kinds: list[list[int]], change: Callable[[Columns], None] = lambda _: None
+) -> tuple[Columns, ClosedDecisions]:
     values = columns([k for stream in kinds for k in stream])
     for g in (WALKERS, SPEAKER):
         values[f"{g}/age"][:] = 0
@@ -45,6 +47,19 @@ def test_where_everybody_acts_every_row_closes_the_one_before() -> None:
     np.testing.assert_array_equal(found.reward[:, 2], values["speaker/reward"][:, 0])
     assert np.argwhere(found.terminated).tolist() == [[2, 1]]
     assert np.argwhere(found.ended).tolist() == [[2, 0], [2, 1], [2, 2], [7, 2]]
+
+
+def test_the_example_in_the_module_docstring() -> None:
+    def change(values: Columns) -> None:
+        values["walker/active"][:] = [[1, 1], [0, 1], [0, 1], [1, 0], [1, 0]]
+        values["walker/reward"][:4] = [[1, 5], [2, 5], [3, 5], [4, 5]]
+
+    _, found = closed([[S, S, S, S, T]], change)
+    assert np.argwhere(found.closes[:, :2]).tolist() == [[0, 0], [0, 1], [1, 1], [3, 0]]
+    at = found.closes[:, :2]
+    assert found.next_row[:, :2][at].tolist() == [3, 1, 2, 4]
+    assert found.steps[:, :2][at].tolist() == [3, 1, 1, 1]
+    assert found.reward[:, :2][at].tolist() == [6, 5, 5, 4]
 
 
 def test_a_decision_closes_where_the_agent_acts_again_and_its_rewards_are_summed() -> None:
@@ -157,7 +172,7 @@ class Collected:
                 for decision in self._closed(found, accepted.columns, row):
                     self.closed[decision] += 1
 
-    def _closed(self, found: Closed, values: Columns, row: int) -> Iterator[tuple[Any, ...]]:
+    def _closed(self, found: ClosedDecisions, values: Columns, row: int) -> Iterator[tuple[Any, ...]]:
         for group in self.spaces.groups:
             seen, done = values[f"{group.group_id}/observation"], values[f"{group.group_id}/action"]
             for i, n in enumerate(group.agents):

@@ -184,7 +184,7 @@ def test_draws_are_uniform_over_env_steps() -> None:
 
 def test_memory_bounds_are_kept_and_named() -> None:
     replay = Replay(SPACES, 1000, 8 * 1000 + 50 * 160)
-    held = sum(m.numel() * m.element_size() for m in (*replay._matrices.values(), replay._decisions))
+    held = sum(m.numel() * m.element_size() for m in (*replay._matrices.values(), replay._drawable_rows))
     assert held <= 8 * 1000 + 50 * 160
     with pytest.raises(ConfigError, match=r"replay_buffer.max_bytes: 100"):
         Replay(SPACES, 1000, 100)

@@ -258,7 +258,7 @@ def test_the_bound_on_bytes_covers_links() -> None:
     for columns, streams in hand_made():
         replay.insert(columns, streams)
     assert replay._links is not None
-    kept = (*replay._matrices.values(), replay._decisions, replay._links)
+    kept = (*replay._matrices.values(), replay._drawable_rows, replay._links)
     assert sum(m.numel() * m.element_size() for m in kept) <= max_bytes
 
 

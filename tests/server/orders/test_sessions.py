@@ -11,7 +11,8 @@ from covey.errors import RefusedError, SpaceError
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
-from covey_server.orders.sessions import Session, Sessions, SessionState, check_same_spaces
+from covey_server.orders.session import Session, SessionState
+from covey_server.orders.sessions import Sessions, check_same_spaces
 
 
 class Clock:

@@ -150,7 +150,7 @@ def test_it_cannot_be_deterministic() -> None:
 
 def test_a_member_that_is_being_compared_keeps_its_slots_unless_another_has_none() -> None:
     scheduler = make_scheduler(0, turn_steps=50)
-    scheduler.begin_generation(ledgers({0: 64, 1: 640}, after=640))
+    scheduler.begin_generation(ledgers({0: 64, 1: 640}, later_steps=640))
     scheduler.add_actor(("a", 1), 4, 1)
     slots: dict[int, set[int]] = defaultdict(set)
     for _ in range(4):
@@ -180,7 +180,9 @@ def test_members_take_turns_without_a_step_lost_or_a_slot_idle(data: st.DataObje
     quota, rounds = data.draw(st.integers(1, 150)), data.draw(st.sampled_from([None, 40]))
     scheduler = make_scheduler(0, turn_steps=data.draw(st.integers(1, 120)))
     lengths = None if rounds is None else dict.fromkeys(range(members), rounds)
-    scheduler.begin_generation(ledgers(dict.fromkeys(range(members), quota), lengths, after=(generations - 1) * quota))
+    scheduler.begin_generation(
+        ledgers(dict.fromkeys(range(members), quota), lengths, later_steps=(generations - 1) * quota)
+    )
     keys = [(f"a{i}", 1) for i in range(data.draw(st.integers(1, 3)))]
     for key in keys:
         scheduler.add_actor(key, data.draw(st.integers(1, 6)), 1)
@@ -217,7 +219,7 @@ def test_members_take_turns_without_a_step_lost_or_a_slot_idle(data: st.DataObje
                 place[after] = place[work.member_id]
                 generation = work.generation + 1
                 left = (generations - generation - 1) * quota
-                successor = begun(after, quota, rounds, generation=generation, after=left, durable=False)
+                successor = begun(after, quota, rounds, generation=generation, later_steps=left, durable=False)
                 scheduler.begin_member(work.member_id, successor)
                 assert scheduler.generation == min(w.generation for w in scheduler.ledgers)
         assert moved, "nobody can move and members lack steps"
