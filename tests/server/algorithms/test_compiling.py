@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.server.algorithms.test_algorithms import CASES, filled, member
-from tests.server.algorithms.test_algorithms import config as off_policy_config
 from tests.support import rounds
+from tests.support.replays import CASES, filled, member
+from tests.support.replays import config as off_policy_config
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from covey.config import Config

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.evolution.test_architecture import assert_sound
-from tests.support.members import assert_same_networks, make_member, outputs
+from tests.support.members import assert_same_networks, assert_sound, make_member, outputs
 
 from covey.config import Mutation, RLParameter
 from covey.networks import MLP

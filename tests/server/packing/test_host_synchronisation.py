@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.server.algorithms.test_algorithms import CASES, config, filled, population
 from tests.support import rounds
+from tests.support.replays import CASES, config, filled, population
 
 from covey_server.algorithms import ALGORITHMS, IPPO
 from covey_server.packing.packed import PASS_COST

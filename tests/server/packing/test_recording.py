@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.server.algorithms.test_algorithms import CASES, config, filled, population
 from tests.support import rounds
 from tests.support.members import assert_same_networks
+from tests.support.replays import CASES, config, filled, population
 from torch import Tensor
 
 from covey.spaces import EnvironmentSpaces

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.orders.test_scheduler import make_scheduler, play
-from tests.support.processes import until, write_config
+from tests.support.processes import PATIENCE_S, until, write_config
+from tests.support.schedulers import make_scheduler, play
 
 from covey.config import load_config, parse_config
 from covey.envs import SyncSlots, load_environment, read_spaces
@@ -92,12 +92,12 @@ def test_orders_wait_for_the_disk_and_nobody_else_does(tmp_path: Path, monkeypat
     def slow(directory: Path, state: Any, members: Any) -> Path:
         if max(numbers[-1] for numbers in state["ledger"].values()):  # somebody is in the second generation
             writing.set()
-            assert gate.wait(120)
+            assert gate.wait(PATIENCE_S)
         return save_checkpoint(directory, state, members)
 
     monkeypatch.setattr("covey_server.durability.checkpointer.save_checkpoint", slow)
     with running(tmp_path, training={"max_steps": 400, "evo_steps": 200}) as process:
-        assert writing.wait(60)
+        assert writing.wait(PATIENCE_S)
         learner, population = process.learner, process.learner.population
         assert population is not None
         # All others collect, learn and are evaluated meanwhile, and have their turns.
