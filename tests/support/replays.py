@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.support.random_play import fragments, play
 
 from covey.config import Config, parse_config
@@ -53,6 +54,12 @@ CASES: dict[str, tuple[EnvironmentSpaces, dict[str, Any]]] = {
     "turns": (SEEN, {}),
     "turns, shared with indicator": (SEEN, {"shared": True, "agent_indicator": True}),
 }
+
+EACH_CASE = [
+    pytest.param(case, marks=() if case in ("boxes", "turns, shared with indicator") else pytest.mark.slow)
+    for case in CASES
+]
+"""All cases, as parameters: the fast loop has the simplest and the richest."""
 
 
 def config(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.support.double_precision import DoubleReplay, alone_in_double, learner_in_double
 from tests.support.plain_off_policy import Alone, forward
-from tests.support.replays import BOXES, CASES, MIXED, box, config, filled, member, population
+from tests.support.replays import BOXES, CASES, EACH_CASE, MIXED, box, config, filled, member, population
 from torch import Tensor
 
 from covey.rows import RowKind, RowSchema
@@ -22,7 +22,7 @@ from covey_server.experience.replay import Replay
 from covey_server.packing.packed import PASS_COST
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH_CASE)
 @pytest.mark.parametrize(("actor_loss", "pass_cost"), [("joint", 25_000), ("own", 1)])
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_a_packed_population_learns_what_each_member_learns_alone(

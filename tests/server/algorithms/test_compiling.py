@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from tests.support import rounds
 from tests.support.replays import CASES, filled, member
 from tests.support.replays import config as off_policy_config
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from covey.config import Config
 from covey_server.algorithms import ALGORITHMS, IPPO, compiling
 from covey_server.member import Member
 
+if TYPE_CHECKING:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
     """All of torch.compile but the C++ compiler, which takes a minute; counts what it compiles."""
+    from torch._dynamo.testing import CompileCounterWithBackend  # takes seconds
+
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     monkeypatch.setattr(compiling, "BACKEND", counter)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.members import actor_spec, assert_same_networks, assert_sound, critic_spec, make_member, outputs
 
 from covey.networks import MLP
@@ -191,7 +192,7 @@ def test_layer_methods_have_their_share_and_all_methods_of_a_kind_are_equally_li
     assert {draw_method(member, 0.0, rng).method for _ in range(300)} == set(NODE_METHODS)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(0.4)
 @given(st.integers(0, 2**32), st.floats(0, 1), st.integers(1, 12), st.sampled_from(["ReLU", "GELU", "Tanh"]))
 def test_no_sequence_of_mutations_leaves_the_bounds(seed: int, layers: float, length: int, activation: str) -> None:
     head = MLP(hidden_size=(7,), activation=activation, min_mlp_nodes=4, max_mlp_nodes=40)

@@ -3,15 +3,16 @@
 import itertools
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.schedulers import AGENTS, make_scheduler, play
 
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import Order, PolicyRef
 
 
-@settings(max_examples=200, deadline=None)
+@examples(2)
 @given(data=st.data())
 def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.DataObject) -> None:
     members = data.draw(st.integers(1, 6))
@@ -59,7 +60,7 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
     assert [w.accepted for w in scheduler.living] == [quota] * members
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.6)
 @given(actors=st.lists(st.integers(1, 5), min_size=1, max_size=4), members=st.integers(1, 4), seeds=st.integers(1, 40))
 def test_every_seed_is_played_once_even_if_actors_vanish(actors: list[int], members: int, seeds: int) -> None:
     scheduler = make_scheduler(members, quota=1)
@@ -197,7 +198,7 @@ def test_an_actor_holds_at_most_two_orders() -> None:
     assert scheduler.next_order(("a", 1)) is None
 
 
-@settings(max_examples=150, deadline=None)
+@examples(1.5)
 @given(data=st.data())
 def test_rounds_are_ordered_under_one_policy_and_nothing_beyond_them(data: st.DataObject) -> None:
     members = data.draw(st.integers(1, 5))

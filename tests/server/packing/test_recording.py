@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.support import rounds
 from tests.support.members import assert_same_networks
-from tests.support.replays import CASES, config, filled, population
+from tests.support.replays import CASES, EACH_CASE, config, filled, population
 from torch import Tensor
 
 from covey.spaces import EnvironmentSpaces
@@ -118,7 +118,7 @@ def updated(algorithm: str, case: str, recorded: bool, monkeypatch: pytest.Monke
     return members
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH_CASE)
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_updates_from_replay_are_the_same_recorded(algorithm: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     both = [updated(algorithm, case, recorded, monkeypatch) for recorded in (True, False)]

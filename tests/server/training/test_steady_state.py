@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.processes import PATIENCE_S, until, write_config
 from tests.support.schedulers import make_scheduler, play
@@ -167,7 +167,6 @@ def test_a_member_that_is_being_compared_keeps_its_slots_unless_another_has_none
     assert order is not None and {s.member_id for s in order.slots} == {1} and len(order.slots) == 4
 
 
-@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_members_take_turns_without_a_step_lost_or_a_slot_idle(data: st.DataObject) -> None:
     members, generations = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.counter_play import (
     CUT,
@@ -23,6 +23,7 @@ from tests.support.counter_play import (
     seed_of,
     seen,
 )
+from tests.support.examples import examples
 
 from covey.collect import Collector, evaluate
 from covey.envs import SyncSlots, load_environment
@@ -267,7 +268,7 @@ WORK = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(0.4)
 @given(
     st.lists(st.tuples(WORK, st.lists(st.integers(0, 99), max_size=3, unique=True), st.integers(0, 5)), max_size=5),
     st.integers(1, 6),
