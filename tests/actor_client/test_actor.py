@@ -5,34 +5,20 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
 
 import grpc
-import numpy as np
 import pytest
-from tests.support.scripted_learner import CONFIG, SPACES, ScriptedLearner, until
+from tests.support.processes import PATIENCE_S, until
+from tests.support.scripted_learner import CONFIG, SPACES, ScriptedLearner
+from tests.support.scripted_orders import POLICIES, SHAS, order
 
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, SpaceError, UnreachableError
-from covey.networks import MLP, Input, NetworkSpec
 from covey.v1 import actor_service_pb2 as pb
-from covey.v1 import fragment_pb2, order_pb2
-from covey.wire.policy_file import PolicySpec, encode_policy, policy_sha256
-from covey_actor.connection import Backoffs, Connection
+from covey.v1 import fragment_pb2
+from covey.wire.policy_file import policy_sha256
+from covey_actor.connection import FETCH_DEADLINE_S, Backoffs, Connection
 from covey_actor.outbox import Outbox
 from covey_actor.process import Actor, ActorOptions
-
-POLICIES: dict[bytes, bytes] = {}
-SHAS: list[bytes] = []
-for _i, _agent in enumerate(SPACES.agents):
-    _net = NetworkSpec(
-        inputs=(Input("observation", 3, MLP(hidden_size=(4,), min_mlp_nodes=1)),),
-        head=MLP(hidden_size=(4,)),
-        outputs=_agent.action.width,
-        latent_dim=4,
-    )
-    _data = encode_policy(PolicySpec(_net, _agent.observation, _agent.action), _net.init(np.random.default_rng(_i)))
-    SHAS.append(policy_sha256(_data))
-    POLICIES[SHAS[-1]] = _data
 
 
 class Running:
@@ -55,33 +41,17 @@ class Running:
         except BaseException as exc:
             self.error = exc
 
-    def ended(self, timeout_s: float = 15.0) -> BaseException | None:
+    def ended(self) -> BaseException | None:
         """Wait for its end; returns what it raised."""
-        self.thread.join(timeout_s)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive(), "the actor goes on"
         return self.error
-
-
-@pytest.fixture
-def learner() -> Iterator[ScriptedLearner]:
-    scripted = ScriptedLearner()
-    scripted.policies = dict(POLICIES)
-    yield scripted
-    scripted.stop()
-
-
-def order(order_id: int, steps: int = 3, *, shas: list[bytes] | None = None) -> order_pb2.Order:
-    made = order_pb2.Order(order_id=order_id, noise_seed=order_id)
-    for sha in shas or SHAS:
-        made.policies.add(sha256=sha)
-    made.slots.add(slot=0, agent_policies=[0, 1, 2], steps=steps, seed=5, member_id=1)
-    return made
 
 
 def test_it_joins_with_its_spaces_and_answers_each_order_once(learner: ScriptedLearner) -> None:
     learner.joined.heartbeat_interval_s = 0.5
     running = Running(learner.address)
-    request = learner.joins.get(timeout=10)
+    request = learner.join()
     assert request.actor_id == "a1" and request.incarnation and request.protocol_version == 1
     assert (request.train_slots, request.eval_slots, request.first_held_seq) == (2, 1, 1)
     assert [a.agent_id for a in request.spaces.agents] == list(SPACES.agent_ids)
@@ -105,9 +75,10 @@ def test_a_learner_that_falls_silent_in_a_fetch_is_joined_again(learner: Scripte
     learner.joined.heartbeat_interval_s = 0.3
     learner.fetches_hang, learner.heartbeats = True, False
     running = Running(learner.address)
-    learner.joins.get(timeout=10)
+    learner.join()
     learner.stream().order(order(1))
-    assert list(learner.joins.get(timeout=10).held_order_ids) == [1], "nobody waits for the fetch's own deadline"
+    again = learner.joins.get(timeout=FETCH_DEADLINE_S / 2)
+    assert list(again.held_order_ids) == [1], "nobody waits for the fetch's own deadline"
     learner.fetches_hang, learner.heartbeats = False, True
     work = learner.stream()
     assert work.fragment().order_id == 1
@@ -123,9 +94,7 @@ def test_orders_are_in_heartbeats_and_silence_is_filled_with_them(learner: Scrip
     work = learner.stream()
     work.order(order(1))
     work.fragment()
-    begun = time.monotonic()
-    while work.heartbeat().outbox_fragments != 1:
-        assert time.monotonic() - begun < 5
+    until(lambda: work.heartbeat().outbox_fragments == 1)
     work.ack(1)
     work.drain(run_complete=True)
     work.finish()
@@ -134,7 +103,7 @@ def test_orders_are_in_heartbeats_and_silence_is_filled_with_them(learner: Scrip
 
 def test_after_a_break_it_resends_what_was_not_received_and_keeps_its_orders(learner: ScriptedLearner) -> None:
     running = Running(learner.address)
-    incarnation = learner.joins.get(timeout=10).incarnation
+    incarnation = learner.join().incarnation
     work = learner.stream()
     for i in (1, 2, 3):
         work.order(order(i))
@@ -143,7 +112,7 @@ def test_after_a_break_it_resends_what_was_not_received_and_keeps_its_orders(lea
     until(lambda: running.actor._outbox.first_held_seq == 2)
     learner.joined.resume_after_seq = 2
     work.down.put(None)  # the stream ends as if the learner hung up
-    again = learner.joins.get(timeout=10)
+    again = learner.join()
     assert (again.incarnation, again.first_held_seq, list(again.held_order_ids)) == (incarnation, 2, [2, 3])
     work = learner.stream()
     resent = work.fragment()
@@ -169,8 +138,8 @@ def test_a_learner_that_restarts_on_its_port_gets_what_was_not_durable(learner: 
     reborn = ScriptedLearner(learner.port)
     reborn.policies = dict(POLICIES)
     reborn.joined.epoch, reborn.joined.session, reborn.joined.resume_after_seq = 2, "s2", 1
-    work = reborn.stream(20)
-    assert work.hello == "s2" and reborn.joins.get(timeout=1).first_held_seq == 2
+    work = reborn.stream()
+    assert work.hello == "s2" and reborn.join().first_held_seq == 2
     assert [work.fragment().seq, work.fragment().seq] == [2, 3]
     work.order(order(77))
     last = work.fragment()
@@ -311,7 +280,7 @@ def test_a_learner_that_falls_silent_is_joined_again(learner: ScriptedLearner) -
     running = Running(learner.address)
     learner.stream()
     learner.heartbeats = False
-    learner.stream(10)
+    learner.stream()
     learner.heartbeats = True
     learner.streams.queue.clear()
     running.actor.leave("enough")
@@ -385,7 +354,7 @@ def test_waiting_for_a_learner_can_be_ended() -> None:
     running = Running(nobody.address)
     time.sleep(0.2)
     running.actor.leave("SIGINT")
-    assert running.ended(5) is None
+    assert running.ended() is None
 
 
 def test_names_are_checked() -> None:

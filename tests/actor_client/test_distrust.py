@@ -6,13 +6,14 @@ import json
 import logging
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
-from tests.actor_client.test_actor import POLICIES, order
+from tests.support.processes import PATIENCE_S
 from tests.support.scripted_learner import ScriptedLearner
+from tests.support.scripted_orders import POLICIES, order
 
 from covey.errors import CoveyError, EnvironmentLoadError, RefusedError
 from covey.v1 import actor_service_pb2 as pb
@@ -20,14 +21,6 @@ from covey.wire.limits import MAX_SLOTS
 from covey.wire.policy_file import policy_sha256
 from covey_actor import process
 from covey_actor.process import Actor, ActorOptions
-
-
-@pytest.fixture
-def learner() -> Iterator[ScriptedLearner]:
-    scripted = ScriptedLearner()
-    scripted.policies = dict(POLICIES)
-    yield scripted
-    scripted.stop()
 
 
 def actor(learner: ScriptedLearner, *allow: str) -> Actor:
@@ -179,8 +172,8 @@ def ends_with(learner: ScriptedLearner, act: Callable[..., None], says: str) -> 
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    act(learner.stream(30))
-    thread.join(60)
+    act(learner.stream())
+    thread.join(PATIENCE_S)
     assert not thread.is_alive() and isinstance(ended[0], CoveyError), ended
     sentence = str(ended[0])
     assert sentence.isprintable() and len(sentence) < 2000

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.processes import PATIENCE_S
 
 from covey.v1 import fragment_pb2
 from covey_actor.outbox import Outbox, OutboxClosed
@@ -72,10 +72,10 @@ def test_a_gap_is_answered_by_sending_again() -> None:
 def test_each_stream_has_its_own_place_and_a_closed_one_takes_nothing() -> None:
     box = Outbox()
     old = box.stream(0)
-    waiting = threading.Thread(target=old.next, args=(10,))
+    waiting = threading.Thread(target=old.next, args=(2 * PATIENCE_S,), daemon=True)
     waiting.start()
     old.close()
-    waiting.join(1)
+    waiting.join(PATIENCE_S)
     assert not waiting.is_alive()
     box.put(fragment())
     assert old.next(0) is None
@@ -87,12 +87,12 @@ def test_it_is_bounded_and_waits_for_room() -> None:
     for box, size in ((Outbox(max_fragments=2), 1), (Outbox(max_bytes=3000), 1200)):
         box.put(fragment(size=size))
         box.put(fragment(size=size))
-        third = threading.Thread(target=box.put, args=(fragment(size=size),))
+        third = threading.Thread(target=box.put, args=(fragment(size=size),), daemon=True)
         third.start()
         third.join(0.1)
         assert third.is_alive() and box.last_seq == 2
         box.acknowledged(1, 1)
-        third.join(2)
+        third.join(PATIENCE_S)
         assert not third.is_alive() and held(box) == [2, 3]
 
 
@@ -115,10 +115,8 @@ def test_nobody_waits_for_ever() -> None:
     box = Outbox(max_fragments=1)
     box.put(fragment())
     box.give_up_after(0.0)
-    begun = time.monotonic()
     with pytest.raises(OutboxClosed):
         box.put(fragment())
-    assert time.monotonic() - begun < 2
     box.close()
     with pytest.raises(OutboxClosed):
         box.put(fragment())
@@ -130,12 +128,12 @@ def test_finishing_wakes_the_stream_when_all_is_received() -> None:
     stream = box.stream(0)
     stream.next(0)
     box.finish()
-    done = threading.Thread(target=stream.next, args=(30,))
+    done = threading.Thread(target=stream.next, args=(2 * PATIENCE_S,), daemon=True)
     done.start()
     done.join(0.1)
     assert done.is_alive(), "not received yet"
     box.acknowledged(1, 0)
-    done.join(2)
+    done.join(PATIENCE_S)
     assert not done.is_alive()
 
 

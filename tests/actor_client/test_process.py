@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-from tests.actor_client.test_actor import POLICIES, order
-from tests.support.scripted_learner import ScriptedLearner, until
+from tests.support.actor_processes import StartActor, ended
+from tests.support.processes import PATIENCE_S, until
+from tests.support.scripted_learner import ScriptedLearner
+from tests.support.scripted_orders import order
 
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import VECTORISATION_ASYNC
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
 
-
-@pytest.fixture
-def learner() -> Iterator[ScriptedLearner]:
-    scripted = ScriptedLearner()
-    scripted.policies = dict(POLICIES)
-    yield scripted
-    scripted.stop()
-
-
-def start(*arguments: str, module: str = "covey_actor") -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", module, *(["actor"] if module == "covey" else []), *arguments]
-    return subprocess.Popen(
-        command, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
-
-
-def ended(process: subprocess.Popen[str], timeout_s: float = 30.0) -> tuple[int, str]:
-    """Exit code and stderr."""
-    _, err = process.communicate(timeout=timeout_s)
-    return process.returncode, err
-
-
-def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearner) -> None:
+def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearner, start: StartActor) -> None:
     learner.environment.entry_point, learner.environment.config_json = "mpe2.simple_speaker_listener_v4", "{}"
     # The scripted learner's schema is another one: this actor is refused, but by then it has loaded all it needs.
     actor = start("--learner", learner.address)
@@ -53,7 +26,7 @@ def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearne
         learner.streams.get()
     learner.environment.entry_point = "tests.support.environments:counter"
     actor = start("--learner", learner.address, "--allow-env", "tests.*", "--name", "x")
-    work = learner.stream(30)
+    work = learner.stream()
     process = psutil.Process(actor.pid)
     assert process.memory_info().rss < 100e6
     assert not [m.path for m in process.memory_maps() if "torch" in m.path]
@@ -68,23 +41,23 @@ def test_a_complete_run_ends_with_0_and_a_worker_is_lean(learner: ScriptedLearne
 
 
 def test_environments_in_processes_if_the_learner_says_so_and_one_that_dies_is_a_fault(
-    learner: ScriptedLearner,
+    learner: ScriptedLearner, start: StartActor
 ) -> None:
     learner.environment.vectorisation = VECTORISATION_ASYNC
     actor = start("--learner", learner.address, "--allow-env", "tests.*")
-    work = learner.stream(30)
+    work = learner.stream()
     work.order(order(1))
-    assert not work.fragment(30).faults
+    assert not work.fragment().faults
     work.ack(1)
     workers = psutil.Process(actor.pid).children()
     assert workers
     workers[0].kill()
     work.order(order(2))
-    faults = work.fragment(30).faults
+    faults = work.fragment().faults
     assert faults and all(f.message.endswith("ended with signal 9") for f in faults)
     work.ack(2)
     work.order(order(3))
-    assert not work.fragment(30).faults
+    assert not work.fragment().faults
     work.ack(3)
     work.drain(run_complete=True)
     work.finish()
@@ -93,10 +66,10 @@ def test_environments_in_processes_if_the_learner_says_so_and_one_that_dies_is_a
     assert not any(w.is_running() for w in workers)
 
 
-def test_sigterm_delivers_and_ends_with_0(learner: ScriptedLearner) -> None:
+def test_sigterm_delivers_and_ends_with_0(learner: ScriptedLearner, start: StartActor) -> None:
     # By way of the command: the process becomes the actor, so the signal reaches it.
     actor = start("--learner", learner.address, "--allow-env", "tests.*", module="covey")
-    work = learner.stream(30)
+    work = learner.stream()
     work.order(order(1, steps=4096))
     until(lambda: len(learner.fetched) == 3)
     actor.send_signal(signal.SIGTERM)
@@ -114,18 +87,19 @@ def test_sigterm_delivers_and_ends_with_0(learner: ScriptedLearner) -> None:
         (["--learner", "127.0.0.1:1", "--max-reconnect-s", "0.2"], 5, "does not answer since"),
     ],
 )
-def test_errors_are_one_sentence_and_a_code(arguments: list[str], code: int, says: str) -> None:
+def test_errors_are_one_sentence_and_a_code(arguments: list[str], code: int, says: str, start: StartActor) -> None:
     ended_with, err = ended(start(*arguments))
     last = err.strip().splitlines()[-1]
     assert ended_with == code and says in last and "Traceback" not in err
 
 
-def test_workers_have_names_share_signals_and_the_worst_code_counts(learner: ScriptedLearner) -> None:
-    parent = start(
-        *("--learner", learner.address, "--workers", "2", "--name", "w", "--allow-env", "tests.*"), module="covey"
-    )
-    first, second = learner.stream(40), learner.stream(40)
-    names = sorted([learner.joins.get(timeout=1).actor_id, learner.joins.get(timeout=1).actor_id])
+def test_workers_have_names_share_signals_and_the_worst_code_counts(
+    learner: ScriptedLearner, start: StartActor
+) -> None:
+    arguments = ("--learner", learner.address, "--workers", "2", "--name", "w", "--allow-env", "tests.*")
+    parent = start(*arguments, module="covey")
+    first, second = learner.stream(), learner.stream()
+    names = sorted([learner.join().actor_id, learner.join().actor_id])
     assert names == ["w-0", "w-1"]
     first.error(pb.StreamError.CODE_FENCED, "two of you")
     # At any moment of the first worker's end: what it ends with is decided.
@@ -136,14 +110,14 @@ def test_workers_have_names_share_signals_and_the_worst_code_counts(learner: Scr
     assert code == 6 and "two of you" in err
 
 
-def test_workers_leave_when_their_parent_is_killed(learner: ScriptedLearner) -> None:
+def test_workers_leave_when_their_parent_is_killed(learner: ScriptedLearner, start: StartActor) -> None:
     parent = start(*("--learner", learner.address, "--workers", "2", "--allow-env", "tests.*"), module="covey")
-    streams = learner.stream(40), learner.stream(40)
+    streams = learner.stream(), learner.stream()
     children = psutil.Process(parent.pid).children()
     assert len(children) == 2
     parent.kill()
     for stream in streams:
         assert stream.finish().reason == "parent process ended"
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
     assert not alive
     ended(parent)

@@ -7,11 +7,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.target import Target, attempt, check_sentence
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.text import YAMLS
+from tests.support.examples import examples
 
 from covey.config import load_config
 from covey.errors import ConfigError, CoveyError
@@ -21,7 +22,7 @@ from covey.wire.policy_file import decode_policy
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(0.25)
 @given(rng=st.randoms(use_true_random=False))
 def test_hostile_input_is_refused_in_a_sentence_or_taken_whole(target: Target, rng: Random) -> None:
     attempt(target, target.make(rng))

@@ -9,7 +9,7 @@ from random import Random
 import grpc
 import pytest
 from tests.fuzz.rpcs import methods, siege
-from tests.support.processes import write_config
+from tests.support.processes import PATIENCE_S, write_config
 from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
@@ -69,9 +69,9 @@ def test_long_and_unprintable_names_stay_out_of_answers(process: LearnerProcess)
     actor.join(hostname="[/red]\x1b[31m\n" + "x" * 3_000_000)
     with grpc.insecure_channel(process.address) as channel:
         stub = PopulationServiceStub(channel)
-        status = stub.GetStatus(GetStatusRequest(), timeout=30).status
+        status = stub.GetStatus(GetStatusRequest(), timeout=PATIENCE_S).status
         assert all(e.isprintable() and len(e) < 2000 for e in status.events)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.DrainActor(DrainActorRequest(actor_id="x" * 3_000_000), timeout=30)
+            stub.DrainActor(DrainActorRequest(actor_id="x" * 3_000_000), timeout=PATIENCE_S)
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     actor.vanish()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
+from covey.networks.resize import get_subnetwork, subnetwork_names
 from covey_server.member import Member, Network
 
 AGENTS = {"speaker": (3, 2), "listener": (4, 3)}
@@ -102,3 +104,23 @@ def assert_same_networks(a: Member, b: Member) -> None:
             (one.second_moment, other.second_moment),
         ):
             assert x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x)
+
+
+def assert_sound(network: Network) -> None:
+    """Shapes fit, everything is float32 and finite, bounds hold, the spec survives JSON, and the network runs."""
+    spec = network.spec
+    spec.check()
+    assert NetworkSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    shapes = {p.name: p.shape for p in spec.parameters}
+    assert network.target is not None
+    for numbers in (network.params, network.target, network.first_moment, network.second_moment):
+        assert {n: p.shape for n, p in numbers.items()} == shapes
+        assert all(p.dtype == np.float32 and np.isfinite(p).all() for p in numbers.values())
+    assert spec.min_latent_dim <= spec.latent_dim <= spec.max_latent_dim
+    for part in subnetwork_names(spec):
+        mlp = get_subnetwork(spec, part)
+        assert mlp.min_hidden_layers <= len(mlp.hidden_size) <= mlp.max_hidden_layers
+        assert all(mlp.min_mlp_nodes <= n <= mlp.max_mlp_nodes for n in mlp.hidden_size)
+        assert all(i < len(mlp.hidden_size) for i in mlp.gated)
+    assert np.isfinite(outputs(spec, network.params)).all()
+    assert outputs(spec, network.params).shape == (16, spec.outputs)

@@ -1,4 +1,4 @@
-"""Real covey processes for tests: start them, ask them, kill them."""
+"""Real processes for tests: start them, ask them, kill them. All of them are gone when their block is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,44 @@ ENVIRONMENT = os.environ | {
     "COLUMNS": "200",
 }
 
+PATIENCE_S = 300.0
+"""How long a test waits for what must come. It ends what hangs and measures nothing: a busy machine takes long."""
 
-def covey(*arguments: object, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[object], *, environ: Mapping[str, str] = ENVIRONMENT, **pipes: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that is gone, with all that it has started, when the block is left; `pipes` are those of Popen."""
+    process = subprocess.Popen(list(map(str, command)), env=environ, text=True, start_new_session=True, **pipes)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Kill a process that leads a session, and all that it has started; close its pipes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was written and not flushed has no reader any more
+                pipe.close()
+
+
+def covey(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "covey", *map(str, arguments)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    command = [sys.executable, "-m", "covey", *arguments]
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def covey_json(*arguments: object, timeout_s: float = 120.0) -> dict[str, Any]:
+def covey_json(*arguments: object) -> dict[str, Any]:
     """Run a command that must succeed; what it answers as JSON: all of its output, or the last line."""
-    done = covey(*arguments, timeout_s=timeout_s)
+    done = covey(*arguments)
     assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     text = done.stdout.strip()
     result = json.loads(text if text.startswith("{\n") else text.splitlines()[-1])
@@ -81,8 +103,7 @@ class Process:
 
     def kill(self) -> None:
         """As the kernel would: no goodbye, children included."""
-        self._signal(signal.SIGKILL)
-        self.popen.wait()
+        end(self.popen)
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -100,7 +121,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, number)
 
-    def wait(self, timeout_s: float = 90.0) -> int:
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Its exit code."""
         try:
             return self.popen.wait(timeout_s)
@@ -136,14 +157,14 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "condition") -> Any:
-    """Wait for something true, and return it."""
+def until(condition: Callable[[], Any], timeout_s: float = PATIENCE_S, what: str = "condition") -> Any:
+    """Wait for something true, and return it. Set a time only where it is what the test is about."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
-        time.sleep(0.1)
+        time.sleep(0.05)
     raise AssertionError(f"{what}: not within {timeout_s} s")
 
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 
 import grpc
+from tests.support.processes import PATIENCE_S
 
 from covey.acting import LoadedPolicy
 from covey.collect import Collector
@@ -31,7 +32,7 @@ class ScriptedActor:
         self.stub = ActorServiceStub(self.channel)
         self.actor_id = actor_id
         self.incarnation = incarnation or secrets.randbits(63) | 1
-        described = self.stub.Describe(pb.DescribeRequest(protocol_version=1), timeout=10).environment
+        described = self.stub.Describe(pb.DescribeRequest(protocol_version=1), timeout=PATIENCE_S).environment
         make = load_environment(described.entry_point, json.loads(described.config_json))
         env = make()
         self.spaces = read_spaces(env, None)
@@ -67,7 +68,7 @@ class ScriptedActor:
 
     def join(self, **changes: object) -> pb.JoinResponse:
         """Join, open the stream."""
-        response: pb.JoinResponse = self.stub.Join(self.request(**changes), timeout=30)
+        response: pb.JoinResponse = self.stub.Join(self.request(**changes), timeout=PATIENCE_S)
         self.open(response.session)
         self.seq = response.resume_after_seq
         return response
@@ -93,7 +94,7 @@ class ScriptedActor:
         """Fetch an order's policies."""
         for ref in order.policies:
             if ref.sha256 and ref.sha256 not in self.policies:
-                chunks = self.stub.FetchPolicy(pb.FetchPolicyRequest(sha256=ref.sha256), timeout=10)
+                chunks = self.stub.FetchPolicy(pb.FetchPolicyRequest(sha256=ref.sha256), timeout=PATIENCE_S)
                 data = b"".join(c.data for c in chunks)
                 self.policies[ref.sha256] = LoadedPolicy(ref.sha256, *decode_policy(data))
         return order

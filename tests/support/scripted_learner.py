@@ -6,11 +6,12 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from typing import TypeVar
 
 import grpc
+from tests.support.processes import PATIENCE_S
 
 from covey.collect import FragmentAssembler
 from covey.envs import load_environment, read_spaces
@@ -55,18 +56,18 @@ class Connected:
         self.down.put(pb.LearnerFrame(error=pb.StreamError(code=code, message=message)))
         self.down.put(None)
 
-    def fragment(self, timeout_s: float = 30.0) -> fragment_pb2.Fragment:
+    def fragment(self) -> fragment_pb2.Fragment:
         """The next fragment; heartbeats are skipped."""
-        return self._next(fragment_pb2.Fragment, timeout_s)
+        return self._next(fragment_pb2.Fragment)
 
-    def finish(self, timeout_s: float = 30.0) -> pb.Finish:
-        return self._next(pb.Finish, timeout_s)
+    def finish(self) -> pb.Finish:
+        return self._next(pb.Finish)
 
-    def heartbeat(self, timeout_s: float = 30.0) -> pb.Heartbeat:
-        return self._next(pb.Heartbeat, timeout_s)
+    def heartbeat(self) -> pb.Heartbeat:
+        return self._next(pb.Heartbeat)
 
-    def _next(self, kind: type[_Frame], timeout_s: float) -> _Frame:
-        deadline = time.monotonic() + timeout_s
+    def _next(self, kind: type[_Frame]) -> _Frame:
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             frame = self.up.get(timeout=max(0.01, deadline - time.monotonic()))
             if isinstance(frame, kind):
@@ -107,8 +108,13 @@ class ScriptedLearner(services.ActorServiceServicer):
             stream.down.put(None)
         stopped.wait(5)
 
-    def stream(self, timeout_s: float = 30.0) -> Connected:
-        return self.streams.get(timeout=timeout_s)
+    def stream(self) -> Connected:
+        """The next Work stream that is opened."""
+        return self.streams.get(timeout=PATIENCE_S)
+
+    def join(self) -> pb.JoinRequest:
+        """The next Join."""
+        return self.joins.get(timeout=PATIENCE_S)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
         del request, context
@@ -178,11 +184,3 @@ class ScriptedLearner(services.ActorServiceServicer):
             half = len(data) // 2
             yield pb.PolicyChunk(total_bytes=len(data), data=data[:half])
             yield pb.PolicyChunk(data=data[half:])
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for something that comes to be in another thread."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.01)

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from tests.support.processes import write_config
+from tests.support.processes import PATIENCE_S, write_config
 
 from covey.cli.certs import write_credentials
 from covey.config import load_config
@@ -82,7 +82,7 @@ def attempt(
     metadata: Sequence[tuple[str, str]] = (),
 ) -> tuple[grpc.StatusCode, str]:
     """As `call`, with the sentence."""
-    given: Any = {"timeout": 20, "metadata": metadata}
+    given: Any = {"timeout": PATIENCE_S, "metadata": metadata}
     descriptor: Any = method
     try:
         if not descriptor.server_streaming:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.processes import Process, covey, covey_json, free_port, newest_run, processes, until, write_config
-from tests.system.test_faults import MAX_STEPS, assert_whole, status, steps_of
+from tests.support.running_learners import MAX_STEPS, assert_exact_steps, status, steps_of
 
 
 def limit_files(process: Process, most_bytes: int) -> None:
@@ -56,7 +56,7 @@ def test_a_learner_waits_for_room_and_goes_on_by_itself(tmp_path: Path) -> None:
         limit_files(learner, resource.RLIM_INFINITY)
         assert learner.wait() == 0, learner.output()
     run = newest_run(tmp_path / "runs")
-    assert_whole(run)
+    assert_exact_steps(run)
     rows = (run / "metrics.csv").read_text().splitlines()
     assert all(len(row.split(",")) == 4 for row in rows), "gaps, but no halves"
     assert any("counter/disk_full,1" in row for row in rows)

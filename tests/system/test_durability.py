@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 import torch
-from tests.support.processes import until, write_config
+from tests.support.processes import PATIENCE_S, until, write_config
 from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
@@ -117,7 +117,7 @@ def test_without_a_policy_a_checkpoint_makes_it_durable_and_actors_are_told(star
 def test_actors_are_told_whether_to_keep_what_was_received(start: Start) -> None:
     for durability, forget in (("journal", False), ("received", True)):
         process, actor = start(checkpoint={"durability": durability})
-        assert actor.stub.Join(actor.request(), timeout=10).forget_received == forget
+        assert actor.stub.Join(actor.request(), timeout=PATIENCE_S).forget_received == forget
         del process
 
 
@@ -289,5 +289,6 @@ def test_policies_stay_only_while_somebody_may_ask_for_them(start: Start, monkey
 def test_a_call_asks_for_few_policies(start: Start) -> None:
     _, actor = start()
     with pytest.raises(grpc.RpcError) as caught:
-        list(actor.stub.FetchPolicy(pb.FetchPolicyRequest(sha256=bytes(32), then=[bytes(32)] * 129), timeout=5))
+        request = pb.FetchPolicyRequest(sha256=bytes(32), then=[bytes(32)] * 129)
+        list(actor.stub.FetchPolicy(request, timeout=PATIENCE_S))
     assert isinstance(caught.value, grpc.Call) and caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.processes import covey, covey_json, until, write_config
-from tests.system.test_faults import steps_of
+from tests.support.running_learners import steps_of
 
 
 def config(path: Path, how: dict[str, Any], max_steps: int = 800, **actors: Any) -> Path:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
-import time
 from pathlib import Path
-from typing import Any
 
 import grpc
 import psutil
 import pytest
 import torch
-from tests.support.processes import covey, covey_json, free_port, newest_run, processes, until, write_config
+from tests.support.processes import PATIENCE_S, covey, covey_json, free_port, newest_run, processes, until, write_config
+from tests.support.running_learners import MAX_STEPS, actors_with_steps, assert_exact_steps, status, steps_of
 
 from covey.config import load_config
 from covey.run.directory import RunDirectory
-from covey.run.reports import status_json
 from covey.v1.fragment_pb2 import ReceivedFragment
-from covey.v1.population_service_pb2 import DrainActorRequest, GetStatusRequest, ListActorsRequest
+from covey.v1.population_service_pb2 import DrainActorRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey_server.app import LearnerProcess
 from covey_server.experience.replay import Replay
 from covey_server.storage.journal import Journal, Kind
-
-MAX_STEPS = 20_000
 
 
 @pytest.fixture
@@ -38,44 +35,6 @@ def config(tmp_path: Path) -> Path:
     )
 
 
-def status(address: str) -> dict[str, Any] | None:
-    """What the learner says of itself, if it answers; asked directly, for runs are over soon."""
-    with grpc.insecure_channel(address) as channel:
-        try:
-            answer = PopulationServiceStub(channel).GetStatus(GetStatusRequest(), timeout=10)
-        except grpc.RpcError:
-            return None
-    return status_json(answer.status)
-
-
-def steps_of(address: str) -> int:
-    answered = status(address)
-    return int(answered["env_steps"]) if answered else 0
-
-
-def at_work(address: str) -> set[str]:
-    """The names of actors of which steps are in: one may still start while others are far ahead."""
-    with grpc.insecure_channel(address) as channel:
-        answer = PopulationServiceStub(channel).ListActors(ListActorsRequest(), timeout=10)
-    return {actor.actor_id for actor in answer.actors if actor.env_steps}
-
-
-def assert_whole(run: Path, max_steps: int = MAX_STEPS) -> None:
-    """Every living member has exactly its steps, and no fragment of the journal counts twice."""
-    members = covey_json("members", run, "--json")["members"]
-    assert [m["env_steps"] for m in members] == [max_steps] * 4
-    assert covey_json("status", run, "--json")["env_steps"] == 4 * max_steps
-    journal = Journal.open(run / "journal", 1 << 25)
-    seen = set()
-    for _, kind, payload in journal.read():
-        if kind == Kind.FRAGMENT:
-            received = ReceivedFragment.FromString(payload)
-            key = received.actor_id, received.incarnation, received.fragment.seq
-            assert key not in seen, "a fragment was taken in twice"
-            seen.add(key)
-    journal.close()
-
-
 def test_an_actor_killed_and_replaced_costs_no_member_a_step(config: Path, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     with processes() as start:
@@ -83,12 +42,12 @@ def test_an_actor_killed_and_replaced_costs_no_member_a_step(config: Path, tmp_p
         until(lambda: status(address), what="the learner answers")
         first = start(tmp_path / "a1.log", "actor", "--learner", address, "--name", "a1")
         start(tmp_path / "a2.log", "actor", "--learner", address, "--name", "a2")
-        until(lambda: at_work(address) == {"a1", "a2"}, what="both are at work")
+        until(lambda: actors_with_steps(address) == {"a1", "a2"}, what="both are at work")
         first.kill()
         start(tmp_path / "a1b.log", "actor", "--learner", address, "--name", "a1")
         assert learner.wait() == 0, learner.output()
     run = newest_run(tmp_path / "runs")
-    assert_whole(run)
+    assert_exact_steps(run)
     assert any("a1" in event for event in covey_json("status", run, "--json")["events"])
 
 
@@ -108,8 +67,8 @@ def test_a_learner_killed_and_resumed_goes_on_with_actors_that_come_back_by_them
             assert not (run / "result.json").exists(), "killed in the middle"
             learner = start(log, "learner", "--resume", run)
         assert learner.wait() == 0, learner.output()
-        assert actor.wait(20) == 0, "a complete run ends its actors with code 0"
-    assert_whole(newest_run(tmp_path / "runs"))
+        assert actor.wait() == 0, "a complete run ends its actors with code 0"
+    assert_exact_steps(newest_run(tmp_path / "runs"))
     assert "resumed generation" in log.read_text()
 
 
@@ -152,13 +111,13 @@ def test_sigterm_ends_a_run_with_a_checkpoint_that_can_be_resumed(config: Path, 
         until(lambda: steps_of(address) > 1500, what="some steps are in")
         children = psutil.Process(train.popen.pid).children(recursive=True)
         train.terminate()
-        assert train.wait(30) == 0, train.output()
-        until(lambda: not any(c.is_running() and c.status() != "zombie" for c in children), 10, "actors are gone")
+        assert train.wait() == 0, train.output()
+        until(lambda: not any(c.is_running() and c.status() != "zombie" for c in children), what="actors are gone")
     result = json.loads(train.output().strip().splitlines()[-1])
     assert result["state"] == "stopped" and 1500 < result["env_steps"] < 4 * MAX_STEPS
     resumed = covey_json("train", "--resume", run, "--json")
     assert resumed["state"] == "complete" and resumed["env_steps"] == 4 * MAX_STEPS
-    assert_whole(run)
+    assert_exact_steps(run)
 
 
 def test_a_drained_actor_leaves_and_the_run_goes_on_without_it(config: Path, tmp_path: Path) -> None:
@@ -170,10 +129,10 @@ def test_a_drained_actor_leaves_and_the_run_goes_on_without_it(config: Path, tmp
         until(lambda: steps_of(address) > 500, what="some steps are in")
         start(tmp_path / "a2.log", "actor", "--learner", address, "--name", "a2")
         with grpc.insecure_channel(address) as channel:
-            PopulationServiceStub(channel).DrainActor(DrainActorRequest(actor_id="a1"), timeout=10)
-        assert drained.wait(20) == 0, drained.output()
+            PopulationServiceStub(channel).DrainActor(DrainActorRequest(actor_id="a1"), timeout=PATIENCE_S)
+        assert drained.wait() == 0, drained.output()
         assert learner.wait() == 0, learner.output()
-    assert_whole(newest_run(tmp_path / "runs"))
+    assert_exact_steps(newest_run(tmp_path / "runs"))
 
 
 def test_an_environment_that_raises_is_rebuilt_counted_and_named(tmp_path: Path) -> None:
@@ -231,10 +190,12 @@ def test_a_frozen_actor_is_given_up_and_fenced_out_when_it_wakes(config: Path, t
         frozen = start(tmp_path / "a1.log", "actor", "--learner", address, "--name", "a1")
         until(lambda: steps_of(address) > 500, what="some steps are in")
         os.killpg(frozen.popen.pid, signal.SIGSTOP)
-        began = time.monotonic()
-        until(lambda: "silent" in " ".join((status(address) or {}).get("events", [])), 10, "the silence is noticed")
-        assert time.monotonic() - began < 5, "two heartbeat intervals of a second, and the time to ask"
+        events = until(
+            lambda: [e for e in (status(address) or {}).get("events", []) if "a1 silent" in e], what="it is noticed"
+        )
+        # Two heartbeat intervals by the learner's own clock; more is how late a busy machine lets it look.
+        assert re.search(r"a1 silent for [234] s", events[0])
         start(tmp_path / "a2.log", "actor", "--learner", address, "--name", "a2")
         os.killpg(frozen.popen.pid, signal.SIGCONT)
         assert learner.wait() == 0, learner.output()
-    assert_whole(newest_run(tmp_path / "runs"))
+    assert_exact_steps(newest_run(tmp_path / "runs"))

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.processes import covey_json, free_port, newest_run, processes, until, write_config
+from tests.support.processes import PATIENCE_S, covey_json, free_port, newest_run, processes, until, write_config
 from tests.support.proxy import FaultProxy, proxies
-from tests.system.test_faults import MAX_STEPS, assert_whole, at_work, status
+from tests.support.running_learners import MAX_STEPS, actors_with_steps, assert_exact_steps, status
 
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey_server.storage.journal import Journal, Kind
@@ -51,7 +51,7 @@ def echo() -> Iterator[str]:
 
 def client(proxy: FaultProxy) -> socket.socket:
     host, _, port = proxy.address.rpartition(":")
-    made = socket.create_connection((host, int(port)), timeout=5)
+    made = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
     made.sendall(b"hello")
     return made
 
@@ -83,7 +83,7 @@ def test_a_black_hole_lets_nothing_through_on_any_line_and_all_of_it_when_it_is_
                 line.settimeout(0.2)
                 with pytest.raises(TimeoutError):
                     line.recv(1024)
-                line.settimeout(5)
+                line.settimeout(PATIENCE_S)
             proxy.heal()
             assert before.recv(1024) == b"anybody?" and within.recv(1024) == b"hello"
 
@@ -102,7 +102,7 @@ def test_a_half_open_line_swallows_everything_and_ends_when_it_is_healed(
         with pytest.raises(TimeoutError):
             forgotten.recv(1024)
         proxy.heal()
-        forgotten.settimeout(5)
+        forgotten.settimeout(PATIENCE_S)
         with pytest.raises(ConnectionResetError):
             forgotten.recv(1024)
 
@@ -135,14 +135,14 @@ def test_a_black_holed_actor_is_noticed_and_its_steps_move_and_a_replacement_wor
         until(lambda: status(address), what="the learner answers")
         for name, line in lines.items():
             start(tmp_path / f"{name}.log", "actor", "--learner", line.address, "--name", name)
-        until(lambda: at_work(address) == {"a1", "a2"}, what="both are at work")
+        until(lambda: actors_with_steps(address) == {"a1", "a2"}, what="both are at work")
         for line in lines.values():
             line.black_hole()
         # One is replaced before anybody noticed, the other one is given up.
         start(tmp_path / "a2-again.log", "actor", "--learner", address, "--name", "a2")
         assert learner.wait() == 0, learner.output()
     run = newest_run(tmp_path / "runs")
-    assert_whole(run)
+    assert_exact_steps(run)
     states = [(a["actor_id"], a["state"]) for a in covey_json("actors", run, "--json")["actors"]]
     assert sorted(states) == [("a1", "lost"), ("a2", "fenced"), ("a2", "finished")]
     journal = Journal.open(run / "journal", 1 << 25)

@@ -50,7 +50,7 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
         )
         learner = disturb(learner, lambda: start(log, "learner", "--resume", run))
         assert learner.wait() == 0, learner.output()
-        assert actor.wait(20) == 0, actor.output()
+        assert actor.wait() == 0, actor.output()
     directory = RunDirectory.open(run)
     _, state, tensors = read_newest(directory.checkpoints)
     return Outcome(directory, state, tensors)

@@ -31,8 +31,8 @@ def test_a_run_over_tls_with_tokens_and_client_certificates(tmp_path: Path) -> N
         nameless = covey(*actor, "--name", "near")
         assert nameless.returncode == 6 and "start it with --name far" in nameless.stderr
         attached = start(tmp_path / "actor.log", *actor, "--name", "far", "--workers", "1")
-        assert attached.wait(120) == 0, attached.output()
-        assert learner.wait(60) == 0, learner.output()
+        assert attached.wait() == 0, attached.output()
+        assert learner.wait() == 0, learner.output()
         result = json.loads(learner.output().strip().splitlines()[-1])
         assert result["state"] == "complete" and result["env_steps"] == 4800
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.processes import covey_json, free_port, newest_run, processes, until, write_config
-from tests.system.test_faults import assert_whole, status, steps_of
+from tests.support.running_learners import assert_exact_steps, status, steps_of
 
 MAX_STEPS = 8000
 EVO_STEPS = 500
@@ -38,7 +38,7 @@ def test_a_learner_killed_and_resumed_in_steady_state_loses_no_step_and_no_turn(
             learner = start(log, "learner", "--resume", run, "--set", f"learner.bind={address!r}")
         assert learner.wait() == 0, learner.output()
     run = newest_run(tmp_path / "runs")
-    assert_whole(run, MAX_STEPS)
+    assert_exact_steps(run, MAX_STEPS)
     lineage = covey_json("lineage", run, "--json")["members"]
     dead = [m for m in lineage if m["died_generation"] is not None]
     assert all(m["env_steps"] == EVO_STEPS * m["died_generation"] and m["fitness"] is not None for m in dead)

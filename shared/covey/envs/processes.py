@@ -31,7 +31,10 @@ from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 
 TIMEOUT_S = 60.0
-"""Seconds that a worker may take for one command, its own start included, before it counts as hanging."""
+"""Seconds that a worker may take for one command before it counts as hanging."""
+
+START_S = 60.0
+"""Seconds that a worker may take longer for its first command, which waits for its interpreter and its imports."""
 
 CLOSE_S = 5.0
 """Seconds that environments have to close before their worker is killed."""
@@ -160,17 +163,18 @@ class AsyncSlots:
 
     def _receive(self, timeout_s: float) -> list[tuple[Sequence[int], list[Any]]]:
         """Wait for the workers that were sent a command; returns each one's slots and results, faults if it is lost."""
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         answers: list[tuple[Sequence[int], list[Any]]] = []
         refused = ""
         # Workers work at the same time, so waiting for one after the other takes as long as the slowest.
         for worker, slots in self._pending.items():
+            limit_s = timeout_s if worker.has_answered else timeout_s + START_S
             try:
-                answer = worker.receive(deadline)
+                answer = worker.receive(began + limit_s)
                 refused = refused or answer.refused
                 answers.append((slots, answer.result))
             except _WorkerLost as lost:
-                message = f"{worker} {str(lost) or f'gave no answer for {timeout_s:g} s'}"
+                message = f"{worker} {str(lost) or f'gave no answer for {limit_s:g} s'}"
                 answers.append((slots, self._replace(worker, slots, message)))
         self._pending = {}
         if refused:
@@ -205,6 +209,7 @@ class _Worker:
         self.first, self.end = assigned.first, assigned.end
         self._index, self._assigned, self._factories, self._memory = index, assigned, factories, memory
         self._number = 0
+        self.has_answered = False  # since it was started
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any]
         self._poll: select.poll
@@ -215,6 +220,7 @@ class _Worker:
 
     def start(self) -> None:
         """Start the process, and send it its slots and the functions that build their environments."""
+        self.has_answered = False
         self._connection, far = Pipe()
         path = json.dumps(sys.path)
         self._process = subprocess.Popen(
@@ -258,6 +264,7 @@ class _Worker:
                 answer: Answer = self._connection.recv()
             except (EOFError, ConnectionError):
                 raise _WorkerLost(self._ended()) from None
+            self.has_answered = True
             if answer.number == self._number:
                 return answer
 

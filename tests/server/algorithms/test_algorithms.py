@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,133 +9,20 @@ import pytest
 import torch
 from tests.support.double_precision import DoubleReplay, alone_in_double, learner_in_double
 from tests.support.plain_off_policy import Alone, forward
-from tests.support.random_play import fragments, play
+from tests.support.replays import BOXES, CASES, EACH_CASE, MIXED, box, config, filled, member, population
 from torch import Tensor
 
-from covey.config import Config, parse_config
 from covey.rows import RowKind, RowSchema
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
+from covey.spaces import AgentSpec, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
-from covey_server.algorithms import ALGORITHMS, build_networks
+from covey_server.algorithms import ALGORITHMS
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.experience.replay import Replay
-from covey_server.member import Member
 from covey_server.packing.networks_by_role import PASS_COST
 
-SEED = 11
 
-
-def box(n: int) -> Box:
-    return Box("float32", (n,), (-1.0,) * n, (1.0,) * n)
-
-
-BOXES = EnvironmentSpaces.build(
-    [AgentSpec("speaker_0", box(3), Box("float32", (2,), (0, 0), (1, 4))), AgentSpec("listener_0", box(5), box(3))]
-)
-MIXED = EnvironmentSpaces.build(
-    [
-        AgentSpec("walker_0", box(4), box(2)),
-        AgentSpec("talker_0", box(3), Discrete(3, start=2)),
-        AgentSpec("walker_1", box(4), box(2)),
-        AgentSpec("talker_1", box(3), Discrete(3, start=2)),
-        AgentSpec("other_0", box(3), Discrete(4)),
-    ]
-)
-SEEN = EnvironmentSpaces.build(
-    [
-        AgentSpec("walker_0", Discrete(4, start=1), box(2)),
-        AgentSpec("talker_0", Box("uint8", (2, 2), (0,) * 4, (8,) * 4), Discrete(3, start=2), masked=True),
-        AgentSpec("walker_1", Discrete(4, start=1), box(2)),
-        AgentSpec("talker_1", Box("uint8", (2, 2), (0,) * 4, (8,) * 4), Discrete(3, start=2), masked=True),
-        AgentSpec("other_0", box(3), Discrete(4)),
-    ],
-    asynchronous=True,
-)
-CASES: dict[str, tuple[EnvironmentSpaces, dict[str, Any]]] = {
-    "boxes": (BOXES, {}),
-    "mixed kinds": (MIXED, {"max_grad_norm_actor": 0.5, "max_grad_norm_critic": 1.0}),
-    "shared groups": (MIXED, {"shared": True}),
-    "turns": (SEEN, {}),
-    "turns, shared with indicator": (SEEN, {"shared": True, "agent_indicator": True}),
-}
-
-
-def config(
-    algorithm: str, shared: bool = False, hidden: Sequence[int] = (6,), latent: int = 5, **settings: Any
-) -> Config:
-    return parse_config(
-        {
-            "algorithm": {"name": algorithm, "share_parameters": shared, **settings},
-            "environment": {"name": "none"},
-            "network": {
-                "latent_dim": latent,
-                "encoder_config": {"hidden_size": list(hidden)},
-                "head_config": {"hidden_size": [7]},
-            },
-            "training": {"seed": SEED},
-        }
-    )
-
-
-def filled(
-    spaces: EnvironmentSpaces, episodes: int = 12, length: int = 9, device: str = "cpu", kind: type[Replay] = Replay
-) -> Replay:
-    """Random episodes: half end by the environment's rules, half by a time limit.
-
-    Agents are absent at times; where they are asynchronous they also wait and are forced.
-    """
-    if spaces.asynchronous:
-        replay = kind(spaces, 1000, 1 << 24, device)
-        for cut in fragments(play(spaces, episodes, 0, forced=0.3), spaces, [5, 8]):
-            replay.insert(cut.columns, cut.streams)
-        return replay
-    rng = np.random.default_rng(0)
-    replay = kind(spaces, 1000, 1 << 24, device)
-    for episode in range(episodes):
-        columns = RowSchema.of(spaces).empty(length + 1)
-        columns["kind"][:] = [RowKind.STEP] * length + [RowKind.FINAL]
-        for group in spaces.groups:
-            for name in ("observation", "reward", "action"):
-                column = columns[f"{group.group_id}/{name}"]
-                column[:] = rng.normal(size=column.shape)
-            if isinstance(group.action, Discrete):
-                action = columns[f"{group.group_id}/action"]
-                action[:] = group.action.start + rng.integers(0, group.action.n, action.shape)
-            columns[f"{group.group_id}/active"][:] = rng.random((length + 1, len(group))) < 0.8
-            columns[f"{group.group_id}/{'terminated' if episode % 2 else 'truncated'}"][length - 1] = 1
-        replay.insert(columns, [SlotStream(rows=length + 1, steps=length)])
-    return replay
-
-
-def member(member_id: int, made: Config, spaces: EnvironmentSpaces, **hyperparameters: float) -> Member:
-    networks = build_networks(made, spaces, np.random.default_rng(member_id))
-    return Member(
-        member_id=member_id,
-        networks=networks,
-        hyperparameters={**made.algorithm.initial_hyperparameters(), **hyperparameters},
-        updates=hyperparameters.get("already", 0),  # type: ignore[arg-type]
-    )
-
-
-def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool = False, **settings: Any) -> list[Member]:
-    """Widths, batch sizes, rates, gammas, delays and (member 3) depths differ."""
-
-    def made(hidden: Sequence[int], latent: int) -> Config:
-        return config(algorithm, shared, hidden, latent, **settings)
-
-    delays = [{}] * 4 if algorithm == "MADDPG" else [{"policy_freq": f} for f in (2, 1, 2, 3)]
-    return [
-        member(5, made((6,), 5), spaces, batch_size=8, lr_actor=3e-3, lr_critic=1e-2, gamma=0.9, tau=0.1, **delays[0]),
-        member(
-            2, made((4,), 9), spaces, batch_size=5, lr_actor=1e-3, lr_critic=3e-3, gamma=0.95, tau=0.05, **delays[1]
-        ),
-        member(9, made((6,), 5), spaces, batch_size=8, already=1, lr_actor=1e-2, gamma=0.5, tau=0.02, **delays[2]),
-        member(7, made((6, 3), 4), spaces, batch_size=3, lr_actor=2e-3, gamma=0.99, tau=0.3, **delays[3]),
-    ]
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH_CASE)
 @pytest.mark.parametrize(("actor_loss", "pass_cost"), [("joint", 25_000), ("own", 1)])
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_a_packed_population_learns_what_each_member_learns_alone(

@@ -56,8 +56,17 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
 }
 
 
+IN_FAST_LOOP = ("simultaneous", "asynchronous, shared")
+
+
 # In one pack, or in packs without padding.
-@pytest.mark.parametrize(("case", "pass_cost"), list(zip(CASES, itertools.cycle((25_000, 1)))))
+@pytest.mark.parametrize(
+    ("case", "pass_cost"),
+    [
+        pytest.param(case, pass_cost, marks=() if case in IN_FAST_LOOP else pytest.mark.slow)
+        for case, pass_cost in zip(CASES, itertools.cycle((25_000, 1)))
+    ],
+)
 def test_a_packed_population_learns_what_each_member_learns_alone(
     case: str, pass_cost: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

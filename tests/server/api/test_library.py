@@ -72,7 +72,7 @@ def collect(agent: Agent, env: PettingZooVecEnv[Any], memory: MultiAgentReplayBu
 
 def test_importing_the_learner_stays_cheap() -> None:
     code = "import covey_server, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # -- replay -------------------------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ def test_a_single_environment_trains_and_scores_are_kept_by_agent() -> None:
     assert pop[0].scores[0] == pytest.approx(RETURNS) and len(pop[0].scores) == 24
 
 
+@pytest.mark.slow
 def test_ippo_trains_whole_rounds() -> None:
     env = vectorised()
     pop, fitnesses = train_multi_agent_on_policy(
@@ -125,6 +126,7 @@ def test_the_target_ends_training(capfd: pytest.CaptureFixture[str]) -> None:
     assert "--- Generation 1 ---" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", recorded_wandb)
     env = vectorised()
@@ -146,6 +148,7 @@ def test_what_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert_same_networks(elite.unpacked(), next(a for a in pop if a.index == elite.index).unpacked())
 
 
+@pytest.mark.slow
 def test_nothing_stays_without_being_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.server.evolution.test_architecture import assert_sound
-from tests.support.members import assert_same_networks, make_member, outputs
+from tests.support.examples import examples
+from tests.support.members import assert_same_networks, assert_sound, make_member, outputs
 
 from covey.config import Mutation, RLParameter
 from covey.networks import MLP
@@ -162,7 +162,7 @@ def test_gated_layers_keep_their_gates_under_another_activation() -> None:
         assert_sound(network)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.6)
 @given(st.integers(0, 2**32), st.integers(1, 10), st.sampled_from(["ReLU", "ELU", "Tanh", "Sigmoid"]))
 def test_a_member_stays_sound_through_any_mutations(seed: int, length: int, activation: str) -> None:
     layers: dict[str, Any] = {"activation": activation, "min_mlp_nodes": 4, "max_mlp_nodes": 40}

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from covey.errors import ConfigError
 from covey.rows import Columns, RowKind, RowSchema
@@ -83,7 +84,7 @@ def draw(replay: Replay, sizes: Sequence[int], update: int = 0) -> Batch:
     return replay.sample(keys, torch.tensor(sizes), max(sizes))
 
 
-@settings(max_examples=25, deadline=None)
+@examples(0.25)
 @given(st.lists(fragment_kinds, min_size=1, max_size=25), st.integers(40, 90), st.booleans())
 def test_fragments_come_back_whole_until_they_are_evicted_whole(
     fragments: list[list[list[int]]], max_size: int, tight: bool

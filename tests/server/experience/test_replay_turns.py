@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.random_play import Cell, Cut, Decision, Play, fragments, play
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def at_closing(played: Play, cut: Cut, decision: Decision) -> list[Part]:
     return expected
 
 
-@settings(max_examples=10, deadline=None)
+@examples(0.1)
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 9), min_size=1, max_size=3), st.sampled_from([25, 500]))
 def test_where_agents_take_turns_every_decision_is_found_once_with_what_came_of_it(
     seed: int, lengths: list[int], max_size: int

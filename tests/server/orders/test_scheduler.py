@@ -2,76 +2,17 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
+from tests.support.schedulers import AGENTS, ledger_of, ledgers, make_scheduler, play
 
 from covey.v1.fragment_pb2 import Episode
-from covey.v1.order_pb2 import Exploration, Order, PolicyRef
-from covey_server.member import Member
-from covey_server.orders.ledger import MemberLedger
-from covey_server.orders.pace import Pace, Rounds, UpdatesPerStep
-from covey_server.orders.scheduler import Rules, Scheduler
-
-AGENTS = 2
+from covey.v1.order_pb2 import Order, PolicyRef
 
 
-def make_scheduler(
-    members: int = 4, quota: int = 100, max_orders: int = 2, random_steps: int = 0, turn_steps: int = 50
-) -> Scheduler:
-    scheduler = Scheduler(
-        Rules(seed=1, fragment_steps=32, turn_steps=turn_steps, random_steps=random_steps, max_orders=max_orders),
-        lambda m: [PolicyRef(sha256=bytes([m, a]) * 16, member_id=m) for a in range(AGENTS)],
-        lambda m: Exploration(),
-    )
-    scheduler.begin_generation(ledgers(dict.fromkeys(range(members), quota)))
-    return scheduler
-
-
-def begun(
-    member_id: int, quota: int, round_steps: int | None = None, place: int | None = None, **fields: int
-) -> MemberLedger:
-    """The ledger of a member at the start of a generation.
-
-    Args:
-        member_id: Whose.
-        quota: Env steps of the generation.
-        round_steps: Length of its rounds, if it learns from rounds.
-        place: Its place in the population, if all members begin together.
-        fields: Further fields of the ledger.
-    """
-    hyperparameters: dict[str, float | int] = {"learn_step": round_steps or 5, "batch_size": 8}
-    member = Member(member_id=member_id, networks={}, hyperparameters=hyperparameters)
-    ledger = MemberLedger(member=member, quota=quota, limit=quota, **fields)  # type: ignore[arg-type]
-    pace: Pace = UpdatesPerStep(64, 0) if round_steps is None else Rounds()
-    pace.begin(ledger, place or 0, together=place is not None)
-    return ledger
-
-
-def ledgers(quotas: Mapping[int, int], rounds: Mapping[int, int] | None = None, **fields: int) -> list[MemberLedger]:
-    """Ledgers of a population that begins a generation together; `rounds` are the lengths of members' rounds."""
-    return [
-        begun(member_id, quota, None if rounds is None else rounds[member_id], place, **fields)
-        for place, (member_id, quota) in enumerate(quotas.items())
-    ]
-
-
-def ledger_of(scheduler: Scheduler, member_id: int) -> MemberLedger:
-    ledger = scheduler.ledger(member_id)
-    assert ledger is not None
-    return ledger
-
-
-def play(order: Order, scheduler: Scheduler, share: float = 1.0) -> None:
-    """Answer an order with a share of its steps, and all its evaluation seeds."""
-    steps: Counter[int] = Counter()
-    for slot in order.slots:
-        steps[slot.member_id] += int(slot.steps * share)
-    scheduler.complete(order.order_id, steps)
-
-
-@settings(max_examples=200, deadline=None)
+@examples(2)
 @given(data=st.data())
 def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.DataObject) -> None:
     members = data.draw(st.integers(1, 6))
@@ -119,7 +60,7 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
     assert [w.accepted for w in scheduler.ledgers] == [quota] * members
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.6)
 @given(actors=st.lists(st.integers(1, 5), min_size=1, max_size=4), members=st.integers(1, 4), seeds=st.integers(1, 40))
 def test_every_seed_is_played_once_even_if_actors_vanish(actors: list[int], members: int, seeds: int) -> None:
     scheduler = make_scheduler(members, quota=1)
@@ -257,7 +198,7 @@ def test_an_actor_holds_at_most_two_orders() -> None:
     assert scheduler.next_order(("a", 1)) is None
 
 
-@settings(max_examples=150, deadline=None)
+@examples(1.5)
 @given(data=st.data())
 def test_rounds_are_ordered_under_one_policy_and_nothing_beyond_them(data: st.DataObject) -> None:
     members = data.draw(st.integers(1, 5))

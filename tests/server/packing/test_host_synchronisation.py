@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.server.algorithms.test_algorithms import CASES, config, filled, population
 from tests.support import rounds
+from tests.support.replays import CASES, EACH_CASE, config, filled, population
 
 from covey_server.algorithms import ALGORITHMS
 from covey_server.algorithms.ippo import IPPO
@@ -27,7 +27,7 @@ def _packs_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 NO_NUMBERS = (NotImplementedError, RuntimeError, ValueError)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH_CASE)
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_an_update_from_replay_waits_for_nothing(algorithm: str, case: str) -> None:
     spaces, settings = CASES[case]

@@ -203,7 +203,9 @@ def test_a_network_shared_by_agents_judges_each_by_its_index(shared_rows: bool) 
             np.testing.assert_allclose(values[j, m].numpy(), alone[:, 0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("activation", ["ReLU", "Sigmoid", "Softplus"])
+@pytest.mark.parametrize(
+    "activation", ["ReLU", *(pytest.param(a, marks=pytest.mark.slow) for a in ("Sigmoid", "Softplus"))]
+)
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("max_norm", [None, 0.5])
 def test_learning_together_is_learning_alone(activation: str, layer_norm: bool, max_norm: float | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from tests.support.processes import PATIENCE_S
 from tests.support.secured_learner import METHODS, attempt, call, serving
 
 from covey.errors import RefusedError, StorageError, UnreachableError
@@ -145,21 +146,21 @@ def test_what_goes_wrong_in_an_actors_stream_stays_inside(
         raise RuntimeError(SECRET)
 
     monkeypatch.setattr(process.learner.sessions, "by_token", fail)
-    (frame,) = ActorServiceStub(channel).Work(iter([pb.ActorFrame(hello=pb.Hello(session="s"))]), timeout=20)
+    (frame,) = ActorServiceStub(channel).Work(iter([pb.ActorFrame(hello=pb.Hello(session="s"))]), timeout=PATIENCE_S)
     assert frame.error.code == pb.StreamError.CODE_PROTOCOL and frame.error.message == "internal error; see the log"
 
 
 def test_a_stream_that_does_not_say_whose_it_is_ends(channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actor_service, "HELLO_S", 0.2)
     silent: queue.Queue[pb.ActorFrame | None] = queue.Queue()
-    (frame,) = ActorServiceStub(channel).Work(iter(silent.get, None), timeout=20)
+    (frame,) = ActorServiceStub(channel).Work(iter(silent.get, None), timeout=PATIENCE_S)
     assert frame.error.code == pb.StreamError.CODE_UNKNOWN_SESSION and "no hello came" in frame.error.message
     silent.put(None)
 
 
 def test_a_stream_that_lies_about_its_session_ends(channel: grpc.Channel) -> None:
     hello = pb.ActorFrame(hello=pb.Hello(session="guessed"))
-    (frame,) = ActorServiceStub(channel).Work(iter([hello]), timeout=20)
+    (frame,) = ActorServiceStub(channel).Work(iter([hello]), timeout=PATIENCE_S)
     assert frame.error.code == pb.StreamError.CODE_UNKNOWN_SESSION
 
 

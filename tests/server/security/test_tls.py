@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tests.support.processes import PATIENCE_S
 from tests.support.secured_learner import METHODS, attempt, call, make_certificates, serving, tls, write_tokens
 
 from covey.config import TLS, Learner
@@ -85,10 +86,10 @@ def test_who_gets_in_and_what_the_others_read(
     with connect(address, clients[client]) as channel:
         stub = PopulationServiceStub(channel)
         if expected == IN:
-            assert stub.GetStatus(GetStatusRequest(), timeout=20).status.run_name
+            assert stub.GetStatus(GetStatusRequest(), timeout=PATIENCE_S).status.run_name
             return
         with pytest.raises(grpc.RpcError) as refused:
-            stub.GetStatus(GetStatusRequest(), timeout=20)
+            stub.GetStatus(GetStatusRequest(), timeout=PATIENCE_S)
     sentence = translate(refused.value, address)
     assert isinstance(sentence, UnreachableError) and f"learner {address}: " in str(sentence)
     assert expected in str(sentence) and "SSL_ERROR" not in str(sentence)
@@ -97,7 +98,7 @@ def test_who_gets_in_and_what_the_others_read(
 def test_a_certificate_is_good_for_its_names_alone(ours: Path, clients: dict[str, Credentials], tmp_path: Path) -> None:
     with serving(tmp_path, tls=tls(ours), bind="127.0.0.2:0") as process:
         with connect(process.address, clients["tls"]) as channel, pytest.raises(grpc.RpcError) as refused:
-            PopulationServiceStub(channel).GetStatus(GetStatusRequest(), timeout=20)
+            PopulationServiceStub(channel).GetStatus(GetStatusRequest(), timeout=PATIENCE_S)
         assert "its certificate is for another name; make one with `covey certs init --host NAME`" in str(
             translate(refused.value, process.address)
         )
@@ -115,11 +116,11 @@ def test_an_actor_is_called_as_its_certificate_says(
             ("a11", grpc.StatusCode.PERMISSION_DENIED),
         ):
             with pytest.raises(grpc.RpcError) as refused:
-                stub.Join(pb.JoinRequest(actor_id=name, protocol_version=99), timeout=20)
+                stub.Join(pb.JoinRequest(actor_id=name, protocol_version=99), timeout=PATIENCE_S)
             assert isinstance(refused.value, grpc.Call) and refused.value.code() == code
         assert "its certificate is 'a1''s" in (refused.value.details() or "")
     with connect(learners["tls"].address, clients["tls"]) as channel, pytest.raises(grpc.RpcError) as passed:
-        ActorServiceStub(channel).Join(pb.JoinRequest(actor_id="anybody", protocol_version=99), timeout=20)
+        ActorServiceStub(channel).Join(pb.JoinRequest(actor_id="anybody", protocol_version=99), timeout=PATIENCE_S)
     assert isinstance(passed.value, grpc.Call) and passed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
 
 

@@ -12,8 +12,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from covey.errors import StorageError
 from covey_server.storage.journal import Journal, Kind, Position
@@ -55,7 +56,7 @@ def test_what_was_appended_is_read_in_order_from_any_record_on(tmp_path: Path) -
     journal.close()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(0.3)
 @given(
     st.lists(st.tuples(st.sampled_from(Kind), st.binary(max_size=300)), max_size=30),
     st.integers(17, 900),

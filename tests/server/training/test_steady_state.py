@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.server.orders.test_scheduler import begun, ledger_of, ledgers, make_scheduler, play
-from tests.support.processes import until, write_config
+from tests.support.processes import PATIENCE_S, until, write_config
+from tests.support.schedulers import begun, ledger_of, ledgers, make_scheduler, play
 
 from covey.config import load_config, parse_config
 from covey.envs import SyncSlots, load_environment, read_spaces
@@ -99,12 +99,12 @@ def test_orders_wait_for_the_disk_and_nobody_else_does(tmp_path: Path, monkeypat
             ledger["generation"] for ledger in state["scheduler"]["ledgers"].values()
         ):  # somebody is in the second generation
             writing.set()
-            assert gate.wait(120)
+            assert gate.wait(PATIENCE_S)
         return save_checkpoint(directory, state, members)
 
     monkeypatch.setattr("covey_server.durability.checkpointer.save_checkpoint", slow)
     with running(tmp_path, training={"max_steps": 400, "evo_steps": 200}) as process:
-        assert writing.wait(60)
+        assert writing.wait(PATIENCE_S)
         learner, population = process.learner, process.learner.population
         assert population is not None
         # All others collect, learn and are evaluated meanwhile, and have their turns.
@@ -173,7 +173,6 @@ def test_a_member_that_is_being_compared_keeps_its_slots_unless_another_has_none
     assert order is not None and {s.member_id for s in order.slots} == {1} and len(order.slots) == 4
 
 
-@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_members_take_turns_without_a_step_lost_or_a_slot_idle(data: st.DataObject) -> None:
     members, generations = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))

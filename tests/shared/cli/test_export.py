@@ -157,7 +157,7 @@ def test_it_acts_without_torch(finished: RunDirectory) -> None:
         f"policy = covey.load_policy({str(finished.path / 'policy-5')!r}); "
         "print(policy.act({'speaker_0': [1.0, 0.0, 0.0]})['speaker_0'].shape)"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout == "(3,)\n", result.stderr
 
 

@@ -7,78 +7,35 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.environments import CounterEnv
+from tests.support.counter_play import (
+    CUT,
+    FINAL,
+    MEMBER,
+    POLICIES,
+    SCHEMA,
+    SPACES,
+    STEP,
+    TAIL,
+    order,
+    read,
+    seed_of,
+    seen,
+)
+from tests.support.examples import examples
 
-from covey.acting import LoadedPolicy
 from covey.collect import Collector, evaluate
-from covey.collect.slot_state import training_episode_seed
-from covey.envs import SyncSlots, load_environment, read_spaces
+from covey.envs import SyncSlots, load_environment
 from covey.errors import EnvironmentLoadError, RefusedError, SpaceError
-from covey.networks import MLP, Input, NetworkSpec
-from covey.rows import Columns, RowKind, RowSchema
-from covey.spaces import AgentSpec, EnvironmentSpaces
+from covey.rows import RowSchema
+from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2, order_pb2
-from covey.wire.policy_file import PolicySpec, encode_policy
-
-SPACES = read_spaces(CounterEnv())
-SCHEMA = RowSchema.of(SPACES)
-STEP, FINAL, CUT, TAIL = RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL
-Gaussian = order_pb2.Exploration(kind=order_pb2.Exploration.KIND_GAUSSIAN, scale=0.3)
-
-
-def policy(agent: AgentSpec, seed: int = 0) -> LoadedPolicy:
-    encoder = MLP(hidden_size=(4,), min_mlp_nodes=1)
-    net = NetworkSpec(
-        inputs=(Input("observation", 3, encoder),), head=MLP(hidden_size=(4,)), outputs=agent.action.width, latent_dim=4
-    )
-    spec = PolicySpec(net, agent.observation, agent.action)
-    return LoadedPolicy.decode(encode_policy(spec, net.init(np.random.default_rng(seed))))
-
-
-MEMBER = [policy(agent, i) for i, agent in enumerate(SPACES.agents)]
-POLICIES = {p.sha256: p for p in MEMBER}
 
 
 def collector(train: int = 2, evaluation: int = 0, **config: Any) -> Collector:
     make = load_environment("tests.support.environments:counter", config)
     return Collector(SyncSlots(make, SPACES, train + evaluation), SPACES, SCHEMA, train, compression_level=1)
-
-
-def order(steps: dict[int, int], *, order_id: int = 1, **slot: Any) -> order_pb2.Order:
-    made = order_pb2.Order(order_id=order_id, noise_seed=order_id)
-    for p in MEMBER:
-        made.policies.add(sha256=p.sha256)
-    made.policies.add(builtin="random")
-    for s, n in steps.items():
-        fields = {"agent_policies": [0, 1, 2], "seed": 100 + s, "member_id": 40 + s, "exploration": Gaussian} | slot
-        made.slots.add(slot=s, steps=n, **fields)
-    return made
-
-
-def read(fragment: fragment_pb2.Fragment) -> dict[int, Columns]:
-    """The columns of each slot's stream."""
-    rows = sum(s.rows for s in fragment.streams)
-    columns = SCHEMA.decode(fragment.blob, rows, fragment.raw_bytes) if rows else {}
-    streams: dict[int, Columns] = {}
-    first = 0
-    for s in fragment.streams:
-        streams[s.slot] = {k: v[first : first + s.rows] for k, v in columns.items()}
-        first += s.rows
-        kinds = streams[s.slot]["kind"]
-        assert s.steps == (kinds == STEP).sum() and s.lead_in_rows == 0
-        assert kinds[-1] != STEP and not (kinds[:-1] == TAIL).any()
-    return streams
-
-
-def seen(stream: Columns) -> list[tuple[int, int]]:
-    """(seed, step) of each row, by the caller's observation."""
-    return [(int(a), int(b)) for a, b, _ in np.asarray(stream["caller/observation"])[:, 0]]
-
-
-def seed_of(slot: int, episode: int, seed: int = 0) -> int:
-    return training_episode_seed(seed or 100 + slot, episode) % 65536
 
 
 def test_rows_of_an_episode_and_the_next() -> None:
@@ -311,7 +268,7 @@ WORK = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(0.4)
 @given(
     st.lists(st.tuples(WORK, st.lists(st.integers(0, 99), max_size=3, unique=True), st.integers(0, 5)), max_size=5),
     st.integers(1, 6),

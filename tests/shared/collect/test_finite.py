@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.shared.collect.test_collect import POLICIES, SCHEMA, SPACES, order, read, seed_of, seen
+from tests.support.counter_play import POLICIES, SCHEMA, SPACES, order, read, seed_of, seen
 from tests.support.environments import CounterEnv
 from tests.support.hostile_environment import HostileEnv
 

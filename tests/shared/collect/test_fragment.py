@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from covey.collect import FragmentAssembler, split_fragment
 from covey.errors import FragmentError
@@ -29,7 +30,7 @@ def fragment(size: int, seq: int = 3) -> fragment_pb2.Fragment:
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@examples(0.6)
 @given(st.integers(0, 5000), st.integers(200, 3000))
 def test_parts_join_to_the_fragment(size: int, most: int) -> None:
     whole = fragment(size)

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.support.processes import PATIENCE_S
 
 from covey.cli import run
 from covey.cli.certs import write_credentials
@@ -58,12 +59,12 @@ def test_a_token_goes_with_every_kind_of_call_on_this_machine_and_past_no_proxy(
         many: Any = channel.unary_stream("/test.Service/Many")
         both: Any = channel.stream_stream("/test.Service/Both")
         one: Any = channel.unary_unary("/test.Service/One")
-        assert one(b"", timeout=20) == b"answer"
-        assert [*many(b"", timeout=20), *both(iter([b""]), timeout=20)] == [b"answer"] * 2
+        assert one(b"", timeout=PATIENCE_S) == b"answer"
+        assert [*many(b"", timeout=PATIENCE_S), *both(iter([b""]), timeout=PATIENCE_S)] == [b"answer"] * 2
     assert calls == [(f"Bearer {TOKEN}",)] * 3
     with connect(address) as channel:
         without: Any = channel.unary_unary("/test.Service/One")
-        assert without(b"", timeout=20) == b"answer"
+        assert without(b"", timeout=PATIENCE_S) == b"answer"
     assert calls[3] == ()
 
 

@@ -13,7 +13,7 @@ from queue import Queue
 from types import TracebackType
 from typing import Any
 
-from tests.support.processes import ENVIRONMENT, ROOT
+from tests.support.processes import ENVIRONMENT, ROOT, end
 
 
 class WarmProcess:
@@ -30,6 +30,7 @@ class WarmProcess:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
+                start_new_session=True,
             )
 
     def run(self, *arguments: object) -> str:
@@ -43,8 +44,7 @@ class WarmProcess:
 
     def kill(self) -> None:
         """End it."""
-        with self._popen:
-            self._popen.kill()
+        end(self._popen)
 
 
 class Trainers:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tests.server.algorithms.test_algorithms import CASES, filled, member
-from tests.server.algorithms.test_algorithms import config as off_policy_config
 from tests.support import rounds
-from torch._dynamo.testing import CompileCounterWithBackend
+from tests.support.replays import CASES, filled, member
+from tests.support.replays import config as off_policy_config
 
 from covey.config import Config
 from covey_server.algorithms import ALGORITHMS
@@ -17,10 +16,17 @@ from covey_server.algorithms.ippo import IPPO
 from covey_server.member import Member
 from covey_server.packing.updates import compiled as compiled_updates
 
+if TYPE_CHECKING:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
     """All of torch.compile but the C++ compiler, which takes a minute; counts what it compiles."""
+    from torch._dynamo.testing import CompileCounterWithBackend  # takes seconds
+
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     monkeypatch.setattr(compiled_updates, "BACKEND", counter)

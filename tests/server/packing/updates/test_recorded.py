@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.server.algorithms.test_algorithms import CASES, config, filled, population
 from tests.support import rounds
 from tests.support.members import assert_same_networks
+from tests.support.replays import CASES, EACH_CASE, config, filled, population
 from torch import Tensor
 
 from covey.config import Config
@@ -138,7 +138,7 @@ def updated(algorithm: str, case: str, updates: str) -> list[Member]:
     return members
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH_CASE)
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_updates_from_replay_are_the_same_recorded(algorithm: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     never_compared(monkeypatch)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.server.algorithms.test_algorithms import CASES, config, filled, population
+from tests.support.replays import CASES, config, filled, population
 from torch import Tensor
 
 from covey_server.algorithms import ALGORITHMS
