@@ -18,6 +18,7 @@ from typing import Any
 
 import covey
 from covey.acting import LoadedPolicy
+from covey.cli.terminal import exit_now
 from covey.collect import Collector
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
@@ -316,7 +317,7 @@ class Actor:
         self._connection.finish(str(error))
         line.join(LEAVE_S)
         print(f"covey actor: {error}", file=sys.stderr, flush=True)
-        os._exit(error.exit_code)
+        exit_now(error.exit_code)
 
     def _answer(self, fragment: fragment_pb2.Fragment) -> None:
         """Put the fragment of an order into the outbox."""

@@ -7,6 +7,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from covey.cli.terminal import exit_now
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -27,7 +29,7 @@ def leave_on_signals(leave: Callable[[str], None]) -> None:
 
     def read() -> None:
         leave(next_signal().name)
-        os._exit(128 + next_signal())
+        exit_now(128 + next_signal())
 
     signal.set_wakeup_fd(writer)
     for number in SIGNALS:
