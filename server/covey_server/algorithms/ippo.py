@@ -98,7 +98,7 @@ class IPPO(Algorithm):
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
-        """As `Algorithm.check_actions`: all kinds but integers in a Box."""
+        """Refuse with a SpaceError agents whose actions are integers in a Box; all other kinds can be learned."""
         for agent in spaces.agents:
             space = agent.action
             if isinstance(space, Box) and np.dtype(space.dtype).kind != "f":
@@ -109,7 +109,7 @@ class IPPO(Algorithm):
 
     @classmethod
     def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
-        """As `Algorithm.network_specs`: policies, and values that see what the policies see."""
+        """Describe a member's networks: for each policy also a value network, which sees what the policy sees."""
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
         ids, configs = networks_by_id(config, spaces)
@@ -125,19 +125,19 @@ class IPPO(Algorithm):
 
     @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Rollouts:
-        """As `Algorithm.experience`: each member's round at hand."""
+        """Make an empty memory that holds each member's current round of env steps."""
         del config, device
         return Rollouts(spaces)
 
     @classmethod
     def pace(cls, config: Config) -> Rounds:
-        """As `Algorithm.pace`: a learning phase for every round of `learn_step` env steps."""
+        """Make the pace of the members: a learning phase after every round of `learn_step` env steps."""
         del config
         return Rounds()
 
     @classmethod
     def exploration(cls, config: Config, member: Member) -> Exploration:
-        """As `Algorithm.exploration`: samples of the policy itself."""
+        """Say how actors explore: they sample actions from the policy's own distribution, and add no noise."""
         del config, member
         return Exploration(kind=Exploration.KIND_SAMPLE)
 

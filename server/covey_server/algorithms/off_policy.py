@@ -68,7 +68,7 @@ class OffPolicy(Algorithm):
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
-        """As `Algorithm.check_actions`: one choice, or numbers."""
+        """Refuse with a SpaceError agents whose action space is neither Box nor Discrete."""
         for agent in spaces.agents:
             if not isinstance(agent.action, Box | Discrete):
                 raise SpaceError(
@@ -78,7 +78,7 @@ class OffPolicy(Algorithm):
 
     @classmethod
     def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
-        """As `Algorithm.network_specs`: policies, and critics that see everything."""
+        """Describe a member's networks: policies, and critics that see what all agents see and do."""
         ids, configs = networks_by_id(config, spaces)
         specs = {f"actor/{i}": actor_spec(config.algorithm, configs[i], spaces, ids[i]) for i in ids}
         for role in cls.critic_roles:
@@ -87,18 +87,18 @@ class OffPolicy(Algorithm):
 
     @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
-        """As `Algorithm.experience`: the replay memory that all members share."""
+        """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
         return Replay(spaces, memory.max_size, memory.max_bytes, device)
 
     @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
-        """As `Algorithm.pace`: an update for every `learn_step` env steps of a member's own."""
+        """Make the pace of the members: an update for every `learn_step` env steps collected for it."""
         return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)
 
     @classmethod
     def exploration(cls, config: Config, member: Member) -> Exploration:
-        """As `Algorithm.exploration`: noise on actions, whose scale may fall linearly over the run."""
+        """Say how actors explore: by noise on the policy's actions, whose scale may fall linearly over the run."""
         settings = config.algorithm
         assert isinstance(settings, OffPolicyAlgorithm)
         scale = float(member.hyperparameters.get("expl_noise", settings.expl_noise))
@@ -171,7 +171,7 @@ class OffPolicy(Algorithm):
 
     @abstractmethod
     def _next_value(self, values: Tensor) -> Tensor:
-        """The value of next rows (N, M, B) that targets are made of, from that of each twin critic (T, N, M, B)."""
+        """Combine the twin critics' values of the next observations, (T, N, M, B), into targets' values (N, M, B)."""
 
     @abstractmethod
     def _policy_due(self, member: Member) -> bool:

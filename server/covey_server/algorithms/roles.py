@@ -56,7 +56,7 @@ def indicator(algorithm: AlgorithmSettings, agents: tuple[int, ...]) -> int:
 def actor_spec(
     algorithm: AlgorithmSettings, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
 ) -> NetworkSpec:
-    """The policy of these agents: own observation in, what `covey.wire.policy_file.PolicySpec` says out."""
+    """Network of these agents' policy: from the agent's own observation to the logits or numbers of its action."""
     action = spaces.agents[agents[0]].action
     return replace(value_spec(algorithm, config, spaces, agents), outputs=action.width)
 

@@ -136,27 +136,27 @@ class Replay:
     only_newest_policy: ClassVar[bool] = False
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """As `Experience.add`: store the fragment for all members, who learn from all rows, whoever collected them."""
+        """Store an accepted fragment. All members learn from all rows, whichever member's policies collected them."""
         del members
         self.insert(self._schema.view(rows.raw, rows.rows), rows.slot_streams, rows.position)
 
     @property
     def needed_from(self) -> Position | None:
-        """As `Experience.needed_from`: where the journal has the oldest fragment held."""
+        """Journal position of the oldest fragment held: a restart reads the journal from there."""
         oldest = self.oldest_tag
         return oldest if isinstance(oldest, Position) else None
 
     def to_state(self) -> dict[str, Any]:
-        """As `Experience.to_state`: the row at which the oldest fragment begins, on which later evictions depend."""
+        """What a checkpoint keeps: the row at which the oldest fragment begins, on which later evictions depend."""
         return {"version": VERSION, "row": self.oldest_row}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """As `Experience.from_state`: the first fragment restored will begin at the row where the oldest one began."""
+        """Prepare for `restore`: the first fragment restored will begin at the row where the oldest one began."""
         check_version("experience", state, VERSION)
         self.begin_at(int(state["row"]))
 
     def restore(self, rows: AcceptedRows) -> None:
-        """As `Experience.restore`: store the fragment again; what no longer fits is evicted as it was then."""
+        """Store a fragment again that the journal has; what no longer fits is evicted as it was before the restart."""
         self.add(rows, ())
 
     @property

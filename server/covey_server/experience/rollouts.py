@@ -27,12 +27,15 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class AgentDecisions:
-    """One agent's closed decisions of a round, one trajectory after another, each in the order of time.
+    """One agent's decisions of a round, one trajectory after another, each in the order of time.
+
+    A decision closes when the agent decides again or its episode ends; the agent's rewards until then belong to it.
+    There are V observations ("views") and D closed decisions.
 
     Attributes:
         view: (V, *observation shape), what the agent saw, in the space's own dtype.
-        here: (D,), the view in which each decision was made.
-        after: (D,), the view in which it closed.
+        here: (D,), index into `view` of what the agent saw when it decided.
+        after: (D,), index into `view` of what it saw when the decision closed.
         action: (D, *action shape).
         mask: (D, width), 1 for legal actions; None if the agent has no masks.
         forced: (D,) bool, whether the environment chose the action.
@@ -107,7 +110,7 @@ class Rollouts:
             return sum(r.steps for r in self._rounds.values())
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """As `Experience.add`: each member's streams of the fragment join its round."""
+        """Add an accepted fragment: the rows of each member's slots join the member's round."""
         columns = self._schema.view(rows.raw, rows.rows)
         for member_id in members:
             streams = [s for s in rows.streams if s.member_id == member_id]
@@ -115,25 +118,25 @@ class Rollouts:
 
     @property
     def needed_from(self) -> Position | None:
-        """As `Experience.needed_from`: where the journal has the oldest fragment of any present round."""
+        """Journal position of the oldest fragment of any current round: a restart reads the journal from there."""
         with self._lock:
             tags = [held.tag for r in self._rounds.values() for held in r.fragments]
         return min((tag for tag in tags if isinstance(tag, Position)), default=None)
 
     def to_state(self) -> dict[str, Any]:
-        """As `Experience.to_state`: the journal positions of the fragments in each member's round."""
+        """What a checkpoint keeps: the journal positions of the fragments in each member's round."""
         with self._lock:
             kept = {m: [held.tag for held in r.fragments] for m, r in self._rounds.items()}
         rounds = {str(m): [list(tag) for tag in tags if isinstance(tag, Position)] for m, tags in kept.items()}
         return {"version": VERSION, "rounds": rounds}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """As `Experience.from_state`: note which journal records each member's round is made of."""
+        """Prepare for `restore`: note which journal records each member's round is made of."""
         check_version("experience", state, VERSION)
         self._expected = {int(m): {Position(*tag) for tag in tags} for m, tags in state["rounds"].items()}
 
     def restore(self, rows: AcceptedRows) -> None:
-        """As `Experience.restore`: a fragment joins the rounds that held it before the restart."""
+        """Add a fragment again that the journal has, to the rounds that held it before the restart."""
         self.add(rows, [m for m, positions in self._expected.items() if rows.position in positions])
 
     def insert(

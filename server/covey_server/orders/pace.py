@@ -74,23 +74,26 @@ class UpdatesPerStep:
         self._learning_delay = learning_delay
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """As `Pace.begin`: all env steps of the generation may be ordered at once."""
+        """Begin a member's generation: all its env steps may be ordered at once."""
         del place, together
         ledger.limit = ledger.quota
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """As `Pace.accept`: env steps count once replay holds a batch and `learning_delay` steps."""
+        """Count accepted env steps towards updates, once replay holds a batch and `learning_delay` steps."""
         batch_size = int(ledger.member.hyperparameters["batch_size"])
         # Steps from before replay can fill a batch never make updates due, not even later.
         counted = steps if held_steps >= max(batch_size, self._learning_delay) else 0
         ledger.earn_updates(counted, self._max_updates_owed)
 
     def due(self, ledger: MemberLedger) -> int:
-        """As `Pace.due`: one update for every `learn_step` counted env steps, less those that were made."""
+        """Number of updates to make now: one for every `learn_step` counted env steps, less those that were made."""
         return ledger.updates_due
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
-        """As `Pace.ready`: a member with a single update due waits for the others while its env steps still come in."""
+        """Positions of the members to update now.
+
+        A member with a single update due waits to share the pass with others while its env steps still come in.
+        """
         due = [i for i, ledger in enumerate(ledgers) if ledger.updates_due]
 
         def waits(ledger: MemberLedger) -> bool:
@@ -100,7 +103,7 @@ class UpdatesPerStep:
         return [] if all(waits(ledgers[i]) for i in due) else due
 
     def finish_update(self, ledger: MemberLedger) -> bool:
-        """As `Pace.finish_update`: a member that was blocked may collect again once few enough updates are due."""
+        """Record a finished update; returns whether a member that had too many updates due may now collect again."""
         return ledger.finish_update(self._max_updates_owed)
 
 
@@ -108,7 +111,7 @@ class Rounds:
     """One learning phase after every `learn_step` env steps under one policy: the pace of on-policy algorithms."""
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """As `Pace.begin`: begin the first round.
+        """Begin the member's first round of the generation.
 
         Where all members begin together, every second one begins when the others are half through their first round:
         from then on one half of the population learns while the other one collects.
@@ -118,14 +121,14 @@ class Rounds:
         ledger.held = together and place % 2 == 1
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """As `Pace.accept`: counts nothing, as only a complete round makes an update due."""
+        """Count nothing: an update falls due only by a complete round."""
 
     def due(self, ledger: MemberLedger) -> int:
-        """As `Pace.due`: one learning phase where the round is complete."""
+        """1, a learning phase, if the member's round is complete; else 0."""
         return int(ledger.round_complete)
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
-        """As `Pace.ready`: complete rounds wait for rounds whose env steps are all ordered and thus on their way."""
+        """Positions of the members to update now: complete rounds wait for those whose steps are all on their way."""
         for ledger in ledgers:
             # Every missing step of this round is in an outstanding order: waiting for it costs little.
             incomplete = ledger.round_start < ledger.limit and not ledger.round_complete
@@ -134,6 +137,6 @@ class Rounds:
         return [i for i, ledger in enumerate(ledgers) if ledger.round_complete]
 
     def finish_update(self, ledger: MemberLedger) -> bool:
-        """As `Pace.finish_update`: begin the member's next round, whose env steps may now be ordered."""
+        """Begin the member's next round; returns True, as its env steps may now be ordered."""
         ledger.next_round()
         return True

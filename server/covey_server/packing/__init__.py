@@ -1,1 +1,1 @@
-"""Many networks in one batched pass: packs, recorded updates, Adam, random draws."""
+"""Runs many networks of one structure at once: their weights side by side (a pack), Adam, random numbers, updates."""

@@ -24,14 +24,14 @@ class Generational:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """As `EvolutionMode.compare`: all members, once all have been evaluated."""
+        """Compare all members, once all have been evaluated; None before that."""
         if len(evaluated) < len(population.members):
             return None
         with self._learner.lock:
             return Comparison(tuple(population.members), self._learner.in_last_generation(member.member_id))
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """As `EvolutionMode.succeed`: select parents by tournaments, mutate their children, and let these begin."""
+        """Make the next generation: select parents by tournaments, mutate their children, and let these begin."""
         del comparison
         learner = self._learner
         generation = learner.scheduler.generation + 1

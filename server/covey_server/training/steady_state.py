@@ -28,7 +28,7 @@ class SteadyState:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """As `EvolutionMode.compare`: the member alone, at once; all members after the last generation of all."""
+        """Compare the evaluated member alone and at once; after the last generation, all members."""
         learner = self._learner
         members = tuple(population.members)
         with learner.lock:
@@ -38,7 +38,7 @@ class SteadyState:
         return Comparison(members, is_last=True) if ended else None
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """As `EvolutionMode.succeed`: hold the member's tournament, and replace a loser by a child of the winner."""
+        """Hold the member's tournament, and replace it, if it loses, by a mutated child of the winner."""
         learner = self._learner
         (member,) = comparison.members
         with learner.lock:

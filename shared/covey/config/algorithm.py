@@ -111,7 +111,7 @@ class OffPolicyAlgorithm(AlgorithmSettings):
 
     @property
     def evolvable(self) -> tuple[str, ...]:
-        """As `AlgorithmSettings.evolvable`."""
+        """Names of the hyperparameters that a member has a value of its own for."""
         return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "expl_noise")
 
 
@@ -132,7 +132,7 @@ class MATD3Settings(OffPolicyAlgorithm):
 
     @property
     def evolvable(self) -> tuple[str, ...]:
-        """As `AlgorithmSettings.evolvable`."""
+        """Names of the hyperparameters that a member has a value of its own for."""
         return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
 
 
@@ -215,7 +215,7 @@ class OnPolicyAlgorithm(AlgorithmSettings):
 
     @property
     def evolvable(self) -> tuple[str, ...]:
-        """As `AlgorithmSettings.evolvable`."""
+        """Names of the hyperparameters that a member has a value of its own for."""
         return (
             *("lr", "batch_size", "learn_step", "gamma", "gae_lambda", "clip_coef", "ent_coef", "vf_coef"),
             *(("max_grad_norm",) if self.max_grad_norm is not None else ()),
@@ -223,7 +223,7 @@ class OnPolicyAlgorithm(AlgorithmSettings):
         )
 
     def check_training(self, training: Training) -> None:
-        """As `AlgorithmSettings.check_training`: rounds are played by the member's own policies alone."""
+        """Refuse training settings that do not fit: rounds are played by the member's own policies alone."""
         if training.random_steps:
             raise ConfigError(
                 f"training.random_steps: {training.random_steps}, expected 0 with {self.name}, which learns from "

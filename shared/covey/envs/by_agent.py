@@ -39,7 +39,7 @@ class AgentOrder:
         return {agent: groups[g][n] for agent, (_, g, n) in self._where.items()}
 
     def update(self, observations: ByAgent, arrays: SlotArrays, envs: NDArray[np.intp]) -> None:
-        """Write into `observations` what these environments show."""
+        """Overwrite these environments' rows of each agent's array in `observations`; other rows stay as they are."""
         for agent, (_, g, n) in self._where.items():
             observations[agent][envs] = arrays.observation[g][envs, n]
 

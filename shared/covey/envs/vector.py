@@ -41,7 +41,7 @@ class Observations(dict[str, NDArray[Any]]):
             observation, elsewhere the same as here.
         ended: (E,) bool, whether the episode ended in this step.
         now: The slots' arrays, with masks and who is to act.
-        after: The same arrays before environments whose episode ended began the next; zeros where one broke.
+        after: The same arrays as they were before the next episodes began; zeros for an environment that failed.
         spaces: Of the environments.
     """
 

@@ -61,7 +61,7 @@ class TrainedMember:
         return [by_agent[i] for i in range(len(self.spaces.agents))]
 
     def policies(self) -> Sequence[LoadedPolicy]:
-        """Who plays each agent, in environment order."""
+        """The policy of each agent, in the environment's order."""
         loaded = {network_id: LoadedPolicy.decode(file) for network_id, file in self.files.items()}
         return [loaded[network_id] for network_id in self.owners]
 

@@ -80,7 +80,7 @@ class Trace(TorchDispatchMode):
         return results
 
     def described(self) -> tuple[Described, ...]:
-        """The operations with their Python arguments."""
+        """The operators in order with their arguments that are no tensors; equal for traces that compute the same."""
         return tuple(operation.described() for operation in self.operations)
 
     def changed(self) -> list[Tensor]:
