@@ -46,7 +46,7 @@ class FragmentDecisions:
 
     @property
     def links(self) -> NDArray[np.int32]:
-        """(R, 2N) int32: how many rows on each agent's decision closes, 0 where none does; then how many env steps."""
+        """(R, 2N) int32: rows until each agent's decision closes, 0 where none does; then env steps until it closes."""
         ahead = self.closed.next_row - np.arange(len(self.parts))[:, None]
         return np.concatenate([ahead, self.closed.steps], 1).astype(np.int32)
 

@@ -161,7 +161,7 @@ class Replay:
 
     @property
     def oldest_tag(self) -> object | None:
-        """The tag of the oldest fragment held; None if the memory is empty."""
+        """The tag with which the oldest fragment held was inserted; None if the memory is empty."""
         with self._lock:
             return self._fragments[0].tag if self._fragments else None
 

@@ -93,6 +93,8 @@ def test_tasks_that_run_are_listed_or_end_with_their_call(process: LearnerProces
 @pytest.mark.parametrize("name", THREADS)
 def test_a_thread_that_ends_ends_the_run(process: LearnerProcess, name: str, exc: type[BaseException]) -> None:
     until(lambda: process.learner.state is RunState.TRAINING, what="training")
+    # Until a new thread runs, Python keeps it under the id of the one that starts it, and would raise in the wrong one.
+    until(lambda: {t.name for t in threading.enumerate() if t.is_alive()} >= set(THREADS), what="all threads run")
     thread = thread_of(name)
     # What is raised just while Python runs a destructor or a callback is lost: then again.
     for _ in range(6):
