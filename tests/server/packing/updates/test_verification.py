@@ -10,7 +10,7 @@ from tests.server.algorithms.test_algorithms import CASES, config, filled, popul
 from torch import Tensor
 
 from covey_server.algorithms import ALGORITHMS
-from covey_server.packing.updates import recorded, verification
+from covey_server.packing.updates import operators, recorded, verification
 from covey_server.packing.updates.comparison import same
 from covey_server.packing.updates.recorded import Recorded
 from covey_server.packing.updates.trace import Operation
@@ -107,7 +107,7 @@ def undescribed(operation: Operation, place: object) -> object:
     raise AttributeError("'OpOverload' object has no attribute '_schema'")
 
 
-CALL_OF = recorded.call_of
+CALL_OF = operators.call_of
 
 
 @pytest.mark.parametrize("call_of", [wrong, gone, undescribed])
