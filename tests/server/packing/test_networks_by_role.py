@@ -20,7 +20,6 @@ from covey_server.evolution.mutation import mutate_activation
 from covey_server.member import Member
 from covey_server.packing import networks_by_role
 from covey_server.packing.networks_by_role import PASS_COST, PackedNetworks
-from covey_server.packing.optimiser import adam_, runs_of
 from covey_server.packing.pack_rows import Mode
 from covey_server.packing.torch_ops import TorchOps
 
@@ -281,28 +280,6 @@ def test_packs_are_joined_while_padding_costs_less_than_a_pass() -> None:
     assert sorted(grouped([*specs, network(4, layer_norm=True)], 10**9)) == [[0, 1, 2, 3, 4], [5]]
 
 
-def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
-    draw = torch.Generator().manual_seed(0)
-    start = torch.randn(3, 20, generator=draw)
-    gradients = torch.randn(10, 3, 20, generator=draw)
-    gradients[:, :, 0] = 0
-    lr = np.array([1e-3, 1e-2, 0.3])
-    params, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
-    for i, g in enumerate(gradients):
-        steps = np.full(3, i + 1)
-        made = torch.from_numpy(steps).float()
-        adam_(params, first, second, made, gradient=g.clone(), runs=runs_of(lr, steps), max_norm=2.0)
-    for k in range(3):
-        own = torch.nn.Parameter(start[k].clone())
-        adam = torch.optim.Adam([own], lr=float(lr[k]))
-        for g in gradients:
-            own.grad = g[k].clone()
-            torch.nn.utils.clip_grad_norm_([own], 2.0)
-            adam.step()
-        torch.testing.assert_close(params[k], own.detach(), rtol=1e-5, atol=1e-6)
-    assert torch.equal(params[:, 0], start[:, 0])
-
-
 def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> None:
     """A pack's rows are (key, member): rates and tau follow the member."""
     members = [make_member(0), make_member(1)]
@@ -399,18 +376,3 @@ def test_rows_that_are_not_active_keep_weights_moments_and_counts_bit_for_bit(ch
             else:
                 assert torch.equal(matrix[row], before[row])
         assert some.adam_steps[row] == every.adam_steps[row] - 3 * (k % 2)
-
-
-def test_every_row_has_its_own_bound_of_the_gradient() -> None:
-    gradient = torch.full((3, 4), 10.0)
-    first = torch.zeros(3, 4)
-    adam_(
-        torch.zeros(3, 4),
-        first,
-        torch.zeros(3, 4),
-        torch.ones(3),
-        gradient=gradient,
-        runs={0.1: [(0, 3)]},
-        max_norm=torch.tensor([2.0, 4.0, 1000.0]),
-    )
-    assert torch.linalg.vector_norm(first, dim=1).tolist() == pytest.approx([0.2, 0.4, 2.0])
