@@ -14,9 +14,15 @@ import torch
 from tests.support import rounds
 from tests.support.replays import CASES, EACH_CASE, config, filled, population
 
+from covey.config import Config
 from covey_server.algorithms import ALGORITHMS
 from covey_server.algorithms.ippo import IPPO
+from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.packing.networks_by_role import PASS_COST
+from covey_server.packing.updates import UpdateBackend
+from covey_server.packing.updates.capture import Capture
+from covey_server.packing.updates.replayed import Replayed
+from covey_server.packing.updates.verification import Verification
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +56,50 @@ def test_a_learning_phase_waits_for_nothing() -> None:
     assert [m.updates for m in members] == [1, 2, 3]
     with pytest.raises(NO_NUMBERS):
         learner.metrics()
+
+
+def recorded(config: Config) -> Config:
+    return config.model_copy(update={"learner": config.learner.model_copy(update={"updates": "recorded"})})
+
+
+def assert_captures_read_the_device_alone(backend: UpdateBackend) -> None:
+    """A CUDA graph would copy from where the host's numbers once were."""
+    assert isinstance(backend, Replayed)
+    captures = [c for c in backend._captures.values() if isinstance(c, Capture)]
+    assert len(captures) > 1
+    for capture in captures:
+        assert {x.device.type for x in capture.outside if x.dim()} == {"meta"}
+
+
+@pytest.fixture
+def _never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons of a capture with its step wait for the device; they are few."""
+    monkeypatch.setattr(Verification, "due", lambda self, capture: False)
+
+
+@pytest.mark.usefixtures("_never_compared")
+@pytest.mark.parametrize("case", ["mixed kinds", "turns"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+def test_a_captured_update_from_replay_copies_nothing_from_the_host(algorithm: str, case: str) -> None:
+    spaces, settings = CASES[case]
+    made = recorded(config(algorithm, **settings))
+    learner = ALGORITHMS[algorithm](made, spaces, population(algorithm, spaces, **settings), "meta")
+    assert isinstance(learner, OffPolicy)
+    replay = filled(spaces, device="meta")
+    for _ in range(6):
+        learner.update((0, 1, 2, 3), replay)
+        learner.update((0, 2), replay)
+    assert_captures_read_the_device_alone(learner._updates)
+
+
+@pytest.mark.usefixtures("_never_compared")
+def test_a_captured_learning_phase_copies_nothing_from_the_host() -> None:
+    spaces = rounds.SIMULTANEOUS
+    made = recorded(rounds.config(update_epochs=3, batch_size=8))
+    learner = IPPO(made, spaces, [rounds.member(m, made, spaces, batch_size=8 - m) for m in range(2)], "meta")
+    learner.update((0, 1), rounds.together(spaces, {0: 24, 1: 16}, seed=0))
+    for group in learner._groups:
+        assert_captures_read_the_device_alone(group._updates)
 
 
 @pytest.mark.parametrize(
