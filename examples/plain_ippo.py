@@ -62,7 +62,7 @@ def normalized(advantage: Tensor) -> Tensor:
 
 
 def minibatches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut indices into the fewest parts that are no larger than a batch, and of equal size but for one."""
+    """Cut indices into the fewest parts that are no larger than a batch; their sizes differ by one at most."""
     n, parts = len(order), -(-len(order) // batch_size)
     return [order[j * n // parts : (j + 1) * n // parts] for j in range(parts)]
 

@@ -38,10 +38,10 @@ class Choices:
     """Independent choices of logits side by side, (B, values of all), of which illegal ones have no probability."""
 
     def __init__(self, sizes: Sequence[int], logits: Tensor, legal: Tensor | None) -> None:
-        self.each = []
+        self.each: list[Any] = []
         for of_choice, own in zip(
-            logits.split(list(sizes), -1),
-            [None] * len(sizes) if legal is None else legal.split(list(sizes), -1),
+            torch.split(logits, list(sizes), -1),
+            [None] * len(sizes) if legal is None else torch.split(legal, list(sizes), -1),
             strict=True,
         ):
             # A choice of which nothing is legal has no mask.

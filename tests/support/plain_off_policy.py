@@ -255,7 +255,7 @@ class Alone:
     def joint(self, agents: Sequence[int], rows: Sequence[Tensor], now: Look, others: Tensor, z: Tensor) -> Tensor:
         """The joint actions with those of z, rows of one agent after those of the other, in the agents' places."""
         parts = []
-        for agent, r, out in zip(agents, rows, z.split([int(r.sum()) for r in rows]), strict=True):
+        for agent, r, out in zip(agents, rows, torch.split(z, [int(r.sum()) for r in rows]), strict=True):
             at, own = self.columns(agent), self.differentiable(agent, out, now, r)
             action = torch.cat([others[r][:, : at.start], own, others[r][:, at.stop :]], -1)
             parts.append(self.context(agent, action, now.part[r]))
