@@ -35,7 +35,7 @@ CLIP_COEF = 0.2  # PPO's epsilon
 ENT_COEF, VF_COEF = 0.0, 0.5
 MAX_GRAD_NORM = 0.5
 LOG_STD = -0.5  # of a new policy, for actions in [-1, 1]
-EVALUATION_EPISODES = 100
+EVALUATION_EPISODES = 400  # fewer where training had fewer
 
 
 def gae(
@@ -62,7 +62,7 @@ def normalized(advantage: Tensor) -> Tensor:
 
 
 def minibatches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut indices into the fewest parts that are no larger than a batch, and of equal size but for one."""
+    """Cut indices into the fewest parts that are no larger than a batch; their sizes differ by one at most."""
     n, parts = len(order), -(-len(order) // batch_size)
     return [order[j * n // parts : (j + 1) * n // parts] for j in range(parts)]
 
@@ -223,7 +223,7 @@ def main(env_steps: int, seed: int) -> None:
             told = f"return {np.mean(returns[-200:]):6.1f}  kl {metrics['approx_kl']:.3f}  {seconds:4.0f} s"
             print(f"{t:7,} env steps  {told}", flush=True)
     scores = []
-    for episode in range(EVALUATION_EPISODES):
+    for episode in range(min(EVALUATION_EPISODES, len(returns))):
         steps = play(env, lambda o: act(o, greedy=True), seed=10**6 + episode)
         scores.append(float(sum(r for step in steps for _, _, r, *_ in step)))
     error = np.std(scores) / len(scores) ** 0.5

@@ -29,6 +29,6 @@ def test_a_plain_example_trains_and_evaluates(example: str) -> None:
     # Of 400 env steps 20 are random, and every 25th of the others ends with an update of MATD3's.
     progress = r" +400 env steps +16 updates  return .*" if example == "plain_matd3" else r" +400 env steps  return .*"
     assert curve and re.fullmatch(progress, curve[-1]), result.stdout
-    found = re.fullmatch(r"evaluation without noise, 100 episodes: return (-\d+\.\d) \+- (\d+\.\d)", last)
+    found = re.fullmatch(r"evaluation without noise, 16 episodes: return (-\d+\.\d) \+- (\d+\.\d)", last)
     # So few teach next to nothing: random play scores -73, standing still -67.
-    assert found and -200 < float(found[1]) < -20 and 0 < float(found[2]) < 20, last
+    assert found and -250 < float(found[1]) < -10 and 0 < float(found[2]) < 40, last
