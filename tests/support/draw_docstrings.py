@@ -31,7 +31,8 @@ def _of(node: ast.AST, name: str = "") -> Iterator[tuple[str, str]]:
         if text := ast.get_docstring(node):
             yield name, text
         for child in ast.iter_child_nodes(node):
-            yield from _of(child, f"{name}.{child.name}".lstrip(".") if hasattr(child, "name") else name)
+            own = getattr(child, "name", "")
+            yield from _of(child, f"{name}.{own}".strip("."))
 
 
 def main() -> None:

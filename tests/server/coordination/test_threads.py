@@ -26,8 +26,8 @@ from covey_server.coordination.threads import in_thread
 
 THREADS = ["grpc", "journal", "trainer", "checkpoint"]
 TASKS = ["housekeeping"]
-FOREIGN = ("MainThread", "grpc_python", "pytest", "asyncio_", "Thread-")
-"""Threads that are not the learner's: gRPC's own, the test's, and those without a name."""
+FOREIGN = ("MainThread", "grpc_python", "pytest", "asyncio_", "Thread-", "tqdm_")
+"""Threads that are not the learner's: gRPC's own, the test's, a progress bar's, and those without a name."""
 
 
 class Injected(Exception):
