@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo "make train    train $(CONFIG); CONFIG=FILE for another job, ARGS='--set section.key=value' for more"
 	@echo "make venv     install everything that development needs into $(VENV); make train installs less"
-	@echo "make check    style, types and the tests that start no process, in a minute: what one runs while working"
+	@echo "make check    style, types and the tests that start no process: what one runs while working"
 	@echo "make test     run all tests but the two kinds that follow; ARGS='tests/shared -x' a part of them"
 	@echo "make test-learning    run the longest: training in every environment that covey is tested with"
 	@echo "make test-engines     run those that start other people's engines or make environments of their own"
