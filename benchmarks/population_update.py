@@ -137,7 +137,7 @@ def evolved(
     def networks(rng: np.random.Generator) -> dict[str, Network]:
         return build_networks(config, spaces, rng)
 
-    members = initial_population(config, networks, config.algorithm.initial_hyperparameters(), initialisation, mutating)
+    members = initial_population(config, networks, initialisation, mutating)
     for generation in range(1, generations + 1):
         for member in members:
             member.fitness = float(scores.normal())
@@ -206,7 +206,7 @@ def sizes(member: Member) -> dict[str, Any]:
         "hidden": list(spec.inputs[0].encoder.hidden_size),
         "latent": spec.latent_dim,
         "head": list(spec.head.hidden_size),
-        "batch": int(member.hyperparameters["batch_size"]),
+        "batch": member.hyperparameters.batch_size,
     }
 
 

@@ -45,7 +45,6 @@ class PopulationFactory:
         members = initial_population(
             config,
             lambda rng: self._implementation.networks(config, spaces, rng),
-            config.algorithm.initial_hyperparameters(),
             generator(seed, "initialisation"),
             generator(seed, "mutation", "initial"),
         )

@@ -111,7 +111,7 @@ def _prepare(
                 f"--resume {resume}: the run has its own configuration, expected no CONFIG; leave out {config}"
             )
         run = RunDirectory.open(resume)
-        return load_config(run.config, overrides), run
+        return load_config(run.config, overrides, stored=True), run
     if config is None:
         raise ConfigError("CONFIG: missing, expected a YAML file such as examples/speaker_listener.yaml")
     settings = load_config(config, overrides)

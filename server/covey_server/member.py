@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
+from covey.config import Hyperparameters
 from covey.networks import NetworkSpec, Params
 
-Hyperparameters = dict[str, float | int]
-"""Hyperparameters that evolution may change, by name; `covey.config.AlgorithmSettings.evolvable` lists them."""
+Record = TypeVar("Record", bound=Hyperparameters)
 
 
 def zeros_like(params: Params) -> Params:
@@ -86,7 +87,7 @@ class Member:
         member_id: Number that no other member of the run ever has.
         networks: Networks keyed "<role>/<network id>". Roles are the algorithm's ("actor", "critic", "critic_1", ...);
             network ids are agent ids, or group ids where the agents of a group share parameters.
-        hyperparameters: Current values of the hyperparameters that evolution may change.
+        hyperparameters: Its own values of the hyperparameters that evolution may change; never changed in place.
         parent_id: Member that it is a mutated copy of; None for members of the first population.
         generation: Generation in which it was created.
         env_steps: Env steps trained on, those of its ancestors included.
@@ -112,12 +113,25 @@ class Member:
     mutation: str = "initial"
     change: str = ""
 
+    def own(self, record: type[Record]) -> Record:
+        """The member's hyperparameters, as the record that an algorithm has of them.
+
+        Raises:
+            TypeError: they are another algorithm's.
+        """
+        if not isinstance(self.hyperparameters, record):
+            raise TypeError(
+                f"member {self.member_id}: has {type(self.hyperparameters).__name__}, expected {record.__name__}"
+            )
+        return self.hyperparameters
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageEntry:
     """Record of one member, living or dead, without its weights; fields are those of `Member`.
 
     Attributes:
+        hyperparameters: Values of its hyperparameters, by name.
         architecture: Layer widths and activations of its networks, by network.
         died_generation: Generation at whose start the member was replaced; None while it lives.
     """
@@ -131,6 +145,6 @@ class LineageEntry:
     fitness_stderr: float | None
     env_steps: int
     updates: int
-    hyperparameters: Hyperparameters = field(default_factory=dict)
+    hyperparameters: dict[str, float | int] = field(default_factory=dict)
     architecture: dict[str, object] = field(default_factory=dict)
     died_generation: int | None = None

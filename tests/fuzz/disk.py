@@ -17,6 +17,7 @@ from tests.fuzz.mutate import TEXTS, hostile_json, spoil_bytes
 from tests.fuzz.target import Target, scratch
 from tests.fuzz.text import policy_of
 from tests.fuzz.wire import ENVIRONMENTS, check_spaces, honest
+from tests.support.members import loaded
 
 from covey.cli.sources import RunFiles
 from covey.config import parse_config
@@ -31,7 +32,6 @@ from covey.v1.fragment_pb2 import ReceivedFragment
 from covey.wire.policy_file import encode_policy
 from covey.wire.spaces_json import spaces_to_json
 from covey_server.evolution.lineage import Lineage, entry_info
-from covey_server.storage.checkpoint import load_newest
 from covey_server.storage.journal import Journal, Kind
 from covey_server.storage.journal_segment import SEGMENT_START, pack_header
 from covey_server.storage.lineage_file import LineageFile
@@ -174,7 +174,7 @@ def _decode_checkpoint(hostile: Files) -> None:
 
 
 def _decode_members(hostile: Files) -> None:
-    state, members = load_newest(written(hostile) / "checkpoints")
+    state, members = loaded(written(hostile) / "checkpoints")
     assert isinstance(state, dict)
     for member in members:
         for network in member.networks.values():

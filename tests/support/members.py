@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from covey.config import OffPolicyHyperparameters
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
 from covey.networks.resize import get_subnetwork, subnetwork_names
+from covey.run.checkpoint_format import read_newest
 from covey_server.member import Member, Network
+from covey_server.storage.checkpoint import load_members
 
 AGENTS = {"speaker": (3, 2), "listener": (4, 3)}
 """Observation and action width by agent."""
@@ -57,7 +62,7 @@ def make_member(member_id: int = 0, *, seed: int = 0, encoder: MLP = ENCODER, he
     return Member(
         member_id=member_id,
         networks=networks,
-        hyperparameters={"lr_actor": 0.001, "lr_critic": 0.01, "batch_size": 64, "learn_step": 5},
+        hyperparameters=OffPolicyHyperparameters(lr_actor=0.001, lr_critic=0.01, batch_size=64, learn_step=5),
         env_steps=1000,
         updates=200,
         unpaid_steps=13,
@@ -124,3 +129,9 @@ def assert_sound(network: Network) -> None:
         assert all(i < len(mlp.hidden_size) for i in mlp.gated)
     assert np.isfinite(outputs(spec, network.params)).all()
     assert outputs(spec, network.params).shape == (16, spec.outputs)
+
+
+def loaded(directory: Path) -> tuple[dict[str, Any], list[Member]]:
+    """State and members of the newest sound checkpoint of members like `make_member`'s."""
+    newest = read_newest(directory)
+    return newest[1], load_members(*newest, OffPolicyHyperparameters())

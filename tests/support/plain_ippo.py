@@ -106,7 +106,7 @@ class Alone:
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
         assert isinstance(made.algorithm, OnPolicyAlgorithm)
-        self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, dict(m.hyperparameters)
+        self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, m.hyperparameters.numbers()
         self.member_id, self.updates = m.member_id, m.updates
         self.ids = network_ids(spaces, made.algorithm.share_parameters)
         self.nets: dict[str, Plain] = {}

@@ -19,7 +19,7 @@ import torch
 from tests.support.plain_examples import matd3
 from torch import Tensor, nn
 
-from covey.config import Config, OffPolicyAlgorithm
+from covey.config import Config, MATD3Settings, OffPolicyAlgorithm
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
@@ -105,13 +105,13 @@ class Alone:
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
         assert isinstance(made.algorithm, OffPolicyAlgorithm)
-        self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, m.hyperparameters
+        self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, m.hyperparameters.numbers()
         self.member_id, self.updates = m.member_id, m.updates
         self.ids = network_ids(spaces, made.algorithm.share_parameters)
         self.nets = {k: (Plain if k.startswith("actor") else PlainCritic)(n) for k, n in m.networks.items()}
         self.targets = {key: copy.deepcopy(n).requires_grad_(False) for key, n in self.nets.items()}
         self.adam = {
-            key: torch.optim.Adam(n.parameters(), m.hyperparameters[f"lr_{'actor' if type(n) is Plain else 'critic'}"])
+            key: torch.optim.Adam(n.parameters(), self.hyper[f"lr_{'actor' if type(n) is Plain else 'critic'}"])
             for key, n in self.nets.items()
         }
         self.roles = ["critic"] if made.algorithm.name == "MADDPG" else ["critic_1", "critic_2"]
@@ -174,7 +174,7 @@ class Alone:
             out = self.targets[f"actor/{self.player(agent)}"](self.own(look.observation, agent))
             if isinstance(spec.action, Box):
                 action = matd3.squash(out)
-                if settings.name == "MATD3":
+                if isinstance(settings, MATD3Settings):
                     noise = self.draws(counter_rng.normal, "target_noise", size)[:, columns]
                     action = matd3.smoothed(action, noise, settings.target_noise, settings.target_noise_clip)
             else:

@@ -62,6 +62,11 @@ EACH_CASE = [
 """All cases, as parameters: the fast loop has the simplest and the richest."""
 
 
+def if_matd3(algorithm: str, **settings: float) -> dict[str, Any]:
+    """Settings that MATD3 has and MADDPG has not."""
+    return settings if algorithm == "MATD3" else {}
+
+
 def config(
     algorithm: str, shared: bool = False, hidden: Sequence[int] = (6,), latent: int = 5, **settings: Any
 ) -> Config:
@@ -111,12 +116,13 @@ def filled(
 
 def member(member_id: int, made: Config, spaces: EnvironmentSpaces, **hyperparameters: float) -> Member:
     """A fresh member; `already` is how often it has been updated."""
+    already = int(hyperparameters.pop("already", 0))
     networks = build_networks(made, spaces, np.random.default_rng(member_id))
     return Member(
         member_id=member_id,
         networks=networks,
-        hyperparameters={**made.algorithm.initial_hyperparameters(), **hyperparameters},
-        updates=hyperparameters.get("already", 0),  # type: ignore[arg-type]
+        hyperparameters=made.algorithm.initial_hyperparameters().changed(**hyperparameters),
+        updates=already,
     )
 
 
@@ -126,7 +132,7 @@ def population(algorithm: str, spaces: EnvironmentSpaces, shared: bool = False, 
     def made(hidden: Sequence[int], latent: int) -> Config:
         return config(algorithm, shared, hidden, latent, **settings)
 
-    delays = [{}] * 4 if algorithm == "MADDPG" else [{"policy_freq": f} for f in (2, 1, 2, 3)]
+    delays = [if_matd3(algorithm, policy_freq=f) for f in (2, 1, 2, 3)]
     return [
         member(5, made((6,), 5), spaces, batch_size=8, lr_actor=3e-3, lr_critic=1e-2, gamma=0.9, tau=0.1, **delays[0]),
         member(

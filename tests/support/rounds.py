@@ -136,6 +136,6 @@ def member(member_id: int, made: Config, spaces: EnvironmentSpaces, **hyperparam
     return Member(
         member_id=member_id,
         networks=networks,
-        hyperparameters={**made.algorithm.initial_hyperparameters(), **hyperparameters},
+        hyperparameters=made.algorithm.initial_hyperparameters().changed(**hyperparameters),
         updates=member_id,
     )

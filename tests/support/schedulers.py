@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from covey.config import Hyperparameters
 from covey.v1.order_pb2 import Exploration, Order, PolicyRef
 from covey_server.member import Member
 from covey_server.orders.ledger import MemberLedger
@@ -39,7 +40,7 @@ def begun(
         place: Its place in the population, if all members begin together.
         fields: Further fields of the ledger.
     """
-    hyperparameters: dict[str, float | int] = {"learn_step": round_steps or 5, "batch_size": 8}
+    hyperparameters = Hyperparameters(learn_step=round_steps or 5, batch_size=8)
     member = Member(member_id=member_id, networks={}, hyperparameters=hyperparameters)
     ledger = MemberLedger(member=member, quota=quota, limit=quota, **fields)  # type: ignore[arg-type]
     pace: Pace = UpdatesPerStep(64, 0) if round_steps is None else Rounds()

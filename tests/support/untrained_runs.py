@@ -35,7 +35,7 @@ def untrained_run(
         Member(
             member_id=i,
             networks=build_networks(config, spaces, np.random.default_rng(i)),
-            hyperparameters={"learn_step": 25},
+            hyperparameters=config.algorithm.initial_hyperparameters(),
         )
         for i in members
     ]

@@ -30,7 +30,7 @@ from covey_server.orders.pace import UpdatesPerStep
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
-from own_algorithm.settings import IndependentQSettings
+from own_algorithm.settings import IndependentQHyperparameters, IndependentQSettings
 from own_algorithm.thinned_replay import ThinnedReplay
 
 
@@ -100,9 +100,10 @@ class IndependentQ(Algorithm):
         chosen = tuple(sorted(due))
         members = [self._members[m] for m in chosen]
         keys = counter_rng.keys(self._seed, [m.member_id for m in members], [m.updates for m in members], self._device)
-        sizes = [int(m.hyperparameters["batch_size"]) for m in members]
+        own = [m.own(IndependentQHyperparameters) for m in members]
+        sizes = [h.batch_size for h in own]
         batch = experience.sample(keys, torch.tensor(sizes, device=self._device), max(sizes))
-        gamma = self._vector([float(m.hyperparameters["gamma"]) for m in members])
+        gamma = self._vector([h.gamma for h in own])
 
         q = self._q.select(chosen)
         after = q.outputs_by_agent("target", [self._own(batch.next_observation)])
@@ -120,7 +121,7 @@ class IndependentQ(Algorithm):
             grads.append((2 * weight * error).unsqueeze(-1) * action)
         gradients = q.agent_gradients(grads)
         q.count_steps()
-        q.move(gradients, np.array([m.hyperparameters["lr"] for m in members], float), None)
+        q.move(gradients, np.array([h.lr for h in own]), None)
         q.soften(self._vector([self._settings.tau] * len(chosen)))
 
         for at, m in enumerate(chosen):

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.config import AlgorithmSettings, Config, OnPolicyAlgorithm
+from covey.config import AlgorithmSettings, Config, OnPolicyAlgorithm, OnPolicyHyperparameters
 from covey.errors import SpaceError
 from covey.networks import NetworkSpec
 from covey.spaces import Box, EnvironmentSpaces
@@ -214,7 +214,8 @@ class _PaddingGroup:
             widen=True,
             multiple=self._updates.multiple,
         )
-        self._hyper = {name: np.array([m.hyperparameters[name] for m in members]) for name in settings.evolvable}
+        numbers = [m.own(OnPolicyHyperparameters).numbers() for m in members]
+        self._hyper = {name: np.array([own[name] for own in numbers]) for name in settings.evolvable}
         self._sums = torch.zeros(len(METRICS), len(members), device=device)
         self._counts = np.zeros((len(METRICS), len(members)), np.int64)
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from covey.config import MATD3Hyperparameters, MATD3Settings
 from covey_server.algorithms.action_heads import Draws
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.member import Member
@@ -29,12 +30,12 @@ class MATD3(OffPolicy):
         return self._heads.target_draws(keys, samples)
 
     def _next_action(self, outputs: Sequence[Tensor], draws: Draws | None, legal: Tensor | None) -> Tensor:
-        assert draws is not None
         settings = self._settings
+        assert draws is not None and isinstance(settings, MATD3Settings)
         return self._heads.smoothed(outputs, draws, settings.target_noise, settings.target_noise_clip, legal)
 
     def _next_value(self, values: Tensor) -> Tensor:
         return torch.minimum(*values)
 
     def _policy_due(self, member: Member) -> bool:
-        return member.updates % int(member.hyperparameters["policy_freq"]) == 0
+        return member.updates % member.own(MATD3Hyperparameters).policy_freq == 0

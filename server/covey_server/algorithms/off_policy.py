@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from covey.config import AlgorithmSettings, Config, OffPolicyAlgorithm
+from covey.config import AlgorithmSettings, Config, OffPolicyAlgorithm, OffPolicyHyperparameters
 from covey.errors import SpaceError
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
@@ -101,7 +101,7 @@ class OffPolicy(Algorithm):
         """Say how actors explore: by noise on the policy's actions, whose scale may fall linearly over the run."""
         settings = config.algorithm
         assert isinstance(settings, OffPolicyAlgorithm)
-        scale = float(member.hyperparameters.get("expl_noise", settings.expl_noise))
+        scale = member.own(OffPolicyHyperparameters).expl_noise
         if settings.expl_noise_final is not None:
             share = min(1.0, member.env_steps / config.training.max_steps)
             scale += share * (settings.expl_noise_final - scale)
@@ -138,10 +138,13 @@ class OffPolicy(Algorithm):
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.
-        self._sizes = [int(m.hyperparameters["batch_size"]) for m in members]
-        vectors = {name: [float(m.hyperparameters[name]) for m in members] for name in ("gamma", "tau")}
-        self._vectors = MemberVectors({**vectors, "batch_size": self._sizes}, self._device)
-        self._rates = {n: np.array([m.hyperparameters[n] for m in members], float) for n in ("lr_actor", "lr_critic")}
+        own = [m.own(OffPolicyHyperparameters) for m in members]
+        self._sizes = [h.batch_size for h in own]
+        self._vectors = MemberVectors(
+            {"gamma": [h.gamma for h in own], "tau": [h.tau for h in own], "batch_size": self._sizes}, self._device
+        )
+        self._lr_actor = np.array([h.lr_actor for h in own])
+        self._lr_critic = np.array([h.lr_critic for h in own])
         networks: dict[Loss, int] = {"critic_loss": len(twins) * len(ids), "actor_loss": len(ids)}
         self._losses = LossMeans(networks, len(members), self._device)
         # The networks of all members, packed.
@@ -241,7 +244,7 @@ class OffPolicy(Algorithm):
         gradients, losses = self._gradients_of_critics(
             self, critics, self._actors.select(chosen), batch, weight, draws, gamma
         )
-        critics.move(gradients, self._rates["lr_critic"][list(chosen)], self._settings.max_grad_norm_critic)
+        critics.move(gradients, self._lr_critic[list(chosen)], self._settings.max_grad_norm_critic)
         self._add_losses("critic_loss", chosen, losses)
 
     def _critic_gradients(
@@ -269,7 +272,7 @@ class OffPolicy(Algorithm):
         critics = self._critics.select(chosen, self._order.networks)  # the first twin of each agent
         draws = self._heads.policy_draws(keys, weight.shape[-1])
         gradients, losses = self._gradients_of_policies(self, actors, critics, batch, weight, draws)
-        actors.move(gradients, self._rates["lr_actor"][list(chosen)], self._settings.max_grad_norm_actor)
+        actors.move(gradients, self._lr_actor[list(chosen)], self._settings.max_grad_norm_actor)
         self._add_losses("actor_loss", chosen, losses)
 
     def _policy_gradients(

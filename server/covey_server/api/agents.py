@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 import torch
 
 from covey.acting import LoadedPolicy
 from covey.collect.evaluate import play
 from covey.config import EVAL_STEPS_CAP, Config, Fitness, parse_config
+from covey.config.section import explain
+from covey.config.stored import without_gone_keys
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError, SpaceError
+from covey.run.checkpoint_format import read_newest
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
@@ -27,7 +31,7 @@ from covey_server.member import Member
 from covey_server.packing import counter_rng
 from covey_server.packing.policies import PolicyStore
 from covey_server.seeds import derive, generator
-from covey_server.storage.checkpoint import drop_checkpoints, load_newest, save_checkpoint
+from covey_server.storage.checkpoint import drop_checkpoints, load_members, save_checkpoint
 
 if TYPE_CHECKING:
     from covey_server.api.memory import Experiences
@@ -56,14 +60,20 @@ class _Hyperparameter:
         self._name = name
 
     def __get__(self, agent: Agent, owner: type) -> Any:
-        try:
-            return agent.member.hyperparameters[self._name]
-        except KeyError:
-            name = agent.context.config.algorithm.name
-            raise AttributeError(f"{self._name}: {name} has no such hyperparameter") from None
+        self._check(agent)
+        return getattr(agent.member.hyperparameters, self._name)
 
     def __set__(self, agent: Agent, value: float) -> None:
-        agent.unpacked().hyperparameters[self._name] = value
+        self._check(agent)
+        member = agent.unpacked()
+        try:
+            member.hyperparameters = member.hyperparameters.changed(**{self._name: value})
+        except pydantic.ValidationError as exc:
+            raise ConfigError(explain(exc, type(member.hyperparameters))) from exc
+
+    def _check(self, agent: Agent) -> None:
+        if not hasattr(agent.member.hyperparameters, self._name):
+            raise AttributeError(f"{self._name}: {agent.algo} has no such hyperparameter")
 
 
 class Agent:
@@ -86,8 +96,17 @@ class Agent:
     learn_step = _Hyperparameter()
     gamma = _Hyperparameter()
     lr = _Hyperparameter()
+    gae_lambda = _Hyperparameter()
+    clip_coef = _Hyperparameter()
+    ent_coef = _Hyperparameter()
+    vf_coef = _Hyperparameter()
+    max_grad_norm = _Hyperparameter()
+    update_epochs = _Hyperparameter()
     lr_actor = _Hyperparameter()
     lr_critic = _Hyperparameter()
+    tau = _Hyperparameter()
+    expl_noise = _Hyperparameter()
+    policy_freq = _Hyperparameter()
 
     def __init__(self, member: Member, context: PopulationContext, spaces: EnvironmentSpaces) -> None:
         self.member = member
@@ -281,8 +300,11 @@ class Agent:
         Raises:
             StorageError: the folder does not exist, or a file is damaged.
         """
-        state, (member,) = load_newest(Path(path))
-        config = parse_config({**state["config"], "learner": {**state["config"]["learner"], "device": str(device)}})
+        newest = read_newest(Path(path))
+        _, state, _ = newest
+        given = without_gone_keys(state["config"])
+        config = parse_config({**given, "learner": {**given["learner"], "device": str(device)}})
+        (member,) = load_members(*newest, config.algorithm.initial_hyperparameters())
         context = PopulationContext(config, itertools.count(member.member_id + 1))
         agent = Agent(member, context, spaces_from_json(state["spaces"]))
         agent.steps, agent.scores, agent.fitness = (state["record"][name] for name in ("steps", "scores", "fitness"))

@@ -66,7 +66,6 @@ def create_population(
     members = initial_population(
         config,
         lambda rng: build_networks(config, spaces, rng),
-        config.algorithm.initial_hyperparameters(),
         generator(seed, "initialisation"),
         generator(seed, "mutation", "initial"),
     )

@@ -112,7 +112,6 @@ class Checkpointer:
         members = [
             dataclasses.replace(
                 m,
-                hyperparameters=dict(m.hyperparameters),
                 # A shallow copy suffices: unpacking gives a network new arrays and never writes into those it has.
                 networks={key: dataclasses.replace(network) for key, network in m.networks.items()},
             )

@@ -18,6 +18,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from covey.errors import CoveyError, StorageError
+from covey.run.checkpoint_format import read_newest
 from covey.run.state_upgrades import check_version
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
 from covey.v1.order_pb2 import Order
@@ -31,7 +32,7 @@ from covey_server.experience.stream import Stream
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.population import Population, Totals
-from covey_server.storage.checkpoint import load_newest, set_aside_damaged
+from covey_server.storage.checkpoint import load_members, set_aside_damaged
 from covey_server.storage.journal import Kind, Position
 
 logger = logging.getLogger("covey.learner")
@@ -53,7 +54,9 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         StorageError: no checkpoint can be read, or the journal is damaged before its end.
     """
     set_aside_damaged(learner.run.checkpoints)
-    state, members = load_newest(learner.run.checkpoints)
+    newest = read_newest(learner.run.checkpoints)
+    _, state, _ = newest
+    members = load_members(*newest, learner.config.algorithm.initial_hyperparameters())
     with learner.lock:
         try:
             kept = state["run"]

@@ -14,13 +14,12 @@ from covey.config import Config
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.evolution.mutation import Mutations
 from covey_server.evolution.tournament import TournamentSelection
-from covey_server.member import Hyperparameters, Member, Network
+from covey_server.member import Member, Network
 
 
 def initial_population(
     config: Config,
     build_networks: Callable[[np.random.Generator], dict[str, Network]],
-    hyperparameters: Hyperparameters,
     initialisation: np.random.Generator,
     mutation: np.random.Generator,
 ) -> list[Member]:
@@ -33,7 +32,6 @@ def initial_population(
         config: The run's configuration.
         build_networks: Creates a member's networks, keyed "<role>/<network id>", with weights from the given random
             generator.
-        hyperparameters: Initial hyperparameters of every member.
         initialisation: Random generator for initial weights.
         mutation: Random generator for the mutations.
 
@@ -48,7 +46,7 @@ def initial_population(
         member = Member(
             member_id=member_id,
             networks=build_networks(initialisation),
-            hyperparameters=dict(hyperparameters),
+            hyperparameters=config.algorithm.initial_hyperparameters(),
         )
         if config.mutation.pre_training and size > 1:
             mutations.pre_train(member)
@@ -119,8 +117,4 @@ def child_of(parent: Member, member_id: int, generation: int) -> Member:
 
 def copied(member: Member) -> Member:
     """Copy a member, arrays included, under the same id."""
-    return replace(
-        member,
-        networks={name: network.clone() for name, network in member.networks.items()},
-        hyperparameters=dict(member.hyperparameters),
-    )
+    return replace(member, networks={name: network.clone() for name, network in member.networks.items()})

@@ -32,7 +32,7 @@ def ranges(config: Config) -> dict[str, RLParameter]:
     Raises:
         ConfigError: the algorithm does not have the hyperparameter, or does not allow a bound of its range.
     """
-    values = {name: getattr(config.algorithm, name) for name in config.algorithm.evolvable}
+    values = config.algorithm.initial_hyperparameters().numbers()
     selected = config.mutation.rl_hp_selection or {
         name: _default_range(values[name], largest) for name, largest in DEFAULT_EVOLVING.items() if name in values
     }
@@ -71,11 +71,11 @@ def mutate_hyperparameter(
     """
     name = list(allowed)[rng.integers(len(allowed))]
     limits = allowed[name]
-    old = member.hyperparameters[name]
+    old = member.hyperparameters.numbers()[name]
     new = scaled(old, limits, grow=bool(rng.random() >= 0.5))
     if new == old:
         return "none", f"{name} {_text(old)} stays: range {_text(limits.min)} to {_text(limits.max)}"
-    member.hyperparameters[name] = new
+    member.hyperparameters = member.hyperparameters.changed(**{name: new})
     if name == "learn_step":
         # An update becomes due for each `learn_step` env steps. Scaling the steps that count towards updates likewise
         # keeps the number of updates due, and the fraction of the next one up to rounding down to whole steps.
@@ -108,7 +108,7 @@ def _text(value: float) -> str:
 def _check_bound(config: Config, name: str, path: str, bound: float) -> None:
     """Raise a `ConfigError` unless the algorithm's configuration would accept a range's bound as a value."""
     try:
-        type(config.algorithm).model_validate({**config.algorithm.model_dump(), name: bound})
+        config.algorithm.initial_hyperparameters().changed(**{name: bound})
     except pydantic.ValidationError as exc:
         message = exc.errors()[0]["msg"].replace("Input should be", "expected")
         raise ConfigError(f"{path}: {bound:g}: {message}, as for algorithm.{name}") from exc

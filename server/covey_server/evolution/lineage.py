@@ -76,7 +76,7 @@ class Lineage:
             fitness_stderr=member.fitness_stderr,
             env_steps=member.env_steps,
             updates=member.updates,
-            hyperparameters=dict(member.hyperparameters),
+            hyperparameters=member.hyperparameters.numbers(),
             architecture=architecture(member),
         )
         parent = None if member.parent_id is None else self._entries.get(member.parent_id)

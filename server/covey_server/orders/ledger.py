@@ -56,7 +56,7 @@ class MemberLedger:
     @property
     def learn_step(self) -> int:
         """Env steps for each of which one update falls due, or the length of a round in env steps."""
-        return int(self.member.hyperparameters["learn_step"])
+        return self.member.hyperparameters.learn_step
 
     @property
     def remaining(self) -> int:

@@ -80,7 +80,7 @@ class UpdatesPerStep:
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
         """Count accepted env steps towards updates, once replay holds a batch and `learning_delay` steps."""
-        batch_size = int(ledger.member.hyperparameters["batch_size"])
+        batch_size = ledger.member.hyperparameters.batch_size
         # Steps from before replay can fill a batch never make updates due, not even later.
         counted = steps if held_steps >= max(batch_size, self._learning_delay) else 0
         ledger.earn_updates(counted, self._max_updates_owed)

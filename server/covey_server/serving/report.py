@@ -139,7 +139,7 @@ class Report:
             fitness=member.fitness,
             fitness_stderr=member.fitness_stderr,
             architecture_json=json.dumps(architecture(member)),
-            hyperparameters_json=json.dumps(member.hyperparameters),
+            hyperparameters_json=json.dumps(member.hyperparameters.numbers()),
             mutation=member.mutation,
             change=member.change,
             state=self._phase_of(member),

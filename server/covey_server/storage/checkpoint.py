@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from covey.config import Hyperparameters
 from covey.errors import ConfigError, StorageError
 from covey.networks import NetworkSpec
 from covey.run.checkpoint_format import (
@@ -28,7 +29,6 @@ from covey.run.checkpoint_format import (
     checkpoint_paths,
     network_tensors,
     read_checkpoint,
-    read_newest,
     tensor_name,
 )
 from covey.run.files import cannot_write, sync_directory, write_synced
@@ -160,21 +160,23 @@ def _size_and_hash(pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def load_newest(directory: Path) -> tuple[dict[str, Any], list[Member]]:
-    """Load the newest undamaged checkpoint.
+def load_members(path: Path, state: Mapping[str, Any], tensors: Tensors, initial: Hyperparameters) -> list[Member]:
+    """Build the members of a checkpoint that `covey.run.checkpoint_format.read_newest` has read.
 
     Args:
-        directory: Folder of the run's checkpoints.
+        path: The checkpoint's folder, for errors.
+        state: Its state.
+        tensors: All its tensors, by name.
+        initial: Hyperparameters as the run's configuration has them: those that the checkpoint does not name yet.
 
     Returns:
-        The learner's state as JSON, and the members in the population's order.
+        The members in the population's order.
 
     Raises:
-        StorageError: there is no such checkpoint, or another version of covey wrote it.
+        StorageError: another version of covey, or another algorithm, wrote it.
     """
-    path, state, tensors = read_newest(directory)
     try:
-        return state, [member_from_json(path, m, tensors) for m in state["members"]]
+        return [member_from_json(path, m, tensors, initial) for m in state["members"]]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ConfigError) as exc:
         raise StorageError(
             f"{path / STATE}: its members cannot be read ({type(exc).__name__}: {exc}); was it written by another "
@@ -192,7 +194,7 @@ def member_to_json(member: Member) -> dict[str, Any]:
     for name in _FLOATS:
         value = getattr(member, name)
         data[name] = None if value is None else float_to_json(value)
-    data["hyperparameters"] = dict(member.hyperparameters)
+    data["hyperparameters"] = member.hyperparameters.numbers()
     data["networks"] = {
         key: {
             "spec": n.spec.to_json(),
@@ -205,13 +207,14 @@ def member_to_json(member: Member) -> dict[str, Any]:
     return data
 
 
-def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors) -> Member:
+def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors, initial: Hyperparameters) -> Member:
     """Build a member from the JSON of `member_to_json` and the tensors of a checkpoint.
 
     Args:
         path: The checkpoint's folder, for errors.
         data: The member's JSON.
         tensors: All tensors of the checkpoint, by name.
+        initial: Hyperparameters as configured.
 
     Raises:
         StorageError: a tensor is missing or has another shape.
@@ -230,6 +233,7 @@ def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors) -> M
         scale = ReturnScale(float(mean), float(std), int(rounds))
         networks[key] = Network(spec, params, target, first, second, int(network["adam_steps"]), scale)
     fields["networks"] = networks
+    fields["hyperparameters"] = initial.changed(**fields["hyperparameters"])
     return Member(**fields)
 
 

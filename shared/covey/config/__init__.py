@@ -1,7 +1,15 @@
 """One YAML file configures a run: its sections as models, AgileRL's manifests, and sentences for errors in them."""
 
-from covey.config.algorithm import MADDPGSettings, MATD3Settings, OffPolicyAlgorithm, OnPolicyAlgorithm
-from covey.config.algorithm_settings import AlgorithmSettings
+from covey.config.algorithm import (
+    MADDPGSettings,
+    MATD3Hyperparameters,
+    MATD3Settings,
+    OffPolicyAlgorithm,
+    OffPolicyHyperparameters,
+    OnPolicyAlgorithm,
+    OnPolicyHyperparameters,
+)
+from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
 from covey.config.config import Config, apply_override, load_config, parse_config
 from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
 from covey.config.network import MLPConfig, NetConfig
@@ -29,15 +37,19 @@ __all__ = [
     "Environment",
     "Evolution",
     "Fitness",
+    "Hyperparameters",
     "Learner",
     "Logging",
     "MADDPGSettings",
+    "MATD3Hyperparameters",
     "MATD3Settings",
     "MLPConfig",
     "Mutation",
     "NetConfig",
     "OffPolicyAlgorithm",
+    "OffPolicyHyperparameters",
     "OnPolicyAlgorithm",
+    "OnPolicyHyperparameters",
     "Probabilities",
     "RLParameter",
     "ReplayBuffer",

@@ -6,16 +6,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from covey.config.algorithm_settings import AlgorithmSettings
+from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
 from covey.config.sections import Training
 from covey.errors import ConfigError
 
 
-class OffPolicyAlgorithm(AlgorithmSettings):
-    """MADDPG and MATD3: off-policy actor-critic algorithms whose critics see what all agents see and do.
-
-    Actions are Box or Discrete.
-    """
+class OffPolicyHyperparameters(Hyperparameters):
+    """What a member of MADDPG has values of its own for."""
 
     lr_actor: float = Field(default=0.001, gt=0, le=1, description="Learning rate of the policies (Adam).")
     lr_critic: float = Field(default=0.01, gt=0, le=1, description="Learning rate of the critics (Adam).")
@@ -33,21 +30,34 @@ class OffPolicyAlgorithm(AlgorithmSettings):
         description="Soft update of the target networks: they become `tau` x the current weights + (1 - `tau`) x their "
         "own.",
     )
-    policy_freq: int = Field(
-        default=2,
-        ge=1,
-        description="MATD3 only: updates of the critics for each update of policies and target networks.",
-    )
-    O_U_noise: bool = Field(
-        default=True,
-        description="Whether exploration noise on Box actions is an Ornstein-Uhlenbeck process; false: Gaussian noise.",
-    )
     expl_noise: float = Field(
         default=0.1,
         ge=0,
         description="How much members explore. Box actions: standard deviation (Gaussian noise) or volatility "
         "(Ornstein-Uhlenbeck), with the action range mapped to [-1, 1]; Discrete actions: probability of one drawn "
         "uniformly.",
+    )
+
+
+class MATD3Hyperparameters(OffPolicyHyperparameters):
+    """What a member of MATD3 has values of its own for."""
+
+    policy_freq: int = Field(
+        default=2,
+        ge=1,
+        description="Updates of the critics for each update of policies and target networks.",
+    )
+
+
+class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
+    """MADDPG and MATD3: off-policy actor-critic algorithms whose critics see what all agents see and do.
+
+    Actions are Box or Discrete.
+    """
+
+    O_U_noise: bool = Field(
+        default=True,
+        description="Whether exploration noise on Box actions is an Ornstein-Uhlenbeck process; false: Gaussian noise.",
     )
     expl_noise_final: float | None = Field(
         default=None,
@@ -69,15 +79,6 @@ class OffPolicyAlgorithm(AlgorithmSettings):
         default="joint",
         description="Actions that a critic sees when a policy is updated. `joint`: those of all agents' current "
         "policies; `own`: the other agents' are those of the batch.",
-    )
-    target_noise: float = Field(
-        default=0.2,
-        ge=0,
-        description="MATD3 only: standard deviation of the noise on the target policies' actions, with the action "
-        "range mapped to [-1, 1].",
-    )
-    target_noise_clip: float = Field(
-        default=0.5, ge=0, description="MATD3 only: bound of the noise on the target policies' actions, either way."
     )
     output_penalty: float = Field(
         default=0.0,
@@ -109,44 +110,37 @@ class OffPolicyAlgorithm(AlgorithmSettings):
             )
         return self
 
-    @property
-    def evolvable(self) -> tuple[str, ...]:
-        """Names of the hyperparameters that a member has a value of its own for."""
-        return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "expl_noise")
-
 
 class MADDPGSettings(OffPolicyAlgorithm):
     """MADDPG: one critic for each agent, which sees what all agents see and do. Actions are Box or Discrete."""
 
+    hyperparameters: ClassVar[type[Hyperparameters]] = OffPolicyHyperparameters
     implementation: ClassVar[str] = "covey_server.algorithms.maddpg:MADDPG"
 
     name: Literal["MADDPG"] = Field(description="Name of the algorithm.")
 
 
-class MATD3Settings(OffPolicyAlgorithm):
+class MATD3Settings(MATD3Hyperparameters, OffPolicyAlgorithm):
     """MATD3: MADDPG with twin critics, delayed policies and target smoothing. Actions are Box or Discrete."""
 
+    hyperparameters: ClassVar[type[Hyperparameters]] = MATD3Hyperparameters
     implementation: ClassVar[str] = "covey_server.algorithms.matd3:MATD3"
 
     name: Literal["MATD3"] = Field(description="Name of the algorithm.")
+    target_noise: float = Field(
+        default=0.2,
+        ge=0,
+        description="Standard deviation of the noise on the target policies' actions, with the action "
+        "range mapped to [-1, 1].",
+    )
+    target_noise_clip: float = Field(
+        default=0.5, ge=0, description="Bound of the noise on the target policies' actions, either way."
+    )
 
-    @property
-    def evolvable(self) -> tuple[str, ...]:
-        """Names of the hyperparameters that a member has a value of its own for."""
-        return ("lr_actor", "lr_critic", "batch_size", "learn_step", "gamma", "tau", "policy_freq", "expl_noise")
 
+class OnPolicyHyperparameters(Hyperparameters):
+    """What a member of IPPO has values of its own for."""
 
-class OnPolicyAlgorithm(AlgorithmSettings):
-    """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
-
-    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
-    """
-
-    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
-    stochastic_policies: ClassVar[bool] = True
-    training_function: ClassVar[str] = "train_multi_agent_on_policy"
-
-    name: Literal["IPPO"] = Field(description="Name of the algorithm.")
     lr: float = Field(default=1e-4, gt=0, le=1, description="Learning rate of policies and value networks (Adam).")
     batch_size: int = Field(
         default=64,
@@ -178,13 +172,27 @@ class OnPolicyAlgorithm(AlgorithmSettings):
     max_grad_norm: float | None = Field(
         default=0.5, gt=0, description="Norm to which larger gradients of a network are scaled down. null: never."
     )
+    update_epochs: int = Field(default=4, ge=1, le=1000, description="Passes over each rollout.")
+
+
+class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
+    """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
+
+    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
+    """
+
+    hyperparameters: ClassVar[type[Hyperparameters]] = OnPolicyHyperparameters
+    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
+    stochastic_policies: ClassVar[bool] = True
+    training_function: ClassVar[str] = "train_multi_agent_on_policy"
+
+    name: Literal["IPPO"] = Field(description="Name of the algorithm.")
     target_kl: float | None = Field(
         default=None,
         gt=0,
         description="Largest KL divergence from the policy that played the rollout: a policy that has moved further "
         "learns no more from it. null: no limit.",
     )
-    update_epochs: int = Field(default=4, ge=1, le=1000, description="Passes over each rollout.")
     action_std_init: float = Field(
         default=0.6,
         ge=-20,
@@ -212,15 +220,6 @@ class OnPolicyAlgorithm(AlgorithmSettings):
         default=False,
         description="Whether shared networks also read which agent of the group they act for, as a one-hot vector.",
     )
-
-    @property
-    def evolvable(self) -> tuple[str, ...]:
-        """Names of the hyperparameters that a member has a value of its own for."""
-        return (
-            *("lr", "batch_size", "learn_step", "gamma", "gae_lambda", "clip_coef", "ent_coef", "vf_coef"),
-            *(("max_grad_norm",) if self.max_grad_norm is not None else ()),
-            "update_epochs",
-        )
 
     def check_training(self, training: Training) -> None:
         """Refuse training settings that do not fit: rounds are played by the member's own policies alone."""

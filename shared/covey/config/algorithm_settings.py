@@ -7,7 +7,7 @@ of an algorithm than this; the learner alone imports `implementation`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -15,27 +15,49 @@ from covey.config.section import Section
 from covey.config.sections import Training
 
 
-class AlgorithmSettings(Section):
+class Hyperparameters(Section):
+    """The settings of which every member of a population has values of its own, which evolution may change.
+
+    An algorithm derives a record of its own from this one. All values are numbers, or None for a limit that is off.
+    """
+
+    batch_size: int = Field(default=64, ge=1, le=1 << 20, description="Samples in the batch of one update.")
+    learn_step: int = Field(default=5, ge=1, description="Env steps of a member's own for which it is updated once.")
+
+    def numbers(self) -> dict[str, float | int]:
+        """The values by name, without limits that are off: those never change."""
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+
+    def changed(self, **values: float | int) -> Self:
+        """Copy the record with other values for some of its fields.
+
+        Raises:
+            pydantic.ValidationError: no such field, or not a value that it may have.
+        """
+        return type(self).model_validate({**self.model_dump(), **values})
+
+
+class AlgorithmSettings(Hyperparameters):
     """Base of an algorithm's configuration section.
 
-    A subclass adds its keys, and `name: Literal["..."]` with the entry point's name. Every member has values of its own
-    for `learn_step` and `batch_size`, and for what else `evolvable` names.
+    A subclass adds its keys, and `name: Literal["..."]` with the entry point's name. It derives from the algorithm's
+    record of hyperparameters too, whose values here are those of a fresh member.
 
     Attributes:
+        hyperparameters: The record of what each member has values of its own for.
         implementation: "module:Class" of the `covey_server.algorithms.Algorithm`; only the learner imports it.
         stochastic_policies: Whether policies are distributions that actors sample from. Then Box actions are stored as
             they were sampled, before they are clipped to their bounds.
         training_function: The function of the library that trains it.
     """
 
+    hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     implementation: ClassVar[str]
     stochastic_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
 
     # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.
     name: Any = Field(description="Name of the algorithm.")
-    batch_size: int = Field(default=64, ge=1, le=1 << 20, description="Samples in the batch of one update.")
-    learn_step: int = Field(default=5, ge=1, description="Env steps of a member's own for which it is updated once.")
     share_parameters: bool = Field(
         default=False, description="Whether the agents of a group share their networks; false: each agent has its own."
     )
@@ -47,11 +69,13 @@ class AlgorithmSettings(Section):
     @property
     def evolvable(self) -> tuple[str, ...]:
         """Names of the hyperparameters that a member has a value of its own for."""
-        return ("batch_size", "learn_step")
+        return tuple(self.initial_hyperparameters().numbers())
 
-    def initial_hyperparameters(self) -> dict[str, float | int]:
-        """The evolvable values as configured: those of a fresh member."""
-        return {name: getattr(self, name) for name in self.evolvable}
+    def initial_hyperparameters(self) -> Hyperparameters:
+        """The record of a fresh member: the values that are configured."""
+        return self.hyperparameters.model_validate(
+            {name: getattr(self, name) for name in self.hyperparameters.model_fields}
+        )
 
     def check_training(self, training: Training) -> None:
         """Hold the `training:` section against the algorithm.

@@ -25,6 +25,7 @@ from covey.config.sections import (
     ReplayBuffer,
     Training,
 )
+from covey.config.stored import without_gone_keys
 from covey.config.yaml_text import parse_yaml, read_yaml
 from covey.errors import ConfigError
 
@@ -82,10 +83,15 @@ class Config(Section):
         return self.training.eval_steps or EVAL_STEPS_CAP
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), *, stored: bool = False) -> Config:
     """Read a YAML file, apply `section.key=value` overrides (the values are YAML), and validate the result.
 
     The file may be a manifest of AgileRL, see `covey.config.manifest`.
+
+    Args:
+        path: The file.
+        overrides: What `--set` says.
+        stored: Whether a run wrote the file, perhaps one of an earlier version with keys that are gone.
 
     Raises:
         ConfigError: the file cannot be read or is not YAML, or a value is not acceptable; names the dotted path.
@@ -93,7 +99,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     data = read_yaml(path, f"config {path}")
     if not isinstance(data, dict):
         raise ConfigError(f"config {path}: holds {type(data).__name__}, expected sections such as 'algorithm:'")
-    data = as_sections(data)
+    data = without_gone_keys(data) if stored else as_sections(data)
     for override in overrides:
         apply_override(data, override)
     data.setdefault("name", path.stem)

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from covey.config.algorithm_settings import AlgorithmSettings
 from covey.config.config import Config
 from covey.config.evolution import RLParameter
 from covey.config.network import NetConfig
@@ -78,21 +77,10 @@ def configuration_page() -> str:
     for name, field in Config.model_fields.items():
         title = f"`{name}`" + (f" (also `{field.alias}`)" if field.alias else "")
         if name == "algorithm":
-            tables += _of_algorithms(algorithms)
+            tables += [_table(f"`algorithm` of {algorithm_name(a)}", description(a), a) for a in algorithms]
         elif model := NetConfig if name == "network" else _section(field.annotation):
             tables += [_table(title, meaning(field), model), *_nested(name, model, algorithms)]
     return HEAD + "".join(tables) + MANIFESTS
-
-
-def _of_algorithms(algorithms: Algorithms) -> Iterator[str]:
-    """Tables of the `algorithm` section; one table for several algorithms that have the same keys."""
-    alike: dict[tuple[object, ...], list[type[AlgorithmSettings]]] = {}
-    for settings in algorithms:
-        keys = tuple((name, repr(field)) for name, field in settings.model_fields.items() if name != "name")
-        alike.setdefault(keys, []).append(settings)
-    for same in alike.values():
-        names = ", ".join(map(algorithm_name, same))
-        yield _table(f"`algorithm` of {names}", "\n\n".join(map(description, same)), same[0])
 
 
 def _nested(path: str, model: type[BaseModel], algorithms: Algorithms) -> Iterator[str]:
@@ -119,7 +107,9 @@ def _hyperparameters(algorithms: Algorithms) -> str:
 
 def _table(title: str, note: str, model: type[BaseModel]) -> str:
     """Heading, note and table of one section."""
-    rows = [_row(name, field) for name, field in model.model_fields.items()]
+    # What must be given comes first.
+    fields = sorted(model.model_fields.items(), key=lambda item: not item[1].is_required())
+    rows = [_row(name, field) for name, field in fields]
     return f"\n## {title}\n\n{note}\n\n| key | default | expected | meaning |\n|---|---|---|---|\n" + "".join(rows)
 
 

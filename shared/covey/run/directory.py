@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from covey.config import Config, parse_config
+from covey.config.stored import without_gone_keys
 from covey.errors import ConfigError, SpaceError, StorageError
 from covey.networks import NetworkSpec, Params
 from covey.run.checkpoint_format import STATE, network_tensors, read_newest
@@ -141,7 +142,7 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int,
         members: dict[int, Any] = {int(m["member_id"]): m for m in state["members"]}
         kept = state["run"]
         best = kept["best_member"]
-        config = parse_config(kept["config"])
+        config = parse_config(without_gone_keys(kept["config"]))
         spaces = spaces_from_json(kept["spaces"])
         wanted = best if member_id is None else member_id
         if wanted is None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.support.double_precision import DoubleReplay, alone_in_double, learner_in_double
 from tests.support.plain_off_policy import Alone, forward
-from tests.support.replays import BOXES, CASES, EACH_CASE, MIXED, box, config, filled, member, population
+from tests.support.replays import BOXES, CASES, EACH_CASE, MIXED, box, config, filled, if_matd3, member, population
 from torch import Tensor
 
 from covey.rows import RowKind, RowSchema
@@ -84,7 +84,7 @@ def test_truncation_bootstraps_from_the_final_observation_and_termination_does_n
     algorithm: str, terminated: bool
 ) -> None:
     replay, spaces = one_step(terminated, algorithm)
-    made = config(algorithm, target_noise=0.0, gamma=0.9, batch_size=3)
+    made = config(algorithm, gamma=0.9, batch_size=3, **if_matd3(algorithm, target_noise=0.0))
     m = member(0, made, spaces)
     ids = [k for k in m.networks if k.startswith("critic")]
 
@@ -127,7 +127,9 @@ def test_losses_give_the_numbers_of_a_hand_computation() -> None:
 
 def test_learning_a_policy_leaves_the_critics_as_they_are() -> None:
     made = config("MADDPG", batch_size=8)
-    m = member(0, made, BOXES, lr_critic=0.0, tau=0.0)
+    m = member(0, made, BOXES)
+    # Not a configuration's values: here they show which gradients reach what.
+    m.hyperparameters = m.hyperparameters.model_copy(update={"lr_critic": 0.0, "tau": 0.0})
     before = m.networks["critic/speaker_0"].clone(), m.networks["actor/speaker_0"].clone()
     learner = ALGORITHMS["MADDPG"](made, BOXES, [m])
     learner.update([0], filled(BOXES))
@@ -191,7 +193,7 @@ def test_an_agent_that_took_no_part_in_a_batch_leaves_its_networks_finite(algori
     columns["kind"][:] = [RowKind.STEP, RowKind.FINAL]
     replay = Replay(spaces, 1, 1 << 20)
     replay.insert(columns, [SlotStream(rows=2, steps=1)])
-    m = member(0, config(algorithm, batch_size=2), spaces, policy_freq=1)
+    m = member(0, config(algorithm, batch_size=2), spaces, **if_matd3(algorithm, policy_freq=1))
     learner = ALGORITHMS[algorithm](config(algorithm), spaces, [m])
     learner.update([0], replay)
     learner.unpack()
@@ -209,7 +211,7 @@ def test_forced_actions_teach_critics_but_no_policy(algorithm: str) -> None:
     replay = Replay(spaces, 8, 1 << 20)
     replay.insert(columns, [SlotStream(rows=4, steps=3)])
     made = config(algorithm, batch_size=4)
-    m = member(0, made, spaces, policy_freq=1)
+    m = member(0, made, spaces, **if_matd3(algorithm, policy_freq=1))
     before = {key: n.clone() for key, n in m.networks.items()}
     learner = ALGORITHMS[algorithm](made, spaces, [m])
     learner.update([0], replay)

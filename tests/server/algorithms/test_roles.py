@@ -92,5 +92,6 @@ def test_integers_in_a_box_have_no_density() -> None:
 
 
 def test_hyperparameters_that_evolve_are_those_that_the_algorithm_has() -> None:
-    assert config("MATD3", shared=False, policy_freq=3).algorithm.initial_hyperparameters()["policy_freq"] == 3
-    assert "policy_freq" not in config("MADDPG", shared=False).algorithm.initial_hyperparameters()
+    matd3, maddpg = config("MATD3", shared=False, policy_freq=3), config("MADDPG", shared=False)
+    assert matd3.algorithm.initial_hyperparameters().numbers()["policy_freq"] == 3
+    assert set(matd3.algorithm.evolvable) - set(maddpg.algorithm.evolvable) == {"policy_freq"}

@@ -258,9 +258,25 @@ def test_hyperparameters_are_attributes() -> None:
     (agent,) = population("MADDPG", env, 1)
     agent.policies()
     agent.batch_size = 99
-    assert agent.member.hyperparameters["batch_size"] == agent.batch_size == 99 and agent.learn_step == 4
+    assert agent.member.hyperparameters.batch_size == agent.batch_size == 99 and agent.learn_step == 4
     with pytest.raises(AttributeError, match="MADDPG has no such hyperparameter"):
         _ = agent.lr
+    with pytest.raises(AttributeError, match="MADDPG has no such hyperparameter"):
+        agent.policy_freq = 3
+    with pytest.raises(ConfigError, match=r"^batch_size: 0: expected greater than or equal to 1"):
+        agent.batch_size = 0
+    assert agent.batch_size == 99
+    env.close()
+
+
+def test_every_hyperparameter_is_an_attribute() -> None:
+    env = vectorised()
+    for algorithm in ("MADDPG", "MATD3", "IPPO"):
+        (agent,) = population(algorithm, env, 1)
+        for name, value in agent.member.hyperparameters.numbers().items():
+            new = value + 1 if isinstance(value, int) else value / 2
+            setattr(agent, name, new)
+            assert getattr(agent, name) == agent.member.hyperparameters.numbers()[name] == new
     env.close()
 
 

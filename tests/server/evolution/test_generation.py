@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.members import assert_same_networks, make_member
 
-from covey.config import Config, parse_config
+from covey.config import Config, OffPolicyHyperparameters, parse_config
 from covey_server.evolution.generation import copied, initial_population, next_generation
 from covey_server.evolution.tournament import TournamentSelection
 from covey_server.member import Member, Network
@@ -20,17 +20,12 @@ def configured(**sections: dict[str, Any]) -> Config:
     )
 
 
-HYPERPARAMETERS = {"lr_actor": 0.001, "lr_critic": 0.01, "batch_size": 64, "learn_step": 5}
-
-
 def build(rng: np.random.Generator) -> dict[str, Network]:
     return {name: Network.fresh(n.spec, rng) for name, n in make_member().networks.items()}
 
 
 def first(config: Config, seed: int = 0) -> list[Member]:
-    return initial_population(
-        config, build, HYPERPARAMETERS, np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
-    )
+    return initial_population(config, build, np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2]))
 
 
 def after(
@@ -65,11 +60,10 @@ def test_hyperparameters_are_each_members_own() -> None:
         },
     )
     members = first(config)
-    assert HYPERPARAMETERS["lr_actor"] == 0.001
-    assert {round(float(m.hyperparameters["lr_actor"]), 9) for m in members} == {0.0012, 0.0008}
+    assert {round(m.own(OffPolicyHyperparameters).lr_actor, 9) for m in members} == {0.0012, 0.0008}
     children = after([m for m in members], config)
-    children[0].hyperparameters["lr_actor"] = 0.5
-    assert all(m.hyperparameters["lr_actor"] != 0.5 for m in (*members, *children[1:]))
+    children[0].hyperparameters = children[0].hyperparameters.changed(lr_actor=0.5)
+    assert all(m.own(OffPolicyHyperparameters).lr_actor != 0.5 for m in (*members, *children[1:]))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +80,8 @@ def test_hyperparameters_are_each_members_own() -> None:
 )
 def test_the_first_population_can_stay_unmutated(config: Config) -> None:
     members = first(config)
-    assert all(m.mutation == "initial" and m.change == "" and m.hyperparameters == HYPERPARAMETERS for m in members)
+    assert all(m.mutation == "initial" and m.change == "" for m in members)
+    assert all(m.hyperparameters == config.algorithm.initial_hyperparameters() for m in members)
     assert len(members) == config.training.pop_size
 
 
@@ -128,7 +123,6 @@ def test_children_and_elite_share_no_memory_with_the_evaluated_population() -> N
     population = after(members, config)
     before = [copied(m) for m in members]
     for member in population:
-        member.hyperparameters["batch_size"] = 1
         for network in member.networks.values():
             assert network.target is not None
             for numbers in (network.params, network.target, network.first_moment, network.second_moment):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.config import Config, RLParameter, parse_config
+from covey.config import Config, OffPolicyHyperparameters, RLParameter, parse_config
 from covey.errors import ConfigError
 from covey_server.evolution.hyperparameters import mutate_hyperparameter, ranges, scaled
 from covey_server.member import Member
@@ -26,7 +26,7 @@ def configured(selection: dict[str, Any], *, algorithm: str = "MATD3", **values:
 
 def without_networks() -> Member:
     """A member that has hyperparameters and a debt, and nothing that costs time."""
-    values = {"lr_actor": 0.001, "lr_critic": 0.01, "batch_size": 64, "learn_step": 5}
+    values = OffPolicyHyperparameters(lr_actor=0.001, lr_critic=0.01, batch_size=64, learn_step=5)
     return Member(member_id=0, networks={}, hyperparameters=values, unpaid_steps=13)
 
 
@@ -100,11 +100,12 @@ def test_one_hyperparameter_changes_each_as_often_and_each_way_as_often() -> Non
     rng = np.random.default_rng(0)
     for _ in range(n):
         member = without_networks()
-        before = dict(member.hyperparameters)
+        before = member.hyperparameters.numbers()
         kind, change = mutate_hyperparameter(member, allowed, rng)
-        (name,) = [k for k in before if member.hyperparameters[k] != before[k]]
+        after = member.hyperparameters.numbers()
+        (name,) = [k for k in before if after[k] != before[k]]
         assert kind == "rl_hp" and change.startswith(f"{name} ") and "->" in change
-        counts[name, 1 if member.hyperparameters[name] > before[name] else -1] += 1
+        counts[name, 1 if after[name] > before[name] else -1] += 1
     p = 1 / len(counts)
     assert all(abs(c - n * p) < 5 * np.sqrt(n * p * (1 - p)) for c in counts.values())
 
@@ -114,7 +115,7 @@ def test_at_its_bound_a_hyperparameter_stays_and_says_so() -> None:
     limits = RLParameter(min=64, max=64, grow_factor=1.2, shrink_factor=0.8, dtype="int")
     kind, change = mutate_hyperparameter(member, {"batch_size": limits}, np.random.default_rng(0))
     assert kind == "none" and change == "batch_size 64 stays: range 64 to 64"
-    assert member.hyperparameters["batch_size"] == 64
+    assert member.hyperparameters.batch_size == 64
 
 
 @given(
@@ -122,10 +123,10 @@ def test_at_its_bound_a_hyperparameter_stays_and_says_so() -> None:
 )
 def test_a_new_learn_step_keeps_updates_due_and_the_fraction(unpaid: int, old: int, factor: float, seed: int) -> None:
     member = without_networks()
-    member.hyperparameters["learn_step"], member.unpaid_steps = old, unpaid
+    member.hyperparameters, member.unpaid_steps = member.hyperparameters.changed(learn_step=old), unpaid
     limits = RLParameter(min=1, max=10_000, grow_factor=1.5, shrink_factor=factor if factor < 1 else 0.5, dtype="int")
     mutate_hyperparameter(member, {"learn_step": limits}, np.random.default_rng(seed))
-    new = int(member.hyperparameters["learn_step"])
+    new = member.hyperparameters.learn_step
     assert member.unpaid_steps // new == unpaid // old
     error = (unpaid % old) / old - (member.unpaid_steps % new) / new
     assert 0 <= error + 1e-9 < 1 / new + 1e-9

@@ -33,14 +33,14 @@ def test_an_entry_tells_how_a_member_was_made_and_how_it_did() -> None:
     assert (entry.mutation, entry.change, entry.parent_id) == ("rl_hp", "lr_actor 0.001 -> 0.0012", 1)
     assert (entry.fitness, entry.fitness_stderr, entry.env_steps, entry.updates) == (-7.5, 0.25, 5000, 999)
     assert entry.died_generation is None and lineage[0].died_generation == 1
-    assert entry.hyperparameters == member.hyperparameters
+    assert entry.hyperparameters == member.hyperparameters.numbers()
     assert entry.architecture == architecture(member)
 
 
 def test_entries_do_not_follow_later_changes_of_a_member() -> None:
     lineage, member = Lineage(), make_member(0)
     lineage.born(member)
-    member.hyperparameters["batch_size"] = 1
+    member.hyperparameters = member.hyperparameters.changed(batch_size=1)
     assert lineage[0].hyperparameters["batch_size"] == 64
 
 

@@ -177,8 +177,8 @@ def test_a_member_stays_sound_through_any_mutations(seed: int, length: int, acti
         for network in member.networks.values():
             assert_sound(network)
         for name, limits in RANGES.items():
-            assert limits.min <= member.hyperparameters[name] <= limits.max
-            assert type(member.hyperparameters[name]) is (int if limits.dtype == "int" else float)
+            assert limits.min <= member.hyperparameters.numbers()[name] <= limits.max
+            assert type(member.hyperparameters.numbers()[name]) is (int if limits.dtype == "int" else float)
         if "add" in member.change and "remove" not in member.change:
             for name, network in member.networks.items():
                 after = outputs(network.spec, network.params)

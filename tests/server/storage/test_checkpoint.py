@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from tests.support.members import make_member
+from tests.support.members import loaded, make_member
 
+from covey.config import OffPolicyHyperparameters
 from covey.errors import StorageError
 from covey.networks import MLP
 from covey.run.checkpoint_format import MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey.run.state_upgrades import FORMAT
 from covey_server.member import Member
-from covey_server.storage.checkpoint import drop_checkpoints, load_newest, save_checkpoint, set_aside_damaged
+from covey_server.storage.checkpoint import drop_checkpoints, save_checkpoint, set_aside_damaged
 
 REPOSITORY = Path(__file__).parents[3]
 STATE_OF_RUN = {"generation": 3, "journal": [1, 99], "nested": {"a": [1, 2.5, None, True, "ü"]}}
@@ -33,7 +34,7 @@ def population() -> list[Member]:
     members = [make_member(0), make_member(7, encoder=gated), make_member(2**40, head=gated)]
     members[0].fitness, members[0].fitness_stderr = math.nan, None
     members[1].fitness, members[1].parent_id, members[1].mutation = -1 / 3, 0, "architecture"
-    members[1].hyperparameters = {"lr_actor": 1e-4 / 3, "batch_size": 32, "gamma": 1.0}
+    members[1].hyperparameters = OffPolicyHyperparameters(lr_actor=1e-4 / 3, batch_size=32, gamma=1.0)
     members[2].fitness, members[2].change = -math.inf, "head.add_node +32 → ü"
     for network in members[2].networks.values():
         network.adam_steps = 12345
@@ -62,14 +63,14 @@ def test_what_was_saved_is_loaded_to_the_bit(tmp_path: Path) -> None:
     members = population()
     path = save_checkpoint(tmp_path / "checkpoints", STATE_OF_RUN, members)
     assert path.parent == tmp_path / "checkpoints"
-    state, loaded = load_newest(tmp_path / "checkpoints")
+    state, found = loaded(tmp_path / "checkpoints")
     assert {k: v for k, v in state.items() if k != "members"} == STATE_OF_RUN
-    assert all_same(members, loaded)
-    assert not all_same(members[:-1], loaded)
+    assert all_same(members, found)
+    assert not all_same(members[:-1], found)
     # Loaded members are trained on: writable, and their own memory.
-    array = next(iter(loaded[0].networks.values())).params["head.out.bias"]
+    array = next(iter(found[0].networks.values())).params["head.out.bias"]
     array += 1
-    assert not all_same(members, loaded)
+    assert not all_same(members, found)
 
 
 def test_saved_arrays_need_not_be_contiguous(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_saved_arrays_need_not_be_contiguous(tmp_path: Path) -> None:
         network.params = {k: np.asfortranarray(v) for k, v in network.params.items()}
         network.first_moment = {k: np.repeat(v, 2, axis=-1)[..., ::2] for k, v in network.first_moment.items()}
     save_checkpoint(tmp_path, {}, members)
-    assert all_same(members, load_newest(tmp_path)[1])
+    assert all_same(members, loaded(tmp_path)[1])
 
 
 def test_state_is_json_for_everybody(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
         drop_checkpoints(tmp_path, keep=3)
     assert [p.name for p in checkpoint_paths(tmp_path)] == ["00000003", "00000004", "00000005"]
     assert [read_checkpoint(p)[0]["i"] for p in checkpoint_paths(tmp_path)] == [2, 3, 4]
-    assert load_newest(tmp_path)[0]["i"] == 4
+    assert loaded(tmp_path)[0]["i"] == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00000003", "00000004", "00000005"]
 
 
@@ -138,13 +139,13 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     newest = save_checkpoint(tmp_path, {"i": 2}, [make_member(2)])
     spoil(newest, how)
     with caplog.at_level(logging.WARNING):
-        state, members = load_newest(tmp_path)
+        state, members = loaded(tmp_path)
     assert (state["i"], members[0].member_id) == (1, 1)
     assert "00000002" in caplog.text
     assert "taken instead" in caplog.text
     # The next one gets a number of its own, and is the newest.
     assert save_checkpoint(tmp_path, {"i": 3}, [make_member(3)]).name == "00000003"
-    assert load_newest(tmp_path)[0]["i"] == 3
+    assert loaded(tmp_path)[0]["i"] == 3
 
 
 def test_damaged_ones_are_set_aside_and_take_no_place_among_those_kept(
@@ -170,11 +171,11 @@ def test_damaged_ones_are_set_aside_and_take_no_place_among_those_kept(
 
 def test_none_left(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"no checkpoint that can be read.*before its first one"):
-        load_newest(tmp_path / "nowhere")
+        loaded(tmp_path / "nowhere")
     for i in range(2):
         spoil(save_checkpoint(tmp_path, {"i": i}, [make_member(i)]), f"flipped {TENSORS}")
     with pytest.raises(StorageError, match=r"00000002.*SHA-256.*00000001.*SHA-256"):
-        load_newest(tmp_path)
+        loaded(tmp_path)
 
 
 def forge(path: Path, tensors: bytes | None = None, state: dict[str, Any] | None = None) -> None:
@@ -207,7 +208,7 @@ def test_tensor_files_are_not_trusted(tmp_path: Path, tensors: bytes, message: s
     path = save_checkpoint(tmp_path, {}, [make_member(1)])
     forge(path, tensors)
     with pytest.raises(StorageError, match=re.escape(message)):
-        load_newest(tmp_path)
+        loaded(tmp_path)
 
 
 def test_tensors_of_another_shape_or_dtype(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_tensors_of_another_shape_or_dtype(tmp_path: Path) -> None:
     for other in (tensors[name][:1], tensors[name].astype(np.float64)):
         forge(path, safetensors.numpy.save(tensors | {name: other}))
         with pytest.raises(StorageError, match=f"{name} is .*, expected float32"):
-            load_newest(tmp_path)
+            loaded(tmp_path)
 
 
 def test_the_tensors_are_a_file_that_others_read(tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_metadata_of_another_version(tmp_path: Path, members: Any) -> None:
     path = save_checkpoint(tmp_path, {}, [make_member(1)])
     forge(path, state={"members": members})
     with pytest.raises(StorageError, match="another version of covey"):
-        load_newest(tmp_path)
+        loaded(tmp_path)
 
 
 # -- crashes and full disks --------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ def test_killed_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
         saved = max([saved, *reported])
         if list(tmp_path.glob(f"tmp-*-{process.pid}")):
             interrupted.add(awaited)
-        state, members = load_newest(tmp_path)
+        state, members = loaded(tmp_path)
         # Killed between the rename and the report, it is the one after.
         assert state["i"] in (saved, saved + 1)
         assert [m.env_steps for m in members] == [state["i"]] * (3 if state["i"] else 0)
@@ -311,4 +312,4 @@ def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_stays(tmp_path: Pat
     )
     assert re.search(r"00000002: cannot be written \(.+\); make room on that disk", done.stdout)
     assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
-    assert load_newest(tmp_path)[0]["i"] == 1
+    assert loaded(tmp_path)[0]["i"] == 1

@@ -4,8 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
-from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config, parse_config
+from covey.config import (
+    Config,
+    MATD3Hyperparameters,
+    OffPolicyAlgorithm,
+    OnPolicyAlgorithm,
+    OnPolicyHyperparameters,
+    load_config,
+    parse_config,
+)
 from covey.config.architecture import resolve
 from covey.errors import ConfigError
 from covey.networks.resolve import network_ids
@@ -67,6 +77,43 @@ def test_a_key_without_a_value_is_as_if_it_were_not_there() -> None:
     assert (c.algorithm.gamma, c.logging.csv) == (0.99, True)
     with pytest.raises(ConfigError, match=r"^algorithm.gamm: unknown key"):
         parse_config({**MINIMAL, "algorithm": {"name": "IPPO", "gamm": None}})
+
+
+MATD3_ALONE = {"policy_freq": 3, "target_noise": 0.1, "target_noise_clip": 0.3}
+
+
+@pytest.mark.parametrize("key", MATD3_ALONE)
+def test_maddpg_refuses_what_only_matd3_reads(key: str) -> None:
+    section = {"name": "MADDPG", key: MATD3_ALONE[key]}
+    with pytest.raises(ConfigError, match=f"^algorithm.{key}: unknown key"):
+        parse_config({**MINIMAL, "algorithm": section})
+    parse_config({**MINIMAL, "algorithm": {**section, "name": "MATD3"}})
+
+
+def test_a_run_that_stored_keys_that_are_gone_is_read_and_a_file_with_them_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "algorithm": {"name": "MADDPG", "gamma": 0.5, **MATD3_ALONE}}))
+    settings = load_config(path, stored=True).algorithm
+    assert isinstance(settings, OffPolicyAlgorithm) and settings.gamma == 0.5
+    with pytest.raises(ConfigError, match=r"^algorithm.policy_freq: unknown key"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"^algorithm.target_noise: unknown key"):
+        load_config(path, ["algorithm.target_noise=0.1"], stored=True)
+
+
+def test_a_records_copy_is_checked() -> None:
+    record = MATD3Hyperparameters(batch_size=32, policy_freq=3)
+    changed = record.changed(batch_size=8)
+    assert (record.batch_size, changed.batch_size, changed.policy_freq) == (32, 8, 3)
+    assert changed.numbers() == {**record.numbers(), "batch_size": 8}
+    for wrong in ({"batch_size": 0}, {"lr": 0.1}, {"policy_freq": 1.5}):
+        with pytest.raises(ValidationError):
+            record.changed(**wrong)
+
+
+def test_a_limit_that_is_off_is_no_number() -> None:
+    assert "max_grad_norm" not in OnPolicyHyperparameters(max_grad_norm=None).numbers()
+    assert OnPolicyHyperparameters().numbers()["max_grad_norm"] == 0.5
 
 
 def test_what_may_mutate_is_what_the_algorithm_has() -> None:

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from tests.support.probes.environment import Numbers, legal, place
 
 from covey.acting import Decisions, LoadedPolicy
-from covey.config import AlgorithmSettings
+from covey.config import AlgorithmSettings, parse_config
 from covey.networks import NumpyOps
 from covey.networks.resolve import network_ids
+from covey.run.checkpoint_format import read_newest
 from covey.run.directory import RunDirectory
 from covey.run.trained import TrainedMember
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, mask_width
 from covey.v1.order_pb2 import Exploration
 from covey.wire.policy_file import encode_policy, spec_of
 from covey_server.member import Member, Network
-from covey_server.storage.checkpoint import load_newest
+from covey_server.storage.checkpoint import load_members
 
 OPS = NumpyOps()
 SAMPLES = 500
@@ -58,7 +59,9 @@ class Learned:
     def everybody(run: Path) -> list[Learned]:
         """All members of a run's newest checkpoint, with the policies that it gives to those who play."""
         directory = RunDirectory.open(run)
-        _, members = load_newest(directory.checkpoints)
+        newest = read_newest(directory.checkpoints)
+        config = parse_config(newest[1]["run"]["config"])
+        members = load_members(*newest, config.algorithm.initial_hyperparameters())
         learned = []
         for member in members:
             trained = TrainedMember.read(directory, member.member_id)

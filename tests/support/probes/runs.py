@@ -59,7 +59,7 @@ def check_untrained(config: Path, case: Case) -> None:
     spaces = read_spaces(load_environment(settings.environment.name, settings.environment.config)())
     for seed in range(5):
         networks = build_networks(settings, spaces, np.random.default_rng(seed))
-        member = Member(member_id=0, networks=networks, hyperparameters={})
+        member = Member(member_id=0, networks=networks, hyperparameters=settings.algorithm.initial_hyperparameters())
         learned = Learned.of(member, spaces, settings.algorithm)
         far = max(value_errors(learned, case)) > 1.5 * value_tolerance(learned, case)
         assert far or max(action_errors(learned, case), default=0.0) > 1.5 * ACTION_TOLERANCE
