@@ -270,11 +270,8 @@ class LearnerProcess:
         for member in self.report.members():
             if member.HasField("fitness"):
                 values[f"fitness/member_{member.member_id}"] = member.fitness
-        with self.learner.lock:
-            population = self.learner.population
-        if population is not None:
-            for member_id, losses in population.algorithm.metrics().items():
-                values |= {f"{name}/member_{member_id}": value for name, value in losses.items()}
+        for member_id, losses in self.learner.losses.take().items():
+            values |= {f"{name}/member_{member_id}": value for name, value in losses.items()}
         for name, count in status.counters.items():
             values[f"counter/{name}"] = float(count)
         for name, count in status.gauges.items():

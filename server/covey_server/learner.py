@@ -21,6 +21,7 @@ from covey.v1.order_pb2 import Exploration, Order
 from covey_server.algorithms import Algorithm
 from covey_server.coordination.bell import Bell
 from covey_server.coordination.lock import StateLock, under_lock
+from covey_server.coordination.recent_losses import RecentLosses
 from covey_server.coordination.run_state import RunProgress, RunState
 from covey_server.coordination.threads import Threads
 from covey_server.member import Member
@@ -54,6 +55,7 @@ class Learner:
         lock: Guards this object and everything reached from it.
         changed: Condition on the lock, notified whenever the trainer may have something new to do.
         bell: Rung when orders may be sent.
+        losses: Members' losses, on their way from the trainer to the metrics.
         threads: The watched threads and tasks; if one ends unexpectedly, the run ends with a fault.
     """
 
@@ -97,6 +99,7 @@ class Learner:
         )
         self.sessions = Sessions(config.learner.heartbeat_interval_s, clock)
         self.totals = Totals()
+        self.losses = RecentLosses()
         self.events: deque[str] = deque(maxlen=KEPT_EVENTS)
         # Ranges of the journal that do not count: a resumed deterministic run played these steps again.
         self.superseded: list[tuple[Position, Position]] = []

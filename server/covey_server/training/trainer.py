@@ -222,6 +222,8 @@ class Trainer(WatchedThread):
         self._unpacked = False
         algorithm.update(due, population.experience)
         population.policies.offer(algorithm.snapshot())
+        if learner.losses.wanted:
+            learner.losses.give(algorithm.metrics())
         if population.experience.only_newest_policy:
             # Env steps that these members collect from here on count only if the new policies play them.
             population.policies.publish(population.members[i].member_id for i in due)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from covey_server import (
     train_multi_agent_off_policy,
     train_multi_agent_on_policy,
 )
+from covey_server.algorithms.loss_means import LossMeans
 
 NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [16]}}
 NO_CHANGE = Mutations(1, 0, 0, 0, 0, 0)
@@ -73,6 +75,20 @@ def test_every_member_gets_its_steps_and_its_updates() -> None:
     assert len(fitnesses) == 2 and all(f == pytest.approx(sum(RETURNS)) for row in fitnesses for f in row)
     assert all(a.fitness == [fitnesses[0][i], fitnesses[1][i]] for i, a in enumerate(pop))
     assert all(s == pytest.approx(sum(RETURNS)) for a in pop for s in a.scores) and pop[0].scores
+
+
+def test_only_the_thread_that_updates_reads_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[str] = []
+    take = LossMeans.take
+
+    def noted(self: LossMeans) -> list[dict[str, float]]:
+        readers.append(threading.current_thread().name)
+        return take(self)
+
+    monkeypatch.setattr(LossMeans, "take", noted)
+    env = vectorised()
+    off_policy(env, population("MADDPG", env), MultiAgentReplayBuffer(1000))
+    assert set(readers) == {"trainer"}
 
 
 def test_training_goes_on_where_it_stopped_and_closes_the_environments() -> None:
