@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 # Python keeps what it has compiled: tests start hundreds of processes, each of which would compile covey again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv train check check-style check-types check-server check-others
+.PHONY: help venv train check check-style check-learning check-others
 .PHONY: test test-learning test-engines fuzz chaos lint bench results protos docs dist
 
 help:
@@ -58,9 +58,9 @@ $(INSTALLED): $(INSTALLED_FROM) | $(BIN)/pip
 train: $(INSTALLED_TO_TRAIN)
 	$(BIN)/covey train $(CONFIG) $(ARGS)
 
-# Two cores are kept busy by three jobs. pyright has no cache, so here it reads the sources alone; make lint reads all.
+# Two jobs keep two cores busy. Types are mypy's, which remembers what it has read; make lint has pyright's too.
 check: venv
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 check-style check-types check-server check-others
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 check-learning check-style check-others
 
 UNIT_TESTS := COVEY_HYPOTHESIS=dev $(BIN)/python -m pytest -q -m "unit and not slow"
 
@@ -69,15 +69,14 @@ check-style:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A larger nursery for V8's garbage collector saves a fifth of the time.
-check-types:
-	NODE_OPTIONS=--max-semi-space-size=64 $(BIN)/pyright shared server actor_client
+# Two halves, about as long as each other: with torch and without.
+WITH_TORCH := $(addprefix tests/server/,algorithms api experience packing)
 
-check-server:
-	$(UNIT_TESTS) tests/server
+check-learning:
+	$(UNIT_TESTS) $(WITH_TORCH)
 
 check-others:
-	$(UNIT_TESTS) --ignore=tests/server --ignore=tests/system
+	$(UNIT_TESTS) $(addprefix --ignore=,$(WITH_TORCH) tests/system)
 
 test test-learning test-engines: export COVEY_HYPOTHESIS ?= ci
 

@@ -21,6 +21,7 @@ from covey.wire.channel import parse_address
 from covey.wire.policy_file import decode_policy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 @examples(0.25)
 @given(rng=st.randoms(use_true_random=False))
@@ -28,6 +29,7 @@ def test_hostile_input_is_refused_in_a_sentence_or_taken_whole(target: Target, r
     attempt(target, target.make(rng))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 def test_what_is_tried_is_sometimes_taken_and_sometimes_refused(target: Target) -> None:
     outcomes = set()
@@ -38,7 +40,9 @@ def test_what_is_tried_is_sometimes_taken_and_sometimes_refused(target: Target) 
     pytest.fail(f"only {outcomes}: the inputs do not reach what is to be tried")
 
 
-@pytest.mark.parametrize("text", YAMLS, ids=range(len(YAMLS)))
+@pytest.mark.parametrize(
+    "text", [pytest.param(y, id=str(i), marks=pytest.mark.slow if len(y) > 1000 else ()) for i, y in enumerate(YAMLS)]
+)
 def test_yaml_that_grows_loops_or_means_something_else(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)

@@ -1,6 +1,7 @@
 """Who may import whom, and what nobody may touch."""
 
 import ast
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -10,13 +11,19 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = {"covey": ROOT / "shared", "covey_server": ROOT / "server", "covey_actor": ROOT / "actor_client"}
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Every node of a module's syntax tree; many of the tests read all modules."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def modules(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.rglob("*.py")) if "_pb2" not in p.name]
 
 
 def imports(path: Path) -> Iterator[str]:
     """Top-level packages that a file imports, wherever in it: also late, and for type checkers."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -52,7 +59,7 @@ def test_nothing_is_unpickled(package: str) -> None:
     calls = [
         f"{p.relative_to(ROOT)}:{node.lineno}"
         for p in modules(FOLDERS[package])
-        for node in ast.walk(ast.parse(p.read_text()))
+        for node in nodes(p)
         if isinstance(node, ast.Call)
         and (
             ast.unparse(node.func) in ("torch.load", "torch.save")
@@ -173,7 +180,7 @@ def arrows(package: str) -> dict[str, set[str]]:
     found = sources(package)
     result: dict[str, set[str]] = {name: set() for name in found}
     for name, path in found.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 targets = {f"{node.module}.{alias.name}" for alias in node.names}
                 result[name] |= {t if t in found else node.module for t in targets} & found.keys()

@@ -23,7 +23,9 @@ from covey_server.packing.networks_by_role import PASS_COST
 
 
 @pytest.mark.parametrize("case", EACH_CASE)
-@pytest.mark.parametrize(("actor_loss", "pass_cost"), [("joint", 25_000), ("own", 1)])
+@pytest.mark.parametrize(
+    ("actor_loss", "pass_cost"), [("joint", 25_000), pytest.param("own", 1, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_a_packed_population_learns_what_each_member_learns_alone(
     algorithm: str, actor_loss: str, pass_cost: int, case: str, monkeypatch: pytest.MonkeyPatch

@@ -56,14 +56,11 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
 }
 
 
-IN_FAST_LOOP = ("simultaneous", "asynchronous, shared")
-
-
 # In one pack, or in packs without padding.
 @pytest.mark.parametrize(
     ("case", "pass_cost"),
     [
-        pytest.param(case, pass_cost, marks=() if case in IN_FAST_LOOP else pytest.mark.slow)
+        pytest.param(case, pass_cost, marks=() if case == "simultaneous" else pytest.mark.slow)
         for case, pass_cost in zip(CASES, itertools.cycle((25_000, 1)))
     ],
 )

@@ -193,6 +193,7 @@ def test_memory_bounds_are_kept_and_named() -> None:
         Replay(SPACES, 10, 1 << 24).insert(*fragment([[S] * 11 + [T]], 0))
 
 
+@pytest.mark.slow
 def test_sampling_while_another_thread_inserts_never_sees_a_torn_fragment() -> None:
     replay = Replay(SPACES, 200, 1 << 24)
     replay.insert(*fragment([[S] * 30 + [T]], 0))

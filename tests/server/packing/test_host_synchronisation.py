@@ -78,8 +78,8 @@ def _never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_never_compared")
-@pytest.mark.parametrize("case", ["mixed kinds", "turns"])
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("case", [pytest.param("mixed kinds", marks=pytest.mark.slow), "turns"])
+@pytest.mark.parametrize("algorithm", [pytest.param("MADDPG", marks=pytest.mark.slow), "MATD3"])
 def test_a_captured_update_from_replay_copies_nothing_from_the_host(algorithm: str, case: str) -> None:
     spaces, settings = CASES[case]
     made = recorded(config(algorithm, **settings))

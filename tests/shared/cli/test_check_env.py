@@ -75,6 +75,7 @@ def test_rock_paper_scissors_both_ways(capfd: pytest.CaptureFixture[str]) -> Non
     assert (in_turns["interface"], in_turns["kind"], in_turns["episode_length"]["max"]) == ("aec", "turn-based", 30)
 
 
+@pytest.mark.slow
 def test_agents_that_die(capfd: pytest.CaptureFixture[str]) -> None:
     found = answer(
         capfd, "pettingzoo.butterfly.knights_archers_zombies_v11", "--steps", "400", "--config", "spawn_delay=4"
@@ -184,6 +185,7 @@ def test_what_does_not_fit_all_algorithms(capfd: pytest.CaptureFixture[str]) -> 
     )
 
 
+@pytest.mark.slow
 def test_large_rows_missing_bounds_and_missing_ends_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     options = ("--steps", "4", "--config", "length=9")
     found = answer(capfd, "tests.shared.cli.test_check_env:Unbounded", *options, code=4)

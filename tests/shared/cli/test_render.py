@@ -32,6 +32,7 @@ def test_episodes_become_frames_of_the_pace_that_was_asked_for(
     assert 1 < len(durations) <= 10 and sum(durations) == 10 * 50
 
 
+@pytest.mark.slow
 def test_a_game_in_turns_is_drawn_at_its_own_pace(tmp_path: Path) -> None:
     game = tictactoe(tmp_path / "game")
     out = tmp_path / "x.gif"
