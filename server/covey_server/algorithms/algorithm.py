@@ -1,4 +1,4 @@
-"""What the learner asks of an algorithm."""
+"""The base class of training algorithms: what the learner asks of one."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Algorithm(ABC):
     @classmethod
     @abstractmethod
     def pace(cls, config: Config) -> Pace:
-        """When its members learn."""
+        """Make the rule that says when members' updates fall due."""
 
     @classmethod
     @abstractmethod
@@ -135,4 +135,4 @@ class Algorithm(ABC):
 
     @abstractmethod
     def metrics(self) -> dict[int, dict[str, float]]:
-        """Means since the last call by member id and name; then reset."""
+        """Take the means of losses and the like since the last call, by member id and name."""

@@ -39,7 +39,7 @@ class CriticOrder:
         self.sharing = (network.unsqueeze(0) == network.unsqueeze(1)).float() if shared else None
 
     def numbers(self, by_agent: Tensor) -> Tensor:
-        """(M, B, N) in environment order as (N, M, B) in this order."""
+        """Reorder numbers (M, B, N), whose agents are in the environment's order, to (N, M, B) in the critics'."""
         x = by_agent.permute(2, 0, 1)
         return x if self._index is None else x.index_select(0, self._index)
 
@@ -56,5 +56,5 @@ class CriticOrder:
         return weights / total.clamp_(min=1).unsqueeze(-1)
 
     def by_twin(self, values: Tensor) -> Tensor:
-        """Values (T * N, M, B), as critics give them, as (T, N, M, B)."""
+        """Reshape the critics' values (T * N, M, B) to (T, N, M, B): by twin, agent, member and sample."""
         return values.view(self.twins, -1, *values.shape[1:])

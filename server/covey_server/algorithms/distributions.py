@@ -71,7 +71,7 @@ class Gaussian(Distribution):
         self._low, self._high = action_bounds(space)
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """Actions in the units of the means."""
+        """Encode Box actions as numbers in the units in which policies predict their means."""
         flat = action.reshape(len(action), -1).astype(np.float64)
         span = self._high - self._low
         # Where the bounds are equal there is one action: any number stands for it.
@@ -110,7 +110,7 @@ class Categorical(Distribution):
         self._place = np.repeat(np.arange(len(nvec)), nvec)
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """One-hot vectors, choice by choice."""
+        """Encode actions as one-hot vectors: one for each choice of an action, joined."""
         one_hot: NDArray[np.bool_] = action.reshape(len(action), -1)[:, self._place] == self._values
         return one_hot.astype(np.float32)
 
@@ -167,7 +167,7 @@ class Bernoulli(Distribution):
     """MultiBinary: independent switches, each with the logit of being on."""
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """Switches as 0 and 1."""
+        """Encode the switches of MultiBinary actions as the numbers 0 and 1."""
         return action.astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
@@ -190,7 +190,7 @@ class Bernoulli(Distribution):
 
 
 def distribution_of(space: Space) -> Distribution:
-    """How policies draw actions of this space."""
+    """Choose the probability distribution from which policies draw actions of this space."""
     match space:
         case Box():
             return Gaussian(space)

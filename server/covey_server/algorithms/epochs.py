@@ -158,7 +158,7 @@ class Minibatches:
         )
 
     def _order(self, keys: Tensor, streams: Sequence[str]) -> Tensor:
-        """(n, R, B) which of the D decisions comes where."""
+        """Shuffle the decisions: which of the D each of n minibatches of R networks has in its B places, (n, R, B)."""
         # A random permutation of each network's decisions: the order of as many random numbers.
         bits = torch.cat([counter_rng.bits(keys, stream, self._widest) for stream in streams])
         # Draws have 32 bits: padding, with a number above them, sorts behind all decisions of the network.

@@ -61,7 +61,7 @@ def estimates(
     counts, device = pooled.counts, pooled.x.device
 
     def by_decision(numbers: Sequence[float] | NDArray[np.float64]) -> Tensor:
-        """(R,) as (D,)."""
+        """Repeat one number of each pair, (R,), for all decisions of the pair, (D,)."""
         return torch.from_numpy(np.repeat(np.asarray(numbers, np.float32), counts)).to(device)
 
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
@@ -90,7 +90,7 @@ def estimates(
 
 
 def _values(networks: Sequence[ActorCriticRows]) -> list[tuple[Pack, int]]:
-    """Where each pair's value network is: (pack, row)."""
+    """Where the value network of each pair (network, member) lies: its pack, and its row in that."""
     found = {
         pair: (own.rows.pack, int(row))
         for own in networks
@@ -100,7 +100,7 @@ def _values(networks: Sequence[ActorCriticRows]) -> list[tuple[Pack, int]]:
 
 
 def _scales(networks: Sequence[ActorCriticRows]) -> list[ReturnScale]:
-    """The values' units, by pair."""
+    """Mean and deviation of returns, in units of which each pair's value network predicts them."""
     return [pack.networks[row].scale for pack, row in _values(networks)]
 
 

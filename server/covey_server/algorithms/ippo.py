@@ -355,7 +355,7 @@ class _PaddingGroup:
         return [ActorCriticRows(rows, self._group, due) for rows in self.networks.select(members).rows]
 
     def _of(self, name: str, own: ActorCriticRows) -> Tensor:
-        """A hyperparameter of the rows' members, (K,)."""
+        """Values of a hyperparameter for K networks: those of the members that the networks belong to, (K,)."""
         return torch.from_numpy(self._hyper[name][own.members].astype(np.float32)).to(self._device)
 
     def _max_norm(self, members: tuple[int, ...]) -> Tensor | None:

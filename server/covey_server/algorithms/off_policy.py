@@ -327,7 +327,7 @@ class OffPolicy(Algorithm):
 
 
 def _narrowed(batch: Batch, members: Tensor) -> Batch:
-    """What policies learn from, for some of the members."""
+    """Restrict a batch to some of its members: those whose policies learn from it too."""
 
     def of(x: Tensor) -> Tensor:
         return x.index_select(0, members)

@@ -48,7 +48,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         learner: A learner without a population.
         intake: Applies the fragments that were journalled after the checkpoint.
         factory: Builds the population from the checkpoint's members.
-        checkpointer: Gets back what it keeps of comparisons.
+        checkpointer: Gets back what it stores besides the learner's state: the best member and the like.
 
     Raises:
         StorageError: no checkpoint can be read, or the journal is damaged before its end.

@@ -137,7 +137,7 @@ class OutputOrder:
         return OutputOrder(rows, index, inverse, agents)
 
     def by_agent(self, outputs: Sequence[Tensor], members: int) -> Tensor:
-        """(agents, M, B, O) from each pack's (rows, B, O)."""
+        """Put the outputs of the packs' networks, (rows, B, O) each, in the order of agents: (agents, M, B, O)."""
         x = outputs[0] if len(outputs) == 1 else torch.cat(list(outputs))
         if self.index is not None:
             x = x.index_select(0, self.index)

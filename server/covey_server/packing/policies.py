@@ -75,7 +75,7 @@ class PolicyStore:
         return self._published[member_id].refs
 
     def _encode(self, member_id: int, snapshot: PolicySnapshot) -> dict[str, bytes]:
-        """Policy files by network id."""
+        """Serialise the policies of a member; returns the bytes of a policy file for each network id."""
         files = {}
         for network_id, (spec, params) in snapshot.policies(member_id).items():
             agent = self._agents[self._owners[network_id][0]]

@@ -55,7 +55,7 @@ class RowInputs:
         self._read_agents = list(dict.fromkeys(agent for agent, _ in scored))
 
         def index(places: list[int], available: int) -> Tensor | None:
-            """Nothing where it would take everything in order."""
+            """Positions as an index on the device; None where they are all positions in order, which need none."""
             return None if places == list(range(available)) else torch.tensor(places, device=device)
 
         self._by_member = index([member for _, member in scored], members)

@@ -34,7 +34,7 @@ class TorchOps:
         return torch.baddbmm(_by_row(b), x, w)
 
     def activation(self, which: Activation, x: Tensor) -> Tensor:
-        """Elementwise."""
+        """Apply an activation function elementwise."""
         match which:
             case "ReLU":
                 return torch.relu(x)

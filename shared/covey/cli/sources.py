@@ -162,7 +162,7 @@ def find_source(learner: str | None, run: Path | None, credentials: Credentials 
         credentials: For the learner.
 
     Raises:
-        ConfigError: both are given, or an address that is none.
+        ConfigError: both are given, or `learner` is not an address.
         StorageError: no such run.
     """
     if learner is not None and run is not None:

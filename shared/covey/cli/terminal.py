@@ -42,7 +42,7 @@ class PatientStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the text."""
+        """Encoding of the text that is written."""
         return self._encoding
 
     def isatty(self) -> bool:
@@ -54,7 +54,7 @@ class PatientStream(io.TextIOBase):
         return self._fd
 
     def writable(self) -> bool:
-        """True."""
+        """Whether it can be written to: always."""
         return True
 
     def write(self, text: str) -> int:
@@ -71,7 +71,7 @@ class PatientStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing: the thread writes as soon as it can."""
+        """Do nothing: a thread of its own writes as soon as it can."""
 
     def drain(self, timeout_s: float) -> None:
         """Wait until everything is written, at most so long."""

@@ -12,7 +12,7 @@ from covey.errors import ConfigError
 
 
 class OffPolicyHyperparameters(Hyperparameters):
-    """What a member of MADDPG has values of its own for."""
+    """MADDPG's hyperparameters: every member of a population has its own values, which evolution may change."""
 
     lr_actor: float = Field(default=0.001, gt=0, le=1, description="Learning rate of the policies (Adam).")
     lr_critic: float = Field(default=0.01, gt=0, le=1, description="Learning rate of the critics (Adam).")
@@ -40,7 +40,7 @@ class OffPolicyHyperparameters(Hyperparameters):
 
 
 class MATD3Hyperparameters(OffPolicyHyperparameters):
-    """What a member of MATD3 has values of its own for."""
+    """MATD3's hyperparameters: every member of a population has its own values, which evolution may change."""
 
     policy_freq: int = Field(
         default=2,
@@ -139,7 +139,7 @@ class MATD3Settings(MATD3Hyperparameters, OffPolicyAlgorithm):
 
 
 class OnPolicyHyperparameters(Hyperparameters):
-    """What a member of IPPO has values of its own for."""
+    """IPPO's hyperparameters: every member of a population has its own values, which evolution may change."""
 
     lr: float = Field(default=1e-4, gt=0, le=1, description="Learning rate of policies and value networks (Adam).")
     batch_size: int = Field(

@@ -86,7 +86,7 @@ def _replace(schema: dict[str, Any], **constraints: Any) -> None:
 
 
 class _SectionSchema(GenerateJsonSchema):
-    """Schemas of sections: every key with its meaning, and whatever `Section` accepts is accepted."""
+    """Writes the schema of a section of the configuration: each key with its meaning; null where `Section` takes it."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         """No key has a title: it would be the key again, in other letters."""

@@ -71,7 +71,7 @@ class EpisodeStarts:
         return messages
 
     def stepped(self, broken: NDArray[np.bool_]) -> None:
-        """A step was made, in which some environments broke, (E,): the failures in a row of all others end."""
+        """Note a step in which some environments broke, (E,): all others have no failures in a row any more."""
         self._failures = [n if b else 0 for n, b in zip(self._failures, broken, strict=True)]
 
     def failed(self, fault: Fault) -> str:

@@ -76,7 +76,7 @@ class EnvironmentFactory:
         return cast("ParallelEnv[str, Any, Any]", env)
 
     def belongs(self, patterns: Sequence[str]) -> bool:
-        """Whether the function itself comes from a package of these patterns, not only the module that offers it.
+        """Whether the environment's function was defined in a package that these patterns allow.
 
         A module may offer functions that it imported from elsewhere. A pattern that is the entry point or its module,
         to the letter, allows all that is in it.

@@ -37,8 +37,8 @@ class Observations(dict[str, NDArray[Any]]):
     """Observations (E, *shape) by agent id; after an episode's end, the first ones of the next episode.
 
     Attributes:
-        final: By agent (E, *shape), the true successors of the observations before: where an episode ended its last
-            observation, elsewhere the same as here.
+        final: By agent (E, *shape), what the step itself led to: where an episode ended, its last observation,
+            elsewhere the observation that is here too.
         ended: (E,) bool, whether the episode ended in this step.
         now: The slots' arrays, with masks and who is to act.
         after: The same arrays as they were before the next episodes began; zeros for an environment that failed.

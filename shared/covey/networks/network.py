@@ -125,7 +125,7 @@ class NetworkSpec:
         )
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Fresh parameters, each as its specification starts."""
+        """Draw initial weights for all parameters, by name, each in the way that its specification says."""
         return {p.name: init_parameter(p, rng) for p in self.parameters}
 
     def apply(
@@ -249,7 +249,7 @@ class NetworkSpec:
 
 
 def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Initial values of a parameter."""
+    """Draw the initial values of one parameter, in the way that its specification says."""
     if p.init == "uniform":
         bound = p.gain / math.sqrt(p.fan_in)
         return rng.uniform(-bound, bound, p.shape).astype(np.float32)

@@ -147,7 +147,10 @@ class PackLayout:
 
     @cached_property
     def _places(self) -> dict[str, tuple[tuple[Axis, ...], NDArray[np.intp]]]:
-        """By name, the axes of each padded parameter, and the positions of its numbers among the P, in its shape."""
+        """For each padded parameter, by name: its axes, and where its numbers lie among all P of the padded network.
+
+        The positions are an array of the parameter's own shape.
+        """
         places, offset = {}, 0
         for p in self.padded.parameters:
             places[p.name] = (p.axes, np.arange(offset, offset + p.size).reshape(p.shape))

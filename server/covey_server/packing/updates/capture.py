@@ -42,7 +42,7 @@ class Capture:
         )
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The step's results, which the next call overwrites."""
+        """Run what was captured; returns the results that the step would, in tensors that the next call overwrites."""
         for own, x in zip(self.inputs, inputs, strict=True):
             own.copy_(x)
         self.play()

@@ -1,4 +1,4 @@
-"""Whether two ways of computing the same gave the same."""
+"""Compares the results of two ways of computing the same: to the bit, or within rounding."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Compiled(UpdateBackend):
         return _checked(function, torch.compile(function, dynamic=False, fullgraph=True, backend=BACKEND))
 
     def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run a step; the key does not matter."""
+        """Run a step as torch.compile has compiled it, which keeps a cache of its own: the key does not matter."""
         del key
         return step(*inputs)
 

@@ -13,6 +13,6 @@ class Eager(UpdateBackend):
     """Calls the step. Works with every torch and on every device."""
 
     def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run a step; the key does not matter."""
+        """Run a step as it is written; nothing is kept of it, so the key does not matter."""
         del key
         return step(*inputs)

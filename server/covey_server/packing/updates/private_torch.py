@@ -29,7 +29,7 @@ class Private:
     find: Callable[[], Any]
 
     def missing(self) -> bool:
-        """Whether this torch is without it."""
+        """Whether the installed torch lacks this private function."""
         try:
             self.find()
         except (AttributeError, ImportError, IndexError):
@@ -94,5 +94,5 @@ COMPILING = (
 
 @cache
 def missing(names: Sequence[Private]) -> tuple[str, ...]:
-    """Those of the names that this torch is without."""
+    """Those of the private functions named that the installed torch lacks."""
     return tuple(private.name for private in names if private.missing())

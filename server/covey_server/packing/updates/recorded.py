@@ -36,7 +36,7 @@ class Memory:
 
 
 class Recorded(Replayed):
-    """Runs recordings."""
+    """Runs updates from recorded lists of operations, on a CPU or any device; results are the eager ones to the bit."""
 
     exact = True
 
