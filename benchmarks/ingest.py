@@ -29,6 +29,7 @@ from covey.rows import RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
 from covey.v1.order_pb2 import Order
+from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.replay import Replay
 from covey_server.ingest.validation import check_fragment
 from covey_server.storage.journal import Journal, Kind
@@ -144,6 +145,7 @@ def main() -> None:
             wire, order = next(wires)
             fragment = Fragment.FromString(wire)
             accepted = check_fragment(fragment, order, schema, spaces)
+            position = journal.start
             if into_journal:
                 begin = time.thread_time()
                 received = ReceivedFragment(actor_id="a", incarnation=1, fragment=fragment)
@@ -152,7 +154,8 @@ def main() -> None:
                     journal.drop_before(position)
                 appending.append(time.thread_time() - begin)
             if into_replay:
-                replay.insert(accepted.columns, fragment.streams)
+                streams = fragment.streams, accepted.streams
+                replay.add(AcceptedRows(accepted.raw, accepted.rows, *streams, actor=("a", 1), position=position), ())
             return accepted.steps
 
         rates = {

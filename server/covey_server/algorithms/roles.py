@@ -84,11 +84,12 @@ def critic_spec(
 
     It owns an encoder per group of agents, configured as that group's (its first agent's) own; latent space and head
     are those of `network_id`. Its extra inputs are all agents' actions; where agents act at different times, who of
-    them acts (1) and who waits or is gone (0); and where several agents share it, a one-hot index of whom it judges.
+    them acts (1) and who waits or is gone (0); and where several agents share it, a one-hot index of the one whose
+    value it predicts.
     """
     player = {agent: i for i, agents in ids.items() for agent in agents}
     own = configs[network_id]
-    judged = len(ids[network_id])
+    sharing = len(ids[network_id])
     return NetworkSpec(
         inputs=tuple(
             Input(g.group_id, g.observation.width, mlp(configs[player[g.agents[0]]].encoder_config), len(g))
@@ -98,7 +99,7 @@ def critic_spec(
         outputs=1,
         extra=sum(a.action.width for a in spaces.agents)
         + (len(spaces.agents) if spaces.asynchronous else 0)
-        + (judged if judged > 1 else 0),
+        + (sharing if sharing > 1 else 0),
         latent_dim=own.latent_dim,
         min_latent_dim=own.min_latent_dim,
         max_latent_dim=own.max_latent_dim,
