@@ -153,6 +153,7 @@ class Evaluator:
                 "best_fitness": score.fitness,
                 "best_fitness_stderr": score.stderr,
                 "best_fitness_episodes": episodes,
+                "best_confirmed": True,
                 "best_per_agent": score.per_agent,
                 "target_reached": reached,
             }
