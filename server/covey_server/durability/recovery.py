@@ -246,4 +246,5 @@ def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment
     if order is None or learner.population is None:
         raise ValueError(f"order {received.fragment.order_id} was not out")
     accepted = intake.check(learner.population, received.fragment, order)
-    return intake.account(key, received.fragment, order, accepted, position)
+    uncounted, _ = intake.account(key, received.fragment, order, accepted, position)
+    return uncounted

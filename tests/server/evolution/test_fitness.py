@@ -104,6 +104,7 @@ def test_an_episode_against_random_is_entered() -> None:
     ((task, refs),) = evaluations.take(("actor", 1), 4)
     assert [ref.builtin for ref in refs] == ["", "random"]
     played = bytes([5, 0] * 8) + bytes(16)
-    assert not evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played[:16]))
-    assert evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played, returns=[1.0, -1.0]))
+    assert evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played[:16])) == "wrong"
+    episode = Episode(task_id=task.task_id, seed=9, policies=played, returns=[1.0, -1.0])
+    assert evaluations.result(("actor", 1), episode) == "counts"
     assert evaluations.pop_finished() is request and request.results == {9: [1.0, -1.0]}
