@@ -118,6 +118,11 @@ class RunDirectory:
         return self.path / "metrics.csv"
 
     @property
+    def diverged(self) -> Path:
+        """Directory of the last finite policies of members that have diverged, if any have."""
+        return self.path / "diverged"
+
+    @property
     def result(self) -> Path:
         """File of the result, written when the run has ended, complete or not."""
         return self.path / "result.json"
