@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,18 @@ LIMITS = {
 }
 """Environment variables that limit an actor's threads and memory: its matrices are small, and others need the cores."""
 
+
+FIRST_PAUSE_S = 1.0
+"""Pause before a killed actor process is started again, seconds; it doubles while they are killed soon."""
+
+LONGEST_PAUSE_S = 60.0
+"""Longest such pause, seconds."""
+
+STEADY_S = 60.0
+"""After so many seconds of life, a process that is killed counts as the first."""
+
+LOOK_S = 0.1
+"""Seconds between two looks at the processes."""
 
 NO_FILES: Mapping[str, Path | None] = MappingProxyType({})
 
@@ -70,27 +83,85 @@ def start_worker(command: Sequence[str]) -> subprocess.Popen[bytes]:
     )
 
 
+class _Worker:
+    """One actor process, and the next one in its place if it is killed."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._pause_s = FIRST_PAUSE_S
+        self._restart_at: float | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self.process = start_worker(self._command)
+        self._started_at = time.monotonic()
+
+    def send_signal(self, number: int) -> None:
+        """Pass a signal on; a process that has ended gets none."""
+        self.process.send_signal(number)
+
+    def look(self, *, leaving: bool) -> int | None:
+        """Start the process again some time after it was killed; returns the exit code once it has ended for good.
+
+        Args:
+            leaving: Whether all workers are to end, so that none is started again.
+        """
+        code = self.process.poll()
+        if code is None:
+            return None
+        if code >= 0 or leaving:
+            return 128 - code if code < 0 else code
+        now = time.monotonic()
+        if self._restart_at is None:
+            if now - self._started_at > STEADY_S:
+                self._pause_s = FIRST_PAUSE_S
+            self._restart_at, self._pause_s = now + self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
+            name = self._command[self._command.index("--name") + 1] if "--name" in self._command else "an actor"
+            pause_s = self._restart_at - now
+            print(f"covey actor: {name} was ended by signal {-code}; another in {pause_s:g} s", file=sys.stderr)
+        elif now >= self._restart_at:
+            self._restart_at = None
+            self._close()
+            self._start()
+        return None
+
+    def _close(self) -> None:
+        """Close the pipe by which the process would notice that this one has ended."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def __del__(self) -> None:
+        self._close()
+
+
 def run_workers(commands: Sequence[Sequence[str]]) -> int:
-    """Run actor processes until all have ended, passing SIGTERM and SIGINT on to them. None is started again.
+    """Run actor processes until all have ended for good, passing SIGTERM and SIGINT on to them.
+
+    One that a signal has killed is started again, after a pause that grows while that happens again and again.
 
     Returns:
-        The highest exit code of a worker; 128 + the signal's number for one that a signal ended.
+        The highest exit code of a worker; 128 + the signal's number for one that a signal ended as all were to end.
     """
-    workers: list[subprocess.Popen[bytes]] = []
+    workers: list[_Worker] = []
+    leaving = False
 
     def forward(number: int, _: object) -> None:
+        nonlocal leaving
+        leaving = True
         for worker in workers:
             worker.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         for command in commands:
-            workers.append(start_worker(command))  # noqa: PERF401 - a signal must find those that were started
-        codes = [worker.wait() for worker in workers]
+            workers.append(_Worker(command))  # noqa: PERF401 - a signal must find those that were started
+        codes: list[int | None] = [None] * len(workers)
+        while None in codes:
+            codes = [
+                code if code is not None else w.look(leaving=leaving) for code, w in zip(codes, workers, strict=True)
+            ]
+            time.sleep(LOOK_S)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for worker in workers:
-            if worker.stdin is not None:
-                worker.stdin.close()
-    return max(128 - code if code < 0 else code for code in codes)
+    return max(code for code in codes if code is not None)

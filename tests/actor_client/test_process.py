@@ -110,6 +110,22 @@ def test_workers_have_names_share_signals_and_the_worst_code_counts(
     assert code == 6 and "two of you" in err
 
 
+def test_a_worker_that_was_killed_is_started_again(learner: ScriptedLearner, start: StartActor) -> None:
+    arguments = ("--learner", learner.address, "--workers", "2", "--name", "w", "--allow-env", "tests.*")
+    parent = start(*arguments, module="covey")
+    assert learner.stream() and learner.stream()
+    joined = {(join := learner.join()).actor_id: join.incarnation for _ in range(2)}
+    children = psutil.Process(parent.pid).children()
+    children[0].kill()
+    another = learner.stream()
+    again = learner.join()
+    assert again.actor_id in joined and again.incarnation != joined[again.actor_id]
+    parent.send_signal(signal.SIGTERM)
+    assert another.finish().reason == "SIGTERM"
+    code, err = ended(parent)
+    assert code == 0 and "was ended by signal 9; another in 1 s" in err
+
+
 def test_workers_leave_when_their_parent_is_killed(learner: ScriptedLearner, start: StartActor) -> None:
     parent = start(*("--learner", learner.address, "--workers", "2", "--allow-env", "tests.*"), module="covey")
     streams = learner.stream(), learner.stream()

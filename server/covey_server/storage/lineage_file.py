@@ -66,7 +66,7 @@ class LineageFile:
         self.lines += len(lines)
 
     def read(self, count: int) -> list[LineageEntry]:
-        """Read the entries of dead members up to the number that a checkpoint gives; `append` removes all later lines.
+        """Read the entries of dead members up to the number that a checkpoint gives, and remove all later lines.
 
         Damaged lines are left out with a warning, and the file is written again without them: a run can do without.
 
@@ -77,7 +77,7 @@ class LineageFile:
             The entries of members that died, in the order of their deaths.
 
         Raises:
-            StorageError: the file is not readable or, if lines are damaged, not writable.
+            StorageError: the file is not readable or, if lines are damaged or too many, not writable.
         """
         try:
             lines = self._path.read_bytes().split(b"\n")[:count]
@@ -85,6 +85,7 @@ class LineageFile:
             lines = []
         except OSError as exc:
             raise cannot_read(self._path, exc) from exc
+        self._cut_off(sum(len(line) + 1 for line in lines))
         found: dict[int, LineageEntry] = {}
         for line in lines:
             with contextlib.suppress(ValueError, RecursionError, StorageError):
@@ -100,3 +101,15 @@ class LineageFile:
             self.lines = self._size = 0
             self.append(found.values())
         return list(found.values())
+
+    def _cut_off(self, size: int) -> None:
+        """Remove lines of checkpoints that are lost: whoever reads the file takes the members in them for dead.
+
+        Raises:
+            StorageError: the file is not writable.
+        """
+        try:
+            if self._path.exists() and self._path.stat().st_size > size:
+                os.truncate(self._path, size)
+        except OSError as exc:
+            raise cannot_write(self._path, exc) from exc

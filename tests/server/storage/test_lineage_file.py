@@ -55,6 +55,7 @@ def test_what_no_checkpoint_counts_on_is_cut_off(tmp_path: Path) -> None:
         torn.write(b'{"member_id": 7')
     resumed = LineageFile(path)
     assert resumed.read(2) == entries[:2]
+    assert path.read_bytes().count(b"\n") == 2 and path.read_bytes().endswith(b"\n"), "for whoever reads it meanwhile"
     resumed.append(entries[3:])
     assert LineageFile(path).read(3) == [*entries[:2], entries[3]]
 
