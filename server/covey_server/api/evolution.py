@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from covey.config import Mutation
+from covey.config.accelerators import check_accelerator
 from covey.config.section import explain
 from covey.errors import ConfigError
 from covey_server.api.agents import Agent, scalar
@@ -81,7 +82,7 @@ class Mutations:
         mutate_elite: Whether to mutate also the best member that selection kept.
         rand_seed: Seed of all draws; None: different draws in every process.
         device: Ignored, because mutation works in the CPU's memory.
-        accelerator: Ignored, because one process does all updates.
+        accelerator: An `accelerate.Accelerator` of one process, or None; mutation is the same.
 
     Raises:
         ConfigError: a probability is negative, or another argument is not allowed.
@@ -102,7 +103,8 @@ class Mutations:
         device: Any = "cpu",
         accelerator: Any = None,
     ) -> None:
-        del device, accelerator
+        del device
+        check_accelerator(accelerator)
         section = {
             "probabilities": {
                 "no_mut": no_mutation,

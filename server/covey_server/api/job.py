@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from covey.config import Config, parse_config
+from covey.config.accelerators import device_of
 from covey.envs import Slots, SyncSlots
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
@@ -25,8 +25,6 @@ from covey_server.api.generations import Generations
 from covey_server.api.in_process import InProcessActor
 from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.app import LearnerProcess, new_run
-
-logger = logging.getLogger("covey")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +67,6 @@ class Job:
             CoveyError: the fault that ended the run.
         """
         self._check()
-        if self.accelerator is not None:
-            logger.warning("accelerator: not needed, because all members are updated in one pass; it is ignored")
         # `max_steps` includes env steps of earlier calls. A population that has made them all is returned as it is, for
         # which the configuration still needs a positive number.
         steps_made = max(agent.steps[-1] for agent in self.pop)
@@ -149,6 +145,13 @@ class Job:
         if not self.pop or self.pop[0].algo != self.algo:
             names = sorted({agent.algo for agent in self.pop})
             raise ConfigError(f"pop: {len(self.pop)} agents of {names}, expected at least one of {self.algo}")
+        device = torch.device(self.pop[0].context.config.learner.device)
+        asked = torch.device(device_of(self.accelerator, device))
+        if (asked.type, asked.index or 0) != (device.type, device.index or 0):
+            raise ConfigError(
+                f"accelerator: device {asked}, expected {device}, on which the population learns; pass the accelerator "
+                "to create_population too"
+            )
         called = f"train_multi_agent_{'on' if self.memory is None else 'off'}_policy"
         expected = self.pop[0].context.config.algorithm.training_function
         if called != expected:

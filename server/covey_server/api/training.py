@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from covey.envs.vector import PettingZooVecEnv
+from covey.errors import ConfigError
 from covey_server.api.agents import Agent, FitnessValue
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.job import Job
@@ -44,6 +45,8 @@ def train_multi_agent_off_policy(
     verbose: bool = True,
     accelerator: Any = None,
     net_config: Mapping[str, Any] | None = None,
+    swap_channels: bool = False,
+    wandb_api_key: str | None = None,
 ) -> Trained:
     """Train a population of MADDPG or MATD3 members, and close the environments.
 
@@ -77,8 +80,10 @@ def train_multi_agent_off_policy(
         tensorboard: Whether to write TensorBoard files into the run's directory, which is kept.
         tensorboard_log_dir: Folder in which the run's directory is created and kept, unless `checkpoint_path` is given.
         verbose: Whether to show progress.
-        accelerator: Ignored, because all members are updated in one pass.
+        accelerator: An `accelerate.Accelerator` of one process, on the population's device, or None.
         net_config: Ignored, because the population was created from it.
+        swap_channels: False. True is refused: images are read with their axes as they come.
+        wandb_api_key: None. A key is refused: Weights & Biases finds it in the environment variable WANDB_API_KEY.
 
     Returns:
         The trained population, and for each generation the fitnesses of its members.
@@ -88,6 +93,7 @@ def train_multi_agent_off_policy(
         CoveyError: the fault that ended the run.
     """
     del INIT_HP, MUT_P, net_config
+    _check_unused(swap_channels, wandb_api_key)
     return Job(
         env=env,
         env_name=env_name,
@@ -142,6 +148,8 @@ def train_multi_agent_on_policy(
     verbose: bool = True,
     accelerator: Any = None,
     net_config: Mapping[str, Any] | None = None,
+    swap_channels: bool = False,
+    wandb_api_key: str | None = None,
 ) -> Trained:
     """Train a population of IPPO members, and close the environments.
 
@@ -149,6 +157,7 @@ def train_multi_agent_on_policy(
     does without; returns and raises the same.
     """
     del INIT_HP, MUT_P, net_config
+    _check_unused(swap_channels, wandb_api_key)
     return Job(
         env=env,
         env_name=env_name,
@@ -173,3 +182,13 @@ def train_multi_agent_on_policy(
         verbose=verbose,
         accelerator=accelerator,
     ).train()
+
+
+def _check_unused(swap_channels: bool, wandb_api_key: str | None) -> None:
+    """Refuse values of AgileRL's arguments that ask for what covey does not do."""
+    if swap_channels:
+        raise ConfigError(
+            "swap_channels: True, expected False: images are flattened, in whatever order their axes come; pass False"
+        )
+    if wandb_api_key is not None:
+        raise ConfigError("wandb_api_key: given, expected None; set the environment variable WANDB_API_KEY instead")
