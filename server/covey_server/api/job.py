@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from covey_server.api.agents import Agent, FitnessValue
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.generations import Generations
 from covey_server.api.in_process import InProcessActor
+from covey_server.api.made_of import check_init_hp, check_mut_p, check_net_config
 from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.app import LearnerProcess, new_run
 
@@ -55,6 +56,9 @@ class Job:
     tensorboard_log_dir: str | Path | None
     verbose: bool
     accelerator: Any
+    init_hp: Mapping[str, Any] | None = None
+    mut_p: Mapping[str, Any] | None = None
+    net_config: Mapping[str, Any] | None = None
 
     def train(self) -> tuple[list[Agent], list[list[FitnessValue]]]:
         """Train the population, and close the environments.
@@ -156,6 +160,13 @@ class Job:
         expected = self.pop[0].context.config.algorithm.training_function
         if called != expected:
             raise ConfigError(f"algo: {self.algo} cannot be trained by {called}, expected {expected}; call that")
+        config = self.pop[0].context.config
+        if self.init_hp:
+            check_init_hp(self.init_hp, config, len(self.pop))
+        if self.mut_p:
+            check_mut_p(self.mut_p, self.mutation)
+        if self.net_config:
+            check_net_config(self.net_config, config, self.env.spaces)
         if self.tournament is not None and self.tournament.population_size != len(self.pop):
             raise ConfigError(
                 f"tournament: population_size {self.tournament.population_size}, expected the {len(self.pop)} of pop"

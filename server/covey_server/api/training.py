@@ -60,8 +60,8 @@ def train_multi_agent_off_policy(
         memory: Replay memory of the population; it may hold experience already.
         sum_scores: Whether to sum the agents' returns in scores and fitnesses; otherwise they are kept by agent, and
             members are ranked by the mean over agents.
-        INIT_HP: Ignored, because the population was created from it.
-        MUT_P: Ignored, because `mutation` was created from it.
+        INIT_HP: Hyperparameters that the population was created with, or None; other values are refused.
+        MUT_P: Settings that `mutation` was created with, or None; other values are refused.
         max_steps: Total number of env steps of each member, those of earlier calls included.
         evo_steps: Env steps of each member in a generation.
         eval_steps: Env steps after which an evaluation episode is cut off; None: 10,000.
@@ -81,7 +81,7 @@ def train_multi_agent_off_policy(
         tensorboard_log_dir: Folder in which the run's directory is created and kept, unless `checkpoint_path` is given.
         verbose: Whether to show progress.
         accelerator: An `accelerate.Accelerator` of one process, on the population's device, or None.
-        net_config: Ignored, because the population was created from it.
+        net_config: Architecture that the population was created with, or None; another one is refused.
         swap_channels: False. True is refused: images are read with their axes as they come.
         wandb_api_key: None. A key is refused: Weights & Biases finds it in the environment variable WANDB_API_KEY.
 
@@ -92,7 +92,6 @@ def train_multi_agent_off_policy(
         ConfigError: an argument is not allowed.
         CoveyError: the fault that ended the run.
     """
-    del INIT_HP, MUT_P, net_config
     _check_unused(swap_channels, wandb_api_key)
     return Job(
         env=env,
@@ -119,6 +118,9 @@ def train_multi_agent_off_policy(
         tensorboard_log_dir=tensorboard_log_dir,
         verbose=verbose,
         accelerator=accelerator,
+        init_hp=INIT_HP,
+        mut_p=MUT_P,
+        net_config=net_config,
     ).train()
 
 
@@ -156,7 +158,6 @@ def train_multi_agent_on_policy(
     Takes the arguments of `train_multi_agent_off_policy` except `memory` and `learning_delay`, which on-policy learning
     does without; returns and raises the same.
     """
-    del INIT_HP, MUT_P, net_config
     _check_unused(swap_channels, wandb_api_key)
     return Job(
         env=env,
@@ -181,6 +182,9 @@ def train_multi_agent_on_policy(
         tensorboard_log_dir=tensorboard_log_dir,
         verbose=verbose,
         accelerator=accelerator,
+        init_hp=INIT_HP,
+        mut_p=MUT_P,
+        net_config=net_config,
     ).train()
 
 

@@ -239,6 +239,34 @@ def test_an_accelerator_of_one_process_gives_its_device_and_more_are_refused() -
         MultiAgentReplayBuffer(memory_size=0)
 
 
+def test_what_the_population_was_not_made_of_is_refused() -> None:
+    env = vectorised()
+    pop = population("MADDPG", env, LR=0.002, MEMORY_SIZE=1000)
+    mutation = Mutations(1, 0, 0, 0, 0, 0, mutation_sd=0.2, rand_seed=3)
+    for arguments, says in (
+        (
+            {"INIT_HP": {"BATCH_SIZE": 32, "LEARN_STEP": 10, "GAMMA": 0.5}},
+            r"^INIT_HP: BATCH_SIZE 32, expected 16; GAMMA",
+        ),
+        ({"INIT_HP": {"LR": 0.1}}, r"^INIT_HP: LR_ACTOR 0.1, expected 0.002; LR_CRITIC 0.1, expected 0.002"),
+        ({"INIT_HP": {"POP_SIZE": 5}}, "^INIT_HP: POP_SIZE 5, expected 2"),
+        ({"MUT_P": {"NO_MUT": 0.5, "MUT_SD": 0.2}, "mutation": mutation}, r"^MUT_P: NO_MUT 0.5, expected 1.0, which"),
+        ({"MUT_P": {"RAND_SEED": 4}, "mutation": mutation}, "^MUT_P: RAND_SEED 4, expected 3"),
+        ({"MUT_P": {"NO_MUT": 1}}, "^MUT_P: given without mutation"),
+        (
+            {"net_config": {**NET, "latent_dim": 9}},
+            r"^net_config: describes other networks for .*walker_0.* than the pop",
+        ),
+        ({"net_config": {"walker_0": NET}}, r"^net_config: describes other networks for caller_0"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            off_policy(env, pop, **arguments)
+    same = {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LR": 0.002, "POP_SIZE": 2, "MAX_STEPS": 7, "GAMMA": None}
+    made_of: dict[str, Any] = {"INIT_HP": same, "net_config": NET, "MUT_P": {"NO_MUT": 1, "MUT_SD": 0.2}}
+    trained, _ = off_policy(env, pop, mutation=mutation, max_steps=10, evo_steps=10, **made_of)
+    assert len(trained) == 2
+
+
 def test_what_goes_wrong_in_the_actor_ends_the_run() -> None:
     env = vectorised()
     pop = population("MADDPG", env)
