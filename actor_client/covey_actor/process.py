@@ -20,6 +20,7 @@ import covey
 from covey.acting import LoadedPolicy
 from covey.cli.terminal import exit_now
 from covey.collect import Collector
+from covey.collect.collector import most_train_slots
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.loading import DEFAULT_ALLOWED
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, StalledError, one_line
@@ -140,6 +141,9 @@ class Actor:
         env.close()
         schema = RowSchema.of(spaces)
         self._schema_hash = schema.hash
+        if train_slots > (most := max(1, most_train_slots(spaces, schema))):
+            _log.info("actor %s: %d training slots, not %d, so that fragments fit", self.actor_id, most, train_slots)
+            train_slots = most
         request = actor_service_pb2.JoinRequest(
             protocol_version=PROTOCOL_VERSION,
             actor_id=self.actor_id,

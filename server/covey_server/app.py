@@ -39,7 +39,7 @@ from covey_server.security.tokens import Tokens
 from covey_server.serving.actor_service import ActorServicer
 from covey_server.serving.grpc_thread import GrpcThread
 from covey_server.serving.report import Report
-from covey_server.storage.journal import Journal
+from covey_server.storage.journal import Journal, Kind
 from covey_server.training.generational import Generational
 from covey_server.training.steady_state import SteadyState
 from covey_server.training.trainer import Trainer
@@ -113,7 +113,7 @@ class LearnerProcess:
         # Before the trainer and the server are created, so that both find the restored state.
         if resume and checkpoint_paths(run.checkpoints):
             restore(self.learner, self.intake, self._factory, checkpointer, self._changes)
-        elif resume and any(True for _ in journal.read(journal.start)):
+        elif resume and any(kind is Kind.FRAGMENT for _, kind, _ in journal.read(journal.start)):
             raise StorageError(
                 f"run {run.path}: its journal has env steps, and {run.checkpoints.name}/ no checkpoint that they "
                 "follow, expected one, as the first is written before the first env step; put it back, or start a new "

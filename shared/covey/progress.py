@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+from covey.config.accelerators import check_accelerator
 from covey.errors import ConfigError
 
 
@@ -23,12 +24,17 @@ class ProgressBar(Protocol):
         ...
 
 
-def default_progress_bar(max_steps: int) -> ProgressBar:
+def default_progress_bar(max_steps: int, accelerator: Any = None) -> ProgressBar:
     """A bar on stderr that is full after `max_steps` env steps.
 
+    Args:
+        max_steps: Number of env steps.
+        accelerator: An `accelerate.Accelerator` of one process, or None; the bar is the same.
+
     Raises:
-        ConfigError: tqdm is not installed.
+        ConfigError: tqdm is not installed, or the accelerator has several processes.
     """
+    check_accelerator(accelerator)
     try:
         from tqdm import tqdm
     except ImportError as exc:

@@ -13,7 +13,9 @@ from tests.support.processes import PATIENCE_S, until
 from tests.support.scripted_learner import CONFIG, SPACES, ScriptedLearner
 from tests.support.scripted_orders import POLICIES, SHAS, order
 
+from covey.collect.fragment import most_lead_in_rows
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, SpaceError, UnreachableError
+from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import fragment_pb2
 from covey.wire.policy_file import policy_sha256
@@ -69,6 +71,22 @@ def test_it_joins_with_its_spaces_and_answers_each_order_once(learner: ScriptedL
     assert 20e6 < beat.rss_bytes < 2e9
     work.drain()
     assert work.finish().last_seq == 2
+    assert running.ended() is None
+
+
+@pytest.mark.parametrize(("fitting", "slots"), [(1.5, 1), (2.0, 2), (9.0, 2)])
+def test_it_joins_with_as_many_training_slots_as_fit_into_a_fragment(
+    learner: ScriptedLearner, monkeypatch: pytest.MonkeyPatch, fitting: float, slots: int
+) -> None:
+    schema = RowSchema.of(SPACES)
+    per_slot = (4 + most_lead_in_rows(SPACES)) * schema.row_bytes
+    monkeypatch.setattr("covey.collect.collector.MAX_RAW_BYTES", int(fitting * per_slot))
+    running = Running(learner.address)
+    assert learner.join().train_slots == slots
+    work = learner.stream()
+    assert work.hello
+    work.drain()
+    work.finish()
     assert running.ended() is None
 
 

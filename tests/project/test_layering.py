@@ -157,7 +157,7 @@ ROOMS = {
         "errors": set(),
         "lazy": set(),
         "observations": {"spaces"},
-        "progress": {"errors"},
+        "progress": {"config", "errors"},
         "resources": set(),
         "rows": {"errors", "spaces"},
         "spaces": {"errors"},

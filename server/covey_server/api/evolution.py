@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from covey.config import Mutation
+from covey.config.accelerators import check_accelerator
 from covey.config.section import explain
 from covey.errors import ConfigError
 from covey_server.api.agents import Agent, scalar
@@ -81,10 +82,14 @@ class Mutations:
         mutate_elite: Whether to mutate also the best member that selection kept.
         rand_seed: Seed of all draws; None: different draws in every process.
         device: Ignored, because mutation works in the CPU's memory.
-        accelerator: Ignored, because one process does all updates.
+        accelerator: An `accelerate.Accelerator` of one process, or None; mutation is the same.
 
     Raises:
         ConfigError: a probability is negative, or another argument is not allowed.
+
+    Attributes:
+        settings: Probabilities and strength of mutation, as the `mutation` section of a configuration has them.
+        rand_seed: Seed of all draws; None: different draws in every process.
     """
 
     def __init__(
@@ -102,7 +107,8 @@ class Mutations:
         device: Any = "cpu",
         accelerator: Any = None,
     ) -> None:
-        del device, accelerator
+        del device
+        check_accelerator(accelerator)
         section = {
             "probabilities": {
                 "no_mut": no_mutation,
@@ -117,9 +123,10 @@ class Mutations:
             "mutate_elite": mutate_elite,
         }
         try:
-            self._settings = Mutation.model_validate(section)
+            self.settings = Mutation.model_validate(section)
         except pydantic.ValidationError as exc:
             raise ConfigError(f"Mutations: {explain(exc, Mutation)}") from exc
+        self.rand_seed = rand_seed
         self._rng = np.random.default_rng(rand_seed)
 
     def mutation(self, population: Sequence[Agent], pre_training_mut: bool = False) -> list[Agent]:
@@ -135,13 +142,13 @@ class Mutations:
         mutated = []
         for agent in population:
             if agent.member.mutation == "elite":
-                if not self._settings.mutate_elite:
+                if not self.settings.mutate_elite:
                     mutated.append(agent)
                     continue
                 # A child with a new id is mutated, because the evaluations recorded under the old id are those of the
                 # policies as they were.
                 agent = agent.clone()
-            operators = mutation.Mutations(self._settings, ranges(agent.context.config), self._rng)
+            operators = mutation.Mutations(self.settings, ranges(agent.context.config), self._rng)
             (operators.pre_train if pre_training_mut else operators.mutate)(agent.unpacked())
             mutated.append(agent)
         return mutated

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from covey.config import Config, parse_config
+from covey.config.accelerators import device_of
 from covey.envs import Slots, SyncSlots
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
@@ -24,10 +24,9 @@ from covey_server.api.agents import Agent, FitnessValue
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.generations import Generations
 from covey_server.api.in_process import InProcessActor
+from covey_server.api.made_of import check_init_hp, check_mut_p, check_net_config
 from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.app import LearnerProcess
-
-logger = logging.getLogger("covey")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,9 @@ class Job:
     tensorboard_log_dir: str | Path | None
     verbose: bool
     accelerator: Any
+    init_hp: Mapping[str, Any] | None = None
+    mut_p: Mapping[str, Any] | None = None
+    net_config: Mapping[str, Any] | None = None
 
     def train(self) -> tuple[list[Agent], list[list[FitnessValue]]]:
         """Train the population, and close the environments.
@@ -70,8 +72,6 @@ class Job:
             CoveyError: the fault that ended the run.
         """
         self._check()
-        if self.accelerator is not None:
-            logger.warning("accelerator: not needed, because all members are updated in one pass; it is ignored")
         # `max_steps` includes env steps of earlier calls. A population that has made them all is returned as it is, for
         # which the configuration still needs a positive number.
         steps_made = max(agent.steps[-1] for agent in self.pop)
@@ -150,10 +150,24 @@ class Job:
         if not self.pop or self.pop[0].algo != self.algo:
             names = sorted({agent.algo for agent in self.pop})
             raise ConfigError(f"pop: {len(self.pop)} agents of {names}, expected at least one of {self.algo}")
+        device = torch.device(self.pop[0].context.config.learner.device)
+        asked = torch.device(device_of(self.accelerator, device))
+        if (asked.type, asked.index or 0) != (device.type, device.index or 0):
+            raise ConfigError(
+                f"accelerator: device {asked}, expected {device}, on which the population learns; pass the accelerator "
+                "to create_population too"
+            )
         called = f"train_multi_agent_{'on' if self.memory is None else 'off'}_policy"
         expected = self.pop[0].context.config.algorithm.training_function
         if called != expected:
             raise ConfigError(f"algo: {self.algo} cannot be trained by {called}, expected {expected}; call that")
+        config = self.pop[0].context.config
+        if self.init_hp:
+            check_init_hp(self.init_hp, config, len(self.pop))
+        if self.mut_p:
+            check_mut_p(self.mut_p, self.mutation)
+        if self.net_config:
+            check_net_config(self.net_config, config, self.env.spaces)
         if self.tournament is not None and self.tournament.population_size != len(self.pop):
             raise ConfigError(
                 f"tournament: population_size {self.tournament.population_size}, expected the {len(self.pop)} of pop"

@@ -72,16 +72,19 @@ class MultiAgentReplayBuffer:
     Memory is allocated when the first step is saved, for the environment's spaces.
 
     Args:
-        max_size: Largest number of env steps held; the oldest ones are dropped.
+        memory_size: Largest number of env steps held; the oldest ones are dropped.
         field_names: Accepted for AgileRL's sake; what is stored does not depend on it.
         agent_ids: Agents whose experience is expected; None: those of the first step saved.
-        device: Device on which experience is stored; use the one on which the members learn.
+        device: Device on which experience is stored; use the one on which the members learn. None: the CPU.
         seed: Seed of the sampling.
+
+    Raises:
+        ConfigError: `memory_size` is less than 1.
     """
 
     def __init__(
         self,
-        max_size: int,
+        memory_size: int,
         field_names: Sequence[str] = FIELDS,
         agent_ids: Sequence[str] | None = None,
         device: Any = "cpu",
@@ -90,9 +93,11 @@ class MultiAgentReplayBuffer:
         unknown = [name for name in field_names if name not in FIELDS]
         if unknown:
             logger.warning("MultiAgentReplayBuffer: fields %s are not stored, only %s", unknown, ", ".join(FIELDS))
-        self._max_size = max_size
+        if memory_size < 1:
+            raise ConfigError(f"MultiAgentReplayBuffer: memory_size {memory_size}, expected at least 1 env step")
+        self._memory_size = memory_size
         self._agent_ids = None if agent_ids is None else list(agent_ids)
-        self._device = torch.device(device)
+        self._device = torch.device("cpu" if device is None else device)
         self._seed = seed
         self._samples = 0
         self._replay: Replay | None = None
@@ -123,7 +128,7 @@ class MultiAgentReplayBuffer:
                     f"MultiAgentReplayBuffer: experience of {', '.join(spaces.agent_ids)}, expected that of its "
                     f"agent_ids {', '.join(self._agent_ids)}"
                 )
-            self._replay = Replay(spaces, self._max_size, ReplayBuffer().max_bytes, self._device)
+            self._replay = Replay(spaces, self._memory_size, ReplayBuffer().max_bytes, self._device)
             self._spaces, self._schema = spaces, RowSchema.of(spaces)
         elif spaces is not self._spaces and spaces != self._spaces:
             raise SpaceError(

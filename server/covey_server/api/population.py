@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from covey.config import Config, RLParameter, parse_config
+from covey.config.accelerators import device_of
 from covey.config.architecture import resolve
 from covey.config.manifest import as_sections, translate
 from covey.envs.reading import agent_spec
@@ -24,8 +25,8 @@ _NOT_SETTINGS = ("AGENT_IDS", "ALGO", "POP_SIZE", "POPULATION_SIZE", "NUM_ENVS")
 
 def create_population(
     algo: str,
-    observation_spaces: Sequence[Any] | Mapping[str, Any],
-    action_spaces: Sequence[Any] | Mapping[str, Any],
+    observation_space: Sequence[Any] | Mapping[str, Any],
+    action_space: Sequence[Any] | Mapping[str, Any],
     net_config: Mapping[str, Any] | None = None,
     INIT_HP: Mapping[str, Any] | None = None,
     hp_config: Mapping[str, RLParameter] | None = None,
@@ -35,13 +36,19 @@ def create_population(
     device: Any = "cpu",
     accelerator: Any = None,
     seed: int = 0,
+    torch_compiler: Any = None,
+    algo_kwargs: Mapping[str, Any] | None = None,
+    actor_network: None = None,
+    critic_network: None = None,
+    agent_wrapper: Callable[..., Agent] | None = None,
+    wrapper_kwargs: Mapping[str, Any] | None = None,
 ) -> list[Agent]:
     """Create a population of members with random initial weights.
 
     Args:
         algo: Name of the algorithm: "MADDPG", "MATD3" or "IPPO".
-        observation_spaces: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
-        action_spaces: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
+        observation_space: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
+        action_space: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
         net_config: Architecture for all agents, or by agent or group, as in the `network` section of a configuration;
             None: covey's default.
         INIT_HP: Hyperparameters with names in upper case, and "AGENT_IDS"; covey's defaults for what is missing.
@@ -49,16 +56,32 @@ def create_population(
         population_size: Number of members.
         num_envs: Number of environments that a member acts in at once.
         device: Device on which members learn, such as "cpu" or "cuda".
-        accelerator: Ignored, because one process does all updates.
+        accelerator: An `accelerate.Accelerator` of one process, whose device is used in place of `device`, or None.
+        torch_compiler: Left out with a warning: updates run as the learner chooses.
+        algo_kwargs: Further hyperparameters, by their names in the `algorithm` section of a configuration.
+        actor_network: None: policies are built from `net_config`. Networks of your own are refused.
+        critic_network: None: critics are built from `net_config`. Networks of your own are refused.
+        agent_wrapper: Called with each member, such as `AsyncAgentsWrapper`; returns the one to use. None: as they are.
+        wrapper_kwargs: Keyword arguments of `agent_wrapper`.
         seed: Seed of initial weights, exploration and all other draws.
 
     Raises:
         ConfigError: a key or value is not allowed; the error names it.
         SpaceError: a space is not supported.
     """
-    del accelerator
+    for name, network in (("actor_network", actor_network), ("critic_network", critic_network)):
+        if network is not None:
+            raise ConfigError(f"{name}: networks of your own are not trained; describe them by net_config")
+    if wrapper_kwargs and agent_wrapper is None:
+        raise ConfigError("wrapper_kwargs: no agent_wrapper to pass them to; pass both or neither")
+    device = device_of(accelerator, device)
     given = dict(INIT_HP or {})  # a copy, because the caller's dictionary stays as it is
-    spaces = _spaces(observation_spaces, action_spaces, given.get("AGENT_IDS"))
+    if torch_compiler is not None:
+        given["TORCH_COMPILER"] = torch_compiler
+    for key, value in (algo_kwargs or {}).items():
+        if given.setdefault(key.upper(), value) != value:
+            raise ConfigError(f"algo_kwargs: {key} {value!r}, but INIT_HP has {key.upper()} {given[key.upper()]!r}")
+    spaces = _spaces(observation_space, action_space, given.get("AGENT_IDS"))
     config = _config(algo, net_config, given, hp_config, population_size, num_envs, str(device), seed)
     # Both are called for their errors, before networks are initialised.
     resolve(config.network, spaces, config.algorithm.share_parameters)
@@ -70,7 +93,8 @@ def create_population(
         generator(seed, "mutation", "initial"),
     )
     context = PopulationContext(config, itertools.count(len(members)))
-    return [Agent(member, context, spaces) for member in members]
+    agents = [Agent(member, context, spaces) for member in members]
+    return [agent_wrapper(agent, **(wrapper_kwargs or {})) for agent in agents] if agent_wrapper else agents
 
 
 def _config(
@@ -107,7 +131,7 @@ def _spaces(
         agent_ids = list(observations) if agent_ids is None else list(agent_ids)
         if not set(agent_ids) == set(observations) == set(actions):
             raise ConfigError(
-                f"observation_spaces, action_spaces: have agents {', '.join(observations)} and {', '.join(actions)}, "
+                f"observation_space, action_space: have agents {', '.join(observations)} and {', '.join(actions)}, "
                 f"expected {', '.join(agent_ids)} in both"
             )
         pairs = [(observations[a], actions[a]) for a in agent_ids]
@@ -115,7 +139,7 @@ def _spaces(
         raise ConfigError("INIT_HP.AGENT_IDS: missing, expected the agents' ids in the order of their spaces")
     elif isinstance(observations, Mapping) or isinstance(actions, Mapping):
         raise ConfigError(
-            "observation_spaces, action_spaces: one is a mapping and one a list, expected two mappings by agent or "
+            "observation_space, action_space: one is a mapping and one a list, expected two mappings by agent or "
             "two lists in the order of INIT_HP.AGENT_IDS"
         )
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from covey.envs.vector import PettingZooVecEnv
+from covey.errors import ConfigError
 from covey_server.api.agents import Agent, FitnessValue
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.job import Job
@@ -44,6 +45,8 @@ def train_multi_agent_off_policy(
     verbose: bool = True,
     accelerator: Any = None,
     net_config: Mapping[str, Any] | None = None,
+    swap_channels: bool = False,
+    wandb_api_key: str | None = None,
 ) -> Trained:
     """Train a population of MADDPG or MATD3 members, and close the environments.
 
@@ -57,8 +60,8 @@ def train_multi_agent_off_policy(
         memory: Replay memory of the population; it may hold experience already.
         sum_scores: Whether to sum the agents' returns in scores and fitnesses; otherwise they are kept by agent, and
             members are ranked by the mean over agents.
-        INIT_HP: Ignored, because the population was created from it.
-        MUT_P: Ignored, because `mutation` was created from it.
+        INIT_HP: Hyperparameters that the population was created with, or None; other values are refused.
+        MUT_P: Settings that `mutation` was created with, or None; other values are refused.
         max_steps: Total number of env steps of each member, those of earlier calls included.
         evo_steps: Env steps of each member in a generation.
         eval_steps: Env steps after which an evaluation episode is cut off; None: 10,000.
@@ -77,8 +80,10 @@ def train_multi_agent_off_policy(
         tensorboard: Whether to write TensorBoard files into the run's directory, which is kept.
         tensorboard_log_dir: Folder in which the run's directory is created and kept, unless `checkpoint_path` is given.
         verbose: Whether to show progress.
-        accelerator: Ignored, because all members are updated in one pass.
-        net_config: Ignored, because the population was created from it.
+        accelerator: An `accelerate.Accelerator` of one process, on the population's device, or None.
+        net_config: Architecture that the population was created with, or None; another one is refused.
+        swap_channels: False. True is refused: images are read with their axes as they come.
+        wandb_api_key: None. A key is refused: Weights & Biases finds it in the environment variable WANDB_API_KEY.
 
     Returns:
         The trained population, and for each generation the fitnesses of its members.
@@ -87,7 +92,7 @@ def train_multi_agent_off_policy(
         ConfigError: an argument is not allowed.
         CoveyError: the fault that ended the run.
     """
-    del INIT_HP, MUT_P, net_config
+    _check_unused(swap_channels, wandb_api_key)
     return Job(
         env=env,
         env_name=env_name,
@@ -113,6 +118,9 @@ def train_multi_agent_off_policy(
         tensorboard_log_dir=tensorboard_log_dir,
         verbose=verbose,
         accelerator=accelerator,
+        init_hp=INIT_HP,
+        mut_p=MUT_P,
+        net_config=net_config,
     ).train()
 
 
@@ -142,13 +150,15 @@ def train_multi_agent_on_policy(
     verbose: bool = True,
     accelerator: Any = None,
     net_config: Mapping[str, Any] | None = None,
+    swap_channels: bool = False,
+    wandb_api_key: str | None = None,
 ) -> Trained:
     """Train a population of IPPO members, and close the environments.
 
     Takes the arguments of `train_multi_agent_off_policy` except `memory` and `learning_delay`, which on-policy learning
     does without; returns and raises the same.
     """
-    del INIT_HP, MUT_P, net_config
+    _check_unused(swap_channels, wandb_api_key)
     return Job(
         env=env,
         env_name=env_name,
@@ -172,4 +182,17 @@ def train_multi_agent_on_policy(
         tensorboard_log_dir=tensorboard_log_dir,
         verbose=verbose,
         accelerator=accelerator,
+        init_hp=INIT_HP,
+        mut_p=MUT_P,
+        net_config=net_config,
     ).train()
+
+
+def _check_unused(swap_channels: bool, wandb_api_key: str | None) -> None:
+    """Refuse values of AgileRL's arguments that ask for what covey does not do."""
+    if swap_channels:
+        raise ConfigError(
+            "swap_channels: True, expected False: images are flattened, in whatever order their axes come; pass False"
+        )
+    if wandb_api_key is not None:
+        raise ConfigError("wandb_api_key: given, expected None; set the environment variable WANDB_API_KEY instead")

@@ -36,7 +36,8 @@ class EvaluationAnswers:
             order: The order that it answers.
             evaluated: How many of its evaluation episodes count, are late or wrong, by `Evaluations.result`'s names.
         """
-        if evaluated.get("counts"):
+        if evaluated.get("counts") or any(fault.evaluation for fault in fragment.faults):
+            # It plays them; where its environment breaks, `Evaluations.fault` counts that.
             session.void_evaluations = session.evaluated_steps = 0
             return
         session.evaluated_steps += fragment.eval_steps
@@ -45,7 +46,8 @@ class EvaluationAnswers:
         limit = max(1, session.eval_slots) * (config.eval_episode_steps + config.actors.fragment_steps)
         if evaluated.get("wrong"):
             what = "answered with other seeds, tasks or policies"
-        elif order.eval_steps and not (fragment.eval_steps or fragment.faults or fragment.shortfall):
+        elif order.evaluations and not (fragment.eval_steps or fragment.shortfall):
+            # Of an order that gave it none it may have nothing left: it has ended them in the order before.
             what = "played nothing of them"
         elif session.evaluated_steps > limit:
             what = f"ended no episode of them in {session.evaluated_steps:,} env steps"

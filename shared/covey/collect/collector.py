@@ -50,6 +50,11 @@ class _OrderRun:
     stop: Callable[[], bool]
 
 
+def most_train_slots(spaces: EnvironmentSpaces, schema: RowSchema) -> int:
+    """The most training slots whose two steps, with what they repeat, fit into one fragment; 0: not even one."""
+    return MAX_RAW_BYTES // ((4 + most_lead_in_rows(spaces)) * schema.row_bytes)
+
+
 class Collector:
     """The environments of one actor; `run` moves them as an order says and returns what came of it.
 
@@ -71,10 +76,11 @@ class Collector:
         self, slots: Slots, spaces: EnvironmentSpaces, schema: RowSchema, train_slots: int, compression_level: int
     ) -> None:
         self._lead = most_lead_in_rows(spaces)
-        if (4 + self._lead) * schema.row_bytes * train_slots > MAX_RAW_BYTES:
+        if train_slots > (most := most_train_slots(spaces, schema)):
             raise SpaceError(
-                f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected two steps of all slots "
-                f"to fit into {MAX_RAW_BYTES} bytes; lower actors.max_slots or shrink the observations"
+                f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected at most {most}, so "
+                f"that {4 + self._lead} rows of each fit into a fragment of {MAX_RAW_BYTES} bytes; "
+                + ("lower actors.max_slots" if most else "shrink the observations")
             )
         self._spaces, self._schema, self._level = spaces, schema, compression_level
         self._slots = slots

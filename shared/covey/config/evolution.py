@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from covey.config.network import Activation
 from covey.config.section import OnResume, Section
@@ -24,6 +24,11 @@ class RLParameter(Section):
         description="Type of the hyperparameter as AgileRL's manifests give it. null: not given. Either way, a "
         "hyperparameter whose configured value is an integer stays one, and others do not become one.",
     )
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _type_name(cls, dtype: Any) -> Any:
+        return dtype.__name__ if dtype in (float, int) else dtype
 
     @model_validator(mode="after")
     def _ordered(self) -> RLParameter:

@@ -12,6 +12,11 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 import pydantic
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from covey.config.expectations import ALIASES, expectation, shown
+
+MAX_CHARACTERS = 1_500
+"""Longest sentence about several errors; errors beyond it are counted, not told."""
+
 
 class OnResume(StrEnum):
     """What becomes of a key that is changed as a run is resumed; a field says it by `Annotated[type, OnResume...]`."""
@@ -49,30 +54,76 @@ def never_null(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(name for n, f in fields for name in (n, f.alias) if name)
 
 
-def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
-    """The first validation error as one sentence: dotted path, value, what was expected, nearest valid key."""
-    located = [(*_locate(e["loc"], model), e) for e in error.errors()]
+def explain(error: pydantic.ValidationError, model: type[BaseModel], at: str = "") -> str:
+    """All validation errors as one sentence: dotted path, value, what was expected, nearest valid key of each.
+
+    Args:
+        error: What pydantic raised.
+        model: The model that was validated.
+        at: Path of the model, for errors; empty if it is the whole configuration.
+    """
+    by_path: dict[str, list[tuple[list[str], list[str], Any]]] = {}
+    for each in error.errors():
+        path, keys = _locate(each["loc"], model)
+        parts = [at, *path] if at else path
+        by_path.setdefault(".".join(parts), []).append((parts, keys, each))
+    clauses = [_clause(path, located, model) for path, located in by_path.items()]
+    told, length = 1, len(clauses[0])
+    while told < len(clauses) and length + len(clauses[told]) < MAX_CHARACTERS:
+        length += len(clauses[told])
+        told += 1
+    more = f" (and {len(clauses) - told} more)" if told < len(clauses) else ""
+    return "; also ".join(clauses[:told]) + more
+
+
+def _clause(path: str, located: Sequence[tuple[list[str], list[str], Any]], model: type[BaseModel]) -> str:
+    """What is wrong with one value, as a clause: the errors of a value that may be of several kinds make one."""
     parts, keys, first = located[0]
-    others = len({".".join(p) for p, _, _ in located}) - 1
-    more = f" (and {others} more)" if others else ""
-    path = ".".join(parts)
     about = first.get("ctx", {})
     match first["type"]:
         case "extra_forbidden":
-            hint = nearest(parts[-1], keys) or f"; expected one of {', '.join(keys)}"
-            return f"{path}: unknown key{hint}{more}"
+            return f"{path}: unknown key{_meant(parts, keys, model)}"
         case "missing":
-            return f"{path}: missing, expected a value{more}"
+            return f"{path}: missing, expected a value"
         case "union_tag_not_found":
-            return f"{path}.{_discriminator(about)}: missing, expected a value{more}"
+            return f"{path}.{_discriminator(about)}: missing, expected a value"
         case "union_tag_invalid":
             tag, names = about["tag"], about["expected_tags"]
             hint = nearest(tag, names.replace("'", "").split(", "))
-            return f"{path}.{_discriminator(about)}: {tag!r}: expected one of {names}{hint}{more}"
-    # A value that may be of several kinds has an error for each of them.
-    messages = dict.fromkeys(_expectation(e["msg"]) for p, _, e in located if p == parts)
+            return f"{path}.{_discriminator(about)}: {tag!r}: expected one of {names}{hint}"
+    messages = dict.fromkeys(expectation(e, section_at(model, parts)) for _, _, e in located)
     text = " or ".join(m if i == 0 else m.removeprefix("expected ") for i, m in enumerate(messages))
-    return f"{path}: {repr(first['input'])[:80]}: {text}{more}"
+    # A section's own check names the values that do not go together.
+    value = (
+        "" if first["type"] == "value_error" and isinstance(first["input"], Mapping) else f"{shown(first['input'])}: "
+    )
+    return f"{path}: {value}{text}" if path else f"{value}{text}"
+
+
+def _meant(parts: Sequence[str], keys: Sequence[str], model: type[BaseModel]) -> str:
+    """A clause that suggests the key that an unknown one stands for, by any of its usual names; else the valid keys."""
+    name = parts[-1]
+    names = [name.lower(), *ALIASES.get(name.lower(), ())]
+    own = next((n for n in names if n in keys), "")
+    if own:
+        return f"; did you mean {own!r}?"
+    close = nearest(name, keys)
+    # Another algorithm's key is no key of this one: what its own section lacks is sought in the others.
+    others = [path for n in names for path in _paths_of(model, n) if path.split(".")[:-1] != list(parts[:-1])]
+    elsewhere = next(iter(others), "")
+    if elsewhere and not close:
+        return f"; did you mean {elsewhere!r}?"
+    return close or f"; expected one of {', '.join(keys)}"
+
+
+def _paths_of(model: type[BaseModel], name: str) -> list[str]:
+    """Dotted paths of the keys of that name in the sections of a configuration, where a section has one."""
+    found = []
+    for section, field in model.model_fields.items():
+        kinds = get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
+        if any(_is_section(kind) and name in kind.model_fields for kind in kinds):
+            found.append(f"{section}.{name}")
+    return found
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -82,12 +133,18 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
-def _expectation(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should be", "expected")
-
-
 def _discriminator(about: Mapping[str, Any]) -> str:
     return str(about["discriminator"]).strip("'")
+
+
+def section_at(model: type[BaseModel], parts: Sequence[str]) -> tuple[str, ...]:
+    """Keys of the section that stands at a path; empty where a value of another kind does."""
+    at: Any = model
+    for part in parts:
+        at = _inner(at, part)
+        kinds = [k for k in get_args(at) if _is_section(k)] if _is_union(at) else []
+        at = kinds[0] if len(kinds) == 1 else at
+    return tuple(at.model_fields) if parts and _is_section(at) else ()
 
 
 def _locate(loc: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str], list[str]]:

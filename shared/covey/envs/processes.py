@@ -86,6 +86,7 @@ class AsyncSlots:
         self._lost: dict[int, str] = {}  # slots that lost their episode with a worker, and what happened to the worker
         self._pending: dict[_Worker, Sequence[int]] = {}
         self._begun: list[Fault] = []
+        self._applied_to: Sequence[int] = ()
         # Not a method: it also runs when the slots are collected as garbage, and when the interpreter ends.
         self._finalizer = weakref.finalize(self, _end, self._workers, memory)
         for worker in self._workers:
@@ -93,11 +94,16 @@ class AsyncSlots:
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
         """Begin an episode in each slot given, with its seed; `options` go to the environments."""
+        self.begin_reset(slots, seeds, options)
+        return self.end_step()
+
+    def begin_reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> None:
+        """Let the workers begin a reset and return at once; `end_step` must follow."""
         for s in slots:
             self._lost.pop(s, None)
         by_slot = dict(zip(slots, seeds, strict=True))
+        self._begun = []
         self._send("reset", slots, lambda own: ([by_slot[s] for s in own], options))
-        return self._faults(self._timeout_s)
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
         """Make one env step of each slot given, all workers at once; arguments and result as of `Slots.step`."""
@@ -112,7 +118,7 @@ class AsyncSlots:
         self._send("step", [s for s in slots if s not in self._lost] if self._begun else slots, lambda own: ())
 
     def end_step(self, timeout_s: float | None = None) -> list[Fault]:
-        """Wait for the step that `begin_step` began.
+        """Wait for the step that `begin_step` began, or the reset that `begin_reset` began.
 
         Args:
             timeout_s: Seconds to wait, in place of the slots' own limit.
@@ -135,16 +141,33 @@ class AsyncSlots:
         Returns:
             For each slot what the function returned, or a `Fault` if it raised or the worker was lost.
         """
-        by_slot = dict(zip(slots, arguments, strict=True))
-        self._send("apply", slots, lambda own: (CloudpickleWrapper((function, [by_slot[s] for s in own])),))  # type: ignore[arg-type]
-        results: dict[int, Any] = {}
-        for own, result in self._receive(self._timeout_s):
-            results |= zip(own, result, strict=True)
-        return [results[s] for s in slots]
+        self.begin_apply(slots, function, arguments)
+        return self.end_apply()
 
-    def close(self) -> None:
-        """Close all environments and end the workers; the arrays stay readable."""
-        self._finalizer()
+    def begin_apply(
+        self, slots: Sequence[int], function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Let the workers begin what `apply` does and return at once; `end_apply` must follow."""
+        by_slot = dict(zip(slots, arguments, strict=True))
+        self._applied_to = slots
+        self._send("apply", slots, lambda own: (CloudpickleWrapper((function, [by_slot[s] for s in own])),))  # type: ignore[arg-type]
+
+    def end_apply(self, timeout_s: float | None = None) -> list[Any]:
+        """Wait for what `begin_apply` began; returns what `apply` returns.
+
+        Args:
+            timeout_s: Seconds to wait, in place of the slots' own limit.
+        """
+        results: dict[int, Any] = {}
+        for own, result in self._receive(self._timeout_s if timeout_s is None else timeout_s):
+            results |= zip(own, result, strict=True)
+        return [results[s] for s in self._applied_to]
+
+    def close(self, limit_s: float = CLOSE_S) -> None:
+        """Close all environments and end the workers, killed after `limit_s` seconds; the arrays stay readable."""
+        if detached := self._finalizer.detach():
+            workers, memory = detached[2]
+            _end(workers, memory, limit_s)
 
     def _send(self, name: str, slots: Sequence[int], arguments: Callable[[list[int]], tuple[Any, ...]]) -> None:
         """Send a command to the workers of these slots; `arguments` gives those for some of the slots."""
@@ -310,11 +333,11 @@ def _shared_memory(size: int) -> int:
     return memory
 
 
-def _end(workers: Sequence[_Worker], memory: int) -> None:
+def _end(workers: Sequence[_Worker], memory: int, limit_s: float = CLOSE_S) -> None:
     """Let all workers close their environments, kill those that take too long, and free the memory."""
     for worker in workers:
         worker.send("close", (), ())
-    deadline = time.monotonic() + CLOSE_S
+    deadline = time.monotonic() + limit_s
     for worker in workers:
         worker.wait(deadline)
         worker.kill()

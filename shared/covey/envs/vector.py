@@ -6,7 +6,7 @@ PettingZoo's interface. Dims: E environments.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
 from covey.envs.by_agent import AgentOrder, ByAgent
-from covey.envs.copies import Copy, call, get, parallel, put
+from covey.envs.calls import EnvironmentCalls
+from covey.envs.copies import Copy, parallel
 from covey.envs.episode_starts import EpisodeStarts
 from covey.envs.loading import MakeEnv
-from covey.envs.processes import AsyncSlots
+from covey.envs.processes import CLOSE_S, AsyncSlots
 from covey.envs.reading import declared_spaces, read_spaces
 from covey.envs.slots import Fault
 from covey.envs.sync_slots import SyncSlots
@@ -64,7 +65,7 @@ class Observations(dict[str, NDArray[Any]]):
 S = TypeVar("S", bound=SyncSlots | AsyncSlots)
 
 
-class PettingZooVecEnv(ABC, Generic[S]):
+class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
     """Copies of an environment, stepped together; where an episode ends, the next begins in the same step.
 
     Arrays are fresh in every call. Nothing is ever NaN: an agent that waits, or is not there, shows what it last saw,
@@ -72,6 +73,10 @@ class PettingZooVecEnv(ABC, Generic[S]):
     environment says, by `infos[agent]["env_defined_actions"]` (E, *shape). `infos[agent]["action_mask"]` (E, width)
     is 1 where an action is legal. An environment that raises, or whose process ends or hangs, is built again: in its
     row all agents are truncated, their last observations final, and `infos["_fault"]` lists what happened.
+
+    `reset`, `step` and `call` wait for all environments; `reset_async` and `reset_wait`, and those of the other two,
+    do the same in two halves. Calls out of turn raise gymnasium's `AlreadyPendingCallError`, `NoAsyncCallError` and,
+    after `close`, `ClosedEnvironmentError`.
 
     Args:
         env_fns: Functions that build the environments, parallel or AEC ones, with equal agents and spaces.
@@ -82,15 +87,16 @@ class PettingZooVecEnv(ABC, Generic[S]):
 
     Attributes:
         num_envs: E.
+        num_agents: Number of agents in each environment.
         spaces: Agents, their spaces and their groups.
         slots: The slots that step the environments.
         copies: Functions that build the environments, one for each slot.
     """
 
     def __init__(self, env_fns: Sequence[Callable[[], Any]]) -> None:
+        super().__init__(len(env_fns))
         if not env_fns:
             raise EnvironmentLoadError("environments: expected at least one function that builds one, got none")
-        self.num_envs = len(env_fns)
         env = parallel(env_fns[0]())
         self.spaces = read_spaces(env)
         self.metadata: dict[str, Any] = getattr(env, "metadata", {})
@@ -99,12 +105,12 @@ class PettingZooVecEnv(ABC, Generic[S]):
         env.close()
         self.possible_agents = list(self.spaces.agent_ids)
         self.agents = list(self.possible_agents)
+        self.num_agents = len(self.agents)
         self.copies: list[MakeEnv] = [Copy(make, self._gymnasium_spaces) for make in env_fns]
         self.slots = self._build_slots()
         self._agents = AgentOrder(self.spaces)
         self._starts = EpisodeStarts(self.slots)
         self._seen: ByAgent | None = None  # the newest observations; None: a reset is due
-        self._stepping = False
         shape = (len(self.agents), self.num_envs)
         # Whether an agent has ended since its episode began, (A, E).
         self._terminated, self._truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -139,9 +145,29 @@ class PettingZooVecEnv(ABC, Generic[S]):
         Returns:
             Observations, and infos by agent.
         """
-        seeds = self._starts.seed(seed)
-        self._stepping = False
-        messages = self._begin_episodes(range(self.num_envs), seeds, options)
+        self.reset_async(seed, options)
+        return self.reset_wait()
+
+    def reset_async(
+        self, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> None:
+        """Begin a reset and return at once; `reset_wait` must follow. Arguments are those of `reset`."""
+        with self._pending.beginning("reset"):
+            self._seen = None
+            self._begin_reset(self._starts.seed(seed), options)
+            self._reset_options = options
+
+    def reset_wait(self, timeout: float | None = None) -> tuple[Observations, dict[str, Any]]:
+        """Wait for the reset that `reset_async` began; returns what `reset` returns.
+
+        Args:
+            timeout: Seconds after which environments that are not ready count as hanging; None: the slots' own limit.
+        """
+        self._pending.end("reset")
+        faults = self._end(timeout)
+        messages = [self._starts.failed(f) for f in faults]
+        messages += self._starts.begin([f.slot for f in faults], options=self._reset_options)
+        self._terminated[:], self._truncated[:] = False, False
         self._seen = self._agents.observations(self.slots.arrays)
         ended, now = np.zeros(self.num_envs, np.bool_), self.slots.arrays.copy()
         return Observations(self._seen, dict(self._seen), ended, now, now, self.spaces), self._infos(messages)
@@ -161,14 +187,10 @@ class PettingZooVecEnv(ABC, Generic[S]):
 
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Begin a step and return at once; `step_wait` must follow. `actions` are those of `step`."""
-        if self._seen is None or self._stepping:
-            raise EnvironmentLoadError(
-                "environments: step while a step is under way; call step_wait first"
-                if self._stepping
-                else "environments: step before the first episode; call reset first"
-            )
-        self._begin(self._agents.stack(actions, self.slots.arrays.present))
-        self._stepping = True
+        with self._pending.beginning("step"):
+            if self._seen is None:
+                raise EnvironmentLoadError("environments: step before the first episode; call reset first")
+            self._begin(self._agents.stack(actions, self.slots.arrays.present))
 
     def step_wait(self, timeout: float | None = None) -> Step:
         """Wait for the step that `step_async` began; returns what `step` returns.
@@ -176,9 +198,8 @@ class PettingZooVecEnv(ABC, Generic[S]):
         Args:
             timeout: Seconds after which environments that are not ready count as hanging; None: the slots' own limit.
         """
-        if not self._stepping or self._seen is None:
-            raise EnvironmentLoadError("environments: step_wait without a step under way; call step_async first")
-        self._stepping = False
+        self._pending.end("step")
+        assert self._seen is not None  # since `step_async`
         faults = self._end(timeout)
         # A broken environment counts as one whose agents are all truncated, with the observations before the step.
         broken = np.zeros(self.num_envs, np.bool_)
@@ -216,35 +237,33 @@ class PettingZooVecEnv(ABC, Generic[S]):
 
     def interrupt(self) -> None:
         """Note that somebody else steps the slots from now on: `reset` must come before the next step."""
-        self._seen, self._stepping = None, False
+        self._seen, self._pending.name = None, ""
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """For each environment the result of its method of that name, or its attribute if that is no method."""
-        return self._apply(name, call, [(name, args, kwargs)] * self.num_envs)
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._pending.closed
 
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """For each environment its attribute of that name."""
-        return self._apply(name, get, [(name,)] * self.num_envs)
+    @property
+    def unwrapped(self) -> Self:
+        """These vectorised environments themselves."""
+        return self
 
-    def set_attr(self, name: str, values: Any) -> None:
-        """Set an attribute of each environment's outermost wrapper.
+    def close(self, *, timeout: float | None = None, terminate: bool = False) -> None:
+        """Close all environments; a second call does nothing. Arguments are those of `close_extras`."""
+        if not self.closed:
+            self._pending.closed = True
+            self.close_extras(timeout=timeout, terminate=terminate)
+
+    def close_extras(self, *, timeout: float | None = None, terminate: bool = False) -> None:
+        """Close the environments and end their processes, as `close` does.
 
         Args:
-            name: Of the attribute.
-            values: A list or tuple of one value for each environment; anything else is set everywhere.
+            timeout: Seconds that worker processes have to close their environments before they are killed; None: 5.
+            terminate: Whether to kill worker processes at once, which leaves their environments unclosed.
         """
-        each = list(values) if isinstance(values, list | tuple) else [values] * self.num_envs
-        if len(each) != self.num_envs:
-            raise EnvironmentLoadError(f"set_attr {name!r}: {len(each)} values for {self.num_envs} environments")
-        self._apply(name, put, [(name, value) for value in each])
-
-    def render(self) -> tuple[Any, ...]:
-        """For each environment what its `render` returns."""
-        return self.call("render")
-
-    def close(self) -> None:
-        """Close all environments; a second call does nothing."""
-        self.slots.close()
+        self._pending.closed = True
+        self._close(0.0 if terminate else CLOSE_S if timeout is None else timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -259,34 +278,24 @@ class PettingZooVecEnv(ABC, Generic[S]):
         """Build the slots that step the environments, from `copies`."""
 
     @abstractmethod
+    def _begin_reset(self, seeds: Sequence[int], options: dict[str, Any] | None) -> None:
+        """Begin a reset of all slots."""
+
+    @abstractmethod
     def _begin(self, actions: list[NDArray[Any]]) -> None:
         """Begin a step of all slots."""
 
     @abstractmethod
     def _end(self, timeout: float | None) -> list[Fault]:
-        """Wait for the end of the step that was begun; returns its faults."""
+        """Wait for the end of the reset or step that was begun; returns its faults."""
 
     @abstractmethod
-    def _each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Call a function for each environment, with its arguments; returns the results, faults where it raised."""
+    def _close(self, limit_s: float) -> None:
+        """Close the environments; processes that take longer than `limit_s` seconds are killed."""
 
-    def _apply(self, name: str, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Call a function for each environment; returns the results.
-
-        Raises:
-            EnvironmentLoadError: it raised for one of them; `name` says what was called.
-        """
-        results = self._each(function, arguments)
-        for i, result in enumerate(results):
-            if isinstance(result, Fault):
-                raise EnvironmentLoadError(f"environment {i}: {name!r}: {result.message}")
-        return tuple(results)
-
-    def _begin_episodes(
-        self, envs: Sequence[int], seeds: Sequence[int] | None = None, options: dict[str, Any] | None = None
-    ) -> list[str]:
-        """Reset environments, with drawn seeds if None; returns a sentence for each reset that failed."""
-        messages = self._starts.begin(envs, seeds, options)
+    def _begin_episodes(self, envs: Sequence[int]) -> list[str]:
+        """Reset environments with drawn seeds; returns a sentence for each reset that failed."""
+        messages = self._starts.begin(envs)
         self._terminated[:, envs] = False
         self._truncated[:, envs] = False
         return messages
@@ -309,33 +318,56 @@ class AsyncPettingZooVecEnv(PettingZooVecEnv[AsyncSlots]):
     def _build_slots(self) -> AsyncSlots:
         return AsyncSlots(self.copies, self.spaces, self.num_envs)
 
+    def _begin_reset(self, seeds: Sequence[int], options: dict[str, Any] | None) -> None:
+        self.slots.begin_reset(range(self.num_envs), seeds, options)
+
     def _begin(self, actions: list[NDArray[Any]]) -> None:
         self.slots.begin_step(range(self.num_envs), actions)
 
     def _end(self, timeout: float | None) -> list[Fault]:
         return self.slots.end_step(timeout)
 
-    def _each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        return self.slots.apply(range(self.num_envs), function, arguments)
+    def _begin_each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> None:
+        self.slots.begin_apply(range(self.num_envs), function, arguments)
+
+    def _end_each(self, timeout: float | None) -> list[Any]:
+        return self.slots.end_apply(timeout)
+
+    def _close(self, limit_s: float) -> None:
+        self.slots.close(limit_s)
 
 
 class SyncPettingZooVecEnv(PettingZooVecEnv[SyncSlots]):
-    """Vectorised environments that are stepped one after the other in this process."""
+    """Vectorised environments that are stepped one after the other in this process.
 
-    _actions: Sequence[NDArray[Any]] = ()
+    What an asynchronous call begins is done by the caller itself when it waits, whatever time that takes.
+    """
+
+    _work: Callable[[], list[Any]]
 
     def _build_slots(self) -> SyncSlots:
         return SyncSlots(self.copies, self.spaces, self.num_envs)
 
+    def _begin_reset(self, seeds: Sequence[int], options: dict[str, Any] | None) -> None:
+        self._work = partial(self.slots.reset, range(self.num_envs), seeds, options)
+
     def _begin(self, actions: list[NDArray[Any]]) -> None:
-        self._actions = actions
+        self._work = partial(self.slots.step, range(self.num_envs), actions)
 
     def _end(self, timeout: float | None) -> list[Fault]:
-        del timeout  # the step is made here, by the caller itself, so there is nothing to wait for
-        return self.slots.step(range(self.num_envs), self._actions)
+        del timeout
+        return self._work()
 
-    def _each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        return apply(self.slots, range(self.num_envs), function, arguments)
+    def _begin_each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> None:
+        self._work = partial(apply, self.slots, range(self.num_envs), function, arguments)
+
+    def _end_each(self, timeout: float | None) -> list[Any]:
+        del timeout
+        return self._work()
+
+    def _close(self, limit_s: float) -> None:
+        del limit_s
+        self.slots.close()
 
 
 def make_multi_agent_vect_envs(env: Callable[..., Any], num_envs: int = 1, **env_kwargs: Any) -> AsyncPettingZooVecEnv:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gymnasium.error import ClosedEnvironmentError
 from mpe2 import simple_speaker_listener_v4
 from tests.support import recorded_wandb
 from tests.support.environments import CounterEnv
@@ -17,6 +18,7 @@ from tests.support.members import assert_same_networks
 
 from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv, make_multi_agent_vect_envs
 from covey.errors import ConfigError, EnvironmentLoadError
+from covey.progress import default_progress_bar
 from covey.run.directory import RunDirectory
 from covey_server import (
     Agent,
@@ -99,7 +101,7 @@ def test_training_goes_on_where_it_stopped_and_closes_the_environments() -> None
     pop = population("MADDPG", env)
     memory = MultiAgentReplayBuffer(1000)
     pop, _ = off_policy(env, pop, memory, max_steps=40, evo_steps=40, eval_steps=2)
-    with pytest.raises(EnvironmentLoadError, match="closed"):
+    with pytest.raises(ClosedEnvironmentError):
         env.reset()
     updates = [a.member.updates for a in pop]
     pop, fitnesses = off_policy(vectorised(), pop, memory, max_steps=100, evo_steps=40, eval_steps=2)
@@ -173,7 +175,7 @@ def test_nothing_stays_without_being_asked_for(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_trained(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_trained() -> None:
     env = vectorised()
     pop = population("MADDPG", env)
     with pytest.raises(ConfigError, match="make_multi_agent_vect_envs"):
@@ -186,9 +188,83 @@ def test_what_cannot_be_trained(caplog: pytest.LogCaptureFixture) -> None:
         train_multi_agent_on_policy(env, "counter", "MADDPG", pop)
     with pytest.raises(ConfigError, match=r"training\.evo_steps"):
         off_policy(env, pop, evo_steps=0)
-    with caplog.at_level(logging.WARNING):
-        off_policy(env, pop, accelerator=object(), max_steps=10, evo_steps=10)
-    assert "accelerator: not needed" in caplog.text
+    with pytest.raises(ConfigError, match="swap_channels: True, expected False"):
+        off_policy(env, pop, swap_channels=True)
+    with pytest.raises(ConfigError, match="wandb_api_key: given, expected None; set the environment variable"):
+        off_policy(env, pop, wandb_api_key="secret")
+
+
+ONE, TWO = SimpleNamespace(num_processes=1, device="cpu"), SimpleNamespace(num_processes=2, device="cpu")
+"""What covey reads of an `accelerate.Accelerator`, which needs a package of its own."""
+
+
+def test_an_accelerator_of_one_process_gives_its_device_and_more_are_refused() -> None:
+    env = vectorised()
+    observed = {a: env.single_observation_space(a) for a in env.agents}
+    done = {a: env.single_action_space(a) for a in env.agents}
+
+    def created(accelerator: Any, device: str = "cpu") -> list[Agent]:
+        return create_population(
+            algo="MADDPG",
+            net_config=NET,
+            INIT_HP={},
+            observation_space=observed,
+            action_space=done,
+            device=device,
+            accelerator=accelerator,
+        )
+
+    (agent,) = created(ONE, device="cuda")
+    assert agent.context.config.learner.device == "cpu"
+    for refused in (
+        lambda: created(TWO),
+        lambda: off_policy(env, [agent], accelerator=TWO),
+        lambda: default_progress_bar(5, accelerator=TWO),
+        lambda: Mutations(1, 0, 0, 0, 0, 0, accelerator=TWO),
+    ):
+        with pytest.raises(ConfigError, match="accelerator: 2 processes, expected 1"):
+            refused()
+    with pytest.raises(ConfigError, match=r"accelerator: object, expected an accelerate\.Accelerator"):
+        created(object())
+    elsewhere = SimpleNamespace(num_processes=1, device="cuda:0")
+    with pytest.raises(ConfigError, match="accelerator: device cuda:0, expected cpu, on which the population learns"):
+        off_policy(env, [agent], accelerator=elsewhere)
+    default_progress_bar(5, accelerator=ONE).close()
+    memory = MultiAgentReplayBuffer(memory_size=100, field_names=["state"], agent_ids=env.agents, device=None)
+    trained, _ = off_policy(
+        env, [agent], memory=memory, accelerator=ONE, swap_channels=False, max_steps=10, evo_steps=10
+    )
+    assert trained[0].steps == [10] and memory.counter
+    with pytest.raises(ConfigError, match="memory_size 0, expected at least 1"):
+        MultiAgentReplayBuffer(memory_size=0)
+
+
+def test_what_the_population_was_not_made_of_is_refused() -> None:
+    env = vectorised()
+    pop = population("MADDPG", env, LR=0.002, MEMORY_SIZE=1000)
+    mutation = Mutations(1, 0, 0, 0, 0, 0, mutation_sd=0.2, rand_seed=3)
+    for arguments, says in (
+        (
+            {"INIT_HP": {"BATCH_SIZE": 32, "LEARN_STEP": 10, "GAMMA": 0.5}},
+            r"^INIT_HP: BATCH_SIZE 32, expected 16; GAMMA",
+        ),
+        ({"INIT_HP": {"LR": 0.1}}, r"^INIT_HP: LR_ACTOR 0.1, expected 0.002; LR_CRITIC 0.1, expected 0.002"),
+        ({"INIT_HP": {"POP_SIZE": 5}}, "^INIT_HP: POP_SIZE 5, expected 2"),
+        ({"MUT_P": {"NO_MUT": 0.5, "MUT_SD": 0.2}, "mutation": mutation}, r"^MUT_P: NO_MUT 0.5, expected 1.0, which"),
+        ({"MUT_P": {"RAND_SEED": 4}, "mutation": mutation}, "^MUT_P: RAND_SEED 4, expected 3"),
+        ({"MUT_P": {"NO_MUT": 1}}, "^MUT_P: given without mutation"),
+        (
+            {"net_config": {**NET, "latent_dim": 9}},
+            r"^net_config: describes other networks for .*walker_0.* than the pop",
+        ),
+        ({"net_config": {"walker_0": NET}}, r"^net_config: describes other networks for caller_0"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            off_policy(env, pop, **arguments)
+    same = {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LR": 0.002, "POP_SIZE": 2, "MAX_STEPS": 7, "GAMMA": None}
+    made_of: dict[str, Any] = {"INIT_HP": same, "net_config": NET, "MUT_P": {"NO_MUT": 1, "MUT_SD": 0.2}}
+    trained, _ = off_policy(env, pop, mutation=mutation, max_steps=10, evo_steps=10, **made_of)
+    assert len(trained) == 2
 
 
 def test_what_goes_wrong_in_the_actor_ends_the_run() -> None:

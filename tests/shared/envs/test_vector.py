@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
 from tests.support.environments import CounterEnv, counter
 from tests.support.processes import PATIENCE_S
 
@@ -196,14 +197,65 @@ def test_environments_are_reached_into(build: Build) -> None:
         env.get_attr("nothing")
     with pytest.raises(EnvironmentLoadError, match="3 values for 2 environments"):
         env.set_attr("scale", [1, 2, 3])
-    env.step_async({"walker_0": np.zeros((2, 1))})
-    with pytest.raises(EnvironmentLoadError, match="call step_wait first"):
-        env.step({"walker_0": np.zeros((2, 1))})
-    assert env.step_wait(timeout=PATIENCE_S)[0]["walker_0"][:, 1].tolist() == [2, 2]
-    with pytest.raises(EnvironmentLoadError, match="call step_async first"):
-        env.step_wait()
+
+
+PARTS: dict[str, tuple[Any, ...]] = {
+    "reset": (7,),
+    "step": ({"walker_0": np.zeros((2, 1), np.float32)},),
+    "call": ("action_space", "walker_0"),
+}
+"""The calls of vectorised environments that come in two halves, and arguments of their first half."""
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_calls_in_two_halves_are_the_whole_ones(build: Build, name: str) -> None:
+    whole, halves = build([SquareEnv] * 2), build([SquareEnv] * 2)
+    for env in (whole, halves):
+        env.reset(seed=1)
+    expected = getattr(whole, name)(*PARTS[name])
+    assert getattr(halves, f"{name}_async")(*PARTS[name]) is None
+    np.testing.assert_equal(getattr(halves, f"{name}_wait")(timeout=PATIENCE_S), expected)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_calls_out_of_turn_raise_gymnasiums_errors(build: Build, name: str) -> None:
+    env = build([SquareEnv] * 2)
+    env.reset(seed=1)
+    with pytest.raises(NoAsyncCallError, match=f"{name}_wait while no {name} is under way; call {name}_async first"):
+        getattr(env, f"{name}_wait")()
+    getattr(env, f"{name}_async")(*PARTS[name])
+    for other in PARTS:
+        with pytest.raises(AlreadyPendingCallError, match=f"{other}_async while a {name} .* call {name}_wait first"):
+            getattr(env, f"{other}_async")(*PARTS[other])
+        with pytest.raises(AlreadyPendingCallError):
+            getattr(env, other)(*PARTS[other])
+    with pytest.raises(AlreadyPendingCallError):
+        env.set_attr("scale", 2.0)
+    getattr(env, f"{name}_wait")()
+    assert not env.closed
     env.close()
     env.close()
+    assert env.closed
+    for called in (f"{name}_async", name):
+        with pytest.raises(ClosedEnvironmentError, match=f"{name}_async after close"):
+            getattr(env, called)(*PARTS[name])
+    with pytest.raises(ClosedEnvironmentError):
+        getattr(env, f"{name}_wait")()
+
+
+def test_a_call_that_could_not_begin_is_not_under_way(build: Build) -> None:
+    env = build([SquareEnv] * 2)
+    with pytest.raises(EnvironmentLoadError, match="3 seeds for 2 environments"):
+        env.reset_async(seed=[1, 2, 3])
+    env.reset(seed=1)
+    with pytest.raises(EnvironmentLoadError, match="shape"):
+        env.step_async({"walker_0": np.zeros((3, 3))})
+    assert env.step(*PARTS["step"])[0]["walker_0"][:, 1].tolist() == [1, 1]
+
+
+def test_names_that_gymnasiums_vectorised_environments_have() -> None:
+    with SyncPettingZooVecEnv([SquareEnv] * 2) as env:
+        assert (env.num_envs, env.num_agents, env.unwrapped) == (2, 1, env)
 
 
 def raise_at_two(env: Any) -> None:
@@ -214,6 +266,18 @@ def raise_at_two(env: Any) -> None:
 def hang_at_two(env: Any) -> None:
     if env.seed == 2 and env.count == 1:
         time.sleep(600)
+
+
+@pytest.mark.parametrize("close", [{"terminate": True}, {"timeout": 0.1}], ids=["terminate", "timeout"])
+def test_processes_that_do_not_close_are_killed(close: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
+    env = AsyncPettingZooVecEnv([partial(SquareEnv, hang_at_two)] * 2)
+    env.reset(seed=1)
+    env.step(*PARTS["step"])
+    env.step_async(*PARTS["step"])
+    began = time.monotonic()
+    env.close_extras(**close)
+    assert time.monotonic() - began < 4.0 and env.closed
 
 
 @pytest.mark.parametrize(
