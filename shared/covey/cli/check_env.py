@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from covey.errors import ConfigError, SpaceError
+from covey.errors import ConfigError, SpaceError, one_line
 
 if TYPE_CHECKING:
     from covey.envs.check import EnvironmentReport
@@ -114,7 +114,8 @@ def _show(result: dict[str, Any]) -> None:
     """Print a report for people."""
     typer.echo(f"{result['environment']} ({result['interface']})")
     for agent in result["agents"]:
-        typer.echo(f"  {agent['agent_id']}" + (f", group {agent['group']}" if agent["group"] else ""))
+        name = one_line(agent["agent_id"], 60) or "''"
+        typer.echo(f"  {name}" + (f", group {agent['group']}" if agent["group"] else ""))
         typer.echo(f"    sees {agent['observation']}")
         typer.echo(f"    does {agent['action']}" + (", some of it masked" if agent["masked"] else ""))
     traits = [

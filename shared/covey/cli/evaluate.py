@@ -127,9 +127,10 @@ def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str
 
 
 def unseen_episode_seed(seed: int, episode: int) -> int:
-    """The seed of an episode that no run has seen: at least 2^31, where training and selection use seeds below.
+    """The seed of an episode that no run has seen: at least 2^30, where training and selection use seeds below.
 
-    It is 2^31 plus 31 bits of the SHA-256 of ("evaluate", seed, episode).
+    It is 2^30 plus 30 bits of the SHA-256 of ("evaluate", seed, episode), so below 2^31: some environments pass their
+    seed to libraries that take no more.
     """
     digest = hashlib.sha256(f"evaluate/{seed}/{episode}".encode()).digest()
-    return (1 << 31) + (int.from_bytes(digest[:4], "little") >> 1)
+    return (1 << 30) + (int.from_bytes(digest[:4], "little") >> 2)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from covey.envs.named_agents import with_names
 from covey.envs.slots import BatchedEnvironment, describe
 from covey.envs.turns import TurnsEnv
 from covey.errors import EnvironmentLoadError
@@ -71,9 +72,9 @@ class EnvironmentFactory:
         env = self._build(self.config)
         if hasattr(env, "agent_iter"):
             self._check(env, _AEC_API, "AEC")
-            return cast("ParallelEnv[str, Any, Any]", TurnsEnv(env))
+            return cast("ParallelEnv[str, Any, Any]", with_names(TurnsEnv(env)))
         self._check(env, _PARALLEL_API, "parallel")
-        return cast("ParallelEnv[str, Any, Any]", env)
+        return cast("ParallelEnv[str, Any, Any]", with_names(env))
 
     def belongs(self, patterns: Sequence[str]) -> bool:
         """Whether the environment's function was defined in a package that these patterns allow.

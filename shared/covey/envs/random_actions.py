@@ -15,7 +15,7 @@ def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8
     """Draw a legal action uniformly, in the shape and dtype of its space.
 
     Args:
-        space: The action space; numbers of a Box without bounds are drawn from [-1, 1].
+        space: The action space; numbers of a Box without bounds are drawn within `action_bounds`.
         rng: Draws it.
         mask: (mask width,), not 0 for legal values, at least one of each choice; None: all values are legal.
     """

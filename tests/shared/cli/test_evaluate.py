@@ -11,6 +11,7 @@ from tests.support.untrained_runs import speaker_listener, tictactoe
 
 from covey.cli import run
 from covey.cli.evaluate import outcomes, unseen_episode_seed
+from covey.collect.slot_state import training_episode_seed
 from covey.run.directory import RunDirectory
 
 
@@ -130,7 +131,9 @@ def test_players_that_do_not_exist_are_one_sentence(
 def test_seeds_are_their_own() -> None:
     seeds = {unseen_episode_seed(s, k) for s in range(4) for k in range(500)}
     assert len(seeds) == 2000
-    assert all(1 << 31 <= seed < 1 << 32 for seed in seeds), "training and selection use seeds below 2^31"
+    assert all(1 << 30 <= seed < 1 << 31 for seed in seeds), "training and selection use seeds below 2^30"
+    trained = {training_episode_seed(s, k) for s in (0, 1, 1 << 63) for k in range(500)}
+    assert all(0 <= seed < 1 << 30 for seed in trained)
 
 
 def test_it_needs_no_torch(finished: RunDirectory) -> None:
