@@ -101,6 +101,7 @@ def _prepare(
     from covey.config import load_config
     from covey.errors import ConfigError
     from covey.run.directory import RunDirectory
+    from covey.run.own_environment import recall_environment, remember_environment, with_entry_point
     from covey_server.app import new_run
 
     if deterministic:
@@ -111,8 +112,12 @@ def _prepare(
                 f"--resume {resume}: the run has its own configuration, expected no CONFIG; leave out {config}"
             )
         run = RunDirectory.open(resume)
-        return load_config(run.config, overrides, stored=True), run
+        stored = load_config(run.config, overrides, stored=True)
+        recall_environment(run, stored)
+        return with_entry_point(stored, Path.cwd()), run
     if config is None:
         raise ConfigError("CONFIG: missing, expected a YAML file such as examples/speaker_listener.yaml")
-    settings = load_config(config, overrides)
-    return settings, new_run(settings, runs)
+    settings = with_entry_point(load_config(config, overrides), config.parent, Path.cwd())
+    run = new_run(settings, runs)
+    remember_environment(run, settings)
+    return settings, run

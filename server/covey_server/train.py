@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from covey.config import Config
+from covey.envs.own_modules import searched
 from covey.errors import ConfigError, EnvironmentLoadError, RefusedError
 from covey.run.directory import RunDirectory
 from covey.v1.population_service_pb2 import MemberInfo, Status
@@ -42,6 +43,7 @@ class LocalActors:
         self._command = [
             *(sys.executable, "-m", "covey", "actor", "--learner", address),
             *("--allow-env", config.environment.name.partition(":")[0]),
+            *(argument for folder in searched() for argument in ("--env-path", str(folder))),
             # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
             *("--max-reconnect-s", "20"),
         ]

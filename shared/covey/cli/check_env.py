@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,12 @@ def register(app: typer.Typer) -> None:
 
 
 def check_env(
-    environment: Annotated[str, typer.Argument(metavar="MODULE[:FUNCTION]", help="The environment's entry point.")],
+    environment: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE[:FUNCTION]", help="The environment: a module, or a file of yours as ./FILE.py[:FUNCTION]."
+        ),
+    ],
     config: Annotated[
         list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="An argument of it (YAML); repeatable.")
     ] = None,
@@ -44,9 +50,13 @@ def check_env(
     """
     from covey.envs import load_environment
     from covey.envs.check import check_environment
+    from covey.envs.own_modules import entry_point_of, search
 
     logging.basicConfig(format="%(message)s")
-    report = check_environment(load_environment(environment, _arguments(config or [])), steps)
+    here = Path.cwd()
+    search(here)
+    entry_point = entry_point_of(environment, here)
+    report = check_environment(load_environment(entry_point, _arguments(config or [])), steps)
     result = as_answer(report)
     if as_json:
         typer.echo(json.dumps(result))

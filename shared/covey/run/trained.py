@@ -12,6 +12,7 @@ from covey.envs import load_environment, read_spaces
 from covey.errors import SpaceError
 from covey.networks.resolve import network_ids
 from covey.run.directory import RunDirectory, read_policies
+from covey.run.own_environment import recall_environment
 from covey.spaces import EnvironmentSpaces
 from covey.wire.policy_file import encode_policy, spec_of
 
@@ -73,6 +74,7 @@ class TrainedMember:
             SpaceError: it is another environment than the run's.
         """
         environment = self.config.environment
+        recall_environment(self.run, self.config)
         make_env = load_environment(environment.name, {**environment.config, **config})
         env = make_env()
         try:
