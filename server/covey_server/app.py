@@ -20,6 +20,7 @@ import yaml
 
 from covey.config import Config
 from covey.envs import load_environment, read_spaces
+from covey.envs.repeats import ignored_seed
 from covey.errors import ConfigError, DiskFullError, StorageError
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
@@ -144,6 +145,8 @@ class LearnerProcess:
                 spaces = read_spaces(env, environment.groups)
             finally:
                 env.close()
+            if self.config.training.deterministic and (differs := ignored_seed(make, spaces)):
+                self.learner.event(f"training.deterministic: {differs}")
             with self.learner.lock:
                 self.learner.create_population(spaces)
         self.address = self._grpc.serve(_port_before(self.run) if self._resumed else 0)

@@ -281,6 +281,30 @@ class SeededOnce(Plain):
         return self.rng.uniform(-1, 1, 3).astype(F)
 
 
+class Unrewarded(Plain):
+    """Nobody ever earns anything."""
+
+    def reward(self, agent: Any) -> Any:
+        return 0.0
+
+
+class EndsAnyhow(Plain):
+    """Its episodes end when a global generator says so."""
+
+    def step(self, actions: Mapping[Any, Any]) -> Any:
+        self.length = random.randint(1, 1 << 20) % 50 + 1
+        return super().step(actions)
+
+
+class RaisesInStepThree(Plain):
+    """Raises in the third step of each episode."""
+
+    def step(self, actions: Mapping[Any, Any]) -> Any:
+        if self.time == 2:
+            raise RuntimeError("the wheel came off")
+        return super().step(actions)
+
+
 class ZeroSum(Plain):
     """What one agent wins the other loses."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from covey.envs.building import build_slots
 from covey.envs.loading import EnvironmentFactory
 from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, read_spaces
+from covey.envs.repeats import ignored_seed
 from covey.envs.slots import describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
 from covey.errors import EnvironmentLoadError, SpaceError
@@ -96,11 +97,12 @@ def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) ->
         finally:
             env.close()
         behaviour = play_at_random(build_slots(factory, spaces, 1), spaces, steps, seed) if spaces else None
+        not_repeated = ignored_seed(factory, spaces, seed) if spaces else ""
         interface = "batched" if factory.batched else "aec" if hasattr(env, "aec") else "parallel"
         api_test, api_warnings = _api_test(factory, interface, waits=bool(spaces and spaces.asynchronous))
     will: list[str] = []
     if spaces and behaviour:
-        will += _plans(spaces, behaviour, steps)
+        will += _plans(spaces, behaviour, steps, not_repeated)
         cannot += _obstacles(spaces, behaviour)
     return EnvironmentReport(
         entry_point=factory.entry_point,
@@ -136,8 +138,8 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
     return sentences
 
 
-def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int) -> Iterator[str]:
-    """Sentences about what covey will do with the environment."""
+def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated: str) -> Iterator[str]:
+    """Sentences about what covey will do with the environment; `not_repeated` is what `ignored_seed` says."""
     other = next((a for a in spaces.agents if not isinstance(a.action, Box | Discrete)), None)
     if other is None:
         yield "algorithms: IPPO, MADDPG and MATD3 fit"
@@ -169,6 +171,8 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int) -> Iterator[s
             yield f"bounds: where actions of group {group.group_id!r} have no bound, policies stay within {intervals}"
     if (most := _most_slots(spaces)) < FEW_SLOTS:
         yield f"memory: a row is {RowSchema.of(spaces).row_bytes} bytes, so an actor has at most {most} training slots"
+    if not_repeated:
+        yield not_repeated
     if not seen.episode_lengths:
         yield f"episodes: none ended within {steps} env steps, so set training.eval_steps"
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.spaces import Box, Discrete, Space, action_bounds, choices
+from covey.envs.slots import Slots
+from covey.rows import Active
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, action_bounds, choices
 
 
 def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8] | None = None) -> NDArray[Any]:
@@ -32,3 +34,19 @@ def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8
     if isinstance(space, Discrete):
         picked = picked[0] + space.start
     return picked.astype(space.dtype)
+
+
+def random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator) -> list[NDArray[Any]]:
+    """Random legal actions for the agents of slot 0 that choose, zeros for all others: per group (S, N, *shape)."""
+    arrays = slots.arrays
+    chosen = []
+    p = 0
+    for g, group in enumerate(spaces.groups):
+        actions = np.zeros((slots.count, len(group), *group.action.shape), group.action.dtype)
+        mask = arrays.mask[g]
+        for n in range(len(group)):
+            if arrays.present[0, p] == Active.CHOSE:
+                actions[0, n] = random_action(group.action, rng, None if mask is None else mask[0, n])
+            p += 1
+        chosen.append(actions)
+    return chosen

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from covey.envs.random_actions import random_action
+from covey.envs.random_actions import random_actions
 from covey.envs.slots import Slots
 from covey.rows import Active
 from covey.spaces import EnvironmentSpaces
@@ -79,7 +77,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
                 seen.faults.append("no agent is there after reset")
                 continue
         else:
-            actions = _random_actions(slots, spaces, rng)
+            actions = random_actions(slots, spaces, rng)
             before = living > 0
             began = time.perf_counter()
             faults = slots.step([0], actions)
@@ -118,19 +116,3 @@ def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
                 if not seen.not_finite and not np.isfinite(value).all():
                     seen.not_finite = f"{what} of agent {spaces.agents[agent].agent_id!r}"
             p += 1
-
-
-def _random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator) -> list[NDArray[Any]]:
-    """Random legal actions for the agents of slot 0 that choose, zeros for all others: per group (S, N, *shape)."""
-    arrays = slots.arrays
-    chosen = []
-    p = 0
-    for g, group in enumerate(spaces.groups):
-        actions = np.zeros((slots.count, len(group), *group.action.shape), group.action.dtype)
-        mask = arrays.mask[g]
-        for n in range(len(group)):
-            if arrays.present[0, p] == Active.CHOSE:
-                actions[0, n] = random_action(group.action, rng, None if mask is None else mask[0, n])
-            p += 1
-        chosen.append(actions)
-    return chosen
