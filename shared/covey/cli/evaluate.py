@@ -63,13 +63,15 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
         member: A member of its living population; None for the best.
         episodes: How many episodes to play, at least 1.
         seed: Seeds the sequence of episodes.
-        others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER".
+        others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER"; for agents that are not named
+            the run's `fitness.opponents` hold.
 
     Returns:
         `mean_return` (over episodes, of the sum over agents), its `stderr` (None for a single episode), `per_agent`
-        means, `episodes`, `member_id`; with `others` also `play` (agent to "random" or a member's id). With `others`,
-        and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of `win`, `draw`
-        and `loss`, by its return against the best of the other agents' returns in the episode.
+        means, `episodes`, `member_id`; with others who play also `play` (agent to "random" or a member's id). With
+        others, and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of `win`,
+        `draw` and `loss`, by its return against the best of the other agents' returns in the episode. There are none
+        if all agents got the same in every episode, as where they cooperate.
 
     Raises:
         StorageError: the run cannot be read.
@@ -79,13 +81,13 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     """
     import numpy as np
 
-    from covey.cli.players import parse_play, players
+    from covey.cli.players import parse_play, players, run_opponents
     from covey.collect import evaluate as play_episodes
     from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(run, member)
     spaces = trained.spaces
-    chosen = parse_play(others, spaces.agent_ids)
+    chosen = run_opponents(trained) | parse_play(others, spaces.agent_ids)
     seats = players(trained, chosen)
     seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     played = play_episodes(trained.environment(), spaces, seats, seeds, trained.config.eval_episode_steps, SLOTS)
@@ -101,7 +103,8 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     if chosen:
         result["play"] = chosen
     zero_sum = bool(np.abs(totals).max() <= 1e-9 * np.abs(returns).max())
-    if returns.shape[1] > 1 and (chosen or zero_sum):
+    alike = bool((returns == returns[:, :1]).all())
+    if not alike and (chosen or zero_sum):
         result["outcomes"] = outcomes(returns, spaces.agent_ids)
     return result
 

@@ -99,6 +99,14 @@ class EnvironmentFactory:
         except ValueError:  # a builtin without a signature
             return False
 
+    def takes(self, keyword: str) -> bool:
+        """Whether the function has a parameter of this name, or takes any keyword."""
+        try:
+            parameters = inspect.signature(_function(self.entry_point)).parameters
+        except ValueError:  # a builtin without a signature
+            return True
+        return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
     def batch(self, num_envs: int) -> BatchedEnvironment:
         """Build `num_envs` copies as one object; only for `batched` environments.
 

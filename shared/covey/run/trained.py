@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from covey.acting import LoadedPolicy
 from covey.config import Config
 from covey.envs import load_environment, read_spaces
-from covey.errors import SpaceError
+from covey.errors import EnvironmentLoadError, SpaceError
 from covey.networks.resolve import network_ids
 from covey.run.directory import RunDirectory, read_policies
 from covey.run.own_environment import recall_environment
@@ -76,6 +76,12 @@ class TrainedMember:
         environment = self.config.environment
         recall_environment(self.run, self.config)
         make_env = load_environment(environment.name, {**environment.config, **config})
+        for keyword in config:
+            if not make_env.takes(keyword):
+                raise EnvironmentLoadError(
+                    f"environment {environment.name}: its function takes no {keyword}, expected one; give it that "
+                    "parameter, and hand it on to the environment"
+                )
         env = make_env()
         try:
             found = read_spaces(env, environment.groups)
