@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covey.config import Fitness
+from covey.envs.zero_sum import is_zero_sum, who_counts
 from covey.errors import ConfigError
 from covey.v1.order_pb2 import PolicyRef
 from covey.wire.limits import BUILTIN_RANDOM
@@ -52,13 +53,11 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
     columns = chosen_agents(agent_ids, config)
     if not table.any():
         _warn_once("all evaluated episodes returned zero to every agent: selection cannot tell members apart yet")
-    # Zero-sum: the agents' returns cancel in every episode, up to rounding.
-    elif not np.abs(table.sum(1)).max() > 1e-9 * np.abs(table).max():
+    elif is_zero_sum(table):
         if len(columns) == len(agent_ids):
             raise ConfigError(
                 "fitness: the agents' returns sum to zero in every evaluated episode, so that all members would have "
-                f"the same fitness; name the agents whose returns count, such as fitness.agents: [{agent_ids[0]}], or "
-                f"who plays against them, such as fitness.opponents: {{{agent_ids[-1]}: random}}"
+                f"the same fitness; {who_counts(agent_ids)}"
             )
         if not config.opponents:
             _warn_once(

@@ -83,6 +83,7 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
 
     from covey.cli.players import parse_play, players, run_opponents
     from covey.collect import evaluate as play_episodes
+    from covey.envs.zero_sum import is_zero_sum
     from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(run, member)
@@ -102,9 +103,8 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     }
     if chosen:
         result["play"] = chosen
-    zero_sum = bool(np.abs(totals).max() <= 1e-9 * np.abs(returns).max())
     alike = bool((returns == returns[:, :1]).all())
-    if not alike and (chosen or zero_sum):
+    if not alike and (chosen or is_zero_sum(returns)):
         result["outcomes"] = outcomes(returns, spaces.agent_ids)
     return result
 

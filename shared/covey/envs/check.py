@@ -19,6 +19,7 @@ from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, r
 from covey.envs.repeats import ignored_seed
 from covey.envs.slots import describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
+from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
@@ -171,6 +172,8 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
             yield f"bounds: where actions of group {group.group_id!r} have no bound, policies stay within {intervals}"
     if (most := _most_slots(spaces)) < FEW_SLOTS:
         yield f"memory: a row is {RowSchema.of(spaces).row_bytes} bytes, so an actor has at most {most} training slots"
+    if seen.zero_sum:
+        yield f"opponents: the agents' returns sum to zero in every episode; {who_counts(spaces.agent_ids)}"
     if not_repeated:
         yield not_repeated
     if not seen.episode_lengths:

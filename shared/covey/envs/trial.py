@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covey.envs.random_actions import random_actions
 from covey.envs.slots import Slots
+from covey.envs.zero_sum import is_zero_sum
 from covey.rows import Active
 from covey.spaces import EnvironmentSpaces
 
@@ -32,6 +34,7 @@ class Behaviour:
         forces: Whether the environment took an agent's action itself.
         not_finite: What was NaN or infinite first, such as "reward of agent 'x'"; empty if all was finite.
         faults: What the environment raised, one line each.
+        zero_sum: Whether the agents' returns cancelled in every episode that ended.
     """
 
     steps: int = 0
@@ -45,6 +48,7 @@ class Behaviour:
     forces: bool = False
     not_finite: str = ""
     faults: list[str] = field(default_factory=list)
+    zero_sum: bool = False
 
     @property
     def steps_per_s(self) -> float:
@@ -67,12 +71,15 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
     episode = length = 0
     running = False
     known = living > 0  # agents that were there in this episode
+    earned = np.zeros(len(living))  # the agents' returns in this episode
+    returns: list[NDArray[np.float64]] = []
     while seen.steps < steps and len(seen.faults) < MAX_FAULTS:
         if not running:
             length = 0
             faults = slots.reset([0], [seed + episode])
             episode += 1
             known = living > 0
+            earned = np.zeros(len(living))
             if not faults and not known.any():
                 seen.faults.append("no agent is there after reset")
                 continue
@@ -88,6 +95,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
                 seen.dies = seen.dies or bool(living.any() and (before & (living == 0)).any())
                 seen.appears_later = seen.appears_later or bool(((living > 0) & ~known).any())
                 known |= living > 0
+                earned += slots.arrays.reward[0]
         running = not faults and bool(living.any())
         if faults:
             seen.faults.append(faults[0].message)
@@ -95,6 +103,8 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
         _watch(slots, spaces, seen)
         if not running:
             seen.episode_lengths.append(length)
+            returns.append(earned)
+    seen.zero_sum = bool(returns) and is_zero_sum(np.array(returns))
     slots.close()
     return seen
 

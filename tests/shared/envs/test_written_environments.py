@@ -14,6 +14,7 @@ from covey.envs import load_environment, read_spaces
 from covey.envs.check import check_environment
 from covey.envs.random_actions import random_action
 from covey.envs.vector import SyncPettingZooVecEnv
+from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.spaces import Box, action_bounds
 
@@ -108,6 +109,18 @@ def test_each_number_of_a_box_has_bounds_of_its_own() -> None:
     drawn = np.array([random_action(space, rng) for _ in range(200)])
     assert (drawn >= own[:, 0]).all() and (drawn <= own[:, 1]).all()
     assert np.ptp(drawn, axis=0).min() > 1.5, "the whole interval is drawn from"
+
+
+@pytest.mark.parametrize(
+    ("name", "zero_sum"),
+    [("tests.support.written_environments:ZeroSum", True), ("pettingzoo.classic.rps_v2", True)]
+    + [(f"tests.support.written_environments:{name}", False) for name in ("Plain", "Unrewarded")],
+)
+def test_a_zero_sum_game_is_told_to_need_opponents(name: str, zero_sum: bool) -> None:
+    make = load_environment(name, {})
+    told = [line for line in check_environment(make, 200).will if line.startswith("opponents: ")]
+    assert len(told) == zero_sum
+    assert not told or told[0].endswith(who_counts(read_spaces(make()).agent_ids))
 
 
 def test_random_play_stays_within_half_open_bounds() -> None:
