@@ -20,10 +20,11 @@ from collections import deque
 from pathlib import Path
 
 from covey.config import Config
+from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import Fragment
 from covey_actor.workers import actor_arguments, start_worker
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.orders.session import Session

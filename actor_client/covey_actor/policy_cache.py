@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from covey.acting import LoadedPolicy
+from covey.errors import DivergedError
+
+_log = logging.getLogger("covey.actor")
 
 MAX_POLICIES = 128
 MAX_BYTES = 64 << 20
@@ -31,10 +35,10 @@ class PolicyCache:
         self._bytes = 0
 
     def get(self, sha256: bytes) -> LoadedPolicy | None:
-        """The policy of this hash, fetched if need be; None if the learner does not have it any more.
+        """The policy of this hash, fetched if need be; None if the learner has none that this actor can use.
 
         Raises:
-            CoveyError: fetching failed, or the file is not acceptable.
+            CoveyError: fetching failed, or what was fetched is no policy file.
         """
         self.prepare([sha256])
         if sha256 not in self._kept:
@@ -52,7 +56,12 @@ class PolicyCache:
         if not missing:
             return
         for sha256, data in zip(missing, self._fetch(missing), strict=False):
-            self._kept[sha256] = LoadedPolicy.decode(data), len(data)
+            try:
+                self._kept[sha256] = LoadedPolicy.decode(data), len(data)
+            except DivergedError as exc:
+                # One policy is refused, not the run: the order that names it is answered as short.
+                _log.warning("policy %s: %s", sha256.hex()[:16], exc)
+                continue
             self._bytes += len(data)
             while len(self._kept) > 1 and (len(self._kept) > self._max_policies or self._bytes > self._max_bytes):
                 self._bytes -= self._kept.popitem(last=False)[1][1]

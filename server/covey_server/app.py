@@ -6,19 +6,15 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import yaml
 
-from covey.config import Config
+from covey.config import Config, load_config
+from covey.config.resuming import changes
 from covey.envs import load_environment, read_spaces
 from covey.envs.repeats import ignored_seed
 from covey.errors import ConfigError, DiskFullError, StorageError
@@ -31,6 +27,7 @@ from covey.wire.channel import parse_address
 from covey_server.attendance import Attendance
 from covey_server.build import PopulationFactory
 from covey_server.coordination.run_state import RunState
+from covey_server.durability.changed_settings import keep_configuration
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.durability.recovery import restore
 from covey_server.evolution.hyperparameters import ranges
@@ -98,6 +95,8 @@ class LearnerProcess:
         sys.setswitchinterval(0.0005)
         if config.training.deterministic:
             torch.use_deterministic_algorithms(True)
+        # What a resumed run may not change is refused before anything is touched.
+        self._changes = changes(load_config(run.config, stored=True), config) if resume else []
         _check_device(config.learner.device)
         # For their errors only: before the run's directory is changed.
         backend_for(config.learner.updates, torch.device(config.learner.device))
@@ -112,10 +111,15 @@ class LearnerProcess:
         self.intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
         self._resumed = resume
-        # Before the trainer and the server are created, so that both find the restored state. A run that was killed
-        # before its first checkpoint begins anew.
+        # Before the trainer and the server are created, so that both find the restored state.
         if resume and checkpoint_paths(run.checkpoints):
-            restore(self.learner, self.intake, self._factory, checkpointer)
+            restore(self.learner, self.intake, self._factory, checkpointer, self._changes)
+        elif resume and any(True for _ in journal.read(journal.start)):
+            raise StorageError(
+                f"run {run.path}: its journal has env steps, and {run.checkpoints.name}/ no checkpoint that they "
+                "follow, expected one, as the first is written before the first env step; put it back, or start a new "
+                "run"
+            )
         mode = SteadyState if config.evolution.mode == "steady_state" else Generational
         self.trainer = Trainer(self.learner, checkpointer, mode(self.learner, self._factory))
         actors = ActorServicer(self.learner, self.attendance, self.intake)
@@ -150,6 +154,10 @@ class LearnerProcess:
             with self.learner.lock:
                 self.learner.create_population(spaces)
         self.address = self._grpc.serve(_port_before(self.run) if self._resumed else 0)
+        self.run.result.unlink(missing_ok=True)  # of an earlier end, from which the run goes on
+        if self._changes:
+            keep_configuration(self.run, self.config)
+            self.learner.event(f"resumed with other settings: {', '.join(map(str, self._changes))}")
         write_json(self.run.address, {"address": self.address, "tls": self.config.learner.tls is not None})
         self.trainer.start()
         return self.address
@@ -197,7 +205,8 @@ class LearnerProcess:
     def result(self) -> dict[str, Any]:
         """The run's result as JSON: totals over the whole population and the best member's fitness.
 
-        `covey train --json` prints it. Before the final evaluation, all keys that begin with "best_" are None.
+        `covey train --json` prints it, and `result.json` holds it once the run has ended. The best member of a complete
+        run was confirmed in fresh episodes; before, it is the one that was best when it was evaluated last.
         """
         totals = self.learner.totals
         wall_s = self.learner.training_s
@@ -208,10 +217,7 @@ class LearnerProcess:
             "wall_s": round(wall_s, 3),
             "env_steps_per_s": round(totals.env_steps / wall_s, 1) if wall_s else 0.0,
             "generations": self.learner.scheduler.generation + (self.learner.state is RunState.COMPLETE),
-            "best_member": None,
-            "best_fitness": None,
-            "best_fitness_stderr": None,
-            "best_per_agent": None,
+            **self._best_so_far(),
             "eval_env_steps": totals.eval_env_steps,
             "updates": totals.updates,
             "members_per_pass": round(self.learner.members_per_pass, 3),
@@ -223,6 +229,17 @@ class LearnerProcess:
             "raw_bytes": totals.raw_bytes,
         }
         return result | (self.trainer.evaluator.result or {})
+
+    def _best_so_far(self) -> dict[str, Any]:
+        """The result's keys for the best member, as its newest evaluation has it: None where there was none."""
+        best = self.report.best()
+        return {
+            "best_member": None if best is None else best.member_id,
+            "best_fitness": None if best is None else best.fitness,
+            "best_fitness_stderr": None if best is None else best.fitness_stderr,
+            "best_per_agent": None,
+            "best_confirmed": False,
+        }
 
     def stop(self) -> None:
         """End the learner in order: a last checkpoint, actors disconnect, the port closes, status files are written."""
@@ -239,8 +256,7 @@ class LearnerProcess:
         with contextlib.suppress(StorageError):
             self._metrics.close()
             self.write_files()
-            if self.learner.state is RunState.COMPLETE:
-                write_json(self.run.result, self.result())
+            write_json(self.run.result, self.result())
             # An address file that remains tells a resumed learner, and commands, that this one was killed.
             self.run.address.unlink(missing_ok=True)
 
@@ -280,24 +296,6 @@ class LearnerProcess:
         for name, count in status.gauges.items():
             values[f"gauge/{name}"] = float(count)
         return values
-
-
-def new_run(config: Config, parent: Path) -> RunDirectory:
-    """Create the directory of a new run, and write the run's configuration into it.
-
-    Args:
-        config: The run's configuration; its name becomes a part of the directory's name.
-        parent: Folder in which the directory is created.
-
-    Raises:
-        StorageError: the directory or the configuration cannot be written.
-    """
-    run = RunDirectory.create(parent, config.name)
-    try:
-        run.config.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    except OSError as exc:
-        raise cannot_write(run.config, exc) from exc
-    return run
 
 
 def update_threads(config: Config, local_actors: int) -> int:
@@ -353,25 +351,3 @@ def _check_device(device: str) -> None:
         raise ConfigError(
             f"learner.device: {device!r} is not usable here ({str(exc).splitlines()[0]}); use cpu or a device it has"
         ) from exc
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Context manager for SIGINT and SIGTERM: the first one calls `stop` in a thread, a second one exits at once."""
-    seen = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if seen.is_set():
-            raise SystemExit(128 + number)
-        seen.set()
-        print("covey: stopping with a checkpoint; a second signal (Ctrl-C) stops at once", file=sys.stderr)
-        # In a thread: the handler may have interrupted code that holds the learner's lock, which `stop` needs.
-        threading.Thread(target=stop, daemon=True).start()
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

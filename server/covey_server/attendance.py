@@ -14,6 +14,7 @@ from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
+from covey_server.orders.overdue import OrderWatch
 from covey_server.orders.session import Session, SessionState
 from covey_server.orders.sessions import check_same_spaces
 from covey_server.storage.journal import Kind
@@ -23,6 +24,10 @@ MOST_NAMED = 3  # actors that an event line names one by one; of more only their
 
 QUARANTINE_AFTER = 3
 """An actor is quarantined after this many fragments of a kind that no honest actor sends."""
+
+
+FORGIVEN_AFTER = 100
+"""After so many answers, orders that were overdue before do not count any more."""
 
 
 def ack_of(session: Session, resend_from_seq: int = 0) -> pb.Ack:
@@ -44,6 +49,8 @@ class Attendance:
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
+        config = learner.config
+        self._orders = OrderWatch(config.learner.heartbeat_interval_s, config.actors.step_timeout_s, learner.clock)
 
     @property
     def lock(self) -> StateLock:
@@ -159,6 +166,7 @@ class Attendance:
         """
         with self.lock:
             self._learner.sessions.forgive(seconds)
+            self._orders.forgive()
             self._learner.event(f"the learner itself stood still for {seconds:.0f} s; no actor is blamed for it")
 
     def ack(self, key: ActorKey, *, resend: bool = False) -> pb.Ack | None:
@@ -189,6 +197,47 @@ class Attendance:
             for session in silent:
                 self.lost(session, f"silent for {self._learner.clock() - session.last_seen:.0f} s")
             return [session.key for session in silent]
+
+    def take_back_overdue(self) -> list[Session]:
+        """Take back the orders of actors that send heartbeats but do not answer in time; others get their env steps.
+
+        In a deterministic run nothing is triggered by time.
+
+        Returns:
+            Sessions of actors that were quarantined for it, as they had to be waited for again and again.
+        """
+        learner = self._learner
+        with self.lock:
+            if learner.config.training.deterministic:
+                return []
+            if learner.room.missing:  # answers are not taken in at present
+                self._orders.forgive()
+                return []
+            late = self._orders.check({s.key: learner.scheduler.oldest(s.key) for s in learner.sessions.active()})
+            return [s for key, limit_s in late.items() if (s := self._overdue(key, limit_s)) is not None]
+
+    @under_lock
+    def _overdue(self, key: ActorKey, limit_s: float) -> Session | None:
+        """Take back one actor's orders; returns its session if it is quarantined for it."""
+        learner = self._learner
+        session = learner.sessions.get(key)
+        if session is None:
+            return None
+        session.overdue = 1 if session.answered >= FORGIVEN_AFTER else session.overdue + 1
+        session.answered = 0
+        learner.count("orders_overdue")
+        what = f"actor {session.actor_id} has not answered its order within {limit_s:.0f} s"
+        if session.overdue >= QUARANTINE_AFTER:
+            session.become(SessionState.QUARANTINED)
+            learner.count("actors_quarantined")
+            self._release(key, f"{what}, for the third time, and was quarantined")
+            return session
+        revoked, steps = learner.scheduler.take_back(key)
+        learner.note_idleness()
+        self._note_revoked(revoked, what)
+        learner.event(f"{what}; its {steps:,} steps {self._go_to(key)}")
+        learner.changed.notify_all()
+        return None
 
     def lost(self, session: Session, reason: str) -> None:
         """Mark an actor as lost: its orders are revoked for good, and their env steps go to other actors."""

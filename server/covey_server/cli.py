@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covey.cli.terminal import print_result
+from covey.run.files import read_json
 
 if TYPE_CHECKING:
     from covey.config import Config
@@ -21,6 +22,9 @@ CONFIG = typer.Argument(help="YAML file that configures the run.", show_default=
 SET = typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value of the configuration; repeatable.")
 RESUME = typer.Option("--resume", metavar="RUN", help="Continue the run of this directory; leave out CONFIG.")
 RUNS = typer.Option("--runs", help="Folder in which the directories of new runs are created.")
+ASKS_FOR_MORE = ("training.max_steps", "training.target_score", "training.target_patience")
+"""Keys whose change asks a complete run to go on."""
+
 DETERMINISTIC = typer.Option(
     "--deterministic", help="Repeat bit for bit on this machine: one actor, one order at a time; slower."
 )
@@ -39,13 +43,29 @@ def train(
     runs: Annotated[Path, RUNS] = Path("runs"),
     deterministic: Annotated[bool, DETERMINISTIC] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, no progress.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Train in the background, so that the terminal may be closed.")
+    ] = False,
 ) -> None:
-    """Train a population on this machine: starts a learner and its actors."""
+    """Train a population on this machine: starts a learner and its actors.
+
+    Exits with code 0 when the run is complete, and with 128 plus the signal's number when a signal stopped it.
+    """
+    settings, run = _prepare(config, [*(set_ or []), "environment.spaces_from=local"], resume, runs, deterministic)
+    if resume is not None and is_complete(run, settings):
+        print_result(json.dumps(read_json(run.result)))
+        return
+    if detach:
+        from covey_server.detached import start_detached
+
+        start_detached(run, [f"--set={text}" for text in set_ or []] if resume is not None else [])
+        return
+    # After all that can be refused without torch, which takes seconds to import.
     from covey_server.train import run_training
 
-    settings, run = _prepare(config, [*(set_ or []), "environment.spaces_from=local"], resume, runs, deterministic)
-    result = run_training(settings, run, resume=resume is not None, quiet=as_json)
-    print_result(json.dumps(result))
+    end = run_training(settings, run, resume=resume is not None, quiet=as_json)
+    print_result(json.dumps(end.result))
+    raise typer.Exit(end.exit_code)
 
 
 def learner(
@@ -68,9 +88,12 @@ def learner(
         typer.Option("--insecure", help="Allow other machines without TLS or tokens: anybody on the network."),
     ] = False,
 ) -> None:
-    """Run a learner that actors connect to over the network; exits with code 0 when the run is complete."""
+    """Run a learner that actors connect to over the network.
+
+    Exits with code 0 when the run is complete or was stopped by `covey stop`, and with 128 plus the signal's number
+    when a signal stopped it.
+    """
     from covey.errors import ConfigError
-    from covey_server.train import run_learner
 
     overrides = [*(set_ or []), *([f"learner.bind={bind!r}"] if bind else [])]
     if tls is not None:
@@ -78,7 +101,14 @@ def learner(
     elif client_certificates:
         raise ConfigError("--client-certificates: given without --tls, expected both; add --tls DIR")
     settings, run = _prepare(config, overrides, resume, runs, deterministic)
-    print_result(json.dumps(run_learner(settings, run, resume=resume is not None, insecure=insecure)))
+    if resume is not None and is_complete(run, settings):
+        print_result(json.dumps(read_json(run.result)))
+        return
+    from covey_server.train import run_learner
+
+    end = run_learner(settings, run, resume=resume is not None, insecure=insecure)
+    print_result(json.dumps(end.result))
+    raise typer.Exit(end.exit_code)
 
 
 def _secured(directory: Path, client_certificates: bool) -> list[str]:
@@ -99,10 +129,11 @@ def _prepare(
 ) -> tuple[Config, RunDirectory]:
     """Load the configuration, and create the directory of a new run or open that of the resumed one."""
     from covey.config import load_config
+    from covey.config.resuming import resumed_config
     from covey.errors import ConfigError
     from covey.run.directory import RunDirectory
+    from covey.run.new_run import new_run
     from covey.run.own_environment import recall_environment, remember_environment, with_entry_point
-    from covey_server.app import new_run
 
     if deterministic:
         overrides = [*overrides, "training.deterministic=true"]
@@ -112,12 +143,34 @@ def _prepare(
                 f"--resume {resume}: the run has its own configuration, expected no CONFIG; leave out {config}"
             )
         run = RunDirectory.open(resume)
-        stored = load_config(run.config, overrides, stored=True)
-        recall_environment(run, stored)
-        return with_entry_point(stored, Path.cwd()), run
+        settings = resumed_config(run.config, overrides)
+        recall_environment(run, settings)
+        return settings, run
     if config is None:
         raise ConfigError("CONFIG: missing, expected a YAML file such as examples/speaker_listener.yaml")
     settings = with_entry_point(load_config(config, overrides), config.parent, Path.cwd())
     run = new_run(settings, runs)
     remember_environment(run, settings)
     return settings, run
+
+
+def is_complete(run: RunDirectory, settings: Config) -> bool:
+    """Whether a run is complete and these settings ask for no more of it; a sentence on stderr says so then."""
+    from covey.config import load_config
+    from covey.config.resuming import changes
+    from covey.errors import StorageError
+
+    asked = changes(load_config(run.config, stored=True), settings)  # refuses what may not change
+    try:
+        result = read_json(run.result)
+        if result["state"] != "complete" or any(change.key in ASKS_FOR_MORE for change in asked):
+            return False
+        steps = int(result["env_steps"])
+    except (StorageError, TypeError, KeyError, ValueError):
+        return False  # it has not ended, or nobody can tell
+    typer.echo(
+        f"covey: run {run.path}: is complete after {steps:,} env steps; to train on, "
+        f"--set training.max_steps={2 * settings.training.max_steps}, for example",
+        err=True,
+    )
+    return True

@@ -27,7 +27,8 @@ from covey_server.coordination.threads import Threads
 from covey_server.member import Member
 from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.ledger import MemberLedger
-from covey_server.orders.scheduler import Rules, Scheduler
+from covey_server.orders.rules import Rules
+from covey_server.orders.scheduler import Scheduler
 from covey_server.orders.session import Session
 from covey_server.orders.sessions import Sessions
 from covey_server.population import Population, Totals

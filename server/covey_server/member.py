@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +17,11 @@ Record = TypeVar("Record", bound=Hyperparameters)
 def zeros_like(params: Params) -> Params:
     """Arrays of zeros in the shapes of the given parameters, such as the Adam moments of a new network."""
     return {name: np.zeros_like(p) for name, p in params.items()}
+
+
+def is_finite(networks: Iterable[Params]) -> bool:
+    """Whether all weights of these networks are finite numbers."""
+    return all(bool(np.isfinite(values).all()) for params in networks for values in params.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,12 @@ class Member:
     fitness_stderr: float | None = None
     mutation: str = "initial"
     change: str = ""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether some number of its networks, moments included, is not finite any more."""
+        own = [(n.params, n.target or {}, n.first_moment, n.second_moment) for n in self.networks.values()]
+        return not is_finite(arrays for network in own for arrays in network)
 
     def own(self, record: type[Record]) -> Record:
         """The member's hyperparameters, as the record that an algorithm has of them.

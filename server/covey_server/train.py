@@ -6,7 +6,9 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -16,13 +18,34 @@ from rich.table import Table
 
 from covey.config import Config
 from covey.envs.own_modules import searched
-from covey.errors import ConfigError, EnvironmentLoadError, RefusedError
+from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
+from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
 from covey.v1.population_service_pb2 import MemberInfo, Status
 from covey.wire.credentials import CA_VARIABLE, TOKEN_VARIABLE
-from covey_server.app import LearnerProcess, stop_on_signals
+from covey_server.app import LearnerProcess
+from covey_server.coordination.run_state import RunState
+from covey_server.coordination.signals import Interruption, stop_on_signals
 
 logger = logging.getLogger("covey.learner")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended.
+
+    Attributes:
+        result: The run's result as JSON, as `LearnerProcess.result` returns it.
+        interruption: Whether a signal ended it.
+    """
+
+    result: dict[str, Any]
+    interruption: Interruption
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a run that is complete or was stopped by `covey stop`, 128 plus the signal's number otherwise."""
+        return 0 if self.result["state"] == RunState.COMPLETE else self.interruption.exit_code
 
 
 class LocalActors:
@@ -104,7 +127,7 @@ class LocalActors:
                 child.wait()
 
 
-def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool) -> dict[str, Any]:
+def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool) -> End:
     """Run a learner and its local actors until the run is complete or stopped (`covey train`).
 
     Args:
@@ -114,7 +137,7 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
         quiet: Whether to show neither progress nor log messages.
 
     Returns:
-        The run's result as JSON, as `LearnerProcess.result` returns it.
+        How the run ended.
 
     Raises:
         ConfigError: the configuration sets `learner.tls`, or cannot be used.
@@ -127,9 +150,15 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
         )
     console = Console(stderr=True, quiet=quiet)
     _log_to(console)
+    with _kept_if_begun(console, run, "train", new=not resume):
+        return _train(config, run, console, resume=resume)
+
+
+def _train(config: Config, run: RunDirectory, console: Console, *, resume: bool) -> End:
+    """Run a learner and its local actors to the end."""
     process = LearnerProcess(config, run, resume=resume, local_actors=config.actors.local)
     actors: LocalActors | None = None
-    with stop_on_signals(process.trainer.request_stop):
+    with stop_on_signals(process.trainer.request_stop) as interruption:
         try:
             token = process.tokens.grant("actor") if process.tokens else None
             actors = LocalActors(config, process.start(), token)
@@ -149,10 +178,11 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
                 actors.stop(timeout_s=5.0)
     result = process.result()
     console.print(_members_table(process.report.members(), result))
-    return result
+    _say_what_next(console, result, "train")
+    return End(result, interruption)
 
 
-def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bool) -> dict[str, Any]:
+def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bool) -> End:
     """Run a learner without actors of its own until the run is complete or stopped (`covey learner`).
 
     Args:
@@ -162,15 +192,21 @@ def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bo
         insecure: Whether other machines may connect without TLS or tokens.
 
     Returns:
-        The run's result as JSON, as `LearnerProcess.result` returns it.
+        How the run ended.
 
     Raises:
         CoveyError: the fault that ended the run.
     """
     console = Console(stderr=True)
     _log_to(console)
+    with _kept_if_begun(console, run, "learner", new=not resume):
+        return _learn(config, run, console, resume=resume, insecure=insecure)
+
+
+def _learn(config: Config, run: RunDirectory, console: Console, *, resume: bool, insecure: bool) -> End:
+    """Run a learner alone to the end."""
     process = LearnerProcess(config, run, resume=resume, insecure=insecure)
-    with stop_on_signals(process.trainer.request_stop):
+    with stop_on_signals(process.trainer.request_stop) as interruption:
         try:
             address = process.start()
             attach = f"covey actor --learner {address}"
@@ -179,7 +215,31 @@ def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bo
             process.wait()
         finally:
             process.stop()
-    return process.result()
+    result = process.result()
+    _say_what_next(console, result, "learner")
+    return End(result, interruption)
+
+
+@contextmanager
+def _kept_if_begun(console: Console, run: RunDirectory, command: str, *, new: bool) -> Iterator[None]:
+    """Say how a run that failed is resumed; of one that was refused before it began nothing stays."""
+    try:
+        yield
+    except CoveyError:
+        if checkpoint_paths(run.checkpoints):
+            console.print(f"failed; next:\n  covey {command} --resume {run.path}", soft_wrap=True, highlight=False)
+        elif new:
+            run.discard()
+        raise
+
+
+def _say_what_next(console: Console, result: dict[str, Any], command: str) -> None:
+    """Print the commands that come next after a run has ended."""
+    run = result["run_dir"]
+    lines = [f"covey {command} --resume {run}"]
+    if result["state"] == RunState.COMPLETE:
+        lines = [f"covey evaluate {run}", f"covey render {run} --out best.gif", f"covey export {run} --out policies"]
+    console.print("\n  ".join([f"{result['state']}; next:", *lines]), soft_wrap=True, highlight=False)
 
 
 def _log_to(console: Console) -> None:

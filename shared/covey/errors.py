@@ -15,6 +15,7 @@ CoveyError
 │   └── DiskFullError          there is no room on its disk now
 ├── AddressInUseError      the port is taken                                  exit 8
 ├── StalledError           an environment does not come back from a step      exit 9
+├── DivergedError          no member has finite weights any more              exit 10
 └── FragmentError          a fragment's content is not acceptable (the actor's stream goes on)
 """
 
@@ -46,6 +47,12 @@ class ConfigError(CoveyError):
 
     exit_code = 2
     status = "INVALID_ARGUMENT"
+
+
+class DivergedError(CoveyError):
+    """All members of a population have diverged: none has finite weights any more."""
+
+    exit_code = 10
 
 
 class EnvironmentLoadError(CoveyError):

@@ -7,6 +7,7 @@ import threading
 import time
 
 import grpc
+import numpy as np
 import pytest
 from tests.support.processes import PATIENCE_S, until
 from tests.support.scripted_learner import CONFIG, SPACES, ScriptedLearner
@@ -196,6 +197,23 @@ def test_an_order_whose_policy_is_gone_is_answered_empty(learner: ScriptedLearne
     gone, good = work.fragment(), work.fragment()
     assert (gone.seq, gone.order_id, gone.shortfall) == (1, 1, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE)
     assert not gone.streams and not gone.blob and len(gone.schema_hash) == 16
+    assert good.order_id == 2 and good.streams[0].steps == 3
+    work.ack(2)
+    work.drain()
+    work.finish()
+    assert running.ended() is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_policy_of_a_diverged_member_is_refused_and_not_the_run(learner: ScriptedLearner, value: float) -> None:
+    data = POLICIES[SHAS[1]][:-4] + np.float32(value).tobytes()  # its last weight
+    learner.policies[policy_sha256(data)] = data
+    running = Running(learner.address)
+    work = learner.stream()
+    work.order(order(1, shas=[SHAS[0], policy_sha256(data), SHAS[2]]))
+    work.order(order(2))
+    refused, good = work.fragment(), work.fragment()
+    assert (refused.order_id, refused.shortfall) == (1, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE)
     assert good.order_id == 2 and good.streams[0].steps == 3
     work.ack(2)
     work.drain()

@@ -30,11 +30,12 @@ from tests.support.processes import write_config
 from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
+from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey.wire.channel import CLIENT_OPTIONS
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 from covey_server.security import rate_limit
 
 DOCUMENTED = frozenset(

@@ -13,12 +13,13 @@ from tests.support.processes import PATIENCE_S, write_config
 from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
+from covey.run.new_run import new_run
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
 from covey.v1.environment_pb2 import EnvironmentSpaces as SpacesMessage
 from covey.v1.population_service_pb2 import DrainActorRequest, GetStatusRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey.wire.messages import spaces_to_proto
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 from covey_server.security import rate_limit
 
 

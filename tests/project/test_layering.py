@@ -107,8 +107,9 @@ ROOMS = {
             *("attendance", "build", "learner", "metrics", "coordination", "durability", "evolution", "ingest"),
             *("packing", "security", "serving", "storage", "training"),
         },
-        "cli": {"app", "train"},
-        "train": {"app"},
+        "cli": {"detached", "train"},
+        "detached": set(),
+        "train": {"app", "coordination"},
         "api": {
             *("app", "attendance", "build", "learner", "member", "population", "seeds"),
             *("algorithms", "coordination", "evolution", "experience", "ingest", "packing", "storage"),

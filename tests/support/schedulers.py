@@ -10,7 +10,8 @@ from covey.v1.order_pb2 import Exploration, Order, PolicyRef
 from covey_server.member import Member
 from covey_server.orders.ledger import MemberLedger
 from covey_server.orders.pace import Pace, Rounds, UpdatesPerStep
-from covey_server.orders.scheduler import Rules, Scheduler
+from covey_server.orders.rules import Rules
+from covey_server.orders.scheduler import Scheduler
 
 AGENTS = 2
 

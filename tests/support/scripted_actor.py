@@ -110,6 +110,10 @@ class ScriptedActor:
         """Send it as it is."""
         self._up.put(pb.ActorFrame(fragment=fragment))
 
+    def beat(self) -> None:
+        """Send a heartbeat."""
+        self._up.put(pb.ActorFrame(heartbeat=pb.Heartbeat()))
+
     def ack(self, fragment: Fragment) -> pb.Ack:
         """Send it, and wait for the acknowledgement that covers it, or asks for another."""
         self.send(fragment)

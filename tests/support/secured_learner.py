@@ -15,8 +15,9 @@ from tests.support.processes import PATIENCE_S, write_config
 
 from covey.cli.certs import write_credentials
 from covey.config import load_config
+from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2, population_service_pb2
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 
 SERVICES: Sequence[Any] = (
     actor_service_pb2.DESCRIPTOR.services_by_name["ActorService"],

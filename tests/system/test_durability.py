@@ -16,10 +16,11 @@ from tests.support.scripted_actor import ScriptedActor
 from covey.config import load_config
 from covey.errors import StorageError
 from covey.run.directory import RunDirectory
+from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
 from covey.v1.order_pb2 import Order
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 from covey_server.experience.replay import Replay
 from covey_server.packing import policies
 from covey_server.storage.journal import Journal, Kind

@@ -102,7 +102,10 @@ def test_the_durable_journal_is_what_a_resumed_replay_holds(config: Path, tmp_pa
     process.stop()
 
 
-def test_sigterm_ends_a_run_with_a_checkpoint_that_can_be_resumed(config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_run_with_a_checkpoint_that_can_be_resumed(
+    config: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     with processes() as start:
         train = start(tmp_path / "train.log", "train", config, "--runs", tmp_path / "runs", "--json")
         run = until(lambda: (tmp_path / "runs").exists() and newest_run(tmp_path / "runs"), what="the run exists")
@@ -110,11 +113,13 @@ def test_sigterm_ends_a_run_with_a_checkpoint_that_can_be_resumed(config: Path, 
         address = json.loads((run / "address.json").read_text())["address"]
         until(lambda: steps_of(address) > 1500, what="some steps are in")
         children = psutil.Process(train.popen.pid).children(recursive=True)
-        train.terminate()
-        assert train.wait() == 0, train.output()
+        train.popen.send_signal(number)
+        assert train.wait() == 128 + number, train.output()
         until(lambda: not any(c.is_running() and c.status() != "zombie" for c in children), what="actors are gone")
     result = json.loads(train.output().strip().splitlines()[-1])
     assert result["state"] == "stopped" and 1500 < result["env_steps"] < 4 * MAX_STEPS
+    assert json.loads((run / "result.json").read_text())["state"] == "stopped"
+    assert covey_json("status", run, "--json")["state"] == "stopped"
     resumed = covey_json("train", "--resume", run, "--json")
     assert resumed["state"] == "complete" and resumed["env_steps"] == 4 * MAX_STEPS
     assert_exact_steps(run)

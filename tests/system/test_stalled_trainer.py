@@ -16,9 +16,10 @@ import pytest
 from tests.support.processes import ROOT, until, write_config
 
 from covey.config import load_config
+from covey.run.new_run import new_run
 from covey.v1.actor_service_pb2 import DescribeRequest
 from covey.v1.actor_service_pb2_grpc import ActorServiceStub
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 
 ACTORS, SLOTS, FRAGMENT_STEPS = 64, 4, 8
 OWED, LEARN_STEP, POPULATION = 4, 8, 4

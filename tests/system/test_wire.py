@@ -21,13 +21,14 @@ from covey.cli.sources import RunningLearner
 from covey.config import load_config
 from covey.errors import AddressInUseError
 from covey.rows import Columns
+from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2 as population_pb
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey.wire.limits import MAX_MESSAGE_BYTES
 from covey.wire.messages import spaces_to_proto
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 from covey_server.evolution.lineage import Lineage
 
 

@@ -20,6 +20,7 @@ from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.build import PopulationFactory
 from covey_server.evolution.fitness import rank_key
+from covey_server.evolution.generation import sound
 from covey_server.evolution.lineage import Lineage
 from covey_server.experience.experience import Experience
 from covey_server.member import Member
@@ -157,7 +158,8 @@ class Generations(PopulationFactory):
         """Members of the next generation, by the caller's selection and mutation."""
         self.record_generation()
         if self._tournament is not None and self._mutation is not None:
-            _, selected = self._tournament.select(self.agents)
+            finite = {member.member_id for member in sound([agent.member for agent in self.agents])}
+            _, selected = self._tournament.select([agent for agent in self.agents if agent.index in finite])
             self.agents = self._mutation.mutation(selected)
         for agent in self.agents:
             agent.steps.append(agent.steps[-1])

@@ -18,13 +18,14 @@ from covey.envs import Slots, SyncSlots
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
 from covey.progress import default_progress_bar
+from covey.run.new_run import new_run
 from covey.v1.population_service_pb2 import Status
 from covey_server.api.agents import Agent, FitnessValue
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.generations import Generations
 from covey_server.api.in_process import InProcessActor
 from covey_server.api.memory import MultiAgentReplayBuffer
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 
 logger = logging.getLogger("covey")
 

@@ -12,11 +12,12 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from covey.config.resuming import Change
 from covey.errors import CoveyError, StorageError
 from covey.run.checkpoint_format import read_newest
 from covey.run.state_upgrades import check_version
@@ -25,6 +26,7 @@ from covey.v1.order_pb2 import Order
 from covey.wire.spaces_json import spaces_from_json
 from covey_server.build import PopulationFactory
 from covey_server.coordination.run_state import RunState
+from covey_server.durability.changed_settings import set_in_members
 from covey_server.durability.checkpointer import LINEAGE_VERSION, RUN_VERSION, Checkpointer
 from covey_server.evolution.lineage import Lineage, entry_from_json
 from covey_server.experience.experience import AcceptedRows
@@ -41,7 +43,13 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, D
 """Exceptions that reading a state may raise if it is not of the expected form."""
 
 
-def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkpointer: Checkpointer) -> None:
+def restore(
+    learner: Learner,
+    intake: Intake,
+    factory: PopulationFactory,
+    checkpointer: Checkpointer,
+    changes: Sequence[Change] = (),
+) -> None:
     """Bring a new learner to where its run directory's newest checkpoint and journal say it was.
 
     Args:
@@ -49,6 +57,7 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
         intake: Applies the fragments that were journalled after the checkpoint.
         factory: Builds the population from the checkpoint's members.
         checkpointer: Gets back what it stores besides the learner's state: the best member and the like.
+        changes: Settings with which the run goes on in the place of those that it had.
 
     Raises:
         StorageError: no checkpoint can be read, or the journal is damaged before its end.
@@ -57,12 +66,17 @@ def restore(learner: Learner, intake: Intake, factory: PopulationFactory, checkp
     newest = read_newest(learner.run.checkpoints)
     _, state, _ = newest
     members = load_members(*newest, learner.config.algorithm.initial_hyperparameters())
+    set_by_hand = set_in_members(members, changes)
     with learner.lock:
         try:
             kept = state["run"]
             check_version("run", kept, RUN_VERSION)
             spaces = spaces_from_json(kept["spaces"])
-            restored = factory.restored(spaces, members, _lineage(checkpointer, state["lineage"]))
+            lineage = _lineage(checkpointer, state["lineage"])
+            if set_by_hand:
+                for member in members:
+                    lineage.changed(member, set_by_hand)
+            restored = factory.restored(spaces, members, lineage)
             learner.population = restored
             learner.totals = Totals.from_state(state["totals"])
             learner.enter_generation(members, restored.algorithm, int(kept["generation"]))
@@ -232,4 +246,5 @@ def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment
     if order is None or learner.population is None:
         raise ValueError(f"order {received.fragment.order_id} was not out")
     accepted = intake.check(learner.population, received.fragment, order)
-    return intake.account(key, received.fragment, order, accepted, position)
+    uncounted, _ = intake.account(key, received.fragment, order, accepted, position)
+    return uncounted

@@ -27,11 +27,14 @@ class Score:
         fitness: Mean over episodes of the sum (or mean) of the chosen agents' returns; NaN without episodes.
         stderr: Standard error of `fitness`; 0 for a single episode, NaN without any.
         per_agent: Mean return of every agent, those played by opponents included.
+        cancels: Whether all agents count and their returns cancel in every episode, so that such a fitness says
+            nothing.
     """
 
     fitness: float
     stderr: float
     per_agent: dict[str, float]
+    cancels: bool = False
 
 
 def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], config: Fitness) -> Score:
@@ -44,22 +47,18 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
         config: Section `fitness` of the configuration: which agents count, and whether they are summed or averaged.
 
     Raises:
-        ConfigError: the game is zero-sum and all agents count, so that every fitness would be the same; or the section
-            names an agent that does not exist.
+        ConfigError: the section names an agent that does not exist.
     """
     if not returns:
         return Score(math.nan, math.nan, dict.fromkeys(agent_ids, math.nan))
     table = np.asarray(returns, np.float64)
     columns = chosen_agents(agent_ids, config)
+    cancels = False
     if not table.any():
         _warn_once("all evaluated episodes returned zero to every agent: selection cannot tell members apart yet")
     elif is_zero_sum(table):
-        if len(columns) == len(agent_ids):
-            raise ConfigError(
-                "fitness: the agents' returns sum to zero in every evaluated episode, so that all members would have "
-                f"the same fitness; {who_counts(agent_ids)}"
-            )
-        if not config.opponents:
+        cancels = len(columns) == len(agent_ids)
+        if not cancels and not config.opponents:
             _warn_once(
                 f"zero-sum game: {', '.join(agent_ids[i] for i in columns)} is scored by its returns against its own "
                 "member's policies; name other opponents in fitness.opponents"
@@ -67,7 +66,16 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
     scores = table[:, columns].sum(1) if config.reduce == "sum" else table[:, columns].mean(1)
     # Standard error of the mean: sample standard deviation (n - 1 in the denominator) over the root of n.
     stderr = float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else 0.0
-    return Score(float(scores.mean()), stderr, dict(zip(agent_ids, table.mean(0).tolist(), strict=True)))
+    per_agent = dict(zip(agent_ids, table.mean(0).tolist(), strict=True))
+    return Score(float(scores.mean()), stderr, per_agent, cancels)
+
+
+def cancelling(agent_ids: Sequence[str]) -> str:
+    """The sentence for evaluations in which the returns of all agents cancel."""
+    return (
+        "fitness: the agents' returns sum to zero in every evaluated episode, so that all members have the same "
+        f"fitness; {who_counts(agent_ids)}"
+    )
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from covey.config import Config
+from covey.errors import DivergedError
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.evolution.mutation import Mutations
 from covey_server.evolution.tournament import TournamentSelection
@@ -81,12 +82,14 @@ def next_generation(
 
     Raises:
         ConfigError: a hyperparameter's range exceeds what the algorithm allows.
+        DivergedError: all members have diverged. One that has gets no children.
     """
     tournament = TournamentSelection(
         tournament_size=config.selection_strategy.tournament_size,
         elitism=config.selection_strategy.elitism,
         population_size=len(members),
     )
+    members = sound(members)
     chosen = tournament.select([m.fitness for m in members], selection)
     parents = [members[i] for i in chosen.parents]
     population: list[Member] = []
@@ -99,6 +102,22 @@ def next_generation(
         mutations.mutate(child)
         population.append(child)
     return population
+
+
+def sound(members: Sequence[Member]) -> list[Member]:
+    """The members that may have children: those that have not diverged.
+
+    Raises:
+        DivergedError: all have diverged.
+    """
+    found = [m for m in members if not m.diverged]
+    if not found:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in members[0].hyperparameters.numbers().items())
+        raise DivergedError(
+            f"population: all {len(members)} members have diverged, expected one with finite weights at least (member "
+            f"{members[0].member_id}: {numbers}); lower the learning rates, or bound gradients and rewards"
+        )
+    return found
 
 
 def child_of(parent: Member, member_id: int, generation: int) -> Member:

@@ -77,10 +77,17 @@ def mutate_hyperparameter(
         return "none", f"{name} {_text(old)} stays: range {_text(limits.min)} to {_text(limits.max)}"
     member.hyperparameters = member.hyperparameters.changed(**{name: new})
     if name == "learn_step":
-        # An update becomes due for each `learn_step` env steps. Scaling the steps that count towards updates likewise
-        # keeps the number of updates due, and the fraction of the next one up to rounding down to whole steps.
-        member.unpaid_steps = member.unpaid_steps * int(new) // int(old)
+        member.unpaid_steps = carried_over(member.unpaid_steps, int(old), int(new))
     return "rl_hp", f"{name} {_text(old)} -> {_text(new)}"
+
+
+def carried_over(unpaid_steps: int, before: int, after: int) -> int:
+    """Env steps that count towards a member's updates once its `learn_step` has changed from `before` to `after`.
+
+    An update becomes due for each `learn_step` env steps. Scaled likewise, they keep the number of updates due, and the
+    fraction of the next one up to rounding down to whole steps.
+    """
+    return unpaid_steps * after // before
 
 
 def scaled(value: float | int, limits: RLParameter, *, grow: bool) -> float | int:

@@ -88,6 +88,12 @@ class Lineage:
                 entry = replace(entry, architecture=parent.architecture)
         self._enter(entry)
 
+    def changed(self, member: Member, change: str) -> None:
+        """Update a living member's entry after its hyperparameters were set by hand; `change` says it in words."""
+        entry = self._living[member.member_id]
+        words = f"{entry.change}; {change}" if entry.change else change
+        self._enter(replace(entry, hyperparameters=member.hyperparameters.numbers(), change=words))
+
     def evaluated(self, member: Member) -> None:
         """Update a living member's entry after an evaluation: its fitness, env steps and updates."""
         self._enter(

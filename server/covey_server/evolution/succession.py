@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from covey.config import Config
-from covey_server.evolution.generation import child_of
+from covey_server.evolution.generation import child_of, sound
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.evolution.mutation import Mutations
 from covey_server.evolution.tournament import worst_to_best
@@ -53,6 +53,8 @@ def successor(
     drawn = selection.integers(len(others), size=config.selection_strategy.tournament_size - 1) if others else ()
     # The member is first, because among equals the earlier position is the better: it wins ties.
     contestants = [member, *(others[i] for i in drawn)]
+    # One that has diverged loses against anybody that has not, whoever was drawn.
+    contestants = [m for m in contestants if not m.diverged] or sound(members)
     winner = contestants[worst_to_best([m.fitness for m in contestants])[-1]]
     if winner is member and config.selection_strategy.elitism and not config.mutation.mutate_elite:
         return None

@@ -11,6 +11,7 @@ from covey.v1.order_pb2 import Order
 from covey_server.attendance import ack_of
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.experience.experience import AcceptedRows
+from covey_server.ingest.evaluation_answers import EvaluationAnswers
 from covey_server.ingest.validation import Accepted, check_fragment
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
@@ -32,6 +33,7 @@ class Intake:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._checksum_tries: Counter[ActorKey] = Counter()
+        self._evaluations = EvaluationAnswers(learner)
 
     @property
     def lock(self) -> StateLock:
@@ -78,6 +80,7 @@ class Intake:
         population = learner.population
         if population is None:
             raise RefusedError("run has no population yet, expected Join before the first fragment; join first")
+        learner.scheduler.answered(session.key)
         order = learner.scheduler.order(fragment.order_id, session.key)
         if order is None:
             return self._refuse(session, fragment, None, FragmentError("revoked_order", "the order was taken back"))
@@ -101,7 +104,9 @@ class Intake:
         # Journal first: only what it has may be acknowledged and learned from, or a crash would lose it.
         position = learner.journal.append(Kind.FRAGMENT, received.SerializeToString())
         session.received(fragment.seq)
-        uncounted = self.account(session.key, fragment, order, accepted, position)
+        uncounted, evaluated = self.account(session.key, fragment, order, accepted, position)
+        self._evaluations.look(session, fragment, order, evaluated)
+        session.answered += 1
         if uncounted:
             learner.event(
                 f"{uncounted:,} env steps of actor {session.actor_id} were played by a policy that a crash took; "
@@ -122,7 +127,9 @@ class Intake:
         return check_fragment(fragment, order, population.schema, population.spaces, unclipped=unclipped)
 
     @under_lock
-    def account(self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position) -> int:
+    def account(
+        self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position
+    ) -> tuple[int, Counter[str]]:
         """Store an accepted fragment's rows as experience, and count its env steps in every ledger.
 
         Used for fragments that arrive and, after a restart, for those in the journal.
@@ -135,7 +142,8 @@ class Intake:
             position: Where the journal has the fragment.
 
         Returns:
-            Env steps that do not count, because they were played by a policy newer than those that survived a crash.
+            Env steps that do not count, because they were played by a policy newer than those that survived a crash;
+            and how many evaluation episodes were of which kind, as `Evaluations.result` has them.
         """
         learner = self._learner
         population = learner.population
@@ -152,9 +160,9 @@ class Intake:
         learner.scheduler.complete(
             fragment.order_id, counted, forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
         )
-        for episode in fragment.episodes:
-            if episode.evaluation and not learner.scheduler.evaluations.result(key, episode):
-                learner.count("evaluation_void")
+        evaluations = learner.scheduler.evaluations
+        evaluated = Counter[str](evaluations.result(key, e) for e in fragment.episodes if e.evaluation)
+        learner.totals.counters["evaluation_void"] += evaluated["late"] + evaluated["wrong"]
         for fault in fragment.faults:
             if fault.evaluation:
                 learner.scheduler.evaluations.fault(key, fault.task_id, fault.seed)
@@ -164,7 +172,7 @@ class Intake:
         totals.wire_bytes += accepted.wire_bytes
         totals.raw_bytes += fragment.raw_bytes
         totals.actor_wait_s += fragment.wait_s
-        return uncounted
+        return uncounted, evaluated
 
     def _counted_steps(self, population: Population, order: Order, accepted: Accepted) -> tuple[dict[int, int], int]:
         """Env steps that count, by member, and the number of those that do not.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import Evaluation, PolicyRef
@@ -60,6 +61,7 @@ class _Task:
 
     request: Request
     actor: ActorKey
+    given: frozenset[int]
     open: set[int]
 
 
@@ -121,28 +123,31 @@ class Evaluations:
                 max_episode_steps=request.max_episode_steps,
                 member_id=request.member_id,
             )
-            self._tasks[self._next_task_id] = _Task(request, actor, set(given))
+            self._tasks[self._next_task_id] = _Task(request, actor, frozenset(given), set(given))
             self._next_task_id += 1
             seeds -= len(given)
             tasks.append((task, request.policies))
         return tasks
 
-    def result(self, actor: ActorKey, episode: Episode) -> bool:
-        """Record the returns of an evaluation episode.
+    def result(self, actor: ActorKey, episode: Episode) -> Literal["counts", "late", "wrong"]:
+        """Record the returns of an evaluation episode, if it counts.
 
         Returns:
-            False for an unexpected episode: its seed is another actor's or was answered, or other policies played.
+            "late" for an episode of a task that the actor has no more: honest actors play on what was taken back from
+            them. "wrong" for one that no honest actor sends: of a task that nobody was given, of another actor's, of a
+            seed that is not in it, or by other policies.
         """
         task = self._tasks.get(episode.task_id)
-        if task is None or task.actor != actor or episode.seed not in task.open:
-            return False
-        # An actor that still has an older order for this seed would report the returns of other weights.
-        if episode.policies != task.request.fingerprint:
-            return False
+        if task is None:
+            return "late" if 0 < episode.task_id < self._next_task_id else "wrong"
+        if task.actor != actor or episode.policies != task.request.fingerprint:
+            return "wrong"
+        if episode.seed not in task.open:
+            return "late" if episode.seed in task.given else "wrong"
         self._close(episode.task_id, task, episode.seed)
         task.request.results[episode.seed] = list(episode.returns)
         task.request.open_seeds -= 1
-        return True
+        return "counts"
 
     def fault(self, actor: ActorKey, task_id: int, seed: int) -> None:
         """Note that the environment raised on this seed; it is played again, or given up after MAX_FAULTS_PER_SEED."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from covey.run.state_upgrades import check_version
@@ -18,6 +17,7 @@ from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
 from covey.wire.limits import BUILTIN_RANDOM
 from covey_server.orders.evaluations import ActorKey, Evaluations
 from covey_server.orders.ledger import MemberLedger
+from covey_server.orders.rules import Rules
 from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, slots_by_member
 from covey_server.seeds import derive
 
@@ -29,25 +29,6 @@ RANDOM = PolicyRef(builtin=BUILTIN_RANDOM)
 
 VERSION = 1
 """Version of the scheduler's state in checkpoints."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The configured numbers that the scheduler needs, under their configuration names; steps are env steps.
-
-    Attributes:
-        seed: Seed of the run (`training.seed`).
-        fragment_steps: Most env steps of one slot in one order.
-        turn_steps: Env steps after which a slot passes to a member that is behind.
-        random_steps: This many first env steps of the whole population are played by the random policy.
-        max_orders: Most outstanding orders of one actor.
-    """
-
-    seed: int
-    fragment_steps: int
-    turn_steps: int
-    random_steps: int
-    max_orders: int
 
 
 class Scheduler:
@@ -105,8 +86,7 @@ class Scheduler:
 
         Args:
             before: Id of the member that it replaces, or its own id. Slots of a replaced member are reassigned and
-                begin a new
-                episode.
+                begin a new episode.
             begun: The new ledger of the member that begins.
         """
         ledgers = (begun if ledger.member_id == before else ledger for ledger in self._ledgers.values())
@@ -144,9 +124,11 @@ class Scheduler:
         return key in self._actors and bool(self._actors[key].slots)
 
     def has_order_capacity(self, key: ActorKey) -> bool:
-        """Whether this actor may be given another order: it is not draining, and has fewer than `max_orders`."""
+        """Whether this actor may be given another order: it answers, is not draining, and has not enough of them."""
         actor = self._actors.get(key)
-        return actor is not None and not actor.draining and len(actor.orders) < self._rules.max_orders
+        if actor is None or actor.draining or actor.overdue:
+            return False
+        return len(actor.orders) < self._rules.max_orders
 
     def members_at(self, key: ActorKey) -> list[int]:
         """Ids of the members that this actor's slots play for and whose env steps may be ordered now."""
@@ -159,13 +141,13 @@ class Scheduler:
         if key in self._actors:
             self._actors[key].draining = True
 
-    def remove_actor(self, key: ActorKey) -> tuple[list[int], int]:
-        """Remove an actor that is gone, and revoke its outstanding orders for good.
+    def take_back(self, key: ActorKey) -> tuple[list[int], int]:
+        """Revoke an actor's outstanding orders for good; it gets no further ones before it has `answered` something.
 
         Returns:
             Ids of the revoked orders, and the training env steps in them, which other actors will get.
         """
-        actor = self._actors.pop(key, None)
+        actor = self._actors.get(key)
         self.evaluations.release(key)
         if actor is None:
             return [], 0
@@ -173,13 +155,30 @@ class Scheduler:
         revoked = list(actor.orders)
         for order_id in revoked:
             self._close_order(order_id, {})
+        actor.slots, actor.overdue = [Slot() for _ in actor.slots], True
         for other in self._actors.values():
             other.uneven = True
         return revoked, steps
 
+    def answered(self, key: ActorKey) -> None:
+        """Note that an actor has sent a fragment, so that it may get orders again."""
+        if key in self._actors:
+            self._actors[key].overdue = False
+
+    def remove_actor(self, key: ActorKey) -> tuple[list[int], int]:
+        """Remove an actor that is gone; its orders are taken back, as `take_back` returns them."""
+        taken = self.take_back(key)
+        self._actors.pop(key, None)
+        return taken
+
     def orders_out(self, key: ActorKey) -> list[int]:
         """Ids of this actor's outstanding orders, oldest first."""
         return list(self._actors[key].orders) if key in self._actors else []
+
+    def oldest(self, key: ActorKey) -> Order | None:
+        """This actor's oldest outstanding order; None if it has none."""
+        orders = self.orders_out(key)
+        return self._orders[orders[0]][1] if orders else None
 
     def order(self, order_id: int, key: ActorKey) -> Order | None:
         """An outstanding order by its id; None if this actor has no such order."""
@@ -245,8 +244,7 @@ class Scheduler:
             order_id: Id of an outstanding order.
             steps: Accepted env steps by member id.
             forget_slots: Whether the order was not run at all. Its slots then do not stand where the scheduler
-                believes, and
-                begin new episodes; the actor's evaluation seeds are taken back, as it may not be playing them.
+                believes, and begin new episodes; the actor's evaluation seeds are taken back.
 
         Raises:
             KeyError: no such order is outstanding.

@@ -64,6 +64,10 @@ class Session:
         refused: Number of refused fragments.
         violations: Refused fragments of a kind that no honest actor sends.
         lost_fragments: Fragments that it no longer held when it came back.
+        overdue: How often its orders were taken back because it did not answer in time, while it answered little.
+        answered: Fragments accepted since that happened last.
+        void_evaluations: Answers in a row that did nothing of the evaluations that it was given.
+        evaluated_steps: Env steps of its evaluation slots since an evaluation episode of it counted.
         rss_bytes: Resident memory at its newest heartbeat.
         outbox_fragments: Unacknowledged fragments at its newest heartbeat.
         outbox_bytes: Bytes of these.
@@ -91,6 +95,10 @@ class Session:
     refused: int = 0
     violations: int = 0
     lost_fragments: int = 0
+    overdue: int = 0
+    answered: int = 0
+    void_evaluations: int = 0
+    evaluated_steps: int = 0
     rss_bytes: int = 0
     outbox_fragments: int = 0
     outbox_bytes: int = 0

@@ -46,6 +46,7 @@ class ActorSlots:
         eval_slots: Number of evaluation slots.
         orders: Outstanding orders by order id, oldest first.
         draining: Whether the actor gets no further orders.
+        overdue: Whether its orders were taken back because it did not answer, and it has not answered since.
         uneven: Whether members may have unequal numbers of slots since the actor's last order.
     """
 
@@ -53,6 +54,7 @@ class ActorSlots:
     eval_slots: int
     orders: dict[int, Order] = field(default_factory=dict)
     draining: bool = False
+    overdue: bool = False
     uneven: bool = True
 
 
@@ -61,7 +63,7 @@ def slots_by_member(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[i
     return Counter(
         slot.member_id
         for actor in actors
-        if not actor.draining
+        if not (actor.draining or actor.overdue)
         for slot in actor.slots
         if slot.member_id is not None and slot.member_id in ledgers
     )

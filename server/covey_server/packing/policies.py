@@ -6,12 +6,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from covey.config import AlgorithmSettings
+from covey.networks import Params
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
 from covey.wire.policy_file import encode_policy, policy_sha256, spec_of
-from covey_server.packing.policy_snapshot import PolicySnapshot
+from covey_server.member import is_finite
+from covey_server.packing.policy_snapshot import Policies, PolicySnapshot
 
 MIN_SWEEP_BYTES = 4 << 20
 """Up to here nobody looks for policies that are no longer played with."""
@@ -23,6 +27,11 @@ class _Published:
     refs: list[PolicyRef]  # per agent
 
 
+def _zeroed(params: Params) -> Params:
+    """The parameters with 0 in the place of numbers that are not finite."""
+    return {name: np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0) for name, values in params.items()}
+
+
 class PolicyStore:
     """Serialised policies by sha256, and who currently plays with which.
 
@@ -32,6 +41,10 @@ class PolicyStore:
     Args:
         spaces: Of the environment.
         algorithm: Says whether agents of a group share a policy, and how outputs become actions.
+
+    Attributes:
+        diverged: Members whose newest weights are not finite, with the count of updates at which that was seen. What
+            is published of them stays what was finite last.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> None:
@@ -44,6 +57,7 @@ class PolicyStore:
         self._sweep_at = MIN_SWEEP_BYTES
         self._published: dict[int, _Published] = {}
         self._snapshot: PolicySnapshot | None = None
+        self.diverged: dict[int, int] = {}
 
     def offer(self, snapshot: PolicySnapshot) -> None:
         """Newer weights, to be serialised by whoever is about to name them in an order."""
@@ -62,7 +76,14 @@ class PolicyStore:
             before = self._published.get(member_id)
             if version is None or (before is not None and before.version >= version):
                 continue
-            files = self._encode(member_id, snapshot)
+            policies = snapshot.policies(member_id)
+            if not is_finite(params for _, params in policies.values()):
+                self.diverged.setdefault(member_id, version)
+                if before is not None:
+                    continue
+                # Of a member that was restored like that nothing finite is left, and orders must name something.
+                policies = {i: (spec, _zeroed(params)) for i, (spec, params) in policies.items()}
+            files = self._encode(policies)
             with self._mutex:
                 self._enter(member_id, version, files)
 
@@ -74,10 +95,15 @@ class PolicyStore:
         """
         return self._published[member_id].refs
 
-    def _encode(self, member_id: int, snapshot: PolicySnapshot) -> dict[str, bytes]:
+    def files(self, member_id: int) -> dict[str, bytes]:
+        """A member's policy files as published last, by network id."""
+        refs = self._published[member_id].refs
+        return {i: self._blobs[refs[agents[0]].sha256] for i, agents in self._owners.items()}
+
+    def _encode(self, policies: Policies) -> dict[str, bytes]:
         """Serialise the policies of a member; returns the bytes of a policy file for each network id."""
         files = {}
-        for network_id, (spec, params) in snapshot.policies(member_id).items():
+        for network_id, (spec, params) in policies.items():
             agent = self._agents[self._owners[network_id][0]]
             files[network_id] = encode_policy(spec_of(spec, agent, self._algorithm.stochastic_policies), params)
         return files
@@ -101,6 +127,7 @@ class PolicyStore:
         """Members have died: their policies stay only as long as somebody names them."""
         with self._mutex:
             self._published = {m: p for m, p in self._published.items() if m in living}
+            self.diverged = {m: version for m, version in self.diverged.items() if m in living}
 
     def drop_unnamed(self, named: Callable[[], set[bytes]]) -> None:
         """Drop what nobody plays with any more, once there is twice as much as when that was done last.

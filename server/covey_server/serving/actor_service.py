@@ -308,6 +308,14 @@ class ActorServicer(services.ActorServiceServicer):
                 code = pb.StreamError.CODE_UNKNOWN_SESSION
                 outgoing.end(pb.StreamError(code=code, message="silent for too long; Join again"))
 
+    def take_back_overdue(self) -> None:
+        """Take back orders that are not answered in time; end the streams of actors that are quarantined for it."""
+        for session in self._attendance.take_back_overdue():
+            outgoing = self._streams.get(session.key)
+            if outgoing is not None:
+                code = pb.StreamError.CODE_QUARANTINED
+                outgoing.end(pb.StreamError(code=code, message="too many orders were not answered in time"))
+
     def ask_again(self) -> None:
         """Ask every actor to send again the fragments that were not taken in while the disk was full."""
         for key in self._streams:

@@ -177,6 +177,7 @@ class GrpcThread(WatchedThread):
                 if late_s > interval_s:
                     self._attendance.forgive(late_s)
                 self._actors.give_up_silent()
+                self._actors.take_back_overdue()
                 if self._learner.retry_full_disk():
                     self._actors.ask_again()
                 self._report.sample()

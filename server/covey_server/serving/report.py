@@ -98,11 +98,17 @@ class Report:
             status.threads.extend(ThreadInfo(name=w.name, kind=w.kind, alive=w.alive()) for w in learner.threads)
             if population is not None:
                 status.replay_env_steps = len(population.experience)
-                rated = [m for m in population.lineage.living if m.fitness is not None]
-                if rated:
-                    best = max(rated, key=lambda m: rank_key(m.fitness))
+                best = self.best()
+                if best is not None:
                     status.best_member, status.best_fitness = best.member_id, best.fitness or 0.0
             return status
+
+    def best(self) -> LineageEntry | None:
+        """The living member that was best when it was evaluated last; None before the first evaluation."""
+        with self._learner.lock:
+            population = self._learner.population
+            rated = [] if population is None else [m for m in population.lineage.living if m.fitness is not None]
+        return max(rated, key=lambda m: rank_key(m.fitness), default=None)
 
     def _gauges(self) -> dict[str, int]:
         """Sizes, by name, of everything that would grow without end if its bound failed."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from covey.errors import ConfigError
 from covey_server.coordination.run_state import RunState
 from covey_server.durability.checkpointer import Checkpointer
-from covey_server.evolution.fitness import Score, best, fitness_of, with_opponents
+from covey_server.evolution.fitness import Score, best, cancelling, fitness_of, with_opponents
+from covey_server.evolution.generation import sound
 from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.orders.evaluations import Request
 from covey_server.population import Population
 from covey_server.seeds import derive
 from covey_server.training.mode import Comparison, EvolutionMode
+
+CANCELLING_GENERATIONS = 2
+"""The run ends if the agents' returns cancel in all evaluations of so many generations, and in one more."""
 
 
 class Evaluator:
@@ -46,6 +51,7 @@ class Evaluator:
         self._requests: dict[int, Request] = {}  # by member id: evaluations requested since it was last compared
         self._evaluated: set[int] = set()  # ids of the members among these that have their fitness
         self._confirming: dict[int, Comparison] = {}  # by the id of its best member, which plays further episodes
+        self._cancelling = 0  # evaluations in a row in which the agents' returns cancelled
         self.result: dict[str, object] | None = None
 
     def is_requested(self, member: Member) -> bool:
@@ -73,6 +79,10 @@ class Evaluator:
         """Record the returns of a finished evaluation, and act on them: compare members, or confirm the best one."""
         returns = [request.results[seed] for seed in sorted(request.results)]
         score = fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
+        self._look_at(population, score)
+        if request.member_id in population.policies.diverged:
+            # What was played were its last finite weights, which it has no more.
+            score = fitness_of([], population.spaces.agent_ids, self._config.fitness)
         if request.purpose == "confirm":
             self._confirm(population, request.member_id, score, len(returns))
             return
@@ -81,6 +91,21 @@ class Evaluator:
         comparison = self._mode.compare(population, member, self._evaluated)
         if comparison is not None:
             self._compare(population, comparison)
+
+    def _look_at(self, population: Population, score: Score) -> None:
+        """Tell of returns that cancel, and end the run if they do in one evaluation after the other.
+
+        A single such evaluation may be chance, or an actor's mistake.
+
+        Raises:
+            ConfigError: no evaluation of the last ones can tell members apart.
+        """
+        self._cancelling = self._cancelling + 1 if score.cancels else 0
+        sentence = cancelling(population.spaces.agent_ids)
+        if self._cancelling > CANCELLING_GENERATIONS * len(population.members):
+            raise ConfigError(sentence)
+        if self._cancelling == 1:
+            self._learner.event(sentence)
 
     def _play(self, population: Population, member_id: int, purpose: str, episodes: int) -> Request:
         """Request evaluation episodes of a member against the configured opponents."""
@@ -120,6 +145,9 @@ class Evaluator:
 
     def _compare(self, population: Population, comparison: Comparison) -> None:
         """Have the best of these members confirmed if it may end the run, else let the evolution mode act on them."""
+        if all(m.member_id in population.policies.diverged for m in population.members):
+            self._unpack(population)
+            sound(population.members)  # raises, as all of them have diverged
         fitnesses = {m.member_id: m.fitness for m in comparison.members}
         fittest = best(fitnesses)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
@@ -154,6 +182,7 @@ class Evaluator:
                 "best_fitness": score.fitness,
                 "best_fitness_stderr": score.stderr,
                 "best_fitness_episodes": episodes,
+                "best_confirmed": True,
                 "best_per_agent": score.per_agent,
                 "target_reached": reached,
             }

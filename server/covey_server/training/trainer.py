@@ -22,6 +22,7 @@ from covey_server.durability.checkpointer import Checkpointer
 from covey_server.learner import Learner
 from covey_server.orders.ledger import MemberLedger
 from covey_server.population import Population
+from covey_server.training.divergence import Divergence
 from covey_server.training.evaluator import Evaluator
 from covey_server.training.mode import EvolutionMode
 
@@ -66,6 +67,7 @@ class Trainer(WatchedThread):
         self._training = learner.config.training
         self.evaluator = Evaluator(learner, checkpointer, mode, self._unpack)
         self._disk = CheckpointThread(checkpointer, learner.threads, self._wake)
+        self._divergence = Divergence(learner)
         self._unpacked = True  # members' own weights are the newest
         self._stop_requested = False
         self._writing: _Writing | None = None
@@ -222,8 +224,10 @@ class Trainer(WatchedThread):
         self._unpacked = False
         algorithm.update(due, population.experience)
         population.policies.offer(algorithm.snapshot())
-        if learner.losses.wanted:
-            learner.losses.give(algorithm.metrics())
+        losses = algorithm.metrics() if learner.losses.wanted else {}
+        if losses:
+            learner.losses.give(losses)
+        self._divergence.look(population, losses)
         if population.experience.only_newest_policy:
             # Env steps that these members collect from here on count only if the new policies play them.
             population.policies.publish(population.members[i].member_id for i in due)
@@ -243,6 +247,7 @@ class Trainer(WatchedThread):
         if not self._unpacked:
             population.algorithm.unpack()
             self._unpacked = True
+        self._divergence.look(population, {})  # before members that have diverged are replaced
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,9 @@ LINEAGE_DEADLINE_S = 60.0
 
 RUNS = Path("runs")
 
+ENDED = ("complete", "stopped", "failed")
+"""States of runs that have ended, in the words of `status.json`."""
+
 Question = Literal["status", "members", "lineage", "actors"]
 Answer = dict[str, Any]
 
@@ -105,7 +108,9 @@ class RunFiles:
         self.run = run
 
     def ask(self, question: Question) -> Answer:
-        """Read the answer from its file; notes on stderr how old it is if the run is not complete.
+        """Read the answer from its file; a note on stderr says what became of a run that is not complete.
+
+        A run that had not ended when its learner was last heard of is "dead".
 
         Raises:
             StorageError: the file is missing or no JSON object.
@@ -116,10 +121,14 @@ class RunFiles:
         if question == "lineage":
             members = {m["member_id"]: m for m in answer["members"]} | read_lineage(self.run / "lineage.jsonl")
             answer = {"members": [members[member_id] for member_id in sorted(members)]}
-        if status.get("state") != "complete":
-            age = time.time() - file.stat().st_mtime
-            print(f"covey: {self.run}: its learner does not answer; this was written {age:.0f} s ago", file=sys.stderr)
-        return answer
+        state, age_s = status.get("state"), time.time() - (self.run / "status.json").stat().st_mtime
+        if state not in ENDED:
+            state = "dead"
+            heard = f"its learner has not been heard of for {age_s:.0f} s"
+            print(f"covey: {self.run}: {heard}; go on with covey train --resume {self.run}", file=sys.stderr)
+        elif state != "complete":
+            print(f"covey: {self.run}: {state} {age_s:.0f} s ago; go on with covey train --resume", file=sys.stderr)
+        return {**answer, "state": state} if question == "status" else answer
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
         """Yield the status once, as files do not change."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
+from covey.config.section import OnResume
 from covey.config.sections import Training
 from covey.errors import ConfigError
 
@@ -93,11 +94,11 @@ class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
     max_grad_norm_critic: float | None = Field(
         default=None, gt=0, description="Norm to which larger gradients of a critic are scaled down. null: never."
     )
-    share_parameters: bool = Field(
+    share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether the agents of a group share one policy and one critic; false: each agent has its own.",
     )
-    agent_indicator: bool = Field(
+    agent_indicator: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether shared policies also read which agent of the group they act for, as a one-hot vector.",
     )
@@ -193,30 +194,30 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
         description="Largest KL divergence from the policy that played the rollout: a policy that has moved further "
         "learns no more from it. null: no limit.",
     )
-    action_std_init: float = Field(
+    action_std_init: Annotated[float, OnResume.FIXED] = Field(
         default=0.6,
         ge=-20,
         le=10,
         description="Logarithm of the initial standard deviation of Box actions, with the action range mapped to "
         "[-1, 1].",
     )
-    output_gain: float = Field(
+    output_gain: Annotated[float, OnResume.FIXED] = Field(
         default=1.0,
         gt=0,
         le=10,
         description="Factor on the initial weights of a policy's last layer; a small one makes first choices nearly "
         "uniform.",
     )
-    normalize_values: bool = Field(
+    normalize_values: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether value networks predict returns in units of the returns' running mean and deviation.",
     )
-    share_parameters: bool = Field(
+    share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=True,
         description="Whether the agents of a group share one policy and one value network; false: each agent has its "
         "own.",
     )
-    agent_indicator: bool = Field(
+    agent_indicator: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether shared networks also read which agent of the group they act for, as a one-hot vector.",
     )

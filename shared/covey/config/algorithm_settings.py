@@ -7,11 +7,11 @@ of an algorithm than this; the learner alone imports `implementation`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
-from covey.config.section import Section
+from covey.config.section import OnResume, Section
 from covey.config.sections import Training
 
 
@@ -28,7 +28,7 @@ class Hyperparameters(Section):
         """The values by name, without limits that are off: those never change."""
         return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
 
-    def changed(self, **values: float | int) -> Self:
+    def changed(self, **values: float | int | None) -> Self:
         """Copy the record with other values for some of its fields.
 
         Raises:
@@ -58,10 +58,10 @@ class AlgorithmSettings(Hyperparameters):
 
     # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.
     name: Any = Field(description="Name of the algorithm.")
-    share_parameters: bool = Field(
+    share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=False, description="Whether the agents of a group share their networks; false: each agent has its own."
     )
-    agent_indicator: bool = Field(
+    agent_indicator: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether shared policies also read which agent of the group they act for, as a one-hot vector.",
     )

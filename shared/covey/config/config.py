@@ -13,7 +13,7 @@ from covey.config.algorithm_settings import AlgorithmSettings
 from covey.config.evolution import Evolution, Mutation, Selection
 from covey.config.installed_algorithms import check_installed, installed_algorithms
 from covey.config.manifest import as_sections, translate
-from covey.config.section import Section, explain, nearest
+from covey.config.section import OnResume, Section, explain, nearest
 from covey.config.sections import (
     EVAL_STEPS_CAP,
     Actors,
@@ -39,14 +39,14 @@ else:
 class Config(Section):
     """Configuration of one training run."""
 
-    name: str = Field(
+    name: Annotated[str, OnResume.FIXED] = Field(
         default="run",
         description="Name of the run, whose directory is `runs/NAME-TIMESTAMP`. Where it is missing, the file's name.",
     )
     algorithm: AnyAlgorithm = Field(description="The algorithm that trains, and its hyperparameters.")
     environment: Environment
     # Validated as NetConfig by covey.networks.resolve, as soon as the agents are known.
-    network: dict[str, Any] = Field(
+    network: Annotated[dict[str, Any], OnResume.FIXED] = Field(
         default_factory=dict,
         description="Architecture of the networks: either one block of keys for all agents, or one for each agent id "
         "or group id. Agents that are not named have the defaults.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from covey.config.network import Activation
-from covey.config.section import Section
+from covey.config.section import OnResume, Section
 
 
 class RLParameter(Section):
@@ -89,7 +89,7 @@ class Mutation(Section):
         default=False,
         description="Whether the best member, which `selection_strategy.elitism` keeps, is mutated too.",
     )
-    pre_training: bool = Field(
+    pre_training: Annotated[bool, OnResume.FIXED] = Field(
         default=True, description="Whether every member of the first population is mutated once before it trains."
     )
 
@@ -117,7 +117,7 @@ class Selection(Section):
 class Evolution(Section):
     """Whether members wait for each other before they are compared."""
 
-    mode: Literal["generational", "steady_state"] = Field(
+    mode: Annotated[Literal["generational", "steady_state"], OnResume.FIXED] = Field(
         default="generational",
         description="When members are compared. `generational`: when all of them have made `training.evo_steps` and "
         "been evaluated; `steady_state`: each by itself as soon as it has been evaluated, by a tournament of its own, "

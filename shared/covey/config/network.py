@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from covey.config.section import Section
+from covey.config.section import OnResume, Section
 
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
 
 
 class MLPConfig(Section):
     """A multilayer perceptron: its hidden layers, and the limits within which mutations keep them."""
+
+    on_resume: ClassVar[OnResume] = OnResume.FIXED
 
     hidden_size: list[int] = Field(
         default=[64],
@@ -44,6 +46,8 @@ class MLPConfig(Section):
 
 class NetConfig(Section):
     """Architecture of the networks of one agent or group: an encoder for observations, a latent space, a head."""
+
+    on_resume: ClassVar[OnResume] = OnResume.FIXED
 
     latent_dim: int = Field(
         default=64, ge=1, le=65536, description="Units of the latent space: outputs of each encoder."

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from covey.config.config import Config
 from covey.config.evolution import RLParameter
 from covey.config.network import NetConfig
+from covey.config.resuming import on_resume
 from covey.config.schema import Algorithms, algorithm_name, all_algorithms, description, evolvable, meaning
 
 HEAD = """# Configuration
@@ -27,6 +28,10 @@ On the command line `--set section.key=value` overrides a key, as often as neede
 Units end a name: `_s` seconds, `_bytes` bytes, `_steps` **env steps** (one `step()` of one environment, whatever the
 number of its agents). `max_steps`, `evo_steps` and `learn_step` count per member; `learning_delay`, `random_steps` and
 the size of the replay memory count over the whole population.
+
+`covey train --resume RUN --set section.key=value` goes on with other values where the tables say that a key may change
+in a run: from then on or, "in all members", in the place of what evolution has made of it. `RUN/config.yaml` then has
+them, `config.1.yaml`, `config.2.yaml` ... beside it what held before.
 
 This page is written by `make docs`; `covey schema --format markdown` prints it with the algorithms that are installed.
 
@@ -109,14 +114,16 @@ def _table(title: str, note: str, model: type[BaseModel]) -> str:
     """Heading, note and table of one section."""
     # What must be given comes first.
     fields = sorted(model.model_fields.items(), key=lambda item: not item[1].is_required())
-    rows = [_row(name, field) for name, field in fields]
-    return f"\n## {title}\n\n{note}\n\n| key | default | expected | meaning |\n|---|---|---|---|\n" + "".join(rows)
+    rows = [_row(model, name, field) for name, field in fields]
+    head = "| key | default | expected | may change in a run | meaning |\n|---|---|---|---|---|\n"
+    return f"\n## {title}\n\n{note}\n\n{head}" + "".join(rows)
 
 
-def _row(name: str, field: FieldInfo) -> str:
+def _row(model: type[BaseModel], name: str, field: FieldInfo) -> str:
     """One key's line of a table."""
     key = f"`{name}`" + (f" (also `{field.alias}`)" if field.alias else "")
-    cells = (key, _default(field), _expected(field), " ".join(meaning(field).split()))
+    changes = "see below" if _section(field.annotation) else on_resume(model, name)
+    cells = (key, _default(field), _expected(field), changes, " ".join(meaning(field).split()))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 

@@ -6,17 +6,31 @@ import difflib
 import functools
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class OnResume(StrEnum):
+    """What becomes of a key that is changed as a run is resumed; a field says it by `Annotated[type, OnResume...]`."""
+
+    APPLIES = "yes"
+    MEMBERS = "yes, in all members"
+    FIXED = "no"
 
 
 class Section(BaseModel):
     """Base class of all sections: immutable, and a key that it does not know is an error.
 
     A key without a value (null) has its default, unless null is one of its values (a limit that is off).
+
+    Attributes:
+        on_resume: What becomes of its keys that are changed as a run is resumed, where a field does not say otherwise.
     """
+
+    on_resume: ClassVar[OnResume] = OnResume.APPLIES
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

@@ -7,11 +7,11 @@ name: `_s` seconds, `_bytes` bytes, `_steps` env steps (one `step()` of one envi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from covey.config.section import Section
+from covey.config.section import OnResume, Section
 from covey.wire.limits import MAX_COMPRESSION_LEVEL, MAX_SLOTS
 
 Updates = Literal["auto", "eager", "recorded", "compiled", "graph"]
@@ -24,7 +24,7 @@ EVAL_STEPS_CAP = 10_000
 class Environment(Section):
     """The environment, and how many copies of it an actor process steps."""
 
-    name: str = Field(
+    name: Annotated[str, OnResume.FIXED] = Field(
         min_length=1,
         description="Environment to train in: a module with a function `parallel_env` or `env`, such as "
         "`mpe2.simple_spread_v3`, or a function of your own as `package.module:function` or `./file.py:function`.",
@@ -36,10 +36,10 @@ class Environment(Section):
         description="Copies of the environment that one actor process trains in, where `actors.max_slots` does not say "
         "otherwise. An evaluation plays `training.eval_loop` x `num_envs` episodes.",
     )
-    config: dict[str, Any] = Field(
+    config: Annotated[dict[str, Any], OnResume.FIXED] = Field(
         default_factory=dict, description="Keyword arguments of the function that builds the environment."
     )
-    groups: dict[str, list[str]] | None = Field(
+    groups: Annotated[dict[str, list[str]] | None, OnResume.FIXED] = Field(
         default=None,
         description="Agents that are alike, as group id: list of agent ids, with every agent in exactly one group. "
         "null: agents form a group if their spaces are equal and so are their ids up to the last `_`.",
@@ -94,10 +94,10 @@ class Training(Section):
         ge=1,
         description="Env steps of each member, its ancestors' included, after which the run ends.",
     )
-    evo_steps: int = Field(
+    evo_steps: Annotated[int, OnResume.FIXED] = Field(
         default=10_000, ge=1, description="Env steps of each member between two evaluations: a generation."
     )
-    pop_size: int = Field(default=4, ge=1, le=1024, description="Members of the population.")
+    pop_size: Annotated[int, OnResume.FIXED] = Field(default=4, ge=1, le=1024, description="Members of the population.")
     eval_steps: int | None = Field(
         default=None,
         ge=1,
@@ -134,13 +134,13 @@ class Training(Section):
         description="Fresh episodes by which a target that was reached is confirmed, and the best fitness that a run "
         "reports is measured.",
     )
-    seed: int = Field(
+    seed: Annotated[int, OnResume.FIXED] = Field(
         default=0,
         ge=0,
         lt=1 << 63,
         description="Seed of everything random: environments, exploration, batches, evolution, initial weights.",
     )
-    deterministic: bool = Field(
+    deterministic: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether two runs with the same machine and versions give the same numbers, bit for bit. Such a "
         "run has one actor and is slower.",

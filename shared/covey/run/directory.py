@@ -3,12 +3,13 @@
 config.yaml      the configuration, overrides applied      journal/      what the learner must not forget
 status.json      the newest status                         checkpoints/  see `covey.run.checkpoint_format`
 members.json     the living population                     metrics.csv   one line an interval
-lineage.jsonl    every member that died, a line each       result.json   written when the run is complete
+lineage.jsonl    every member that died, a line each       result.json   written when the run has ended
 actors.json      all actors                                address.json  where its learner listens, while it runs
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ class RunDirectory:
             raise StorageError(f"{path}: {what}; give the directory of a covey run, such as runs/NAME-TIMESTAMP")
         return run
 
+    def discard(self) -> None:
+        """Delete the directory of a run that was refused before it began."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     @property
     def name(self) -> str:
         """The directory's own name, `NAME-TIMESTAMP` unless somebody renamed it."""
@@ -118,8 +123,13 @@ class RunDirectory:
         return self.path / "metrics.csv"
 
     @property
+    def diverged(self) -> Path:
+        """Directory of the last finite policies of members that have diverged, if any have."""
+        return self.path / "diverged"
+
+    @property
     def result(self) -> Path:
-        """File of the result, written when the run is complete."""
+        """File of the result, written when the run has ended, complete or not."""
         return self.path / "result.json"
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.errors import ConfigError, RefusedError, SpaceError
+from covey.errors import ConfigError, DivergedError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
 from covey.networks.network import MAX_PARAMETERS
 from covey.spaces import AgentSpec, Box, Space
@@ -120,6 +120,7 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
 
     Raises:
         RefusedError: it is no intact safetensors file, is too large, or its tensors are not those of its specification.
+        DivergedError: a number is not finite.
         ConfigError: its specification is none.
     """
     header = _header(data)
@@ -132,7 +133,7 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
     params = {name: numbers[first:stop].reshape(shape) for name, first, stop, shape in places}
     if not np.isfinite(numbers).all():
         name = next(name for name, values in params.items() if not np.isfinite(values).all())
-        raise RefusedError(f"policy file: {name} holds values that are not finite; the member has diverged")
+        raise DivergedError(f"policy file: {name} holds values that are not finite; the member has diverged")
     return spec, params
 
 

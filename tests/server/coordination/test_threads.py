@@ -18,9 +18,10 @@ from tests.support.processes import until, write_config
 from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
+from covey.run.new_run import new_run
 from covey.v1 import population_service_pb2 as pb
 from covey.v1 import population_service_pb2_grpc as services
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 from covey_server.coordination.run_state import RunState, ThreadEnded
 from covey_server.coordination.threads import in_thread
 

@@ -11,7 +11,7 @@ from covey.config import Fitness
 from covey.errors import ConfigError
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import PolicyRef
-from covey_server.evolution.fitness import _warn_once, chosen_agents, fitness_of, with_opponents
+from covey_server.evolution.fitness import _warn_once, cancelling, chosen_agents, fitness_of, with_opponents
 from covey_server.orders.evaluations import Evaluations
 
 AGENTS = ("player_1", "player_2")
@@ -41,11 +41,12 @@ def test_no_episodes_rank_worst() -> None:
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
-def test_a_zero_sum_game_needs_agents_or_opponents(reduce: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        fitness_of(GAME, AGENTS, Fitness.model_validate({"reduce": reduce}))
-    assert "fitness.agents: [player_1]" in str(caught.value)
-    assert "fitness.opponents: {player_2: random}" in str(caught.value)
+def test_where_all_returns_cancel_the_score_says_so(reduce: str) -> None:
+    assert fitness_of(GAME, AGENTS, Fitness.model_validate({"reduce": reduce})).cancels
+    assert not fitness_of(GAME, AGENTS, Fitness(opponents={"player_2": "random"})).cancels
+    assert not fitness_of(TEAM, AGENTS, Fitness()).cancels
+    sentence = cancelling(AGENTS)
+    assert "fitness.agents: [player_1]" in sentence and "fitness.opponents: {player_2: random}" in sentence
 
 
 def test_against_an_opponent_the_others_count() -> None:
@@ -104,6 +105,7 @@ def test_an_episode_against_random_is_entered() -> None:
     ((task, refs),) = evaluations.take(("actor", 1), 4)
     assert [ref.builtin for ref in refs] == ["", "random"]
     played = bytes([5, 0] * 8) + bytes(16)
-    assert not evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played[:16]))
-    assert evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played, returns=[1.0, -1.0]))
+    assert evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played[:16])) == "wrong"
+    episode = Episode(task_id=task.task_id, seed=9, policies=played, returns=[1.0, -1.0])
+    assert evaluations.result(("actor", 1), episode) == "counts"
     assert evaluations.pop_finished() is request and request.results == {9: [1.0, -1.0]}

@@ -84,8 +84,8 @@ def test_every_seed_is_played_once_even_if_actors_vanish(actors: list[int], memb
             refs = [order.policies[i] for i in task.agent_policies]
             for seed in task.seeds:
                 episode = make_episode(task.task_id, seed, refs)
-                assert scheduler.evaluations.result(key, episode)
-                assert not scheduler.evaluations.result(key, episode), "an episode counted twice"
+                assert scheduler.evaluations.result(key, episode) == "counts"
+                assert scheduler.evaluations.result(key, episode) == "late", "an episode counted twice"
                 played[task.member_id, seed] += 1
         scheduler.complete(order.order_id, {})
     assert set(played.values()) == {1} and len(played) == members * seeds
@@ -112,7 +112,7 @@ def test_an_episode_under_other_policies_does_not_count() -> None:
     assert order is not None
     task = order.evaluations[0]
     other = make_episode(task.task_id, 7, [PolicyRef(sha256=b"q" * 32)] * AGENTS)
-    assert not scheduler.evaluations.result(("a", 1), other)
+    assert scheduler.evaluations.result(("a", 1), other) == "wrong"
 
 
 def test_seeds_of_an_order_that_was_never_run_are_given_again() -> None:
@@ -125,7 +125,7 @@ def test_seeds_of_an_order_that_was_never_run_are_given_again() -> None:
     again = scheduler.next_order(("a", 1))
     assert again and list(again.evaluations[0].seeds) == [7, 8]
     late = Episode(seed=7, task_id=lost.evaluations[0].task_id, policies=b"p" * 16 * AGENTS)
-    assert not scheduler.evaluations.result(("a", 1), late), "should it have been played after all"
+    assert scheduler.evaluations.result(("a", 1), late) == "late", "should it have been played after all"
 
 
 def test_all_members_advance_together() -> None:

@@ -19,10 +19,11 @@ from covey.config import load_config, parse_config
 from covey.envs import SyncSlots, load_environment, read_spaces
 from covey.errors import ConfigError
 from covey.run.checkpoint_format import checkpoint_paths, read_checkpoint
+from covey.run.new_run import new_run
 from covey.v1.fragment_pb2 import IssuedOrder
 from covey.v1.order_pb2 import Order
 from covey_server.api.in_process import InProcessActor
-from covey_server.app import LearnerProcess, new_run
+from covey_server.app import LearnerProcess
 from covey_server.storage.checkpoint import save_checkpoint
 from covey_server.storage.journal import Journal, Kind
 

@@ -188,7 +188,7 @@ def test_files_of_a_run_that_broke_off_are_shown_with_a_note(run_dir: Path, caps
     assert run(["members", str(run_dir), "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == members_json(MEMBERS)
-    assert "its learner does not answer" in captured.err
+    assert "its learner has not been heard of for" in captured.err
 
 
 def test_watch_prints_one_object_a_line_until_the_run_ends(

@@ -20,7 +20,7 @@ def off_policy_config(path: Path, case: Case) -> Path:
         "lr_actor": 0.0015,
         "lr_critic": 0.01,
         "tau": 0.2,
-        "policy_freq": 2,
+        **({"policy_freq": 2} if case.algorithm == "MATD3" else {}),
         "O_U_noise": False,
         "expl_noise": 0.5,
         # For the same reason. In a Box it would keep policies from the ends.

@@ -1,0 +1,29 @@
+"""Makes the directory of a new run, with its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from covey.config import Config
+from covey.run.directory import RunDirectory
+from covey.run.files import cannot_write
+
+
+def new_run(config: Config, parent: Path) -> RunDirectory:
+    """Create the directory of a new run, and write the run's configuration into it.
+
+    Args:
+        config: The run's configuration; its name becomes a part of the directory's name.
+        parent: Folder in which the directory is created.
+
+    Raises:
+        StorageError: the directory or the configuration cannot be written.
+    """
+    run = RunDirectory.create(parent, config.name)
+    try:
+        run.config.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    except OSError as exc:
+        raise cannot_write(run.config, exc) from exc
+    return run
