@@ -16,6 +16,7 @@ def main() -> int:
     parser.add_argument("--name")
     parser.add_argument("--env")
     parser.add_argument("--allow-env", action="append", default=[])
+    parser.add_argument("--env-path", action="append", default=[], type=Path)
     parser.add_argument("--max-reconnect-s", type=float)
     for flag in ("--ca", "--cert", "--key", "--token-file"):
         parser.add_argument(flag, type=Path)
@@ -24,20 +25,24 @@ def main() -> int:
     limit_threads()
     # Imported after the limits are set: numpy's BLAS starts its threads when it is first imported.
     from covey.cli.terminal import protect_standard_streams
-    from covey.errors import ConfigError
+    from covey.envs.own_modules import entry_point_of, search
+    from covey.errors import ConfigError, EnvironmentLoadError
     from covey.wire.credentials import Credentials
     from covey_actor.process import ActorOptions, run_actor
 
     protect_standard_streams()
     try:
         credentials = Credentials.load(args.ca, args.cert, args.key, args.token_file)
-    except ConfigError as exc:
+        search(*args.env_path)
+        # A file is a name for this actor's own option alone, never for the learner.
+        env = args.env and entry_point_of(args.env, Path.cwd())
+    except (ConfigError, EnvironmentLoadError) as exc:
         print(f"covey actor: {exc}", file=sys.stderr)
         return exc.exit_code
     options = ActorOptions(
         learner=args.learner,
         name=args.name,
-        env=args.env,
+        env=env,
         allow_env=tuple(args.allow_env),
         max_reconnect_s=args.max_reconnect_s,
         credentials=credentials,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,11 +26,22 @@ def actor(
     ] = None,
     env: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="Run this environment, whatever the learner names."),
+        typer.Option(
+            metavar="MODULE:FUNCTION", help="Run this environment, whatever the learner names; also ./FILE.py:FUNCTION."
+        ),
     ] = None,
     allow_env: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Environments to accept besides pettingzoo.* and mpe2.*; repeatable."),
+    ] = None,
+    env_path: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder in which environments are searched besides installed packages; repeatable.",
+        ),
     ] = None,
     max_reconnect_s: Annotated[
         float | None,
@@ -57,6 +69,7 @@ def actor(
             name=n,
             env=env,
             allow_env=allow_env or (),
+            env_path=env_path or (),
             max_reconnect_s=max_reconnect_s,
             files={"--ca": ca, "--cert": cert, "--key": key, "--token-file": token_file},
         )

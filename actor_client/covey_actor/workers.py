@@ -48,6 +48,7 @@ def actor_arguments(
     name: str | None = None,
     env: str | None = None,
     allow_env: Sequence[str] = (),
+    env_path: Sequence[Path] = (),
     max_reconnect_s: float | None = None,
     files: Mapping[str, Path | None] = NO_FILES,
 ) -> list[str]:
@@ -58,6 +59,7 @@ def actor_arguments(
         name: The actor's name; None: one of host and process id.
         env: Entry point of the environment to run, whatever the learner says.
         allow_env: Patterns of environments to accept besides the default ones.
+        env_path: Folders in which environments are searched besides those of installed packages.
         max_reconnect_s: Seconds of the learner's silence after which to give up; None: never.
         files: Files of its credentials, by flag.
     """
@@ -68,6 +70,8 @@ def actor_arguments(
             command += [flag, str(value)]
     for pattern in allow_env:
         command += ["--allow-env", pattern]
+    for folder in env_path:
+        command += ["--env-path", str(folder)]
     return command
 
 

@@ -16,6 +16,7 @@ import torch
 from covey.config import Config, load_config
 from covey.config.resuming import changes
 from covey.envs import load_environment, read_spaces
+from covey.envs.repeats import ignored_seed
 from covey.errors import ConfigError, DiskFullError, StorageError
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
@@ -148,6 +149,8 @@ class LearnerProcess:
                 spaces = read_spaces(env, environment.groups)
             finally:
                 env.close()
+            if self.config.training.deterministic and (differs := ignored_seed(make, spaces)):
+                self.learner.event(f"training.deterministic: {differs}")
             with self.learner.lock:
                 self.learner.create_population(spaces)
         self.address = self._grpc.serve(_port_before(self.run) if self._resumed else 0)

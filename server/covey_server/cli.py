@@ -133,6 +133,7 @@ def _prepare(
     from covey.errors import ConfigError
     from covey.run.directory import RunDirectory
     from covey.run.new_run import new_run
+    from covey.run.own_environment import recall_environment, remember_environment, with_entry_point
 
     if deterministic:
         overrides = [*overrides, "training.deterministic=true"]
@@ -142,11 +143,15 @@ def _prepare(
                 f"--resume {resume}: the run has its own configuration, expected no CONFIG; leave out {config}"
             )
         run = RunDirectory.open(resume)
-        return resumed_config(run.config, overrides), run
+        settings = resumed_config(run.config, overrides)
+        recall_environment(run, settings)
+        return settings, run
     if config is None:
         raise ConfigError("CONFIG: missing, expected a YAML file such as examples/speaker_listener.yaml")
-    settings = load_config(config, overrides)
-    return settings, new_run(settings, runs)
+    settings = with_entry_point(load_config(config, overrides), config.parent, Path.cwd())
+    run = new_run(settings, runs)
+    remember_environment(run, settings)
+    return settings, run
 
 
 def is_complete(run: RunDirectory, settings: Config) -> bool:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from covey.config import Config
+from covey.envs.own_modules import searched
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
@@ -65,6 +66,7 @@ class LocalActors:
         self._command = [
             *(sys.executable, "-m", "covey", "actor", "--learner", address),
             *("--allow-env", config.environment.name.partition(":")[0]),
+            *(argument for folder in searched() for argument in ("--env-path", str(folder))),
             # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
             *("--max-reconnect-s", "20"),
         ]

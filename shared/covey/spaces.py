@@ -282,7 +282,16 @@ def choices(action: Space) -> tuple[int, ...]:
 
 
 def action_bounds(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bounds, (width,) each, that outputs in [-1, 1] are mapped to; -1 and 1 where one is infinite."""
-    low, high = np.asarray(space.low), np.asarray(space.high)
-    finite = np.isfinite(low) & np.isfinite(high)
-    return np.where(finite, low, -1.0), np.where(finite, high, 1.0)
+    """Lower and upper bounds, (width,) each, that outputs in [-1, 1] are mapped to; all of them are finite.
+
+    Each number of the Box has its own. Where it has no bound, -1 and 1 take the place. Where it has one bound, the
+    interval of length 2 that lies within it and nearest to [-1, 1] does: [0, 2] for 0 and more, [-1, 1] for -5 and
+    more, [-7, -5] for -5 and less.
+    """
+    low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+    above = np.maximum(low, -1.0)  # the interval's lower end if there is no upper bound; -1 if there is none at all
+    below = np.minimum(high, 1.0)
+    return (
+        np.where(np.isfinite(high), np.where(np.isfinite(low), low, below - 2), above),
+        np.where(np.isfinite(high), np.where(np.isfinite(low), high, below), above + 2),
+    )

@@ -20,10 +20,14 @@ NETWORK = {"latent_dim": 8, "encoder_config": {"hidden_size": [8]}, "head_config
 
 
 def untrained_run(
-    path: Path, algorithm: dict[str, Any], environment: dict[str, Any], members: tuple[int, ...] = (3, 5)
+    path: Path,
+    algorithm: dict[str, Any],
+    environment: dict[str, Any],
+    members: tuple[int, ...] = (3, 5),
+    **sections: Any,
 ) -> RunDirectory:
-    """A run of one checkpoint whose last member is the best one."""
-    data = {"algorithm": algorithm, "environment": environment, "training": {}, "network": NETWORK}
+    """A run of one checkpoint whose last member is the best one; `sections` are further ones of its configuration."""
+    data = {"algorithm": algorithm, "environment": environment, "training": {}, "network": NETWORK, **sections}
     config = parse_config(data)
     env = load_environment(config.environment.name, config.environment.config)()
     spaces = read_spaces(env, config.environment.groups)
@@ -50,7 +54,7 @@ def speaker_listener(path: Path, algorithm: str = "MATD3", **settings: Any) -> R
     return untrained_run(path, {"name": algorithm, **settings}, environment)
 
 
-def tictactoe(path: Path) -> RunDirectory:
+def tictactoe(path: Path, **sections: Any) -> RunDirectory:
     """A zero-sum game of two agents in turn, with masks, one shared policy."""
     algorithm = {"name": "IPPO", "agent_indicator": True}
-    return untrained_run(path, algorithm, {"name": "pettingzoo.classic.tictactoe_v3"})
+    return untrained_run(path, algorithm, {"name": "pettingzoo.classic.tictactoe_v3"}, **sections)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from covey.config import Config
+from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
@@ -22,6 +25,8 @@ from covey_server.evolution.lineage import Lineage
 from covey_server.experience.experience import Experience
 from covey_server.member import Member
 from covey_server.population import Population
+
+logger = logging.getLogger("covey")
 
 
 class Generations(PopulationFactory):
@@ -64,6 +69,8 @@ class Generations(PopulationFactory):
         # Of the present generation, by member id: scores of training episodes, and agents' returns in evaluation ones.
         self._scores: dict[int, list[float | list[float]]] = defaultdict(list)
         self._returns: dict[int, list[list[float]]] = defaultdict(list)
+        self._faults = 0  # how often environments raised
+        self._last_fault = ""
 
     def fresh(self, spaces: EnvironmentSpaces) -> Population:
         """Create the run's first population from the caller's agents, once the environment's spaces are known.
@@ -87,6 +94,17 @@ class Generations(PopulationFactory):
             order: The order that the fragment answers; it says which member an evaluation task belongs to.
             fragment: The actor's answer.
         """
+        for fault in fragment.faults:
+            self._faults += 1
+            self._last_fault = fault.message
+            if self._faults.bit_count() == 1:  # the first, the second, the fourth ...
+                where = "evaluation" if fault.evaluation else "training"
+                logger.warning(
+                    "environment, %s: raised %s; it was built again (%d such faults)",
+                    where,
+                    fault.message,
+                    self._faults,
+                )
         self._evaluated_member |= {task.task_id: task.member_id for task in order.evaluations}
         for episode in fragment.episodes:
             returns = list(episode.returns)
@@ -96,7 +114,17 @@ class Generations(PopulationFactory):
                 self._scores[episode.member_id].append(sum(returns) if self._sum_scores else returns)
 
     def record_generation(self) -> None:
-        """Add an evaluated generation to the records of its agents, and save its best agent if asked to."""
+        """Add an evaluated generation to the records of its agents, and save its best agent if asked to.
+
+        Raises:
+            EnvironmentLoadError: environments raised so often that no member has a fitness.
+        """
+        unrated = [a.index for a in self.agents if a.member.fitness is None or math.isnan(a.member.fitness)]
+        if self._faults and len(unrated) == len(self.agents):
+            raise EnvironmentLoadError(
+                "env: raised in every evaluation episode, expected some to end, as without them no member has a "
+                f"fitness; at last {self._last_fault}; correct the environment, and try it with covey check-env"
+            )
         fitnesses: list[FitnessValue] = []
         mean_scores = []
         for agent in self.agents:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covey.config import Fitness
+from covey.envs.zero_sum import is_zero_sum, who_counts
 from covey.errors import ConfigError
 from covey.v1.order_pb2 import PolicyRef
 from covey.wire.limits import BUILTIN_RANDOM
@@ -55,8 +56,7 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
     cancels = False
     if not table.any():
         _warn_once("all evaluated episodes returned zero to every agent: selection cannot tell members apart yet")
-    # Zero-sum: the agents' returns cancel in every episode, up to rounding.
-    elif not np.abs(table.sum(1)).max() > 1e-9 * np.abs(table).max():
+    elif is_zero_sum(table):
         cancels = len(columns) == len(agent_ids)
         if not cancels and not config.opponents:
             _warn_once(
@@ -74,8 +74,7 @@ def cancelling(agent_ids: Sequence[str]) -> str:
     """The sentence for evaluations in which the returns of all agents cancel."""
     return (
         "fitness: the agents' returns sum to zero in every evaluated episode, so that all members have the same "
-        f"fitness; name the agents whose returns count, such as fitness.agents: [{agent_ids[0]}], or who plays against "
-        f"them, such as fitness.opponents: {{{agent_ids[-1]}: random}}"
+        f"fitness; {who_counts(agent_ids)}"
     )
 
 

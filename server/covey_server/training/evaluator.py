@@ -131,8 +131,9 @@ class Evaluator:
     def _seeds(self, purpose: str, member_id: int, count: int) -> list[int]:
         """Seeds of evaluation episodes: equal for all members, different in each generation. Call it under the lock."""
         generation = self._learner.ledger(member_id).generation
-        # 31 bits, as some environments pass their seed to libraries that accept no more.
-        return [derive(self._training.seed, purpose, generation, k) & 0x7FFFFFFF for k in range(count)]
+        # 30 bits: some environments pass their seed to libraries that take no more than 31, and the seeds from 2^30 on
+        # are those of `covey evaluate`.
+        return [derive(self._training.seed, purpose, generation, k) & 0x3FFFFFFF for k in range(count)]
 
     def _rate(self, population: Population, member_id: int, score: Score) -> Member:
         """Record a member's fitness and its standard error; returns the member."""

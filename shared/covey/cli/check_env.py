@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from covey.errors import ConfigError, SpaceError
+from covey.errors import ConfigError, SpaceError, one_line
 
 if TYPE_CHECKING:
     from covey.envs.check import EnvironmentReport
@@ -31,7 +32,12 @@ def register(app: typer.Typer) -> None:
 
 
 def check_env(
-    environment: Annotated[str, typer.Argument(metavar="MODULE[:FUNCTION]", help="The environment's entry point.")],
+    environment: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE[:FUNCTION]", help="The environment: a module, or a file of yours as ./FILE.py[:FUNCTION]."
+        ),
+    ],
     config: Annotated[
         list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="An argument of it (YAML); repeatable.")
     ] = None,
@@ -44,9 +50,13 @@ def check_env(
     """
     from covey.envs import load_environment
     from covey.envs.check import check_environment
+    from covey.envs.own_modules import entry_point_of, search
 
     logging.basicConfig(format="%(message)s")
-    report = check_environment(load_environment(environment, _arguments(config or [])), steps)
+    here = Path.cwd()
+    search(here)
+    entry_point = entry_point_of(environment, here)
+    report = check_environment(load_environment(entry_point, _arguments(config or [])), steps)
     result = as_answer(report)
     if as_json:
         typer.echo(json.dumps(result))
@@ -114,7 +124,8 @@ def _show(result: dict[str, Any]) -> None:
     """Print a report for people."""
     typer.echo(f"{result['environment']} ({result['interface']})")
     for agent in result["agents"]:
-        typer.echo(f"  {agent['agent_id']}" + (f", group {agent['group']}" if agent["group"] else ""))
+        name = one_line(agent["agent_id"], 60) or "''"
+        typer.echo(f"  {name}" + (f", group {agent['group']}" if agent["group"] else ""))
         typer.echo(f"    sees {agent['observation']}")
         typer.echo(f"    does {agent['action']}" + (", some of it masked" if agent["masked"] else ""))
     traits = [

@@ -63,13 +63,15 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
         member: A member of its living population; None for the best.
         episodes: How many episodes to play, at least 1.
         seed: Seeds the sequence of episodes.
-        others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER".
+        others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER"; for agents that are not named
+            the run's `fitness.opponents` hold.
 
     Returns:
         `mean_return` (over episodes, of the sum over agents), its `stderr` (None for a single episode), `per_agent`
-        means, `episodes`, `member_id`; with `others` also `play` (agent to "random" or a member's id). With `others`,
-        and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of `win`, `draw`
-        and `loss`, by its return against the best of the other agents' returns in the episode.
+        means, `episodes`, `member_id`; with others who play also `play` (agent to "random" or a member's id). With
+        others, and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of `win`,
+        `draw` and `loss`, by its return against the best of the other agents' returns in the episode. There are none
+        if all agents got the same in every episode, as where they cooperate.
 
     Raises:
         StorageError: the run cannot be read.
@@ -79,13 +81,14 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     """
     import numpy as np
 
-    from covey.cli.players import parse_play, players
+    from covey.cli.players import parse_play, players, run_opponents
     from covey.collect import evaluate as play_episodes
+    from covey.envs.zero_sum import is_zero_sum
     from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(run, member)
     spaces = trained.spaces
-    chosen = parse_play(others, spaces.agent_ids)
+    chosen = run_opponents(trained) | parse_play(others, spaces.agent_ids)
     seats = players(trained, chosen)
     seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     played = play_episodes(trained.environment(), spaces, seats, seeds, trained.config.eval_episode_steps, SLOTS)
@@ -100,8 +103,8 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     }
     if chosen:
         result["play"] = chosen
-    zero_sum = bool(np.abs(totals).max() <= 1e-9 * np.abs(returns).max())
-    if returns.shape[1] > 1 and (chosen or zero_sum):
+    alike = bool((returns == returns[:, :1]).all())
+    if not alike and (chosen or is_zero_sum(returns)):
         result["outcomes"] = outcomes(returns, spaces.agent_ids)
     return result
 
@@ -127,9 +130,10 @@ def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str
 
 
 def unseen_episode_seed(seed: int, episode: int) -> int:
-    """The seed of an episode that no run has seen: at least 2^31, where training and selection use seeds below.
+    """The seed of an episode that no run has seen: at least 2^30, where training and selection use seeds below.
 
-    It is 2^31 plus 31 bits of the SHA-256 of ("evaluate", seed, episode).
+    It is 2^30 plus 30 bits of the SHA-256 of ("evaluate", seed, episode), so below 2^31: some environments pass their
+    seed to libraries that take no more.
     """
     digest = hashlib.sha256(f"evaluate/{seed}/{episode}".encode()).digest()
-    return (1 << 31) + (int.from_bytes(digest[:4], "little") >> 1)
+    return (1 << 30) + (int.from_bytes(digest[:4], "little") >> 2)

@@ -39,6 +39,25 @@ def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str |
     return chosen
 
 
+def run_opponents(member: TrainedMember) -> dict[str, str | int]:
+    """Who plays agents in the run's own evaluations, by its `fitness.opponents`: "random" or a member's id.
+
+    The best member takes the place of one that has died.
+
+    Raises:
+        StorageError: the run cannot be read.
+    """
+    from covey.run.trained import TrainedMember
+
+    chosen: dict[str, str | int] = {}
+    for agent, who in member.config.fitness.opponents.items():
+        try:
+            chosen[agent] = who if isinstance(who, str) else TrainedMember.read(member.run, who).member_id
+        except ConfigError:  # it has died
+            chosen[agent] = TrainedMember.read(member.run).member_id
+    return chosen
+
+
 def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedPolicy | None]:
     """The policy of each agent, in environment order; None plays at random.
 

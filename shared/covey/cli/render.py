@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def render(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The GIF to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, FILE.gif.")],
     member: Annotated[int | None, typer.Option("--member", metavar="ID", help="The best one if unset.")] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="How many to play.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes, as in covey evaluate.")] = 0,
@@ -37,6 +37,8 @@ def render(
     fps: Annotated[float | None, typer.Option("--fps", min=0.1, max=100, help="The environment's if unset.")] = None,
 ) -> None:
     """Play episodes as `covey evaluate` does and write what they look like to an animated GIF."""
+    if out.suffix.lower() != ".gif":
+        raise ConfigError(f"--out {out}: expected a name that ends in .gif, as covey render writes animated GIFs")
     try:
         import PIL.Image  # noqa: F401
     except ImportError as exc:
@@ -44,13 +46,13 @@ def render(
     # pygame draws into memory, as the machine may have no screen.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
-    from covey.cli.players import parse_play, players
+    from covey.cli.players import parse_play, players, run_opponents
     from covey.collect import evaluate as play_episodes
     from covey.run.directory import RunDirectory
     from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(RunDirectory.open(run), member)
-    seats = players(trained, parse_play(play_ or [], trained.spaces.agent_ids))
+    seats = players(trained, run_opponents(trained) | parse_play(play_ or [], trained.spaces.agent_ids))
     film = Film()
     seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     limit = min(steps, trained.config.eval_episode_steps)

@@ -13,9 +13,9 @@ from covey.v1 import fragment_pb2, order_pb2
 
 
 def training_episode_seed(seed: int, episode: int) -> int:
-    """The seed of a training slot's episode: 31 bits of SHA-256 of the order's seed and the episode's index."""
+    """The seed of a training slot's episode: 30 bits of SHA-256 of the order's seed and the episode's index."""
     digest = hashlib.sha256(seed.to_bytes(8) + episode.to_bytes(8)).digest()
-    return int.from_bytes(digest[:4]) >> 1
+    return int.from_bytes(digest[:4]) >> 2
 
 
 class SlotState(ABC):

@@ -16,12 +16,13 @@ import numpy as np
 from covey.envs.building import build_slots
 from covey.envs.loading import EnvironmentFactory
 from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, read_spaces
+from covey.envs.repeats import ignored_seed
 from covey.envs.slots import describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
-from covey.envs.turns import TurnsEnv
-from covey.errors import SpaceError
+from covey.envs.zero_sum import who_counts
+from covey.errors import EnvironmentLoadError, SpaceError
 from covey.rows import MAX_RAW_BYTES, RowSchema
-from covey.spaces import Box, Discrete, EnvironmentSpaces
+from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
@@ -92,16 +93,17 @@ def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) ->
             if not cannot:
                 try:
                     spaces = read_spaces(env)
-                except SpaceError as exc:  # masks that do not fit
+                except (SpaceError, EnvironmentLoadError) as exc:  # training refuses it by the same words
                     cannot.append(str(exc))
         finally:
             env.close()
         behaviour = play_at_random(build_slots(factory, spaces, 1), spaces, steps, seed) if spaces else None
-        interface = "batched" if factory.batched else "aec" if isinstance(env, TurnsEnv) else "parallel"
+        not_repeated = ignored_seed(factory, spaces, seed) if spaces else ""
+        interface = "batched" if factory.batched else "aec" if hasattr(env, "aec") else "parallel"
         api_test, api_warnings = _api_test(factory, interface, waits=bool(spaces and spaces.asynchronous))
     will: list[str] = []
     if spaces and behaviour:
-        will += _plans(spaces, behaviour, steps)
+        will += _plans(spaces, behaviour, steps, not_repeated)
         cannot += _obstacles(spaces, behaviour)
     return EnvironmentReport(
         entry_point=factory.entry_point,
@@ -134,16 +136,11 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
         sentences.append(f"raised {len(seen.faults)} times in {seen.steps} env steps: {seen.faults[0]}; repair it")
     if seen.not_finite:
         sentences.append(f"{seen.not_finite} is infinite or no number, expected finite numbers; repair it")
-    if not _most_slots(spaces):
-        sentences.append(
-            f"one env step is {RowSchema.of(spaces).row_bytes} bytes, expected at most {MAX_RAW_BYTES // 4}; "
-            "shrink the observations"
-        )
     return sentences
 
 
-def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int) -> Iterator[str]:
-    """Sentences about what covey will do with the environment."""
+def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated: str) -> Iterator[str]:
+    """Sentences about what covey will do with the environment; `not_repeated` is what `ignored_seed` says."""
     other = next((a for a in spaces.agents if not isinstance(a.action, Box | Discrete)), None)
     if other is None:
         yield "algorithms: IPPO, MADDPG and MATD3 fit"
@@ -169,9 +166,16 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int) -> Iterator[s
         yield "forced actions: the environment's own actions are stored, and left out of the policy's loss"
     for group in spaces.groups:
         if isinstance(group.action, Box) and not np.isfinite([group.action.low, group.action.high]).all():
-            yield f"bounds: actions of group {group.group_id!r} are unbounded, so policies give numbers from [-1, 1]"
-    if 0 < (most := _most_slots(spaces)) < FEW_SLOTS:
+            ends = zip(*action_bounds(group.action), group.action.low, group.action.high, strict=True)
+            open_ended = {(low, high) for low, high, *own in ends if not np.isfinite(own).all()}
+            intervals = " and ".join(f"[{low:g}, {high:g}]" for low, high in sorted(open_ended)[:4])
+            yield f"bounds: where actions of group {group.group_id!r} have no bound, policies stay within {intervals}"
+    if (most := _most_slots(spaces)) < FEW_SLOTS:
         yield f"memory: a row is {RowSchema.of(spaces).row_bytes} bytes, so an actor has at most {most} training slots"
+    if seen.zero_sum:
+        yield f"opponents: the agents' returns sum to zero in every episode; {who_counts(spaces.agent_ids)}"
+    if not_repeated:
+        yield not_repeated
     if not seen.episode_lengths:
         yield f"episodes: none ended within {steps} env steps, so set training.eval_steps"
 

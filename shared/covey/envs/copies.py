@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 
+from covey.envs.named_agents import NamedAgents, with_names
 from covey.envs.reading import declared_spaces
 from covey.envs.turns import TurnsEnv
 from covey.errors import SpaceError
@@ -42,8 +43,8 @@ class Copy:
 
 
 def parallel(env: Any) -> Any:
-    """A parallel environment as it is; an AEC environment as a parallel one whose steps are turns."""
-    return TurnsEnv(env) if hasattr(env, "agent_iter") else env
+    """A parallel environment as it is; an AEC environment as a parallel one whose steps are turns; agents by name."""
+    return with_names(TurnsEnv(env) if hasattr(env, "agent_iter") else env)
 
 
 def call(env: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -63,5 +64,7 @@ def put(env: Any, name: str, value: Any) -> None:
 
 
 def _built(env: Any) -> Any:
-    """The environment as the user's function built it: the AEC one inside of a `TurnsEnv`."""
+    """The environment as the user's function built it, inside of what covey puts around it."""
+    if isinstance(env, NamedAgents):
+        env = env.env
     return env.aec if isinstance(env, TurnsEnv) else env

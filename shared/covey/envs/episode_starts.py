@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from covey.errors import EnvironmentLoadError
 MAX_FAILURES_IN_A_ROW = 3
 """An environment that fails so often without one good step between is given up."""
 
+logger = logging.getLogger("covey.envs")
+
 
 class EpisodeStarts:
     """Resets slots, again with another seed where that fails.
@@ -28,6 +31,7 @@ class EpisodeStarts:
         self._slots = slots
         self._rng = np.random.default_rng()
         self._failures = [0] * slots.count  # in a row, by environment
+        self._total = [0] * slots.count
 
     def seed(self, seed: int | Sequence[int | None] | None) -> list[int]:
         """Seeds for a fresh start of all environments, one each; seeds that were drawn before do not matter any more.
@@ -81,6 +85,12 @@ class EpisodeStarts:
             EnvironmentLoadError: it failed too often in a row.
         """
         self._failures[fault.slot] += 1
+        self._total[fault.slot] += 1
+        if self._total[fault.slot].bit_count() == 1:  # the first, the second, the fourth ...
+            logger.warning(
+                "environment %d: raised %s; it was built again, and its agents count as truncated (its fault %d)",
+                *(fault.slot, fault.message, self._total[fault.slot]),
+            )
         if self._failures[fault.slot] >= MAX_FAILURES_IN_A_ROW:
             raise EnvironmentLoadError(
                 f"environment {fault.slot}: failed {MAX_FAILURES_IN_A_ROW} times in a row, at last: {fault.message}"

@@ -16,8 +16,10 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from covey.envs.named_agents import with_names
 from covey.envs.slots import BatchedEnvironment, describe
 from covey.envs.turns import TurnsEnv
 from covey.errors import EnvironmentLoadError
@@ -71,9 +73,9 @@ class EnvironmentFactory:
         env = self._build(self.config)
         if hasattr(env, "agent_iter"):
             self._check(env, _AEC_API, "AEC")
-            return cast("ParallelEnv[str, Any, Any]", TurnsEnv(env))
+            return cast("ParallelEnv[str, Any, Any]", with_names(TurnsEnv(env)))
         self._check(env, _PARALLEL_API, "parallel")
-        return cast("ParallelEnv[str, Any, Any]", env)
+        return cast("ParallelEnv[str, Any, Any]", with_names(env))
 
     def belongs(self, patterns: Sequence[str]) -> bool:
         """Whether the environment's function was defined in a package that these patterns allow.
@@ -96,6 +98,14 @@ class EnvironmentFactory:
             return NUM_ENVS in inspect.signature(_function(self.entry_point)).parameters
         except ValueError:  # a builtin without a signature
             return False
+
+    def takes(self, keyword: str) -> bool:
+        """Whether the function has a parameter of this name, or takes any keyword."""
+        try:
+            parameters = inspect.signature(_function(self.entry_point)).parameters
+        except ValueError:  # a builtin without a signature
+            return True
+        return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     def batch(self, num_envs: int) -> BatchedEnvironment:
         """Build `num_envs` copies as one object; only for `batched` environments.
@@ -210,12 +220,23 @@ def _import_reason(name: str, exc: Exception) -> str:
         if name == exc.name or name.startswith(exc.name + "."):
             parent = exc.name.rpartition(".")[0]
             if not parent:
-                return f"no module {exc.name!r} is installed; install its package here, or correct the name"
+                return f"no module {exc.name!r} is installed; {_own_file_hint(exc.name)}"
             near = _nearest_module(exc.name)
             hint = f"did you mean {near}?" if near else "install its package here, or correct the name"
             return f"no module {exc.name!r} in package {parent!r}; {hint}"
         return f"module {name!r} needs {exc.name!r}, which is not installed; install it here"
     return f"importing {name!r} raised {describe(exc)}; repair its package, or correct the name"
+
+
+def _own_file_hint(name: str) -> str:
+    """What to do about a module that is not installed; its file may lie in this folder, perhaps by a similar name."""
+    here = [path.stem for path in Path.cwd().glob("*.py")]
+    here += [path.parent.name for path in Path.cwd().glob("*/__init__.py")]
+    if name in here:
+        return f"{name}.py lies in this folder, which is not searched: start with --env-path ."
+    if close := difflib.get_close_matches(name, here, n=1):
+        return f"did you mean {close[0]}, which lies in this folder?"
+    return "install its package here, start in the folder of its file, or correct the name"
 
 
 def _nearest_module(name: str) -> str | None:

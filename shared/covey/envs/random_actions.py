@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.spaces import Box, Discrete, Space, action_bounds, choices
+from covey.envs.slots import Slots
+from covey.rows import Active
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, action_bounds, choices
 
 
 def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8] | None = None) -> NDArray[Any]:
     """Draw a legal action uniformly, in the shape and dtype of its space.
 
     Args:
-        space: The action space; numbers of a Box without bounds are drawn from [-1, 1].
+        space: The action space; numbers of a Box without bounds are drawn within `action_bounds`.
         rng: Draws it.
         mask: (mask width,), not 0 for legal values, at least one of each choice; None: all values are legal.
     """
@@ -32,3 +34,19 @@ def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8
     if isinstance(space, Discrete):
         picked = picked[0] + space.start
     return picked.astype(space.dtype)
+
+
+def random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator) -> list[NDArray[Any]]:
+    """Random legal actions for the agents of slot 0 that choose, zeros for all others: per group (S, N, *shape)."""
+    arrays = slots.arrays
+    chosen = []
+    p = 0
+    for g, group in enumerate(spaces.groups):
+        actions = np.zeros((slots.count, len(group), *group.action.shape), group.action.dtype)
+        mask = arrays.mask[g]
+        for n in range(len(group)):
+            if arrays.present[0, p] == Active.CHOSE:
+                actions[0, n] = random_action(group.action, rng, None if mask is None else mask[0, n])
+            p += 1
+        chosen.append(actions)
+    return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,17 +11,28 @@ import gymnasium
 import numpy as np
 
 from covey.envs.random_actions import random_action
+from covey.envs.returned import (
+    check_names,
+    check_somebody,
+    mask_array,
+    observation_array,
+    reset_parts,
+    reward_number,
+    step_parts,
+)
 from covey.envs.slots import BatchedEnvironment, describe
 from covey.errors import EnvironmentLoadError, SpaceError
+from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import (
     MASK_KEY,
     AgentSpec,
     EnvironmentSpaces,
-    Space,
+    choices,
     from_gymnasium,
     mask_width,
     observation_from_gymnasium,
 )
+from covey.wire.messages import spaces_from_proto, spaces_to_proto
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
@@ -46,11 +56,13 @@ def read_spaces(
         groups: Agent ids by group id, in place of the default groups.
 
     Raises:
-        EnvironmentLoadError: it does not say its agents or spaces before the first reset.
-        SpaceError: a kind of space that is not served.
+        EnvironmentLoadError: it does not say its agents or spaces before the first reset, or what its reset and step
+            return does not fit these.
+        SpaceError: a kind of space, a size or a name that is not served.
         ConfigError: `groups` does not fit the agents.
     """
     agents = [agent_spec(agent, observation, action) for agent, (observation, action) in declared_spaces(env).items()]
+    _check_sizes(agents, groups)
     if hasattr(env, "attach"):  # batched: it has no infos, and says itself whether agents wait
         asynchronous = bool(cast("BatchedEnvironment", env).asynchronous)
     else:
@@ -70,19 +82,41 @@ def read_spaces(
     return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous)
 
 
+def _check_sizes(agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]] | None) -> None:
+    """Refuse what cannot travel.
+
+    Raises:
+        SpaceError: a name, a space or a row that no message holds.
+        ConfigError: `groups` does not fit the agents.
+    """
+    # As the learner reads them from an actor's message, by the same checks.
+    spaces = spaces_from_proto(spaces_to_proto(EnvironmentSpaces.build(agents, groups)), groups)
+    row_bytes = RowSchema.of(spaces).row_bytes
+    if 4 * row_bytes > MAX_RAW_BYTES:
+        raise SpaceError(
+            f"environment: one env step is {row_bytes} bytes, expected at most {MAX_RAW_BYTES // 4}; shrink the "
+            "observations"
+        )
+
+
 def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium.Space[Any]]]:
     """Observation and action space of each agent, as Gymnasium's objects, in the environment's order.
 
     Raises:
         EnvironmentLoadError: the environment does not know its agents or spaces before the first reset.
+        SpaceError: two of its agents have one name.
     """
     try:
-        return {str(a): (env.observation_space(a), env.action_space(a)) for a in env.possible_agents}
+        ids = list(env.possible_agents)
+        declared = {str(a): (env.observation_space(a), env.action_space(a)) for a in ids}
     except Exception as exc:
         raise EnvironmentLoadError(
             f"environment {env}: reading its agents and spaces raised {describe(exc)}; "
             "it must know possible_agents and their spaces before reset"
         ) from exc
+    if len(declared) < len(ids):
+        raise SpaceError(f"environment: possible_agents are {ids} as texts, expected no name twice; rename one")
+    return declared
 
 
 def agent_spec(agent: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> AgentSpec:
@@ -135,27 +169,66 @@ def _check_masks(agent: AgentSpec, space: gymnasium.Space[Any] | None = None) ->
 
 
 def _watch(env: ParallelEnv[str, Any, Any], agents: Sequence[AgentSpec]) -> tuple[set[str], bool]:
-    """Play the episode of seed 0 at random; returns which agents had masks in infos, and whether any agent waited."""
-    actions: dict[str, Space] = {a.agent_id: a.action for a in agents}
+    """Play the episode of seed 0 at random; returns which agents had masks in infos, and whether any agent waited.
+
+    If an agent was there all the time and never acted, the episodes of seeds 1, 2, ... follow.
+
+    Raises:
+        EnvironmentLoadError: what reset or step return does not fit the agents or their spaces, or an agent never acts.
+    """
+    specs = {a.agent_id: a for a in agents}
     rng = np.random.default_rng(0)
     masked: set[str] = set()
     waits = False
-    # An environment that raises here may work at another time; if it does not, collecting reports it.
-    with contextlib.suppress(Exception):
-        seen, infos = env.reset(seed=0)
-        for _ in range(WATCHED_STEPS):
-            acting = [a for a in env.agents if a in seen]
-            waits = waits or len(acting) < len(env.agents)
-            masks = {a: _mask(seen[a], infos.get(a)) for a in acting}
-            masked |= {a for a in acting if masks[a] is not None}
-            if not env.agents:
-                break
-            chosen = {a: random_action(actions[a], rng, masks[a])[()] for a in acting}
-            seen, _, _, _, infos = env.step(chosen)
+    idle = set(specs)  # agents that were there all the time and have not acted yet
+    steps = episode = 0
+    try:
+        while idle and steps < WATCHED_STEPS:
+            seen, infos = reset_parts(env.reset(seed=episode))
+            check_somebody(env.agents)
+            check_names(specs, env.agents, observations=seen)
+            while env.agents and steps < WATCHED_STEPS:
+                acting = [a for a in env.agents if a in seen]
+                waits = waits or len(acting) < len(env.agents)
+                idle &= set(env.agents).difference(acting)
+                masks = {a: _looked_at(specs[a], seen[a], infos.get(a)) for a in acting}
+                masked |= {a for a in acting if masks[a] is not None}
+                chosen = {a: random_action(specs[a].action, rng, masks[a])[()] for a in acting}
+                seen, rewards, terminated, truncated, infos = step_parts(env.step(chosen))
+                check_names(
+                    specs,
+                    env.agents,
+                    observations=seen,
+                    rewards=rewards,
+                    terminations=terminated,
+                    truncations=truncated,
+                )
+                for agent, reward in rewards.items():
+                    reward_number(reward, agent)
+                steps += 1
+            episode += 1
+    except (EnvironmentLoadError, SpaceError):
+        raise
+    except Exception:  # an environment that raises here may work at another time; if it does not, collecting reports it
+        return masked, waits
+    if idle:
+        raise EnvironmentLoadError(
+            f"environment: agent {min(idle)!r} was in agents for {steps} env steps and got no observation in any, "
+            "expected one whenever it is to act; give it observations, or leave it out of possible_agents"
+        )
     return masked, waits
 
 
+def _looked_at(agent: AgentSpec, seen: Any, info: Mapping[str, Any] | None) -> Any:
+    """Check the observation of an agent that is to act; returns its mask, flat, None if there is none."""
+    mask = _mask(seen, info)
+    value = seen["observation"] if isinstance(seen, Mapping) and MASK_KEY in seen else seen
+    observation_array(value, agent.observation.shape, agent.agent_id)
+    width = sum(choices(agent.action))
+    return mask_array(mask, width, agent.agent_id) if mask is not None and width else mask
+
+
 def _mask(seen: Any, info: Mapping[str, Any] | None) -> Any:
-    """The mask in an observation or info, flat; None if there is none."""
-    mask = seen[MASK_KEY] if isinstance(seen, Mapping) else (info or {}).get(MASK_KEY)
+    """The mask in an observation or info; None if there is none."""
+    mask = seen.get(MASK_KEY) if isinstance(seen, Mapping) else (info or {}).get(MASK_KEY)
     return np.concatenate(mask) if isinstance(mask, tuple) else mask

@@ -13,6 +13,7 @@ import gymnasium
 from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
+from covey.errors import CoveyError
 from covey.spaces import EnvironmentSpaces
 from covey.wire.limits import MAX_FAULT_CHARACTERS
 
@@ -79,5 +80,11 @@ class BatchedEnvironment(Slots, Protocol):
 
 
 def describe(exc: BaseException) -> str:
-    """Type and message of an exception on one line, short enough for a fragment to report it."""
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())}".removesuffix(": ")[:MAX_FAULT_CHARACTERS]
+    """Type and message of an exception on one line, short enough for a fragment to report it.
+
+    covey's own errors are sentences that need no type before them.
+    """
+    text = " ".join(str(exc).split())
+    return (text if isinstance(exc, CoveyError) else f"{type(exc).__name__}: {text}".removesuffix(": "))[
+        :MAX_FAULT_CHARACTERS
+    ]

@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
 from covey.envs.loading import MakeEnv
+from covey.envs.returned import (
+    check_names,
+    check_somebody,
+    mask_array,
+    observation_array,
+    reset_parts,
+    reward_number,
+    step_parts,
+)
 from covey.envs.slots import Fault, describe
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
@@ -40,8 +49,7 @@ class SyncSlots:
         arrays: The arrays to write to; new ones if None.
 
     Raises:
-        EnvironmentLoadError: in `reset` and `step`, an agent waits though `spaces` are not asynchronous, or a mask
-            allows no action.
+        EnvironmentLoadError: in `reset` and `step`, an agent waits though `spaces` are not asynchronous.
     """
 
     def __init__(
@@ -57,6 +65,7 @@ class SyncSlots:
         self._spaces = spaces
         self._envs: list[ParallelEnv[str, Any, Any] | None] = [None] * count
         self._masked = any(g.masked for g in spaces.groups)
+        self._ids = dict.fromkeys(spaces.agent_ids)  # in their order, for looking names up
         # Per group, where the values of each choice begin in a mask.
         self._choices = [[0, *accumulate(choices(g.action))][:-1] for g in spaces.groups]
         # What every step needs to know of each agent, looked up once. Agents are in the environment's order, in which
@@ -88,7 +97,8 @@ class SyncSlots:
         for s, seed in zip(slots, seeds, strict=True):
             try:
                 env = self.environment(s)
-                seen, infos = env.reset(seed=seed, **extra)
+                seen, infos = reset_parts(env.reset(seed=seed, **extra))
+                check_somebody(env.agents)
                 self.arrays.living[s] = 0
                 self._write(s, env.agents, seen, {}, {}, {}, infos)
             except Exception as exc:
@@ -109,7 +119,7 @@ class SyncSlots:
                 given = {agent: actions[g][s, n] for _, agent, g, n, _ in acting}
                 if not steady:
                     self._force(s, given)
-                seen, rewards, terminated, truncated, infos = env.step(given)  # type: ignore[union-attr]
+                seen, rewards, terminated, truncated, infos = step_parts(env.step(given))  # type: ignore[union-attr]
                 agents = env.agents  # type: ignore[union-attr]
                 # The usual case, and the fast one: all act as before, and only observations and rewards are new.
                 if (
@@ -118,13 +128,14 @@ class SyncSlots:
                     and True not in truncated.values()
                     and len(seen) == len(acting)
                     and len(agents) == len(acting)
+                    and len(rewards) == len(acting)
                     and not (any(infos.values()) and any(FORCED_KEY in infos.get(a[1], ()) for a in acting))
                 ):
                     for p, agent, _, _, view in acting:
-                        if agent not in seen:  # as many as before, but others
+                        if agent not in seen or agent not in rewards:  # as many as before, but others
                             break
-                        view[...] = seen[agent]
-                        reward[s, p] = rewards.get(agent, 0.0)
+                        view[...] = observation_array(seen[agent], view.shape, agent)
+                        reward[s, p] = reward_number(rewards[agent], agent)
                     else:
                         continue
                 self._write(s, agents, seen, rewards, terminated, truncated, infos)
@@ -164,6 +175,9 @@ class SyncSlots:
         Handles every case: agents that end, appear, wait, or act as the environment says.
         """
         arrays = self.arrays
+        check_names(
+            self._ids, agents, observations=seen, rewards=rewards, terminations=terminated, truncations=truncated
+        )
         remaining = set(agents)
         self._acting[s] = acting = []
         steady = not self._masked
@@ -173,7 +187,7 @@ class SyncSlots:
             ended = lived and bool(terminated.get(agent, False))
             cut = lived and (bool(truncated.get(agent, False)) or (agent not in remaining and not ended))
             lives = agent in remaining and not ended and not cut
-            arrays.reward[s, p] = rewards.get(agent, 0.0) if lived else 0.0
+            arrays.reward[s, p] = reward_number(rewards.get(agent, 0.0), agent) if lived else 0.0
             arrays.terminated[s, p], arrays.truncated[s, p], arrays.living[s, p] = ended, cut, lives
             arrays.present[s, p] = Active.ABSENT
             mask = arrays.mask[g]
@@ -184,7 +198,7 @@ class SyncSlots:
                 steady = steady and not forced
                 acting.append(entry)
                 if mask is None:
-                    view[...] = seen[agent]
+                    view[...] = observation_array(seen[agent], view.shape, agent)
                 else:
                     self._read_masked(entry, mask[s, n], seen[agent], info, forced)
                 continue
@@ -192,7 +206,8 @@ class SyncSlots:
             if lived and lives:
                 continue  # waits: its observation and mask stay those with which it last acted
             if lived and agent in seen:
-                view[...] = seen[agent] if mask is None else _split_mask(seen[agent])[0]
+                last = seen[agent] if mask is None else _split_mask(seen[agent])[0]
+                view[...] = observation_array(last, view.shape, agent)
             elif not lived:
                 view[...] = 0
             if mask is not None:
@@ -204,13 +219,14 @@ class SyncSlots:
     ) -> None:
         """Write the observation and the mask of an agent that is to act."""
         _, agent, g, _, view = entry
-        view[...], mask = _split_mask(seen)
+        value, mask = _split_mask(seen)
+        view[...] = observation_array(value, view.shape, agent)
         if mask is None:
             mask = info.get(MASK_KEY)
         if mask is None:
             legal[...] = 1
             return
-        legal[...] = np.not_equal(np.concatenate(mask) if isinstance(mask, tuple) else mask, 0)
+        legal[...] = np.not_equal(mask_array(mask, len(legal), agent), 0)
         if not forced and not np.logical_or.reduceat(legal, self._choices[g]).all():
             raise EnvironmentLoadError(f"environment: agent {agent!r} is to act, but its {MASK_KEY} allows no action")
 

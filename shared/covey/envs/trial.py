@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.envs.random_actions import random_action
+from covey.envs.random_actions import random_actions
 from covey.envs.slots import Slots
+from covey.envs.zero_sum import is_zero_sum
 from covey.rows import Active
 from covey.spaces import EnvironmentSpaces
 
@@ -34,6 +34,7 @@ class Behaviour:
         forces: Whether the environment took an agent's action itself.
         not_finite: What was NaN or infinite first, such as "reward of agent 'x'"; empty if all was finite.
         faults: What the environment raised, one line each.
+        zero_sum: Whether the agents' returns cancelled in every episode that ended.
     """
 
     steps: int = 0
@@ -47,6 +48,7 @@ class Behaviour:
     forces: bool = False
     not_finite: str = ""
     faults: list[str] = field(default_factory=list)
+    zero_sum: bool = False
 
     @property
     def steps_per_s(self) -> float:
@@ -69,17 +71,20 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
     episode = length = 0
     running = False
     known = living > 0  # agents that were there in this episode
+    earned = np.zeros(len(living))  # the agents' returns in this episode
+    returns: list[NDArray[np.float64]] = []
     while seen.steps < steps and len(seen.faults) < MAX_FAULTS:
         if not running:
             length = 0
             faults = slots.reset([0], [seed + episode])
             episode += 1
             known = living > 0
+            earned = np.zeros(len(living))
             if not faults and not known.any():
                 seen.faults.append("no agent is there after reset")
                 continue
         else:
-            actions = _random_actions(slots, spaces, rng)
+            actions = random_actions(slots, spaces, rng)
             before = living > 0
             began = time.perf_counter()
             faults = slots.step([0], actions)
@@ -90,6 +95,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
                 seen.dies = seen.dies or bool(living.any() and (before & (living == 0)).any())
                 seen.appears_later = seen.appears_later or bool(((living > 0) & ~known).any())
                 known |= living > 0
+                earned += slots.arrays.reward[0]
         running = not faults and bool(living.any())
         if faults:
             seen.faults.append(faults[0].message)
@@ -97,6 +103,8 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
         _watch(slots, spaces, seen)
         if not running:
             seen.episode_lengths.append(length)
+            returns.append(earned)
+    seen.zero_sum = bool(returns) and is_zero_sum(np.array(returns))
     slots.close()
     return seen
 
@@ -118,19 +126,3 @@ def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
                 if not seen.not_finite and not np.isfinite(value).all():
                     seen.not_finite = f"{what} of agent {spaces.agents[agent].agent_id!r}"
             p += 1
-
-
-def _random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator) -> list[NDArray[Any]]:
-    """Random legal actions for the agents of slot 0 that choose, zeros for all others: per group (S, N, *shape)."""
-    arrays = slots.arrays
-    chosen = []
-    p = 0
-    for g, group in enumerate(spaces.groups):
-        actions = np.zeros((slots.count, len(group), *group.action.shape), group.action.dtype)
-        mask = arrays.mask[g]
-        for n in range(len(group)):
-            if arrays.present[0, p] == Active.CHOSE:
-                actions[0, n] = random_action(group.action, rng, None if mask is None else mask[0, n])
-            p += 1
-        chosen.append(actions)
-    return chosen

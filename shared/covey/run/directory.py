@@ -83,6 +83,11 @@ class RunDirectory:
         return self.path / "config.yaml"
 
     @property
+    def environment(self) -> Path:
+        """File that says which file of one's own the environment is in; missing if it is in an installed package."""
+        return self.path / "environment.json"
+
+    @property
     def journal(self) -> Path:
         """Directory of journal segments."""
         return self.path / "journal"

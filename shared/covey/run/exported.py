@@ -75,13 +75,20 @@ class Policy:
             By agent id its action, or a batch of them, in the units and dtype of its action space.
 
         Raises:
-            SpaceError: an agent that the environment does not have, or an observation or mask of another shape.
+            SpaceError: an agent that the environment does not have, an observation or mask of another shape, or no mask
+                of an agent whose actions the environment restricts.
         """
         masks = dict(masks or {})
         seen: dict[str, NDArray[Any]] = {}
         for agent, value in observations.items():
             if isinstance(value, Mapping):
-                masks.setdefault(agent, value[MASK_KEY])
+                if "observation" not in value:
+                    raise SpaceError(
+                        f"agent {agent!r}: a dictionary of {', '.join(map(str, value))}, expected observation and "
+                        f"{MASK_KEY}"
+                    )
+                if MASK_KEY in value:
+                    masks.setdefault(agent, value[MASK_KEY])
                 value = value["observation"]
             seen[agent] = np.asarray(value)
         size, batched = self._size(seen)
@@ -90,6 +97,11 @@ class Policy:
         for agent, value in seen.items():
             g, n = self._where[agent]
             observation[g][:, n] = value
+            if agent not in masks and self.spaces.groups[g].masked:
+                raise SpaceError(
+                    f"agent {agent!r}: no mask, expected 1 or 0 for each of {mask_width(self.spaces.groups[g].action)} "
+                    f"values of its action; pass masks={{{agent!r}: ...}}, or observation and {MASK_KEY}"
+                )
             if agent in masks:
                 width = mask_width(self.spaces.groups[g].action)
                 mask = np.asarray(masks[agent], np.uint8)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from covey.acting import LoadedPolicy
 from covey.config import Config
 from covey.envs import load_environment, read_spaces
-from covey.errors import SpaceError
+from covey.errors import EnvironmentLoadError, SpaceError
 from covey.networks.resolve import network_ids
 from covey.run.directory import RunDirectory, read_policies
+from covey.run.own_environment import recall_environment
 from covey.spaces import EnvironmentSpaces
 from covey.wire.policy_file import encode_policy, spec_of
 
@@ -73,7 +74,14 @@ class TrainedMember:
             SpaceError: it is another environment than the run's.
         """
         environment = self.config.environment
+        recall_environment(self.run, self.config)
         make_env = load_environment(environment.name, {**environment.config, **config})
+        for keyword in config:
+            if not make_env.takes(keyword):
+                raise EnvironmentLoadError(
+                    f"environment {environment.name}: its function takes no {keyword}, expected one; give it that "
+                    "parameter, and hand it on to the environment"
+                )
         env = make_env()
         try:
             found = read_spaces(env, environment.groups)

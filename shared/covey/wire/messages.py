@@ -73,7 +73,8 @@ def spaces_from_proto(
     for agent in message.agents:
         if not 1 <= len(agent.agent_id) <= MAX_ID_CHARACTERS or not agent.agent_id.isprintable():
             raise SpaceError(
-                f"environment: agent id {agent.agent_id[:40]!r}, expected 1 to {MAX_ID_CHARACTERS} printable characters"
+                f"environment: agent id {agent.agent_id[:40]!r}, expected 1 to {MAX_ID_CHARACTERS} printable "
+                "characters; rename it in possible_agents"
             )
         agents.append(
             AgentSpec(

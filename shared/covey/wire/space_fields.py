@@ -72,7 +72,8 @@ def _box(fields: Mapping[str, Any], what: str) -> Box:
         raise SpaceError(f"{what}: dtype {str(dtype)[:40]!r}, expected one of {', '.join(sorted(DTYPES))}")
     if len(shape) > MAX_DIMS or min(shape, default=1) < 1 or math.prod(shape) > MAX_NUMBERS:
         raise SpaceError(
-            f"{what}: shape {shape[:16]}, expected at most {MAX_DIMS} dimensions and 1 to {MAX_NUMBERS} numbers"
+            f"{what}: shape {shape[:16]}, expected at most {MAX_DIMS} dimensions and 1 to {MAX_NUMBERS} numbers; "
+            "wrap the environment: one number that never changes where there is nothing to see, or fewer numbers"
         )
     width = math.prod(shape)
     low, high = (_unfolded(fields[side], width, what) for side in ("low", "high"))

@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from gymnasium.error import ClosedEnvironmentError
 from mpe2 import simple_speaker_listener_v4
 from tests.support import recorded_wandb
 from tests.support.environments import CounterEnv
 from tests.support.members import assert_same_networks
+from tests.support.written_environments import RaisesInStepThree
 
 from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv, make_multi_agent_vect_envs
 from covey.errors import ConfigError, EnvironmentLoadError
@@ -279,3 +281,33 @@ def test_what_goes_wrong_in_the_actor_ends_the_run() -> None:
         off_policy(env, pop)
     with pytest.raises(EnvironmentLoadError, match="no environment can make a step: RuntimeError: broken in step 1"):
         off_policy(vectorised(raise_at=1), population("MADDPG", env))
+
+
+@pytest.mark.parametrize("vectorised_by", [SyncPettingZooVecEnv, AsyncPettingZooVecEnv])
+@pytest.mark.parametrize("algo", ["IPPO", "MADDPG"])
+def test_an_environment_that_raises_in_every_episode_is_told(
+    algo: str, vectorised_by: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    env = vectorised_by([RaisesInStepThree] * 4)
+    pop = population(algo, env)
+    with pytest.raises(EnvironmentLoadError, match=r"raised in every evaluation episode.*the wheel came off"):
+        if algo == "IPPO":
+            train_multi_agent_on_policy(env, "wheel", "IPPO", pop, max_steps=120, evo_steps=60, verbose=False)
+        else:
+            off_policy(env, pop)
+    assert "raised RuntimeError: the wheel came off; it was built again (1 such faults)" in caplog.text
+
+
+def test_a_loop_of_ones_own_is_told_of_environments_that_raise(caplog: pytest.LogCaptureFixture) -> None:
+    with SyncPettingZooVecEnv([RaisesInStepThree] * 2) as env:
+        env.reset(seed=0)
+        for _ in range(7):
+            env.step({agent: np.zeros(2, np.int64) for agent in env.agents})
+    assert caplog.text.count("environment 1: raised RuntimeError: the wheel came off") == 2, "its first and second"
+
+
+def test_an_evaluation_of_an_environment_that_raises_is_an_error() -> None:
+    with SyncPettingZooVecEnv([RaisesInStepThree] * 2) as env:
+        [agent] = population("IPPO", env, 1)
+        with pytest.raises(EnvironmentLoadError, match=r"raised in the episode of seed .* the wheel came off"):
+            agent.test(env)

@@ -140,12 +140,16 @@ class Choices(CounterEnv):
         return gymnasium.spaces.MultiDiscrete([2, 3])
 
 
-class Unbounded(CounterEnv):
-    """Large observations and actions without bounds, no end."""
+class Large(CounterEnv):
+    """Observations of which four rows do not fit into a fragment."""
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         del agent
         return gymnasium.spaces.Box(0, np.inf, (300_000, 3), np.float32)
+
+
+class Unbounded(CounterEnv):
+    """Actions without bounds, no end."""
 
     def action_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         del agent
@@ -186,12 +190,16 @@ def test_what_does_not_fit_all_algorithms(capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.slow
-def test_large_rows_missing_bounds_and_missing_ends_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_large_rows_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    found = answer(capfd, "tests.shared.cli.test_check_env:Large", "--steps", "4", code=4)
+    assert any(s.startswith("environment: one env step is 1080") for s in found["cannot"])
+
+
+def test_missing_bounds_and_missing_ends_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     options = ("--steps", "4", "--config", "length=9")
-    found = answer(capfd, "tests.shared.cli.test_check_env:Unbounded", *options, code=4)
-    assert any(s.startswith("one env step is 1080") for s in found["cannot"])
-    said = " ".join(found["will"])
-    assert "actions of group 'walker' are unbounded" in said and "none ended within 4 env steps" in said
+    said = " ".join(answer(capfd, "tests.shared.cli.test_check_env:Unbounded", *options)["will"])
+    assert "where actions of group 'walker' have no bound, policies stay within [-1, 1]" in said
+    assert "none ended within 4 env steps" in said
 
 
 def test_arguments_and_names_that_are_wrong(capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.untrained_runs import speaker_listener, tictactoe
+from tests.support.untrained_runs import speaker_listener, tictactoe, untrained_run
 
 from covey.cli import run
 from covey.cli.evaluate import outcomes, unseen_episode_seed
+from covey.collect.slot_state import training_episode_seed
 from covey.run.directory import RunDirectory
 
 
@@ -70,8 +72,36 @@ def test_an_agent_can_be_played_at_random(finished: RunDirectory, capsys: pytest
     result = score(capsys, finished, "--episodes", "4", "--play", "listener_0=random")
     assert result["play"] == {"listener_0": "random"}
     assert result["mean_return"] != own["mean_return"]
-    # Both are paid the same in every episode: a draw.
-    assert result["outcomes"] == {a: {"win": 0.0, "draw": 1.0, "loss": 0.0} for a in ("speaker_0", "listener_0")}
+    assert "outcomes" not in result, "both are paid the same in every episode: nobody wins, and it is no draw"
+
+
+@pytest.mark.parametrize("options", [(), ("--play", "a_1=random"), ("--play", "a_1=3", "--play", "a_0=5")])
+def test_who_cooperates_is_told_of_no_draws(
+    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, name in enumerate(("Plain", "Unrewarded")):
+        environment = {"name": f"tests.support.written_environments:{name}"}
+        together = untrained_run(tmp_path / str(i), {"name": "IPPO"}, environment)
+        assert run(["evaluate", str(together.path), "--episodes", "2", *options]) == 0
+        told = capsys.readouterr().out
+        assert "a_1" in told and "draw" not in told and "win" not in told
+
+
+def test_the_runs_own_opponents_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opponents = {"player_1": "random", "player_2": 3}
+    with_opponents = tictactoe(tmp_path / "a", fitness={"opponents": opponents, "agents": ["player_1"]})
+    result = score(capsys, with_opponents, "--episodes", "20")
+    assert result["play"] == opponents
+    plain = score(
+        capsys, tictactoe(tmp_path / "b"), *("--episodes", "20", "--play", "player_1=random", "--play", "player_2=3")
+    )
+    assert result == plain
+    other = score(capsys, with_opponents, "--episodes", "2", "--play", "player_2=5")
+    assert other["play"] == {"player_1": "random", "player_2": 5}, "what the command line says comes first"
+    died = tictactoe(tmp_path / "c", fitness={"opponents": {"player_2": 0}})
+    assert score(capsys, died, "--episodes", "2", "--member", "3")["play"] == {"player_2": 5}, (
+        "the best takes its place"
+    )
 
 
 def test_an_agent_can_be_played_by_another_member(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +160,9 @@ def test_players_that_do_not_exist_are_one_sentence(
 def test_seeds_are_their_own() -> None:
     seeds = {unseen_episode_seed(s, k) for s in range(4) for k in range(500)}
     assert len(seeds) == 2000
-    assert all(1 << 31 <= seed < 1 << 32 for seed in seeds), "training and selection use seeds below 2^31"
+    assert all(1 << 30 <= seed < 1 << 31 for seed in seeds), "training and selection use seeds below 2^30"
+    trained = {training_episode_seed(s, k) for s in (0, 1, 1 << 63) for k in range(500)}
+    assert all(0 <= seed < 1 << 30 for seed in trained)
 
 
 def test_it_needs_no_torch(finished: RunDirectory) -> None:

@@ -199,3 +199,17 @@ def test_a_directory_that_cannot_be_written_is_one_sentence(
     (tmp_path / "taken").write_text("")
     assert run(["export", str(finished.path), "--out", str(tmp_path / "taken")]) == 7
     assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("observation", "says"),
+    [
+        (np.zeros((3, 3, 2), np.int8), "agent 'player_1': no mask, expected 1 or 0 for each of 9 values of its action"),
+        (np.zeros((4, 3, 3, 2), np.int8), "agent 'player_1': no mask, expected 1 or 0"),
+        ({"observation": np.zeros((3, 3, 2), np.int8)}, "agent 'player_1': no mask, expected 1 or 0"),
+        ({"action_mask": np.ones(9, np.int8)}, "a dictionary of action_mask, expected observation and action_mask"),
+    ],
+)
+def test_an_agent_that_is_restricted_needs_its_mask(game: RunDirectory, observation: Any, says: str) -> None:
+    with pytest.raises(SpaceError, match=says):
+        exported(game).act({"player_1": observation})

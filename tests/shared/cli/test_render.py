@@ -72,3 +72,19 @@ def test_a_file_that_cannot_be_written_is_one_sentence(
     out = tmp_path / "none" / "x.gif"
     assert run(["render", str(finished.path), "--out", str(out), "--steps", "1"]) == 7
     assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x", "x.gif.webm"])
+def test_only_a_gif_gets_the_name_of_one(
+    name: str, finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["render", str(finished.path), "--out", str(tmp_path / name)]) == 2
+    assert f"{name}: expected a name that ends in .gif" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_function_without_render_mode_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = untrained_run(tmp_path / "job", {"name": "IPPO"}, {"name": "tests.support.written_environments:Drawn"})
+    assert run(["render", str(drawn.path), "--out", str(tmp_path / "x.gif")]) == 3
+    told = capsys.readouterr().err
+    assert "its function takes no render_mode, expected one; give it that parameter" in told and told.count("\n") == 1

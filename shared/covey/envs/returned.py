@@ -1,0 +1,157 @@
+"""Reading what an environment's reset and step returned, with a sentence for everything that PettingZoo does not allow.
+
+Both the watching before training and the slots that collect read by these functions, so they take and refuse the same.
+A wrong name or shape is never passed over: an agent whose key is misspelt would never act, and nobody would notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.errors import EnvironmentLoadError
+
+RESET_PARTS = ("observations", "infos")
+STEP_PARTS = ("observations", "rewards", "terminations", "truncations", "infos")
+
+
+def reset_parts(returned: Any) -> Any:
+    """Observations and infos by agent, as `reset` returned them.
+
+    Raises:
+        EnvironmentLoadError: it returned something else, such as observations alone.
+    """
+    return _parts("reset", returned, RESET_PARTS)
+
+
+def step_parts(returned: Any) -> Any:
+    """Observations, rewards, terminations, truncations and infos by agent, as `step` returned them.
+
+    Raises:
+        EnvironmentLoadError: it returned something else, such as one reward for the whole team.
+    """
+    return _parts("step", returned, STEP_PARTS)
+
+
+def check_names(known: Collection[str], agents: Iterable[Any], **parts: Iterable[Any]) -> None:
+    """Refuse names that are not among the environment's agents.
+
+    Args:
+        known: All agent ids.
+        agents: The environment's attribute `agents`.
+        parts: What reset or step returned, by the part's name; its keys are looked at.
+
+    Raises:
+        EnvironmentLoadError: a name that no agent has.
+    """
+    for part, names in (("agents", agents), *parts.items()):
+        for name in names:
+            if name not in known:
+                listed = ", ".join(map(repr, list(known)[:4])) + ", ..." * (len(known) > 4)
+                raise EnvironmentLoadError(
+                    f"environment: {part} {'has' if part == 'agents' else 'have'} {name!r}, expected names from "
+                    f"possible_agents ({listed}); use the same names everywhere"
+                )
+
+
+def check_somebody(agents: Collection[Any]) -> None:
+    """Refuse an episode that begins without agents: it would never have a step.
+
+    Args:
+        agents: The environment's attribute `agents` after reset.
+
+    Raises:
+        EnvironmentLoadError: no agent is there.
+    """
+    if not agents:
+        raise EnvironmentLoadError(
+            "environment: agents is empty after reset, expected the agents of the episode; set self.agents in reset"
+        )
+
+
+def reward_number(value: Any, agent: str) -> float:
+    """A reward as a number; an array of one number is one.
+
+    Raises:
+        EnvironmentLoadError: it is no number, or several.
+    """
+    if isinstance(value, float | int):  # the usual case, numpy's float64 included
+        return value
+    array = _array(value)
+    if array is None or array.size != 1:
+        raise EnvironmentLoadError(
+            f"environment: reward of agent {agent!r} is {_kind(value, array)}, expected one number; return a single "
+            "number for each agent, such as the weighted sum of several"
+        )
+    return float(array.reshape(())[()])
+
+
+def observation_array(value: Any, shape: tuple[int, ...], agent: str) -> Any:
+    """An observation in the shape of its space; one that differs by axes of length 1 alone is reshaped.
+
+    Raises:
+        EnvironmentLoadError: it has another shape, or holds no numbers.
+    """
+    if getattr(value, "shape", None) == shape and isinstance(value, np.ndarray):  # the usual case
+        return value
+    array = _array(value)
+    if array is None or _without_ones(array.shape) != _without_ones(shape):
+        raise EnvironmentLoadError(
+            f"environment: observation of agent {agent!r} is {_kind(value, array)}, expected an array of shape {shape} "
+            "as in its observation space; correct one of the two"
+        )
+    return array.reshape(shape)
+
+
+def mask_array(mask: Any, width: int, agent: str) -> NDArray[Any]:
+    """An action mask as a flat array of `width` numbers; a tuple holds the masks of several choices.
+
+    Raises:
+        EnvironmentLoadError: it has another number of entries.
+    """
+    array = _array(np.concatenate(mask) if isinstance(mask, tuple) else mask)
+    if array is None or array.size != width:
+        raise EnvironmentLoadError(
+            f"environment: action mask of agent {agent!r} is {_kind(mask, array)}, expected {width} numbers, one for "
+            "each value of its actions; correct the mask"
+        )
+    return array.reshape(width)
+
+
+def _parts(method: str, returned: Any, names: tuple[str, ...]) -> Any:
+    """The dictionaries by agent that a method returned, as many as there are names."""
+    if not isinstance(returned, tuple) or len(returned) != len(names):
+        got = f"{len(returned)} values" if isinstance(returned, tuple) else f"one {type(returned).__name__}"
+        raise EnvironmentLoadError(
+            f"environment: {method} gave {got}, expected {len(names)} dictionaries by agent: {', '.join(names)}; "
+            "return them as PettingZoo's parallel environments do"
+        )
+    for name, part in zip(names, returned, strict=True):
+        if not isinstance(part, dict | Mapping):
+            raise EnvironmentLoadError(
+                f"environment: {method} gave {name} as {type(part).__name__}, expected a dictionary by agent; give "
+                "each agent its own"
+            )
+    return returned
+
+
+def _array(value: Any) -> NDArray[Any] | None:
+    """A value as an array of numbers; None if it is none."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError):  # lists of unequal lengths, objects that cannot be arrays
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _kind(value: Any, array: NDArray[Any] | None) -> str:
+    """What a wrong value is, in an error."""
+    return f"of type {type(value).__name__}" if array is None else f"an array of shape {array.shape}"
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axes of length 1."""
+    return tuple(n for n in shape if n != 1)
