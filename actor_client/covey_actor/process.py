@@ -21,7 +21,8 @@ from covey.acting import LoadedPolicy
 from covey.cli.terminal import exit_now
 from covey.collect import Collector
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
-from covey.envs.loading import DEFAULT_ALLOWED
+from covey.envs.allow_list import ALWAYS_ALLOWED
+from covey.envs.loading import ENTRY_POINT
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, StalledError, one_line
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
@@ -60,7 +61,7 @@ class ActorOptions:
     learner: str
     name: str | None = None  # unset: host name and process id
     env: str | None = None  # entry point used whatever the learner says
-    allow_env: Sequence[str] = ()  # patterns besides the default ones
+    allow_env: Sequence[str] = ()  # patterns of what it runs besides environments of pettingzoo and mpe2
     max_reconnect_s: float | None = None  # None: tries for ever
     credentials: Credentials = ANONYMOUS
     waits: Backoffs = field(default_factory=Backoffs)
@@ -272,22 +273,17 @@ class Actor:
             EnvironmentLoadError: it is not allowed here, or cannot be loaded.
         """
         entry_point = self._options.env or spec.entry_point
-        patterns = [*DEFAULT_ALLOWED, *self._options.allow_env]
-        if not self._options.env and not allowed(entry_point, patterns):
-            entry_point = one_line(entry_point, 80)
+        if not self._options.env and not allowed(entry_point, self._options.allow_env):
+            # Advice that somebody pastes into a shell must hold nothing of the learner's but a name.
+            remedy = "name it as package.module:function in the learner's environment.name"
+            if ENTRY_POINT.fullmatch(entry_point):
+                remedy = f"if you trust it, start with --allow-env {entry_point} or --env {entry_point}"
             raise EnvironmentLoadError(
-                f"environment {entry_point!r}: is not on this actor's allow-list ({', '.join(patterns)}); "
-                f"if you trust it, start with --allow-env {entry_point.partition(':')[0]} or --env {entry_point}"
+                f"environment {one_line(entry_point, 80)!r}: is not on this actor's allow-list "
+                f"({', '.join([ALWAYS_ALLOWED, *self._options.allow_env])}); {one_line(remedy, 400)}"
             )
         self._environment = entry_point
-        make_env = load_environment(entry_point, _parse_config(spec.config_json))
-        if not self._options.env and not make_env.belongs(patterns):
-            # An allowed module also offers whatever it imported, from anywhere.
-            raise EnvironmentLoadError(
-                f"environment {entry_point!r}: comes from a package that is not on this actor's allow-list "
-                f"({', '.join(patterns)}); if you trust it, start with --env {entry_point}"
-            )
-        return make_env
+        return load_environment(entry_point, _parse_config(spec.config_json))
 
     def _collect(self, collector: Collector, watch: EnvironmentWatch) -> None:
         """Carry out orders until the actor is to leave, then answer those that are left as not run."""

@@ -41,7 +41,7 @@ class LocalActors:
     def __init__(self, config: Config, address: str, token: str | None) -> None:
         self._command = [
             *(sys.executable, "-m", "covey", "actor", "--learner", address),
-            *("--allow-env", config.environment.name.partition(":")[0]),
+            *("--allow-env", config.environment.name),
             # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
             *("--max-reconnect-s", "20"),
         ]
