@@ -164,6 +164,17 @@ def test_what_cannot_be_used_is_told_and_changes_nothing(tmp_path: Path, caplog:
     assert certificate.changed() is not None and certificate.changed() is None
 
 
+def test_a_key_whose_mode_was_put_right_is_taken(tmp_path: Path) -> None:
+    used, other = make_certificates(tmp_path / "used"), make_certificates(tmp_path / "other")
+    certificate = ServerCertificate(TLS(**tls(used)))
+    shutil.copy(other / "server.crt", used / "server.crt")
+    shutil.copy(other / "server.key", used / "server.key")
+    os.chmod(used / "server.key", 0o644)
+    assert certificate.changed() is None
+    os.chmod(used / "server.key", 0o600)
+    assert certificate.changed() is not None and certificate.changed() is None
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     directory = make_certificates(tmp_path / "certs")
     os.chmod(directory / "server.key", 0o644)
