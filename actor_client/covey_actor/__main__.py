@@ -23,7 +23,7 @@ def main() -> int:
     args = parser.parse_args()
     limit_threads()
     # Imported after the limits are set: numpy's BLAS starts its threads when it is first imported.
-    from covey.cli.terminal import protect_standard_streams
+    from covey.cli.terminal import protect_standard_streams, say
     from covey.errors import ConfigError
     from covey.wire.credentials import Credentials
     from covey_actor.process import ActorOptions, run_actor
@@ -32,7 +32,7 @@ def main() -> int:
     try:
         credentials = Credentials.load(args.ca, args.cert, args.key, args.token_file)
     except ConfigError as exc:
-        print(f"covey actor: {exc}", file=sys.stderr)
+        say(f"covey actor: {exc}", error=True)
         return exc.exit_code
     options = ActorOptions(
         learner=args.learner,

@@ -18,7 +18,7 @@ from typing import Any
 
 import covey
 from covey.acting import LoadedPolicy
-from covey.cli.terminal import exit_now
+from covey.cli.terminal import PrintableFormatter, exit_now, say
 from covey.collect import Collector
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.allow_list import ALWAYS_ALLOWED
@@ -312,7 +312,7 @@ class Actor:
         """Tell the learner why, and end this process: nothing else ends an environment that hangs in it."""
         self._connection.finish(str(error))
         line.join(LEAVE_S)
-        print(f"covey actor: {error}", file=sys.stderr, flush=True)
+        say(f"covey actor: {error}", error=True)
         exit_now(error.exit_code)
 
     def _answer(self, fragment: fragment_pb2.Fragment) -> None:
@@ -342,7 +342,9 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
         options: How the actor is started.
         stop_on_stdin_eof: Leave when stdin ends, which it does when the parent process is gone.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         actor = Actor(options)
         leave_on_signals(actor.leave)
@@ -350,7 +352,7 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
             leave_with_parent(actor.leave)
         actor.run()
     except CoveyError as exc:
-        print(f"covey actor: {exc}", file=sys.stderr)
+        say(f"covey actor: {exc}", error=True)
         return exc.exit_code
     finally:
         ignore_signals()

@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from covey.cli.tables import plain_console
 from covey.config import Config
 from covey.errors import ConfigError, EnvironmentLoadError, RefusedError
 from covey.run.directory import RunDirectory
@@ -123,7 +124,7 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
             "learner.tls: is set, expected none for covey train, whose own actors reach it over loopback; to serve "
             "other machines run covey learner and covey actor"
         )
-    console = Console(stderr=True, quiet=quiet)
+    console = plain_console(stderr=True, quiet=quiet)
     _log_to(console)
     process = LearnerProcess(config, run, resume=resume, local_actors=config.actors.local)
     actors: LocalActors | None = None
@@ -165,7 +166,7 @@ def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bo
     Raises:
         CoveyError: the fault that ended the run.
     """
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     _log_to(console)
     process = LearnerProcess(config, run, resume=resume, insecure=insecure)
     with stop_on_signals(process.trainer.request_stop):

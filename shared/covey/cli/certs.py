@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from covey.cli.terminal import say
 from covey.errors import ConfigError
 from covey.run.files import cannot_write
 from covey.wire.credentials import ROLES
@@ -59,7 +60,7 @@ def init(
     that runs takes the replacement by itself.
     """
     for made in write_credentials(out, host or (), actor or ()):
-        typer.echo(made)
+        say(str(made))
 
 
 def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
