@@ -140,6 +140,30 @@ def test_it_takes_no_policy_that_is_another_than_its_name_says(learner: Scripted
     ends_with(learner, lambda work: work.order(order(1)), "the learner served 14 bytes of hash")
 
 
+def test_a_policy_that_was_damaged_on_its_way_is_fetched_again(learner: ScriptedLearner) -> None:
+    learner.policies = dict.fromkeys(POLICIES, b"something else")
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            actor(learner, "tests.*").run()
+        except BaseException as exc:  # looked at below
+            ended.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    work = learner.stream()
+    work.order(order(1))
+    again = learner.stream()  # it has broken the connection and come back
+    learner.policies = dict(POLICIES)
+    assert again.fragment().order_id == order(1).order_id
+    again.ack(1)
+    again.drain()
+    again.finish()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive() and not ended
+
+
 def test_it_holds_no_more_policies_than_it_has_room_for(
     learner: ScriptedLearner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
