@@ -24,7 +24,7 @@ def main() -> int:
     args = parser.parse_args()
     limit_threads()
     # Imported after the limits are set: numpy's BLAS starts its threads when it is first imported.
-    from covey.cli.terminal import protect_standard_streams
+    from covey.cli.terminal import protect_standard_streams, say
     from covey.envs.own_modules import entry_point_of, search
     from covey.errors import ConfigError, EnvironmentLoadError
     from covey.wire.credentials import Credentials
@@ -37,7 +37,7 @@ def main() -> int:
         # A file is a name for this actor's own option alone, never for the learner.
         env = args.env and entry_point_of(args.env, Path.cwd())
     except (ConfigError, EnvironmentLoadError) as exc:
-        print(f"covey actor: {exc}", file=sys.stderr)
+        say(f"covey actor: {exc}", error=True)
         return exc.exit_code
     options = ActorOptions(
         learner=args.learner,

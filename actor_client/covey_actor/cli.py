@@ -32,7 +32,11 @@ def actor(
     ] = None,
     allow_env: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Environments to accept besides pettingzoo.* and mpe2.*; repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Accept these as well as environments of pettingzoo and mpe2: MODULE:FUNCTION, or MODULE and what "
+            "is in it; * stands for anything. Repeatable.",
+        ),
     ] = None,
     env_path: Annotated[
         list[Path] | None,

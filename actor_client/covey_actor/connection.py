@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,6 +26,9 @@ from covey_actor.outbox import Outbox, OutboxStream
 
 JOIN_DEADLINE_S = 30.0  # longer than other calls, as the first Join of a run builds the population
 FETCH_DEADLINE_S = 60.0
+
+MAX_DAMAGED = 3
+"""Times in a row that one policy file may arrive damaged; the connection is made anew in between."""
 
 _log = logging.getLogger("covey.actor")
 _Error = actor_service_pb2.StreamError
@@ -94,6 +98,7 @@ class Connection:
         self._finish_reason: str | None = None
         self._leaving = threading.Event()
         self._fetching: grpc.Call | None = None
+        self._damaged: Counter[bytes] = Counter()  # by hash: how often this file came in another form, in a row
 
     def describe(self) -> actor_service_pb2.DescribeResponse | None:
         """Ask the learner what to run, waiting for one that is not there yet; None if `stop_waiting` was called.
@@ -167,8 +172,8 @@ class Connection:
         """Fetch policy files by their hashes, in this order; ends before one that the learner has no more.
 
         Raises:
-            UnreachableError: the connection broke on the way.
-            RefusedError: a file is too large, or has another hash.
+            UnreachableError: the connection broke on the way, or a file arrived damaged.
+            RefusedError: a file is too large or has another hash, however often it is fetched.
         """
         most = 1 + MAX_FETCHED_WITH
         for start in range(0, len(sha256s), most):
@@ -194,16 +199,21 @@ class Connection:
             total = total or chunk.total_bytes
             data += chunk.data
             if max(len(data), total) > MAX_POLICY_BYTES:
-                raise RefusedError(f"policy {sha256.hex()[:12]}: more than {MAX_POLICY_BYTES} bytes; not taken")
+                raise self._damage(sha256, f"more than {MAX_POLICY_BYTES} bytes; not taken")
             if len(data) >= total:
                 break
         whole = bytes(data)
         if policy_sha256(whole) != sha256:
-            raise RefusedError(
-                f"policy {sha256.hex()[:12]}: the learner served {len(whole)} bytes of hash "
-                f"{policy_sha256(whole).hex()[:12]}; its store is damaged, restart it"
-            )
+            what = f"the learner served {len(whole)} bytes of hash {policy_sha256(whole).hex()[:12]}"
+            raise self._damage(sha256, f"{what}; its store is damaged, restart it")
+        del self._damaged[sha256]
         return whole
+
+    def _damage(self, sha256: bytes, what: str) -> CoveyError:
+        """The error for a policy file that is not what it should be: on its way, perhaps, but not thrice."""
+        self._damaged[sha256] += 1
+        error = RefusedError if self._damaged[sha256] >= MAX_DAMAGED else UnreachableError
+        return error(f"policy {sha256.hex()[:12]}: {what}")
 
     def close(self) -> None:
         """Close the channel."""

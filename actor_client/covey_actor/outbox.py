@@ -8,6 +8,7 @@ import time
 from collections import deque
 
 from covey.v1 import fragment_pb2
+from covey.wire.envelope import envelope_crc32
 
 _LOOK_UP_S = 0.5
 
@@ -55,6 +56,7 @@ class Outbox:
                 raise OutboxClosed
             self._last += 1
             fragment.seq = self._last
+            fragment.envelope_crc32 = envelope_crc32(fragment)
             self._held.append((fragment, size))
             self._bytes += size
             self._changed.notify_all()

@@ -18,11 +18,12 @@ from typing import Any
 
 import covey
 from covey.acting import LoadedPolicy
-from covey.cli.terminal import exit_now
+from covey.cli.terminal import PrintableFormatter, exit_now, say
 from covey.collect import Collector
 from covey.collect.collector import most_train_slots
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
-from covey.envs.loading import DEFAULT_ALLOWED
+from covey.envs.allow_list import ALWAYS_ALLOWED
+from covey.envs.loading import ENTRY_POINT
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, StalledError, one_line
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
@@ -61,7 +62,7 @@ class ActorOptions:
     learner: str
     name: str | None = None  # unset: host name and process id
     env: str | None = None  # entry point used whatever the learner says
-    allow_env: Sequence[str] = ()  # patterns besides the default ones
+    allow_env: Sequence[str] = ()  # patterns of what it runs besides environments of pettingzoo and mpe2
     max_reconnect_s: float | None = None  # None: tries for ever
     credentials: Credentials = ANONYMOUS
     waits: Backoffs = field(default_factory=Backoffs)
@@ -276,22 +277,17 @@ class Actor:
             EnvironmentLoadError: it is not allowed here, or cannot be loaded.
         """
         entry_point = self._options.env or spec.entry_point
-        patterns = [*DEFAULT_ALLOWED, *self._options.allow_env]
-        if not self._options.env and not allowed(entry_point, patterns):
-            entry_point = one_line(entry_point, 80)
+        if not self._options.env and not allowed(entry_point, self._options.allow_env):
+            # Advice that somebody pastes into a shell must hold nothing of the learner's but a name.
+            remedy = "name it as package.module:function in the learner's environment.name"
+            if ENTRY_POINT.fullmatch(entry_point):
+                remedy = f"if you trust it, start with --allow-env {entry_point} or --env {entry_point}"
             raise EnvironmentLoadError(
-                f"environment {entry_point!r}: is not on this actor's allow-list ({', '.join(patterns)}); "
-                f"if you trust it, start with --allow-env {entry_point.partition(':')[0]} or --env {entry_point}"
+                f"environment {one_line(entry_point, 80)!r}: is not on this actor's allow-list "
+                f"({', '.join([ALWAYS_ALLOWED, *self._options.allow_env])}); {one_line(remedy, 400)}"
             )
         self._environment = entry_point
-        make_env = load_environment(entry_point, _parse_config(spec.config_json))
-        if not self._options.env and not make_env.belongs(patterns):
-            # An allowed module also offers whatever it imported, from anywhere.
-            raise EnvironmentLoadError(
-                f"environment {entry_point!r}: comes from a package that is not on this actor's allow-list "
-                f"({', '.join(patterns)}); if you trust it, start with --env {entry_point}"
-            )
-        return make_env
+        return load_environment(entry_point, _parse_config(spec.config_json))
 
     def _collect(self, collector: Collector, watch: EnvironmentWatch) -> None:
         """Carry out orders until the actor is to leave, then answer those that are left as not run."""
@@ -320,7 +316,7 @@ class Actor:
         """Tell the learner why, and end this process: nothing else ends an environment that hangs in it."""
         self._connection.finish(str(error))
         line.join(LEAVE_S)
-        print(f"covey actor: {error}", file=sys.stderr, flush=True)
+        say(f"covey actor: {error}", error=True)
         exit_now(error.exit_code)
 
     def _answer(self, fragment: fragment_pb2.Fragment) -> None:
@@ -350,7 +346,9 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
         options: How the actor is started.
         stop_on_stdin_eof: Leave when stdin ends, which it does when the parent process is gone.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         actor = Actor(options)
         leave_on_signals(actor.leave)
@@ -358,7 +356,7 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
             leave_with_parent(actor.leave)
         actor.run()
     except CoveyError as exc:
-        print(f"covey actor: {exc}", file=sys.stderr)
+        say(f"covey actor: {exc}", error=True)
         return exc.exit_code
     finally:
         ignore_signals()

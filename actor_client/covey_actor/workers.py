@@ -11,6 +11,8 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from covey.cli.terminal import say
+
 LIMITS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -122,7 +124,7 @@ class _Worker:
             self._restart_at, self._pause_s = now + self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
             name = self._command[self._command.index("--name") + 1] if "--name" in self._command else "an actor"
             pause_s = self._restart_at - now
-            print(f"covey actor: {name} was ended by signal {-code}; another in {pause_s:g} s", file=sys.stderr)
+            say(f"covey actor: {name} was ended by signal {-code}; another in {pause_s:g} s", error=True)
         elif now >= self._restart_at:
             self._restart_at = None
             self._close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -20,16 +19,16 @@ from covey.envs.repeats import ignored_seed
 from covey.errors import ConfigError, DiskFullError, StorageError
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
-from covey.run.files import cannot_write, read_json, sync_directory, write_json, write_synced
+from covey.run.files import write_json
 from covey.run.reports import actors_json, members_json, status_json
 from covey.v1.population_service_pb2 import Status
-from covey.wire.channel import parse_address
 from covey_server.attendance import Attendance
 from covey_server.build import PopulationFactory
 from covey_server.coordination.run_state import RunState
 from covey_server.durability.changed_settings import keep_configuration
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.durability.recovery import restore
+from covey_server.durability.start_files import next_epoch, port_before
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
@@ -106,7 +105,7 @@ class LearnerProcess:
         # An interval of 0 seconds means that every append is synced: a sync is due from the first byte on.
         sync_bytes = 1 if checkpoint.journal_sync_s == 0 else checkpoint.journal_sync_bytes
         journal = Journal.open(run.journal, checkpoint.journal_segment_bytes, sync_bytes)
-        self.learner = Learner(config, run, journal, _next_epoch(run), self._factory.fresh)
+        self.learner = Learner(config, run, journal, next_epoch(run, journal), self._factory.fresh)
         self.attendance = Attendance(self.learner)
         self.intake = Intake(self.learner)
         checkpointer = Checkpointer(self.learner)
@@ -153,7 +152,7 @@ class LearnerProcess:
                 self.learner.event(f"training.deterministic: {differs}")
             with self.learner.lock:
                 self.learner.create_population(spaces)
-        self.address = self._grpc.serve(_port_before(self.run) if self._resumed else 0)
+        self.address = self._grpc.serve(port_before(self.run) if self._resumed else 0)
         self.run.result.unlink(missing_ok=True)  # of an earlier end, from which the run goes on
         if self._changes:
             keep_configuration(self.run, self.config)
@@ -312,35 +311,6 @@ def update_threads(config: Config, local_actors: int) -> int:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     left = cores - local_actors - 1
     return max(1, min(left, torch.get_num_threads()))
-
-
-def _port_before(run: RunDirectory) -> int:
-    """Port on which the run's learner listened before it was killed, so that its actors find it again; 0 if unknown."""
-    if not run.address.exists():
-        return 0
-    return parse_address(str(read_json(run.address)["address"]))[1]
-
-
-def _next_epoch(run: RunDirectory) -> int:
-    """Epoch of this learner process: how often the run's learner was started before, 0 for a new run.
-
-    Order ids contain the epoch. The next one is on the disk before this returns, so no two processes share an epoch and
-    no order id is ever used twice, even after a crash.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    path = run.path / "epoch.json"
-    epoch = int(read_json(path)["next"]) if path.exists() else 0
-    # Written beside it and renamed, so that a crash leaves either the old file or the new one.
-    try:
-        temporary = path.with_suffix(".tmp")
-        write_synced(temporary, json.dumps({"next": epoch + 1}).encode())
-        temporary.replace(path)
-        sync_directory(run.path)
-    except OSError as exc:
-        raise cannot_write(path, exc) from exc
-    return epoch
 
 
 def _check_device(device: str) -> None:

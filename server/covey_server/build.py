@@ -38,9 +38,10 @@ class PopulationFactory:
             SpaceError: a space that the algorithm does not support.
         """
         config = self._config
-        # Both are called for their errors, before networks are initialised.
+        # All three are called for their errors, before networks are initialised.
         resolve(config.network, spaces, config.algorithm.share_parameters)
         chosen_agents(spaces.agent_ids, config.fitness)
+        self._implementation.checked_specs(config, spaces)
         seed = config.training.seed
         members = initial_population(
             config,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from covey.cli.terminal import print_result
+from covey.cli.terminal import print_result, say
 from covey.run.files import read_json
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ def is_complete(run: RunDirectory, settings: Config) -> bool:
         steps = int(result["env_steps"])
     except (StorageError, TypeError, KeyError, ValueError):
         return False  # it has not ended, or nobody can tell
-    typer.echo(
+    say(
         f"covey: run {run.path}: is complete after {steps:,} env steps; to train on, "
         f"--set training.max_steps={2 * settings.training.max_steps}, for example",
-        err=True,
+        error=True,
     )
     return True

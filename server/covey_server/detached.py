@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from covey.cli.terminal import say
 from covey.errors import StorageError
 from covey.run.directory import RunDirectory
 from covey.run.files import cannot_write
@@ -46,8 +47,6 @@ def start_detached(run: RunDirectory, arguments: Sequence[str]) -> None:
             lines = log.read_text(errors="replace").strip().splitlines()
             raise StorageError(f"run {run.path}: ended at once with code {code}: {lines[-1] if lines else 'no word'}")
         time.sleep(0.1)
-    print(
-        f"covey: training in the background as process {process.pid}; it says what it does in {log}; next:\n"
-        f"  covey watch {run.path}\n  kill {process.pid}  # stops it with a checkpoint",
-        file=sys.stderr,
-    )
+    say(f"covey: training in the background as process {process.pid}; it says what it does in {log}; next:", error=True)
+    say(f"  covey watch {run.path}", error=True)
+    say(f"  kill {process.pid}  # stops it with a checkpoint", error=True)

@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from covey.cli.tables import plain_console
 from covey.config import Config
 from covey.envs.own_modules import searched
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
@@ -65,7 +66,7 @@ class LocalActors:
     def __init__(self, config: Config, address: str, token: str | None) -> None:
         self._command = [
             *(sys.executable, "-m", "covey", "actor", "--learner", address),
-            *("--allow-env", config.environment.name.partition(":")[0]),
+            *("--allow-env", config.environment.name),
             *(argument for folder in searched() for argument in ("--env-path", str(folder))),
             # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
             *("--max-reconnect-s", "20"),
@@ -148,7 +149,7 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
             "learner.tls: is set, expected none for covey train, whose own actors reach it over loopback; to serve "
             "other machines run covey learner and covey actor"
         )
-    console = Console(stderr=True, quiet=quiet)
+    console = plain_console(stderr=True, quiet=quiet)
     _log_to(console)
     with _kept_if_begun(console, run, "train", new=not resume):
         return _train(config, run, console, resume=resume)
@@ -197,7 +198,7 @@ def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bo
     Raises:
         CoveyError: the fault that ended the run.
     """
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     _log_to(console)
     with _kept_if_begun(console, run, "learner", new=not resume):
         return _learn(config, run, console, resume=resume, insecure=insecure)

@@ -155,9 +155,12 @@ class RowSchema:
             raise FragmentError("size", f"raw_bytes {raw_bytes}, expected {expected} for {rows} rows")
         try:
             # Compared before decompressing, which allocates as much as the frame's header claims.
-            claimed = zstandard.get_frame_parameters(blob).content_size
+            frame = zstandard.get_frame_parameters(blob)
+            claimed = frame.content_size
             if claimed != expected:
                 raise FragmentError("size", f"frame holds {claimed} bytes, expected {expected}")
+            if not frame.has_checksum:
+                raise FragmentError("checksum", "the zstd frame has no checksum, expected one: damage would go unseen")
             if not hasattr(_own, "decompressor"):
                 # No honest frame needs a larger window than its content, and a decompressor never frees its window.
                 _own.decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_RAW_BYTES)

@@ -347,7 +347,7 @@ def test_another_schema_or_protocol_is_refused(learner: ScriptedLearner) -> None
 def test_an_environment_off_the_allow_list_is_not_imported(learner: ScriptedLearner) -> None:
     error = Running(learner.address, allow_env=()).ended()
     assert isinstance(error, EnvironmentLoadError) and error.exit_code == 3
-    assert "--allow-env tests.support.environments or --env tests.support.environments:counter" in str(error)
+    assert "--allow-env tests.support.environments:counter or --env tests.support.environments:counter" in str(error)
     assert learner.joins.empty()
 
 

@@ -34,10 +34,12 @@ def actor(learner: ScriptedLearner, *allow: str) -> Actor:
         ("tests.support.environments:counter", "{}", "is not on this actor's allow-list"),
         ("pettingzoo.utils.env_logger:logging.os.system", "{}", "is not on this actor's allow-list"),
         ("pettingzoo_evil.env", "{}", "is not on this actor's allow-list"),
-        # What a module of the allow-list has imported from elsewhere is no environment of it.
-        ("pettingzoo.utils.conversions:copy", "{}", "has no function"),
-        ("pettingzoo.utils.conversions:defaultdict", "{}", "comes from a package that is not on this actor's"),
-        ("pettingzoo.utils.conversions:cast", '{"typ": 1}', "comes from a package that is not on this actor's"),
+        # Modules of the allowed packages hold more than environments.
+        ("pettingzoo.env_registry.spec:_load_env_creator", '{"entry_point": "deploy:go"}', "is not on this actor's"),
+        ("pettingzoo.env_registry.registration:make", '{"env_id": "deploy:go"}', "is not on this actor's"),
+        ("pettingzoo.utils.conversions:defaultdict", "{}", "is not on this actor's allow-list"),
+        ("mpe2.simple_spread_v3:warnings", "{}", "is not on this actor's allow-list"),
+        ("x:$(touch pwned)", "{}", "allow-list .*; name it as package.module:function"),
         ("\x1b[2J" + "a" * 10_000, "{}", "is not on this actor's allow-list"),
         ("mpe2.simple_spread_v3", "[" * 30_000, "are not a JSON object"),
         ("mpe2.simple_spread_v3", '{"a": "' + "b" * 70_000 + '"}', "are not a JSON object"),
@@ -48,18 +50,24 @@ def test_it_builds_no_environment_that_was_not_allowed(
     learner: ScriptedLearner, entry_point: str, config: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "deploy.py").write_text("open('pwned', 'w')\ndef go(): ...\n")
     learner.environment.entry_point, learner.environment.config_json = entry_point, config
     with pytest.raises(EnvironmentLoadError, match=says) as refused:
         actor(learner).run()
-    assert learner.joins.empty() and not any(tmp_path.iterdir())
+    assert learner.joins.empty() and [f.name for f in tmp_path.iterdir()] == ["deploy.py"]
     assert str(refused.value).isprintable() and len(str(refused.value)) < 2000
 
 
-def test_a_module_that_was_allowed_by_name_vouches_for_what_it_has(learner: ScriptedLearner) -> None:
-    learner.environment.entry_point = "tests.actor_client.test_distrust:borrowed"
+HERE = "tests.actor_client.test_distrust"
+
+
+@pytest.mark.parametrize("pattern", [HERE, f"{HERE}:borrowed", f"{HERE}*", "tests.*:borrowed", "*"])
+def test_what_was_allowed_is_not_refused_once_it_is_imported(learner: ScriptedLearner, pattern: str) -> None:
+    learner.environment.entry_point = f"{HERE}:borrowed"
     learner.refuse_join = (grpc.StatusCode.FAILED_PRECONDITION, "far enough")
     with pytest.raises(RefusedError, match="far enough"):
-        actor(learner, "tests.actor_client.test_distrust").run()
+        actor(learner, pattern).run()
 
 
 def borrowed(length: int) -> object:
@@ -130,6 +138,30 @@ def test_it_takes_no_policy_that_is_none(learner: ScriptedLearner, blob: str) ->
 def test_it_takes_no_policy_that_is_another_than_its_name_says(learner: ScriptedLearner) -> None:
     learner.policies = dict.fromkeys(POLICIES, b"something else")
     ends_with(learner, lambda work: work.order(order(1)), "the learner served 14 bytes of hash")
+
+
+def test_a_policy_that_was_damaged_on_its_way_is_fetched_again(learner: ScriptedLearner) -> None:
+    learner.policies = dict.fromkeys(POLICIES, b"something else")
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            actor(learner, "tests.*").run()
+        except BaseException as exc:  # looked at below
+            ended.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    work = learner.stream()
+    work.order(order(1))
+    again = learner.stream()  # it has broken the connection and come back
+    learner.policies = dict(POLICIES)
+    assert again.fragment().order_id == order(1).order_id
+    again.ack(1)
+    again.drain()
+    again.finish()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive() and not ended
 
 
 def test_it_holds_no_more_policies_than_it_has_room_for(

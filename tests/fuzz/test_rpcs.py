@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from tests.support.processes import PATIENCE_S, write_config
 from tests.support.scripted_actor import ScriptedActor
 
 from covey.config import load_config
+from covey.resources import rss_bytes
 from covey.run.new_run import new_run
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, Space
 from covey.v1.environment_pb2 import EnvironmentSpaces as SpacesMessage
@@ -63,6 +66,53 @@ def test_a_first_join_cannot_ask_for_more_memory_than_there_is(process: LearnerP
     actor.join()
     assert actor.order().slots, "a refused Join leaves nothing behind"
     actor.vanish()
+
+
+BOXES = everywhere(Box("float32", (1024,), (0.0,) * 1024, (1.0,) * 1024), 32)
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"learner": {"max_memory_bytes": 1 << 30}}, "and a full replay memory 8,1"),
+        ({"learner": {"max_memory_bytes": 1 << 24}, "replay_buffer": {"max_size": 50}}, "in the 1 members"),
+        ({"learner": {"max_memory_bytes": 1 << 28}, "training": {"pop_size": 64}}, "in the 64 members"),
+        ({"replay_buffer": {"max_bytes": 1 << 20}}, "rows of"),
+    ],
+)
+def test_a_join_that_is_refused_takes_no_memory(tmp_path: Path, sections: dict[str, Any], says: str) -> None:
+    sections = {"algorithm": {"name": "MADDPG"}} | sections
+    sections["training"] = {"pop_size": 1} | sections.get("training", {})
+    with learner(tmp_path, **sections) as process:
+        actor = ScriptedActor(process.address)
+        refusal(actor, spaces=everywhere(Discrete(1 << 20), 64))  # whatever the first call takes
+        before = rss_bytes()
+        for _ in range(3):
+            sentence = refusal(actor, spaces=BOXES)
+            assert says in sentence and "raise" in sentence
+        assert rss_bytes() - before < 32 << 20
+        assert process.learner.population is None
+
+
+def test_a_join_that_is_taken_takes_what_was_counted_and_no_rows_that_never_came(tmp_path: Path) -> None:
+    with learner(tmp_path, algorithm={"name": "MADDPG"}, training={"pop_size": 1}) as process:
+        actor = ScriptedActor(process.address)
+        before = rss_bytes()
+        actor.join(spaces=BOXES)
+        assert rss_bytes() - before < 640 << 20
+        actor.vanish()
+
+
+@contextlib.contextmanager
+def learner(path: Path, **sections: Any) -> Iterator[LearnerProcess]:
+    """A learner of this configuration."""
+    config = load_config(write_config(path / "sized.yaml", **sections))
+    process = LearnerProcess(config, new_run(config, path / "runs"))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.stop()
 
 
 def test_long_and_unprintable_names_stay_out_of_answers(process: LearnerProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from covey.errors import StorageError
 from covey.run.directory import RunDirectory
 from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2 as pb
-from covey.v1.fragment_pb2 import Fragment, ReceivedFragment
+from covey.v1.fragment_pb2 import Fragment, IssuedOrder, ReceivedFragment
 from covey.v1.order_pb2 import Order
 from covey_server.app import LearnerProcess
 from covey_server.experience.replay import Replay
@@ -293,3 +294,70 @@ def test_a_call_asks_for_few_policies(start: Start) -> None:
         request = pb.FetchPolicyRequest(sha256=bytes(32), then=[bytes(32)] * 129)
         list(actor.stub.FetchPolicy(request, timeout=PATIENCE_S))
     assert isinstance(caught.value, grpc.Call) and caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+# -- small files -----------------------------------------------------------------------------------------------------
+
+DAMAGED = {
+    "missing": None,
+    "empty": b"",
+    "half": b'{"next": ',
+    "zeros": b"\0" * 64,
+    "a list": b"[]",
+    "no number": b'{"next": null, "address": null}',
+    "negative": b'{"next": -1, "address": "127.0.0.1:-1"}',
+    "far too large": b'{"next": 99999999999, "address": "127.0.0.1:99999999999"}',
+    "a truth": b'{"next": true, "address": "\\u001b[2J"}',
+}
+
+
+@pytest.mark.parametrize("what", list(DAMAGED))
+def test_small_files_that_are_damaged_stop_no_resume_and_repeat_no_order_id(
+    start: Start, tmp_path: Path, what: str
+) -> None:
+    process, actor = start()
+    play(actor, 2)
+    image = crash(process, tmp_path / "image")
+    for name in ("epoch.json", "address.json"):
+        data = DAMAGED[what]
+        (image / name).unlink() if data is None else (image / name).write_bytes(data)
+    used = journalled(image)
+    resumed, actor = start(resume=image)
+    first = actor.order()
+    assert len(used) >= 2 and first.order_id not in used and first.order_id >> 40 > max(used) >> 40
+    play(actor)
+    # From here on the number is stored again, and the next start has the next one.
+    again = crash(resumed, tmp_path / "again")
+    assert json.loads((again / "epoch.json").read_bytes()) == {"next": resumed.learner.epoch + 1}
+
+
+def journalled(run: Path) -> set[int]:
+    """Ids of all orders in a run's journal."""
+    journal = Journal.open(run / "journal", 1 << 25)
+    try:
+        return {
+            IssuedOrder.FromString(payload).order.order_id for _, kind, payload in journal.read() if kind == Kind.ORDER
+        }
+    finally:
+        journal.close()
+
+
+def test_a_lost_number_of_the_start_is_above_those_of_checkpoints_too(start: Start, tmp_path: Path) -> None:
+    process, actor = start()
+    play(actor)
+    process.trainer.request_checkpoint()
+    image = crash(process, tmp_path / "image")
+    for attempt in range(3):  # starts that issue no order leave checkpoints alone, or nothing
+        run = RunDirectory.open(image)
+        resumed = LearnerProcess(load_config(run.config), run, resume=True)
+        resumed.stop()
+        assert resumed.learner.epoch == attempt + 1
+    (image / "epoch.json").write_bytes(b"")
+    lost = LearnerProcess(load_config(run.config), run, resume=True)
+    lost.stop()
+    assert lost.learner.epoch > 3
+
+
+def test_a_new_run_begins_with_the_first_start(start: Start) -> None:
+    process, _ = start()
+    assert process.learner.epoch == 0

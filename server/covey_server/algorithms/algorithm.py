@@ -75,10 +75,31 @@ class Algorithm(ABC):
             ConfigError: a `network` section that does not fit the environment, or a population too large for any
                 memory.
         """
+        specs = cls.checked_specs(config, spaces)
+        return {key: Network.fresh(spec, rng, with_target=cls.with_targets) for key, spec in specs.items()}
+
+    @classmethod
+    def checked_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
+        """`network_specs`, if the algorithm can learn these actions, and the whole population fits into memory.
+
+        Raises:
+            SpaceError, ConfigError: as `networks`, and before any memory is taken.
+        """
         cls.check_actions(config.algorithm, spaces)
         specs = cls.network_specs(config, spaces)
-        check_sizes(specs, config.training.pop_size)
-        return {key: Network.fresh(spec, rng, with_target=cls.with_targets) for key, spec in specs.items()}
+        limit = config.learner.max_memory_bytes
+        check_sizes(specs, config.training.pop_size, cls.experience_bytes(config, spaces), limit)
+        return specs
+
+    @classmethod
+    def experience_bytes(cls, config: Config, spaces: EnvironmentSpaces) -> int:
+        """Bytes that `experience` takes when it is full; 0 where it holds little, as a round of env steps.
+
+        Raises:
+            ConfigError: the configured size holds nothing.
+        """
+        del config, spaces
+        return 0
 
     @classmethod
     @abstractmethod

@@ -72,6 +72,24 @@ class _StoredFragment:
     tag: object
 
 
+def planned_rows(row_bytes: int, max_size: int, max_bytes: int) -> int:
+    """How many rows of so many bytes a replay memory has, for `max_size` env steps within `max_bytes`.
+
+    In replay an env step takes its step row and, where it ends an episode or a stream, one more.
+
+    Raises:
+        ConfigError: `max_bytes` is less than two rows.
+    """
+    wanted = 2 * max_size if row_bytes <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
+    rows = min(wanted, (max_bytes - 8 * max_size) // row_bytes)
+    if rows < 2:
+        raise ConfigError(
+            f"replay_buffer.max_bytes: {max_bytes}, expected at least {2 * row_bytes + 8 * max_size} for rows of "
+            f"{row_bytes} bytes and max_size {max_size}; raise max_bytes or lower max_size"
+        )
+    return rows
+
+
 class Replay:
     """A replay memory of preallocated tensors on `device`; `len()` is the number of env steps held.
 
@@ -93,20 +111,9 @@ class Replay:
         self._schema = RowSchema.of(spaces)
         self._layout = RowLayout(spaces, self._device)
         per_row = self._layout.row_bytes
-        # In replay an env step takes its step row and, where it ends an episode or a stream, one more.
-        wanted = 2 * max_size if per_row <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
-        self._capacity = min(wanted, (max_bytes - 8 * max_size) // per_row)
-        if self._capacity < 2:
-            raise ConfigError(
-                f"replay_buffer.max_bytes: {max_bytes}, expected at least {2 * per_row + 8 * max_size} for rows of "
-                f"{per_row} bytes and max_size {max_size}; raise max_bytes or lower max_size"
-            )
+        self._capacity = planned_rows(per_row, max_size, max_bytes)
         self._max_size = max_size
-        # Writing zeros makes the operating system provide all pages now, not one by one while training.
-        self._matrices = {
-            dtype: torch.zeros((self._capacity, width), dtype=torch_dtype(dtype), device=self._device)
-            for dtype, width in self._layout.widths.items()
-        }
+        self._matrices = {dtype: self._zeros(width, dtype) for dtype, width in self._layout.widths.items()}
         # The same memory as numpy arrays, which write small blocks faster. On other devices fragments are staged.
         self._writable = {d: m.numpy() for d, m in self._matrices.items()} if self._device.type == "cpu" else None
         self._links: Tensor | None = None  # (capacity, 2N), see RowLayout.link_width
@@ -119,6 +126,25 @@ class Replay:
         self._fragments: deque[_StoredFragment] = deque()
         self._inserted = 0
         self._lock = threading.Lock()
+
+    @staticmethod
+    def planned_bytes(spaces: EnvironmentSpaces, max_size: int, max_bytes: int) -> int:
+        """Bytes that such a memory takes when it is full; takes none itself.
+
+        Raises:
+            ConfigError: `max_bytes` is less than two rows.
+        """
+        row_bytes = RowLayout(spaces, torch.device("cpu")).row_bytes
+        return planned_rows(row_bytes, max_size, max_bytes) * row_bytes + 8 * max_size
+
+    def _zeros(self, width: int, dtype: str) -> Tensor:
+        """Zeros for one number of each row, or several; on a CPU the system provides a page once it is written to.
+
+        So an actor that joins takes no memory for rows that it never sends.
+        """
+        if self._device.type == "cpu":
+            return torch.from_numpy(np.zeros((self._capacity, width), dtype))
+        return torch.zeros((self._capacity, width), dtype=torch_dtype(dtype), device=self._device)
 
     def __len__(self) -> int:
         return self._steps

@@ -6,7 +6,6 @@ decompressed columns before anything is stored.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,12 +17,15 @@ from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Episode, Fragment
 from covey.v1.order_pb2 import Order
-from covey.wire.limits import MAX_FAULT_CHARACTERS, POLICY_PREFIX_BYTES
+from covey.wire.limits import MAX_EPISODE_STEPS, MAX_FAULT_CHARACTERS, MAX_SLOTS, MAX_WAIT_S, POLICY_PREFIX_BYTES
 from covey_server.experience.stream import Stream
 from covey_server.ingest.row_checks import check_lead_in, check_values
 
 MAX_REPORTS = 1 << 16
 """Most episodes, and most faults, in one fragment: far above what an honest actor has, far below what hurts."""
+
+MAX_REWARD = float(np.finfo(np.float32).max)
+"""Largest reward of one env step, as rewards travel as float32; a return is a sum of them."""
 
 # Plain numbers: comparing an array with a member of an enumeration takes four times as long.
 _STEP, _LEAD_IN = int(RowKind.STEP), int(RowKind.LEAD_IN)
@@ -179,16 +181,23 @@ def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
             f"{len(fragment.episodes)} episodes, {evaluations} of them evaluations, in {fragment.eval_steps} "
             f"evaluation steps; expected at most one a step and {MAX_REPORTS} in all",
         )
-    if fragment.eval_steps and not order.eval_steps:
-        raise FragmentError("episodes", f"{fragment.eval_steps} evaluation steps, expected none in this order")
+    if fragment.eval_steps > order.eval_steps * MAX_SLOTS:
+        most = f"at most {order.eval_steps} in each slot" if order.eval_steps else "none"
+        raise FragmentError("episodes", f"{fragment.eval_steps} evaluation steps, expected {most} in this order")
+    longest = {task.task_id: task.max_episode_steps or MAX_EPISODE_STEPS for task in order.evaluations}
     for e in fragment.episodes:
         kind = f"{'evaluation' if e.evaluation else 'training'} episode of slot {e.slot}"
-        if len(e.returns) != agents or e.length < 1:
+        # Tasks of earlier orders have the limit of all; their own is not known here.
+        most_steps = longest.get(e.task_id, MAX_EPISODE_STEPS) if e.evaluation else MAX_EPISODE_STEPS
+        if len(e.returns) != agents or not 1 <= e.length <= most_steps:
             raise FragmentError(
-                "episodes", f"{kind}: {len(e.returns)} returns, length {e.length}; expected {agents}, at least 1"
+                "episodes",
+                f"{kind}: {len(e.returns)} returns, length {e.length}; expected {agents}, 1 to {most_steps} env steps",
             )
-        if not math.isfinite(sum(e.returns)):
-            raise FragmentError("not_finite", f"{kind}: returns {list(e.returns)[:8]}")
+        if not all(abs(value) <= MAX_REWARD * e.length for value in e.returns):  # false for NaN too
+            raise FragmentError(
+                "not_finite", f"{kind}: returns {list(e.returns)[:8]}, expected sums of {e.length} float32 rewards"
+            )
         if e.evaluation and len(e.policies) != (size := POLICY_PREFIX_BYTES * agents):
             raise FragmentError("episodes", f"{kind}: {len(e.policies)} bytes of policies, expected {size}")
         if not e.evaluation and members.get(e.slot) != e.member_id:
@@ -201,8 +210,11 @@ def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
             f"{len(fragment.faults)} environment faults, expected at most {MAX_REPORTS} of {MAX_FAULT_CHARACTERS} "
             "characters each",
         )
-    if not (0 <= fragment.wait_s < math.inf and 0 <= fragment.work_s < math.inf):
-        raise FragmentError("not_finite", f"wait_s {fragment.wait_s}, work_s {fragment.work_s}, expected seconds")
+    if not (0 <= fragment.wait_s <= MAX_WAIT_S and 0 <= fragment.work_s <= MAX_WAIT_S):
+        raise FragmentError(
+            "not_finite",
+            f"wait_s {fragment.wait_s}, work_s {fragment.work_s}, expected seconds, at most {MAX_WAIT_S:.0f}",
+        )
 
 
 def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:

@@ -10,6 +10,7 @@ import grpc
 
 from covey.errors import CoveyError, ForbiddenError, UnauthenticatedError
 from covey_server.security.guard import Context
+from covey_server.security.rate_limit import RateLimit
 from covey_server.security.tokens import Tokens
 
 ACTORS, READERS, ADMINS, ANY_ROLE = {"actor"}, {"viewer", "admin"}, {"admin"}, {"actor", "viewer", "admin"}
@@ -53,16 +54,19 @@ def roles_of(method: str) -> set[str] | None:
 class Authorization(grpc.aio.ServerInterceptor):
     """gRPC interceptor that refuses a call unless its token has a role that may call the method.
 
-    It decides before the request is parsed, and again during a response stream whenever tokens have changed.
+    It decides before the request is parsed, and again during a response stream whenever tokens have changed. A host
+    that was refused too often hears neither yes nor no for a while, so that nobody can try many tokens.
 
     Args:
         tokens: Known tokens and their roles; None: every call passes.
         count: Called with "unauthenticated" or "forbidden" for each refused call.
+        limit: Limits how often a host may be refused.
     """
 
-    def __init__(self, tokens: Tokens | None, count: Count) -> None:
+    def __init__(self, tokens: Tokens | None, count: Count, limit: RateLimit) -> None:
         self._tokens = tokens
         self._count = count
+        self._limit = limit
 
     async def intercept_service(
         self,
@@ -78,11 +82,11 @@ class Authorization(grpc.aio.ServerInterceptor):
         tokens, given = self._tokens, _bearer_token(handler_call_details.invocation_metadata)
         refusal = self._refusal(tokens, method, given)
         if refusal is not None:
-            return _refusing_handler(handler, refusal)
+            return _refusing_handler(handler, refusal, self._limit)
         if not handler.response_streaming:
-            return handler  # type: ignore[no-any-return]
+            return _with_behaviour(handler, _unlimited_unary(handler, self._limit))
         # A stream may last for days, in which its token may be revoked.
-        rechecked = _rechecked_stream(handler, tokens, lambda: self._refusal(tokens, method, given))
+        rechecked = _rechecked_stream(handler, tokens, lambda: self._refusal(tokens, method, given), self._limit)
         return _with_behaviour(handler, rechecked)
 
     def _refusal(self, tokens: Tokens, method: str, given: str | None) -> CoveyError | None:
@@ -138,16 +142,26 @@ async def _abort(context: Context, refusal: CoveyError) -> NoReturn:
     await context.abort(grpc.StatusCode[refusal.status], str(refusal))
 
 
-def _refusing_handler(handler: Any, refusal: CoveyError) -> grpc.RpcMethodHandler[Any, Any]:
+async def _check_limit(limit: RateLimit, context: Context, refusals: float) -> None:
+    """Count refusals of the caller's host, or with 0 only ask; ends the call if there were too many."""
+    try:
+        limit.check(context.peer(), refusals)
+    except CoveyError as exc:
+        await _abort(context, exc)
+
+
+def _refusing_handler(handler: Any, refusal: CoveyError, limit: RateLimit) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler that ends every call with an error and reads no request.
 
     gRPC requires it to be of the replaced handler's kind: unary or streaming on either side.
     """
 
     async def one(_: Any, context: Context) -> Any:
+        await _check_limit(limit, context, 1)
         await _abort(context, refusal)
 
     async def many(_: Any, context: Context) -> AsyncIterator[Any]:
+        await _check_limit(limit, context, 1)
         await _abort(context, refusal)
         yield
 
@@ -160,8 +174,18 @@ def _refusing_handler(handler: Any, refusal: CoveyError) -> grpc.RpcMethodHandle
     return grpc.unary_unary_rpc_method_handler(one)
 
 
+def _unlimited_unary(handler: Any, limit: RateLimit) -> Callable[[Any, Context], Awaitable[Any]]:
+    """The function behind a method with a single response, for hosts that were not refused too often."""
+
+    async def asked(request: Any, context: Context) -> Any:
+        await _check_limit(limit, context, 0)
+        return await handler.unary_unary(request, context)
+
+    return asked
+
+
 def _rechecked_stream(
-    handler: Any, tokens: Tokens, refusal: Callable[[], CoveyError | None]
+    handler: Any, tokens: Tokens, refusal: Callable[[], CoveyError | None], limit: RateLimit
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     """The function behind a streaming method, wrapped so that the stream ends once its token is no longer valid.
 
@@ -169,10 +193,12 @@ def _rechecked_stream(
         handler: The method's handler.
         tokens: Known tokens; their version tells whether they have changed.
         refusal: Checks the call's token again; returns the error if it may no longer call the method.
+        limit: Limits how often a host may be refused.
     """
     behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
     async def watched(request: Any, context: Context) -> AsyncIterator[Any]:
+        await _check_limit(limit, context, 0)
         version = tokens.version
         async with contextlib.aclosing(behaviour(request, context)) as responses:
             async for response in responses:
@@ -187,9 +213,11 @@ def _rechecked_stream(
     return watched
 
 
-def _with_behaviour(
-    handler: Any, behaviour: Callable[[Any, Context], AsyncIterator[Any]]
-) -> grpc.RpcMethodHandler[Any, Any]:
-    """A copy of a response-streaming handler that calls another function."""
-    make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+def _with_behaviour(handler: Any, behaviour: Callable[[Any, Context], Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """A copy of a method's handler that calls another function."""
+    make: Any = grpc.unary_unary_rpc_method_handler
+    if handler.response_streaming:
+        make = (
+            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        )
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]

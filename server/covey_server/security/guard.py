@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from covey.errors import ConfigError, CoveyError, StorageError
+from covey.errors import CoveyError, StorageError, UnreachableError
 from covey_server.security.rate_limit import RateLimit
 
 logger = logging.getLogger("covey.rpc")
@@ -62,17 +62,19 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 _ACTOR_METHODS = "/covey.v1.ActorService/"
-_MALFORMED = "request: is not of this method's type; use the messages of proto/covey/v1"
+_MALFORMED = (
+    "request: arrived damaged, or is not of this method's type; send it again, and use the messages of proto/covey/v1"
+)
 
 
 def _raising_parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Parser of a request stream: a malformed message raises a `ConfigError` in the method that reads the stream."""
+    """Parser of a request stream: a malformed message raises `UnreachableError` in the method that reads it."""
 
     def parsed(data: bytes) -> Any:
         try:
             return parse(data)
         except Exception as exc:
-            raise ConfigError(_MALFORMED) from exc
+            raise UnreachableError(_MALFORMED) from exc
 
     return parsed
 
@@ -97,9 +99,9 @@ def _marking_parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _check_parsed(request: Any) -> Any:
-    """The request itself; raises a `ConfigError` if it could not be parsed."""
+    """The request itself; raises an `UnreachableError` if it could not be parsed, so that it is sent again."""
     if isinstance(request, _Malformed):
-        raise ConfigError(_MALFORMED)
+        raise UnreachableError(_MALFORMED)
     return request
 
 

@@ -32,11 +32,12 @@ class RateLimit:
         # By host, least recent caller first: calls left in its bucket, and the time in seconds at which that was so.
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def check(self, peer: str) -> None:
-        """Count one call of a host against its rate limit.
+    def check(self, peer: str, calls: float = 1.0) -> None:
+        """Count calls of a host against its rate limit.
 
         Args:
             peer: Address of the caller as gRPC gives it: "ipv4:1.2.3.4:567", "ipv6:%5B::1%5D:567".
+            calls: How many; 0 only asks whether the host may call.
 
         Raises:
             UnreachableError: the host has used up its calls; it may try again later.
@@ -47,7 +48,7 @@ class RateLimit:
         # call. Taking it out and putting it back moves the host to the end, the most recent caller.
         left, then = self._buckets.pop(host, (BURST, now))
         left = min(BURST, left + (now - then) * CALLS_PER_S)
-        self._buckets[host] = max(0.0, left - 1.0), now
+        self._buckets[host] = max(0.0, left - calls), now
         while len(self._buckets) > MAX_HOSTS:
             self._buckets.popitem(last=False)
         if left < 1.0:

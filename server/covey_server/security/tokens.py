@@ -22,8 +22,9 @@ VARIABLE = "COVEY_TOKENS"
 CHECK_INTERVAL_S = 1.0
 """Seconds between two looks at whether the token file has changed."""
 
-Stamp = tuple[int, int, int]
-"""Inode, modification time (ns) and size (bytes) of a file: if one differs, the file was replaced or changed."""
+Stamp = tuple[int, int, int, int, int]
+"""Device, inode, size (bytes), modification and change time (ns) of a file: if one differs, the file was replaced,
+written, or made readable (which changes the last alone)."""
 
 
 class Tokens:
@@ -33,19 +34,24 @@ class Tokens:
         roles: Role of each token, by the token's SHA-256.
         path: File that the tokens were read from, to be read again when it changes; None: they never change.
         clock: Returns monotonic time in seconds.
+        stamp: The file's stamp from before it was read; None: from now.
 
     Attributes:
         version: Number that changes when tokens may have been removed: whoever was admitted before is checked again.
     """
 
     def __init__(
-        self, roles: Mapping[bytes, str], path: Path | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        roles: Mapping[bytes, str],
+        path: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        stamp: Stamp | None = None,
     ) -> None:
         self._roles = dict(roles)
         self._granted: dict[bytes, str] = {}
         self._path = path
         self._clock = clock
-        self._stamp = None if path is None else stamp_of(path)
+        self._stamp = stamp if stamp is not None or path is None else stamp_of(path)
         self._checked_at_s = clock()
         self.version = 0
 
@@ -69,7 +75,8 @@ class Tokens:
             return None if not text else Tokens(digests(text, VARIABLE))
         if text:
             raise ConfigError(f"learner.tokens {path} and {VARIABLE}: both given, expected one of them")
-        return Tokens(digests(read_secret(Path(path)).decode("utf-8", "replace"), path), Path(path))
+        stamp = stamp_of(Path(path))  # before reading, or a change in between would never be noticed
+        return Tokens(digests(read_secret(Path(path)).decode("utf-8", "replace"), path), Path(path), stamp=stamp)
 
     def role(self, token: str) -> str | None:
         """The role of a token; None if the token is unknown."""
@@ -119,7 +126,7 @@ def stamp_of(path: Path) -> Stamp | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def parse_tokens(text: str, origin: str) -> dict[str, str]:

@@ -11,9 +11,10 @@ from typing import Any
 import grpc
 
 from covey.collect.parts import FragmentAssembler
-from covey.errors import ConfigError, FragmentError, RefusedError, StorageError
+from covey.errors import FragmentError, RefusedError, StorageError, UnreachableError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
+from covey.wire.envelope import is_intact
 from covey.wire.limits import CHUNK_BYTES, MAX_FETCHED_WITH
 from covey_server.attendance import Attendance
 from covey_server.coordination.run_state import RunState
@@ -163,8 +164,8 @@ class ActorServicer(services.ActorServiceServicer):
                     break
                 if outgoing.ended:
                     break
-        except ConfigError as exc:  # the actor sent a frame that cannot be parsed
-            outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message=str(exc)))
+        except UnreachableError:  # a frame that cannot be parsed
+            self._end_damaged(outgoing)
         except Exception as exc:
             logger.exception("stream of actor %s failed", session.actor_id if session else "unknown")
             outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message="internal error; see the log"))
@@ -208,6 +209,9 @@ class ActorServicer(services.ActorServiceServicer):
                 except FragmentError as exc:
                     outgoing.end(pb.StreamError(code=pb.StreamError.CODE_PROTOCOL, message=str(exc)))
                     return False
+                if whole is not None and not is_intact(whole):
+                    self._end_damaged(outgoing)
+                    return False
                 if whole is not None:
                     outgoing.ack(self._intake.receive(session, whole))
                     if self._attendance.quarantine_if_due(session):
@@ -225,6 +229,12 @@ class ActorServicer(services.ActorServiceServicer):
             case _:
                 pass
         return True
+
+    def _end_damaged(self, outgoing: _Outgoing) -> None:
+        """End a stream on which something arrived damaged: its actor joins again and sends what is missing again."""
+        self._learner.count("damaged")
+        code = pb.StreamError.CODE_UNKNOWN_SESSION
+        outgoing.end(pb.StreamError(code=code, message="a frame arrived damaged; Join again"))
 
     async def FetchPolicy(self, request: pb.FetchPolicyRequest, context: Context) -> AsyncIterator[pb.PolicyChunk]:
         """Send the files of the policies with these SHA-256 hashes, in chunks."""

@@ -131,7 +131,8 @@ class GrpcThread(WatchedThread):
             with contextlib.suppress(AddressInUseError):
                 _refuse_taken_port(host, port_before)
                 port = port_before
-        interceptors = [Authorization(self._tokens, self._refused), Guard(RateLimit(self._refused))]
+        authorization = Authorization(self._tokens, self._refused, RateLimit(self._refused))
+        interceptors = [authorization, Guard(RateLimit(self._refused))]
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         actor_service.register(self._actors, server)
         population_services.add_PopulationServiceServicer_to_server(self._population, server)

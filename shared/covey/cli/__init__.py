@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from covey import __version__
-from covey.cli.terminal import discard_output, protect_standard_streams
+from covey.cli.terminal import discard_output, printable, protect_standard_streams, say
 from covey.errors import ConfigError, CoveyError
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except Exception as exc:
         if debug:
-            traceback.print_exc()
+            sys.stderr.write(printable(traceback.format_exc(), keep="\n"))
         sentence, code = describe(exc)
-        print(f"covey: error: {' '.join(sentence.split())}", file=sys.stderr)
+        say(f"covey: error: {' '.join(sentence.split())}", error=True)
         return code
     return code if isinstance(code, int) else 0
 
@@ -86,7 +86,7 @@ def build_app() -> "typer.Typer":
 
     def show_version(value: bool) -> None:
         if value:
-            typer.echo(f"covey {__version__}")
+            say(f"covey {__version__}")
             raise typer.Exit
 
     @app.callback()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 import secrets
 import socket
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from covey.cli.terminal import say
 from covey.errors import ConfigError
 from covey.run.files import cannot_write
 from covey.wire.credentials import ROLES
@@ -33,6 +35,9 @@ LEAF_DAYS = 397
 TOKEN_BYTES = 32
 
 _TAKEN = ("ca", "server")
+
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
+"""A host's name, perhaps for all of a domain, or an IPv6 address; IPv4 addresses have the form of names."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +64,7 @@ def init(
     that runs takes the replacement by itself.
     """
     for made in write_credentials(out, host or (), actor or ()):
-        typer.echo(made)
+        say(str(made))
 
 
 def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
@@ -71,7 +76,8 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
         actors: Names for which to make client certificates.
 
     Raises:
-        ConfigError: a name cannot be an actor's, something asked for is there already, or nothing is missing.
+        ConfigError: a name cannot be an actor's or a host's, something asked for is there already, or nothing is
+            missing.
         StorageError: the directory cannot be written.
     """
     for name in actors:
@@ -79,6 +85,12 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
             raise ConfigError(
                 f"--actor {name!r}: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-', and neither "
                 f"{' nor '.join(_TAKEN)}"
+            )
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ConfigError(
+                f"--host {host[:80]!r}: expected a name of A-Z, a-z, 0-9, '.', '_', '-' or an address, such as "
+                "learner.example.org, 192.0.2.7 or 2001:db8::1"
             )
     for name in (*(["server"] if hosts else []), *actors):
         if (out / f"{name}.crt").exists() or (out / f"{name}.key").exists():

@@ -6,7 +6,6 @@ Numpy and the environment's packages are imported where they are needed: every `
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covey.cli.players import PLAY
+from covey.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,15 +44,15 @@ def evaluate(
 
     result = play(RunDirectory.open(run), member, episodes, seed, play_ or [])
     if as_json:
-        typer.echo(json.dumps(result))
+        say_json(result)
         return
     stderr = "" if result["stderr"] is None else f" ± {result['stderr']:.2f}"
-    typer.echo(f"member {result['member_id']}: {result['mean_return']:.2f}{stderr} over {result['episodes']} episodes")
+    say(f"member {result['member_id']}: {result['mean_return']:.2f}{stderr} over {result['episodes']} episodes")
     for agent, mean in result["per_agent"].items():
         who = result.get("play", {}).get(agent)
         by = "" if who is None else " (played at random)" if who == "random" else f" (played by member {who})"
         shares = result.get("outcomes", {}).get(agent, {})
-        typer.echo(f"  {agent}{by}: {mean:.2f}" + "".join(f", {share:.1%} {word}" for word, share in shares.items()))
+        say(f"  {agent}{by}: {mean:.2f}" + "".join(f", {share:.1%} {word}" for word, share in shares.items()))
 
 
 def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from covey.cli.terminal import say
+
 
 def register(app: typer.Typer) -> None:
     """Add `covey export` to the command line."""
@@ -24,4 +26,4 @@ def export_member(
     from covey.run.trained import TrainedMember
 
     trained = TrainedMember.read(RunDirectory.open(run), member)
-    typer.echo(export(trained, out or run / f"policy-{trained.member_id}"))
+    say(str(export(trained, out or run / f"policy-{trained.member_id}")))

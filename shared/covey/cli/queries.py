@@ -1,6 +1,7 @@
 """Commands that ask a run about itself, and commands that steer a running learner."""
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,9 @@ from rich.live import Live
 
 from covey.cli import tables
 from covey.cli.access import with_credentials
-from covey.cli.sources import DEADLINE_S, Answer, Question, find_learner, find_source
+from covey.cli.sources import DEADLINE_S, Answer, Question, Source, find_learner, find_source
+from covey.cli.terminal import say, say_json
+from covey.errors import StorageError
 from covey.v1 import population_service_pb2 as pb
 from covey.wire.credentials import Credentials
 
@@ -67,19 +70,21 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Show the status again and again until the run ends; with --json one object a line."""
-    answers = find_source(learner, run, credentials).watch(interval)
+    source = find_source(learner, run, credentials)
+    answers = source.watch(interval)
     if as_json:
         for answer in answers:
-            typer.echo(json.dumps(answer))
+            say_json(answer)
         return
     console = tables.plain_console()
-    if not console.is_terminal:  # a pipe or a file: one look after the other, where Live would show the last alone
-        for answer in answers:
-            tables.show(tables.status_table(answer))
-        return
-    with Live(console=console, auto_refresh=False) as live:
-        for answer in answers:
-            live.update(tables.status_table(answer), refresh=True)
+    with _understood(source):
+        if not console.is_terminal:  # a pipe or a file: one look after the other, where Live would show the last alone
+            for answer in answers:
+                tables.show(_table("status", answer, debug=False))
+            return
+        with Live(console=console, auto_refresh=False) as live:
+            for answer in answers:
+                live.update(_table("status", answer, debug=False), refresh=True)
 
 
 def pause(credentials: Credentials, learner: LearnerAddress = None) -> None:
@@ -87,7 +92,7 @@ def pause(credentials: Credentials, learner: LearnerAddress = None) -> None:
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
-    typer.echo(f"paused {found.address}")
+    say(f"paused {found.address}")
 
 
 def resume(credentials: Credentials, learner: LearnerAddress = None) -> None:
@@ -95,14 +100,14 @@ def resume(credentials: Credentials, learner: LearnerAddress = None) -> None:
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
-    typer.echo(f"resumed {found.address}")
+    say(f"resumed {found.address}")
 
 
 def checkpoint(credentials: Credentials, learner: LearnerAddress = None) -> None:
     """Write a checkpoint now and print where it is, on the learner's machine."""
     found = find_learner(learner, credentials)
     with found.errors():
-        typer.echo(found.stub.Checkpoint(pb.CheckpointRequest(), timeout=CHECKPOINT_DEADLINE_S).path)
+        say(found.stub.Checkpoint(pb.CheckpointRequest(), timeout=CHECKPOINT_DEADLINE_S).path)
 
 
 def drain(actor: ActorId, credentials: Credentials, learner: LearnerAddress = None) -> None:
@@ -110,7 +115,7 @@ def drain(actor: ActorId, credentials: Credentials, learner: LearnerAddress = No
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.DrainActor(pb.DrainActorRequest(actor_id=actor), timeout=DEADLINE_S)
-    typer.echo(f"draining {actor}")
+    say(f"draining {actor}")
 
 
 def stop(credentials: Credentials, learner: LearnerAddress = None) -> None:
@@ -118,7 +123,7 @@ def stop(credentials: Credentials, learner: LearnerAddress = None) -> None:
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Shutdown(pb.ShutdownRequest(), timeout=CHECKPOINT_DEADLINE_S)
-    typer.echo(f"stopping {found.address}")
+    say(f"stopping {found.address}")
 
 
 def _answer(
@@ -131,15 +136,34 @@ def _answer(
     debug: bool = False,
 ) -> None:
     """Ask a run and print its answer, as JSON or as a table; `debug` adds what only developers need."""
-    answer = find_source(learner, run, credentials).ask(question)
-    if as_json:
-        typer.echo(json.dumps(answer, indent=2))
-    else:
-        tables.show(_table(question, answer, debug=debug))
+    source = find_source(learner, run, credentials)
+    with _understood(source):
+        answer = source.ask(question)
+        if as_json:
+            say_json(answer, indent=2)
+        else:
+            tables.show(_table(question, answer, debug=debug))
+
+
+@contextmanager
+def _understood(source: Source) -> Iterator[None]:
+    """A context in which an answer without what belongs in it becomes a sentence.
+
+    Raises:
+        StorageError: the answer is not one of this version of covey.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
+        raise StorageError(
+            f"{source}: gives an answer that this version of covey does not know ({type(exc).__name__}: {exc}); its "
+            "files were edited, or it is of another version: look at it with that one"
+        ) from exc
 
 
 def _table(question: Question, answer: Answer, *, debug: bool) -> RenderableType:
     """The table for the answer to a question; `debug` adds a learner's threads to the status."""
+    answer = tables.printable_answer(answer)
     match question:
         case "status":
             return tables.status_table(answer, threads=debug)

@@ -10,6 +10,7 @@ import typer
 
 from covey.cli.evaluate import unseen_episode_seed
 from covey.cli.players import PLAY
+from covey.cli.terminal import say
 from covey.errors import ConfigError, EnvironmentLoadError, StorageError
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def render(
         raise StorageError(f"{out}: cannot be written ({exc}); name another file with --out") from exc
     for episode in played:
         returns = zip(trained.spaces.agent_ids, episode.returns, strict=True)
-        typer.echo(f"{episode.length} env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns))
-    typer.echo(f"{out}: {len(film.frames)} frames of member {trained.member_id}")
+        say(f"{episode.length} env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns))
+    say(f"{out}: {len(film.frames)} frames of member {trained.member_id}")
 
 
 class Film:

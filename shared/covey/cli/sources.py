@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import grpc
 
+from covey.cli.terminal import say
 from covey.errors import (
     ConfigError,
     ForbiddenError,
@@ -26,7 +26,7 @@ from covey.run.files import cannot_read, read_json
 from covey.run.reports import actors_json, members_json, status_json
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
-from covey.wire.channel import ANONYMOUS, connect, translate
+from covey.wire.channel import ANONYMOUS, connect, parse_address, translate
 from covey.wire.credentials import Credentials
 
 DEADLINE_S = 5.0
@@ -62,6 +62,9 @@ class RunningLearner:
     def __init__(self, address: str, credentials: Credentials = ANONYMOUS) -> None:
         self.address = address
         self.stub = PopulationServiceStub(connect(address, credentials))
+
+    def __str__(self) -> str:
+        return f"learner {self.address}"
 
     def ask(self, question: Question) -> Answer:
         """Ask the learner.
@@ -107,6 +110,9 @@ class RunFiles:
     def __init__(self, run: Path) -> None:
         self.run = run
 
+    def __str__(self) -> str:
+        return f"run {self.run}"
+
     def ask(self, question: Question) -> Answer:
         """Read the answer from its file; a note on stderr says what became of a run that is not complete.
 
@@ -125,9 +131,9 @@ class RunFiles:
         if state not in ENDED:
             state = "dead"
             heard = f"its learner has not been heard of for {age_s:.0f} s"
-            print(f"covey: {self.run}: {heard}; go on with covey train --resume {self.run}", file=sys.stderr)
+            say(f"covey: {self.run}: {heard}; go on with covey train --resume {self.run}", error=True)
         elif state != "complete":
-            print(f"covey: {self.run}: {state} {age_s:.0f} s ago; go on with covey train --resume", file=sys.stderr)
+            say(f"covey: {self.run}: {state} {age_s:.0f} s ago; go on with covey train --resume {self.run}", error=True)
         return {**answer, "state": state} if question == "status" else answer
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
@@ -205,14 +211,19 @@ def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLear
     """
     if not (run / "address.json").exists():
         return None
-    listens = read_object(run / "address.json")
+    try:
+        listens = read_object(run / "address.json")
+        # A learner that listens at all addresses has a certificate for names, so not for 0.0.0.0.
+        address = re.sub(r"^(0\.0\.0\.0|\[::\]):", "localhost:", str(listens.get("address", "")))
+        parse_address(address)
+    except (StorageError, ConfigError) as exc:
+        say(f"covey: {run / 'address.json'}: cannot be used ({exc}); its learner is not asked", error=True)
+        return None
     if not listens.get("tls"):
         credentials = replace(credentials, ca=None)
     elif credentials.ca is None:
-        print(f"covey: {run}: its learner serves TLS; give --ca FILE, or set COVEY_CA, to ask it", file=sys.stderr)
+        say(f"covey: {run}: its learner serves TLS; give --ca FILE, or set COVEY_CA, to ask it", error=True)
         return None
-    # A learner that listens at all addresses has a certificate for names, so not for 0.0.0.0.
-    address = re.sub(r"^(0\.0\.0\.0|\[::\]):", "localhost:", str(listens.get("address", "")))
     found = RunningLearner(address, credentials)
     try:
         status = found.ask("status")

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+
+from covey.cli.terminal import printable
 
 WIDTH = 100
 
 Answer = Mapping[str, Any]
 
 
-def plain_console() -> Console:
-    """A console without markup: names come from environments and hosts, and may look like a style."""
-    return Console(markup=False, emoji=False)
+class _PrintableConsole(Console):
+    """A console in which only rich itself writes escape sequences: those in texts are shown."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is to be shown, which rich styles afterwards."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(printable(piece.text, keep="\n"), piece.style)
+
+
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console without markup: names come from environments and hosts, and may look like a style, or worse.
+
+    Args:
+        stderr: Whether it writes to standard error instead of standard output.
+        quiet: Whether it writes nothing.
+    """
+    return _PrintableConsole(markup=False, emoji=False, stderr=stderr, quiet=quiet)
+
+
+def printable_answer(value: Any) -> Any:
+    """A JSON value with all its texts as one printable line each, so that none looks like a further row of a table."""
+    match value:
+        case str():
+            return printable(value)
+        case Mapping():
+            return {printable(key): printable_answer(item) for key, item in value.items()}
+        case list():
+            return [printable_answer(item) for item in value]
+    return value
 
 
 def show(renderable: RenderableType) -> None:

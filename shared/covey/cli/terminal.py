@@ -1,7 +1,8 @@
 """Writing to terminals and pipes that may be closed, full or gone: what is said there never stops what is done.
 
 A run must not end, or stand still, because whoever reads its log has gone (`2>&1 | head -1`), has stopped reading (a
-full pipe), or was never there (`2>&-`).
+full pipe), or was never there (`2>&-`). And what a peer or a file said moves no cursor, sets no title and looks like no
+line of covey's: whatever covey prints passes `printable`.
 """
 
 from __future__ import annotations
@@ -9,18 +10,50 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import json
+import logging
 import os
 import sys
 import threading
 import time
 from collections import deque
-from typing import NoReturn
+from typing import Any, NoReturn
 
 MOST_BYTES = 1 << 20
 """What waits to be written at most; further text is dropped until a reader catches up."""
 
 AT_EXIT_S = 1.0
 """How long the end of a process waits for what is not written yet."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text on one line that a terminal shows and does not obey: control characters become escapes such as `\x1b`.
+
+    Args:
+        text: Anything, perhaps from a peer or from a file of somebody else's.
+        keep: Control characters that stay, such as the newlines of a text that has several lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(line: str, *, error: bool = False) -> None:
+    """Print one line to standard output, or to standard error."""
+    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def say_json(value: Any, indent: int | None = None) -> None:
+    """Print a value as JSON in ASCII, in which control characters are escapes."""
+    print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), flush=True)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log messages, which may hold texts of peers, for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text; the lines of a traceback stay lines."""
+        return printable(super().format(record), keep="\n")
 
 
 class PatientStream(io.TextIOBase):
@@ -115,6 +148,8 @@ def protect_standard_streams() -> None:
             if null != fd:
                 os.dup2(null, fd)
                 os.close(null)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows only ASCII ends no command
     if isinstance(sys.stderr, PatientStream):
         return
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"

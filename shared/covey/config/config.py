@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from covey.config.algorithm_settings import AlgorithmSettings
 from covey.config.evolution import Evolution, Mutation, Selection
@@ -36,12 +36,32 @@ else:
     AnyAlgorithm = Annotated[Union[tuple(installed_algorithms()[0].values())], Field(discriminator="name")]  # noqa: UP007
 
 
+MAX_NAME_BYTES = 128
+"""Most bytes of a run's name in UTF-8: with the time behind it, it is the name of a directory, which holds 255."""
+
+
+def _run_name(name: str) -> str:
+    """The name itself, if it can be the beginning of a directory's name on every system.
+
+    Raises:
+        ValueError: it would lead elsewhere, as a path does, or cannot be shown or stored.
+    """
+    plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name == name.strip(" .-")
+    if not name or not plain or len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(
+            f'expected a name of 1 to {MAX_NAME_BYTES} bytes that is no path: no / or \\ : * ? " < > |, no control '
+            "characters, no space, dot or hyphen at its ends; write `name: my-run`"
+        )
+    return name
+
+
 class Config(Section):
     """Configuration of one training run."""
 
-    name: Annotated[str, OnResume.FIXED] = Field(
+    name: Annotated[str, AfterValidator(_run_name), OnResume.FIXED] = Field(
         default="run",
-        description="Name of the run, whose directory is `runs/NAME-TIMESTAMP`. Where it is missing, the file's name.",
+        description="Name of the run, whose directory is `runs/NAME-TIMESTAMP`; no path. Where it is missing, the name "
+        "of the file.",
     )
     algorithm: AnyAlgorithm = Field(description="The algorithm that trains, and its hyperparameters.")
     environment: Environment

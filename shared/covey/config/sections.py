@@ -200,6 +200,13 @@ class Learner(Section):
         "`eager` now and then; where they differ, the log says so and updates go on eagerly. `graph` and `compiled` "
         "differ by rounding. The older key `compile: true` means `updates: compiled`.",
     )
+    max_memory_bytes: int = Field(
+        default=12 << 30,
+        ge=1 << 20,
+        description="Bytes that all members' networks, with their moments, targets and packs, and a full replay memory "
+        "may take together. The spaces of the first actor decide how much it is; one that asks for more is refused "
+        "before any memory is taken.",
+    )
     heartbeat_interval_s: float = Field(
         default=5.0,
         gt=0,

@@ -23,6 +23,23 @@ MAX_DEPTH = 32
 """Most lists and mappings inside one another."""
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """PyYAML's safe loader, which would take the last of two values that a mapping gives to one key."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it is written, before aliases and merges; raises a ValueError for a key that it has twice."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                line, name = key.start_mark.line + 1, (key.tag, key.value)
+                if name in lines:
+                    where = f"in lines {lines[name]} and {line}"
+                    raise ValueError(f"key {key.value[:80]!r} stands twice, {where}; keep one of them")
+                lines[name] = line
+        return node
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """Parse a YAML file; `what` names it in errors.
 
@@ -42,13 +59,13 @@ def parse_yaml(text: str, what: str) -> Any:
     """Parse a YAML text; `what` names it in errors.
 
     Raises:
-        ConfigError: the text is not YAML, holds values that JSON does not have (dates, sets), is too long, or nests too
-            deeply.
+        ConfigError: the text is not YAML, gives a key twice, holds values that JSON does not have (dates, sets), is too
+            long, or nests too deeply.
     """
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"{what}: over {MAX_CHARACTERS} characters, expected at most so many")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _EachKeyOnce)
         if _size(value, {}, MAX_DEPTH) > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values, anchors written out")
     except RecursionError as exc:

@@ -4,9 +4,10 @@ Not imported here, as most users need neither: slots in worker processes (`proce
 environments of the library (`vector`).
 """
 
+from covey.envs.allow_list import allowed
 from covey.envs.arrays import SlotArrays
 from covey.envs.building import build_slots
-from covey.envs.loading import EnvironmentFactory, allowed, load_environment
+from covey.envs.loading import EnvironmentFactory, load_environment
 from covey.envs.reading import read_spaces
 from covey.envs.slots import BatchedEnvironment, Fault, Slots
 from covey.envs.sync_slots import SyncSlots

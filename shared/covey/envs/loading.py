@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fnmatch
 import functools
 import importlib
 import inspect
@@ -30,13 +29,12 @@ if TYPE_CHECKING:
 DEFAULT_FUNCTIONS = ("parallel_env", "env")
 """Functions that an entry point without one may mean: the first of these that its module has."""
 
-DEFAULT_ALLOWED = ("pettingzoo.*", "mpe2.*")
-"""Modules whose environments an actor builds when a learner names them; `*` spans dots."""
-
 NUM_ENVS = "num_envs"
 """The parameter by which a function takes how many copies of an environment to build as one object."""
 
-_ENTRY_POINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
+ENTRY_POINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
+"""How the names of environments are written: "package.module:function", or "package.module"."""
+
 _VERSIONED = re.compile(r"(.+)_v(\d+)")
 _MOVED = "pettingzoo.mpe."  # these environments have become the package mpe2
 _PARALLEL_API = ("possible_agents", "observation_space", "action_space", "reset", "step", "close")
@@ -76,18 +74,6 @@ class EnvironmentFactory:
             return cast("ParallelEnv[str, Any, Any]", with_names(TurnsEnv(env)))
         self._check(env, _PARALLEL_API, "parallel")
         return cast("ParallelEnv[str, Any, Any]", with_names(env))
-
-    def belongs(self, patterns: Sequence[str]) -> bool:
-        """Whether the environment's function was defined in a package that these patterns allow.
-
-        A module may offer functions that it imported from elsewhere. A pattern that is the entry point or its module,
-        to the letter, allows all that is in it.
-        """
-        module = self.entry_point.partition(":")[0]
-        if module in patterns or self.entry_point in patterns:
-            return True
-        origin = getattr(_function(self.entry_point), "__module__", None) or ""
-        return origin.partition(".")[0] in {pattern.partition(".")[0] for pattern in patterns}
 
     @property
     def batched(self) -> bool:
@@ -158,24 +144,15 @@ def load_environment(entry_point: str, config: Mapping[str, Any]) -> Environment
     Raises:
         EnvironmentLoadError: the module does not import or has no such function.
     """
-    name = _present_name(entry_point)
+    name = present_name(entry_point)
     if name != entry_point:
         _tell_moved(entry_point, name)
     _function(name)
     return EnvironmentFactory(name, dict(config))
 
 
-def allowed(entry_point: str, patterns: Sequence[str]) -> bool:
-    """Whether an entry point, or its module, matches one of the patterns, in which `*` spans dots."""
-    if not _ENTRY_POINT.fullmatch(entry_point):
-        return False
-    entry_point = _present_name(entry_point)
-    module = entry_point.partition(":")[0]
-    return any(fnmatch.fnmatchcase(module, p) or fnmatch.fnmatchcase(entry_point, p) for p in patterns)
-
-
-def _present_name(entry_point: str) -> str:
-    """The name under which an environment is found today."""
+def present_name(entry_point: str) -> str:
+    """The name under which an environment is found today: those of `pettingzoo.mpe` have become the package mpe2."""
     return "mpe2." + entry_point.removeprefix(_MOVED) if entry_point.startswith(_MOVED) else entry_point
 
 
@@ -199,7 +176,7 @@ def _function(entry_point: str) -> Callable[..., Any]:
     Raises:
         EnvironmentLoadError: the module does not import, or has no such function.
     """
-    if not _ENTRY_POINT.fullmatch(entry_point):
+    if not ENTRY_POINT.fullmatch(entry_point):
         raise EnvironmentLoadError(f"environment {entry_point!r}: expected package.module or package.module:function")
     name, _, attribute = entry_point.partition(":")
     try:

@@ -68,6 +68,7 @@ class Fragment(_message.Message):
     WORK_S_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    ENVELOPE_CRC32_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """1, 2, 3 ... without a gap, for each incarnation of an actor. A fragment is resent unchanged until acknowledged."""
     order_id: _builtins.int
@@ -90,6 +91,8 @@ class Fragment(_message.Message):
     repeats seq, order_id and schema_hash; the first has every other field; the blobs are concatenated.
     """
     parts: _builtins.int
+    envelope_crc32: _builtins.int
+    """CRC-32 of the fields above without blob, part and parts, summed up as proto/README.md says. Unset: not checked."""
     @_builtins.property
     def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotStream]:
         """One stream for each training slot that the order named and that has rows, in the sequence of the order."""
@@ -119,12 +122,15 @@ class Fragment(_message.Message):
         work_s: _builtins.float = ...,
         part: _builtins.int = ...,
         parts: _builtins.int = ...,
+        envelope_crc32: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_envelope_crc32", b"_envelope_crc32", "envelope_crc32", b"envelope_crc32"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "episodes", b"episodes", "eval_steps", b"eval_steps", "faults", b"faults", "order_id", b"order_id", "part", b"part", "parts", b"parts", "raw_bytes", b"raw_bytes", "schema_hash", b"schema_hash", "seq", b"seq", "shortfall", b"shortfall", "streams", b"streams", "wait_s", b"wait_s", "work_s", b"work_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_envelope_crc32", b"_envelope_crc32", "blob", b"blob", "envelope_crc32", b"envelope_crc32", "episodes", b"episodes", "eval_steps", b"eval_steps", "faults", b"faults", "order_id", b"order_id", "part", b"part", "parts", b"parts", "raw_bytes", b"raw_bytes", "schema_hash", b"schema_hash", "seq", b"seq", "shortfall", b"shortfall", "streams", b"streams", "wait_s", b"wait_s", "work_s", b"work_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__envelope_crc32: _TypeAlias = _typing.Literal["envelope_crc32"]  # noqa: Y015
+    _WhichOneofArgType__envelope_crc32: _TypeAlias = _typing.Literal["_envelope_crc32", b"_envelope_crc32"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__envelope_crc32) -> _WhichOneofReturnType__envelope_crc32 | None: ...
 
 Global___Fragment: _TypeAlias = Fragment  # noqa: Y015
 

@@ -172,8 +172,8 @@ _HANDSHAKES = {
     "ca.crt that was made with it, or renew it",
     "Hostname Verification": "its certificate is for another name; make one with `covey certs init --host NAME`, or "
     "use a name that it has",
-    "Socket closed": "hangs up on this client; give --ca FILE if it serves TLS, --cert and --key if it asks for client "
-    "certificates",
+    "Socket closed": "hangs up on this client; try again later if all its connections are taken, give --ca FILE if it "
+    "serves TLS, --cert and --key if it asks for client certificates",
 }
 """By a piece of gRPC's text about a failed TLS handshake: what is wrong, and what a person should do."""
 

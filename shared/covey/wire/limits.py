@@ -67,6 +67,12 @@ MAX_ORDER_STEPS = 4096
 MAX_COMPRESSION_LEVEL = 19
 """Highest zstd level for fragments; higher ones need more memory to decompress."""
 
+MAX_EPISODE_STEPS = 100_000_000
+"""Env steps of one episode that a fragment may report: weeks of play, and sums of many still fit every counter."""
+
+MAX_WAIT_S = 1e8
+"""Seconds that an actor may say it waited for an order or worked on it, about three years: a run may be paused."""
+
 POLICY_PREFIX_BYTES = 16
 """Leading bytes of a policy's SHA-256 by which a finished episode says who played: enough to tell policies apart."""
 

@@ -179,7 +179,7 @@ def test_a_bomb_costs_no_memory() -> None:
     honest = fragment([[S, S, T]])
     bomb = zstandard.ZstdCompressor(level=1).compress(b"\0" * (64 << 20))
     claims_a_lot = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 30) + honest.blob[6:]
-    claims_little = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", honest.raw_bytes) + bomb[9:]
+    claims_little = b"\x28\xb5\x2f\xfd\xe4" + struct.pack("<Q", honest.raw_bytes) + bomb[9:]
     claims_nothing = zstandard.ZstdCompressor(write_content_size=False).compress(b"\0" * (64 << 20))
     assert zstandard.get_frame_parameters(claims_a_lot).content_size == 1 << 30
     assert zstandard.get_frame_parameters(claims_little).content_size == honest.raw_bytes
@@ -243,6 +243,10 @@ def test_honest_reports_pass() -> None:
         ({"returns": [1.0, 2.0]}, "episodes"),
         ({"returns": [1.0, 2.0, np.nan]}, "not_finite"),
         ({"returns": [1.0, np.inf, -np.inf]}, "not_finite"),
+        ({"returns": [1.0, 1.7e308, 1.0]}, "not_finite"),
+        ({"returns": [1.0, 1.7e308, -1.7e308]}, "not_finite"),
+        ({"returns": [1.0, -1.8e39, 1.0]}, "not_finite"),  # of five steps
+        ({"length": 2**32 - 1}, "episodes"),
         ({"length": 0}, "episodes"),
         ({"member_id": 1}, "episodes"),
         ({"slot": 2}, "episodes"),
@@ -254,6 +258,41 @@ def test_bad_episodes(fields: dict[str, object], reason: str) -> None:
     spoilt.eval_steps = 1
     spoilt.episodes.add(**{"slot": 0, "returns": [1, 2, 3], "length": 5, "member_id": 0} | fields)
     assert refused(spoilt, eval_steps=8) == reason
+
+
+def test_returns_of_the_largest_rewards_pass() -> None:
+    sent = fragment([[S, F]])
+    most = 5 * float(np.finfo(np.float32).max)
+    sent.episodes.add(slot=0, returns=[most, -most, 0], length=5, member_id=0)
+    sent.wait_s = 86_400.0 * 365
+    check_fragment(sent, order(), SCHEMA, SPACES)
+
+
+@pytest.mark.parametrize(("length", "task_id"), [(26, 9), (2**32 - 1, 9), (2**32 - 1, 8), (0, 9)])
+def test_evaluations_longer_than_their_task_allows(length: int, task_id: int) -> None:
+    asked = order(eval_steps=32)
+    asked.evaluations.add(task_id=9, max_episode_steps=25, seeds=[4])
+    sent = fragment([])
+    sent.eval_steps = 32
+    sent.episodes.add(evaluation=True, seed=4, task_id=task_id, returns=[1, 2, 3], length=length, policies=b"p" * 48)
+    with pytest.raises(FragmentError, match=f"length {length}; expected 3, 1 to") as error:
+        check_fragment(sent, asked, SCHEMA, SPACES)
+    assert error.value.reason == "episodes"
+
+
+def test_more_evaluation_steps_than_slots_could_make() -> None:
+    spoilt = fragment([])
+    spoilt.eval_steps = 2**32 - 1
+    assert refused(spoilt, eval_steps=32) == "episodes"
+
+
+def test_a_frame_without_a_checksum_is_none() -> None:
+    sent = fragment([[S, F]])
+    raw = zstandard.ZstdDecompressor().decompress(sent.blob)
+    sent.blob = zstandard.ZstdCompressor(write_checksum=False).compress(raw)
+    with pytest.raises(FragmentError, match="has no checksum, expected one") as error:
+        check_fragment(sent, order(), SCHEMA, SPACES)
+    assert error.value.reason == "checksum"
 
 
 def test_more_evaluation_episodes_than_steps() -> None:
@@ -274,7 +313,7 @@ def test_long_fault_messages_and_impossible_times() -> None:
     spoilt = fragment([])
     spoilt.faults.add(message="x" * 501)
     assert refused(spoilt) == "faults"
-    for value in (float("nan"), -1.0, float("inf")):
+    for value in (float("nan"), -1.0, float("inf"), 3e38, 1.1e8):
         spoilt = fragment([])
         spoilt.wait_s = value
         assert refused(spoilt) == "not_finite"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -20,7 +23,9 @@ from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey.wire.channel import connect
 from covey.wire.credentials import Credentials
 from covey_server.app import LearnerProcess
+from covey_server.security import tokens as authorization_tokens
 from covey_server.security.authorization import RULES, roles_of
+from covey_server.security.rate_limit import BURST, CALLS_PER_S
 from covey_server.security.tokens import CHECK_INTERVAL_S, Tokens
 
 REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
@@ -111,7 +116,7 @@ def test_a_request_is_not_even_parsed_for_those_who_may_not_make_it(channels: di
     junk = b"\xff" * 100
     assert call(channels["nobody"], GET_STATUS, junk) == grpc.StatusCode.UNAUTHENTICATED
     code, sentence = attempt(channels["viewer"], GET_STATUS, junk)
-    assert code == grpc.StatusCode.INVALID_ARGUMENT and "not of this method's type" in sentence
+    assert code == grpc.StatusCode.UNAVAILABLE and "not of this method's type" in sentence
 
 
 def test_tokens_that_change_hold_from_then_on_and_for_open_streams_too(tmp_path: Path) -> None:
@@ -190,3 +195,92 @@ def test_a_token_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="both given, expected one of them"):
         Tokens.load(str(file), {"COVEY_TOKENS": f"viewer {TOKENS['viewer']}\n"})
     assert Tokens.load(None, {}) is None
+
+
+def rewrite(file: Path) -> None:
+    """Another text of the same size, in the same inode, with the modification time set back."""
+    before = file.stat()
+    file.write_text(file.read_text().replace(TOKENS["viewer"], "v" * len(TOKENS["viewer"])))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replace(file: Path) -> None:
+    """Another file under its name, as editors and configuration tools write."""
+    new = write_tokens(file.with_suffix(".new"), {"admin": TOKENS["admin"]})
+    new.replace(file)
+
+
+def lend(file: Path) -> None:
+    """Written with a mode that is refused, which changes nothing; the remedy of the warning changes the mode alone."""
+    write_tokens(file, {"admin": TOKENS["admin"]})
+    os.chmod(file, 0o644)
+    time.sleep(2 * CHECK_INTERVAL_S)
+    os.chmod(file, 0o600)
+
+
+@pytest.mark.parametrize("change", [rewrite, replace, lend])
+def test_a_token_that_was_taken_back_is_gone_however_its_file_was_changed(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    file = write_tokens(tmp_path / "tokens")
+    with (
+        serving(tmp_path / "learner", tokens=str(file)) as process,
+        connect(process.address, Credentials(token=TOKENS["viewer"])) as channel,
+    ):
+        assert call(channel, GET_STATUS) == grpc.StatusCode.OK
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.wait(0.2):
+                call(channel, GET_STATUS)
+
+        asking = threading.Thread(target=ask)  # so that the learner looks at the file at every moment
+        asking.start()
+        try:
+            change(file)
+            gone = grpc.StatusCode.UNAUTHENTICATED
+            until(lambda: call(channel, GET_STATUS) == gone, what="the token is gone")
+        finally:
+            stop.set()
+            asking.join()
+
+
+def test_a_change_while_the_file_is_first_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_tokens(tmp_path / "tokens")
+
+    def read_then_changed(path: Path) -> bytes:
+        text = path.read_bytes()
+        write_tokens(path, {"admin": TOKENS["admin"]})
+        return text
+
+    monkeypatch.setattr(authorization_tokens, "read_secret", read_then_changed)
+    tokens = Tokens.load(str(file), {})
+    assert tokens is not None and tokens.role(TOKENS["viewer"]) == "viewer"
+    monkeypatch.undo()
+    until(lambda: tokens.role(TOKENS["viewer"]) is None, what="the change is noticed")
+
+
+@pytest.mark.parametrize("name", ["GetStatus", "FetchPolicy", "ServerReflectionInfo"])
+def test_wrong_tokens_are_tried_no_faster_than_calls_may_come(tmp_path: Path, name: str) -> None:
+    file = write_tokens(tmp_path / "tokens")
+    method = next(m for m in METHODS if m.name == name)
+    right = next(token for role, token in TOKENS.items() if role in (roles_of(path_of(method)) or ()))
+    with serving(tmp_path / "learner", tokens=str(file)) as process, connect(process.address) as channel:
+
+        def try_one(guess: int) -> grpc.StatusCode:
+            return call(channel, method, metadata=[("authorization", f"Bearer wrong-token-{guess:010}")])
+
+        began_s = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            codes = list(pool.map(try_one, range(int(BURST) + 400)))
+        took_s = time.monotonic() - began_s
+        tried = codes.count(grpc.StatusCode.UNAUTHENTICATED)
+        assert BURST <= tried <= BURST + CALLS_PER_S * took_s + 1
+        assert codes.count(grpc.StatusCode.UNAVAILABLE) == len(codes) - tried
+        # Who could tell a right token from a wrong one meanwhile would have tried it.
+        while try_one(0) == grpc.StatusCode.UNAUTHENTICATED:
+            pass
+        header = [("authorization", f"Bearer {right}")]
+        assert call(channel, method, metadata=header) == grpc.StatusCode.UNAVAILABLE
+        time.sleep(2 / CALLS_PER_S)
+        assert call(channel, method, metadata=header) not in REFUSED | {grpc.StatusCode.UNAVAILABLE}

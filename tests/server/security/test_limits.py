@@ -86,8 +86,8 @@ def test_what_cannot_be_parsed_is_answered_without_the_parsers_words(channel: gr
     code, sentence = attempt(channel, method, b"\xff\xff\xff\x07junk")
     if method.containing_service.full_name.startswith("grpc.reflection"):
         return
-    assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert sentence == "request: is not of this method's type; use the messages of proto/covey/v1"
+    assert code == grpc.StatusCode.UNAVAILABLE  # it may have been damaged on the way: an actor sends it again
+    assert sentence.startswith("request: arrived damaged, or is not of this method's type; send it again")
 
 
 def test_a_stream_of_junk_ends_without_internals(channel: grpc.Channel) -> None:

@@ -27,7 +27,7 @@ from covey_server.security.tokens import Tokens
 
 CHECK = next(m for m in METHODS if m.name == "Check")
 
-HANGS_UP = "hangs up on this client; give --ca FILE if it serves TLS, --cert and --key if it asks for client"
+HANGS_UP = "give --ca FILE if it serves TLS, --cert and --key if it asks for client certificates"
 NO_TLS = "does not speak TLS; leave --ca (COVEY_CA) away"
 UNKNOWN_CA = "the CA of --ca (COVEY_CA) does not vouch for its certificate (unable to get local issuer certificate)"
 WRONG_PURPOSE = "does not vouch for its certificate (unsupported certificate purpose)"
@@ -161,6 +161,17 @@ def test_what_cannot_be_used_is_told_and_changes_nothing(tmp_path: Path, caplog:
     (directory / "server.key").unlink()
     assert certificate.changed() is None
     make_certificates(directory)
+    assert certificate.changed() is not None and certificate.changed() is None
+
+
+def test_a_key_whose_mode_was_put_right_is_taken(tmp_path: Path) -> None:
+    used, other = make_certificates(tmp_path / "used"), make_certificates(tmp_path / "other")
+    certificate = ServerCertificate(TLS(**tls(used)))
+    shutil.copy(other / "server.crt", used / "server.crt")
+    shutil.copy(other / "server.key", used / "server.key")
+    os.chmod(used / "server.key", 0o644)
+    assert certificate.changed() is None
+    os.chmod(used / "server.key", 0o600)
     assert certificate.changed() is not None and certificate.changed() is None
 
 

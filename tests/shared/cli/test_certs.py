@@ -90,6 +90,21 @@ def test_names_that_no_actor_can_have_are_refused(tmp_path: Path, name: str) -> 
     assert not (tmp_path / "certs").exists()
 
 
+NO_HOSTS = ["a\n", "a\nb", "a b", "", ".", "a..b", "x" * 64 + ".org", "\x1b[2J", "é", "a/b", "http://a", "a:b:z"]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_hosts_that_are_none_are_refused_before_anything_is_made(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"--host .*: expected a name") as caught:
+        write_credentials(tmp_path / "certs", [host], [])
+    assert not (tmp_path / "certs").exists() and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("host", ["learner", "gpu_1.example.org", "*.example.org", "192.0.2.7", "2001:db8::1", "::1"])
+def test_hosts_that_are_some_pass(tmp_path: Path, host: str) -> None:
+    assert write_credentials(tmp_path / "certs", [host], [])
+
+
 def test_an_authority_that_is_none_is_named(tmp_path: Path) -> None:
     write_credentials(tmp_path / "one", [], [])
     write_credentials(tmp_path / "two", [], [])

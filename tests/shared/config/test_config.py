@@ -18,6 +18,7 @@ from covey.config import (
     parse_config,
 )
 from covey.config.architecture import resolve
+from covey.config.yaml_text import parse_yaml
 from covey.errors import ConfigError
 from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
@@ -332,3 +333,54 @@ def test_an_algorithm_that_learns_from_its_own_policy_plays_no_random_steps() ->
     with pytest.raises(ConfigError, match=r"training.random_steps: 500, expected 0 with IPPO"):
         parse_config(sections)
     assert parse_config(sections | {"algorithm": {"name": "MADDPG"}}).training.random_steps == 500
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x",
+        "/tmp/x",
+        "a/b",
+        "a\\b",
+        "..",
+        ".x",
+        "",
+        " x",
+        "x ",
+        "-x",
+        "a\nb",
+        "\x1b[2J",
+        "\u202ex",
+        "x" * 300,
+        "é" * 65,
+    ],
+)
+def test_a_name_of_a_run_is_a_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^name: .* expected a name of 1 to 128 bytes that is no path") as caught:
+        parse_config({**MINIMAL, "name": name})
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["run", "my run 2", "simple_spread_v3", "lr=0.01,seed=3", "études", "x" * 128])
+def test_what_is_a_name_passes(name: str) -> None:
+    assert parse_config({**MINIMAL, "name": name}).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("training: {}\nname: a\ntraining: {}\n", "training", "1 and 3"),
+        ("name: a\ntraining:\n  seed: 1\n  max_steps: 2\n  seed: 3\n", "seed", "3 and 5"),
+        ("network: {latent_dim: 8, 'latent_dim': 16}\n", "latent_dim", "1 and 1"),
+        ("a: &a {x: 1}\nb:\n  - <<: *a\n    x: 2\n    x: 3\n", "x", "4 and 5"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, key: str, lines: str) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=f"key '{key}' stands twice, in lines {lines}; keep one of them"):
+        load_config(file)
+
+
+def test_a_key_may_stand_beside_what_an_anchor_brings() -> None:
+    assert parse_yaml("a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}\n", "x")["c"] == {"x": 2, "y": 3}

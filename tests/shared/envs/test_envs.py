@@ -16,8 +16,7 @@ from tests.support.environments import (
     rhythms,
 )
 
-from covey.envs import TurnsEnv, allowed, load_environment, read_spaces
-from covey.envs.loading import DEFAULT_ALLOWED
+from covey.envs import TurnsEnv, load_environment, read_spaces
 from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
 from covey.spaces import Box, Discrete
 
@@ -129,9 +128,6 @@ def test_environments_of_pettingzoo_mpe_are_those_of_mpe2(caplog: pytest.LogCapt
     assert [f.entry_point for f in factories] == ["mpe2.simple_push_v3"] * 2
     (said,) = caplog.records
     assert said.getMessage().endswith("pettingzoo.mpe has become the package mpe2; taking mpe2.simple_push_v3")
-    assert allowed("pettingzoo.mpe.simple_push_v3", ("mpe2.*",)) and not allowed(
-        "pettingzoo.mpe.simple_push_v3", ("pettingzoo.*",)
-    )
 
 
 def test_an_environment_without_a_parallel_form_is_played_in_turns() -> None:
@@ -144,15 +140,3 @@ def test_an_environment_without_a_parallel_form_is_played_in_turns() -> None:
         assert isinstance(env, TurnsEnv)
         assert read_spaces(env).asynchronous
     assert not isinstance(load_environment("pettingzoo.classic.rps_v2", {})(), TurnsEnv)
-
-
-def test_allow_list() -> None:
-    assert allowed("mpe2.simple_v3", DEFAULT_ALLOWED)
-    assert allowed("pettingzoo.butterfly.pistonball_v6:parallel_env", DEFAULT_ALLOWED)
-    assert not allowed("mpe2", DEFAULT_ALLOWED)
-    assert not allowed("mpe2_evil.simple", DEFAULT_ALLOWED)
-    assert not allowed("os:system", DEFAULT_ALLOWED)
-    assert not allowed("mpe2.x:os.system", DEFAULT_ALLOWED)
-    assert allowed("tests.support.environments:counter", ("tests.support.environments",))
-    assert allowed("tests.support.environments:counter", ("tests.support.environments:counter",))
-    assert not allowed("tests.support.environments:aec", ("tests.support.environments:counter",))
