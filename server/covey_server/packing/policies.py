@@ -46,11 +46,11 @@ class PolicyStore:
         self._snapshot: PolicySnapshot | None = None
 
     def offer(self, snapshot: PolicySnapshot) -> None:
-        """Newer weights, to be serialised by whoever is about to name them in an order."""
+        """Hand over a snapshot of newer weights, parts of which `publish` serialises when an order is to name them."""
         self._snapshot = snapshot
 
     def publish(self, member_ids: Iterable[int]) -> None:
-        """Serialise these members' policies where the newest snapshot has newer ones than were published.
+        """Serialise the policies of these members, where the newest snapshot is newer than what was published.
 
         Members that the snapshot does not have (any more) are left out.
         """
@@ -67,7 +67,7 @@ class PolicyStore:
                 self._enter(member_id, version, files)
 
     def refs(self, member_id: int) -> list[PolicyRef]:
-        """A member's policies as published last, one per agent in environment order.
+        """Return references (hash, version) to a member's last published policies, one per agent in environment order.
 
         Raises:
             KeyError: none were published yet.
@@ -98,12 +98,12 @@ class PolicyStore:
         self._published[member_id] = _Published(version, [refs[i] for i in range(len(self._agents))])
 
     def forget(self, living: set[int]) -> None:
-        """Members have died: their policies stay only as long as somebody names them."""
+        """Stop offering policies of members that left the population, keeping files as long as an order names them."""
         with self._mutex:
             self._published = {m: p for m, p in self._published.items() if m in living}
 
     def drop_unnamed(self, named: Callable[[], set[bytes]]) -> None:
-        """Drop what nobody plays with any more, once there is twice as much as when that was done last.
+        """Delete policy files that nobody uses any more, once the store has doubled in size since the last clean-up.
 
         Args:
             named: Gives the hashes of policies that orders and evaluations name; the newest ones stay anyway.
@@ -119,9 +119,9 @@ class PolicyStore:
 
     @property
     def size(self) -> int:
-        """Bytes of all policy files kept."""
+        """Total size of all policy files kept, in bytes."""
         return self._bytes
 
     def get(self, sha256: bytes) -> bytes | None:
-        """A policy file, or None if it is gone."""
+        """Return the policy file with this SHA-256, or None if it is no longer kept."""
         return self._blobs.get(sha256)
