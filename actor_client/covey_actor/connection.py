@@ -1,4 +1,4 @@
-"""An actor's connection to its learner: joining, the Work stream, fetching policies, reconnecting after every break."""
+"""An actor's connection to its learner: joining, streaming, fetching policies, reconnecting after every break."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ class Listener(Protocol):
     """The interface of what acts on a learner's messages; its methods are called from the connection's thread."""
 
     def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
-        """Handle the beginning of a session: the learner's schema hash, compression level and epoch."""
+        """Handle the beginning of a session with the learner and the settings that come with it."""
         ...
 
     def on_order(self, order: order_pb2.Order) -> None:
-        """Handle an order. May call `Connection.fetch`, and let its UnreachableError pass."""
+        """Handle an order, a piece of work from the learner; may call `Connection.fetch` and let its error pass."""
         ...
 
     def on_drain(self, drain: actor_service_pb2.Drain) -> None:
-        """Handle the learner's wish that the actor leaves."""
+        """Handle the learner's request that the actor finishes its work and leaves."""
         ...
 
     def held_order_ids(self) -> list[int]:
-        """Ids of the orders that no fragment in the outbox answers yet."""
+        """Return the ids of the learner's orders that have no answer ready for sending yet."""
         ...
 
 
 @dataclass
 class Backoffs:
-    """How long a connection waits between attempts: `covey.wire.channel.backoff` with these arguments."""
+    """How long an actor waits between attempts to connect: pauses that grow, with random variation."""
 
     first_s: float = 0.5
     longest_s: float = 5.0
@@ -60,7 +60,7 @@ class Backoffs:
     sleep: Callable[[float], object] = time.sleep
 
     def __call__(self) -> Iterator[float]:
-        """Begin a new sequence of waits, shortest first."""
+        """Begin a new sequence of pauses, the shortest first."""
         return backoff(self.first_s, self.longest_s, rng=self.rng, sleep=self.sleep)
 
 
@@ -150,7 +150,7 @@ class Connection:
             )
 
     def finish(self, reason: str) -> None:
-        """Let `serve` send the fragments held and then Finish; it returns when the learner has them or is gone."""
+        """Let `serve` deliver all experience still held, then say goodbye to the learner and return."""
         self._finish_reason = reason
         self._outbox.finish()
 
@@ -210,7 +210,7 @@ class Connection:
         self._channel.close()
 
     def _attempts(self) -> Iterator[None]:
-        """Yield once per attempt until leaving; pauses between grow, and are short again once the learner was heard."""
+        """Yield once per attempt to connect until the actor leaves, with pauses that grow until the learner answers."""
         while not self._leaving.is_set():
             heard_at = self._heard_at
             for pause in self._waits():
@@ -229,7 +229,7 @@ class Connection:
                     break
 
     def _raise_unless_passing(self, exc: grpc.RpcError, *, invalid_argument: type[CoveyError] = RefusedError) -> None:
-        """Log a failed call that may succeed later; raise the error of one that will not."""
+        """Log a failed call that may succeed when repeated; raise the error of any other."""
         if self._leaving.is_set():
             return
         code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
@@ -240,7 +240,7 @@ class Connection:
         raise error from exc
 
     def _join(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> actor_service_pb2.JoinResponse:
-        """Begin a session: tell the learner what is held here, and the outbox what the learner has."""
+        """Join the learner: tell it which orders are held here, and learn which experience it already has."""
         del request.held_order_ids[:]
         # In this sequence, an order that is answered between the two lines is named twice, and not left out.
         request.held_order_ids.extend(listener.held_order_ids())
@@ -252,7 +252,7 @@ class Connection:
         return joined
 
     def _work(self, joined: actor_service_pb2.JoinResponse, listener: Listener) -> bool:
-        """Serve one Work stream to its end; returns whether it ended after Finish.
+        """Exchange messages with the learner until the stream ends; returns whether all work was finished.
 
         Raises:
             grpc.RpcError: the stream broke.
@@ -303,7 +303,7 @@ class Connection:
         listener: Listener,
         finished: threading.Event,
     ) -> Iterator[actor_service_pb2.ActorFrame]:
-        """Yield what goes to the learner: Hello, fragments and heartbeats, Finish. Runs in a thread of gRPC's."""
+        """Yield the messages that go to the learner: experience and heartbeats, and a goodbye at the end."""
         yield actor_service_pb2.ActorFrame(hello=actor_service_pb2.Hello(session=session))
         beat_at = -math.inf
         while not stream.closed:
@@ -323,7 +323,7 @@ class Connection:
                 return
 
     def _heartbeat(self, listener: Listener) -> actor_service_pb2.ActorFrame:
-        """A heartbeat, with what this actor holds and the memory that it uses."""
+        """Make a heartbeat message with the orders and experience that this actor holds and the memory it uses."""
         fragments, size = self._outbox.stats()
         return actor_service_pb2.ActorFrame(
             heartbeat=actor_service_pb2.Heartbeat(
@@ -335,7 +335,7 @@ class Connection:
         )
 
     def _watch(self, call: grpc.Call, stream: OutboxStream, interval: float) -> None:
-        """End a stream whose learner has been silent for two heartbeat intervals, and a second for the way.
+        """End a stream to a learner that has been silent for two heartbeat intervals and a second.
 
         A fetch that runs is ended too: its connection is the same, and nobody reads the stream until it returns.
         """
@@ -350,7 +350,7 @@ class Connection:
 
 
 def _reason(error: actor_service_pb2.StreamError) -> str:
-    """Why the learner sends this actor away, as text; a code that this software does not know is a number."""
+    """Say why the learner sends this actor away; a code that this version does not know is given as a number."""
     known = error.code in actor_service_pb2.StreamError.Code.values()
     code = (
         actor_service_pb2.StreamError.Code.Name(error.code).removeprefix("CODE_").lower() if known else str(error.code)

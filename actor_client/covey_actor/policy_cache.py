@@ -1,4 +1,4 @@
-"""The policies that an actor keeps: fetched by hash once, dropped when others are used more."""
+"""The policies that an actor keeps in memory: fetched once by hash, dropped when others are used more."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PolicyCache:
         self._bytes = 0
 
     def get(self, sha256: bytes) -> LoadedPolicy | None:
-        """The policy of this hash, fetched if need be; None if the learner does not have it any more.
+        """Return the policy of this hash, fetched if need be; None if the learner does not have it any more.
 
         Raises:
             CoveyError: fetching failed, or the file is not acceptable.
@@ -43,7 +43,7 @@ class PolicyCache:
         return self._kept[sha256][0]
 
     def prepare(self, sha256s: Iterable[bytes]) -> None:
-        """Fetch those of these policies that are not kept, in one call; `get` tries again for those that are missing.
+        """Fetch all of these policies that are not in memory, in one call to the learner.
 
         Raises:
             CoveyError: as `get`.

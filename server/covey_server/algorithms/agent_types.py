@@ -41,7 +41,7 @@ class AgentType:
 
     @property
     def width(self) -> int:
-        """Number of inputs of a network of these agents: the observation, and the agent's one-hot index if it has one."""
+        """Number of inputs of a network of these agents: the observation, and the agent's one-hot index if any."""
         return self.observation.width + self.indicator
 
 

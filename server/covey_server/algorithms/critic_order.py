@@ -39,7 +39,7 @@ class CriticOrder:
         self.sharing = (network.unsqueeze(0) == network.unsqueeze(1)).float() if shared else None
 
     def numbers(self, by_agent: Tensor) -> Tensor:
-        """Reorder (members, samples, agents) in environment order to (agents, members, samples) in the critics' order."""
+        """Reorder (members, samples, agents) in environment order to (agents, members, samples) as critics do."""
         x = by_agent.permute(2, 0, 1)
         return x if self._index is None else x.index_select(0, self._index)
 

@@ -253,7 +253,7 @@ class OffPolicy(Algorithm):
     def _critic_gradients(
         self, critics: Pass, actors: Pass, batch: Batch, weight: Tensor, draws: Draws | None, gamma: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """Compute the gradients of the critics' TD losses, a matrix for each stack of networks, and each member's loss."""
+        """Compute the gradients of the critics' TD losses, a matrix for each stack of networks, and members' losses."""
         outputs = self._inputs.outputs(actors, "target", batch.next_observation)
         action = self._next_action(outputs, draws, batch.next_legal)
         action = self._joint.bound(action, batch.next_part, batch.next_action)

@@ -80,7 +80,7 @@ class Generations(PopulationFactory):
         return self.restored(spaces, members, lineage)
 
     def record_episodes(self, order: Order, fragment: Fragment) -> None:
-        """Record the returns of the training and evaluation episodes that a fragment reports.
+        """Record the returns of the training and evaluation episodes that an actor's message reports.
 
         Args:
             order: The order that the fragment answers; it says which member an evaluation task belongs to.
@@ -95,7 +95,7 @@ class Generations(PopulationFactory):
                 self._scores[episode.member_id].append(sum(returns) if self._sum_scores else returns)
 
     def record_generation(self) -> None:
-        """Add an evaluated generation to the records of its agents, and save its best agent if asked to."""
+        """Record the fitness and scores of an evaluated generation in its agents, and save the best if asked to."""
         fitnesses: list[FitnessValue] = []
         mean_scores = []
         for agent in self.agents:
@@ -126,7 +126,7 @@ class Generations(PopulationFactory):
         )
 
     def _successors(self, population: Population, generation: int) -> list[Member]:
-        """Members of the next generation, by the caller's selection and mutation."""
+        """Make the members of the next generation, by the caller's selection and mutation."""
         self.record_generation()
         if self._tournament is not None and self._mutation is not None:
             _, selected = self._tournament.select(self.agents)
@@ -136,12 +136,12 @@ class Generations(PopulationFactory):
         return [agent.unpacked() for agent in self.agents]
 
     def _experience(self, spaces: EnvironmentSpaces) -> Experience:
-        """The caller's replay memory; without one, a new memory of the kind that the algorithm learns from."""
+        """Return the caller's replay memory or, without one, a new memory of the kind that the algorithm learns from."""
         return super()._experience(spaces) if self._memory is None else self._memory.bind(spaces)
 
 
 def _rounded(fitness: FitnessValue) -> str:
-    """A fitness as text with two decimals."""
+    """Format a fitness as text with two decimals."""
     if isinstance(fitness, dict):
         return ", ".join(f"{agent} {value:.2f}" for agent, value in fitness.items())
     return f"{fitness:.2f}"

@@ -49,7 +49,7 @@ class Experiences:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What one step of all environments led to.
+    """What one step of E environments with A agents led to.
 
     Attributes:
         after: What the environments show after the step, before a new episode begins.
@@ -208,7 +208,7 @@ class MultiAgentReplayBuffer:
     def _fragment(
         self, spaces: EnvironmentSpaces, seen: SlotArrays, actions: list[NDArray[Any]], outcome: _Outcome
     ) -> Fragment:
-        """Encode one step of all environments as a fragment, in the format in which actors send experience.
+        """Encode one step of all environments as the message (fragment) in which actors send experience.
 
         Args:
             spaces: Spaces of the environments.
@@ -268,7 +268,7 @@ def _outcome(
     """
 
     def in_columns(by_agent: Mapping[str, Any]) -> NDArray[np.float64]:
-        """Numbers (E,) by agent as one array (E, A), 0 for agents that do not take part in the episode."""
+        """Join numbers by agent into one array (environments, agents), 0 for agents not in the episode."""
         result = np.zeros(seen.present.shape)
         for p, _, _, agent in columns(spaces):
             if agent in by_agent:

@@ -78,7 +78,7 @@ def _warn_once(text: str) -> None:
 
 
 def chosen_agents(agent_ids: Sequence[str], config: Fitness) -> list[int]:
-    """Indices of the agents whose returns count for fitness.
+    """Return the indices of the agents whose returns count for a member's fitness.
 
     These are `fitness.agents` or, if that is not set, all agents that the evaluated member plays itself.
 
@@ -111,7 +111,7 @@ def with_opponents(
     champion: int | None,
     refs_of: Callable[[int], Sequence[PolicyRef]],
 ) -> list[PolicyRef]:
-    """Policies that play the agents in a member's evaluation episodes.
+    """Choose the policies that play the agents in a member's evaluation episodes: its own, or opponents'.
 
     Args:
         member_id: The evaluated member, which plays every agent that has no opponent.
@@ -138,10 +138,10 @@ def with_opponents(
 
 
 def rank_key(fitness: float | None) -> float:
-    """A number to rank fitnesses by: the fitness itself, or minus infinity if it is NaN or unknown (None)."""
+    """Return a number to rank a fitness by: itself, or minus infinity if it is NaN or unknown (None)."""
     return -math.inf if fitness is None or math.isnan(fitness) else fitness
 
 
 def best(fitnesses: Mapping[int, float | None]) -> int:
-    """The id with the highest fitness, given fitness by member id; among equals the lowest id, the oldest member."""
+    """Return the member id with the highest fitness; among equals the lowest id, which is the oldest member."""
     return max(sorted(fitnesses, reverse=True), key=lambda m: (rank_key(fitnesses[m]), -m))

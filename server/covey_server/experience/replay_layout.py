@@ -284,7 +284,7 @@ class RowLayout:
         return tuple(seen)
 
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
-        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], Discrete one-hot, zeros for absent agents."""
+        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], Discrete one-hot, zeros if absent."""
         actions = []
         for run, affine, values in zip(self._actions, self._affine, self._values, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]

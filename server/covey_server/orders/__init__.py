@@ -1,1 +1,1 @@
-"""Who steps what: the scheduler, slots, members' ledgers and pace, evaluation episodes, and the actors' sessions."""
+"""Decides which actor steps what: orders, slots, members' step counts, evaluation episodes, actors' sessions."""

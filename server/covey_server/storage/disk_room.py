@@ -1,4 +1,4 @@
-"""Waiting while the disk is full: orders and fragments are held back until the journal can be written again."""
+"""Handles a full disk: no work is given out and nothing is accepted until the journal can be written again."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ logger = logging.getLogger("covey.lineage")
 
 
 class LineageFile:
-    """The lineage file of one run; one thread at a time may append to it.
+    """The file with one line for each member of a run that died; one thread at a time may append to it.
 
     Args:
         path: The file, which may not exist yet. Call `read` before `append` to keep the lines that it has; otherwise

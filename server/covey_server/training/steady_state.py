@@ -16,7 +16,7 @@ from covey_server.training.mode import Comparison
 
 
 class SteadyState:
-    """The evolution mode that compares one member at a time with the others.
+    """Asynchronous evolution: each member is compared with the others as soon as it was evaluated.
 
     Args:
         learner: The learner's shared state.
@@ -38,7 +38,7 @@ class SteadyState:
         return Comparison(members, is_last=True) if ended else None
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """Hold the member's tournament, and replace it, if it loses, by a mutated child of the winner."""
+        """Hold a tournament for the evaluated member; if it loses, replace it by a mutated child of the winner."""
         learner = self._learner
         (member,) = comparison.members
         with learner.lock:

@@ -34,7 +34,7 @@ Step = tuple["Observations", ByAgent, ByAgent, ByAgent, dict[str, Any]]
 
 
 class Observations(dict[str, NDArray[Any]]):
-    """Observations (E, *shape) by agent id; after an episode's end, the first ones of the next episode.
+    """Observations of E environments by agent, (E, *shape); after an episode's end, those of the next episode.
 
     Attributes:
         final: By agent (E, *shape), what the step itself led to: where an episode ended, its last observation,
@@ -65,7 +65,7 @@ S = TypeVar("S", bound=SyncSlots | AsyncSlots)
 
 
 class PettingZooVecEnv(ABC, Generic[S]):
-    """Copies of an environment, stepped together; where an episode ends, the next begins in the same step.
+    """E copies of an environment, stepped together; where an episode ends, the next begins in the same step.
 
     Arrays are fresh in every call. Nothing is ever NaN: an agent that waits, or is not there, shows what it last saw,
     or zeros. `infos[agent]["active"]` (E,) says who is to act: 0 not there or waiting, 1 to act, 2 acts as the
@@ -160,7 +160,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         return self.step_wait()
 
     def step_async(self, actions: Mapping[str, Any]) -> None:
-        """Begin a step and return at once; `step_wait` must follow. `actions` are those of `step`."""
+        """Begin an env step and return at once; `step_wait` must follow."""
         if self._seen is None or self._stepping:
             raise EnvironmentLoadError(
                 "environments: step while a step is under way; call step_wait first"
@@ -171,7 +171,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self._stepping = True
 
     def step_wait(self, timeout: float | None = None) -> Step:
-        """Wait for the step that `step_async` began; returns what `step` returns.
+        """Wait for the env step that `step_async` began; returns what `step` returns.
 
         Args:
             timeout: Seconds after which environments that are not ready count as hanging; None: the slots' own limit.
@@ -215,15 +215,15 @@ class PettingZooVecEnv(ABC, Generic[S]):
         )
 
     def interrupt(self) -> None:
-        """Note that somebody else steps the slots from now on: `reset` must come before the next step."""
+        """Note that other code steps the environments from now on: `reset` must come before the next step."""
         self._seen, self._stepping = None, False
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """For each environment the result of its method of that name, or its attribute if that is no method."""
+        """Call each environment's method of that name (or read that attribute); returns a result per environment."""
         return self._apply(name, call, [(name, args, kwargs)] * self.num_envs)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """For each environment its attribute of that name."""
+        """Return the attribute of that name of each environment."""
         return self._apply(name, get, [(name,)] * self.num_envs)
 
     def set_attr(self, name: str, values: Any) -> None:
@@ -239,7 +239,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self._apply(name, put, [(name, value) for value in each])
 
     def render(self) -> tuple[Any, ...]:
-        """For each environment what its `render` returns."""
+        """Render each environment; returns a result per environment."""
         return self.call("render")
 
     def close(self) -> None:
@@ -256,22 +256,22 @@ class PettingZooVecEnv(ABC, Generic[S]):
 
     @abstractmethod
     def _build_slots(self) -> S:
-        """Build the slots that step the environments, from `copies`."""
+        """Build what steps the environments, in this process or in worker processes."""
 
     @abstractmethod
     def _begin(self, actions: list[NDArray[Any]]) -> None:
-        """Begin a step of all slots."""
+        """Begin an env step of all environments with these actions."""
 
     @abstractmethod
     def _end(self, timeout: float | None) -> list[Fault]:
-        """Wait for the end of the step that was begun; returns its faults."""
+        """Wait for the end of the env step that was begun; returns a report for each environment that raised."""
 
     @abstractmethod
     def _each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Call a function for each environment, with its arguments; returns the results, faults where it raised."""
+        """Call a function with each environment and its arguments; returns results, an error report where it raised."""
 
     def _apply(self, name: str, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Call a function for each environment; returns the results.
+        """Call a function with each environment; returns the results.
 
         Raises:
             EnvironmentLoadError: it raised for one of them; `name` says what was called.
@@ -292,7 +292,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         return messages
 
     def _infos(self, messages: list[str]) -> dict[str, Any]:
-        """Infos by agent; with the faults of the step, if there were any, under "_fault"."""
+        """Return infos by agent, and under "_fault" the given messages about environments that raised."""
         infos = self._agents.infos(self.slots.arrays)
         if messages:
             infos["_fault"] = messages
@@ -339,7 +339,7 @@ class SyncPettingZooVecEnv(PettingZooVecEnv[SyncSlots]):
 
 
 def make_multi_agent_vect_envs(env: Callable[..., Any], num_envs: int = 1, **env_kwargs: Any) -> AsyncPettingZooVecEnv:
-    """Vectorised environments of `num_envs` copies of an environment, in worker processes.
+    """Make vectorised environments of `num_envs` copies of an environment, in worker processes.
 
     Args:
         env: Builds the environment.
