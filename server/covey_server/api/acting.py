@@ -76,7 +76,7 @@ def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -
 
 
 def by_agents(stacked: Sequence[NDArray[Any]], spaces: EnvironmentSpaces) -> dict[str, NDArray[Any]]:
-    """Split one array (environments, agents of the group, *shape) per group into one (environments, *shape) by agent."""
+    """Split one array (environments, agents, *shape) per group into one (environments, *shape) by agent."""
     found = {agent: stacked[g][:, n] for _, g, n, agent in columns(spaces)}
     return {agent: found[agent] for agent in spaces.agent_ids}
 

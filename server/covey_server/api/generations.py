@@ -136,7 +136,7 @@ class Generations(PopulationFactory):
         return [agent.unpacked() for agent in self.agents]
 
     def _experience(self, spaces: EnvironmentSpaces) -> Experience:
-        """Return the caller's replay memory or, without one, a new memory of the kind that the algorithm learns from."""
+        """Return the caller's replay memory or, without one, a new memory of the kind that the algorithm needs."""
         return super()._experience(spaces) if self._memory is None else self._memory.bind(spaces)
 
 

@@ -145,7 +145,7 @@ def resized(network: Network, resize: Resize) -> Network:
 
 
 def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
-    """Return the MLPs of a network that a mutation changes: its head, all its encoders, or none for the latent vector."""
+    """Return the MLPs that a mutation changes: the head, all encoders, or none for the latent vector."""
     match method.partition(".")[0]:
         case "head":
             return (HEAD,)

@@ -94,7 +94,7 @@ def scaled(value: float | int, limits: RLParameter, *, grow: bool) -> float | in
 
 
 def _default_range(value: float | int, largest: float) -> RLParameter:
-    """Return the range around a configured value: a quarter to 4 times of an integer, a tenth to 10 times of a float."""
+    """Return the range around a configured value: a quarter to 4 times of an integer, 0.1 to 10 times of a float."""
     if isinstance(value, int):
         return RLParameter(min=max(1, value // 4), max=min(4 * value, largest), grow_factor=1.5, shrink_factor=0.75)
     return RLParameter(min=value / 10, max=min(value * 10, largest), grow_factor=1.2, shrink_factor=0.8)

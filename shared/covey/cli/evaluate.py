@@ -107,7 +107,7 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
 
 
 def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each agent's shares of `win`, `draw` and `loss` against the best of the others.
+    """Return each agent's shares of `win`, `draw` and `loss`: its return against the best of the other agents'.
 
     Args:
         returns: (episodes, agents), two agents or more.
@@ -127,7 +127,7 @@ def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str
 
 
 def unseen_episode_seed(seed: int, episode: int) -> int:
-    """The seed of an episode that no run has seen: at least 2^31, where training and selection use seeds below.
+    """Return the seed of an episode that no run has trained or selected on: at least 2^31, as theirs are below.
 
     It is 2^31 plus 31 bits of the SHA-256 of ("evaluate", seed, episode).
     """

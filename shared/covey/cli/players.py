@@ -40,7 +40,7 @@ def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str |
 
 
 def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedPolicy | None]:
-    """The policy of each agent, in environment order; None plays at random.
+    """Return the policy that plays each agent, in environment order; None for an agent that plays at random.
 
     Args:
         member: Plays all agents that `chosen` does not name.

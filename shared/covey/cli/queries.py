@@ -1,4 +1,4 @@
-"""Commands that ask a run about itself, and commands that steer a running learner."""
+"""Commands that ask a run about its progress, and commands that steer a running learner."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="An actor id as `c
 
 
 def register(app: typer.Typer) -> None:
-    """Add all commands of this module to the command line."""
+    """Add the commands that ask about a run, or steer it, to the command line."""
     for question in (status, members, lineage, actors, watch):
         app.command()(with_credentials(question))
     for steering in (pause, resume, checkpoint, drain, stop):
@@ -139,7 +139,7 @@ def _answer(
 
 
 def _table(question: Question, answer: Answer, *, debug: bool) -> RenderableType:
-    """The table for the answer to a question; `debug` adds a learner's threads to the status."""
+    """Format the answer to a question about a run as a table; `debug` adds a learner's threads to the status."""
     match question:
         case "status":
             return tables.status_table(answer, threads=debug)
