@@ -119,7 +119,9 @@ class Connection:
         return None
 
     def serve(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> None:
-        """Join and work, again after every break, until Finish was delivered. Blocks.
+        """Join the learner and work for it, joining again after every break, until all is delivered and it ends.
+
+        Blocks.
 
         Args:
             request: Who joins; fields that change with every Join are filled in here.
@@ -164,7 +166,7 @@ class Connection:
         self._channel.close()
 
     def fetch(self, sha256s: Sequence[bytes]) -> Iterator[bytes]:
-        """Fetch policy files by their hashes, in this order; ends before one that the learner has no more.
+        """Download policy files by their hashes, in this order; ends before one that the learner no longer has.
 
         Raises:
             UnreachableError: the connection broke on the way.
@@ -187,7 +189,7 @@ class Connection:
                 call.cancel()
 
     def _receive(self, chunks: Iterator[actor_service_pb2.PolicyChunk], sha256: bytes) -> bytes:
-        """Read the next policy file of a call, which must have this hash."""
+        """Read the next policy file of a download and check that it has this hash."""
         data, total = bytearray(), 0
         for chunk in chunks:
             self._heard_at = time.monotonic()
@@ -206,7 +208,7 @@ class Connection:
         return whole
 
     def close(self) -> None:
-        """Close the channel."""
+        """Close the gRPC channel to the learner."""
         self._channel.close()
 
     def _attempts(self) -> Iterator[None]:

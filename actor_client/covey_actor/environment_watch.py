@@ -40,7 +40,7 @@ class EnvironmentWatch:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Begin to watch, in a thread of its own, until `close`."""
+        """Begin to watch for environments that hang, in a thread of its own, until `close`."""
         threading.Thread(target=self._watch, name="covey-environment", daemon=True).start()
 
     def step(self) -> bool:

@@ -175,7 +175,7 @@ class OutboxStream:
             self._outbox._changed.notify_all()
 
     def close(self) -> None:
-        """End the stream: `next` returns None from now on."""
+        """Stop sending on this connection: `next` returns None from now on."""
         with self._outbox._changed:
             self.closed = True
             self._outbox._changed.notify_all()

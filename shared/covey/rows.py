@@ -38,9 +38,10 @@ MAX_SAMPLE_UNITS = 1e6
 
 
 class RowKind(enum.IntEnum):
-    """Kinds of row (timestep) in an actor's message: step, final, cut, tail, lead-in.
+    """Kinds of row, that is, of timestep in an actor's message.
 
-    Each is explained beside its value.
+    An env step (STEP); the last observation of an episode (FINAL) or of an abandoned one (CUT); where an environment
+    stands when the message ends (TAIL); an earlier row repeated because an agent has not acted again since (LEAD_IN).
     """
 
     STEP = 1  # an env step: observation, action, reward and flags
@@ -74,12 +75,10 @@ class Column:
 
 @dataclass(frozen=True)
 class RowSchema:
-    """The columns of timesteps in an actor's message, in the order in which they are sent.
+    """The columns of timesteps ("rows") in an actor's message, in the order in which they are sent.
 
-    R timesteps ("rows"), N agents of a group:
-
-    `kind (R,)`, then for every group `<group>/` + observation (N, ...), action (N, ...), action_mask (N, width) where
-    the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
+    First `kind (R,)` for R rows, then for every group of N agents `<group>/` + observation (N, ...), action (N, ...),
+    action_mask (N, width) where the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
     """
 
     columns: tuple[Column, ...]

@@ -24,12 +24,11 @@ from covey_server.packing.policy_snapshot import PolicySnapshot
 
 
 class Algorithm(ABC):
-    """A learning algorithm, and one instance of it a population whose networks it holds stacked and updates.
+    """Base of the learning algorithms; an instance holds a population's networks, stacked, and updates them.
 
-    It is made anew after every change of the population.
-
-    The class says what a run of the algorithm consists of (networks, experience, pace, exploration); an instance
-    updates a population. Its configuration section is a `covey.config.AlgorithmSettings`, which names this class.
+    The class says what a run of the algorithm consists of (networks, experience, pace, exploration). An instance is
+    made anew after every change of the population. Its configuration section is a `covey.config.AlgorithmSettings`,
+    which names this class.
 
     Attributes:
         passes: Batched critic passes made.

@@ -181,10 +181,7 @@ class IPPO(Algorithm):
             group.networks.unpack()
 
     def metrics(self) -> dict[int, dict[str, float]]:
-        """Return mean losses, entropy, KL divergence and clip fraction since the last call, by member id.
-
-        Then reset.
-        """
+        """Return losses, entropy, KL divergence and clip fraction, means since the last call, by member id."""
         taken = [group.take_metrics() for group in self._groups]
         sums, counts = (np.sum([t[i] for t in taken], axis=0) for i in range(2))
         return {

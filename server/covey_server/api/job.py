@@ -1,4 +1,4 @@
-"""The work of the training functions: runs the learner's trainer with an actor thread in the same process."""
+"""Carries out the training functions: runs the learner's trainer with an actor thread in the same process."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Job:
         return generations.agents, generations.fitnesses
 
     def _run(self, config: Config, parent: Path, generations: Generations) -> None:
-        """Run a learner that listens on no port, and a thread that acts for it, until training is complete.
+        """Run a learner that listens on no port, and an actor thread in this process, until training is complete.
 
         Args:
             config: The run's configuration.

@@ -256,7 +256,7 @@ def _outcome(
     termination: Mapping[str, Any],
     truncation: Mapping[str, Any],
 ) -> _Outcome:
-    """Convert what the environments returned from a step into arrays.
+    """Convert what E environments returned from a step into arrays.
 
     Args:
         spaces: Spaces of the environments.

@@ -1,4 +1,4 @@
-"""Fitness of a member from the returns of its evaluation episodes, and the opponents in these episodes."""
+"""Computes a member's fitness from the returns of its evaluation episodes, and chooses its opponents in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("covey.learner")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Result of a member's evaluation.
+    """The result of a population member's evaluation.
 
     Attributes:
         fitness: Mean over episodes of the sum (or mean) of the chosen agents' returns; NaN without episodes.

@@ -1,4 +1,4 @@
-"""The minibatch from which one packed update of off-policy members learns.
+"""The minibatch from replay with which several population members are updated in one batch.
 
 Dims: M members, B samples each, N agents in environment order, A width of all agents' actions side by side.
 """

@@ -17,15 +17,15 @@ from covey_server.storage.journal import Position
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRows:
-    """The rows of one fragment, an actor's answer to an order, that passed every check.
+    """The timesteps ("rows") of one message of an actor that passed every check.
 
     Attributes:
         raw: The decompressed columns one after another, as `covey.rows.RowSchema.view` reads them.
-        rows: Number of rows, lead-in rows included.
-        slot_streams: The fragment's own description of its slots.
-        streams: The same with each slot's member and the place of its rows in the columns.
-        actor: Identifies the actor process; its fragments come in the order of their numbers.
-        position: Where the journal has the fragment.
+        rows: Number of rows, also of earlier ones that are repeated (lead-in rows).
+        slot_streams: The message's own description of which rows are of which environment.
+        streams: The same with the member that each environment plays for, and the place of its rows in the columns.
+        actor: Identifies the actor process; its messages come in the order of their numbers.
+        position: Where the journal has the message.
     """
 
     raw: bytes
@@ -68,10 +68,7 @@ class Experience(Protocol):
 
     @property
     def needed_from(self) -> Position | None:
-        """The oldest record of the journal on disk that a restarted learner needs to refill this memory.
-
-        None if none.
-        """
+        """The oldest record of the journal on disk from which a restarted learner refills this memory, if any."""
         ...
 
     def to_state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The replay memory that all off-policy members share: fragments are stored whole and evicted whole, oldest first.
+"""The replay memory of all off-policy members: actors' messages (fragments) are stored and evicted whole, oldest first.
 
 A fragment is what an actor sends at once: rows of its slots. They lie next to each other, so the next observation of
 a step row is the next row and is stored once. From the first fragment on in which some agent does not act, rows have
@@ -164,9 +164,9 @@ class Replay:
 
     @property
     def oldest_tag(self) -> object | None:
-        """The tag (such as its journal position) with which the oldest message held was inserted.
+        """The tag, such as its journal position, with which the oldest message held was inserted.
 
-        None if there is none.
+        None for an empty memory.
         """
         with self._lock:
             return self._fragments[0].tag if self._fragments else None
@@ -275,10 +275,7 @@ class Replay:
         return {dtype: torch.from_numpy(block).to(self._device) for dtype, block in host.items()}
 
     def _link(self, new_rows: slice, links: Tensor | None) -> None:
-        """Store for new rows where each agent's decision closes.
-
-        None: in the next row, one env step on, for all of them.
-        """
+        """Store for new rows where each agent's decision closes; None if for all of them in the next row."""
         if links is not None and self._links is None:
             # Links begin with this fragment; in all rows before it decisions close in the next row, one step on.
             shape = (self._capacity, self._layout.link_width)

@@ -218,7 +218,7 @@ class RowLayout:
     def _unit_mapping(spaces: EnvironmentSpaces, run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return factor and summand, (width,) float32 each, that map these agents' Box actions to [-1, 1].
 
-        Else empty.
+        Both are empty for other actions.
         """
         factors, summands = [], []
         for i in run.agents:

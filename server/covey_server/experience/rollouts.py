@@ -253,7 +253,7 @@ def _trajectories(
 def _same_observations(spaces: EnvironmentSpaces, columns: Columns, row: int, other: int) -> bool:
     """Whether all agents have equal observations in two rows.
 
-    They have not if the environment played for another member between these rows.
+    They differ if the environment played for another member between these rows.
     """
     names = (f"{g.group_id}/observation" for g in spaces.groups)
     return all(np.array_equal(columns[name][row], columns[name][other]) for name in names)

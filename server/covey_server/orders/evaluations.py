@@ -150,7 +150,7 @@ class Evaluations:
     def fault(self, actor: ActorKey, task_id: int, seed: int) -> None:
         """Note that the environment raised on an evaluation seed.
 
-        It is played again, at most MAX_FAULTS_PER_SEED times.
+        The seed is played again, or given up after MAX_FAULTS_PER_SEED errors.
         """
         task = self._tasks.get(task_id)
         if task is None or task.actor != actor or seed not in task.open:

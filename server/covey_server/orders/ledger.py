@@ -50,12 +50,12 @@ class MemberLedger:
 
     @property
     def member_id(self) -> int:
-        """Id of the member whose ledger this is."""
+        """Id of the population member whose env steps are counted here."""
         return self.member.member_id
 
     @property
     def learn_step(self) -> int:
-        """Env steps for each of which one update falls due, or the length of a round in env steps."""
+        """Env steps that make one update due; for on-policy algorithms, the length of a rollout in env steps."""
         return self.member.hyperparameters.learn_step
 
     @property
@@ -65,10 +65,7 @@ class MemberLedger:
 
     @property
     def steps_left(self) -> int:
-        """Env steps that actors have still to be asked for, of later generations too.
-
-        Who has most is furthest behind.
-        """
+        """Env steps that actors are still to be asked for, those of later generations included."""
         return self.remaining + self.later_steps
 
     @property

@@ -74,7 +74,7 @@ class UpdatesPerStep:
         self._learning_delay = learning_delay
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """Begin a member's generation: all its env steps may be ordered at once."""
+        """Begin a member's generation: actors may be asked for all its env steps at once."""
         del place, together
         ledger.limit = ledger.quota
 

@@ -105,8 +105,7 @@ class Scheduler:
 
         Args:
             before: Id of the member that it replaces, or its own id. Slots of a replaced member are reassigned and
-                begin a new
-                episode.
+                begin a new episode.
             begun: The new ledger of the member that begins.
         """
         ledgers = (begun if ledger.member_id == before else ledger for ledger in self._ledgers.values())
@@ -155,12 +154,12 @@ class Scheduler:
         return [m for m, ledger in self._ledgers.items() if m in served and ledger.orderable > 0]
 
     def drain(self, key: ActorKey) -> None:
-        """Make no further orders for this actor."""
+        """Give this actor no further orders, so that it can finish those that it has and leave."""
         if key in self._actors:
             self._actors[key].draining = True
 
     def remove_actor(self, key: ActorKey) -> tuple[list[int], int]:
-        """Remove an actor that is gone, and revoke its outstanding orders for good.
+        """Forget an actor that is gone, and take back the orders that it has not answered.
 
         Returns:
             Ids of the revoked orders, and the training env steps in them, which other actors will get.
@@ -242,11 +241,11 @@ class Scheduler:
         """End an answered order: its accepted env steps are counted, all others may be ordered again.
 
         Args:
-            order_id: Id of an outstanding order.
+            order_id: Id of an order that was given to an actor and not answered before.
             steps: Accepted env steps by member id.
             forget_slots: Whether the order was not run at all. Its slots then do not stand where the scheduler
-                believes, and
-                begin new episodes; the actor's evaluation seeds are taken back, as it may not be playing them.
+                believes, and begin new episodes; the actor's evaluation seeds are taken back, as it may not be playing
+                them.
 
         Raises:
             KeyError: no such order is outstanding.

@@ -116,7 +116,7 @@ class Session:
 
     @property
     def at_work(self) -> bool:
-        """Whether the actor may send fragments and get orders."""
+        """Whether the actor may send experience and get orders: it is active, or finishes its last orders."""
         return self.state in AT_WORK
 
     def classify(self, seq: int) -> Literal["new", "duplicate", "gap"]:

@@ -151,9 +151,9 @@ class Sessions:
         return session
 
     def _new(self, actor_id: str, incarnation: int, now: float) -> Session:
-        """Begin an actor process's session.
+        """Begin an actor process's session, shutting out older processes of its name.
 
-        Older processes of its name are shut out, and the memory of one is freed.
+        Where too many sessions are remembered, one is forgotten.
         """
         if len(self._sessions) >= self._retained:
             self._forget_one(actor_id)

@@ -92,10 +92,7 @@ def assign(actor: ActorSlots, actors: Iterable[ActorSlots], ledgers: Ledgers, tu
         slot.serve(member_id)
 
     def fewest() -> int:
-        """Return the member with the fewest environments.
-
-        Of several, the one with most env steps left, then the lowest id.
-        """
+        """Return the member with the fewest environments, of several the one with most env steps left."""
         return min(ledgers, key=lambda m: (slot_counts[m], -ledgers[m].remaining, m))
 
     for slot in actor.slots:

@@ -1,4 +1,4 @@
-"""Adam over rows: every row of a (K, P) matrix is a network with a learning rate and a step count of its own."""
+"""Adam over stacked networks, each a row of a matrix, with a learning rate and a step count of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of one pack that a pass works on: forward, gradients, an Adam step, soft updates of targets.
+"""Computes with some of a stack's networks in one batch: forward, gradients, an Adam step, target updates.
 
 Dims: K rows, P numbers of the padded network, M members of the pass, B samples, n agents that one network plays or
 scores (1 unless parameters are shared), O outputs, E extra inputs.

@@ -1,4 +1,4 @@
-"""Policies on offer: serialised once, when they are published, and served by hash."""
+"""Keeps the policies that actors play with: serialised once, when they are published, and served by hash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Published:
 
 
 class PolicyStore:
-    """Serialised policies by sha256, and who currently plays with which.
+    """Serialised policies by SHA-256, and for each population member which are its newest.
 
     The trainer offers snapshots of weights; `publish` serialises what is newer than what is on offer, outside of the
     learner's lock, and `refs` only looks up what was published last. Safe to use from any thread.
@@ -83,7 +83,7 @@ class PolicyStore:
         return files
 
     def _enter(self, member_id: int, version: int, files: Mapping[str, bytes]) -> None:
-        """Put files on offer as the member's newest policies, unless another thread has published newer ones."""
+        """Store policy files as the member's newest ones, unless another thread has published newer ones."""
         before = self._published.get(member_id)
         if before is not None and before.version >= version:
             return

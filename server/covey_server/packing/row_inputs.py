@@ -1,4 +1,4 @@
-"""What each row of a pass reads of the data that all of them are given.
+"""Gathers what each stacked network of a batched pass reads from the data that all of them are given.
 
 Data comes by member, or by agent and member. Every network, one row of a pack, reads the data of its own member and of
 the agents that it plays or scores. Example, with members 4 and 7 in the pass (places 0 and 1) and three rows:

@@ -89,7 +89,7 @@ class DiskRoom:
         return True
 
     def _write_waiting(self) -> None:
-        """Write the records that wait, oldest first; each is forgotten only once the journal has it."""
+        """Write the records that waited for space, oldest first; each is forgotten only once the journal has it."""
         while self._waiting:
             self._journal.append(*self._waiting[0])
             self._waiting.popleft()

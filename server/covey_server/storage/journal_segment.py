@@ -37,7 +37,7 @@ SEGMENT_START = MAGIC + pack_start(0)
 
 
 class Kind(enum.IntEnum):
-    """Kind of a journal record, which says what message its payload is."""
+    """What a record of the run's journal holds: an issued order, a received fragment, revoked orders, or a note."""
 
     ORDER = 1  # an IssuedOrder message, appended before the order is sent
     FRAGMENT = 2  # a ReceivedFragment message, whether the fragment was accepted or refused
@@ -67,7 +67,7 @@ def create(path: Path, before: int) -> int:
 
 
 def bytes_before(path: Path) -> int | None:
-    """Read from the start of a journal segment how many bytes the segment before it must have.
+    """Read from the start of a journal file how many bytes the file before it must have.
 
     Returns:
         The size; 0 if the segment before has been synced; None if this segment's start was never written to the disk.
@@ -97,7 +97,7 @@ def _damage(path: Path, offset: int, what: str) -> StorageError:
 
 
 def _header(path: Path, offset: int, data: bytes) -> tuple[int, Kind, int]:
-    """Check the header of the record at `offset`, and return payload length, kind and the payload's checksum."""
+    """Check the header of the journal record at `offset`; returns its length, kind and checksum."""
     length, kind, checksum, own = _HEADER.unpack(data)
     if zlib.crc32(data[:12]) != own:
         raise _damage(path, offset, "its header has another checksum")

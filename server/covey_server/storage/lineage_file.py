@@ -39,7 +39,7 @@ class LineageFile:
         self.lines = 0
 
     def append(self, dead: Iterable[LineageEntry]) -> None:
-        """Append a line for each entry and sync the file.
+        """Append a line for each member that died, and sync the file to disk.
 
         Args:
             dead: Entries of members that died, in the order of their deaths.

@@ -49,7 +49,7 @@ class Evaluator:
         self.result: dict[str, object] | None = None
 
     def is_requested(self, member: Member) -> bool:
-        """Whether the member's evaluation was requested since it was last compared."""
+        """Whether the member's evaluation was requested since it was last compared with other members."""
         return member.member_id in self._requests
 
     def phase(self, member: Member) -> str:
@@ -104,7 +104,10 @@ class Evaluator:
         return request
 
     def _seeds(self, purpose: str, member_id: int, count: int) -> list[int]:
-        """Seeds of evaluation episodes: equal for all members, different in each generation. Call it under the lock."""
+        """Return the seeds of evaluation episodes, equal for all members, different in each generation.
+
+        Call it under the lock.
+        """
         generation = self._learner.ledger(member_id).generation
         # 31 bits, as some environments pass their seed to libraries that accept no more.
         return [derive(self._training.seed, purpose, generation, k) & 0x7FFFFFFF for k in range(count)]
@@ -118,7 +121,7 @@ class Evaluator:
         return member
 
     def _compare(self, population: Population, comparison: Comparison) -> None:
-        """Have the best of these members confirmed if it may end the run, else let the evolution mode act on them."""
+        """Let evolution act on evaluated members; a best one that may end the run first plays further episodes."""
         fitnesses = {m.member_id: m.fitness for m in comparison.members}
         fittest = best(fitnesses)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):

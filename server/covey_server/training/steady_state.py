@@ -28,7 +28,7 @@ class SteadyState:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """Compare the evaluated member alone and at once; after the last generation, all members."""
+        """Choose whom to compare: the evaluated member at once, without waiting; at the end of the run, all members."""
         learner = self._learner
         members = tuple(population.members)
         with learner.lock:

@@ -186,9 +186,10 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _next_evaluation(self, population: Population) -> Action | None:
-        """Return the next step of evaluation: request one, record a finished one or copy weights to members.
+        """Return the next piece of evaluation work, None if there is none.
 
-        Else None.
+        It is to request an evaluation, to record a finished one, or to copy weights to members while the last are
+        played.
         """
         learner = self._learner
         trained = [

@@ -36,8 +36,8 @@ class ActionLayout:
     So squashing, noise and the mapping to bounds are each one operation on the first `box_width` columns.
 
     Args:
-        spaces: Of the environment.
-        slots: S.
+        spaces: Spaces of the environment.
+        slots: Number of environments.
 
     Attributes:
         width: Outputs of all agents together.

@@ -167,15 +167,13 @@ class Decisions:
         uniform: NDArray[np.float64] | None,
         mask: NDArray[np.uint8] | None,
     ) -> NDArray[Any]:
-        """Choose the discrete actions of one group, counted from 0, (environments, agents, *action shape).
+        """Choose the discrete actions of one group, counted from 0: for each choice the value with the highest score.
 
-        The values of highest score are taken.
-
-        Scores are the logits z; z - log(-log u), u uniform, where choices are sampled: with this Gumbel noise the
-        highest score is a sample of softmax(z). For switches it is logistic noise, z + log(u / (1 - u)), which is
-        positive with probability sigmoid(z). With the agent's chance of a uniform choice, scores are u (u - 1/2 for
-        switches). Illegal values score -inf, so the same draws sample the softmax over legal values, or choose
-        uniformly among them.
+        The shape is (environments, agents of the group, *action shape). Scores are the logits z; z - log(-log u), u
+        uniform, where choices are sampled: with this Gumbel noise the highest score is a sample of softmax(z). For
+        switches it is logistic noise, z + log(u / (1 - u)), which is positive with probability sigmoid(z). With the
+        agent's chance of a uniform choice, scores are u (u - 1/2 for switches). Illegal values score -inf, so the same
+        draws sample the softmax over legal values, or choose uniformly among them.
         """
         space = out.group.action
         shape = (len(outputs), out.agents, out.width)

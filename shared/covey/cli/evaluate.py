@@ -39,7 +39,7 @@ def evaluate(
     play_: Annotated[list[str] | None, PLAY] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Mean return of a member (summed over agents) on fresh episodes, played without exploration."""
+    """Print a trained member's mean return (summed over agents) on fresh episodes, played without exploration."""
     from covey.run.directory import RunDirectory
 
     result = play(RunDirectory.open(run), member, episodes, seed, play_ or [])

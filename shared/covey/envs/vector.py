@@ -110,20 +110,20 @@ class PettingZooVecEnv(ABC, Generic[S]):
         self._terminated, self._truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
 
     def single_observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observation space of an agent in one environment; a dictionary where observations carry masks."""
+        """Return an agent's observation space in one environment; a dictionary where observations carry masks."""
         return self._gymnasium_spaces[agent][0]
 
     def single_action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Action space of an agent in one environment."""
+        """Return an agent's action space in one environment."""
         return self._gymnasium_spaces[agent][1]
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observation space of an agent in all environments together, without masks."""
+        """Return an agent's observation space in all environments together, without masks."""
         space = self.single_observation_space(agent)
         return batch_space(space["observation"] if isinstance(space, gymnasium.spaces.Dict) else space, self.num_envs)
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Action space of an agent in all environments together."""
+        """Return an agent's action space in all environments together."""
         return batch_space(self.single_action_space(agent), self.num_envs)
 
     def reset(

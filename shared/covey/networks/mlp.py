@@ -69,10 +69,7 @@ class MLP:
         return replace(self, hidden_size=(*self.hidden_size, *added), gated=gated)
 
     def layer_activation(self, layer: int) -> str:
-        """Return a hidden layer's activation.
-
-        For a layer that only padding adds, one that passes its input unchanged.
-        """
+        """Return the activation of a hidden layer; a layer that only padding adds passes its input unchanged."""
         own = layer < len(self.hidden_size) or self.repeatable
         return self.activation if own else "Identity"
 

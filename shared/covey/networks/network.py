@@ -75,7 +75,7 @@ class NetworkSpec:
 
     @cached_property
     def parameters(self) -> tuple[ParamSpec, ...]:
-        """All parameters with their labelled axes, in an order that depends on the architecture alone."""
+        """Descriptions of all parameters with their labelled axes, in an order that the architecture alone decides."""
         latent = Segment(LATENT, self.latent_dim)
         specs: list[ParamSpec] = []
         joint: list[Segment] = []
@@ -125,7 +125,7 @@ class NetworkSpec:
         )
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Draw initial weights for all parameters, by name, each in the way that its specification says."""
+        """Draw initial weights for all parameters; returns them by name."""
         return {p.name: init_parameter(p, rng) for p in self.parameters}
 
     def apply(
@@ -249,7 +249,7 @@ class NetworkSpec:
 
 
 def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw the initial values of one parameter, in the way that its specification says."""
+    """Draw the initial values of one parameter: uniform, zeros, ones or a constant, as its description says."""
     if p.init == "uniform":
         bound = p.gain / math.sqrt(p.fan_in)
         return rng.uniform(-bound, bound, p.shape).astype(np.float32)

@@ -41,7 +41,7 @@ Index = tuple[NDArray[np.intp], ...] | EllipsisType
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """How the numbers of one network move into another architecture.
+    """How the parameters of one network move into another architecture.
 
     Attributes:
         spec: The new architecture.
@@ -106,7 +106,7 @@ def shrink(spec: NetworkSpec, label: str, units: int, params: Params) -> Resize:
 
 
 def contribution(spec: NetworkSpec, params: Params, label: str) -> NDArray[np.float64]:
-    """How much each unit of a layer can matter: the norm of its incoming times the norm of its outgoing weights.
+    """Estimate how much each unit of a layer matters: the norm of its incoming times that of its outgoing weights.
 
     Args:
         spec: The architecture.
@@ -170,7 +170,10 @@ def remove_layer(spec: NetworkSpec, name: str) -> Resize:
 
 
 def subnetwork_names(spec: NetworkSpec) -> tuple[str, ...]:
-    """Names of a network's encoders, "encoder.<input name>", and then "head"; parameters' names begin with them."""
+    """Return the names of a network's encoders, "encoder.<input name>", and then "head".
+
+    Names of parameters begin with them.
+    """
     return (*(f"{ENCODER}{i.name}" for i in spec.inputs), HEAD)
 
 

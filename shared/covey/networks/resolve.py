@@ -1,4 +1,4 @@
-"""Which agents share a network."""
+"""Finds which agents share a policy network."""
 
 from __future__ import annotations
 

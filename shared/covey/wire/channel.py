@@ -120,10 +120,7 @@ def connect(address: str, credentials: Credentials = ANONYMOUS) -> grpc.Channel:
 
 @dataclass(frozen=True)
 class _Details(grpc.ClientCallDetails):
-    """The details of a gRPC call, such as method and metadata.
-
-    GRPC's own class cannot be copied with other metadata.
-    """
+    """The details of a gRPC call, with changed metadata; gRPC's own class cannot be copied with other values."""
 
     method: str
     timeout: float | None
