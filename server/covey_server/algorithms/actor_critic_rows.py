@@ -30,9 +30,9 @@ class ActorCriticRows:
 
     Attributes:
         rows: The rows of the pack.
-        policies: (A,) of each policy, its pair.
-        values: (C,) of each value, its pair.
-        members: (K,) of each network, its member's position in the population.
+        policies: For each of the A policies, its pair.
+        values: For each of the C value networks, its pair.
+        members: For each of the K networks, its member's position in the population.
     """
 
     def __init__(self, rows: PackRows, group: Sequence[AgentType], due: tuple[int, ...]) -> None:
@@ -66,7 +66,7 @@ class ActorCriticRows:
         Args:
             outputs: (K, B, O), the policies' first.
             log_std: As `log_std` gives it.
-            action: (A, B, O), encoded.
+            action: (A, B, O), encoded as numbers.
             mask: (A, B, O), or None where no agent of the group has masks.
         """
         found: list[LogProbs] = []

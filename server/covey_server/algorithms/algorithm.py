@@ -117,7 +117,7 @@ class Algorithm(ABC):
         Args:
             chosen: Positions in the population, rising.
             batch: A sample for each of them.
-            keys: (M,) from `counter_rng.keys`, of whatever else is drawn.
+            keys: One a member, from `counter_rng.keys`, of whatever else is drawn.
 
         Raises:
             ConfigError: the algorithm does not learn from batches.

@@ -26,7 +26,7 @@ class CriticOrder:
         agents: The agents in this order.
         twins: T.
         networks: How many networks score the agents, not counting twins.
-        sharing: (N, N) float, 1 where two agents, in this order, have one network; None where none do.
+        sharing: (agents, agents) float, 1 where two agents, in this order, have one network; None where none do.
     """
 
     def __init__(self, ids: Mapping[str, tuple[int, ...]], twins: int, device: torch.device) -> None:
@@ -47,7 +47,7 @@ class CriticOrder:
         """Return weights (agents, members, samples) that sum to 1 over the samples of each critic network.
 
         Args:
-            weight: (M, B, N), 1 where a network learns from the agent's sample and 0 where not.
+            weight: (members, samples, agents), 1 where a network learns from the agent's sample and 0 where not.
         """
         weights = self.numbers(weight).contiguous()
         total = weights.sum(-1)

@@ -124,9 +124,9 @@ class Minibatches:
         """Shuffle all decisions into minibatches for one epoch, a pass through the rollout.
 
         Args:
-            keys: (M,) random keys of the members due; networks are the streams', each for the members in turn.
+            keys: Random keys, one for each of M members that learn now; networks are ordered by stream, then member.
             streams: Names of the random streams that the networks of each id draw from, R / M of them.
-            learning: (R,) networks that learn in this epoch.
+            learning: For each of R networks, whether it is among those that learn in this epoch.
         """
         pooled = self._pooled
         order = self._order(keys, streams)

@@ -67,7 +67,7 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tens
 
 
 def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return PPO's clipped value loss for K value networks: half the larger of two squared errors.
+    """Return PPO's clipped value loss for K value networks and B decisions: half the larger of two squared errors.
 
     One error is that of the value, the other that of the value kept within `clip` of what it was before.
 
@@ -93,8 +93,8 @@ class IPPO(Algorithm):
     """PPO with independent policies and value networks; agents of a group share theirs unless that is switched off.
 
     Args:
-        config: The run's.
-        spaces: The environment's.
+        config: The run's configuration.
+        spaces: Spaces of the environment.
         members: The population. `Member.updates` counts learning phases, `Network.scale` moves with each; everything
             else in a member stays as it is until `unpack`.
         device: Where training happens.
@@ -197,7 +197,7 @@ class _PaddingGroup:
 
     Args:
         group: The types of agents.
-        config: The run's.
+        config: The run's configuration.
         members: The population.
         device: Where training happens.
     """
@@ -264,7 +264,7 @@ class _PaddingGroup:
         """Learn for one epoch, one pass through the rollout, minibatch by minibatch.
 
         Returns:
-            The divergence of each policy from that of the round's start, in its last minibatch: (A,).
+            The divergence of each policy from that of the round's start, in its last minibatch: one number a policy.
         """
         n = int(epoch.active[:, [*own.policies, *own.values]].any(1).sum())
         policies, values = epoch.of(own.policies, n), epoch.of(own.values, n)

@@ -23,13 +23,13 @@ class JointAction:
     """Works on the joint action, all agents' actions side by side: whose each column is, and what critics see of it.
 
     Args:
-        spaces: The environment's.
+        spaces: Spaces of the environment.
         scored: The agents in the order in which critics score them, see `critic_order`.
         device: Where updates are computed.
 
     Attributes:
-        widths: Of each agent's action.
-        owner: (A,) the agent that a column belongs to.
+        widths: Number of numbers in each agent's action.
+        owner: For each number of the joint action, the agent that it belongs to.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, scored: Sequence[int], device: torch.device) -> None:
@@ -74,7 +74,7 @@ class JointAction:
         M members, B samples, N agents, A numbers of the joint action.
 
         Args:
-            input_grads: (N, M, B, E >= A), of each agent's loss, in the order of scores, with respect to all that its
+            input_grads: (N, M, B, A or more), of each agent's loss, in order of scores, with respect to all that its
                 critic reads besides observations. What it says of other agents' actions is left out: an agent does not
                 climb their returns.
         """

@@ -54,8 +54,8 @@ class OffPolicy(Algorithm):
     """Base of MADDPG and MATD3: stacks the population's networks and updates them from replay.
 
     Args:
-        config: The run's.
-        spaces: The environment's.
+        config: The run's configuration.
+        spaces: Spaces of the environment.
         members: The population. `Member.updates` counts on with every update; everything else in a member stays as it
             is until `unpack`.
         device: Where training happens.
@@ -203,7 +203,7 @@ class OffPolicy(Algorithm):
         Args:
             chosen: Positions in the population, ascending.
             batch: A sample for each of them.
-            keys: (M,) from `counter_rng.keys`, of whatever else is drawn.
+            keys: One a member, from `counter_rng.keys`, of whatever else is drawn.
         """
         for m in chosen:
             self._members[m].updates += 1

@@ -21,7 +21,7 @@ class PolicyInputs:
     """Runs actors on the observations of a batch.
 
     Args:
-        spaces: The environment's.
+        spaces: Spaces of the environment.
         algorithm: Says whether policies that agents share read an index.
         ids: Agents by network id.
         device: Where updates are computed.

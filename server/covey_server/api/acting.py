@@ -24,7 +24,7 @@ ByAgent = Mapping[str, Any]
 
 
 class RawActions(dict[str, NDArray[Any]]):
-    """Actions as the replay memory stores them: (E, *shape) by agent, in units of the action space.
+    """Actions as the replay memory stores them: (environments, *shape) by agent, in units of the action space.
 
     They equal the actions for the environment, except that samples of Gaussian policies are not clipped.
 
@@ -85,9 +85,9 @@ def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> S
     """Convert observations by agent into covey's arrays, which also say which agents are to act.
 
     Args:
-        obs: Observations (E, *shape) by agent, or dictionaries with "observation" and "action_mask". Observations from
-            covey's vectorised environments carry all further arrays; of others, the agents that they contain are to
-            act.
+        obs: Observations (environments, *shape) by agent, or dictionaries with "observation" and "action_mask". Those
+            from covey's vectorised environments carry all further arrays; of others, the agents that they contain are
+            to act.
         infos: By agent "action_mask" and "env_defined_actions" (NaN: the agent chooses); not needed with observations
             from covey's vectorised environments.
         spaces: Spaces of the environments.

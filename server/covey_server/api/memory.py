@@ -143,7 +143,7 @@ class MultiAgentReplayBuffer:
         *,
         truncation: Mapping[str, Any] | None = None,
     ) -> None:
-        """Save one step of every environment.
+        """Save one step of every one of E environments.
 
         Observations from covey's vectorised environments also tell the true last observations of episodes, truncation,
         masks and which agents wait, provided that `obs` is the very object that the step before returned as `next_obs`.
@@ -213,7 +213,7 @@ class MultiAgentReplayBuffer:
         Args:
             spaces: Spaces of the environments.
             seen: What the environments showed before the step.
-            actions: Actions (E, N, *shape) per group.
+            actions: Actions (environments, agents of the group, *shape) per group.
             outcome: What the step led to.
         """
         assert self._schema is not None and self._carried is not None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A minibatch of decisions for each of M population members, padded to the largest batch size.
+    """A minibatch of decisions for each of M population members, padded to the largest batch size, B.
 
     A decision is what an agent does when it acts; it closes when that agent acts again or its episode ends.
 

@@ -46,7 +46,7 @@ _STOPS[[RowKind.FINAL, RowKind.TAIL, RowKind.CUT]] = True
 
 @dataclass(frozen=True, slots=True)
 class ClosedDecisions:
-    """For each timestep and agent of an actor's message, the agent's decision there, if its outcome is known.
+    """For each of R timesteps and N agents in an actor's message, the agent's decision there, if its outcome is known.
 
     Attributes:
         closes: (R, N) bool, whether the agent made a decision in this row that closes within this fragment.

@@ -38,7 +38,7 @@ class FragmentDecisions:
 
     Attributes:
         closed: When each decision closes.
-        parts: (R, N) uint8, each agent's `Part` in each row.
+        parts: (rows, agents) uint8, each agent's `Part` in each row.
     """
 
     closed: ClosedDecisions

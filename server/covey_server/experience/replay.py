@@ -231,7 +231,7 @@ class Replay:
             self._inserted += steps
 
     def sample(self, keys: Tensor, sizes: Tensor, largest: int) -> Batch:
-        """Draw a minibatch for each member: rows uniformly and with replacement, independently of other members.
+        """Draw a minibatch for each of M members: rows uniformly and with replacement, independently of other members.
 
         Args:
             keys: (M,) keys from `counter_rng.keys`; together with the memory's content they determine the draw.

@@ -277,7 +277,7 @@ def _agent_decisions(
         n: The agent's index in its group.
         agent: Its index in environment order.
         rows: The rows in which its decisions close within the round, by their number in the round.
-        trajectory: (R,), the trajectory that each row belongs to.
+        trajectory: The trajectory that each row belongs to.
     """
     # A stable sort keeps the order of time within a trajectory, whose streams lie apart in the round.
     rows = rows[np.argsort(trajectory[rows], kind="stable")]

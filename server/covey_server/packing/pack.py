@@ -30,7 +30,7 @@ class Pack:
         wide: Forms of the networks that they are padded to first, where only these are of one structure.
 
     Attributes:
-        params: (K, P).
+        params: (K, P), P numbers of each padded network.
         target: (K, P) target parameters, or None where the networks have none.
         first_moment, second_moment: (K, P), Adam's.
         adam_steps: (K,) int64 steps that Adam has made, kept on the CPU for what Python decides by them.

@@ -35,7 +35,7 @@ class RowOwners:
 
     Attributes:
         pairs: For each row, the position of its key and that of its member in the population.
-        place: (K,) int64, place of the row's member in the pass.
+        place: For each row, int64, the place of its member among those of the pass.
         place_on_device: The same, on the device.
         distinct_members: How many members the rows belong to.
     """
@@ -178,7 +178,7 @@ class PackRows:
         """Add 1 to the Adam step counts of these networks in the CPU's copy; `move` adds it to the device's copy.
 
         Args:
-            active: (K,) rows that make a step; None: all.
+            active: Which of the networks make a step; None: all.
         """
         self.pack.adam_steps[self._moving(active)[0].numbers] += 1
 
@@ -200,10 +200,10 @@ class PackRows:
         """Make one Adam step on these networks; call `count_steps` before, as it counts this step.
 
         Args:
-            gradient: (K, P); overwritten.
-            lr: (M,) learning rates.
-            max_norm: Bound of each row's gradient norm, or (M,) such bounds; None: no bound.
-            active: (K,) rows that move; the others stay as they are, moments and step counts too. None: all.
+            gradient: One row a network; overwritten.
+            lr: Learning rates, one a member of the pass.
+            max_norm: Bound of each network's gradient norm, or one such bound a member; None: no bound.
+            active: Which of the networks move; the others stay as they are, moments and step counts too. None: all.
         """
         pack = self.pack
         if self.mask is not None:

@@ -30,7 +30,7 @@ class PolicyStore:
     learner's lock, and `refs` only looks up what was published last. Safe to use from any thread.
 
     Args:
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         algorithm: Says whether agents of a group share a policy, and how outputs become actions.
     """
 

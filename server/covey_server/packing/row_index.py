@@ -11,15 +11,15 @@ from torch import Tensor
 
 
 class RowIndex:
-    """Selects K of the rows of any matrix (R, ...), by their numbers.
+    """Selects some of the rows of any matrix, by their numbers.
 
     Args:
         numbers: Which rows, ascending.
         device: Where the matrices live.
 
     Attributes:
-        numbers: (K,) the same.
-        at: What indexes a matrix: a slice where the rows are neighbours, int64 (K,) on the device otherwise.
+        numbers: The same.
+        at: What indexes a matrix: a slice where the rows are neighbours, int64 numbers on the device otherwise.
     """
 
     def __init__(self, numbers: Sequence[int] | NDArray[np.int64], device: torch.device) -> None:

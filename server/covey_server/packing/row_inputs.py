@@ -10,7 +10,8 @@ the agents that it plays or scores. Example, with members 4 and 7 in the pass (p
 
 so that one `index_select` with (0, 0, 1), or (0, 2, 3), gives every row its own input.
 
-Dims: K rows, M members of the pass, B samples, N agents of the environment, n agents that one network plays or scores.
+Dims: K rows, M members of the pass, B samples of D numbers, N agents of the environment,
+n agents that one network plays or scores.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def best_choices(space: Space, scores: NDArray[np.float64]) -> NDArray[Any]:
     Args:
         space: Discrete: the first of the highest scores. MultiDiscrete: the same for each choice. MultiBinary: 1 where
             a score is positive.
-        scores: (..., W), a score for each value of each choice.
+        scores: (..., width), a score for each value of each choice.
 
     Returns:
         (..., *action shape).

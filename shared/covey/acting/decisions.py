@@ -25,13 +25,13 @@ _LOWEST = -3e38  # lowest score of a legal value: even a network that overflowed
 class Decisions:
     """Chooses the actions of S environments at once; keeps their exploration noise from order to order.
 
-    Draws of one step, in this sequence and of this shape whichever slots move: (S, box_width) normals, where a moving
-    slot explores Box actions or samples them; then, where a choice is sampled or an agent plays at random, (S, W +
-    number of agents) uniforms.
+    Draws of one step, in this sequence and of this shape whichever environments move: (S, box_width) normals, where a
+    moving environment explores Box actions or samples them; then, where a choice is sampled or an agent plays at
+    random, (S, outputs of all agents + number of agents) uniforms.
 
     Args:
-        spaces: Of the environment.
-        slots: S.
+        spaces: Spaces of the environment.
+        slots: Number of environments, S.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:

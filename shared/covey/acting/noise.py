@@ -36,7 +36,7 @@ class SlotNoise:
     keep = 1, drift = spread = 0.
 
     Args:
-        slots: S.
+        slots: Number of environments, S.
         width: W.
 
     Attributes:
@@ -70,9 +70,9 @@ class SlotNoise:
         """Set which environments' noise changes with each step from now on; that of all others stands still.
 
         Args:
-            slots: Which.
-            deviations: (S, W), standard deviations of actions that are sampled from Gaussian policies, 0 elsewhere;
-                None: none are sampled.
+            slots: Which environments.
+            deviations: (environments, numbers of Box actions), standard deviations of actions that are sampled from
+                Gaussian policies, 0 elsewhere; None: none are sampled.
         """
         self._now[0] = 1
         self._now[1:] = 0

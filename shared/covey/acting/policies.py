@@ -148,7 +148,7 @@ class PolicyRows:
     forward pass for each pack, and one gather of all outputs. Policies with fewer rows than others are padded.
 
     Args:
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         layout: Where outputs go.
     """
 

@@ -82,7 +82,7 @@ class Carried:
 
         Args:
             arrays: What the environments show before the step.
-            chosen: Per group (S or more, N, *shape), read where an agent chooses.
+            chosen: Per group (environments, agents of the group, *shape), read where an agent chooses.
             slots: An index into the slots: a slice or an array.
         """
         for g, agents in enumerate(self._agents):

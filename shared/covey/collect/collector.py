@@ -58,8 +58,8 @@ class Collector:
 
     Args:
         slots: The environments; closed by `close`.
-        spaces: Of the environments.
-        schema: Of the rows.
+        spaces: Spaces of the environments.
+        schema: The columns of rows, that is, of timesteps.
         train_slots: How many of the slots train; the others evaluate.
         compression_level: zstd level of the fragments' blobs.
 

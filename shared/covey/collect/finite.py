@@ -16,7 +16,7 @@ def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpac
     Args:
         arrays: What the environments showed, with a leading axis of time.
         slots: Which to look at.
-        spaces: Of the environments.
+        spaces: Spaces of the environments.
 
     Returns:
         By slot: the first time at which it shows one, and one line about it.

@@ -30,8 +30,8 @@ class FragmentBuilder:
     of several slots are one slice.
 
     Args:
-        schema: Of the rows.
-        spaces: Of the environment.
+        schema: The columns of rows, that is, of timesteps.
+        spaces: Spaces of the environment.
         slots: The order's training slots, in its sequence; stream i is that of `slots[i]`.
         capacity: C, `lead` included.
         carried: From the orders before; its lead-in rows become these streams' first ones.
@@ -215,7 +215,7 @@ class FragmentBuilder:
         """Write observations, masks and who acts to the environments' next T rows, and count these.
 
         Returns:
-            A function that writes values (T, S, ...) to the same rows of a further column.
+            A function that writes values (T, environments, ...) to the same rows of a further column.
         """
         steps = len(seen.present)
         rows = self.rows[streams]

@@ -54,7 +54,7 @@ def resolve_players(
         order: Lists the policies.
         agent_policies: For each agent, in environment order, an index into the order's policies.
         policies: Every policy that the order names by its hash.
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
 
     Raises:
         RefusedError: indices out of range or too few, an unknown built-in, or a policy made for other spaces.

@@ -21,7 +21,7 @@ def build_slots(
 
     Args:
         make_env: Builds a copy of the environment; a batched environment steps all its copies itself.
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         count: How many slots.
         vectorisation: "sync" steps them one after the other in this process, "async" in worker processes.
         step_timeout_s: A worker process that takes longer for a step or reset of its slots is replaced.

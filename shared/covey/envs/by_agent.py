@@ -23,7 +23,7 @@ class AgentOrder:
     """Converts between arrays over groups of agents and dictionaries by agent, in the environment's order.
 
     Args:
-        spaces: Of the environments.
+        spaces: Spaces of the environments.
     """
 
     def __init__(self, spaces: EnvironmentSpaces) -> None:

@@ -55,7 +55,7 @@ class EpisodeStarts:
         """Begin an episode in each of these environments; returns a sentence for each reset that failed.
 
         Args:
-            envs: Which.
+            envs: Which environments.
             seeds: One each; drawn if None.
             options: For the environments' `reset`.
 

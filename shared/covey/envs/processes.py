@@ -53,8 +53,8 @@ class AsyncSlots:
     Args:
         make_env: Builds a parallel environment in a worker: one function for all slots, or one for each. It travels by
             cloudpickle, so lambdas and functions of a script will do.
-        spaces: Of the environments.
-        count: S.
+        spaces: Spaces of the environments.
+        count: Number of environments, S.
         workers: Number of processes; if None, as many as there are cores, at most S.
         timeout_s: Seconds that one command may take.
 

@@ -35,8 +35,8 @@ class SyncSlots:
 
     Args:
         make_env: Builds a parallel environment: one function for all slots, or one for each.
-        spaces: Of the environments.
-        count: S.
+        spaces: Spaces of the environments.
+        count: Number of environments, S.
         arrays: The arrays to write to; new ones if None.
 
     Raises:

@@ -59,7 +59,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
 
     Args:
         slots: Of the environment.
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         steps: Env steps to make, unless the environment raises too often.
         seed: Seeds the actions; episode i is reset with seed + i.
     """

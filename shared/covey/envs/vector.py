@@ -42,7 +42,7 @@ class Observations(dict[str, NDArray[Any]]):
         ended: (E,) bool, whether the episode ended in this step.
         now: The slots' arrays, with masks and who is to act.
         after: The same arrays as they were before the next episodes began; zeros for an environment that failed.
-        spaces: Of the environments.
+        spaces: Spaces of the environments.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class PettingZooVecEnv(ABC, Generic[S]):
         return Observations(self._seen, dict(self._seen), ended, now, now, self.spaces), self._infos(messages)
 
     def step(self, actions: Mapping[str, Any]) -> Step:
-        """Make one env step of every environment.
+        """Make one env step of every one of E environments.
 
         Args:
             actions: By agent (E, *shape), in its space's own units; agents that are not to act may be left out.

@@ -1,6 +1,6 @@
 """The operations that networks are made of, with numpy; the learner registers its own with torch (`covey.ops`).
 
-Every operation takes weights of one network, `w (in, out)` with `x (B, in)`, or of a pack of K networks,
+Every operation takes weights of one network, `w (in, out)` with `x (B, in)` of B samples, or of a pack of K networks,
 `w (K, in, out)` with `x (K, B, in)`.
 """
 
@@ -46,7 +46,10 @@ class Ops(Protocol):
         ...
 
     def gated(self, which: Activation, g: Array, x: Array) -> Array:
-        """Compute `x + g * (activation(x) - x)`, exact where a gate g is 0 or 1; g is (units) or (K, units)."""
+        """Compute `x + g * (activation(x) - x)`, exact where a gate g is 0 or 1.
+
+        The gates are (units), or (K, units) for K stacked networks.
+        """
         ...
 
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
