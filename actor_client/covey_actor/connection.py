@@ -69,7 +69,7 @@ class Connection:
 
     Args:
         address: HOST:PORT of the learner.
-        outbox: Holds the fragments to send.
+        outbox: Holds the messages with experience to send.
         credentials: Of this actor, and the CA of the learner.
         max_reconnect_s: Seconds of the learner's silence after which to give up; None: never.
         waits: How long to wait between attempts.

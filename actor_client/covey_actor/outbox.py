@@ -19,7 +19,7 @@ class OutboxClosed(Exception):
 class Outbox:
     """Numbers an actor's messages of experience and keeps them until the learner has them safely. Thread-safe.
 
-    A fragment stays until the learner's journal has it on disk, so that a learner whose machine crashes gets it again.
+    A message stays until the learner's journal has it on disk, so that a learner whose machine crashes gets it again.
     One that was received is dropped earlier if space is needed, and at once if the learner said that this is enough.
 
     Args:

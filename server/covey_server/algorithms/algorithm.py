@@ -108,7 +108,7 @@ class Algorithm(ABC):
 
         Args:
             due: Who is to be updated.
-            experience: What `experience` made. Where members learn from rounds, those of `due` are complete.
+            experience: What `experience` made. Where members learn from whole rollouts, those of `due` are complete.
         """
 
     def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:

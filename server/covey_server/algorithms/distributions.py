@@ -1,4 +1,4 @@
-"""Stochastic policies: log-probabilities of actions and entropies, with their gradients, for packs of networks.
+"""Stochastic policies: log-probabilities of actions and entropies, with their gradients, for stacked networks.
 
 Gradients are written out, by hand, beside what they are gradients of: what autograd would do besides would be in every
 recording. Actions are held as numbers of the outputs' width, so that one gather serves every kind of action.

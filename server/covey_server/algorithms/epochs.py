@@ -1,4 +1,4 @@
-"""Shuffled PPO minibatches of many networks at once, each from its own decisions.
+"""Shuffled PPO minibatches of many networks at once, each from its own decisions (transitions).
 
 Dims: R networks, D decisions of all of them; n minibatches (of the network that has most), B decisions of the largest
 one; M members due, O numbers of an action.
@@ -85,7 +85,7 @@ class Epoch:
 
 
 class Minibatches:
-    """Shuffles the decisions of R networks into PPO minibatches, epoch by epoch.
+    """Shuffles the decisions (transitions) of R networks into PPO minibatches, epoch by epoch.
 
     A network with D decisions has n = ceil(D / size) minibatches, equal but for one decision: not a last one of a few,
     which would move the network as far as a whole one. Minibatch j is the decisions from j D // n up to

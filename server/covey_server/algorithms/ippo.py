@@ -193,7 +193,7 @@ class IPPO(Algorithm):
 class _PaddingGroup:
     """Policies and value networks of similar agents, of all members, padded to one size to learn in one batch.
 
-    Each learns from its own decisions.
+    Each learns from its own agents' decisions (transitions).
 
     Args:
         group: The types of agents.
@@ -264,7 +264,7 @@ class _PaddingGroup:
         """Learn for one epoch, one pass through the rollout, minibatch by minibatch.
 
         Returns:
-            The divergence of each policy from that of the round's start, in its last minibatch: one number a policy.
+            The divergence of each policy from that before learning, in its last minibatch: one number a policy.
         """
         n = int(epoch.active[:, [*own.policies, *own.values]].any(1).sum())
         policies, values = epoch.of(own.policies, n), epoch.of(own.values, n)

@@ -37,11 +37,9 @@ class AcceptedRows:
 
 
 class Experience(Protocol):
-    """A memory of timesteps that arriving messages fill and an algorithm learns from.
+    """A memory of timesteps that arriving messages fill and an algorithm reads, from two threads.
 
-    `len()` is its number of env steps.
-
-    The two sides run in different threads.
+    `len()` is the number of env steps held.
 
     Attributes:
         only_newest_policy: Whether rows count only if the member's present policies played them. Env steps that another

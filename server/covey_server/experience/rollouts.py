@@ -29,7 +29,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class AgentDecisions:
-    """One agent's decisions of an on-policy rollout, one trajectory after another, each in the order of time.
+    """One agent's decisions of an on-policy rollout, one trajectory after another, each in order of time.
 
     A decision closes when the agent decides again or its episode ends; the agent's rewards until then belong to it.
     There are V observations ("views") and D closed decisions.

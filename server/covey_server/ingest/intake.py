@@ -26,7 +26,7 @@ class Intake:
     """Takes in the messages (fragments) with timesteps that a learner's actors send.
 
     Args:
-        learner: Its journal, experience and ledgers receive the fragments.
+        learner: Its journal, experience and step counts receive them.
     """
 
     def __init__(self, learner: Learner) -> None:

@@ -1,1 +1,1 @@
-"""Decides which actor steps what: orders, slots, members' step counts, evaluation episodes, actors' sessions."""
+"""Decides which actor steps environments for which member: orders, step counts, evaluations, actors' sessions."""

@@ -1,6 +1,6 @@
 """When members' updates fall due: one for every so many env steps, or a learning phase for every whole rollout.
 
-An algorithm declares its pace. The learner asks it at every accepted fragment and after every update, under its lock.
+An algorithm declares its pace. The learner asks it at every accepted message and after every update, under its lock.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Pace(Protocol):
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
         """Choose which members to update now, while updates are due for some members but not for all.
 
-        A packed update of all members costs about what one member's costs, so members wait for others to share their
-        pass, but only for those whose updates are about to fall due.
+        Updating all members in one batch costs about what updating one costs, so members wait for others, but only for
+        those whose updates are about to fall due.
 
         Args:
-            ledgers: All members' ledgers.
+            ledgers: All members' counts of env steps and updates.
 
         Returns:
             Positions of the members to update now; none while waiting for others is better.
@@ -92,10 +92,7 @@ class UpdatesPerStep:
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
         """Return the positions in the population of the members to update now.
 
-        A member with a single update due waits, while its env steps still come in, to be updated in one batch with
-        others.
-
-        A member with a single update due waits to share the pass with others while its env steps still come in.
+        A member with a single update due waits, while its env steps still come in, to share a batch with others.
         """
         due = [i for i, ledger in enumerate(ledgers) if ledger.updates_due]
 

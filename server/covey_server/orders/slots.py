@@ -1,6 +1,6 @@
 """Decides for which member each of the actors' training environments (slots) collects env steps.
 
-Pure bookkeeping over the actors' slots and the members' ledgers.
+Pure bookkeeping over the actors' slots and the members' counts of env steps.
 """
 
 from __future__ import annotations

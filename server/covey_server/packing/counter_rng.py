@@ -1,7 +1,7 @@
 """Random numbers without a state: each draw is a function of what it is for.
 
 A member's key comes from (seed, member_id, its update count); a draw from (key, stream name, element). So an update
-draws the same numbers whoever shares its pack, whatever the padded batch size, and after a restart. Keys and draws are
+draws the same numbers whoever else learns, whatever the padded batch size, and after a restart. Keys and draws are
 SplitMix64 (Sebastiano Vigna, public domain): keys of small numbers that the host knows, draws the upper halves of what
 follows key and stream in its sequence, in int64 arithmetic that every torch device has.
 

@@ -260,7 +260,7 @@ class Pass:
         return [found[p] for p in sorted(found)]
 
     def count_steps(self) -> tuple[tuple[bool, ...], ...]:
-        """Add 1 to the Adam step count of each network of the pass, in the copy of the counts that the CPU keeps.
+        """Add 1 to the Adam step count of each network of this batch, in the copy of the counts that the CPU keeps.
 
         Returns:
             For each pack (stack of networks), whether a network has made as many steps as the one before it: where this
@@ -271,7 +271,7 @@ class Pass:
         return tuple(own.equal_step_counts() for own in self.rows)
 
     def move(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
-        """Make one Adam step on all networks of the pass; call `count_steps` before, as it counts this step.
+        """Make one Adam step on all networks of this batch; call `count_steps` before, as it counts this step.
 
         Args:
             gradients: For each stack of K networks, (K, numbers of a network); overwritten.

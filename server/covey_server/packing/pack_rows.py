@@ -222,7 +222,7 @@ class PackRows:
             rows.put(matrix, values)
 
     def _moving(self, active: NDArray[np.bool_] | None) -> tuple[RowIndex, RowIndex]:
-        """Return which rows of the pack make an Adam step, and their positions among the rows of this pass."""
+        """Return which of the stacked networks make an Adam step, and their positions among those of this batch."""
         key = b"" if active is None or active.all() else active.tobytes()
         if key not in self._subsets:
             if len(self._subsets) >= KEPT_SUBSETS:

@@ -42,7 +42,7 @@ class DiskRoom:
     def wait(self, exc: DiskFullError) -> None:
         """Note that a write to the journal failed because the disk is full; `missing` is set from now on.
 
-        While it is set, the learner issues no orders and accepts no fragments, which actors keep.
+        While it is set, the learner gives actors no work and accepts no experience, which they keep.
         """
         if not self.missing:
             self.missing = str(exc)

@@ -38,7 +38,7 @@ class _Writing:
 
     Attributes:
         path: Its path, once it is durable.
-        begun: Ledgers of members whose beginning of a generation becomes durable with it.
+        begun: Counts of members whose beginning of a generation becomes durable with it.
         requests: Futures of those who asked for a checkpoint.
     """
 

@@ -53,7 +53,7 @@ MAX_PADDED_WIDTH = 256
 def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
     """Widen a network's inputs and outputs to those that it is padded to, unless it reads too much for that.
 
-    It has no standard deviations: outputs do not depend on them, and so policies with either head share a pass.
+    Standard deviations are left out, as outputs do not depend on them: all kinds of policy can then run in one batch.
     """
     spec = replace(spec, log_std=None)
     (seen,) = spec.inputs
@@ -176,7 +176,7 @@ class PolicyRows:
         """Prepare the forward passes for the given policies, which stay the same for many env steps.
 
         Args:
-            players: For each slot that moves, the policies of its agents in environment order; None plays at random.
+            players: For each environment stepped, the policies of its agents in environment order; None plays at random.
         """
         # By group and policy: the policy, and the rows (slot, index in the group) that it decides, groups in order.
         played: dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]] = {}

@@ -51,7 +51,7 @@ class _OrderRun:
 
 
 class Collector:
-    """The environments of one actor; `run` steps them as a learner's order says and returns what they gave.
+    """The environments (slots) of one actor; `run` steps them as a learner's order says and returns what they gave.
 
     A training slot keeps its episode, its noise and its place in the sequence of seeds from order to order. Its first
     order works like one with `restart`: it takes the order's seed.
@@ -248,7 +248,7 @@ class Collector:
         """After a block of env steps, record returns and timesteps, report errors, and end episodes.
 
         Args:
-            moving: The slots that were stepped.
+            moving: The environments that were stepped.
             done: Steps that all of them made.
             faults: What was raised in one step more.
             run: The order.

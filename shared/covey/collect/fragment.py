@@ -92,8 +92,8 @@ class FragmentBuilder:
         S environments, N agents of a group, A agents in all.
 
         Args:
-            streams: Which, by position in the order.
-            slots: The slot of each.
+            streams: Which environments, by position in the order.
+            slots: The number of each at the actor (its slot).
             seen: The slots' arrays before each step, with a leading axis T.
             action: Per group, (T, S, N, *shape), read where agents chose; what others did follows from `seen`.
             reward: (T, S, A), what each step gave.
@@ -114,7 +114,10 @@ class FragmentBuilder:
         self.steps[streams] += steps
 
     def end(self, streams: Sequence[int], slots: Sequence[int], kind: RowKind, seen: SlotArrays) -> None:
-        """Write one closing row for each environment: its last observation, or where it stands, without an action."""
+        """Write one closing row (final, cut or tail) for each environment, without an action.
+
+        It holds the last observation of an episode, or where the environment stands.
+        """
         if not streams:
             return
         self._kind[streams, self.rows[streams]] = kind

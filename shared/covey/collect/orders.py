@@ -19,7 +19,7 @@ def check_order(order: order_pb2.Order, train_slots: int) -> None:
     """Refuse a learner's order that an actor with this many training environments cannot be sent.
 
     Raises:
-        RefusedError: unknown or repeated slots, too many steps, or exploration noise that grows without end.
+        RefusedError: unknown or repeated environments (slots), too many steps, or noise that grows without end.
     """
     slots = [(w.slot, w.steps) for w in order.slots]
     if len({slot for slot, _ in slots}) < len(slots) or any(

@@ -19,7 +19,7 @@ def training_episode_seed(seed: int, episode: int) -> int:
 
 
 class SlotState(ABC):
-    """What training and evaluation environments of an actor have in common: their episode and remaining env steps.
+    """What training and evaluation environments (slots) of an actor share: their episode and remaining env steps.
 
     Attributes:
         index: The slot's position among all slots, and in their arrays.
@@ -73,7 +73,7 @@ class SlotState(ABC):
 
 
 class TrainingSlot(SlotState):
-    """A training environment of an actor, whose timesteps are sent to the learner.
+    """A training environment (slot) of an actor, whose timesteps are sent to the learner.
 
     Attributes:
         stream: Position of the slot in the order at hand, and so of its rows in the fragment.
@@ -131,7 +131,7 @@ class TrainingSlot(SlotState):
 
 
 class EvaluationSlot(SlotState):
-    """An evaluation environment of an actor, which plays one episode for each seed; only returns are sent.
+    """An evaluation environment (slot) of an actor, which plays one episode for each seed; only returns are sent.
 
     Args:
         index: Position among all slots.

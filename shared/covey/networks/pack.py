@@ -70,7 +70,7 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
 
     Args:
         specs: The networks.
-        pass_cost: Numbers of padding that cost as much as a further pass.
+        pass_cost: Numbers of padding that cost as much as a further batch.
 
     Returns:
         For each pack positions in `specs`, rising.
@@ -150,8 +150,6 @@ class PackLayout:
         """For each parameter of the padded network, by name: the segments on its axes, and its numbers' matrix columns.
 
         The columns are an array of the parameter's own shape.
-
-        The positions are an array of the parameter's own shape.
         """
         places, offset = {}, 0
         for p in self.padded.parameters:
