@@ -70,7 +70,7 @@ class Decisions:
         """Set which policies play the agents of which environments in the env steps to come.
 
         Args:
-            players: For each environment stepped, the policies of its agents in environment order; None plays at random.
+            players: For each one stepped, the policies of its agents in environment order; None plays at random.
         """
         self._rows.plan(players)
         # Anew from nothing: slots that do not move shall draw nothing that matters.

@@ -55,7 +55,10 @@ class SlotNoise:
         self.active = False
 
     def set(self, slot: int, exploration: order_pb2.Exploration) -> None:
-        """Set the kind and coefficients of an environment's noise; the present noise stays until the next `move`."""
+        """Set the kind and coefficients of an environment's noise, in force from the next `move` on.
+
+        Its state stays.
+        """
         e = exploration
         match e.kind:
             case order_pb2.Exploration.KIND_ORNSTEIN_UHLENBECK:

@@ -176,7 +176,7 @@ class PolicyRows:
         """Prepare the forward passes for the given policies, which stay the same for many env steps.
 
         Args:
-            players: For each environment stepped, the policies of its agents in environment order; None plays at random.
+            players: For each one stepped, the policies of its agents in environment order; None plays at random.
         """
         # By group and policy: the policy, and the rows (slot, index in the group) that it decides, groups in order.
         played: dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]] = {}
