@@ -66,7 +66,7 @@ class PackedNetworks:
         roles = [key.partition("/")[0] for key in self.keys]
 
         def place(row: tuple[int, int]) -> tuple[object, ...]:
-            """Return the key by which networks are sorted within a stack: actor or critic, then activation functions."""
+            """Return a network's sort key within its stack: actor or critic first, then activation functions."""
             return roles.index(roles[row[0]]), layer_activations(networks[row].spec), row
 
         self.packs: list[Pack] = []
