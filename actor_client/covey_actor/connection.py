@@ -1,4 +1,4 @@
-"""An actor's connection to its learner: joining, the Work stream, fetching policies, reconnecting after every break."""
+"""An actor's connection to its learner: joining, streaming, fetching policies, reconnecting after every break."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ class Listener(Protocol):
     """The interface of what acts on a learner's messages; its methods are called from the connection's thread."""
 
     def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
-        """Handle the beginning of a session: the learner's schema hash, compression level and epoch."""
+        """Handle the beginning of a session with the learner and the settings that come with it."""
         ...
 
     def on_order(self, order: order_pb2.Order) -> None:
-        """Handle an order. May call `Connection.fetch`, and let its UnreachableError pass."""
+        """Handle an order, a piece of work from the learner; may call `Connection.fetch` and let its error pass."""
         ...
 
     def on_drain(self, drain: actor_service_pb2.Drain) -> None:
-        """Handle the learner's wish that the actor leaves."""
+        """Handle the learner's request that the actor finishes its work and leaves."""
         ...
 
     def held_order_ids(self) -> list[int]:
-        """Ids of the orders that no fragment in the outbox answers yet."""
+        """Return the ids of the learner's orders that have no answer ready for sending yet."""
         ...
 
 
 @dataclass
 class Backoffs:
-    """How long a connection waits between attempts: `covey.wire.channel.backoff` with these arguments."""
+    """How long an actor waits between attempts to connect: pauses that grow, with random variation."""
 
     first_s: float = 0.5
     longest_s: float = 5.0
@@ -64,7 +64,7 @@ class Backoffs:
     sleep: Callable[[float], object] = time.sleep
 
     def __call__(self) -> Iterator[float]:
-        """Begin a new sequence of waits, shortest first."""
+        """Begin a new sequence of pauses, the shortest first."""
         return backoff(self.first_s, self.longest_s, rng=self.rng, sleep=self.sleep)
 
 
@@ -73,7 +73,7 @@ class Connection:
 
     Args:
         address: HOST:PORT of the learner.
-        outbox: Holds the fragments to send.
+        outbox: Holds the messages with experience to send.
         credentials: Of this actor, and the CA of the learner.
         max_reconnect_s: Seconds of the learner's silence after which to give up; None: never.
         waits: How long to wait between attempts.
@@ -124,7 +124,9 @@ class Connection:
         return None
 
     def serve(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> None:
-        """Join and work, again after every break, until Finish was delivered. Blocks.
+        """Join the learner and work for it, joining again after every break, until all is delivered and it ends.
+
+        Blocks.
 
         Args:
             request: Who joins; fields that change with every Join are filled in here.
@@ -155,7 +157,7 @@ class Connection:
             )
 
     def finish(self, reason: str) -> None:
-        """Let `serve` send the fragments held and then Finish; it returns when the learner has them or is gone."""
+        """Let `serve` deliver all experience still held, then say goodbye to the learner and return."""
         self._finish_reason = reason
         self._outbox.finish()
 
@@ -169,7 +171,7 @@ class Connection:
         self._channel.close()
 
     def fetch(self, sha256s: Sequence[bytes]) -> Iterator[bytes]:
-        """Fetch policy files by their hashes, in this order; ends before one that the learner has no more.
+        """Download policy files by their hashes, in this order; ends before one that the learner no longer has.
 
         Raises:
             UnreachableError: the connection broke on the way, or a file arrived damaged.
@@ -192,7 +194,7 @@ class Connection:
                 call.cancel()
 
     def _receive(self, chunks: Iterator[actor_service_pb2.PolicyChunk], sha256: bytes) -> bytes:
-        """Read the next policy file of a call, which must have this hash."""
+        """Read the next policy file of a download and check that it has this hash."""
         data, total = bytearray(), 0
         for chunk in chunks:
             self._heard_at = time.monotonic()
@@ -216,11 +218,11 @@ class Connection:
         return error(f"policy {sha256.hex()[:12]}: {what}")
 
     def close(self) -> None:
-        """Close the channel."""
+        """Close the gRPC channel to the learner."""
         self._channel.close()
 
     def _attempts(self) -> Iterator[None]:
-        """Yield once per attempt until leaving; pauses between grow, and are short again once the learner was heard."""
+        """Yield once per attempt to connect until the actor leaves, with pauses that grow until the learner answers."""
         while not self._leaving.is_set():
             heard_at = self._heard_at
             for pause in self._waits():
@@ -239,7 +241,7 @@ class Connection:
                     break
 
     def _raise_unless_passing(self, exc: grpc.RpcError, *, invalid_argument: type[CoveyError] = RefusedError) -> None:
-        """Log a failed call that may succeed later; raise the error of one that will not."""
+        """Log a failed call that may succeed when repeated; raise the error of any other."""
         if self._leaving.is_set():
             return
         code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
@@ -250,7 +252,7 @@ class Connection:
         raise error from exc
 
     def _join(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> actor_service_pb2.JoinResponse:
-        """Begin a session: tell the learner what is held here, and the outbox what the learner has."""
+        """Join the learner: tell it which orders are held here, and learn which experience it already has."""
         del request.held_order_ids[:]
         # In this sequence, an order that is answered between the two lines is named twice, and not left out.
         request.held_order_ids.extend(listener.held_order_ids())
@@ -262,7 +264,7 @@ class Connection:
         return joined
 
     def _work(self, joined: actor_service_pb2.JoinResponse, listener: Listener) -> bool:
-        """Serve one Work stream to its end; returns whether it ended after Finish.
+        """Exchange messages with the learner until the stream ends; returns whether all work was finished.
 
         Raises:
             grpc.RpcError: the stream broke.
@@ -313,7 +315,7 @@ class Connection:
         listener: Listener,
         finished: threading.Event,
     ) -> Iterator[actor_service_pb2.ActorFrame]:
-        """Yield what goes to the learner: Hello, fragments and heartbeats, Finish. Runs in a thread of gRPC's."""
+        """Yield the messages that go to the learner: experience and heartbeats, and a goodbye at the end."""
         yield actor_service_pb2.ActorFrame(hello=actor_service_pb2.Hello(session=session))
         beat_at = -math.inf
         while not stream.closed:
@@ -333,7 +335,7 @@ class Connection:
                 return
 
     def _heartbeat(self, listener: Listener) -> actor_service_pb2.ActorFrame:
-        """A heartbeat, with what this actor holds and the memory that it uses."""
+        """Make a heartbeat message with the orders and experience that this actor holds and the memory it uses."""
         fragments, size = self._outbox.stats()
         return actor_service_pb2.ActorFrame(
             heartbeat=actor_service_pb2.Heartbeat(
@@ -345,7 +347,7 @@ class Connection:
         )
 
     def _watch(self, call: grpc.Call, stream: OutboxStream, interval: float) -> None:
-        """End a stream whose learner has been silent for two heartbeat intervals, and a second for the way.
+        """End a stream to a learner that has been silent for two heartbeat intervals and a second.
 
         A fetch that runs is ended too: its connection is the same, and nobody reads the stream until it returns.
         """
@@ -360,7 +362,7 @@ class Connection:
 
 
 def _reason(error: actor_service_pb2.StreamError) -> str:
-    """Why the learner sends this actor away, as text; a code that this software does not know is a number."""
+    """Say why the learner sends this actor away; a code that this version does not know is given as a number."""
     known = error.code in actor_service_pb2.StreamError.Code.values()
     code = (
         actor_service_pb2.StreamError.Code.Name(error.code).removeprefix("CODE_").lower() if known else str(error.code)

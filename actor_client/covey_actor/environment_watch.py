@@ -1,4 +1,4 @@
-"""Noticing environments that do not work any more: they hang, or raise in every step."""
+"""Notices environments that no longer work: they hang, or raise in every step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_FRUITLESS_ORDERS = 3
 
 
 class EnvironmentWatch:
-    """Watches the environments of an actor while it collects.
+    """Watches for environments that hang or only raise while an actor steps them.
 
     Only time in which this process ran counts: an environment is not blamed for a process that was stopped for a while.
 
@@ -40,20 +40,20 @@ class EnvironmentWatch:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Begin to watch, in a thread of its own, until `close`."""
+        """Begin to watch for environments that hang, in a thread of its own, until `close`."""
         threading.Thread(target=self._watch, name="covey-environment", daemon=True).start()
 
     def step(self) -> bool:
-        """Note that a step begins; returns True if it is not to be made, as the actor is to leave."""
+        """Note that an env step begins; returns True if it should not be made, as the actor is to leave."""
         self._progress += 1
         return self._leaving.is_set()
 
     def idle(self) -> None:
-        """Note that no step is under way."""
+        """Note that no env step is being made now."""
         self._progress = 0
 
     def check(self, fragment: Fragment) -> None:
-        """Look at the fragment of an order for good steps and faults.
+        """Check in an order's result whether the environments made any env steps or only raised.
 
         Raises:
             EnvironmentLoadError: the environment only raised in the last few orders, and would go on so.
@@ -69,11 +69,11 @@ class EnvironmentWatch:
                 )
 
     def close(self) -> None:
-        """End the watch."""
+        """Stop watching the environments."""
         self._over.set()
 
     def _watch(self) -> None:
-        """Look at the progress in short intervals, and add up those in which there was none."""
+        """Check at short intervals whether env steps are still made, and report when none was for too long."""
         pause_s = min(1.0, self._limit_s / 8)
         seen, stood_s = 0, 0.0
         while not self._over.wait(pause_s):

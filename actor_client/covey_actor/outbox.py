@@ -1,4 +1,4 @@
-"""The outbox: fragments that an actor keeps until the learner has them safely."""
+"""Keeps an actor's messages of experience until the learner has them safely."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _LOOK_UP_S = 0.5
 
 
 class OutboxClosed(Exception):
-    """Raised by an outbox that takes no more fragments, as the connection has ended for good."""
+    """Raised when a message cannot be queued for sending, as the connection to the learner has ended for good."""
 
 
 class Outbox:
-    """Numbers fragments and keeps them until the learner has them safely. Thread-safe.
+    """Numbers an actor's messages of experience and keeps them until the learner has them safely. Thread-safe.
 
-    A fragment stays until the learner's journal has it on disk, so that a learner whose machine crashes gets it again.
+    A message stays until the learner's journal has it on disk, so that a learner whose machine crashes gets it again.
     One that was received is dropped earlier if space is needed, and at once if the learner said that this is enough.
 
     Args:
@@ -41,7 +41,7 @@ class Outbox:
         self._changed = threading.Condition()
 
     def put(self, fragment: fragment_pb2.Fragment) -> int:
-        """Take a fragment, waiting for space, and give it the next seq, which is returned.
+        """Queue a message for sending, waiting for space; returns the number that it is given.
 
         Raises:
             OutboxClosed: the connection has ended, or there was no space until the time that `give_up_after` set.
@@ -63,7 +63,7 @@ class Outbox:
             return self._last
 
     def acknowledged(self, received: int, durable: int) -> None:
-        """Note an acknowledgement: the learner has received all up to one seq, and has all up to another on disk."""
+        """Note up to which message number the learner has received all, and up to which it has all on disk."""
         with self._changed:
             self._received = max(self._received, received)
             # What is only received stays: a learner whose machine crashes loses it, and then asks for it again.
@@ -71,7 +71,7 @@ class Outbox:
             self._changed.notify_all()
 
     def resume(self, after_seq: int, *, forget_received: bool = False) -> None:
-        """Note the beginning of a session; the learner may have lost what it had received beyond `after_seq`.
+        """Note that a session with the learner begins, and up to which message it has received everything.
 
         Args:
             after_seq: The learner has everything up to this seq.
@@ -85,45 +85,45 @@ class Outbox:
             self._changed.notify_all()
 
     def stream(self, after_seq: int) -> OutboxStream:
-        """The fragments that one connection sends: those held beyond `after_seq`, then new ones."""
+        """Return an iterator-like view of what one connection sends: messages beyond `after_seq`, then new ones."""
         return OutboxStream(self, after_seq)
 
     @property
     def first_held_seq(self) -> int:
-        """Lowest seq that can still be sent; if no fragment is held, the next one."""
+        """Number of the oldest message that can still be sent; if none is held, that of the next one."""
         with self._changed:
             return self._held[0][0].seq if self._held else self._last + 1
 
     def order_ids(self) -> list[int]:
-        """Ids of the orders that the fragments held answer."""
+        """Return the ids of the learner's orders that the messages held here answer."""
         with self._changed:
             return [fragment.order_id for fragment, _ in self._held]
 
     @property
     def last_seq(self) -> int:
-        """The highest seq given to a fragment."""
+        """The highest number given to a message so far."""
         with self._changed:
             return self._last
 
     @property
     def delivered(self) -> bool:
-        """Whether the learner has received all fragments."""
+        """Whether the learner has received all messages."""
         with self._changed:
             return self._received >= self._last
 
     def stats(self) -> tuple[int, int]:
-        """How many fragments are held, and their bytes."""
+        """Return how many messages are held, and their bytes."""
         with self._changed:
             return len(self._held), self._bytes
 
     def close(self) -> None:
-        """Take no more fragments, and wake all who wait."""
+        """Accept no more messages, and wake all threads that wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Let streams return from waiting as soon as everything is received, so that Finish can be sent."""
+        """Let senders stop waiting once the learner has received all messages, so that they can say goodbye."""
         with self._changed:
             self._finishing = True
             self._changed.notify_all()
@@ -133,7 +133,7 @@ class Outbox:
         self._give_up_at = time.monotonic() + seconds
 
     def _make_space(self, size: int) -> bool:
-        """Drop the oldest fragments that were received until one of this size fits; returns whether it does."""
+        """Drop the oldest messages that the learner received until one of this size fits; returns whether it does."""
         while self._held and (len(self._held) >= self._max_fragments or self._bytes + size > self._max_bytes):
             if self._held[0][0].seq > self._received:
                 return False
@@ -141,13 +141,13 @@ class Outbox:
         return True
 
     def _drop(self, seq: int) -> None:
-        """Drop all fragments up to a seq."""
+        """Drop all messages up to this number."""
         while self._held and self._held[0][0].seq <= seq:
             self._bytes -= self._held.popleft()[1]
 
 
 class OutboxStream:
-    """One connection's position in the outbox; the sender of a broken connection takes nothing from the next one."""
+    """The position of one connection in the queue of messages to send; each new connection has its own."""
 
     def __init__(self, outbox: Outbox, after_seq: int) -> None:
         self._outbox = outbox
@@ -155,7 +155,7 @@ class OutboxStream:
         self.closed = False
 
     def next(self, timeout_s: float) -> fragment_pb2.Fragment | None:
-        """Wait for the next fragment; None after the timeout, or when the outbox finishes and all are received."""
+        """Wait for the next message to send; None after the timeout, or when all are received and the actor leaves."""
         box = self._outbox
         deadline = time.monotonic() + timeout_s
         with box._changed:
@@ -171,13 +171,13 @@ class OutboxStream:
             return None
 
     def resend_from(self, seq: int) -> None:
-        """Go back to this seq, or to the lowest held."""
+        """Go back to the message of this number, or to the oldest one held."""
         with self._outbox._changed:
             self._next = min(self._next, seq)
             self._outbox._changed.notify_all()
 
     def close(self) -> None:
-        """End the stream: `next` returns None from now on."""
+        """Stop sending on this connection: `next` returns None from now on."""
         with self._outbox._changed:
             self.closed = True
             self._outbox._changed.notify_all()

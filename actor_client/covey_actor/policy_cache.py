@@ -1,4 +1,4 @@
-"""The policies that an actor keeps: fetched by hash once, dropped when others are used more."""
+"""The policies that an actor keeps in memory: fetched once by hash, dropped when others are used more."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PolicyCache:
         return self._kept[sha256][0]
 
     def prepare(self, sha256s: Iterable[bytes]) -> None:
-        """Fetch those of these policies that are not kept, in one call; `get` tries again for those that are missing.
+        """Fetch all of these policies that are not in memory, in one call to the learner.
 
         Raises:
             CoveyError: as `get`.

@@ -1,4 +1,4 @@
-"""The life of an actor: ask what to run, load it, join, carry out orders, leave when the learner or a signal says."""
+"""The life of an actor process: ask what to run, load it, join, carry out orders, leave when told to."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ class ActorOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """An order with the policies that it names, by hash; None if one of them cannot be had."""
+    """An order (piece of work) with the policies that it names, by hash; None if one of them cannot be had."""
 
     order: order_pb2.Order
     policies: Mapping[bytes, LoadedPolicy] | None
 
 
 class Actor:
-    """One actor. `run` collects in the calling thread; a second thread keeps the connection to the learner.
+    """One actor: `run` steps environments in the calling thread; a second thread talks to the learner.
 
     Args:
         options: How it was started.
@@ -116,7 +116,7 @@ class Actor:
         self._environment = ""
 
     def run(self) -> None:
-        """Work until the run is complete, the learner drains this actor, or `leave` is called.
+        """Work until the run is complete, the learner asks this actor to leave, or `leave` is called.
 
         Raises:
             EnvironmentLoadError: the learner's environment is not allowed here, or cannot be loaded.
@@ -185,7 +185,7 @@ class Actor:
         self._depart(line)
 
     def leave(self, reason: str) -> None:
-        """Stop the order at work at its next step, deliver what is held, and end. May be called from any thread."""
+        """Stop at the next env step, deliver the experience held here, and end. May be called from any thread."""
         self._reason = self._reason or reason
         self._outbox.give_up_after(LEAVE_S)
         self._leave.set()
@@ -196,7 +196,7 @@ class Actor:
     # Methods that the connection's thread calls.
 
     def on_joined(self, joined: actor_service_pb2.JoinResponse) -> None:
-        """Take over the learner's settings for this session, and fetch what was still to be fetched."""
+        """Take over the learner's settings for this session, and fetch policies that were still to be fetched."""
         if joined.schema_hash != self._schema_hash:
             raise RefusedError(
                 f"learner {self._options.learner}: row schema {joined.schema_hash.hex()[:12]}, expected "
@@ -212,7 +212,7 @@ class Actor:
         self._prepare()
 
     def on_order(self, order: order_pb2.Order) -> None:
-        """Queue an order; fetches its policies while the order before runs."""
+        """Queue an order, a piece of work from the learner; its policies are fetched while the one before runs."""
         with self._lock:
             self._held[order.order_id] = order
             held = len(self._held)
@@ -222,7 +222,7 @@ class Actor:
         self._prepare()
 
     def on_drain(self, drain: actor_service_pb2.Drain) -> None:
-        """Leave, as the learner wishes."""
+        """Leave, as the learner asks this actor to."""
         if self._leave.is_set():
             return  # a learner repeats it until the actor is gone
         reason = one_line(drain.reason) or ("run complete" if drain.run_complete else "drained")
@@ -230,12 +230,12 @@ class Actor:
         self.leave("run complete" if drain.run_complete else "drained")
 
     def held_order_ids(self) -> list[int]:
-        """Ids of the orders that no fragment in the outbox answers yet."""
+        """Return the ids of the learner's orders that have no answer ready for sending yet."""
         with self._lock:
             return list(self._held)
 
     def _prepare(self) -> None:
-        """Get the policies of the orders that came, and hand each order over to be collected."""
+        """Fetch the policies of the orders that came, and queue each order to be carried out."""
         while self._unprepared:
             order = self._unprepared[0]
             self._policies.prepare(ref.sha256 for ref in order.policies if ref.sha256)
@@ -258,7 +258,7 @@ class Actor:
             self._ready.put(_Prepared(order, policies))
 
     def _serve(self, request: actor_service_pb2.JoinRequest) -> None:
-        """Run the connection until it ends for good, then wake the main thread."""
+        """Run the connection to the learner until it ends for good, then wake the main thread."""
         try:
             self._connection.serve(request, self)
         except BaseException as exc:  # whatever it is, the main thread raises it
@@ -271,7 +271,7 @@ class Actor:
     # Methods of the main thread.
 
     def _load(self, spec: environment_pb2.EnvironmentSpec) -> EnvironmentFactory:
-        """Find the environment that the learner wants, if it is allowed here, or the one of this actor's own option.
+        """Find the environment that the learner wants, if it is allowed here, or the one that `--env` names.
 
         Raises:
             EnvironmentLoadError: it is not allowed here, or cannot be loaded.
@@ -290,7 +290,7 @@ class Actor:
         return load_environment(entry_point, _parse_config(spec.config_json))
 
     def _collect(self, collector: Collector, watch: EnvironmentWatch) -> None:
-        """Carry out orders until the actor is to leave, then answer those that are left as not run."""
+        """Carry out orders until the actor is to leave; those that are left are answered as not run."""
         while not self._leave.is_set():
             prepared = self._ready.get()
             if prepared is None:
@@ -313,21 +313,21 @@ class Actor:
                 self._answer(_empty(order, self._schema_hash, fragment_pb2.SHORTFALL_DRAIN))
 
     def _leave_hung(self, line: threading.Thread, error: StalledError) -> None:
-        """Tell the learner why, and end this process: nothing else ends an environment that hangs in it."""
+        """Tell the learner that an environment hangs, and end this process, as nothing else ends the environment."""
         self._connection.finish(str(error))
         line.join(LEAVE_S)
         say(f"covey actor: {error}", error=True)
         exit_now(error.exit_code)
 
     def _answer(self, fragment: fragment_pb2.Fragment) -> None:
-        """Put the fragment of an order into the outbox."""
+        """Queue the result of an order to be sent to the learner."""
         self._outbox.put(fragment)
         # After that, so that at every moment the order is held or answered, and Join names it.
         with self._lock:
             self._held.pop(fragment.order_id, None)
 
     def _depart(self, line: threading.Thread) -> None:
-        """Deliver what is held, say Finish and end the connection; raises the error that made the actor leave."""
+        """Deliver all experience held here and end the connection; raises the error that made the actor leave."""
         self._connection.finish(self._reason or "leaving")
         line.join(LEAVE_S)
         if line.is_alive():
@@ -364,7 +364,7 @@ def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
 
 
 def default_name() -> str:
-    """A name for an actor that was given none: host name and process id, in characters that a name may have."""
+    """Make a name for an actor that was given none, of host name and process id."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "actor"
     return f"{host}-{os.getpid()}"
 
@@ -372,12 +372,12 @@ def default_name() -> str:
 def _empty(
     order: order_pb2.Order, schema_hash: bytes, shortfall: fragment_pb2.Shortfall.ValueType
 ) -> fragment_pb2.Fragment:
-    """The fragment that answers an order which was not run."""
+    """Make the message that answers an order which was not carried out."""
     return fragment_pb2.Fragment(order_id=order.order_id, schema_hash=schema_hash, shortfall=shortfall)
 
 
 def _parse_config(text: str) -> dict[str, Any]:
-    """The environment's keyword arguments from the learner's JSON.
+    """Read the environment's keyword arguments from the learner's JSON.
 
     Raises:
         EnvironmentLoadError: it is too long, or no JSON object.

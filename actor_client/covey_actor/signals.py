@@ -1,4 +1,4 @@
-"""Making an actor process leave on SIGTERM, on SIGINT, and when the process that started it ends."""
+"""Makes an actor process leave on SIGTERM, on SIGINT, and when the process that started it ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def leave_on_signals(leave: Callable[[str], None]) -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore further signals, so that one during the interpreter's own end does not change the exit code."""
+    """Ignore SIGTERM and SIGINT from now on, so that one while the process ends does not change its exit code."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Starting actor processes, each an interpreter of its own that imports little. This module imports nothing heavy."""
+"""Starts actor processes, each an interpreter of its own; this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def actor_arguments(
     max_reconnect_s: float | None = None,
     files: Mapping[str, Path | None] = NO_FILES,
 ) -> list[str]:
-    """The command line of one actor process.
+    """Return the command line that starts one actor process with these options.
 
     Args:
         learner: HOST:PORT.

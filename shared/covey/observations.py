@@ -1,4 +1,4 @@
-"""Encoding observations for networks: from their own dtype to float32 numbers, `Space.width` of them.
+"""Encodes observations for networks: from their own dtype to float32 numbers, discrete values as one-hot vectors.
 
 Box: flattened; integers with finite bounds (pixels, boards) are mapped to [0, 1]. Discrete and MultiDiscrete: one-hot
 vectors. MultiBinary: as it is.
@@ -38,7 +38,7 @@ class ObservationEncoding:
 
     @staticmethod
     def of(space: Space) -> ObservationEncoding:
-        """The encoding of a space."""
+        """Return how observations of a space are encoded for networks."""
         match space:
             case Discrete(n, start):
                 return ObservationEncoding(1, n, values=np.arange(start, start + n), place=np.zeros(n, np.int64))
@@ -59,7 +59,7 @@ class ObservationEncoding:
 
     @property
     def plain(self) -> bool:
-        """Whether encoding only changes the dtype."""
+        """Whether encoding does nothing but convert the dtype to float32."""
         return self.scale is None and self.values is None
 
     def encode(self, x: NDArray[Any]) -> NDArray[np.float32]:

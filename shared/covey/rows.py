@@ -1,4 +1,4 @@
-"""The format of rows, which a fragment's blob holds; proto/README.md, "Rows", explains it.
+"""The format in which actors send timesteps ("rows") to the learner; proto/README.md, "Rows", explains it.
 
 Dims: R rows of a fragment, N agents of a group.
 """
@@ -38,7 +38,11 @@ MAX_SAMPLE_UNITS = 1e6
 
 
 class RowKind(enum.IntEnum):
-    """Kinds of row; the row after a step row holds what the step led to."""
+    """Kinds of row, that is, of timestep in an actor's message.
+
+    An env step (STEP); the last observation of an episode (FINAL) or of an abandoned one (CUT); where an environment
+    stands when the message ends (TAIL); an earlier row repeated because an agent has not acted again since (LEAD_IN).
+    """
 
     STEP = 1  # an env step: observation, action, reward and flags
     FINAL = 2  # the true last observation of an episode
@@ -48,7 +52,7 @@ class RowKind(enum.IntEnum):
 
 
 class Active(enum.IntEnum):
-    """Whether an agent acts in a row."""
+    """Whether an agent acts in a timestep: not at all (0), by its own choice (1), or forced by the environment (2)."""
 
     ABSENT = 0  # the agent is not there, or waits
     CHOSE = 1  # the agent acted (step rows), or is to act here (rows without an action)
@@ -57,7 +61,7 @@ class Active(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the rows, one array of the blob; `shape` is that of one row."""
+    """One column of the timesteps that an actor sends, such as an observation; `shape` is that of one timestep."""
 
     name: str
     dtype: str
@@ -65,23 +69,23 @@ class Column:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row of this column."""
+        """Bytes that one timestep takes in this column."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
 class RowSchema:
-    """Columns of a run's fragments, in wire order.
+    """The columns of timesteps ("rows") in an actor's message, in the order in which they are sent.
 
-    `kind (R,)`, then for every group `<group>/` + observation (N, ...), action (N, ...), action_mask (N, width) where
-    the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
+    First `kind (R,)` for R rows, then for every group of N agents `<group>/` + observation (N, ...), action (N, ...),
+    action_mask (N, width) where the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
     """
 
     columns: tuple[Column, ...]
 
     @staticmethod
     def of(spaces: EnvironmentSpaces) -> RowSchema:
-        """The schema for an environment with these spaces and groups."""
+        """Return the columns that an environment with these spaces and groups of agents has."""
         columns = [Column("kind", "uint8", ())]
         for group in spaces.groups:
             n = len(group)
@@ -101,12 +105,12 @@ class RowSchema:
 
     @cached_property
     def row_bytes(self) -> int:
-        """Bytes of one row over all columns, before compression."""
+        """Bytes of one timestep over all columns, before compression."""
         return sum(c.row_bytes for c in self.columns)
 
     @cached_property
     def _views(self) -> list[tuple[str, np.dtype[np.generic], tuple[int, ...], int]]:
-        """For each column what `decode` needs: name, dtype, shape and bytes of one row."""
+        """Name, dtype, shape and bytes of one timestep of each column, prepared for decoding."""
         return [(c.name, np.dtype(c.dtype), c.shape, c.row_bytes) for c in self.columns]
 
     @cached_property
@@ -116,20 +120,20 @@ class RowSchema:
         return hashlib.sha256(text.encode()).digest()[:16]
 
     def empty(self, rows: int) -> Columns:
-        """Columns of zeros for so many rows."""
+        """Make columns of zeros for this many timesteps."""
         return {c.name: np.zeros((rows, *c.shape), c.dtype) for c in self.columns}
 
     def encode(self, columns: Mapping[str, NDArray[np.generic]], level: int) -> tuple[bytes, int]:
-        """Compress columns of equal length into a blob; returns it, and its length before compression in bytes."""
+        """Compress columns of equal length into bytes; returns these, and their length before compression."""
         raw = b"".join(np.ascontiguousarray(columns[c.name]).tobytes() for c in self.columns)
         return zstandard.ZstdCompressor(level=level, write_checksum=True).compress(raw), len(raw)
 
     def decode(self, blob: bytes, rows: int, raw_bytes: int) -> Columns:
-        """Decompress a blob into read-only views; `decompress` and `view` in one."""
+        """Decompress an actor's timesteps into read-only arrays by column name, after checking their size."""
         return self.view(self.decompress(blob, rows, raw_bytes), rows)
 
     def view(self, raw: bytes, rows: int) -> Columns:
-        """The columns in decompressed bytes, as read-only arrays that share the memory of `raw`."""
+        """Return the columns in decompressed bytes, as read-only arrays that share the memory of `raw`."""
         columns: Columns = {}
         offset = 0
         for name, dtype, shape, row_bytes in self._views:
@@ -138,7 +142,7 @@ class RowSchema:
         return columns
 
     def decompress(self, blob: bytes, rows: int, raw_bytes: int) -> bytes:
-        """The bytes of a blob's columns, trusting nothing but the schema.
+        """Decompress an actor's timesteps, after checking that they have the claimed size.
 
         Args:
             blob: One zstd frame.

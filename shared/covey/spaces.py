@@ -20,7 +20,7 @@ DTYPES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An array of bounded numbers; `low` and `high` are row-major, `math.prod(shape)` long."""
+    """The space of arrays of bounded numbers; `low` and `high` are flat, in row-major order."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,7 +42,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Discrete:
-    """One of `n` integers from `start` on."""
+    """The space of the `n` integers from `start` on."""
 
     n: int
     start: int = 0
@@ -52,13 +52,13 @@ class Discrete:
 
     @property
     def width(self) -> int:
-        """Length of a one-hot vector: a network reads one of these as input, and gives a logit for each as output."""
+        """Length of the one-hot vector that a network reads, and number of logits that it gives."""
         return self.n
 
 
 @dataclass(frozen=True, slots=True)
 class MultiDiscrete:
-    """Several choices at once: number i is one of 0 to `nvec[i]` - 1."""
+    """The space of several choices at once: number i is one of 0 to `nvec[i]` - 1."""
 
     nvec: tuple[int, ...]
 
@@ -77,7 +77,7 @@ class MultiDiscrete:
 
 @dataclass(frozen=True, slots=True)
 class MultiBinary:
-    """`n` numbers that are 0 or 1."""
+    """The space of `n` switches, numbers that are 0 or 1."""
 
     n: int
 
@@ -90,7 +90,7 @@ class MultiBinary:
 
     @property
     def width(self) -> int:
-        """How many numbers a network reads, the switches themselves, or gives, a logit each."""
+        """Number of switches, each of which a network reads as one number, or gives one logit for."""
         return self.n
 
 
@@ -168,7 +168,7 @@ class EnvironmentSpaces:
 
 
 def _kind(agent: AgentSpec) -> tuple[Space, Space, bool]:
-    """What must be equal for agents of a group: spaces, and whether actions are masked."""
+    """Return what must be equal for agents of a group: spaces, and whether actions are masked."""
     return agent.observation, agent.action, agent.masked
 
 
@@ -199,7 +199,7 @@ def _default_groups(agents: Sequence[AgentSpec]) -> dict[str, list[int]]:
 
 
 def _explicit_groups(ids: list[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-    """Indices of agents by group id, as configured.
+    """Return the indices of agents by group id, as the configuration groups them.
 
     Raises:
         ConfigError: an agent is missing, unknown or named twice.
@@ -211,7 +211,7 @@ def _explicit_groups(ids: list[str], groups: Mapping[str, Sequence[str]]) -> dic
 
 
 def from_gymnasium(space: gymnasium.Space, what: str) -> Space:  # type: ignore[type-arg]
-    """A Gymnasium space as covey's own type; `what` names it in errors ("observation of agent 'a_0'").
+    """Convert a Gymnasium space to covey's own type; `what` names it in errors ("observation of agent 'a_0'").
 
     Raises:
         SpaceError: a kind of space that covey cannot serve.
@@ -241,7 +241,7 @@ FORCED_KEY = "env_defined_actions"
 
 
 def observation_from_gymnasium(space: gymnasium.Space, what: str) -> tuple[Space, bool]:  # type: ignore[type-arg]
-    """A Gymnasium observation space as covey's own type, and whether its observations carry a mask.
+    """Convert a Gymnasium observation space to covey's own type; returns also whether it carries an action mask.
 
     Observations with a mask are dictionaries {observation, action_mask}; the space returned is the observation's.
 
@@ -259,7 +259,7 @@ def observation_from_gymnasium(space: gymnasium.Space, what: str) -> tuple[Space
 
 
 def mask_width(action: Space) -> int:
-    """Length of an action mask: a number for each value of a Discrete, or for the values of a MultiDiscrete's choices.
+    """Return the length of an action mask: one number for each value of each discrete choice.
 
     Raises:
         SpaceError: actions that cannot be masked.
@@ -270,7 +270,10 @@ def mask_width(action: Space) -> int:
 
 
 def choices(action: Space) -> tuple[int, ...]:
-    """How many values each choice of an action has: (n,) for Discrete, (2, 2, ...) for MultiBinary, () for a Box."""
+    """Return how many values each choice of an action has: (n,) for Discrete, (2, 2, ...) for MultiBinary.
+
+    A Box has no choices: ().
+    """
     match action:
         case Discrete(n):
             return (n,)

@@ -1,4 +1,4 @@
-"""The algorithms that are installed, by the name that a configuration gives."""
+"""The learning algorithms that are installed, by the name that a configuration gives."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["ALGORITHMS", "Algorithm", "build_networks"]
 
 
 class _Installed(Mapping[str, type[Algorithm]]):
-    """Implementations by name; each is imported when it is first asked for."""
+    """The installed learning algorithms' classes by name; each is imported when it is first asked for."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, type[Algorithm]] = {}
 
     def __getitem__(self, name: str) -> type[Algorithm]:
-        """The class that an algorithm's settings name.
+        """Return the class of the algorithm of this name.
 
         Raises:
             KeyError: no such algorithm is installed.
@@ -45,7 +45,7 @@ ALGORITHMS: Mapping[str, type[Algorithm]] = _Installed()
 
 
 def build_networks(config: Config, spaces: EnvironmentSpaces, rng: np.random.Generator) -> dict[str, Network]:
-    """The networks of one member of the configured algorithm with initial weights; see `Algorithm.networks`."""
+    """Make the networks of one population member, with initial weights, for the configured algorithm."""
     return ALGORITHMS[config.algorithm.name].networks(config, spaces, rng)
 
 

@@ -1,4 +1,4 @@
-"""From actors' outputs to the actions that critics see: Box in [-1, 1], Discrete one-hot, agents side by side.
+"""Maps actors' outputs to the actions that critics see: Box in [-1, 1], Discrete one-hot, agents side by side.
 
 Dims: M members, B samples, A width of all agents' actions.
 """
@@ -20,7 +20,7 @@ _DiscreteMap = Callable[[Tensor, slice, int], Tensor]
 
 
 def squash(x: Tensor) -> Tensor:
-    """Outputs to [-1, 1]: tanh(x / 2), which is the logistic function stretched to that range.
+    """Map outputs to [-1, 1] by tanh(x / 2), the logistic function stretched to that range.
 
     Half as steep as tanh: with it, policies of high learning rate saturated early and stayed where they were.
     """
@@ -28,14 +28,17 @@ def squash(x: Tensor) -> Tensor:
 
 
 class Draws(NamedTuple):
-    """Random numbers of target policies, (M, B, A) each; None where no action needs them."""
+    """Random numbers for target-policy smoothing, (members, samples, action numbers) each; None where not needed."""
 
     gaussian: Tensor | None
     gumbel: Tensor | None
 
 
 class ActionHeads:
-    """Output mappings of all agents, in environment order; neighbours of one kind are mapped together."""
+    """Maps the outputs of all agents' actors to actions.
+
+    Neighbouring agents with one kind of action are mapped together.
+    """
 
     def __init__(self, spaces: EnvironmentSpaces, device: torch.device) -> None:
         kinds = [a.action.n if isinstance(a.action, Discrete) else 0 for a in spaces.agents]
@@ -49,7 +52,9 @@ class ActionHeads:
         self._values = {n: torch.arange(n, device=device) for n in set(kinds)}
 
     def greedy(self, outputs: Sequence[Tensor], legal: Tensor | None = None) -> Tensor:
-        """The deterministic joint action (..., M, B, A): squashed for Box, the largest legal logit for Discrete.
+        """Return the deterministic joint action (..., M, B, A): squashed for Box, the largest legal logit for Discrete.
+
+        M members, B samples, A numbers of all agents' actions.
 
         Args:
             outputs: (..., M, B, outputs) of each agent.
@@ -63,20 +68,23 @@ class ActionHeads:
         )
 
     def target_draws(self, keys: Tensor, samples: int) -> Draws:
-        """Random numbers for `smoothed`; drawn apart from it, as torch.compile cannot index with 64 bits."""
+        """Draw the random numbers for target-policy smoothing; apart from it, as torch.compile cannot compute them."""
         return Draws(
             self._draw(counter_rng.normal, "target_noise", keys, samples) if self._box else None,
             self._draw(counter_rng.gumbel, "target_gumbel", keys, samples) if self._discrete else None,
         )
 
     def policy_draws(self, keys: Tensor, samples: int) -> Tensor | None:
-        """Random numbers for `differentiable`, (M, B, A); None where no action is Discrete."""
+        """Draw Gumbel noise for `differentiable`, (members, samples, action numbers).
+
+        None where no action is Discrete.
+        """
         return self._draw(counter_rng.gumbel, "policy_gumbel", keys, samples) if self._discrete else None
 
     def smoothed(
         self, outputs: Sequence[Tensor], draws: Draws, noise: float, clip: float, legal: Tensor | None = None
     ) -> Tensor:
-        """Target-policy smoothing: clipped Gaussian noise on Box actions, a sample of Discrete ones; (..., M, B, A)."""
+        """Return target policies' smoothed joint action: clipped noise on Box actions, a sample of Discrete ones."""
 
         def box(x: Tensor, at: slice) -> Tensor:
             assert draws.gaussian is not None
@@ -89,7 +97,9 @@ class ActionHeads:
         return self._join(outputs, legal, box, discrete)
 
     def differentiable(self, outputs: Tensor, gumbel: Tensor | None, legal: Tensor | None = None) -> Tensor:
-        """For the policy gradient: squashed Box, straight-through Gumbel-softmax (tau 1) for Discrete; (M, B, A).
+        """Return the joint action for the policy gradient: squashed Box, straight-through Gumbel-softmax for Discrete.
+
+        The temperature is 1; the shape is (M, B, A): M members, B samples, A numbers of all agents' actions.
 
         Args:
             outputs: (M, B, A), of all agents side by side.
@@ -130,5 +140,5 @@ class ActionHeads:
         return (logits.argmax(-1, keepdim=True) == self._values[n]).to(logits.dtype)
 
     def _draw(self, draw: Callable[[Tensor, str, int], Tensor], stream: str, keys: Tensor, samples: int) -> Tensor:
-        """(M, B, A) numbers, of which a sample's do not depend on the number of samples, or of rows looked at."""
+        """Draw (members, samples, action numbers); a sample's draws do not depend on how many samples there are."""
         return draw(keys, stream, samples * self._width).view(len(keys), samples, self._width)

@@ -1,4 +1,4 @@
-"""The policies and values of a padding group that lie in one pack, policies first.
+"""The PPO policies and value networks that are stacked in one pack, policies first.
 
 Dims: R pairs of a policy and a value (network ids, each for the members due in turn); K networks of the pack, A
 policies and C values among them; B decisions each, O outputs of the widest policy.
@@ -18,7 +18,7 @@ from covey_server.packing.pack_rows import PackRows
 
 
 class ActorCriticRows:
-    """Rows of a pack, and which pair of a policy and a value each of them is half of.
+    """Stacked policies and value networks, and for each of them which policy goes with which value network.
 
     Example: two network ids and the members 3 and 5 due make the pairs 0 (first id, 3), 1 (first id, 5), 2 (second id,
     3) and 3 (second id, 5).
@@ -30,9 +30,9 @@ class ActorCriticRows:
 
     Attributes:
         rows: The rows of the pack.
-        policies: (A,) of each policy, its pair.
-        values: (C,) of each value, its pair.
-        members: (K,) of each network, its member's position in the population.
+        policies: For each of the A policies, its pair.
+        values: For each of the C value networks, its pair.
+        members: For each of the K networks, its member's position in the population.
     """
 
     def __init__(self, rows: PackRows, group: Sequence[AgentType], due: tuple[int, ...]) -> None:
@@ -52,16 +52,21 @@ class ActorCriticRows:
             at += len(alike)
 
     def log_std(self) -> Tensor | None:
-        """Logarithms of the standard deviations of Gaussian policies, (K, 1, O); None where no policy has any."""
+        """Return the log standard deviations of Gaussian policies, (networks, 1, outputs).
+
+        None where there are none.
+        """
         return self.rows.log_std(self.rows.index.take(self.rows.pack.params))
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
-        """Log-probabilities of actions under the policies; `backward` gives gradients of the size of the arguments.
+        """Compute log-probabilities of actions under the policies, with a function for their gradients.
+
+        A of the K stacked networks are policies; B decisions each, O outputs.
 
         Args:
             outputs: (K, B, O), the policies' first.
             log_std: As `log_std` gives it.
-            action: (A, B, O), encoded.
+            action: (A, B, O), encoded as numbers.
             mask: (A, B, O), or None where no agent of the group has masks.
         """
         found: list[LogProbs] = []

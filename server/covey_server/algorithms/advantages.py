@@ -20,7 +20,9 @@ def advantages(
     gae_lambda: Tensor,
     longest: int,
 ) -> Tensor:
-    """A_t = delta_t + gamma^k lambda A_{t+1} with delta_t = r_t + gamma^k V(s_{t+1}) (1 - d_t) - V(s_t).
+    """Compute A_t = delta_t + gamma^k lambda A_{t+1} with delta_t = r_t + gamma^k V(s_{t+1}) (1 - d_t) - V(s_t).
+
+    D decisions lie one trajectory after the other.
 
     k is the number of env steps that a decision took: gamma counts steps, lambda counts decisions. A decision that
     nothing continues bootstraps from its own successor, be it a time limit's last observation or where a round ends.
@@ -45,7 +47,7 @@ def advantages(
 
 
 def discounted_sums(terms: Tensor, factor: Tensor, longest: int) -> Tensor:
-    """y_t = terms_t + factor_t y_{t+1}, (D,), in log2(longest) steps: each doubles the stretch that is summed up.
+    """Compute y_t = terms_t + factor_t y_{t+1} in log2(longest) steps, each of which doubles the terms summed up.
 
     `factor` is 0 at every trajectory's end, the last element among them.
     """

@@ -1,4 +1,4 @@
-"""Which agents are alike, and which networks are padded to one size so that they learn in the same passes.
+"""Finds which agents are alike, and which networks are padded to one size so that they learn in one batch.
 
 Agents of a type see and do the same things (homogeneous agents). Types of a padding group differ in what their networks
 read and give; padded to the widest, policies and values of all of them are one pack wherever the layers between are
@@ -21,7 +21,7 @@ MAX_PADDED_WIDTH = 256
 
 @dataclass(frozen=True, slots=True)
 class AgentType:
-    """Agents with equal spaces, and what their networks have in common.
+    """Agents with equal observation and action spaces, and what their networks have in common.
 
     Attributes:
         ids: Network ids of the type, and the agents that each plays.
@@ -41,12 +41,12 @@ class AgentType:
 
     @property
     def width(self) -> int:
-        """Numbers that a network of the type reads."""
+        """Number of inputs of a network of these agents: the observation, and the agent's one-hot index if any."""
         return self.observation.width + self.indicator
 
 
 def padding_groups(spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> list[list[AgentType]]:
-    """All types of agents, by the groups in which their networks are padded to one size.
+    """Group all types of agents by whose networks are padded to one size, so that they learn in one batch.
 
     Small types are one group; each type with a network wider than `MAX_PADDED_WIDTH` is a group of its own.
     """

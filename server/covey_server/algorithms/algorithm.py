@@ -24,10 +24,11 @@ from covey_server.packing.policy_snapshot import PolicySnapshot
 
 
 class Algorithm(ABC):
-    """A population, packed and learning; made anew after every change of the population.
+    """Base of the learning algorithms; an instance holds a population's networks, stacked, and updates them.
 
-    The class says what a run of the algorithm consists of (networks, experience, pace, exploration); an instance
-    updates a population. Its configuration section is a `covey.config.AlgorithmSettings`, which names this class.
+    The class says what a run of the algorithm consists of (networks, experience, pace, exploration). An instance is
+    made anew after every change of the population. Its configuration section is a `covey.config.AlgorithmSettings`,
+    which names this class.
 
     Attributes:
         passes: Batched critic passes made.
@@ -44,14 +45,14 @@ class Algorithm(ABC):
     def __init__(
         self, config: Config, spaces: EnvironmentSpaces, members: Sequence[Member], device: torch.device | str = "cpu"
     ) -> None:
-        """Pack the members; until `unpack` all but their counts of updates stays in the packs."""
+        """Stack the members' networks; the members' own copies change only at `unpack`, their update counts at once."""
 
     # -- what a run consists of -----------------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
-        """Hold the kinds of action against the algorithm.
+        """Refuse environments with action spaces that the algorithm cannot learn.
 
         Raises:
             SpaceError: actions that it cannot learn.
@@ -60,7 +61,7 @@ class Algorithm(ABC):
     @classmethod
     @abstractmethod
     def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
-        """A member's networks, keyed "<role>/<network id>"; the policies' role is "actor".
+        """Describe one member's networks, by keys such as "actor/speaker_0"; policies begin with "actor/".
 
         Raises:
             ConfigError: a `network` section that does not fit the environment.
@@ -68,7 +69,7 @@ class Algorithm(ABC):
 
     @classmethod
     def networks(cls, config: Config, spaces: EnvironmentSpaces, rng: np.random.Generator) -> dict[str, Network]:
-        """The networks of one member with initial weights, keyed as `network_specs`.
+        """Make one member's networks with initial weights, by keys such as "actor/speaker_0".
 
         Raises:
             SpaceError: actions that the algorithm cannot learn.
@@ -104,7 +105,7 @@ class Algorithm(ABC):
     @classmethod
     @abstractmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Experience:
-        """An empty memory of the kind that it learns from.
+        """Make an empty memory of the kind that the algorithm learns from, replay or rollouts.
 
         Raises:
             ConfigError: the configured size holds nothing.
@@ -113,31 +114,31 @@ class Algorithm(ABC):
     @classmethod
     @abstractmethod
     def pace(cls, config: Config) -> Pace:
-        """Make the rule that says when members' updates fall due."""
+        """Make the rule that says when members' updates are to be made, by the env steps collected for them."""
 
     @classmethod
     @abstractmethod
     def exploration(cls, config: Config, member: Member) -> Exploration:
-        """How a member's policies explore now, in the terms of an order."""
+        """Describe how actors make a member's policies explore now, as it is sent to them."""
 
     # -- learning -------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def update(self, due: Sequence[int], experience: Any) -> None:
-        """One update of each member in `due` (positions in the population), counted in `Member.updates`.
+        """Make one update of each member in `due` (positions in the population), counted in `Member.updates`.
 
         Args:
             due: Who is to be updated.
-            experience: What `experience` made. Where members learn from rounds, those of `due` are complete.
+            experience: What `experience` made. Where members learn from whole rollouts, those of `due` are complete.
         """
 
     def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
-        """One update from a batch that the caller drew, for training loops of their own.
+        """Make one update from a batch that the caller drew; for people who write training loops of their own.
 
         Args:
             chosen: Positions in the population, rising.
             batch: A sample for each of them.
-            keys: (M,) from `counter_rng.keys`, of whatever else is drawn.
+            keys: One a member, from `counter_rng.keys`, of whatever else is drawn.
 
         Raises:
             ConfigError: the algorithm does not learn from batches.
@@ -148,12 +149,12 @@ class Algorithm(ABC):
 
     @abstractmethod
     def snapshot(self) -> PolicySnapshot:
-        """The policies as they are now; cheap, and safe to unpack on another thread."""
+        """Copy the policies as they are now; quick, and the copy can be read on another thread."""
 
     @abstractmethod
     def unpack(self) -> None:
-        """Write weights, targets, moments and step counts back into the members."""
+        """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
 
     @abstractmethod
     def metrics(self) -> dict[int, dict[str, float]]:
-        """Take the means of losses and the like since the last call, by member id and name."""
+        """Return mean losses and the like since the last call, by member id and name."""

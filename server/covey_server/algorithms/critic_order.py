@@ -1,4 +1,4 @@
-"""In which order critics score agents: network by network, as the ids of the networks are.
+"""In which order stacked critics score agents: network by network.
 
 It differs from the environment's order only where groups that share parameters are interleaved: with agents a_0, b_0,
 a_1, b_1 and one network for each group, critics score agents 0, 2, 1, 3.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class CriticOrder:
-    """From what batches hold, by agent in environment order, to what critics score, and the weights of that.
+    """Reorders batches from the environment's order of agents to that in which critics score them, and weighs samples.
 
     Args:
         ids: Agents by network id, in the order of the critics' keys.
@@ -26,7 +26,7 @@ class CriticOrder:
         agents: The agents in this order.
         twins: T.
         networks: How many networks score the agents, not counting twins.
-        sharing: (N, N) float, 1 where two agents, in this order, have one network; None where none do.
+        sharing: (agents, agents) float, 1 where two agents, in this order, have one network; None where none do.
     """
 
     def __init__(self, ids: Mapping[str, tuple[int, ...]], twins: int, device: torch.device) -> None:
@@ -39,15 +39,15 @@ class CriticOrder:
         self.sharing = (network.unsqueeze(0) == network.unsqueeze(1)).float() if shared else None
 
     def numbers(self, by_agent: Tensor) -> Tensor:
-        """Reorder numbers (M, B, N), whose agents are in the environment's order, to (N, M, B) in the critics'."""
+        """Reorder (members, samples, agents) in environment order to (agents, members, samples) as critics do."""
         x = by_agent.permute(2, 0, 1)
         return x if self._index is None else x.index_select(0, self._index)
 
     def weights(self, weight: Tensor) -> Tensor:
-        """Weights (N, M, B), in this order, that sum to 1 over the samples of each network.
+        """Return weights (agents, members, samples) that sum to 1 over the samples of each critic network.
 
         Args:
-            weight: (M, B, N), 1 where a network learns from the agent's sample and 0 where not.
+            weight: (members, samples, agents), 1 where a network learns from the agent's sample and 0 where not.
         """
         weights = self.numbers(weight).contiguous()
         total = weights.sum(-1)

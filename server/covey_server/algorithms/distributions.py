@@ -1,4 +1,4 @@
-"""Stochastic policies: log-probabilities of actions and entropies, with their gradients, for packs of networks.
+"""Stochastic policies: log-probabilities of actions and entropies, with their gradients, for stacked networks.
 
 Gradients are written out, by hand, beside what they are gradients of: what autograd would do besides would be in every
 recording. Actions are held as numbers of the outputs' width, so that one gather serves every kind of action.
@@ -27,7 +27,9 @@ _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
 @dataclass(frozen=True, slots=True)
 class LogProbs:
-    """Log-probabilities of given actions under policies, and how undecided the policies are.
+    """Log-probabilities of given actions under policies, and the policies' entropies.
+
+    K networks, B decisions each, O outputs.
 
     Attributes:
         log_prob: (K, B), of the actions.
@@ -42,15 +44,15 @@ class LogProbs:
 
 
 class Distribution(ABC):
-    """How a policy's outputs are a distribution over the actions of one space."""
+    """Makes a policy network's outputs a probability distribution over the actions of one space."""
 
     @abstractmethod
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """Stored actions (D, *shape) as numbers (D, O)."""
+        """Encode D stored actions of any shape as float numbers (D, O), as wide as the policy's O outputs."""
 
     @abstractmethod
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
-        """Log-probabilities of actions, and entropies.
+        """Compute log-probabilities of actions and entropies, for K networks with B decisions and O outputs each.
 
         Args:
             outputs: (K, B, O) of policies, as `covey.wire.policy_file.PolicySpec` says.
@@ -60,25 +62,25 @@ class Distribution(ABC):
         """
 
     def legal(self, mask: NDArray[Any]) -> NDArray[np.float32]:
-        """Masks (D, O) in which every choice has a legal action: where none is, all are."""
+        """Return action masks (decisions, outputs) in which every choice has a legal value: where none is, all are."""
         return mask.astype(np.float32)
 
 
 class Gaussian(Distribution):
-    """Box: means in units of the action range mapped to [-1, 1], one standard deviation for all observations."""
+    """Distribution over Box actions: means in units of the action range mapped to [-1, 1], constant deviations."""
 
     def __init__(self, space: Box) -> None:
         self._low, self._high = action_bounds(space)
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
-        """Encode Box actions as numbers in the units in which policies predict their means."""
+        """Map Box actions from their bounds to [-1, 1], the units in which policies predict their means."""
         flat = action.reshape(len(action), -1).astype(np.float64)
         span = self._high - self._low
         # Where the bounds are equal there is one action: any number stands for it.
         return np.where(span > 0, 2 * (flat - self._low) / np.where(span > 0, span, 1) - 1, 0).astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
-        """Densities in units of [-1, 1].
+        """Compute log-densities of actions and entropies, in units of the action range mapped to [-1, 1].
 
         With z = (a - mu) / sigma, summed over the numbers of an action:
 
@@ -102,7 +104,7 @@ class Gaussian(Distribution):
 
 
 class Categorical(Distribution):
-    """Discrete and MultiDiscrete: independent choices, their logits one after another."""
+    """Distribution over Discrete and MultiDiscrete actions: independent choices, their logits one after another."""
 
     def __init__(self, nvec: Sequence[int], start: int = 0) -> None:
         self._nvec, self._start = list(nvec), start
@@ -115,7 +117,10 @@ class Categorical(Distribution):
         return one_hot.astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
-        """Choices are independent: their log-probabilities and entropies add up. Illegal values have probability 0."""
+        """Compute log-probabilities of actions and entropies, summed over the independent choices of an action.
+
+        Illegal values have probability 0.
+        """
         logits, chosen = (x.split_with_sizes(self._nvec, -1) for x in (outputs, action))
         masks = [None] * len(self._nvec) if mask is None else mask.split_with_sizes(self._nvec, -1)
         each = [_choice(*its) for its in zip(logits, chosen, masks, strict=True)]
@@ -131,14 +136,14 @@ class Categorical(Distribution):
         return LogProbs(log_prob, entropy, backward)
 
     def legal(self, mask: NDArray[Any]) -> NDArray[np.float32]:
-        """Masks with a legal value in each choice: all values of a choice that has none count as legal."""
+        """Return masks with a legal value in each choice: all values of a choice that has none count as legal."""
         starts = np.concatenate([[0], np.cumsum(self._nvec)[:-1]])
         some = np.maximum.reduceat(mask, starts, axis=1) > 0
         return (mask.astype(bool) | ~some[:, self._place]).astype(np.float32)
 
 
 def _choice(logits: Tensor, action: Tensor, mask: Tensor | None) -> LogProbs:
-    """One choice of a Categorical; what the environment chose against the mask counts as no action.
+    """Compute log-probability and entropy of one choice; an action that the mask forbids counts as none.
 
     With p = softmax(logits) and the one-hot action a:
 
@@ -164,14 +169,14 @@ def _choice(logits: Tensor, action: Tensor, mask: Tensor | None) -> LogProbs:
 
 
 class Bernoulli(Distribution):
-    """MultiBinary: independent switches, each with the logit of being on."""
+    """Distribution over MultiBinary actions: independent switches, each with the logit of being on."""
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Encode the switches of MultiBinary actions as the numbers 0 and 1."""
         return action.astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
-        """Switches are independent: their log-probabilities and entropies add up.
+        """Compute log-probabilities of actions and entropies, summed over the independent switches of an action.
 
         With the logit x, the probability p = sigmoid(x) and the action a of one switch:
 

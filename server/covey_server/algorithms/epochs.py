@@ -1,4 +1,4 @@
-"""Shuffled minibatches of many networks at once, each from its own decisions.
+"""Shuffled PPO minibatches of many networks at once, each from its own decisions (transitions).
 
 Dims: R networks, D decisions of all of them; n minibatches (of the network that has most), B decisions of the largest
 one; M members due, O numbers of an action.
@@ -21,7 +21,9 @@ from covey_server.packing import counter_rng
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An epoch's minibatches: decisions (n, R, B), with O numbers each where they have one for every output.
+    """All minibatches of one PPO epoch for R networks: n each, of up to B decisions; tensors are (n, R, B).
+
+    O is the number of outputs of a policy.
 
     Attributes:
         view: What the agent saw, as a place in `Pooled.x`.
@@ -50,16 +52,16 @@ class Epoch:
     policy_active: NDArray[np.bool_]
 
     def for_policies(self, j: int) -> list[Tensor]:
-        """What policies learn from in minibatch j: action, log_prob, advantage, policy_weight, and mask if any."""
+        """Return what policies learn from in minibatch j: action, log_prob, advantage, policy_weight, perhaps mask."""
         tensors = [self.action, self.log_prob, self.advantage, self.policy_weight]
         return [x[j] for x in (*tensors, self.mask) if x is not None]
 
     def for_values(self, j: int) -> list[Tensor]:
-        """What values learn from in minibatch j: value, target, weight."""
+        """Return what value networks learn from in minibatch j: value, target, weight."""
         return [self.value[j], self.target[j], self.weight[j]]
 
     def of(self, rows: list[int], n: int) -> Epoch:
-        """The first n minibatches of some of the networks."""
+        """Return the first n minibatches of some of the networks."""
         if rows == list(range(self.active.shape[1])) and n == len(self.active):
             return self
         at = torch.tensor(rows, dtype=torch.int64, device=self.view.device)
@@ -83,7 +85,7 @@ class Epoch:
 
 
 class Minibatches:
-    """Shuffles the decisions of R networks into minibatches, epoch by epoch.
+    """Shuffles the decisions (transitions) of R networks into PPO minibatches, epoch by epoch.
 
     A network with D decisions has n = ceil(D / size) minibatches, equal but for one decision: not a last one of a few,
     which would move the network as far as a whole one. Minibatch j is the decisions from j D // n up to
@@ -119,12 +121,12 @@ class Minibatches:
         self._beyond = torch.from_numpy(np.arange(self._widest) >= counts[:, None]).to(device)
 
     def epoch(self, keys: Tensor, streams: Sequence[str], learning: NDArray[np.bool_]) -> Epoch:
-        """Shuffle all decisions for one pass through the round.
+        """Shuffle all decisions into minibatches for one epoch, a pass through the rollout.
 
         Args:
-            keys: (M,) random keys of the members due; networks are the streams', each for the members in turn.
+            keys: Random keys, one for each of M members that learn now; networks are ordered by stream, then member.
             streams: Names of the random streams that the networks of each id draw from, R / M of them.
-            learning: (R,) networks that learn in this epoch.
+            learning: For each of R networks, whether it is among those that learn in this epoch.
         """
         pooled = self._pooled
         order = self._order(keys, streams)
@@ -158,7 +160,7 @@ class Minibatches:
         )
 
     def _order(self, keys: Tensor, streams: Sequence[str]) -> Tensor:
-        """Shuffle the decisions: which of the D each of n minibatches of R networks has in its B places, (n, R, B)."""
+        """Shuffle D decisions: which of them each of n minibatches of R networks has in its B places, (n, R, B)."""
         # A random permutation of each network's decisions: the order of as many random numbers.
         bits = torch.cat([counter_rng.bits(keys, stream, self._widest) for stream in streams])
         # Draws have 32 bits: padding, with a number above them, sorts behind all decisions of the network.
@@ -169,7 +171,9 @@ class Minibatches:
 
 
 def normalised(advantage: Tensor, weight: Tensor) -> Tensor:
-    """Advantages (n, R, B) with mean 0 and deviation 1 over what has weight in each minibatch (0 for a single one).
+    """Return advantages with mean 0 and deviation 1 in each minibatch, (minibatches, networks, decisions).
+
+    Decisions of weight 0 do not count.
 
     The deviation is that of a sample, with count - 1 under the sum of squares, as `torch.std` has it; weights are
     1 / count, hence the factor.

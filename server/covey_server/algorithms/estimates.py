@@ -1,4 +1,4 @@
-"""What a round's decisions are worth, by the policies and values that made them: once, before these learn from it.
+"""Log-probabilities, values, advantages and returns of a rollout's decisions, computed once before PPO learns from it.
 
 Dims: R pairs of a policy and a value, V views and D decisions of all of them, as in `pooled`.
 """
@@ -26,7 +26,9 @@ CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Numbers of each decision, (D,); `value` and `target` in the units of its value network.
+    """Log-probability, advantage, value and return of each of D decisions in a rollout; all are (D,).
+
+    `value` and `target` are in the units in which the value network predicts.
 
     Attributes:
         log_prob: Of the action, under the policy that chose it.
@@ -49,7 +51,10 @@ def estimates(
     *,
     rescale: bool,
 ) -> Estimates:
-    """Evaluate the networks as they are; with `rescale`, move the values' units to the returns seen.
+    """Compute log-probabilities, values, advantages and returns of a rollout's decisions by the networks as they are.
+
+    With `rescale`, the units in which value networks predict move to the returns seen. R is the number of pairs of a
+    policy and a value network.
 
     Args:
         pooled: The round.
@@ -61,7 +66,7 @@ def estimates(
     counts, device = pooled.counts, pooled.x.device
 
     def by_decision(numbers: Sequence[float] | NDArray[np.float64]) -> Tensor:
-        """Repeat one number of each pair, (R,), for all decisions of the pair, (D,)."""
+        """Repeat one number of each pair of policy and value network for all decisions that the pair learns from."""
         return torch.from_numpy(np.repeat(np.asarray(numbers, np.float32), counts)).to(device)
 
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
@@ -90,7 +95,7 @@ def estimates(
 
 
 def _values(networks: Sequence[ActorCriticRows]) -> list[tuple[Pack, int]]:
-    """Where the value network of each pair (network, member) lies: its pack, and its row in that."""
+    """Return where each pair's value network lies: the pack (stack of networks), and its row in that."""
     found = {
         pair: (own.rows.pack, int(row))
         for own in networks
@@ -100,14 +105,14 @@ def _values(networks: Sequence[ActorCriticRows]) -> list[tuple[Pack, int]]:
 
 
 def _scales(networks: Sequence[ActorCriticRows]) -> list[ReturnScale]:
-    """Mean and deviation of returns, in units of which each pair's value network predicts them."""
+    """Return each value network's mean and deviation of returns, the units in which it predicts them."""
     return [pack.networks[row].scale for pack, row in _values(networks)]
 
 
 def _rescaled(
     networks: Sequence[ActorCriticRows], counts: NDArray[np.int64], returns: NDArray[np.float32]
 ) -> list[ReturnScale]:
-    """Move each value's units to the returns (D,) of its pair; returns the units then."""
+    """Move the units in which each value network predicts to the returns that it is to learn; returns the new units."""
     ends = np.cumsum(counts)
     for (pack, row), count, end in zip(_values(networks), counts.tolist(), ends.tolist(), strict=True):
         if count:
@@ -119,7 +124,7 @@ def _rescaled(
 
 
 def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of actions, (D,), and values of views, (V,): each network reads its own pair's.
+    """Compute log-probabilities of all decisions' actions and values of all observations, each by its own network.
 
     Pairs have different numbers of decisions and views; networks of a pack read them side by side, `CHUNK` columns at a
     time, and what they give in padding is left out at the end.
@@ -143,7 +148,7 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Ten
 
 
 def _side_by_side(counts: NDArray[np.int64], widest: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A flat array of R runs as rows of equal length, and back.
+    """Arrange a flat array of R runs as R rows of equal length, and back; returns indices for both.
 
     Example: counts (2, 1) and widest 2 give the places ((0, 1), (2, 2)), where the last is padding, and (0, 1, 2).
 

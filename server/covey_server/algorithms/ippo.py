@@ -49,7 +49,9 @@ METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
 
 
 def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Minus the clipped surrogate, (K,), and its gradient with respect to `log_ratio`.
+    """Return PPO's policy loss, minus the clipped surrogate, for K policies, and its gradient by `log_ratio`.
+
+    Each has B decisions.
 
     Args:
         log_ratio: (K, B), log r = log pi'(a|o) - log pi(a|o).
@@ -65,7 +67,9 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tens
 
 
 def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the squared error of a value, or of the same kept near what it was if that is larger.
+    """Return PPO's clipped value loss for K value networks and B decisions: half the larger of two squared errors.
+
+    One error is that of the value, the other that of the value kept within `clip` of what it was before.
 
     Args:
         value: (K, B).
@@ -86,11 +90,11 @@ def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weig
 
 
 class IPPO(Algorithm):
-    """Independent policies and values; agents of a group share theirs unless that is switched off.
+    """PPO with independent policies and value networks; agents of a group share theirs unless that is switched off.
 
     Args:
-        config: The run's.
-        spaces: The environment's.
+        config: The run's configuration.
+        spaces: Spaces of the environment.
         members: The population. `Member.updates` counts learning phases, `Network.scale` moves with each; everything
             else in a member stays as it is until `unpack`.
         device: Where training happens.
@@ -125,19 +129,19 @@ class IPPO(Algorithm):
 
     @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Rollouts:
-        """Make an empty memory that holds each member's current round of env steps."""
+        """Make an empty memory for the members' rollouts: what each has collected since it last learned."""
         del config, device
         return Rollouts(spaces)
 
     @classmethod
     def pace(cls, config: Config) -> Rounds:
-        """Make the pace of the members: a learning phase after every round of `learn_step` env steps."""
+        """Make the rule for updates: a learning phase after every `learn_step` env steps of a member."""
         del config
         return Rounds()
 
     @classmethod
     def exploration(cls, config: Config, member: Member) -> Exploration:
-        """Say how actors explore: they sample actions from the policy's own distribution, and add no noise."""
+        """Say how actors explore: they sample actions from the policy's own distribution, without added noise."""
         del config, member
         return Exploration(kind=Exploration.KIND_SAMPLE)
 
@@ -154,7 +158,7 @@ class IPPO(Algorithm):
         self.member_updates = 0
 
     def update(self, due: Sequence[int], experience: Rollouts) -> None:
-        """Learn from the rounds of the members in `due`, which are taken out of `experience`."""
+        """Let each member in `due` (positions in the population) learn from its rollout, taken out of `experience`."""
         chosen = tuple(sorted(due))
         members = [self._members[m] for m in chosen]
         rounds = [experience.take(member.member_id) for member in members]
@@ -168,16 +172,16 @@ class IPPO(Algorithm):
             member.updates += 1
 
     def snapshot(self) -> PolicySnapshot:
-        """The policies as they are now; cheap, and safe to unpack on another thread."""
+        """Copy the policies as they are now; quick, and the copy can be read on another thread."""
         return PolicySnapshot.of([group.networks for group in self._groups], self._members)
 
     def unpack(self) -> None:
-        """Write weights, moments and step counts back into the members."""
+        """Copy weights, Adam moments and step counts from the stacked networks back into the members."""
         for group in self._groups:
             group.networks.unpack()
 
     def metrics(self) -> dict[int, dict[str, float]]:
-        """METRICS, means over networks and minibatches since the last call, per member id; then reset."""
+        """Return losses, entropy, KL divergence and clip fraction, means since the last call, by member id."""
         taken = [group.take_metrics() for group in self._groups]
         sums, counts = (np.sum([t[i] for t in taken], axis=0) for i in range(2))
         return {
@@ -187,11 +191,13 @@ class IPPO(Algorithm):
 
 
 class _PaddingGroup:
-    """The networks of a padding group, of all members: they learn in the same passes, each from its own decisions.
+    """Policies and value networks of similar agents, of all members, padded to one size to learn in one batch.
+
+    Each learns from its own agents' decisions (transitions).
 
     Args:
         group: The types of agents.
-        config: The run's.
+        config: The run's configuration.
         members: The population.
         device: Where training happens.
     """
@@ -221,7 +227,7 @@ class _PaddingGroup:
 
     @torch.no_grad()
     def learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor) -> list[int]:
-        """A learning phase of these members; for each batched pass, how many of them it updated."""
+        """Let these members learn from their rollouts; returns, for each batched pass, how many of them it updated."""
         agents = [a for own in self._group for its in own.ids.values() for a in its]
         if not any(len(round.agents[a].here) for round in rounds for a in agents):
             return []
@@ -255,10 +261,10 @@ class _PaddingGroup:
         return passes
 
     def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: Tensor) -> Tensor:
-        """One pass through the round, minibatch by minibatch.
+        """Learn for one epoch, one pass through the rollout, minibatch by minibatch.
 
         Returns:
-            The divergence of each policy from that of the round's start, in its last minibatch: (A,).
+            The divergence of each policy from that before learning, in its last minibatch: one number a policy.
         """
         n = int(epoch.active[:, [*own.policies, *own.values]].any(1).sum())
         policies, values = epoch.of(own.policies, n), epoch.of(own.values, n)
@@ -313,23 +319,25 @@ class _PaddingGroup:
         policy_weight: Tensor,
         *others: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Gradients of L_pi and L_V with respect to the networks' parameters, (K, P), and what metrics are made of.
+        """Compute the gradients of PPO's policy and value losses with respect to K stacked networks' parameters.
 
         Args:
-            own: The networks.
-            seen: (K, B, W) what they read.
-            clip: (K, 1).
-            ent_coef: (A,).
-            vf_coef: (C,).
-            action: (A, B, O), encoded.
-            log_prob: (A, B), of the actions, at the round's start.
+            own: The networks: A policies, then C value networks.
+            seen: (K, B, W) what they read, W numbers for each of B decisions.
+            clip: (K, 1), PPO's clip coefficient.
+            ent_coef: (A,), weight of the entropy.
+            vf_coef: (C,), weight of the value loss.
+            action: (A, B, O), encoded as wide as the policies' O outputs.
+            log_prob: (A, B), of the actions, before learning.
             advantage: (A, B).
-            policy_weight: (A, B).
-            others: The mask of actions (A, B, O), where there is one; and value before the phase, target and weight of
-                what values learn from, (C, B) each.
+            policy_weight: (A, B), weight of each decision in the policy loss.
+            others: The mask of actions (A, B, O), where there is one; and value before learning, target and weight of
+                what value networks learn from, (C, B) each.
 
         Returns:
-            The gradients; log r_t (A, B); L_pi without the entropy and H of policies, (A,) each; L_V of values (C,).
+            The gradients (K, P), P numbers a network; log-ratios of new to old probabilities (A, B); policy losses
+            without
+            the entropy and entropies, (A,) each; value losses (C,).
         """
         *mask, value, target, weight = others
         a = len(own.policies)
@@ -351,28 +359,35 @@ class _PaddingGroup:
         return gradient, log_ratio, l_pi, h, l_v
 
     def _rows(self, members: tuple[int, ...], due: tuple[int, ...]) -> list[ActorCriticRows]:
-        """The networks of some of the members due, pack by pack."""
+        """Return the stacked networks of some of the members that learn now, one entry for each stack."""
         return [ActorCriticRows(rows, self._group, due) for rows in self.networks.select(members).rows]
 
     def _of(self, name: str, own: ActorCriticRows) -> Tensor:
-        """Values of a hyperparameter for K networks: those of the members that the networks belong to, (K,)."""
+        """Return a hyperparameter for each of K stacked networks: the value of the member that it belongs to, (K,)."""
         return torch.from_numpy(self._hyper[name][own.members].astype(np.float32)).to(self._device)
 
     def _max_norm(self, members: tuple[int, ...]) -> Tensor | None:
-        """Bounds of gradient norms of some members, (M,); None where there are none."""
+        """Return the bounds of gradient norms, one a member; None where norms are not bounded."""
         if "max_grad_norm" not in self._hyper:
             return None
         return torch.from_numpy(self._hyper["max_grad_norm"][list(members)].astype(np.float32)).to(self._device)
 
     def _add_metrics(self, members: list[int], first: int, values: list[Tensor], active: NDArray[np.bool_]) -> None:
-        """Add numbers (n, networks of these members), 0 where not active, to METRICS from `first` on."""
+        """Add losses of n minibatches to the members' running sums and counts of metrics.
+
+        Args:
+            members: For each network, the position of its member in the population.
+            first: Which metric in METRICS the first of `values` is; the others follow it.
+            values: (n, networks) for each metric, 0 where a network did not learn.
+            active: (n, networks), whether a network learned from the minibatch.
+        """
         at, names = np.array(members, np.int64), slice(first, first + len(values))
         sums = torch.stack([x.sum(0) for x in values])
         self._sums[names].index_add_(1, torch.from_numpy(at).to(self._device), sums)
         self._counts[names] += np.bincount(at, active.sum(0), len(self._counts[0])).astype(np.int64)
 
     def take_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Sums of METRICS by member, and of how many numbers; from now on they count anew."""
+        """Return the sums of metrics by member since the last call, and the number of summands; then reset both."""
         sums, counts = self._sums.cpu().numpy().astype(np.float64), self._counts.copy()
         self._sums.zero_()
         self._counts[:] = 0

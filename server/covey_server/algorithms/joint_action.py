@@ -20,16 +20,16 @@ CHOSE, FORCED = Part.CHOSE.value, Part.FORCED.value
 
 
 class JointAction:
-    """Whose a column is, and what follows from that.
+    """Works on the joint action, all agents' actions side by side: whose each column is, and what critics see of it.
 
     Args:
-        spaces: The environment's.
+        spaces: Spaces of the environment.
         scored: The agents in the order in which critics score them, see `critic_order`.
         device: Where updates are computed.
 
     Attributes:
-        widths: Of each agent's action.
-        owner: (A,) the agent that a column belongs to.
+        widths: Number of numbers in each agent's action.
+        owner: For each number of the joint action, the agent that it belongs to.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, scored: Sequence[int], device: torch.device) -> None:
@@ -45,7 +45,9 @@ class JointAction:
         self._share = (1 / widths.float()).to(device).index_select(0, self.owner)
 
     def bound(self, action: Tensor, part: Tensor | None, done: Tensor | None) -> Tensor:
-        """The policies' joint action with what an agent is bound to wherever it does not choose.
+        """Replace the policies' actions by those in replay wherever an agent does not choose, as it waits or is forced.
+
+        M members, B samples, N agents, A numbers of the joint action.
 
         Args:
             action: (..., M, B, A), of the policies.
@@ -57,7 +59,9 @@ class JointAction:
         return torch.where((part == CHOSE).index_select(-1, self.owner), action, done)
 
     def own_beside(self, others: Tensor, own: Tensor) -> Tensor:
-        """For each agent, in environment order, a joint action: its columns of `own`, all else of `others`.
+        """For each agent, make a joint action with its own action from `own` and all other agents' from `others`.
+
+        M members, B samples, N agents, A numbers of the joint action.
 
         Returns:
             (N, M, B, A).
@@ -65,24 +69,26 @@ class JointAction:
         return torch.where(self._own, own, others)
 
     def own_gradient(self, input_grads: Tensor) -> Tensor:
-        """Gradient of each agent's own loss with respect to its own action, side by side: (M, B, A).
+        """Keep of each agent's gradient only that with respect to its own action; side by side, (M, B, A).
+
+        M members, B samples, N agents, A numbers of the joint action.
 
         Args:
-            input_grads: (N, M, B, E >= A), of each agent's loss, in the order of scores, with respect to all that its
+            input_grads: (N, M, B, A or more), of each agent's loss, in order of scores, with respect to all that its
                 critic reads besides observations. What it says of other agents' actions is left out: an agent does not
                 climb their returns.
         """
         return (input_grads[..., : len(self.owner)] * self._own_scored).sum(0)
 
     def mean_weights(self, weight: Tensor) -> Tensor:
-        """Weights (N, M, B) of samples, in the order of scores, as (M, B, A) of columns; an agent's share its weight.
+        """Spread each agent's sample weights (agents, members, samples) over the numbers of its action.
 
         With them, a sum over samples and columns is a weighted mean over samples of the mean over an agent's columns.
         """
         return weight.permute(1, 2, 0).index_select(-1, self._score_of) * self._share
 
     def critic_extra(self, action: Tensor, part: Tensor | None) -> Tensor:
-        """What critics read besides observations: all actions; where agents act at different times, who acts."""
+        """Return what critics read besides observations: all actions and, in asynchronous environments, who acts."""
         if not self._asynchronous:
             return action
         shape = (*action.shape[:-1], self._agents)

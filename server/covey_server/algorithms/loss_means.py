@@ -1,4 +1,4 @@
-"""Mean losses of the members: summed on the device, read when somebody asks for them."""
+"""Mean losses of the population's members, summed on the device and read only on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOSSES: tuple[Loss, ...] = ("critic_loss", "actor_loss")
 
 
 class LossMeans:
-    """Sums of losses, which an update adds to without waiting for the device, and how many updates are in them.
+    """Running sums of each member's losses on the device, and how many updates are in them.
 
     Args:
         networks: For each loss, over how many networks of a member it is summed.
@@ -35,7 +35,7 @@ class LossMeans:
             self._updates[name][m] += 1
 
     def add(self, name: Loss, index: Tensor | None, losses: Tensor) -> None:
-        """Add losses (M,) of the members at `index`; None: of all members."""
+        """Add losses of one update to the sums of the members at `index`; None: of all members."""
         row = self.sums[LOSSES.index(name)]
         if index is None:
             row.add_(losses)
@@ -43,7 +43,7 @@ class LossMeans:
             row.index_add_(0, index, losses)
 
     def take(self) -> list[dict[str, float]]:
-        """For each member its mean losses per network and update, of those that it has had; then all begin anew."""
+        """Return each member's mean losses per network and update since the last call, then reset."""
         sums = self.sums.tolist()
         means: list[dict[str, float]] = [
             {

@@ -10,7 +10,9 @@ from torch import Tensor
 
 
 def td_target(reward: Tensor, terminated: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
-    """Y = R + gamma^k (1 - d) Q'(x', a'), (N, M, B); d is termination alone: a truncated decision bootstraps.
+    """Compute the TD target r + gamma^k (1 - d) Q'(x', a') for N agents, M members and B samples.
+
+    d is termination alone: a truncated episode bootstraps.
 
     Args:
         reward: (N, M, B), the agent's own from its decision up to its next one.
@@ -22,7 +24,9 @@ def td_target(reward: Tensor, terminated: Tensor, discount: Tensor, next_value: 
 
 
 def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean of (Q - y)^2 of each network, summed over a member's networks: (M,).
+    """Return the weighted mean squared error of each critic, summed over a member's critics, and its gradient.
+
+    T critics an agent, N agents, M members, B samples; weights sum to 1 over a network's samples.
 
     Args:
         value: (T, N, M, B).
@@ -38,7 +42,9 @@ def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
 
 
 def policy_loss(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean of -Q of each policy, summed over a member's policies: (M,).
+    """Return the weighted mean of -Q of each policy, summed over a member's policies, and its gradient.
+
+    N agents, M members, B samples; weights sum to 1 over a network's samples.
 
     Args:
         value: (N, M, B).

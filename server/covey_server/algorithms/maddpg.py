@@ -25,7 +25,7 @@ from covey_server.member import Member
 
 
 class MADDPG(OffPolicy):
-    """One critic per agent; every update moves critics, policies and targets."""
+    """MADDPG for a population: one joint critic per agent; every update moves critics, policies and targets."""
 
     def _target_draws(self, keys: Tensor, samples: int) -> None:
         return None

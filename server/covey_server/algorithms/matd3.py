@@ -22,7 +22,7 @@ from covey_server.member import Member
 
 
 class MATD3(OffPolicy):
-    """Twin critics per agent, smoothed targets, delayed policies."""
+    """MATD3 for a population: twin joint critics per agent, smoothed target actions, delayed policy updates."""
 
     critic_roles: ClassVar[tuple[str, ...]] = ("critic_1", "critic_2")
 

@@ -1,4 +1,4 @@
-"""Hyperparameters of the population as vectors on the device."""
+"""Hyperparameters of all population members as vectors on the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEPT_INDICES = 64
 
 
 class MemberVectors:
-    """One vector over all members for each hyperparameter that updates compute with.
+    """For each hyperparameter that updates compute with, one vector with a value for each population member.
 
     Args:
         values: By name, one number for each member of the population; integers become int64, other numbers float32.
@@ -32,7 +32,7 @@ class MemberVectors:
         self._indices: dict[tuple[int, ...], Tensor] = {}
 
     def of(self, name: str, chosen: tuple[int, ...]) -> Tensor:
-        """A hyperparameter of some members, (M,).
+        """Return the values of one hyperparameter for some members, one number each.
 
         Args:
             name: One of `values`.
@@ -42,7 +42,10 @@ class MemberVectors:
         return vector if len(chosen) == self._members else vector.index_select(0, self.index(chosen))
 
     def index(self, places: tuple[int, ...]) -> Tensor:
-        """Places as int64 on the device; the same tensor every time, as a captured update reads it where it was."""
+        """Return positions as an int64 tensor on the device, always the same tensor for the same positions.
+
+        A recorded update reads it at a fixed place in memory.
+        """
         if places not in self._indices:
             if len(self._indices) >= KEPT_INDICES:
                 self._indices.clear()

@@ -1,4 +1,4 @@
-"""The update that MADDPG and MATD3 share: of every member that is due one, all in the same batched operations.
+"""The update that MADDPG and MATD3 share, of all members at once in the same batched operations.
 
     1. target:   a' = mu'(o'),  y = r + gamma^k (1 - d) Q'(x', a')        by the target networks
     2. critics:  a step down the gradient of (Q(x, a) - y)^2
@@ -51,11 +51,11 @@ from covey_server.packing.updates import backend_for
 
 
 class OffPolicy(Algorithm):
-    """Packs the population and updates it from replay.
+    """Base of MADDPG and MATD3: stacks the population's networks and updates them from replay.
 
     Args:
-        config: The run's.
-        spaces: The environment's.
+        config: The run's configuration.
+        spaces: Spaces of the environment.
         members: The population. `Member.updates` counts on with every update; everything else in a member stays as it
             is until `unpack`.
         device: Where training happens.
@@ -99,7 +99,7 @@ class OffPolicy(Algorithm):
 
     @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
-        """Make the pace of the members: an update for every `learn_step` env steps collected for it."""
+        """Make the rule for updates: one for every `learn_step` env steps collected for a member."""
         return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)
 
     @classmethod
@@ -172,26 +172,29 @@ class OffPolicy(Algorithm):
 
     @abstractmethod
     def _target_draws(self, keys: Tensor, samples: int) -> Draws | None:
-        """Random numbers of the target policies, from keys (M,)."""
+        """Draw the random numbers that target policies need, from one random key a member; None if none."""
 
     @abstractmethod
     def _next_action(self, outputs: Sequence[Tensor], draws: Draws | None, legal: Tensor | None) -> Tensor:
-        """The target policies' joint action (..., M, B, A), from the target actors' outputs by agent."""
+        """Return the target policies' joint action, from the target actors' outputs of each agent."""
 
     @abstractmethod
     def _next_value(self, values: Tensor) -> Tensor:
-        """Combine the twin critics' values of the next observations, (T, N, M, B), into targets' values (N, M, B)."""
+        """Combine T target critics' values of next observations, (T, agents, members, samples), into one value each."""
 
     @abstractmethod
     def _policy_due(self, member: Member) -> bool:
-        """Whether this update of the member (already counted) is one of its policy and targets too."""
+        """Whether this update of the member (already counted) also moves its policy and targets."""
 
     def update(self, due: Sequence[int], experience: Replay) -> None:
-        """One update of each member in `due` (positions in the population), in one pass."""
+        """Make one update of each member in `due` (positions in the population), all in one batch."""
         self.learn(*self.draw(due, experience))
 
     def draw(self, due: Sequence[int], experience: Replay) -> tuple[tuple[int, ...], Batch, Tensor]:
-        """Draw what an update of these members learns from; as `learn` takes it."""
+        """Sample replay for an update of these members.
+
+        Returns their positions, the batch and random keys, for `learn`.
+        """
         chosen = tuple(sorted(due))
         ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
@@ -201,12 +204,12 @@ class OffPolicy(Algorithm):
 
     @torch.no_grad()
     def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
-        """One update from a batch that was drawn.
+        """Make one update of some members from a batch that was drawn.
 
         Args:
             chosen: Positions in the population, ascending.
             batch: A sample for each of them.
-            keys: (M,) from `counter_rng.keys`, of whatever else is drawn.
+            keys: One a member, from `counter_rng.keys`, of whatever else is drawn.
         """
         for m in chosen:
             self._members[m].updates += 1
@@ -227,7 +230,7 @@ class OffPolicy(Algorithm):
         self._updates.run(key, step, [keys, *batch.tensors()])
 
     def _step(self, chosen: tuple[int, ...], acting: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
-        """What `learn` does to tensors; `acting` are those of the chosen whose policies learn too."""
+        """Do one update's tensor operations: critics of members `chosen`, policies and targets of those `acting`."""
         weight = self._order.weights(batch.weight)
         self._learn_critics(chosen, batch, weight, keys)
         if not acting:
@@ -256,7 +259,7 @@ class OffPolicy(Algorithm):
     def _critic_gradients(
         self, critics: Pass, actors: Pass, batch: Batch, weight: Tensor, draws: Draws | None, gamma: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """Gradients of the critics' losses, (K, P) of each pack, and the losses of the members, (M,)."""
+        """Compute the gradients of the critics' TD losses, a matrix for each stack of networks, and members' losses."""
         outputs = self._inputs.outputs(actors, "target", batch.next_observation)
         action = self._next_action(outputs, draws, batch.next_legal)
         action = self._joint.bound(action, batch.next_part, batch.next_action)
@@ -284,7 +287,7 @@ class OffPolicy(Algorithm):
     def _policy_gradients(
         self, actors: Pass, critics: Pass, batch: Batch, weight: Tensor, draws: Tensor | None
     ) -> tuple[list[Tensor], Tensor]:
-        """Gradients of the policies' losses, (K, P) of each pack, and the losses of the members, (M,).
+        """Compute the gradients of the policies' losses, one matrix for each stack of networks, and each member's loss.
 
         The chain rule in three steps, each of them by name:
 
@@ -315,16 +318,16 @@ class OffPolicy(Algorithm):
         return actors.agent_gradients(grad_outputs.split_with_sizes(self._joint.widths, -1)), losses
 
     def snapshot(self) -> PolicySnapshot:
-        """The policies as they are now; cheap, and safe to unpack on another thread."""
+        """Copy the policies as they are now; quick, and the copy can be read on another thread."""
         return PolicySnapshot.of([self._actors], self._members)
 
     def unpack(self) -> None:
-        """Write weights, targets, moments and step counts back into the members."""
+        """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
         self._actors.unpack()
         self._critics.unpack()
 
     def metrics(self) -> dict[int, dict[str, float]]:
-        """Mean losses since the last call, per member id: "critic_loss" and "actor_loss" (per network); then reset."""
+        """Return the mean "critic_loss" and "actor_loss" per network since the last call, by member id; then reset."""
         return {member.member_id: means for member, means in zip(self._members, self._losses.take(), strict=True)}
 
     def _add_losses(self, name: Loss, chosen: tuple[int, ...], losses: Tensor) -> None:

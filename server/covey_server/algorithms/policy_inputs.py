@@ -1,4 +1,4 @@
-"""What each agent's policy reads: its own columns of its group's observation, and its index where it shares a network.
+"""Gives each agent's policy its input: the agent's own observation, and its index where it shares a network.
 
 Dims: M members, B samples, N agents; where agents act at different times a batch has N next rows for each sample.
 """
@@ -21,7 +21,7 @@ class PolicyInputs:
     """Runs actors on the observations of a batch.
 
     Args:
-        spaces: The environment's.
+        spaces: Spaces of the environment.
         algorithm: Says whether policies that agents share read an index.
         ids: Agents by network id.
         device: Where updates are computed.
@@ -43,7 +43,9 @@ class PolicyInputs:
         self._indices = [rows[agent] for agent in sorted(rows)] if some else None
 
     def outputs(self, actors: Pass, mode: Mode, observation: Sequence[Tensor]) -> list[Tensor]:
-        """Outputs of each agent's actor on its own observation, (..., M, B, outputs) each.
+        """Run each agent's actor on its own observation; returns (..., M, B, outputs) for each agent.
+
+        M members, B samples.
 
         Args:
             actors: The actors of M members.
@@ -62,7 +64,7 @@ class PolicyInputs:
 
 
 def _own_columns(spaces: EnvironmentSpaces) -> list[tuple[int, slice]]:
-    """Per agent: its group's position, and its columns in the group's joint observation."""
+    """For each agent, find its group's position and its columns in the group's joint observation."""
     found = {}
     for g, group in enumerate(spaces.groups):
         width = group.observation.width

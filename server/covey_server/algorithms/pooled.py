@@ -1,4 +1,4 @@
-"""A round's decisions as the networks that made them learn from them: pooled, encoded and laid flat on the device.
+"""Prepares on-policy rollouts for PPO: all decisions of a network's agents, pooled, encoded, flat on the device.
 
 A network's decisions are those of all agents that it plays, each with its own observation, action, mask and outcome.
 
@@ -28,7 +28,9 @@ AgentRounds = Sequence[tuple[AgentDecisions, int]]
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """What the networks of a padding group learn from.
+    """Rollouts of all networks that learn in one batch, as flat tensors of observations ("views") and decisions.
+
+    R pairs of a policy and a value network, V views, D decisions, W inputs and O outputs of the widest policy.
 
     An agent's views are the rows of its round in which it saw something to decide on, each kept once; a decision leads
     from one of them to another. Example: a pair with two agents, which saw 3 and 2 views and made 2 and 1 decisions:
@@ -72,7 +74,7 @@ class Pooled:
 
 
 class Pool:
-    """Pools the rounds of the networks of a padding group.
+    """Pools the rollouts of agents whose networks are padded to one size and learn in one batch.
 
     Args:
         group: The types of agents whose networks they are.
@@ -87,7 +89,7 @@ class Pool:
         self._masked = any(own.masked for own in group)
 
     def __call__(self, rounds: Sequence[Rollout]) -> Pooled:
-        """Pool the decisions of all networks of the group in these rounds, one for each member due."""
+        """Pool the decisions in these rollouts, one rollout for each member that learns now."""
         # Type by type, network id by network id, member by member, agent by agent: so pairs are counted.
         by_type: list[AgentRounds] = [
             [(r.agents[a], j) for agents in own.ids.values() for r in rounds for j, a in enumerate(agents)]
@@ -119,7 +121,7 @@ class Pool:
         )
 
     def _read(self, i: int, agents: AgentRounds) -> Tensor:
-        """What networks of type i read, (V, W): observations, and the agent's index where they read one."""
+        """Encode what networks of agent type i read: observations, and the agent's one-hot index if they read one."""
         own, encode = self._group[i], self._encodings[i]
         view = np.concatenate([agent.view for agent, _ in agents])
         x = encode(self._put(view.reshape(len(view), encode.numbers)))
@@ -129,12 +131,12 @@ class Pool:
         return F.pad(x, (0, self._width - own.width))
 
     def _acted(self, own: AgentType, agents: AgentRounds) -> Tensor:
-        """What agents of a type did, (D, O)."""
+        """Encode the actions of a type of agents, zero-padded to the widest policy's outputs: (decisions, outputs)."""
         action = own.distribution.encode(np.concatenate([agent.action for agent, _ in agents]))
         return F.pad(self._put(action), (0, self._outputs - own.action.width))
 
     def _legal(self, by_type: Sequence[AgentRounds]) -> Tensor:
-        """What agents might have done, (D, O); everything where a type has no masks."""
+        """Return the masks of legal actions of all decisions, (decisions, outputs); all 1 for agents without masks."""
         return torch.cat([self._legal_of(own, its) for own, its in zip(self._group, by_type, strict=True)])
 
     def _legal_of(self, own: AgentType, agents: AgentRounds) -> Tensor:
@@ -152,11 +154,11 @@ class Pool:
 
 
 def _joined(agents: Sequence[AgentDecisions], name: str) -> NDArray[Any]:
-    """One column of all agents' decisions, one agent after the other."""
+    """Concatenate one field of all agents' decisions."""
     return np.concatenate([getattr(agent, name) for agent in agents])
 
 
 def _longest_run(continues: NDArray[np.bool_]) -> int:
-    """Elements of the longest trajectory, each of which ends where nothing continues."""
+    """Return the number of decisions in the longest trajectory; one ends wherever `continues` is false."""
     ends = np.flatnonzero(~continues)
     return int(np.diff(ends, prepend=-1).max(initial=0))

@@ -21,7 +21,7 @@ SMALLEST_STD = 1e-2
 
 
 def updated(scale: ReturnScale, returns: NDArray[np.floating]) -> ReturnScale:
-    """The scale after a round with these returns, at least one."""
+    """Return the running mean and deviation of returns after a rollout with these returns, at least one."""
     rounds = scale.rounds + 1
     share = 1 / min(rounds, ROUNDS)
     change = float(np.mean(returns, dtype=np.float64)) - scale.mean
@@ -32,7 +32,10 @@ def updated(scale: ReturnScale, returns: NDArray[np.floating]) -> ReturnScale:
 
 
 def move_units(pack: Pack, row: int, before: ReturnScale, after: ReturnScale) -> None:
-    """Rescale a critic's last layer: before.mean + before.std * y becomes after.mean + after.std * y'."""
+    """Rescale a critic's last layer so that it predicts the same returns in new units.
+
+    before.mean + before.std * y becomes after.mean + after.std * y'.
+    """
     params = pack.layout.views(pack.params)
     # Only the first output is the critic's; others are padding.
     params["head.out.weight"][row, :, :1].mul_(before.std / after.std)

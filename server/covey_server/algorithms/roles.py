@@ -1,4 +1,4 @@
-"""The networks that algorithms are made of: policies, values of one agent, and joint critics."""
+"""Architectures of the networks that algorithms need: policies, values of one agent, and joint critics."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _mib(count: int) -> str:
 def networks_by_id(
     config: Config, spaces: EnvironmentSpaces
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, NetConfig]]:
-    """Agents, and the resolved `network` section, by network id.
+    """Return, by network id, the agents that each network plays and its resolved `network` configuration.
 
     Raises:
         ConfigError: a `network` section that does not fit the environment.
@@ -59,14 +59,17 @@ def networks_by_id(
 
 
 def indicator(algorithm: AlgorithmSettings, agents: tuple[int, ...]) -> int:
-    """Length of the one-hot index that a policy of these agents reads besides its observation; 0 for none."""
+    """Return the length of the one-hot index that a policy shared by these agents reads besides observations.
+
+    0 for none.
+    """
     return len(agents) if algorithm.agent_indicator and len(agents) > 1 else 0
 
 
 def actor_spec(
     algorithm: AlgorithmSettings, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
 ) -> NetworkSpec:
-    """Network of these agents' policy: from the agent's own observation to the logits or numbers of its action."""
+    """Describe these agents' policy network: from an agent's own observation to the logits or numbers of its action."""
     action = spaces.agents[agents[0]].action
     return replace(value_spec(algorithm, config, spaces, agents), outputs=action.width)
 
@@ -74,7 +77,7 @@ def actor_spec(
 def value_spec(
     algorithm: AlgorithmSettings, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
 ) -> NetworkSpec:
-    """One number for what one of these agents sees by itself; its index in the group with it where that is wanted."""
+    """Describe these agents' value network: from an agent's own observation, and its index if wanted, to one number."""
     agent = spaces.agents[agents[0]]
     width = agent.observation.width + indicator(algorithm, agents)
     return NetworkSpec(
@@ -90,7 +93,7 @@ def value_spec(
 def critic_spec(
     configs: dict[str, NetConfig], spaces: EnvironmentSpaces, ids: dict[str, tuple[int, ...]], network_id: str
 ) -> NetworkSpec:
-    """The value of everything seen and done to the agents of `network_id`.
+    """Describe a joint critic: from all agents' observations and actions to the value for the agents of `network_id`.
 
     It owns an encoder per group of agents, configured as that group's (its first agent's) own; latent space and head
     are those of `network_id`. Its extra inputs are all agents' actions; where agents act at different times, who of

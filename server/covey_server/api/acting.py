@@ -1,4 +1,4 @@
-"""Choosing actions in training loops: converts dictionaries by agent into covey's arrays, and back.
+"""Chooses actions in training loops, converting dictionaries by agent into covey's arrays, and back.
 
 Shapes: E environments, N agents of a group, A agents of all groups, group by group ("columns", `covey.envs.arrays`).
 """
@@ -24,7 +24,7 @@ ByAgent = Mapping[str, Any]
 
 
 class RawActions(dict[str, NDArray[Any]]):
-    """Actions as the replay memory stores them: (E, *shape) by agent, in units of the action space.
+    """Actions as the replay memory stores them: (environments, *shape) by agent, in units of the action space.
 
     They equal the actions for the environment, except that samples of Gaussian policies are not clipped.
 
@@ -40,7 +40,7 @@ class RawActions(dict[str, NDArray[Any]]):
 
 
 def columns(spaces: EnvironmentSpaces) -> Iterator[tuple[int, int, int, str]]:
-    """Iterate over all agents in column order: column, index of the group, position in the group, agent id."""
+    """Yield for each agent, group by group: its position, index of its group, position in the group, agent id."""
     where = [(g, n, agent) for g, group in enumerate(spaces.groups) for n, agent in enumerate(group.agents)]
     for p, (g, n, agent) in enumerate(where):
         yield p, g, n, spaces.agents[agent].agent_id
@@ -65,7 +65,7 @@ def with_batch_axis(by_agent: ByAgent) -> dict[str, Any]:
 
 
 def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -> list[NDArray[Any]]:
-    """Stack actions (E, *shape) by agent into one array (E, N, *shape) per group; zeros for agents without actions."""
+    """Stack actions by agent into one array (environments, agents of the group, *shape) per group, zeros if missing."""
     stacked: list[NDArray[Any]] = [
         np.zeros((environments, len(group), *group.action.shape), group.action.dtype) for group in spaces.groups
     ]
@@ -76,7 +76,7 @@ def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -
 
 
 def by_agents(stacked: Sequence[NDArray[Any]], spaces: EnvironmentSpaces) -> dict[str, NDArray[Any]]:
-    """Split one array (E, N, *shape) per group into arrays (E, *shape) by agent, in the environment's order."""
+    """Split one array (environments, agents, *shape) per group into one (environments, *shape) by agent."""
     found = {agent: stacked[g][:, n] for _, g, n, agent in columns(spaces)}
     return {agent: found[agent] for agent in spaces.agent_ids}
 
@@ -85,9 +85,9 @@ def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> S
     """Convert observations by agent into covey's arrays, which also say which agents are to act.
 
     Args:
-        obs: Observations (E, *shape) by agent, or dictionaries with "observation" and "action_mask". Observations from
-            covey's vectorised environments carry all further arrays; of others, the agents that they contain are to
-            act.
+        obs: Observations (environments, *shape) by agent, or dictionaries with "observation" and "action_mask". Those
+            from covey's vectorised environments carry all further arrays; of others, the agents that they contain are
+            to act.
         infos: By agent "action_mask" and "env_defined_actions" (NaN: the agent chooses); not needed with observations
             from covey's vectorised environments.
         spaces: Spaces of the environments.

@@ -244,7 +244,7 @@ class Agent:
         return fitness
 
     def policies(self) -> list[LoadedPolicy]:
-        """The policy that plays each agent, in the environment's order."""
+        """Return the policy that plays each agent, in the environment's order."""
         # Loaded again only after an update. A policy that several agents share is decoded once.
         if self._players is None or self._players[0] != self.member.updates:
             algorithm, store = self._pack()
@@ -258,7 +258,7 @@ class Agent:
         return self._players[1]
 
     def unpacked(self) -> Member:
-        """The member with all that it has learned, unpadded; the caller may change it."""
+        """Return the member with all that it has learned, in its own networks; the caller may change it."""
         if self._packed is not None:
             self._packed[0].unpack()
         # The packed copy would miss the caller's changes; the next call that needs one packs the member again.
@@ -349,7 +349,7 @@ class Agent:
         return torch.device(self.context.config.learner.device)
 
     def _pack(self) -> tuple[Algorithm, PolicyStore]:
-        """The algorithm that holds the member's networks packed, and its serialised policies; created when needed."""
+        """Return the algorithm that updates this member and the store of its serialised policies; made when needed."""
         if self._packed is None:
             config = self.context.config
             self._packed = (
@@ -359,12 +359,12 @@ class Agent:
         return self._packed
 
     def _test_seed(self, k: int) -> int:
-        """Seed of the k-th episode of the next test, in 31 bits: some environments' libraries take no more."""
+        """Return the seed of the k-th episode of the next evaluation, in 31 bits, as some libraries take no more."""
         return derive(self.context.config.training.seed, "test", len(self.fitness), k) & 0x7FFFFFFF
 
 
 def scalar(fitness: FitnessValue) -> float:
-    """A fitness as one number to rank members by: the mean over agents if it is given by agent."""
+    """Reduce a fitness to one number to rank members by: the mean over agents if it is given by agent."""
     return statistics.fmean(fitness.values()) if isinstance(fitness, dict) else fitness
 
 

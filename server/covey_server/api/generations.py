@@ -88,7 +88,7 @@ class Generations(PopulationFactory):
         return self.restored(spaces, members, lineage)
 
     def record_episodes(self, order: Order, fragment: Fragment) -> None:
-        """Record the returns of the training and evaluation episodes that a fragment reports.
+        """Record the returns of the training and evaluation episodes that an actor's message reports.
 
         Args:
             order: The order that the fragment answers; it says which member an evaluation task belongs to.
@@ -155,7 +155,7 @@ class Generations(PopulationFactory):
         )
 
     def _successors(self, population: Population, generation: int) -> list[Member]:
-        """Members of the next generation, by the caller's selection and mutation."""
+        """Make the members of the next generation, by the caller's selection and mutation."""
         self.record_generation()
         if self._tournament is not None and self._mutation is not None:
             finite = {member.member_id for member in sound([agent.member for agent in self.agents])}
@@ -166,12 +166,12 @@ class Generations(PopulationFactory):
         return [agent.unpacked() for agent in self.agents]
 
     def _experience(self, spaces: EnvironmentSpaces) -> Experience:
-        """The caller's replay memory; without one, a new memory of the kind that the algorithm learns from."""
+        """Return the caller's replay memory or, without one, a new memory of the kind that the algorithm needs."""
         return super()._experience(spaces) if self._memory is None else self._memory.bind(spaces)
 
 
 def _rounded(fitness: FitnessValue) -> str:
-    """A fitness as text with two decimals."""
+    """Format a fitness as text with two decimals."""
     if isinstance(fitness, dict):
         return ", ".join(f"{agent} {value:.2f}" for agent, value in fitness.items())
     return f"{fitness:.2f}"

@@ -1,4 +1,4 @@
-"""The work of the training functions: runs the learner's trainer with an actor thread in the same process."""
+"""Carries out the training functions: runs the learner's trainer with an actor thread in the same process."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Job:
         return generations.agents, generations.fitnesses
 
     def _run(self, config: Config, parent: Path, generations: Generations) -> None:
-        """Run a learner that listens on no port, and a thread that acts for it, until training is complete.
+        """Run a learner that listens on no port, and an actor thread in this process, until training is complete.
 
         Args:
             config: The run's configuration.
@@ -174,12 +174,15 @@ class Job:
             )
 
     def _generations(self, config: Config) -> Generations:
-        """The population factory that uses the caller's agents, memory, selection and mutation."""
+        """Make what creates the run's populations from the caller's agents, memory, selection and mutation."""
         elite = Path(self.elite_path or f"{self.env_name}-elite_{self.algo}") if self.save_elite else None
         return Generations(config, self.pop, self.memory, self.tournament, self.mutation, self.sum_scores, elite)
 
     def _config(self, max_steps: int) -> Config:
-        """The population's configuration with this call's arguments; `max_steps` counts the env steps that remain."""
+        """Make the run's configuration from the population's and this call.
+
+        `max_steps` are the env steps that remain.
+        """
         base = self.pop[0].context.config
         data = base.model_dump()
         data["name"] = self.env_name
@@ -201,7 +204,7 @@ class Job:
         return parse_config(data)
 
     def _slots(self) -> tuple[Slots, int]:
-        """The environments, and the number of those that train; the last quarter, at least one, evaluates."""
+        """Return the environments, and how many of them train; the last quarter, at least one, evaluates."""
         env = self.env
         env.interrupt()
         # A single environment cannot do both: two copies of it are built.
@@ -211,7 +214,7 @@ class Job:
 
     @contextlib.contextmanager
     def _directory(self) -> Iterator[Path]:
-        """Context manager for the folder of the run's directory: a temporary one unless the caller asks to keep it."""
+        """Provide the folder of the run's directory: a temporary one unless the caller asks to keep it."""
         parent = self.checkpoint_path or self.tensorboard_log_dir
         if parent is not None or self.checkpoint is not None or self.tensorboard or self.wb:
             yield Path(parent or "runs")

@@ -49,7 +49,7 @@ class Experiences:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What one step of all environments led to.
+    """What one step of E environments with A agents led to.
 
     Attributes:
         after: What the environments show after the step, before a new episode begins.
@@ -148,7 +148,7 @@ class MultiAgentReplayBuffer:
         *,
         truncation: Mapping[str, Any] | None = None,
     ) -> None:
-        """Save one step of every environment.
+        """Save one step of every one of E environments.
 
         Observations from covey's vectorised environments also tell the true last observations of episodes, truncation,
         masks and which agents wait, provided that `obs` is the very object that the step before returned as `next_obs`.
@@ -213,12 +213,12 @@ class MultiAgentReplayBuffer:
     def _fragment(
         self, spaces: EnvironmentSpaces, seen: SlotArrays, actions: list[NDArray[Any]], outcome: _Outcome
     ) -> Fragment:
-        """Encode one step of all environments as a fragment, in the format in which actors send experience.
+        """Encode one step of all environments as the message (fragment) in which actors send experience.
 
         Args:
             spaces: Spaces of the environments.
             seen: What the environments showed before the step.
-            actions: Actions (E, N, *shape) per group.
+            actions: Actions (environments, agents of the group, *shape) per group.
             outcome: What the step led to.
         """
         assert self._schema is not None and self._carried is not None
@@ -261,7 +261,7 @@ def _outcome(
     termination: Mapping[str, Any],
     truncation: Mapping[str, Any],
 ) -> _Outcome:
-    """Convert what the environments returned from a step into arrays.
+    """Convert what E environments returned from a step into arrays.
 
     Args:
         spaces: Spaces of the environments.
@@ -273,7 +273,7 @@ def _outcome(
     """
 
     def in_columns(by_agent: Mapping[str, Any]) -> NDArray[np.float64]:
-        """Numbers (E,) by agent as one array (E, A), 0 for agents that do not take part in the episode."""
+        """Join numbers by agent into one array (environments, agents), 0 for agents not in the episode."""
         result = np.zeros(seen.present.shape)
         for p, _, _, agent in columns(spaces):
             if agent in by_agent:

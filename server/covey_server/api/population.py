@@ -126,7 +126,7 @@ def _config(
 def _spaces(
     observations: Sequence[Any] | Mapping[str, Any], actions: Sequence[Any] | Mapping[str, Any], agent_ids: Any
 ) -> EnvironmentSpaces:
-    """Agents and their spaces, from spaces by agent, or from lists of spaces and agent ids in the same order."""
+    """Convert spaces by agent, or lists of spaces and of agent ids in the same order, to covey's own types."""
     if isinstance(observations, Mapping) and isinstance(actions, Mapping):
         agent_ids = list(observations) if agent_ids is None else list(agent_ids)
         if not set(agent_ids) == set(observations) == set(actions):

@@ -1,1 +1,1 @@
-"""Evolution of a population: fitness, selection, mutation and lineage, on members with unpadded weights."""
+"""Evolution of a population: fitness, selection, mutation, and the record of all members that ever lived."""

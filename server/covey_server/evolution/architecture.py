@@ -132,7 +132,7 @@ def apply_change(network: Network, change: ArchitectureChange, rng: np.random.Ge
 
 
 def resized(network: Network, resize: Resize) -> Network:
-    """The network in a new architecture; weights, target weights and both Adam moments are moved alike."""
+    """Move a network into a new architecture; weights, target weights and both Adam moments are moved alike."""
     return Network(
         spec=resize.spec,
         params=resize.weights(network.params),
@@ -145,7 +145,7 @@ def resized(network: Network, resize: Resize) -> Network:
 
 
 def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
-    """MLPs of a network that a mutation method changes: its head, all its encoders, or none for the latent vector."""
+    """Return the MLPs that a mutation changes: the head, all encoders, or none for the latent vector."""
     match method.partition(".")[0]:
         case "head":
             return (HEAD,)

@@ -1,4 +1,4 @@
-"""Fitness of a member from the returns of its evaluation episodes, and the opponents in these episodes."""
+"""Computes a member's fitness from the returns of its evaluation episodes, and chooses its opponents in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("covey.learner")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Result of a member's evaluation.
+    """The result of a population member's evaluation.
 
     Attributes:
         fitness: Mean over episodes of the sum (or mean) of the chosen agents' returns; NaN without episodes.
@@ -85,7 +85,7 @@ def _warn_once(text: str) -> None:
 
 
 def chosen_agents(agent_ids: Sequence[str], config: Fitness) -> list[int]:
-    """Indices of the agents whose returns count for fitness.
+    """Return the indices of the agents whose returns count for a member's fitness.
 
     These are `fitness.agents` or, if that is not set, all agents that the evaluated member plays itself.
 
@@ -118,7 +118,7 @@ def with_opponents(
     champion: int | None,
     refs_of: Callable[[int], Sequence[PolicyRef]],
 ) -> list[PolicyRef]:
-    """Policies that play the agents in a member's evaluation episodes.
+    """Choose the policies that play the agents in a member's evaluation episodes: its own, or opponents'.
 
     Args:
         member_id: The evaluated member, which plays every agent that has no opponent.
@@ -145,10 +145,10 @@ def with_opponents(
 
 
 def rank_key(fitness: float | None) -> float:
-    """A number to rank fitnesses by: the fitness itself, or minus infinity if it is NaN or unknown (None)."""
+    """Return a number to rank a fitness by: itself, or minus infinity if it is NaN or unknown (None)."""
     return -math.inf if fitness is None or math.isnan(fitness) else fitness
 
 
 def best(fitnesses: Mapping[int, float | None]) -> int:
-    """The id with the highest fitness, given fitness by member id; among equals the lowest id, the oldest member."""
+    """Return the member id with the highest fitness; among equals the lowest id, which is the oldest member."""
     return max(sorted(fitnesses, reverse=True), key=lambda m: (rank_key(fitnesses[m]), -m))

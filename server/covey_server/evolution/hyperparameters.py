@@ -21,7 +21,7 @@ DEFAULT_EVOLVING = {"lr": 1.0, "lr_actor": 1.0, "lr_critic": 1.0, "batch_size": 
 
 
 def ranges(config: Config) -> dict[str, RLParameter]:
-    """Hyperparameters that may mutate, each with its range: `mutation.rl_hp_selection`, or default ranges if empty.
+    """Return the hyperparameters that may mutate, each with its range, as configured or by default.
 
     Args:
         config: The run's configuration.
@@ -101,14 +101,14 @@ def scaled(value: float | int, limits: RLParameter, *, grow: bool) -> float | in
 
 
 def _default_range(value: float | int, largest: float) -> RLParameter:
-    """Range around a configured value: a quarter to 4 times of an integer, a tenth to 10 times of a float."""
+    """Return the range around a configured value: a quarter to 4 times of an integer, 0.1 to 10 times of a float."""
     if isinstance(value, int):
         return RLParameter(min=max(1, value // 4), max=min(4 * value, largest), grow_factor=1.5, shrink_factor=0.75)
     return RLParameter(min=value / 10, max=min(value * 10, largest), grow_factor=1.2, shrink_factor=0.8)
 
 
 def _text(value: float) -> str:
-    """A hyperparameter's value as text for people, floats with 4 significant digits."""
+    """Format a hyperparameter's value for people, floats with 4 significant digits."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""Lineage of a run: for every member that ever lived its parent, mutation, fitness and the generation of its death."""
+"""Lineage of a run: for every member that ever lived its parent, mutation, fitness and generation of death."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENTRY = TypeAdapter(LineageEntry)
 
 
 class Lineage:
-    """Entries of all members of a run by member id; those of members that died never change.
+    """The records of all members that a run ever had, by member id; those of members that died never change.
 
     Args:
         entries: Entries of earlier members, in any order, except that members that died are in the order of their
@@ -34,17 +34,17 @@ class Lineage:
 
     @property
     def entries(self) -> tuple[LineageEntry, ...]:
-        """Entries of all members that ever lived, in the order of their births."""
+        """Records of all members that ever lived, in the order of their births."""
         return tuple(self._entries.values())
 
     @property
     def living(self) -> tuple[LineageEntry, ...]:
-        """Entries of members that are alive, in the order of their births."""
+        """Records of members that are alive, in the order of their births."""
         return tuple(self._living.values())
 
     @property
     def dead(self) -> Sequence[LineageEntry]:
-        """Entries of members that died, in the order of their deaths."""
+        """Records of members that died, in the order of their deaths."""
         return self._dead
 
     @property
@@ -59,7 +59,7 @@ class Lineage:
         return self._entries[member_id]
 
     def born(self, member: Member) -> None:
-        """Add an entry for a new member.
+        """Add a record for a new member: parent, mutation, hyperparameters, architecture.
 
         Raises:
             ValueError: the member's id, or a higher one, was used before.
@@ -95,7 +95,7 @@ class Lineage:
         self._enter(replace(entry, hyperparameters=member.hyperparameters.numbers(), change=words))
 
     def evaluated(self, member: Member) -> None:
-        """Update a living member's entry after an evaluation: its fitness, env steps and updates."""
+        """Update a living member's record after an evaluation: its fitness, env steps and updates."""
         self._enter(
             replace(
                 self._living[member.member_id],
@@ -113,12 +113,12 @@ class Lineage:
         self._dead.append(entry)
 
     def _enter(self, entry: LineageEntry) -> None:
-        """Add or replace the entry of a living member."""
+        """Add or replace the record of a living member."""
         self._entries[entry.member_id] = self._living[entry.member_id] = entry
 
 
 def entry_info(entry: LineageEntry) -> MemberInfo:
-    """A lineage entry as the message that `covey lineage` shows; `entry_from_json` reads the JSON form of it."""
+    """Convert the record of a member's life to the message that `covey lineage` shows."""
     dead = entry.died_generation is not None
     return MemberInfo(
         member_id=entry.member_id,
@@ -138,7 +138,7 @@ def entry_info(entry: LineageEntry) -> MemberInfo:
 
 
 def entry_from_json(data: object) -> LineageEntry:
-    """Read a lineage entry from a JSON object; a fitness of null stands for None, NaN or infinity.
+    """Read the record of a member's life from a JSON object; a fitness of null stands for None, NaN or infinity.
 
     Raises:
         StorageError: a field is missing, of another type or too large.
@@ -154,7 +154,7 @@ def entry_from_json(data: object) -> LineageEntry:
 
 
 def architecture(member: Member) -> dict[str, object]:
-    """Layer widths and activations of each network of a member, as JSON for people to read."""
+    """Return layer widths and activations of each network of a member, as JSON for people to read."""
     result: dict[str, object] = {}
     for name, network in member.networks.items():
         spec = network.spec

@@ -60,7 +60,7 @@ class Mutations:
             self._mutate(member, kinds)
 
     def _kinds_but_none(self) -> dict[str, float]:
-        """Relative probabilities of the kinds of mutation that change something."""
+        """Return the relative probabilities of the kinds of mutation that change something."""
         odds = self._settings.probabilities
         return {
             "architecture": odds.arch_mut,
@@ -127,7 +127,7 @@ def _disturb(network: Network, sd: float, rng: np.random.Generator) -> int:
 
 
 def disturbed(weights: NDArray[np.float32], sd: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Weights (n,) after a parameter mutation: 5 % drawn anew from N(0, 1), noise N(0, (sd |w|)^2) added to the others.
+    """Return weights (n,) with 5 % drawn anew from N(0, 1), and noise N(0, (sd |w|)^2) added to the others.
 
     Results are clipped to +-1e6.
     """
@@ -163,12 +163,12 @@ def mutate_activation(member: Member, selection: Sequence[str], rng: np.random.G
 
 
 def activations(spec: NetworkSpec) -> tuple[str, ...]:
-    """Names of the activation functions of a network's encoders and head."""
+    """Return the names of the activation functions of a network's encoders and head."""
     return tuple(get_subnetwork(spec, part).activation for part in subnetwork_names(spec))
 
 
 def with_activation(spec: NetworkSpec, activation: str) -> NetworkSpec:
-    """The same architecture with this activation function in all encoders and the head."""
+    """Return the architecture with this activation function in all encoders and the head."""
     for part in subnetwork_names(spec):
         spec = with_subnetwork(spec, part, replace(get_subnetwork(spec, part), activation=activation))
     return spec

@@ -57,7 +57,7 @@ class TournamentSelection:
 
 
 def worst_to_best(fitness: Sequence[float | None]) -> list[int]:
-    """Positions sorted by rising fitness; None and NaN rank worst, and of equals the earlier position ranks better."""
+    """Sort positions by rising fitness; None and NaN rank worst, and of equals the earlier position ranks better."""
 
     def key(position: int) -> tuple[bool, float, int]:
         value = fitness[position]

@@ -1,1 +1,1 @@
-"""What members learn from: the replay memory, on-policy rounds, and the decisions in their rows."""
+"""What a population learns from: the replay memory, on-policy rollouts, and the agents' decisions in them."""

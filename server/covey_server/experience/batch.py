@@ -1,4 +1,4 @@
-"""The minibatch from which one packed update of off-policy members learns.
+"""The minibatch from replay with which several population members are updated in one batch.
 
 Dims: M members, B samples each, N agents in environment order, A width of all agents' actions side by side.
 """
@@ -14,7 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A minibatch of decisions for each of M members, padded to the largest; observations are encoded as float32.
+    """A minibatch of decisions for each of M population members, padded to the largest batch size, B.
+
+    A decision is what an agent does when it acts; it closes when that agent acts again or its episode ends.
 
     As long as every agent has chosen an action in every row of the replay memory, `part`, `steps`, `next_action` and
     `next_part` are None. Otherwise each agent's decision closes in a row of its own, and the fields that begin with
@@ -52,12 +54,12 @@ class Batch:
     next_part: Tensor | None
 
     def tensors(self) -> list[Tensor]:
-        """All tensors of the batch, in the order of the fields, without those that are None."""
+        """Return all tensors of the batch in the order of its fields, without those that are None."""
         values = [getattr(self, f.name) for f in fields(self)]
         return [x for v in values for x in (v if isinstance(v, tuple) else (v,)) if x is not None]
 
     def of(self, tensors: Sequence[Tensor]) -> Batch:
-        """A batch like this one made of other tensors, given in the order in which `tensors` returns them."""
+        """Make a batch of the same form from other tensors, given in the order in which `tensors` returns them."""
         # A recorded update owns copies of a batch's tensors; this puts them back into the form of a batch.
         given = iter(tensors)
         values: list[Any] = []

@@ -1,4 +1,4 @@
-"""When each agent's decision closes: in which later row, after how many env steps, and with what reward.
+"""Finds when each agent's decision closes: in which later timestep, after how many env steps, with what reward.
 
 An agent makes a decision in a row in which it acts. The decision closes in the next row in which the agent acts again,
 or in the row that holds its last observation. Its reward is the undiscounted sum of the agent's rewards until then, and
@@ -46,7 +46,7 @@ _STOPS[[RowKind.FINAL, RowKind.TAIL, RowKind.CUT]] = True
 
 @dataclass(frozen=True, slots=True)
 class ClosedDecisions:
-    """For each row and agent of a fragment, the decision made there, if it closes within the fragment.
+    """For each of R timesteps and N agents in an actor's message, the agent's decision there, if its outcome is known.
 
     Attributes:
         closes: (R, N) bool, whether the agent made a decision in this row that closes within this fragment.
@@ -71,7 +71,7 @@ class ClosedDecisions:
 def close_decisions(
     columns: Columns, streams: Sequence[SlotStream] | Sequence[Stream], spaces: EnvironmentSpaces
 ) -> ClosedDecisions:
-    """Find the decisions that close within a fragment.
+    """Find the agents' decisions that end within the same message: the agent acts again there, or its episode ends.
 
     Args:
         columns: All rows of the fragment, as `covey.rows.RowSchema.decode` gives them.
@@ -120,7 +120,7 @@ def close_decisions(
     following = np.where(closes, following, rows)
 
     def sum_until(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """For each row, the sum of these numbers over the step rows from it to the row before `following`."""
+        """Sum these numbers for each row over the env steps from it to the row in which its decision closes."""
         # A sum between two rows is the difference of two prefix sums: `before[r]` is the sum of all rows before row r.
         before = np.zeros((len(kind) + 1, active.shape[1]))
         np.cumsum(np.where(step[:, None], numbers, 0), axis=0, out=before[1:])
@@ -142,7 +142,7 @@ def close_decisions(
 
 
 def by_agent(columns: Columns, spaces: EnvironmentSpaces, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-    """One column of all groups side by side: (R, N) with agents in environment order.
+    """Join one column of all groups of agents: (R, N) for R rows (timesteps) and N agents in environment order.
 
     Args:
         columns: The rows of a fragment.

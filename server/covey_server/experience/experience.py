@@ -1,4 +1,4 @@
-"""The experience that members learn from, as the rest of the learner sees it: bytes go in, numbers come out.
+"""The interface of what stores experience, a replay memory or on-policy rollouts: bytes go in, numbers come out.
 
 No code outside of this folder and of the algorithms touches a tensor or an array of experience, so that both could move
 to another process.
@@ -17,15 +17,15 @@ from covey_server.storage.journal import Position
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRows:
-    """The rows of one fragment, an actor's answer to an order, that passed every check.
+    """The timesteps ("rows") of one message of an actor that passed every check.
 
     Attributes:
         raw: The decompressed columns one after another, as `covey.rows.RowSchema.view` reads them.
-        rows: Number of rows, lead-in rows included.
-        slot_streams: The fragment's own description of its slots.
-        streams: The same with each slot's member and the place of its rows in the columns.
-        actor: Identifies the actor process; its fragments come in the order of their numbers.
-        position: Where the journal has the fragment.
+        rows: Number of rows, also of earlier ones that are repeated (lead-in rows).
+        slot_streams: The message's own description of which rows are of which environment.
+        streams: The same with the member that each environment plays for, and the place of its rows in the columns.
+        actor: Identifies the actor process; its messages come in the order of their numbers.
+        position: Where the journal has the message.
     """
 
     raw: bytes
@@ -37,7 +37,9 @@ class AcceptedRows:
 
 
 class Experience(Protocol):
-    """A memory that ingest fills and an algorithm reads, from two threads; `len()` is the number of env steps held.
+    """A memory of timesteps that arriving messages fill and an algorithm reads, from two threads.
+
+    `len()` is the number of env steps held.
 
     Attributes:
         only_newest_policy: Whether rows count only if the member's present policies played them. Env steps that another
@@ -47,11 +49,11 @@ class Experience(Protocol):
     only_newest_policy: ClassVar[bool]
 
     def __len__(self) -> int:
-        """Number of env steps held."""
+        """Return the number of env steps held."""
         ...
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """Store a fragment's rows.
+        """Store the timesteps of one accepted message of an actor.
 
         Args:
             rows: At least one row.
@@ -64,15 +66,18 @@ class Experience(Protocol):
 
     @property
     def needed_from(self) -> Position | None:
-        """The oldest journal record from which a restarted learner has to refill this memory; None if it needs none."""
+        """The oldest record of the journal on disk from which a restarted learner refills this memory, if any."""
         ...
 
     def to_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the memory as JSON; the rows themselves are in the journal."""
+        """Return what a checkpoint keeps of the memory, as JSON.
+
+        The timesteps themselves are in the journal on disk.
+        """
         ...
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Prepare an empty memory for the journal records that `restore` will bring.
+        """Prepare an empty memory, from a checkpoint's state, for the journal's records that `restore` will bring.
 
         Raises:
             StorageError: the state is of a newer version.
@@ -81,5 +86,5 @@ class Experience(Protocol):
         ...
 
     def restore(self, rows: AcceptedRows) -> None:
-        """Store again, in the journal's order, rows that were held before a restart; other rows are left out."""
+        """Store again, in the journal's order, timesteps that were held before a restart; others are ignored."""
         ...

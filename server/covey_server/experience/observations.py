@@ -1,4 +1,4 @@
-"""Encodes stored observations as networks read them, in torch; `covey.observations` is the same in numpy."""
+"""Encodes stored observations in torch as networks read them; `covey.observations` does the same in numpy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TorchEncoding:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Encode the observations of n agents that lie side by side.
+        """Encode the observations of n agents whose numbers lie side by side.
 
         Args:
             x: (..., n * numbers) in the space's dtype.

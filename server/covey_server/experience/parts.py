@@ -1,4 +1,4 @@
-"""What each agent is doing in each row of the replay memory: its part there, such as choosing an action or waiting.
+"""Finds what each agent is doing in each timestep (its part there): choosing an action, waiting, absent and so on.
 
 Parts are needed only where not every agent chooses an action in every row. A fragment has `active` 0 both for an agent
 that waits, whose columns repeat what it last saw and did, and for one that is not there, whose columns are zeros; which
@@ -23,7 +23,7 @@ from covey_server.experience.decisions import ClosedDecisions, by_agent, close_d
 
 
 class Part(enum.IntEnum):
-    """What an agent is doing in a row; the first three values are those of `covey.rows.Active`."""
+    """What an agent is doing in one timestep: absent, chose, forced by the environment, waits, or has just left."""
 
     ABSENT = 0  # is not there; its columns are zeros
     CHOSE = 1  # chose an action, or is to choose one here
@@ -34,11 +34,11 @@ class Part(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FragmentDecisions:
-    """The decisions of a fragment in which not every agent acts in every row.
+    """The agents' decisions in one message of an actor, where not every agent acts at every timestep.
 
     Attributes:
         closed: When each decision closes.
-        parts: (R, N) uint8, each agent's `Part` in each row.
+        parts: (rows, agents) uint8, each agent's `Part` in each row.
     """
 
     closed: ClosedDecisions
@@ -46,7 +46,10 @@ class FragmentDecisions:
 
     @property
     def links(self) -> NDArray[np.int32]:
-        """(R, 2N) int32: rows until each agent's decision closes, 0 where none does; then env steps until it closes."""
+        """For R rows and N agents, (R, 2N) int32: rows until the agent's decision closes (0: never), then env steps.
+
+        A decision closes where its agent acts again or its episode ends.
+        """
         ahead = self.closed.next_row - np.arange(len(self.parts))[:, None]
         return np.concatenate([ahead, self.closed.steps], 1).astype(np.int32)
 
@@ -54,7 +57,10 @@ class FragmentDecisions:
 def find_decisions(
     columns: Columns, streams: Sequence[SlotStream], spaces: EnvironmentSpaces
 ) -> FragmentDecisions | None:
-    """Find when decisions close and what each agent does in each row; None where every agent acts in every row."""
+    """Find when each agent's decision closes (it acts again, or its episode ends) and what it does in each row.
+
+    Returns None where every agent acts in every row, as each decision then closes in the next one.
+    """
     if everybody_acts(columns, spaces):
         return None
     closed = close_decisions(columns, streams, spaces)
@@ -62,7 +68,7 @@ def find_decisions(
 
 
 def everybody_acts(columns: Columns, spaces: EnvironmentSpaces) -> bool:
-    """Whether every agent chooses in every row, so that each decision closes in the next row.
+    """Whether every agent chooses an action in every row, so that each decision is followed by one in the next row.
 
     Final rows of episodes are not looked at: agents would have acted there, had the episode gone on.
     """
@@ -79,20 +85,21 @@ def everybody_acts(columns: Columns, spaces: EnvironmentSpaces) -> bool:
 def parts(
     columns: Columns, streams: Sequence[SlotStream], closed: ClosedDecisions, spaces: EnvironmentSpaces
 ) -> NDArray[np.uint8]:
-    """Find what every agent is doing in every row.
+    """Find what every agent is doing in every row (timestep): choosing, forced, waiting, absent or leaving.
 
     An agent that did not terminate counts as choosing in the last row of an episode, as the critic values there what
-    the agent's policy would do. A lead-in row has no rows before it to tell who waits: there, agents without an open
-    decision count as waiting unless their columns are zeros, even if they have just left.
+    the agent's policy would do. A lead-in row repeats an earlier row because an agent's decision there has not closed,
+    and has no rows before it to tell who waits: there, all other agents count as waiting unless their columns are
+    zeros, even if they have just left.
 
     Args:
-        columns: All rows of the fragment.
-        streams: The fragment's slot streams.
-        closed: When the fragment's decisions close.
+        columns: All rows of the message.
+        streams: For each of the actor's environments that it has rows of, how many there are.
+        closed: When the decisions close, that is, when the agent acts again or its episode ends.
         spaces: The run's spaces.
 
     Returns:
-        (R, N) uint8 values of `Part`.
+        (R, N) uint8 values of `Part`, for R rows and N agents.
     """
     kind = np.asarray(columns["kind"], np.uint8)
     rows = np.arange(len(kind))[:, None]
@@ -120,7 +127,7 @@ def parts(
 
 
 def _any_number(columns: Columns, spaces: EnvironmentSpaces) -> NDArray[np.bool_]:
-    """(R, N) bool, whether any number of an agent's observation or action is not 0."""
+    """For each row and agent, whether any number of the agent's observation or action is not 0, (rows, agents) bool."""
     result = np.empty((len(columns["kind"]), len(spaces.agents)), bool)
     for g in spaces.groups:
         seen, done = (columns[f"{g.group_id}/{name}"] for name in ("observation", "action"))

@@ -1,4 +1,4 @@
-"""The replay memory that all off-policy members share: fragments are stored whole and evicted whole, oldest first.
+"""The replay memory of all off-policy members: actors' messages (fragments) are stored and evicted whole, oldest first.
 
 A fragment is what an actor sends at once: rows of its slots. They lie next to each other, so the next observation of
 a step row is the next row and is stored once. From the first fragment on in which some agent does not act, rows have
@@ -55,7 +55,7 @@ Two suffice even if every step ends an episode. Where rows are large few do, and
 
 @dataclass(frozen=True, slots=True)
 class _StoredFragment:
-    """Where a stored fragment's rows lie, and what evicting it gives back.
+    """Where the rows of one actor message lie in replay, and how much is freed when it is evicted.
 
     Attributes:
         start: The row at which it begins.
@@ -91,7 +91,7 @@ def planned_rows(row_bytes: int, max_size: int, max_bytes: int) -> int:
 
 
 class Replay:
-    """A replay memory of preallocated tensors on `device`; `len()` is the number of env steps held.
+    """A replay memory in preallocated tensors on `device`; `len()` is the number of env steps held.
 
     Args:
         spaces: The run's spaces.
@@ -151,54 +151,63 @@ class Replay:
 
     @property
     def inserted_steps(self) -> int:
-        """Number of env steps that were ever inserted."""
+        """Number of env steps that were ever inserted, evicted ones included."""
         return self._inserted
 
     @property
     def fragments(self) -> int:
-        """Number of fragments held."""
+        """Number of actor messages (fragments) held, each of which is stored and evicted as a whole."""
         return len(self._fragments)
 
     only_newest_policy: ClassVar[bool] = False
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """Store an accepted fragment. All members learn from all rows, whichever member's policies collected them."""
+        """Store the rows of an accepted actor message.
+
+        All members learn from all rows, whoever's policies collected them.
+        """
         del members
         self.insert(self._schema.view(rows.raw, rows.rows), rows.slot_streams, rows.position)
 
     @property
     def needed_from(self) -> Position | None:
-        """Journal position of the oldest fragment held: a restart reads the journal from there."""
+        """Where the journal on disk has the oldest message held: a restarted learner refills replay from there."""
         oldest = self.oldest_tag
         return oldest if isinstance(oldest, Position) else None
 
     def to_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the row at which the oldest fragment begins, on which later evictions depend."""
+        """Return what a checkpoint keeps: the row at which the oldest message begins, which decides later evictions."""
         return {"version": VERSION, "row": self.oldest_row}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Prepare for `restore`: the first fragment restored will begin at the row where the oldest one began."""
+        """Prepare for refilling from the journal, from the row at which the oldest stored message began."""
         check_version("experience", state, VERSION)
         self.begin_at(int(state["row"]))
 
     def restore(self, rows: AcceptedRows) -> None:
-        """Store a fragment again that the journal has; what no longer fits is evicted as it was before the restart."""
+        """Store again a message read from the journal after a restart; evictions are those of before the restart."""
         self.add(rows, ())
 
     @property
     def oldest_tag(self) -> object | None:
-        """The tag with which the oldest fragment held was inserted; None if the memory is empty."""
+        """The tag, such as its journal position, with which the oldest message held was inserted.
+
+        None for an empty memory.
+        """
         with self._lock:
             return self._fragments[0].tag if self._fragments else None
 
     @property
     def oldest_row(self) -> int:
-        """The row at which the oldest fragment begins; in an empty memory, the row at which the next one will begin."""
+        """The row at which the oldest stored message begins.
+
+        In an empty memory, the row at which the next one will begin.
+        """
         with self._lock:
             return self._fragments[0].start if self._fragments else self._next_row
 
     def begin_at(self, row: int) -> None:
-        """Let the first fragment of an empty memory begin at this row.
+        """Let the first message stored in this empty memory begin at the given row.
 
         Given `oldest_row` of another memory and then its fragments, this one evicts later what the other would have
         evicted.
@@ -206,7 +215,7 @@ class Replay:
         self._next_row = row if row <= self._capacity else 0
 
     def insert(self, columns: Columns, streams: Sequence[fragment_pb2.SlotStream], tag: object | None = None) -> None:
-        """Store a whole fragment; the oldest fragments whose space it needs are evicted.
+        """Store all rows of an actor's message, a fragment, and evict the oldest fragments whose space they need.
 
         Args:
             columns: All rows of the fragment, as `covey.rows.RowSchema.decode` gives them.
@@ -248,7 +257,7 @@ class Replay:
             self._inserted += steps
 
     def sample(self, keys: Tensor, sizes: Tensor, largest: int) -> Batch:
-        """Draw a minibatch of decisions for each member: rows uniformly and with replacement, each member on its own.
+        """Draw a minibatch for each of M members: rows uniformly and with replacement, independently of other members.
 
         Args:
             keys: (M,) keys from `counter_rng.keys`; together with the memory's content they determine the draw.
@@ -279,20 +288,20 @@ class Replay:
         return self._layout.batch(now, after, links, sizes)
 
     def step_rows(self) -> dict[str, Tensor]:
-        """A copy of the rows that may be drawn, oldest first, by dtype, (rows, width) each; for tests."""
+        """Copy the rows that may be sampled, oldest first: by dtype, (rows, width) each. For tests."""
         with self._lock:
             order = (torch.arange(self._drawable_count, device=self._device) + self._ring_start) % self._max_size
             rows = self._drawable_rows[order]
             return {dtype: matrix.index_select(0, rows) for dtype, matrix in self._matrices.items()}
 
     def _staged(self, columns: Columns, rows: int, decisions: FragmentDecisions | None) -> dict[str, Tensor]:
-        """The fragment's rows as matrices on the device by dtype; made before the lock is taken."""
+        """Copy a message's rows to the device as one matrix per dtype, before the lock is taken."""
         host = {dtype: np.empty((rows, width), dtype) for dtype, width in self._layout.widths.items()}
         self._layout.write(host, columns, decisions)
         return {dtype: torch.from_numpy(block).to(self._device) for dtype, block in host.items()}
 
     def _link(self, new_rows: slice, links: Tensor | None) -> None:
-        """Store a fragment's links; None means that every decision closes in the next row, one env step on."""
+        """Store for new rows where each agent's decision closes; None if for all of them in the next row."""
         if links is not None and self._links is None:
             # Links begin with this fragment; in all rows before it decisions close in the next row, one step on.
             shape = (self._capacity, self._layout.link_width)
@@ -301,7 +310,7 @@ class Replay:
             self._links[new_rows] = 1 if links is None else links
 
     def _free_rows(self, rows: int, steps: int, drawable: int) -> int:
-        """Evict the oldest fragments until the new one fits; returns the row at which it is to begin."""
+        """Evict the oldest messages until a new one of this size fits; returns the row at which that is to begin."""
         # Bounds on what is held, wherever it lies.
         while self._steps + steps > self._max_size or self._drawable_count + drawable > self._max_size:
             self._evict()
@@ -322,7 +331,7 @@ class Replay:
         return start
 
     def _evict(self) -> None:
-        """Forget the oldest fragment: its rows may be overwritten, and its decisions can no longer be drawn."""
+        """Forget the oldest stored message: its rows may be overwritten and are no longer sampled."""
         evicted = self._fragments.popleft()
         self._steps -= evicted.steps
         self._drawable_count -= evicted.drawable
@@ -330,7 +339,7 @@ class Replay:
         self._ring_start = (self._ring_start + evicted.drawable) % self._max_size
 
     def _append_drawable(self, ids: NDArray[np.intp]) -> None:
-        """Append row numbers to the ring of drawable rows, in two pieces where they pass its end."""
+        """Append row numbers to the ring buffer of rows that may be sampled."""
         begin = (self._ring_start + self._drawable_count) % self._max_size
         fits = min(len(ids), self._max_size - begin)
         new = torch.from_numpy(ids.astype(np.int64, copy=False))

@@ -22,7 +22,7 @@ from covey_server.experience.parts import FragmentDecisions, Part
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Where one column's numbers for agents `first` to `last` of a group (`last` excluded) lie in a row of a matrix.
+    """Where one column's numbers for some neighbouring agents of a group lie in a row of a replay matrix.
 
     Attributes:
         column: Name of the fragment's column.
@@ -43,7 +43,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ActionRun:
-    """Consecutive agents, in environment order, whose actions are stored and mapped alike.
+    """Where the actions of neighbouring agents lie in replay, if one operation can map them all for networks.
 
     Attributes:
         agents: Their indices in environment order.
@@ -64,7 +64,7 @@ class ActionRun:
 
 @dataclass(frozen=True, slots=True)
 class MaskRun:
-    """Consecutive agents, in environment order, whose action masks are stored side by side.
+    """Where the action masks of neighbouring agents, in environment order, lie side by side in replay.
 
     Attributes:
         offset: First number in a row of the uint8 matrix.
@@ -78,7 +78,7 @@ class MaskRun:
 
 
 class RowLayout:
-    """Where each column of a fragment lies in the replay matrices, and how rows of these become a `Batch`.
+    """Where each column of an actor's message lies in the replay matrices, and how minibatches are made of their rows.
 
     Args:
         spaces: The run's spaces.
@@ -114,18 +114,18 @@ class RowLayout:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row over all matrices, its links included."""
+        """Bytes that one row takes in replay, over all matrices and the numbers that say where its decisions close."""
         return sum(width * torch_dtype(dtype).itemsize for dtype, width in self.widths.items()) + 8 * self._agents
 
     @property
     def link_width(self) -> int:
-        """Numbers that one row's links take: for each agent the rows, and the env steps, until its decision closes."""
+        """Numbers kept per row to find where decisions close: per agent, the rows and the env steps until then."""
         return 2 * self._agents
 
     def write(
         self, into: dict[str, NDArray[np.generic]], columns: Columns, decisions: FragmentDecisions | None
     ) -> None:
-        """Write a fragment into matrices of as many rows.
+        """Write the columns of an actor's message into one matrix per dtype, each with as many rows as the message.
 
         Args:
             into: A matrix by dtype, (rows, width) each.
@@ -145,14 +145,17 @@ class RowLayout:
             into["uint8"][:, self._part : self._part + n] = decisions.parts
 
     def _place(self, column: str, first: int, last: int, dtype: str, width: int) -> int:
-        """Append agents `first` to `last` of a column to the matrix of this dtype; returns the offset."""
+        """Append agents `first` to `last` (excluded) of a column to the matrix of this dtype.
+
+        Returns where they begin.
+        """
         offset = self.widths.get(dtype, 0)
         self.blocks.append(Block(column, first, last, dtype, offset, width))
         self.widths[dtype] = offset + width
         return offset
 
     def _place_observation(self, group: Group, device: torch.device) -> tuple[TorchEncoding, str, int, int, Tensor]:
-        """Place a group's observations.
+        """Append the observations of a group of agents to the matrix of their dtype.
 
         Returns:
             The encoding; dtype, offset and width as stored; and the agent whose observation each encoded number is.
@@ -164,7 +167,7 @@ class RowLayout:
         return encoding, dtype, offset, width, owner
 
     def _place_masks(self, spaces: EnvironmentSpaces) -> tuple[MaskRun, ...]:
-        """Place all agents' action masks; empty if no agent has one."""
+        """Append all agents' action masks to the uint8 matrix; returns () if no agent has one."""
         if not any(group.masked for group in spaces.groups):
             return ()
         runs = []
@@ -179,14 +182,17 @@ class RowLayout:
         return tuple(runs)
 
     def _place_numbers(self, spaces: EnvironmentSpaces, name: str, dtype: str) -> int:
-        """Place a column with one number per agent, in environment order; returns the offset of the first agent's."""
+        """Append a column with one number per agent, such as the reward.
+
+        Returns where the first agent's number lies.
+        """
         start = self.widths.get(dtype, 0)
         for group_id, first, last in _neighbour_runs(spaces):
             self._place(f"{group_id}/{name}", first, last, dtype, last - first)
         return start
 
     def _place_actions(self, spaces: EnvironmentSpaces) -> tuple[ActionRun, ...]:
-        """Place all agents' actions in environment order, and join neighbours that are stored and mapped alike."""
+        """Append all agents' actions in environment order, joining neighbours that are stored and mapped alike."""
         runs: list[ActionRun] = []
         at = 0
         for group_id, first, last in _neighbour_runs(spaces):
@@ -210,7 +216,10 @@ class RowLayout:
 
     @staticmethod
     def _unit_mapping(spaces: EnvironmentSpaces, run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Factor and summand, (width,) float32 each, that map these agents' Box actions to [-1, 1]; else empty."""
+        """Return factor and summand, (width,) float32 each, that map these agents' Box actions to [-1, 1].
+
+        Both are empty for other actions.
+        """
         factors, summands = [], []
         for i in run.agents:
             space = spaces.agents[i].action
@@ -225,7 +234,9 @@ class RowLayout:
         return torch.cat(factors).to(device, torch.float32), torch.cat(summands).to(device, torch.float32)
 
     def batch(self, now: dict[str, Tensor], after: dict[str, Tensor], links: Tensor | None, sizes: Tensor) -> Batch:
-        """Make a `Batch` of matrix rows by dtype.
+        """Make a minibatch from rows gathered from the replay matrices, given by dtype.
+
+        M members, B samples each, N agents; `width` is the numbers in a row of the matrix.
 
         Args:
             now: (M, B, width), rows in which decisions were made.
@@ -262,7 +273,7 @@ class RowLayout:
         )
 
     def _encoded_observations(self, rows: dict[str, Tensor], part: Tensor | None) -> tuple[Tensor, ...]:
-        """Encoded observations of each group, (..., agents of the group * width); zeros for absent agents."""
+        """Encode gathered observations of each group, (..., agents of the group * width), zeros for absent agents."""
         seen = []
         for encoding, dtype, offset, width, owner in self._observations:
             x = encoding(rows[dtype][..., offset : offset + width])
@@ -273,7 +284,7 @@ class RowLayout:
         return tuple(seen)
 
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
-        """The joint action, (..., A): Box mapped to [-1, 1], Discrete as one-hot, zeros for absent agents."""
+        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], Discrete one-hot, zeros if absent."""
         actions = []
         for run, affine, values in zip(self._actions, self._affine, self._values, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]
@@ -289,7 +300,7 @@ class RowLayout:
         return joint * there.index_select(-1, self._action_owner)
 
     def _legal_actions(self, flags: Tensor) -> Tensor | None:
-        """(..., A) bool, false where an agent's mask forbids a Discrete value; None if no agent has a mask.
+        """Which numbers of the joint action are legal, (..., width) bool; None if no agent has an action mask.
 
         Agents without a mask, and those whose mask is all zeros because they do not act, may do anything.
         """
@@ -306,14 +317,14 @@ class RowLayout:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype of the same name as a numpy dtype."""
+    """Return the torch dtype that has the name of a numpy dtype."""
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
 
 
 def _neighbour_runs(spaces: EnvironmentSpaces) -> Iterator[tuple[str, int, int]]:
-    """Runs of agents that are neighbours both in environment order and in their group.
+    """Find runs of agents that are neighbours both in environment order and within their group.
 
     Yields:
         (group id, first, last) in environment order; `first` and `last`, which is excluded, count within the group.

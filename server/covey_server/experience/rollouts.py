@@ -1,4 +1,6 @@
-"""On-policy rounds: each member's fragments since it last learned, and the agents' trajectories that they make up.
+"""On-policy rollouts, called rounds: what each population member has collected since it last learned.
+
+The agents' trajectories are put together from the messages (fragments) of all actors.
 
 Dims: R rows of a round, D decisions of an agent, V views (what an agent saw in some row; each is kept once).
 """
@@ -27,7 +29,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class AgentDecisions:
-    """One agent's decisions of a round, one trajectory after another, each in the order of time.
+    """One agent's decisions of an on-policy rollout, one trajectory after another, each in order of time.
 
     A decision closes when the agent decides again or its episode ends; the agent's rewards until then belong to it.
     There are V observations ("views") and D closed decisions.
@@ -59,14 +61,14 @@ class AgentDecisions:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A member's complete round: the decisions of each agent, in environment order."""
+    """A population member's complete on-policy rollout: the decisions of each agent, in environment order."""
 
     agents: tuple[AgentDecisions, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _RoundFragment:
-    """One member's streams of one fragment.
+    """The rows of one actor message that belong to one population member.
 
     Attributes:
         columns: All columns of the fragment, not copied.
@@ -83,14 +85,16 @@ class _RoundFragment:
 
 @dataclass(slots=True)
 class _Round:
-    """A member's present round: its fragments so far, and their env steps."""
+    """One member's unfinished on-policy rollout: the actor messages that it has so far, and their env steps."""
 
     fragments: list[_RoundFragment] = field(default_factory=list)
     steps: int = 0
 
 
 class Rollouts:
-    """The members' present rounds; `len()` is the number of env steps held. Ingest inserts, the trainer takes.
+    """All members' unfinished on-policy rollouts (rounds); `len()` is the number of env steps held.
+
+    One thread inserts rows as actors send them, the trainer's takes complete rounds out.
 
     Args:
         spaces: The run's spaces.
@@ -110,7 +114,7 @@ class Rollouts:
             return sum(r.steps for r in self._rounds.values())
 
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
-        """Add an accepted fragment: the rows of each member's slots join the member's round."""
+        """Add the rows of an accepted actor message to the rollouts of the members whose policies played them."""
         columns = self._schema.view(rows.raw, rows.rows)
         for member_id in members:
             streams = [s for s in rows.streams if s.member_id == member_id]
@@ -118,31 +122,31 @@ class Rollouts:
 
     @property
     def needed_from(self) -> Position | None:
-        """Journal position of the oldest fragment of any current round: a restart reads the journal from there."""
+        """Where the journal on disk has the oldest message held: a restarted learner reads it again from there."""
         with self._lock:
             tags = [held.tag for r in self._rounds.values() for held in r.fragments]
         return min((tag for tag in tags if isinstance(tag, Position)), default=None)
 
     def to_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the journal positions of the fragments in each member's round."""
+        """Return what a checkpoint keeps: the journal positions of the messages in each member's unfinished rollout."""
         with self._lock:
             kept = {m: [held.tag for held in r.fragments] for m, r in self._rounds.items()}
         rounds = {str(m): [list(tag) for tag in tags if isinstance(tag, Position)] for m, tags in kept.items()}
         return {"version": VERSION, "rounds": rounds}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Prepare for `restore`: note which journal records each member's round is made of."""
+        """Note from a checkpoint which journal records each member's rollout is made of; `restore` then brings them."""
         check_version("experience", state, VERSION)
         self._expected = {int(m): {Position(*tag) for tag in tags} for m, tags in state["rounds"].items()}
 
     def restore(self, rows: AcceptedRows) -> None:
-        """Add a fragment again that the journal has, to the rounds that held it before the restart."""
+        """Add again a message read from the journal after a restart, to the rollouts that held it before."""
         self.add(rows, [m for m, positions in self._expected.items() if rows.position in positions])
 
     def insert(
         self, member_id: int, columns: Columns, streams: Sequence[Stream], actor: Hashable, tag: object = None
     ) -> None:
-        """Add one member's streams of a fragment to its round; an actor's fragments must come in their order.
+        """Add a member's rows of an actor message to its rollout; messages of one actor must come in their order.
 
         Args:
             member_id: The member.
@@ -157,22 +161,22 @@ class Rollouts:
             at.steps += sum(s.steps for s in streams)
 
     def steps(self, member_id: int) -> int:
-        """Number of env steps in the member's round so far."""
+        """Return the number of env steps in the member's unfinished rollout."""
         with self._lock:
             return self._rounds[member_id].steps if member_id in self._rounds else 0
 
     def positions(self, member_id: int) -> list[object]:
-        """The tags of the fragments in the member's round, in the order in which they came."""
+        """Return the tags, such as journal positions, of the messages in the member's rollout, in order of arrival."""
         with self._lock:
             return [held.tag for held in self._rounds[member_id].fragments] if member_id in self._rounds else []
 
     def drop(self, member_id: int) -> None:
-        """Forget a member's round."""
+        """Discard a member's unfinished rollout."""
         with self._lock:
             self._rounds.pop(member_id, None)
 
     def take(self, member_id: int) -> Rollout:
-        """End a member's round and return its decisions; it must have at least one env step.
+        """Remove a member's rollout and return its decisions; it must have at least one env step.
 
         Raises:
             KeyError: the member has no round.
@@ -205,16 +209,17 @@ def _trajectories(
     kind: NDArray[np.uint8],
     placed: Sequence[tuple[Hashable, Stream]],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Find which rows of a round follow each other without a break.
+    """Find which of a rollout's rows follow each other without a break.
 
-    A stream continues the trajectory of the same slot's stream before it if that one ended with a tail row: the first
-    row after its lead-in rows repeats this tail. Where none did, it begins the slot's part in this round, and its
-    lead-in rows hold decisions that were made before the round, under an earlier policy; these do not count.
+    A stream is the rows of one environment in one message. It continues the trajectory of that environment's stream
+    before it if that one ended with a tail row (where an environment stands when the message ends): the first row after
+    its lead-in rows repeats this tail. Lead-in rows repeat earlier rows because an agent's decision in them has not
+    closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do not count.
 
     Args:
         spaces: The run's spaces.
-        columns: All rows of the round, stream after stream.
-        kind: (R,), their `covey.rows.RowKind`.
+        columns: All rows of the rollout, stream after stream.
+        kind: (R,), their `covey.rows.RowKind`, of R rows.
         placed: Actor and stream, in the order of the rows.
 
     Returns:
@@ -246,7 +251,10 @@ def _trajectories(
 
 
 def _same_observations(spaces: EnvironmentSpaces, columns: Columns, row: int, other: int) -> bool:
-    """Whether all agents see the same in two rows; not so if the slot played for another member between its streams."""
+    """Whether all agents have equal observations in two rows.
+
+    They differ if the environment played for another member between these rows.
+    """
     names = (f"{g.group_id}/observation" for g in spaces.groups)
     return all(np.array_equal(columns[name][row], columns[name][other]) for name in names)
 
@@ -260,7 +268,7 @@ def _agent_decisions(
     rows: NDArray[np.int64],
     trajectory: NDArray[np.int64],
 ) -> AgentDecisions:
-    """The decisions that one agent made in these rows, ordered by trajectory and time.
+    """Collect the decisions that one agent made in an on-policy rollout, ordered by trajectory and time.
 
     Args:
         columns: All rows of the round.
@@ -269,7 +277,7 @@ def _agent_decisions(
         n: The agent's index in its group.
         agent: Its index in environment order.
         rows: The rows in which its decisions close within the round, by their number in the round.
-        trajectory: (R,), the trajectory that each row belongs to.
+        trajectory: The trajectory that each row belongs to.
     """
     # A stable sort keeps the order of time within a trajectory, whose streams lie apart in the round.
     rows = rows[np.argsort(trajectory[rows], kind="stable")]

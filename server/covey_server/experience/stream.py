@@ -1,4 +1,4 @@
-"""Where one training slot's rows lie within a fragment's columns, and whose they are."""
+"""Where the rows of one of an actor's training environments lie in a message, and whose policies played them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 
 class Stream(NamedTuple):
-    """One slot's consecutive rows in a fragment: lead-in rows first, then all others in the order of time.
+    """The consecutive rows of one training environment (a slot of the actor) in a message, in the order of time.
+
+    Lead-in rows come first: earlier rows repeated because an agent's decision in them has not closed.
 
     Attributes:
         slot: Number of the training slot at its actor.

@@ -1,1 +1,1 @@
-"""How an arriving fragment is handled: checked, written to the journal, stored as experience, entered into ledgers."""
+"""How an actor's arriving message is handled: checked, written to the journal, stored as experience, counted."""

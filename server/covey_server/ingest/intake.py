@@ -1,4 +1,4 @@
-"""Takes in a fragment: check it, journal it, store its rows as experience and enter its env steps; or refuse it."""
+"""Takes in an actor's message: checks it, writes it to the journal, stores its timesteps, counts its env steps."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ CHECKSUM_TRIES = 3
 
 
 class Intake:
-    """Takes in the fragments that a learner's actors send.
+    """Takes in the messages (fragments) with timesteps that a learner's actors send.
 
     Args:
-        learner: Its journal, experience and ledgers receive the fragments.
+        learner: Its journal, experience and step counts receive them.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -37,11 +37,11 @@ class Intake:
 
     @property
     def lock(self) -> StateLock:
-        """The learner's lock, which `under_lock` asserts."""
+        """The learner's lock; methods marked `under_lock` assert that it is held."""
         return self._learner.lock
 
     def receive(self, session: Session, fragment: Fragment) -> pb.Ack:
-        """Handle a whole fragment: accept it, refuse it, drop a duplicate, or ask for it again.
+        """Handle a message of an actor: accept it, refuse it, drop a duplicate, or ask for it again.
 
         Args:
             session: The session of the actor that sent it.
@@ -75,7 +75,7 @@ class Intake:
 
     @under_lock
     def _check_and_store(self, session: Session, fragment: Fragment) -> pb.Ack:
-        """Check a new fragment and store or refuse it; either way it counts as received and is not sent again."""
+        """Check a new message, and store or refuse it; either way it counts as received and is not sent again."""
         learner = self._learner
         population = learner.population
         if population is None:
@@ -118,7 +118,7 @@ class Intake:
         return ack_of(session)
 
     def check(self, population: Population, fragment: Fragment, order: Order) -> Accepted:
-        """Check a fragment against its order and the run's schema.
+        """Check an actor's message against the order that it answers and against the run's format of rows.
 
         Raises:
             FragmentError: the fragment is not acceptable.
@@ -175,7 +175,7 @@ class Intake:
         return uncounted, evaluated
 
     def _counted_steps(self, population: Population, order: Order, accepted: Accepted) -> tuple[dict[int, int], int]:
-        """Env steps that count, by member, and the number of those that do not.
+        """Return the env steps that count, by member, and how many do not.
 
         With experience that takes only the newest policy's rows, env steps count if exactly the member's present
         policies played them. After a crash the learner's weights may be older than those that actors have.
@@ -198,7 +198,7 @@ class Intake:
         return counted, uncounted
 
     def _count_and_log(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
-        """Update the actor's counters and the staleness of policies, and log environment faults."""
+        """Update an actor's counters and the mean age of the policies it played, and log errors of its environments."""
         session.count(fragment, accepted.wire_bytes, accepted.rows, accepted.steps)
         for ref in order.policies:
             if ref.sha256:
@@ -220,7 +220,7 @@ class Intake:
             )
 
     def _refuse(self, session: Session, fragment: Fragment, order: Order | None, error: FragmentError) -> pb.Ack:
-        """Refuse a fragment: journal that, acknowledge it with the reason, and return its env steps to the members."""
+        """Refuse a message: journal that, answer with the reason, and let its env steps be ordered again."""
         # The journal keeps that and why it was refused, but not the rows: nobody will read them.
         kept = Fragment(seq=fragment.seq, order_id=fragment.order_id)
         refused = ReceivedFragment(

@@ -1,4 +1,4 @@
-"""Checks of every number in the decompressed rows of a fragment.
+"""Checks every number in the decompressed timesteps that an actor sent.
 
 Dims: R rows of the fragment, N agents of a group.
 """
@@ -25,7 +25,7 @@ _HAS_ACTION[[RowKind.STEP, RowKind.LEAD_IN]] = True
 
 
 def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -> None:
-    """Check that flags are in range, numbers finite, and actions within their spaces and legal.
+    """Check that an actor's flags are in range, numbers finite, and actions within their spaces and legal.
 
     Args:
         columns: Columns of a fragment whose row kinds were checked.
@@ -69,7 +69,7 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
 
 
 def _check_masks(columns: Columns, group: Group, kind: NDArray[np.uint8]) -> None:
-    """Check that masks are 0 or 1, leave each choice a legal value, and allow the actions taken.
+    """Check that action masks are 0 or 1, leave each choice a legal value, and allow the actions taken.
 
     Where the environment forces an action, masks are not looked at. Actions were checked to be within their space
     before.
@@ -97,7 +97,9 @@ def _check_masks(columns: Columns, group: Group, kind: NDArray[np.uint8]) -> Non
 
 
 def check_lead_in(columns: Columns, streams: Sequence[Stream], spaces: EnvironmentSpaces) -> None:
-    """Check the ages in lead-in rows, which repeat earlier rows because a decision in them is still open.
+    """Check the ages in lead-in rows, which repeat earlier rows because an agent has not acted again since.
+
+    An age is the number of env steps since the agent acted in that row.
 
     Each lead-in row has one age of at least 1, shared by the agents whose decision is open; ages decrease from row to
     row; an agent has at most one open decision; all other rows have age 0.
@@ -134,7 +136,7 @@ def check_lead_in(columns: Columns, streams: Sequence[Stream], spaces: Environme
 
 
 def _finite_range(name: str, values: NDArray[np.generic]) -> tuple[float, float]:
-    """Lowest and highest of an array's numbers, which are both finite only if all numbers are.
+    """Return the lowest and highest of an array's numbers, after checking that all of them are finite.
 
     Raises:
         FragmentError: with reason "not_finite".
@@ -147,7 +149,7 @@ def _finite_range(name: str, values: NDArray[np.generic]) -> tuple[float, float]
 
 
 class _Limits(NamedTuple):
-    """Lowest and highest legal action, arrays of the space's shape, and the range of what is legal everywhere."""
+    """Lowest and highest legal action, arrays of the space's shape, and a range that is legal in all their numbers."""
 
     low: NDArray[Any]
     high: NDArray[Any]
@@ -157,7 +159,7 @@ class _Limits(NamedTuple):
 
 @lru_cache
 def _action_limits(space: Space, unclipped: bool) -> _Limits:
-    """The legal actions of a space; bounds of a Box are widened by what the actor's arithmetic may round off."""
+    """Return the limits of legal actions of a space, those of a Box widened by a tolerance for rounding."""
     if isinstance(space, Box):
         if unclipped:
             # Samples are limited to MAX_SAMPLE_UNITS in units of the range mapped to [-1, 1].

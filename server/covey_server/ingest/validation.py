@@ -1,4 +1,4 @@
-"""Checks a fragment between its arrival and the learner's memory, the cheapest checks first.
+"""Checks an actor's message between its arrival and the learner's memory, the cheapest checks first.
 
 What a fragment claims is compared with its order and with the run's schema before anything is decompressed, and the
 decompressed columns before anything is stored.
@@ -52,7 +52,7 @@ _COUNTS[[_STEP, _LEAD_IN]] = 1, 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A fragment, an actor's answer to an order, that has passed every check.
+    """An actor's message of timesteps that has passed every check.
 
     Attributes:
         raw: The decompressed columns, one after another.
@@ -72,19 +72,19 @@ class Accepted:
 
     @property
     def rows(self) -> int:
-        """Number of rows of all streams, lead-in rows included."""
+        """Number of all rows (timesteps) in the message, repeated earlier ones included."""
         return len(self.columns["kind"])
 
     @property
     def steps(self) -> int:
-        """Number of training env steps of all streams."""
+        """Number of training env steps in the message."""
         return sum(self.steps_by_member.values())
 
 
 def check_fragment(
     fragment: Fragment, order: Order, schema: RowSchema, spaces: EnvironmentSpaces, *, unclipped: bool = False
 ) -> Accepted:
-    """Check a whole fragment, assembled from its parts, against the order that it answers.
+    """Check an actor's whole message of timesteps against the order (piece of work) that it answers.
 
     Of evaluation episodes only the form is checked: the caller knows which tasks and seeds are open.
 
@@ -130,7 +130,7 @@ def check_fragment(
 
 
 def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Stream, ...]:
-    """Check that the streams name ordered slots, each at most once and in the order's sequence, within their env steps.
+    """Check that rows come from environments that the order names, each once and within its number of env steps.
 
     Returns:
         Where each slot's rows lie in the columns.
@@ -168,7 +168,7 @@ def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Strea
 
 
 def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
-    """Check the number and form of the episodes, faults and times that a fragment reports.
+    """Check the number and form of the episodes, environment errors and times that an actor's message reports.
 
     Raises:
         FragmentError: with reason "episodes", "not_finite" or "faults".
@@ -218,7 +218,7 @@ def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
 
 
 def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
-    """Check that the kinds of rows follow each other legally in each stream, and number as many as the stream claims.
+    """Check that kinds of rows (step, final, tail ...) follow each other legally and are as many as was claimed.
 
     Raises:
         FragmentError: with reason "rows".

@@ -1,1 +1,1 @@
-"""Who steps what: the scheduler, slots, members' ledgers and pace, evaluation episodes, and the actors' sessions."""
+"""Decides which actor steps environments for which member: orders, step counts, evaluations, actors' sessions."""

@@ -24,7 +24,7 @@ MAX_FAULTS_PER_SEED = 3
 
 @dataclass(slots=True)
 class Request:
-    """One member's evaluation: the seeds to play, and the returns of those that were played.
+    """One population member's evaluation: the seeds to play, and the returns of those that were played.
 
     Attributes:
         member_id: The member that is evaluated.
@@ -48,7 +48,7 @@ class Request:
 
     @property
     def fingerprint(self) -> bytes:
-        """What an Episode of this request must name as its policies.
+        """What the report of an episode of this evaluation must name as its policies.
 
         For each agent the first 16 bytes of the SHA-256 of its policy file, or 16 zero bytes for a built-in policy.
         """
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(slots=True)
 class _Task:
-    """Seeds of a request that one actor was given; `open` are those that it has not answered."""
+    """Seeds of one member's evaluation that an actor was given; `open` are those whose returns it has not sent."""
 
     request: Request
     actor: ActorKey
@@ -66,7 +66,7 @@ class _Task:
 
 
 class Evaluations:
-    """All evaluation requests in the order in which they were made, and the tasks that actors have of them.
+    """All evaluations in the order in which they were requested, and which seeds of them actors are playing.
 
     Args:
         first_task_id: Task ids count up from here; unique over the run.
@@ -85,7 +85,7 @@ class Evaluations:
         seeds: Iterable[int],
         max_episode_steps: int,
     ) -> Request:
-        """Request the evaluation of a member.
+        """Request evaluation episodes of a population member, one for each seed.
 
         Args:
             member_id: The member.
@@ -101,15 +101,18 @@ class Evaluations:
 
     @property
     def pending(self) -> bool:
-        """Whether any seed still waits to be given to an actor."""
+        """Whether any evaluation seed still waits to be given to an actor."""
         return any(r.pending for r in self._requests)
 
     def unfinished(self, actor: ActorKey) -> int:
-        """Number of seeds that this actor was given and has not answered."""
+        """Return how many evaluation seeds this actor was given and has not sent returns for."""
         return sum(len(t.open) for t in self._tasks.values() if t.actor == actor)
 
     def take(self, actor: ActorKey, seeds: int) -> list[tuple[Evaluation, list[PolicyRef]]]:
-        """Give an actor at most this many seeds; returns a task for each request served, with each agent's policy."""
+        """Give an actor at most this many evaluation seeds.
+
+        Returns a task for each evaluation, with each agent's policy.
+        """
         tasks = []
         for request in self._requests:
             if seeds <= 0:
@@ -150,7 +153,10 @@ class Evaluations:
         return "counts"
 
     def fault(self, actor: ActorKey, task_id: int, seed: int) -> None:
-        """Note that the environment raised on this seed; it is played again, or given up after MAX_FAULTS_PER_SEED."""
+        """Note that the environment raised on an evaluation seed.
+
+        The seed is played again, or given up after MAX_FAULTS_PER_SEED errors.
+        """
         task = self._tasks.get(task_id)
         if task is None or task.actor != actor or seed not in task.open:
             return
@@ -164,13 +170,16 @@ class Evaluations:
             request.open_seeds -= 1
 
     def _close(self, task_id: int, task: _Task, seed: int) -> None:
-        """Mark a seed of a task as answered; a task without unanswered seeds is forgotten."""
+        """Mark a seed that an actor was given as answered; a task without further seeds is forgotten."""
         task.open.discard(seed)
         if not task.open:
             del self._tasks[task_id]
 
     def release(self, actor: ActorKey) -> int:
-        """Take back the seeds that this actor has not answered, to be handed out again first; returns their number."""
+        """Take back the evaluation seeds that this actor has not answered, to be given out again.
+
+        Returns their number.
+        """
         count = 0
         for task_id, task in list(self._tasks.items()):
             if task.actor == actor:
@@ -181,17 +190,17 @@ class Evaluations:
         return count
 
     def pop_finished(self) -> Request | None:
-        """Remove and return a request all of whose seeds have a result or were given up; None if there is none."""
+        """Remove and return an evaluation whose seeds were all played or given up; None if there is none."""
         for i, request in enumerate(self._requests):
             if request.open_seeds == 0:
                 return self._requests.pop(i)
         return None
 
     def named_policies(self) -> Iterator[bytes]:
-        """SHA-256 hashes of the policies under which seeds are still to be played."""
+        """Iterate over the SHA-256 hashes of the policies with which evaluation seeds are still to be played."""
         return (ref.sha256 for request in self._requests if request.open_seeds for ref in request.policies)
 
     def clear(self) -> None:
-        """Forget all requests and tasks, as the run has ended."""
+        """Forget all requested evaluations and the seeds given to actors, as the run has ended."""
         self._requests.clear()
         self._tasks.clear()

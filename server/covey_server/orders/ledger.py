@@ -1,4 +1,4 @@
-"""A member's ledger: env steps ordered and accepted in its generation, and the updates that they make due."""
+"""Counts a population member's env steps in its generation, and the updates that they make due."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from covey_server.member import Member
 
 @dataclass(slots=True, kw_only=True)
 class MemberLedger:
-    """The env steps and due updates of one member in its present generation.
+    """The count of one population member's env steps in its generation, and of the updates that they make due.
 
     For each member, accepted + ordered + remaining steps always equal its quota.
 
@@ -50,59 +50,59 @@ class MemberLedger:
 
     @property
     def member_id(self) -> int:
-        """Id of the member whose ledger this is."""
+        """Id of the population member whose env steps are counted here."""
         return self.member.member_id
 
     @property
     def learn_step(self) -> int:
-        """Env steps for each of which one update falls due, or the length of a round in env steps."""
+        """Env steps that make one update due; for on-policy algorithms, the length of a rollout in env steps."""
         return self.member.hyperparameters.learn_step
 
     @property
     def remaining(self) -> int:
-        """Env steps of the generation that are neither accepted nor in an outstanding order."""
+        """Env steps of the generation that were neither accepted nor asked for by an unanswered order to an actor."""
         return self.quota - self.accepted - self.ordered
 
     @property
     def steps_left(self) -> int:
-        """Env steps still to be ordered, later generations included; the member with most is furthest behind."""
+        """Env steps that actors are still to be asked for, those of later generations included."""
         return self.remaining + self.later_steps
 
     @property
     def orderable(self) -> int:
-        """Env steps that orders may ask for now."""
+        """Env steps that orders to actors may ask for now; 0 while the member has too many updates due or must wait."""
         return 0 if self.blocked or self.held or not self.durable else self.limit - self.accepted - self.ordered
 
     @property
     def collected(self) -> bool:
-        """Whether all env steps of the generation were accepted."""
+        """Whether all env steps of the member's generation were received and accepted."""
         return self.accepted >= self.quota
 
     @property
     def round_complete(self) -> bool:
-        """Whether all env steps of the present on-policy round were accepted, and not learned from yet."""
+        """Whether the member's current on-policy rollout is complete, and it has not learned from it yet."""
         return self.round_start < self.limit <= self.accepted
 
     @property
     def updates_due(self) -> int:
-        """Number of updates that accepted env steps have made due and that were not made yet."""
+        """Number of gradient updates that the member's env steps have earned and that were not made yet."""
         return self.member.unpaid_steps // self.learn_step
 
     def order(self, steps: int) -> None:
-        """Record that an order asks for this many env steps of the member."""
+        """Record that an order to an actor asks for this many env steps of the member."""
         self.ordered += steps
 
     def end_order(self, steps: int) -> None:
-        """Record that an order for this many env steps has ended; those not accepted may be ordered again."""
+        """Record that an order for this many env steps has ended; those that were not accepted may be ordered again."""
         self.ordered -= steps
 
     def accept(self, steps: int) -> None:
-        """Add accepted env steps to the ledger and to the member's total."""
+        """Count env steps that an actor delivered, for the generation and for the member's whole life."""
         self.accepted += steps
         self.member.env_steps += steps
 
     def earn_updates(self, steps: int, most_due: int) -> None:
-        """Count accepted env steps towards updates.
+        """Count accepted env steps towards gradient updates; every `learn_step` of them make one update due.
 
         Args:
             steps: Accepted env steps.
@@ -112,7 +112,7 @@ class MemberLedger:
         self.blocked = self.updates_due > most_due
 
     def finish_update(self, most_due: int) -> bool:
-        """Record that one due update was made.
+        """Record that one of the member's due updates was made.
 
         Args:
             most_due: With more updates due than this, the member stays blocked.
@@ -125,12 +125,12 @@ class MemberLedger:
         return before and not self.blocked
 
     def next_round(self) -> None:
-        """Begin the next on-policy round: `learn_step` env steps, or what the generation still has."""
+        """Begin the next on-policy rollout: `learn_step` env steps, or the rest of the generation if that is less."""
         self.round_start = self.accepted
         self.limit = min(self.quota, self.accepted + self.learn_step)
 
     def to_state(self) -> dict[str, Any]:
-        """The ledger as JSON for a checkpoint, without `ordered`, which follows from the outstanding orders."""
+        """Return the counts as JSON for a checkpoint, without `ordered`, which follows from the unanswered orders."""
         return {
             "quota": self.quota,
             "limit": self.limit,
@@ -141,7 +141,7 @@ class MemberLedger:
         }
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the ledger from `to_state` of an earlier start of the learner.
+        """Restore the counts from a checkpoint that an earlier learner process wrote.
 
         Raises:
             KeyError, TypeError, ValueError: the state is not of this form.

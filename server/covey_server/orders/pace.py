@@ -1,6 +1,6 @@
-"""When updates fall due: one for every so many env steps, or one learning phase for every whole round.
+"""When members' updates fall due: one for every so many env steps, or a learning phase for every whole rollout.
 
-An algorithm declares its pace. The learner asks it at every accepted fragment and after every update, under its lock.
+An algorithm declares its pace. The learner asks it at every accepted message and after every update, under its lock.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from covey_server.orders.ledger import MemberLedger
 
 
 class Pace(Protocol):
-    """Decides when a member's updates fall due, and how many env steps may be ordered before they are made."""
+    """Decides when a member's updates are to be made, and how many env steps may be collected before that."""
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """Prepare a member's ledger for the generation that begins.
+        """Set a member's count of env steps up for the generation that begins.
 
         Args:
             ledger: The member's new ledger.
@@ -25,7 +25,7 @@ class Pace(Protocol):
         ...
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """Count a member's accepted env steps towards its updates; the ledger's step counts are kept elsewhere.
+        """Count env steps that actors delivered for a member towards its updates.
 
         Args:
             ledger: The member's ledger.
@@ -35,17 +35,17 @@ class Pace(Protocol):
         ...
 
     def due(self, ledger: MemberLedger) -> int:
-        """Number of updates that the member is to make now."""
+        """Return how many updates the member is to make now."""
         ...
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
         """Choose which members to update now, while updates are due for some members but not for all.
 
-        A packed update of all members costs about what one member's costs, so members wait for others to share their
-        pass, but only for those whose updates are about to fall due.
+        Updating all members in one batch costs about what updating one costs, so members wait for others, but only for
+        those whose updates are about to fall due.
 
         Args:
-            ledgers: All members' ledgers.
+            ledgers: All members' counts of env steps and updates.
 
         Returns:
             Positions of the members to update now; none while waiting for others is better.
@@ -62,7 +62,7 @@ class Pace(Protocol):
 
 
 class UpdatesPerStep:
-    """One update for every `learn_step` env steps of a member: the pace of algorithms that learn from replay.
+    """One update for every `learn_step` env steps of a member: the rule of algorithms that learn from replay.
 
     Args:
         max_updates_owed: With more updates due than this, a member gets no further env steps until it has made some.
@@ -74,7 +74,7 @@ class UpdatesPerStep:
         self._learning_delay = learning_delay
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """Begin a member's generation: all its env steps may be ordered at once."""
+        """Begin a member's generation: actors may be asked for all its env steps at once."""
         del place, together
         ledger.limit = ledger.quota
 
@@ -86,13 +86,13 @@ class UpdatesPerStep:
         ledger.earn_updates(counted, self._max_updates_owed)
 
     def due(self, ledger: MemberLedger) -> int:
-        """Number of updates to make now: one for every `learn_step` counted env steps, less those that were made."""
+        """Return how many updates the member is to make now: one for every `learn_step` env steps, less those made."""
         return ledger.updates_due
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
-        """Positions of the members to update now.
+        """Return the positions in the population of the members to update now.
 
-        A member with a single update due waits to share the pass with others while its env steps still come in.
+        A member with a single update due waits, while its env steps still come in, to share a batch with others.
         """
         due = [i for i, ledger in enumerate(ledgers) if ledger.updates_due]
 
@@ -108,10 +108,10 @@ class UpdatesPerStep:
 
 
 class Rounds:
-    """One learning phase after every `learn_step` env steps under one policy: the pace of on-policy algorithms."""
+    """A learning phase after every `learn_step` env steps under one policy: the rule of on-policy algorithms."""
 
     def begin(self, ledger: MemberLedger, place: int, *, together: bool) -> None:
-        """Begin the member's first round of the generation.
+        """Begin the member's first on-policy rollout of the generation.
 
         Where all members begin together, every second one begins when the others are half through their first round:
         from then on one half of the population learns while the other one collects.
@@ -121,14 +121,14 @@ class Rounds:
         ledger.held = together and place % 2 == 1
 
     def accept(self, ledger: MemberLedger, steps: int, held_steps: int) -> None:
-        """Count nothing: an update falls due only by a complete round."""
+        """Count nothing: an on-policy update falls due only by a complete rollout."""
 
     def due(self, ledger: MemberLedger) -> int:
-        """1, a learning phase, if the member's round is complete; else 0."""
+        """Return 1, a learning phase, if the member's on-policy rollout is complete; else 0."""
         return int(ledger.round_complete)
 
     def ready(self, ledgers: Sequence[MemberLedger]) -> list[int]:
-        """Positions of the members to update now: complete rounds wait for those whose steps are all on their way."""
+        """Return which members learn now; complete rollouts wait for those whose last env steps are already ordered."""
         for ledger in ledgers:
             # Every missing step of this round is in an outstanding order: waiting for it costs little.
             incomplete = ledger.round_start < ledger.limit and not ledger.round_complete
@@ -137,6 +137,6 @@ class Rounds:
         return [i for i, ledger in enumerate(ledgers) if ledger.round_complete]
 
     def finish_update(self, ledger: MemberLedger) -> bool:
-        """Begin the member's next round; returns True, as its env steps may now be ordered."""
+        """Begin the member's next on-policy rollout; returns True, as its env steps may now be collected."""
         ledger.next_round()
         return True

@@ -1,4 +1,4 @@
-"""Divides members' env steps into orders for actors, so that every member gets exactly its quota.
+"""Divides members' env steps into orders (work for one actor), so that every member gets exactly its number.
 
 Pure bookkeeping: no clock, no thread, no network. Each env step of a member's generation is either accepted, in an
 outstanding order, or remaining; what comes back unplayed, and what a lost actor had, is remaining again.
@@ -32,7 +32,7 @@ VERSION = 1
 
 
 class Scheduler:
-    """Makes orders for actors and keeps account of which env steps are ordered and accepted.
+    """Makes orders (work for one actor) and counts which env steps of each member are ordered and accepted.
 
     Args:
         rules: The configured numbers.
@@ -68,7 +68,7 @@ class Scheduler:
     # -- members ------------------------------------------------------------------------------------------------
 
     def begin_generation(self, ledgers: Iterable[MemberLedger], *, restart_all: bool = False) -> None:
-        """Let all members begin a generation; slots of members that live on go on where they stand, unless all restart.
+        """Let all members begin a generation; environments of members that live on keep their episodes by default.
 
         Args:
             ledgers: The members' new ledgers, in the population's order.
@@ -94,22 +94,22 @@ class Scheduler:
 
     @property
     def generation(self) -> int:
-        """Number of the generation that all members have reached, from 0."""
+        """Number, from 0, of the generation that even the slowest member has reached."""
         return min((ledger.generation for ledger in self._ledgers.values()), default=0)
 
     def ledger(self, member_id: int) -> MemberLedger | None:
-        """A living member's ledger; None if no such member lives."""
+        """Return the count of a living member's env steps; None if no such member lives."""
         return self._ledgers.get(member_id)
 
     @property
     def ledgers(self) -> Collection[MemberLedger]:
-        """The living members' ledgers, in the population's order."""
+        """The counts of the living members' env steps, in the population's order."""
         return self._ledgers.values()
 
     # -- actors -------------------------------------------------------------------------------------------------
 
     def add_actor(self, key: ActorKey, train_slots: int, eval_slots: int) -> None:
-        """Add an actor that has joined; members with few slots get some of its slots.
+        """Add an actor that has joined; members with few environments (slots) get some of its slots.
 
         Orders that it is known to hold stay outstanding.
         """
@@ -120,7 +120,7 @@ class Scheduler:
             actor.uneven = True
 
     def has_slots(self, key: ActorKey) -> bool:
-        """Whether this actor has joined, so that it may get orders."""
+        """Whether this actor has joined with environments, so that it may get work."""
         return key in self._actors and bool(self._actors[key].slots)
 
     def has_order_capacity(self, key: ActorKey) -> bool:
@@ -131,13 +131,13 @@ class Scheduler:
         return len(actor.orders) < self._rules.max_orders
 
     def members_at(self, key: ActorKey) -> list[int]:
-        """Ids of the members that this actor's slots play for and whose env steps may be ordered now."""
+        """Return the ids of the members that this actor's environments play for and that may collect env steps now."""
         actor = self._actors.get(key)
         served = {slot.member_id for slot in actor.slots} if actor else set()
         return [m for m, ledger in self._ledgers.items() if m in served and ledger.orderable > 0]
 
     def drain(self, key: ActorKey) -> None:
-        """Make no further orders for this actor."""
+        """Give this actor no further orders, so that it can finish those that it has and leave."""
         if key in self._actors:
             self._actors[key].draining = True
 
@@ -172,7 +172,7 @@ class Scheduler:
         return taken
 
     def orders_out(self, key: ActorKey) -> list[int]:
-        """Ids of this actor's outstanding orders, oldest first."""
+        """Return the ids of the orders that this actor has and has not answered, oldest first."""
         return list(self._actors[key].orders) if key in self._actors else []
 
     def oldest(self, key: ActorKey) -> Order | None:
@@ -181,18 +181,18 @@ class Scheduler:
         return self._orders[orders[0]][1] if orders else None
 
     def order(self, order_id: int, key: ActorKey) -> Order | None:
-        """An outstanding order by its id; None if this actor has no such order."""
+        """Return an unanswered order by its id; None if this actor has no such order."""
         owner, order = self._orders.get(order_id, (None, None))
         return order if owner == key else None
 
     def outstanding(self) -> Collection[tuple[ActorKey, Order]]:
-        """All outstanding orders, each with the actor that has it."""
+        """Return all unanswered orders, each with the key of the actor that has it."""
         return self._orders.values()
 
     # -- orders -------------------------------------------------------------------------------------------------
 
     def next_order(self, key: ActorKey) -> Order | None:
-        """Make an order for this actor; None if there is nothing for it to do now."""
+        """Make an order, the next piece of work for this actor; None if there is nothing for it to do now."""
         actor = self._actors[key]
         if not self.has_order_capacity(key) or not self._may_order(key):
             return None
@@ -201,7 +201,7 @@ class Scheduler:
         index: dict[bytes, int] = {}
 
         def use(refs: Iterable[PolicyRef]) -> list[int]:
-            """Indices of these policies in the order's list of policies, to which new ones are added."""
+            """Add policies to the order's list, if they are not in it yet, and return their indices there."""
             indices = []
             for ref in refs:
                 at = index.setdefault(ref.sha256 or ref.builtin.encode(), len(order.policies))
@@ -226,7 +226,7 @@ class Scheduler:
         return order
 
     def adopt(self, key: ActorKey, order: Order) -> None:
-        """Record an order as outstanding: a new one, or one that a restarted learner finds in its journal."""
+        """Count an order as given to an actor: a new one, or one that a restarted learner finds in its journal."""
         if key not in self._actors:  # found in the journal: the actor has not joined again yet
             self._actors[key] = ActorSlots([], 0)
         self._actors[key].orders[order.order_id] = order
@@ -241,7 +241,7 @@ class Scheduler:
         """End an answered order: its accepted env steps are counted, all others may be ordered again.
 
         Args:
-            order_id: Id of an outstanding order.
+            order_id: Id of an order that was given to an actor and not answered before.
             steps: Accepted env steps by member id.
             forget_slots: Whether the order was not run at all. Its slots then do not stand where the scheduler
                 believes, and begin new episodes; the actor's evaluation seeds are taken back.
@@ -259,7 +259,7 @@ class Scheduler:
         self._close_order(order_id, steps)
 
     def _close_order(self, order_id: int, steps: Mapping[int, int]) -> None:
-        """Count an ended order's accepted env steps as accepted; all others may be ordered again."""
+        """Count the env steps that an ended order delivered; all others of it may be ordered again."""
         key, order = self._orders.pop(order_id)
         if key in self._actors:
             self._actors[key].orders.pop(order_id, None)
@@ -275,7 +275,7 @@ class Scheduler:
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def to_state(self) -> dict[str, Any]:
-        """The scheduler as JSON for a checkpoint: ledgers by member id, and the outstanding orders."""
+        """Return what a checkpoint keeps, as JSON: the members' counts of env steps, and the unanswered orders."""
         out = [IssuedOrder(actor_id=key[0], incarnation=key[1], order=order) for key, order in self._orders.values()]
         ordered = sum(slot.steps for issued in out for slot in issued.order.slots)
         return {
@@ -287,7 +287,7 @@ class Scheduler:
         }
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the scheduler from `to_state` of an earlier start, after its members have begun their generations.
+        """Restore counts and unanswered orders from a checkpoint, after the members have begun their generations.
 
         Raises:
             StorageError: the state is of a newer version.
@@ -305,7 +305,7 @@ class Scheduler:
     # -- making orders ------------------------------------------------------------------------------------------
 
     def _may_order(self, key: ActorKey) -> bool:
-        """Whether there may be something to order, checked cheaply: idle actors ask at every fragment that arrives."""
+        """Whether there may be any work for this actor: a quick check, made whenever a message arrives."""
         return (
             any(ledger.orderable > 0 or ledger.held for ledger in self._ledgers.values())
             or self.evaluations.pending
@@ -313,7 +313,7 @@ class Scheduler:
         )
 
     def _add_training(self, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]) -> None:
-        """Give each slot of the actor env steps of the member that it plays for.
+        """Add to an order, for each of the actor's environments, env steps of the member that it plays for.
 
         A slot gets its fair share of what may be ordered for its member, which is that number divided by the member's
         slots, but at least MIN_STEPS and at most a fragment. With 100 steps and 3 slots: 34, 34 and 32.
@@ -361,7 +361,7 @@ class Scheduler:
         self, key: ActorKey, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]
     ) -> None:
         # Twice the slots, so that a slot which ends an episode within an order has a next one.
-        """Add evaluation seeds to an order, and env steps for those that the actor has still to play."""
+        """Add evaluation seeds to an actor's order, and env steps for those that it has still to play."""
         free = 2 * actor.eval_slots - self.evaluations.unfinished(key)
         for task, refs in self.evaluations.take(key, free):
             task.agent_policies[:] = use(refs)
@@ -370,7 +370,7 @@ class Scheduler:
             order.eval_steps = self._rules.fragment_steps
 
     def _release_held(self, *, at_once: bool = False) -> bool:
-        """Let the held members begin their first round when another member is half through its own.
+        """Let members that wait begin their first rollout once another member is half through its own.
 
         Args:
             at_once: Whether they begin in any case, because no other member has steps to order.

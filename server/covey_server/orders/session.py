@@ -1,4 +1,4 @@
-"""One actor's session: the state of its process, up to which fragment it was heard, and counters."""
+"""One actor process as the learner knows it: its state, its last received message, and counters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NEXT: dict[SessionState, frozenset[SessionState]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One incarnation of an actor: its state, and counters that are sums over its life.
+    """One actor process as the learner knows it: its state, its last received message, and totals over its life.
 
     Attributes:
         actor_id: The actor's name.
@@ -105,11 +105,11 @@ class Session:
 
     @property
     def key(self) -> ActorKey:
-        """The session's key: (actor id, incarnation)."""
+        """Identifies the actor process: (actor id, random number of the process)."""
         return self.actor_id, self.incarnation
 
     def become(self, state: SessionState) -> None:
-        """Enter a state.
+        """Change the state of the actor process, such as from active to draining.
 
         Raises:
             RuntimeError: that state may not follow the present one.
@@ -119,22 +119,22 @@ class Session:
         self.state = state
 
     def may_become(self, state: SessionState) -> bool:
-        """Whether the session may enter that state now."""
+        """Whether the actor process may change from its present state to this one."""
         return state in _NEXT[self.state]
 
     @property
     def at_work(self) -> bool:
-        """Whether the actor may send fragments and get orders."""
+        """Whether the actor may send experience and get orders: it is active, or finishes its last orders."""
         return self.state in AT_WORK
 
     def classify(self, seq: int) -> Literal["new", "duplicate", "gap"]:
-        """Whether a fragment of this number is the expected next one, a duplicate, or leaves a gap."""
+        """Whether a message of this number is the expected next one, a duplicate, or comes after a gap."""
         if seq <= self.received_seq:
             return "duplicate"
         return "new" if seq == self.received_seq + 1 else "gap"
 
     def received(self, seq: int) -> None:
-        """Note that the expected next fragment was received, whether it was accepted or refused.
+        """Note that the expected next message was received, whether it was accepted or refused.
 
         Raises:
             ValueError: the number is not the expected one.
@@ -144,13 +144,13 @@ class Session:
         self.received_seq = seq
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        """Note what the actor's heartbeat reports: its memory and the size of its outbox."""
+        """Note what the actor's heartbeat reports: its memory, and how much it has still to deliver."""
         # The actor's own figures, for people: nothing is decided by them.
         self.rss_bytes = heartbeat.rss_bytes
         self.outbox_fragments, self.outbox_bytes = heartbeat.outbox_fragments, heartbeat.outbox_bytes
 
     def count(self, fragment: Fragment, wire_bytes: int, rows: int, env_steps: int) -> None:
-        """Add an accepted fragment to the counters.
+        """Add an accepted message to the actor's totals of bytes, rows, env steps and waiting time.
 
         Args:
             fragment: The fragment.

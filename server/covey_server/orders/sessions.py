@@ -1,4 +1,4 @@
-"""The actors' sessions: who each actor is, up to which fragment it was heard, and whether it is still there.
+"""Keeps track of actor processes: who each is, up to which message it was heard, and whether it is still there.
 
 Everything is keyed by (actor id, incarnation). The number of the last received fragment outlives the connection, the
 actor's silence and, in checkpoints, the learner; so nothing that an actor resends is taken in twice.
@@ -55,7 +55,7 @@ _SAVED = (
 
 
 class Sessions:
-    """The sessions of all incarnations that the learner remembers, in the order of their first Join.
+    """All actor processes that the learner remembers, in the order in which they first joined.
 
     Args:
         heartbeat_interval_s: An actor counts as lost after SILENT_INTERVALS of these without a frame.
@@ -85,25 +85,25 @@ class Sessions:
         return len(self._sessions)
 
     def by_token(self, token: str) -> Session | None:
-        """The session that Join gave this token to since the learner's last start; None if there is none."""
+        """Return the session of the actor that was given this token when it joined; None if there is none."""
         return self._by_token.get(token)
 
     def get(self, key: ActorKey) -> Session | None:
-        """The session of this actor and incarnation; None if it is not known."""
+        """Return the session of an actor process, by its name and the random number of the process; None if unknown."""
         return self._sessions.get(key)
 
     def current(self, actor_id: str) -> Session | None:
-        """The newest incarnation of an actor, whatever its state; None if the actor is not known."""
+        """Return the session of an actor's newest process, whatever its state; None if the actor is not known."""
         return next((s for s in reversed(self._sessions.values()) if s.actor_id == actor_id), None)
 
     def active(self) -> list[Session]:
-        """The sessions of actors at work: active or draining."""
+        """Return the sessions of actors at work: active, or finishing their last orders (draining)."""
         return [s for s in self._sessions.values() if s.at_work]
 
     # -- joining --------------------------------------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> Session:
-        """Admit an actor, a new one or one that comes back; its `received_seq` says which fragment it is to send next.
+        """Admit an actor, new or back again; the session's `received_seq` says after which message it is to go on.
 
         A new incarnation fences the others of its name. Where the actor no longer holds the fragment expected next, the
         lost ones are counted and `received_seq` moves to the last one before those that it holds.
@@ -151,7 +151,10 @@ class Sessions:
         return session
 
     def _new(self, actor_id: str, incarnation: int, now: float) -> Session:
-        """Begin a session; fences older incarnations of the actor, and forgets one where too many are remembered."""
+        """Begin an actor process's session, shutting out older processes of its name.
+
+        Where too many sessions are remembered, one is forgotten.
+        """
         if len(self._sessions) >= self._retained:
             self._forget_one(actor_id)
         for other in self._sessions.values():
@@ -162,7 +165,7 @@ class Sessions:
         return session
 
     def _forget_one(self, joining: str) -> None:
-        """Forget the longest silent session of an actor that is not at work.
+        """Forget the actor process that has been silent longest, of those not at work.
 
         Raises:
             RefusedError: all actors are at work, so `joining` cannot be admitted.
@@ -181,16 +184,16 @@ class Sessions:
     # -- liveness -------------------------------------------------------------------------------------------------
 
     def heard(self, session: Session) -> None:
-        """Note that a frame of any kind came from this actor."""
+        """Note that something was heard from this actor just now."""
         session.last_seen = self._clock()
 
     def silent(self, now: float | None = None) -> list[Session]:
-        """Actors at work that have not been heard for SILENT_INTERVALS; the caller decides that they are lost."""
+        """Return the actors at work that were not heard for too long, so that the caller can count them as lost."""
         earliest = (self._clock() if now is None else now) - self._limit_s
         return [s for s in self.active() if s.last_seen < earliest]
 
     def until_silence_s(self) -> float:
-        """Seconds until the next actor counts as silent if nothing is heard from it; infinity without actors."""
+        """Return the seconds until the next actor has been silent for too long; infinity without actors."""
         return min((s.last_seen for s in self.active()), default=math.inf) + self._limit_s - self._clock()
 
     def forgive(self, seconds: float) -> None:
@@ -201,11 +204,14 @@ class Sessions:
     # -- marks ----------------------------------------------------------------------------------------------------
 
     def received_marks(self) -> dict[ActorKey, int]:
-        """The `received_seq` of every session: taken before the journal is synced, given to `durable` afterwards."""
+        """Return the number of the last message received from each actor process.
+
+        Taken before the journal is written to disk, these are given to `durable` afterwards.
+        """
         return {s.key: s.received_seq for s in self._sessions.values()}
 
     def durable(self, marks: Mapping[ActorKey, int]) -> list[Session]:
-        """Move every session's `durable_seq` up to these marks; returns the sessions whose mark moved."""
+        """Note up to which message each actor's data is safely on disk; returns the sessions for which that changed."""
         moved = []
         for key, seq in marks.items():
             session = self._sessions.get(key)
@@ -215,13 +221,13 @@ class Sessions:
         return moved
 
     def restore_mark(self, key: ActorKey, seq: int) -> Session:
-        """Note that a restarted learner's journal has this fragment, perhaps of an actor unknown to its checkpoint."""
+        """Note that a restarted learner's journal has this message, even of an actor unknown to its checkpoint."""
         session = self._sessions.get(key) or self._new(*key, self._clock())
         session.received_seq = session.durable_seq = max(session.received_seq, seq)
         return session
 
     def expect(self, key: ActorKey) -> bool:
-        """Wait for an actor that has orders from before the learner's restart; without a frame in time it is lost.
+        """After a restart, wait for an actor that has unanswered orders; if it stays silent, it counts as lost.
 
         Returns:
             False if the actor may never come back, so that its orders can be revoked at once.
@@ -234,12 +240,12 @@ class Sessions:
         return True
 
     def to_state(self) -> dict[str, Any]:
-        """All sessions as JSON for a checkpoint."""
+        """Return all actor sessions as JSON for a checkpoint."""
         sessions = [{name: getattr(s, name) for name in _SAVED} for s in self._sessions.values()]
         return {"version": VERSION, "sessions": sessions}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
-        """Restore all sessions from `to_state` of an earlier start of the learner.
+        """Restore all actor sessions from a checkpoint that an earlier learner process wrote.
 
         What was received is durable, as the journal has it; actors that were at work have to join again.
 
@@ -257,7 +263,7 @@ class Sessions:
 
 
 def _check_request(request: JoinRequest) -> None:
-    """Check the name, incarnation and numbers of slots of a Join.
+    """Check the name, process number and numbers of environments with which an actor asks to join.
 
     Raises:
         RefusedError: one of them is not acceptable.
@@ -277,17 +283,17 @@ def _check_request(request: JoinRequest) -> None:
 
 
 def _same_slots(session: Session, request: JoinRequest) -> bool:
-    """Whether an actor comes back with as many slots as before."""
+    """Whether an actor comes back with as many training and evaluation environments as before."""
     return (session.train_slots, session.eval_slots) == (request.train_slots, request.eval_slots)
 
 
 def _printable_line(text: str) -> str:
-    """One line of printable characters, at most MAX_TEXT of them: what a peer sends ends up on terminals."""
+    """Shorten a text from an actor to MAX_TEXT printable characters, as it is shown on terminals."""
     return "".join(c for c in text[:MAX_TEXT] if c.isprintable())
 
 
 def check_same_spaces(actor_id: str, ours: EnvironmentSpaces, theirs: EnvironmentSpaces) -> None:
-    """Compare an actor's spaces with the run's.
+    """Check that an actor's environment has the same agents and spaces as the run's.
 
     Args:
         actor_id: The actor's name, for the error.

@@ -1,6 +1,6 @@
-"""Which member each training slot plays for: assigned at first, evened out as actors come and go, passed on in turns.
+"""Decides for which member each of the actors' training environments (slots) collects env steps.
 
-Pure bookkeeping over the actors' slots and the members' ledgers.
+Pure bookkeeping over the actors' slots and the members' counts of env steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Ledgers = Mapping[int, MemberLedger]
 
 @dataclass(slots=True)
 class Slot:
-    """One training slot of an actor, and the member that its env steps are for.
+    """One of an actor's training environments, and the population member that it collects env steps for.
 
     Attributes:
         member_id: The member that the slot plays for; None before it has one.
@@ -33,13 +33,13 @@ class Slot:
     leaving: bool = False
 
     def serve(self, member_id: int | None) -> None:
-        """Pass the slot to another member, or to none (None); its next order begins with a new episode."""
+        """Let the environment collect for another member, or for none (None); it begins a new episode with it."""
         self.member_id, self.fresh, self.served_steps, self.leaving = member_id, True, 0, False
 
 
 @dataclass(slots=True)
 class ActorSlots:
-    """One actor's slots and outstanding orders, as the scheduler keeps them.
+    """One actor's environments (slots) and its unanswered orders.
 
     Attributes:
         slots: The training slots, by their number at the actor.
@@ -59,7 +59,7 @@ class ActorSlots:
 
 
 def slots_by_member(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[int]:
-    """Number of training slots that each living member has, over all actors that take orders."""
+    """Count the training environments that collect for each living member, over all actors that take orders."""
     return Counter(
         slot.member_id
         for actor in actors
@@ -70,7 +70,7 @@ def slots_by_member(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[i
 
 
 def assign(actor: ActorSlots, actors: Iterable[ActorSlots], ledgers: Ledgers, turn_steps: int) -> None:
-    """Give every slot of this actor a living member: fill empty ones, even out the numbers, pass on what is due.
+    """Give each of an actor's training environments a living member to collect for, as evenly as possible.
 
     Args:
         actor: The actor that is about to get an order.
@@ -87,14 +87,14 @@ def assign(actor: ActorSlots, actors: Iterable[ActorSlots], ledgers: Ledgers, tu
     slot_counts = slots_by_member(actors, ledgers)
 
     def hand_over(slot: Slot, member_id: int) -> None:
-        """Pass a slot to a member and keep the counts of slots right."""
+        """Let an environment collect for another member, and update the counts of environments by member."""
         if slot.member_id is not None:
             slot_counts[slot.member_id] -= 1
         slot_counts[member_id] += 1
         slot.serve(member_id)
 
     def fewest() -> int:
-        """The member with the fewest slots; of several, the one with most env steps left, then the lowest id."""
+        """Return the member with the fewest environments, of several the one with most env steps left."""
         return min(ledgers, key=lambda m: (slot_counts[m], -ledgers[m].remaining, m))
 
     for slot in actor.slots:
@@ -122,7 +122,7 @@ def assign(actor: ActorSlots, actors: Iterable[ActorSlots], ledgers: Ledgers, tu
 def furthest_behind(
     ledger: MemberLedger, ledgers: Ledgers, slot_counts: Mapping[int, int], turn_steps: int
 ) -> int | None:
-    """The member to which one of this member's slots should pass; None if the slot stays.
+    """Return the member for which one of this member's environments should collect from now on; None if it stays.
 
     The candidate is the member with most env steps left, if orders may be made for it. Whether it gets the slot depends
     on the member that has it now:

@@ -1,1 +1,1 @@
-"""Runs many networks of one structure at once: their weights side by side (a pack), Adam, random numbers, updates."""
+"""Updates many networks of one structure at once: stacked weights (a pack), Adam, random numbers, recordings."""

@@ -1,11 +1,11 @@
-"""All networks of one role (actors, or critics), over all members, in few batched passes.
+"""Runs all actors, or all critics, of a whole population in few batched forward and backward passes.
 
-Networks of equal structure share a pack, whatever member, agent or twin they belong to, unless padding would cost more
-than a pass. A `Pass` is the rows of the packs that some of the members own: select, values, gradients, move. This
-folder's README has an example.
+Networks of equal structure are stacked in a pack, one row each, whatever member, agent or twin critic they belong to,
+unless padding them to one shape would cost more than a further pass. A `Pass` is the rows that some of the members own:
+choose them, compute values, compute gradients, make an Adam step. This folder's README has an example.
 
 Dims: M members of a pass, B samples, J agents that networks play or score, summed over the networks (an agent counts
-once for each twin critic).
+once for each twin critic), K networks of a pack, P numbers of a padded network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEPT_PASSES = 64
 
 
 class PackedNetworks:
-    """All networks of one role, packed.
+    """All actors, or all critics, of a population, stacked so that networks of one structure run as one batch.
 
     Args:
         members: The population; the networks are those in `Member.networks`.
@@ -66,7 +66,7 @@ class PackedNetworks:
         roles = [key.partition("/")[0] for key in self.keys]
 
         def place(row: tuple[int, int]) -> tuple[object, ...]:
-            """Role by role, as passes take them; in each, rows of one activation are neighbours."""
+            """Return a network's sort key within its stack: actor or critic first, then activation functions."""
             return roles.index(roles[row[0]]), layer_activations(networks[row].spec), row
 
         self.packs: list[Pack] = []
@@ -79,7 +79,11 @@ class PackedNetworks:
         self._passes: dict[tuple[tuple[int, ...], int], Pass] = {}
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Pass:
-        """The networks of these members (ascending positions), of the first `keys` keys only where given."""
+        """Return a batched pass over the networks of these members, given as ascending positions in the population.
+
+        `keys`, if given, keeps only the networks of the first so many names, such as the actors where critics follow
+        them.
+        """
         keys = len(self.keys) if keys is None else keys
         if (members, keys) not in self._passes:
             if len(self._passes) >= KEPT_PASSES:
@@ -88,25 +92,25 @@ class PackedNetworks:
         return self._passes[members, keys]
 
     def unpack(self) -> None:
-        """Write parameters, targets, moments and step counts back into the members' networks."""
+        """Copy parameters, targets, Adam moments and step counts from the stacked matrices back into the members."""
         for pack in self.packs:
             pack.unpack()
 
 
 def _rounded_up(spec: NetworkSpec, multiple: int) -> NetworkSpec:
-    """The same network with every layer as wide as the next multiple."""
+    """Return a network's architecture with the size of every layer rounded up to the next multiple."""
     return spec.resized({label: -(-n // multiple) * multiple for label, n in spec.sizes.items()})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OutputOrder:
-    """From the rows of packs, which lie as padding and activations want them, to agents by members, and back.
+    """Reorders the outputs of stacked networks: from the order of the stacks' rows to agents by members, and back.
 
     Attributes:
-        rows: The packs' rows that have outputs of one width, one pack after the other.
-        index: Where in these rows, n an each where a network has n agents, each agent's of each member is: agents by
-            members, flat. None: in this order already.
-        inverse: Where in agents by members each of the rows is; None likewise.
+        rows: The parts of the stacks whose networks have outputs of one width, one after the other.
+        index: For each pair of agent and member, agent first, the position of its output among the rows; a network that
+            serves n agents has n outputs there. None: they are in this order already.
+        inverse: For each of the rows, its position among the pairs of agent and member; None if `index` is.
         agents: Whose the outputs are, and how wide that agent's own outputs are.
     """
 
@@ -117,7 +121,7 @@ class OutputOrder:
 
     @staticmethod
     def of(rows: list[PackRows], owner: PackedNetworks, members: tuple[int, ...]) -> OutputOrder:
-        """The order of the outputs of some packs' rows, which have outputs of one width."""
+        """Find how outputs of one width are reordered from stacked networks to agents by members."""
         # Key, which of the key's agents, member: as the rows are, and as they are wanted.
         given = [(k, j, m) for own in rows for k, m in own.owners.pairs for j in range(own.pack.agents)]
         keys = sorted({k for k, _, _ in given})
@@ -137,14 +141,20 @@ class OutputOrder:
         return OutputOrder(rows, index, inverse, agents)
 
     def by_agent(self, outputs: Sequence[Tensor], members: int) -> Tensor:
-        """Put the outputs of the packs' networks, (rows, B, O) each, in the order of agents: (agents, M, B, O)."""
+        """Reorder outputs of stacked networks, a tensor (rows, B, O) for each stack, to (agents, M, B, O).
+
+        Dims: M members, B samples, O output units.
+        """
         x = outputs[0] if len(outputs) == 1 else torch.cat(list(outputs))
         if self.index is not None:
             x = x.index_select(0, self.index)
         return x.view(len(self.agents), members, *x.shape[1:])
 
     def by_pack(self, x: Tensor) -> Sequence[Tensor]:
-        """The inverse of `by_agent`: each pack's (rows, B, O) from (agents, M, B, O)."""
+        """Reorder (agents, members, samples, outputs) as networks are stacked.
+
+        Returns (rows, samples, outputs) a stack.
+        """
         rows = x.flatten(0, 1)
         if self.inverse is not None:
             rows = rows.index_select(0, self.inverse)
@@ -152,7 +162,11 @@ class OutputOrder:
 
 
 class Pass:
-    """The networks of some members, all keys or the first of them, in one batched pass per pack.
+    """Batched forward, backward and Adam steps over the networks of some members, one batch for each pack (stack).
+
+    Where it is limited to the first names of networks, only those take part.
+
+    Dims: M members, B samples, J agents summed over networks, K networks of a pack, P numbers of a padded network.
 
     Attributes:
         rows: The rows of each pack that has any.
@@ -173,39 +187,50 @@ class Pass:
 
     @property
     def rows_members(self) -> list[int]:
-        """For each batched pass that a forward takes, the number of distinct members in it."""
+        """For each batched forward that is run, the number of distinct population members that have networks in it."""
         return [own.owners.distinct_members for own in self.rows]
 
     def values(self, mode: Mode, inputs: Sequence[Source], extra: Source) -> Tensor:
-        """Values that critics give, (J, M, B): networks in the order of their keys, each for its agents in turn."""
+        """Compute the critics' values, (J, M, B): J agents scored (once per critic), M members, B samples.
+
+        The order is that of the networks' names, and within a network that of the agents that it scores.
+        """
         (order,) = self._orders
         return order.by_agent([own.apply(mode, inputs, extra) for own in order.rows], self._members).squeeze(-1)
 
     def value_gradients(self, grad_out: Tensor) -> list[Tensor]:
-        """Gradient of a loss with respect to the critics' parameters, (K, P) of each pack, behind "learn" `values`.
+        """Return a loss's gradients with respect to the critics' parameters, given that with respect to their values.
+
+        They belong to the forward pass that `values` made last in mode "learn".
 
         Args:
-            grad_out: Upstream gradient: of the loss with respect to the values, (J, M, B).
+            grad_out: Upstream gradient, of the loss with respect to the values: (agents scored, members, samples).
+
+        Returns:
+            For each stack of K networks, (K, numbers of a network).
         """
         (order,) = self._orders
         each = order.by_pack(grad_out.unsqueeze(-1))
         return [own.gradient(its) for own, its in zip(order.rows, each, strict=True)]
 
     def input_grads(self, grad_out: Tensor) -> Tensor:
-        """Gradient of a loss with respect to the critics' extra inputs, behind "frozen" `values`.
+        """Return the gradients of a loss with respect to the critics' extra inputs, usually the joint action.
+
+        They belong to the forward pass that `values` made last in mode "frozen", in which parameters have no gradients.
 
         Args:
-            grad_out: Upstream gradient: of the loss with respect to the values, (J, M, B).
+            grad_out: Upstream gradient, of the loss with respect to the values: (J agents scored, M members, B
+                samples).
 
         Returns:
-            (J, M, B, E): the share that goes through each of the J agents' values.
+            (J, M, B, E), E extra inputs: the share that goes through each of the J agents' values.
         """
         (order,) = self._orders
         each = order.by_pack(grad_out.unsqueeze(-1))
         return order.by_agent([own.input_grad(its) for own, its in zip(order.rows, each, strict=True)], self._members)
 
     def outputs_by_agent(self, mode: Mode, inputs: Sequence[Source]) -> list[Tensor]:
-        """Outputs of actors: per agent in environment order (M, B, outputs)."""
+        """Run the actors; returns for each agent, in environment order, its outputs (members, samples, outputs)."""
         found: dict[int, Tensor] = {}
         for order in self._orders:
             outputs = order.by_agent([own.apply(mode, inputs, None) for own in order.rows], self._members)
@@ -213,10 +238,16 @@ class Pass:
         return [found[agent] for agent in sorted(found)]
 
     def agent_gradients(self, grads_out: Sequence[Tensor]) -> list[Tensor]:
-        """Gradient of a loss with respect to the actors' parameters, (K, P) of each pack, behind "learn" outputs.
+        """Return a loss's gradients with respect to the actors' parameters, given those with respect to their outputs.
+
+        They belong to the forward pass that `outputs_by_agent` made last in mode "learn".
 
         Args:
-            grads_out: Upstream gradients: of the loss with respect to each agent's outputs, (M, B, outputs).
+            grads_out: Upstream gradients, of the loss with respect to each agent's outputs: (members, samples,
+                outputs).
+
+        Returns:
+            For each stack of K networks, (K, numbers of a network).
         """
         found: dict[int, Tensor] = {}
         for order in self._orders:
@@ -229,28 +260,28 @@ class Pass:
         return [found[p] for p in sorted(found)]
 
     def count_steps(self) -> tuple[tuple[bool, ...], ...]:
-        """Increment the Adam step counters that the CPU keeps; see `PackRows.count_steps`.
+        """Add 1 to the Adam step count of each network of this batch, in the copy of the counts that the CPU keeps.
 
         Returns:
-            For each pack which rows have made as many steps as the row before: with equal patterns, `move` does the
-            same.
+            For each pack (stack of networks), whether a network has made as many steps as the one before it: where this
+            pattern is equal, `move` makes the same calls.
         """
         for own in self.rows:
             own.count_steps()
         return tuple(own.equal_step_counts() for own in self.rows)
 
     def move(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
-        """One Adam step on all networks of the pass; `count_steps` has counted it.
+        """Make one Adam step on all networks of this batch; call `count_steps` before, as it counts this step.
 
         Args:
-            gradients: (K, P) of each pack; overwritten.
-            lr: (M,) learning rates.
+            gradients: For each stack of K networks, (K, numbers of a network); overwritten.
+            lr: Learning rates, one a member of the pass.
             max_norm: Bound of each network's gradient norm; None: no bound.
         """
         for own, gradient in zip(self.rows, gradients, strict=True):
             own.move(gradient, lr, max_norm)
 
     def soften(self, tau: Tensor) -> None:
-        """Polyak averaging of the targets: target += tau * (params - target), tau (M,)."""
+        """Move the members' target networks (Polyak averaging): target += tau * (params - target), one tau a member."""
         for own in self.rows:
             own.soften(tau)

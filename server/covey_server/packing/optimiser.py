@@ -1,4 +1,4 @@
-"""Adam over rows: every row of a (K, P) matrix is a network with a learning rate and a step count of its own."""
+"""Adam over stacked networks, each a row of a matrix, with a learning rate and a step count of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Runs = dict[float, list[tuple[int, int]]]
 
 
 def runs_of(lr: NDArray[np.float64], steps: NDArray[np.int64]) -> Runs:
-    """Split K rows into runs of neighbours with one learning rate, lr (K,), and one step count, steps (K,)."""
+    """Group K networks into runs of neighbours with equal learning rates, lr (K,), and step counts, steps (K,)."""
     runs: Runs = {}
     at = 0
     for (rate, _), alike in groupby(zip(lr.tolist(), steps.tolist(), strict=True)):
@@ -38,15 +38,15 @@ def adam_(
     runs: Runs,
     max_norm: float | Tensor | None,
 ) -> None:
-    """One step in place, as `torch.optim.Adam` does it (Kingma and Ba, 2015), without a synchronisation.
+    """Make one Adam step on K stacked networks in place, as `torch.optim.Adam` does it, without waiting for the device.
 
     Args:
-        params: (K, P) parameters.
+        params: (K, P) parameters, P numbers a network.
         first_moment: (K, P) running means of gradients.
         second_moment: (K, P) running means of squared gradients.
         steps: (K,) float32, steps made with this one.
         gradient: (K, P); overwritten.
-        runs: The runs of all K rows, as `runs_of` gives them.
+        runs: Runs of neighbouring rows with equal learning rate and step count, as `runs_of` gives them.
         max_norm: Each row's gradient is scaled down to this norm, or to its own of (K,), as
             `torch.nn.utils.clip_grad_norm_` does it; None: never.
     """

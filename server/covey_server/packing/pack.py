@@ -1,4 +1,4 @@
-"""A pack: networks of one structure, stacked, whatever member and agent they belong to.
+"""A pack: networks of one structure stacked as rows of matrices, whatever population member and agent they belong to.
 
 Parameters, targets and Adam moments are rows of (K, P) matrices, so that a layer is one batched product and an
 optimiser step a handful of operations. A pass works on some of the rows: see `pack_rows`.
@@ -20,7 +20,7 @@ from covey_server.member import Network
 
 
 class Pack:
-    """K networks of one structure as matrices; the networks themselves stay as they were until `unpack`.
+    """K networks of one structure stacked as matrices; the networks themselves change only at `unpack`.
 
     Args:
         rows: Whose network each row is: (position of its key, position of its member in the population).
@@ -30,7 +30,7 @@ class Pack:
         wide: Forms of the networks that they are padded to first, where only these are of one structure.
 
     Attributes:
-        params: (K, P).
+        params: (K, P), P numbers of each padded network.
         target: (K, P) target parameters, or None where the networks have none.
         first_moment, second_moment: (K, P), Adam's.
         adam_steps: (K,) int64 steps that Adam has made, kept on the CPU for what Python decides by them.
@@ -68,7 +68,7 @@ class Pack:
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
 
     def unpack(self) -> None:
-        """Write parameters, targets, moments and step counts back into the networks, in natural shapes."""
+        """Copy parameters, targets, Adam moments and step counts from the matrices into the unpadded networks."""
         params, first, second = (m.cpu().numpy() for m in (self.params, self.first_moment, self.second_moment))
         target = None if self.target is None else self.target.cpu().numpy()
         for k, network in enumerate(self.networks):

@@ -1,4 +1,4 @@
-"""The rows of one pack that a pass works on: forward, gradients, an Adam step, soft updates of targets.
+"""Computes with some of a stack's networks in one batch: forward, gradients, an Adam step, target updates.
 
 Dims: K rows, P numbers of the padded network, M members of the pass, B samples, n agents that one network plays or
 scores (1 unless parameters are shared), O outputs, E extra inputs.
@@ -31,11 +31,11 @@ KEPT_SUBSETS = 64
 
 
 class RowOwners:
-    """Whose network each row of a pass is.
+    """Says which network of which population member each row of a batched pass is.
 
     Attributes:
         pairs: For each row, the position of its key and that of its member in the population.
-        place: (K,) int64, place of the row's member in the pass.
+        place: For each row, int64, the place of its member among those of the pass.
         place_on_device: The same, on the device.
         distinct_members: How many members the rows belong to.
     """
@@ -49,14 +49,14 @@ class RowOwners:
 
 
 class PackRows:
-    """The rows of one pack that belong to the members, and to the keys, of a pass.
+    """Those of a stack's networks that take part in a batched pass: forward, gradients, Adam steps, target updates.
 
     Args:
-        pack: The pack.
+        pack: The stack; each of its rows is a network, named by a key such as "actor/speaker_0", of one member.
         taken: Which of its rows, ascending.
         agents: For each key, the agents that its networks play or score.
         members: The members of the pass; every row belongs to one of them.
-        samples: What each member of the population learns from, of the batch of the largest; None: all of it.
+        samples: The batch size of each member of the population; None: every member learns from all samples.
     """
 
     def __init__(
@@ -95,7 +95,10 @@ class PackRows:
 
     @torch.no_grad()
     def apply(self, mode: Mode, inputs: Sequence[Source], extra: Source | None) -> Tensor:
-        """Outputs (K * n, B, O) of the networks, each on its own share of the inputs."""
+        """Run the networks, each on its own share of the inputs: (K * n, B, O), O outputs on B samples.
+
+        K networks serve n agents each; n is 1 unless agents share parameters.
+        """
         xs = [self._inputs.spread(source) for source in inputs]
         joined = None if extra is None else self._inputs.spread(extra)
         if joined is not None and self._agent_index is not None:
@@ -107,7 +110,7 @@ class PackRows:
 
     @torch.no_grad()
     def outputs(self, mode: Mode, x: Tensor) -> Tensor:
-        """Outputs (K, B, O) of networks that each read a row of their own, x (K, B, D)."""
+        """Run K networks, each on its own row of x (K, samples, inputs): (K, samples, outputs)."""
         return self._forward(mode, [x], None)
 
     def _forward(self, mode: Mode, xs: Sequence[Tensor], extra: Tensor | None) -> Tensor:
@@ -131,12 +134,17 @@ class PackRows:
         return y.detach()
 
     def _views(self, matrix: Tensor) -> dict[str, Tensor]:
-        """Parameters by name, as views of a matrix (K, P): weights (K, in, out), all else (K, 1, units)."""
+        """Return the parameters by name, as views of a matrix with one flattened network a row.
+
+        Of K networks, weights have shape (K, in, out), all else (K, 1, units).
+        """
         views = self.pack.layout.views(matrix)
         return {name: v if v.dim() > 2 else v.unsqueeze(1) for name, v in views.items()}
 
     def gradient(self, grad_out: Tensor) -> Tensor:
-        """Gradient of a loss with respect to the parameters, (K, P), behind the last "learn" forward pass.
+        """Return the gradient of a loss with respect to the parameters of the K networks, (K, numbers of a network).
+
+        It belongs to the last forward pass in mode "learn"; in mode "frozen" it is that of the extra inputs instead.
 
         Args:
             grad_out: Upstream gradient: of the loss with respect to the outputs, as `apply` or `outputs` gave them.
@@ -146,10 +154,13 @@ class PackRows:
         return backward(self._inputs.cut(grad_out).reshape(len(self), -1, grad_out.shape[-1]))
 
     def input_grad(self, grad_out: Tensor) -> Tensor:
-        """Gradient of a loss with respect to the extra inputs, (K * n, B, E), behind the last "frozen" `apply`.
+        """Return the gradient of a loss with respect to the extra inputs of the last forward pass in mode "frozen".
 
         Args:
-            grad_out: Upstream gradient, as for `gradient`.
+            grad_out: Upstream gradient: of the loss with respect to the outputs that `apply` gave.
+
+        Returns:
+            (networks * agents of each, samples, extra inputs).
         """
         found = self.gradient(grad_out)
         if self._agent_index is not None:
@@ -157,21 +168,24 @@ class PackRows:
         return self._inputs.uncut(found.reshape(len(self) * self.pack.agents, -1, found.shape[-1]))
 
     def log_std(self, matrix: Tensor) -> Tensor | None:
-        """The free parameter of Gaussian policies in a matrix (K, P) of these rows: a view (K, 1, O)."""
+        """Return the log standard deviations of K Gaussian policies, a view (K, 1, outputs) of their parameters.
+
+        None if the networks have none.
+        """
         return None if self.pack.spec.log_std is None else matrix[:, None, -self.pack.spec.outputs :]
 
     def count_steps(self, active: NDArray[np.bool_] | None = None) -> None:
-        """Increment the Adam step counters that the CPU keeps; the device's copy moves in `move`.
+        """Add 1 to the Adam step counts of these networks in the CPU's copy; `move` adds it to the device's copy.
 
         Args:
-            active: (K,) rows that make a step; None: all.
+            active: Which of the networks make a step; None: all.
         """
         self.pack.adam_steps[self._moving(active)[0].numbers] += 1
 
     def equal_step_counts(self, active: NDArray[np.bool_] | None = None) -> tuple[bool, ...]:
-        """Which of the rows that make a step have made as many Adam steps as the row before them.
+        """For each network that makes a step, whether it has made as many Adam steps as the network before it.
 
-        Adam's kernel is called for runs of such rows, so that updates with equal patterns make the same calls.
+        Adam's kernel is called for runs of such networks, so that updates with equal patterns make the same calls.
         """
         steps = self.pack.adam_steps[self._moving(active)[0].numbers]
         return tuple((steps[1:] == steps[:-1]).tolist())
@@ -183,13 +197,13 @@ class PackRows:
         max_norm: float | Tensor | None,
         active: NDArray[np.bool_] | None = None,
     ) -> None:
-        """One Adam step on these rows; `count_steps` has counted it.
+        """Make one Adam step on these networks; call `count_steps` before, as it counts this step.
 
         Args:
-            gradient: (K, P); overwritten.
-            lr: (M,) learning rates.
-            max_norm: Bound of each row's gradient norm, or (M,) such bounds; None: no bound.
-            active: (K,) rows that move; the others stay as they are, moments and step counts too. None: all.
+            gradient: One row a network; overwritten.
+            lr: Learning rates, one a member of the pass.
+            max_norm: Bound of each network's gradient norm, or one such bound a member; None: no bound.
+            active: Which of the networks move; the others stay as they are, moments and step counts too. None: all.
         """
         pack = self.pack
         if self.mask is not None:
@@ -208,7 +222,7 @@ class PackRows:
             rows.put(matrix, values)
 
     def _moving(self, active: NDArray[np.bool_] | None) -> tuple[RowIndex, RowIndex]:
-        """The rows of the pack that make a step, and where they are among these rows."""
+        """Return which of the stacked networks make an Adam step, and their positions among those of this batch."""
         key = b"" if active is None or active.all() else active.tobytes()
         if key not in self._subsets:
             if len(self._subsets) >= KEPT_SUBSETS:
@@ -220,7 +234,7 @@ class PackRows:
         return self._subsets[key]
 
     def soften(self, tau: Tensor) -> None:
-        """Polyak averaging of the targets: target += tau * (params - target), tau (M,)."""
+        """Move the target networks (Polyak averaging): target += tau * (params - target), one tau a member."""
         assert self.pack.target is not None
         target = self.index.take(self.pack.target)
         target.lerp_(self.index.take(self.pack.params), tau.index_select(0, self.owners.place_on_device).unsqueeze(1))

@@ -1,4 +1,4 @@
-"""Policies on offer: serialised once, when they are published, and served by hash."""
+"""Keeps the policies that actors play with: serialised once, when they are published, and served by hash."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _zeroed(params: Params) -> Params:
 
 
 class PolicyStore:
-    """Serialised policies by sha256, and who currently plays with which.
+    """Serialised policies by SHA-256, and for each population member which are its newest.
 
     The trainer offers snapshots of weights; `publish` serialises what is newer than what is on offer, outside of the
     learner's lock, and `refs` only looks up what was published last. Safe to use from any thread.
 
     Args:
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         algorithm: Says whether agents of a group share a policy, and how outputs become actions.
 
     Attributes:
@@ -60,11 +60,11 @@ class PolicyStore:
         self.diverged: dict[int, int] = {}
 
     def offer(self, snapshot: PolicySnapshot) -> None:
-        """Newer weights, to be serialised by whoever is about to name them in an order."""
+        """Hand over a snapshot of newer weights, parts of which `publish` serialises when an order is to name them."""
         self._snapshot = snapshot
 
     def publish(self, member_ids: Iterable[int]) -> None:
-        """Serialise these members' policies where the newest snapshot has newer ones than were published.
+        """Serialise the policies of these members, where the newest snapshot is newer than what was published.
 
         Members that the snapshot does not have (any more) are left out.
         """
@@ -88,7 +88,7 @@ class PolicyStore:
                 self._enter(member_id, version, files)
 
     def refs(self, member_id: int) -> list[PolicyRef]:
-        """A member's policies as published last, one per agent in environment order.
+        """Return references (hash, version) to a member's last published policies, one per agent in environment order.
 
         Raises:
             KeyError: none were published yet.
@@ -109,7 +109,7 @@ class PolicyStore:
         return files
 
     def _enter(self, member_id: int, version: int, files: Mapping[str, bytes]) -> None:
-        """Put files on offer as the member's newest policies, unless another thread has published newer ones."""
+        """Store policy files as the member's newest ones, unless another thread has published newer ones."""
         before = self._published.get(member_id)
         if before is not None and before.version >= version:
             return
@@ -124,13 +124,13 @@ class PolicyStore:
         self._published[member_id] = _Published(version, [refs[i] for i in range(len(self._agents))])
 
     def forget(self, living: set[int]) -> None:
-        """Members have died: their policies stay only as long as somebody names them."""
+        """Stop offering policies of members that left the population, keeping files as long as an order names them."""
         with self._mutex:
             self._published = {m: p for m, p in self._published.items() if m in living}
             self.diverged = {m: version for m, version in self.diverged.items() if m in living}
 
     def drop_unnamed(self, named: Callable[[], set[bytes]]) -> None:
-        """Drop what nobody plays with any more, once there is twice as much as when that was done last.
+        """Delete policy files that nobody uses any more, once the store has doubled in size since the last clean-up.
 
         Args:
             named: Gives the hashes of policies that orders and evaluations name; the newest ones stay anyway.
@@ -146,9 +146,9 @@ class PolicyStore:
 
     @property
     def size(self) -> int:
-        """Bytes of all policy files kept."""
+        """Total size of all policy files kept, in bytes."""
         return self._bytes
 
     def get(self, sha256: bytes) -> bytes | None:
-        """A policy file, or None if it is gone."""
+        """Return the policy file with this SHA-256, or None if it is no longer kept."""
         return self._blobs.get(sha256)

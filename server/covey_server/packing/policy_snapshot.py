@@ -1,4 +1,6 @@
-"""The actors as they were at one moment: cloned flat by the trainer, made into natural parameters elsewhere.
+"""The population's actor networks as they were at one moment, cloned by the trainer as padded matrices.
+
+Another thread makes them into single networks without padding.
 
 The clone stays on the device, so that taking a snapshot after every update waits for nothing; what is asked for is
 copied to the host.
@@ -35,7 +37,7 @@ class PolicySnapshot:
 
     @staticmethod
     def of(actors: Sequence[PackedNetworks], members: Sequence[Member]) -> PolicySnapshot:
-        """Clone the matrices of packs that hold actors, perhaps beside other networks."""
+        """Clone the parameters of stacked networks, among which are the actors of these members."""
         packs = tuple(
             (
                 pack.layout,
@@ -48,7 +50,7 @@ class PolicySnapshot:
         return PolicySnapshot({m.member_id: m.updates for m in members}, packs)
 
     def policies(self, member_id: int) -> Policies:
-        """One member's policies in natural shapes."""
+        """Return one member's policy networks, architecture and parameters without padding, by network id."""
         return {
             key.removeprefix(ACTOR): (layout.specs[k], layout.unpack_row(k, matrix[k].cpu().numpy()))
             for layout, rows, matrix in self._packs

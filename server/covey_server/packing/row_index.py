@@ -1,4 +1,4 @@
-"""Some rows of a pack's matrices: neighbours are worked on in place, scattered ones are copied out and back."""
+"""Selects rows of matrices: rows that are neighbours are used in place, scattered ones are copied out and back."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 
 class RowIndex:
-    """Rows of matrices (R, ...), by their numbers.
+    """Selects some of the rows of any matrix, by their numbers.
 
     Args:
         numbers: Which rows, ascending.
         device: Where the matrices live.
 
     Attributes:
-        numbers: (K,) the same.
-        at: What indexes a matrix: a slice where the rows are neighbours, int64 (K,) on the device otherwise.
+        numbers: The same.
+        at: What indexes a matrix: a slice where the rows are neighbours, int64 numbers on the device otherwise.
     """
 
     def __init__(self, numbers: Sequence[int] | NDArray[np.int64], device: torch.device) -> None:
@@ -32,10 +32,10 @@ class RowIndex:
         return len(self.numbers)
 
     def take(self, matrix: Tensor) -> Tensor:
-        """These rows of a matrix: a view where they are neighbours, a copy otherwise."""
+        """Return the selected rows of a matrix: a view where they are neighbours, a copy otherwise."""
         return matrix[self.at] if isinstance(self.at, slice) else matrix.index_select(0, self.at)
 
     def put(self, matrix: Tensor, values: Tensor) -> None:
-        """Write rows back that `take` copied; what it gave as a view was changed in place."""
+        """Write changed values of the selected rows back; where `take` gave a view, the matrix has them already."""
         if not isinstance(self.at, slice):
             matrix.index_copy_(0, self.at, values)

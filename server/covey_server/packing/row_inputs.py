@@ -1,4 +1,4 @@
-"""What each row of a pass reads of the data that all of them are given.
+"""Gathers what each stacked network of a batched pass reads from the data that all of them are given.
 
 Data comes by member, or by agent and member. Every network, one row of a pack, reads the data of its own member and of
 the agents that it plays or scores. Example, with members 4 and 7 in the pass (places 0 and 1) and three rows:
@@ -10,7 +10,8 @@ the agents that it plays or scores. Example, with members 4 and 7 in the pass (p
 
 so that one `index_select` with (0, 0, 1), or (0, 2, 3), gives every row its own input.
 
-Dims: K rows, M members of the pass, B samples, N agents of the environment, n agents that one network plays or scores.
+Dims: K rows, M members of the pass, B samples of D numbers, N agents of the environment,
+n agents that one network plays or scores.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Source = Tensor | Sequence[Tensor]
 
 
 class RowInputs:
-    """Spreads data over the rows of a pass, without the samples that none of these rows learns from.
+    """Gives each stacked network of a batched pass the data of its own member and agents, from the data of all of them.
+
+    Samples beyond the largest batch size of these networks' members are left out.
 
     Args:
         scored: For each row, and each of the agents that its network plays or scores: the agent, and the place of the
@@ -55,7 +58,7 @@ class RowInputs:
         self._read_agents = list(dict.fromkeys(agent for agent, _ in scored))
 
         def index(places: list[int], available: int) -> Tensor | None:
-            """Positions as an index on the device; None where they are all positions in order, which need none."""
+            """Return positions as an index tensor on the device; None if they are 0, 1, 2 ... and need no index."""
             return None if places == list(range(available)) else torch.tensor(places, device=device)
 
         self._by_member = index([member for _, member in scored], members)
@@ -64,7 +67,7 @@ class RowInputs:
         self._by_read_agent = index([read[agent] * members + member for agent, member in scored], len(read) * members)
 
     def spread(self, source: Source) -> Tensor:
-        """What each row reads of `source`: (K, n * B, D)."""
+        """Gather each of K networks' inputs from `source`: (K, n * B, D), n agents a network, B samples, D numbers."""
         if not isinstance(source, Tensor):
             x, index = self._side_by_side([self.cut(source[agent]) for agent in self._read_agents]), self._by_read_agent
         elif source.dim() == 4:
@@ -76,13 +79,13 @@ class RowInputs:
         return x if self._per_row == 1 else x.reshape(x.shape[0] // self._per_row, -1, x.shape[-1])
 
     def cut(self, x: Tensor) -> Tensor:
-        """(..., B, D) without the samples behind the largest batch of these rows' members: they have no weight."""
+        """Drop samples of (..., samples, D) beyond the largest batch size of these networks' members."""
         if self._samples is None or x.shape[-2] != self._samples[1]:
             return x
         return x[..., : self._samples[0], :]
 
     def uncut(self, x: Tensor) -> Tensor:
-        """(..., B, D) with as many samples as the pass has, zero where `cut` left them out."""
+        """Append zeros to (..., samples, D) where `cut` dropped samples, up to the largest batch size of all."""
         if self._samples is None or x.shape[-2] != self._samples[0] or self._samples[0] == self._samples[1]:
             return x
         whole = x.new_zeros(*x.shape[:-2], self._samples[1], x.shape[-1])
@@ -90,7 +93,10 @@ class RowInputs:
         return whole
 
     def _side_by_side(self, own: Sequence[Tensor]) -> Tensor:
-        """Observations of agents, (M, B, D_agent) each, as (agents * M, B, D), zero-padded to the widest network."""
+        """Stack observations of unequal width, one (M, B, D_agent) an agent, as (agents * M, B, D), padded with zeros.
+
+        Dims: M members, B samples, D numbers of the widest observation that the networks read.
+        """
         if all(x.shape[-1] == self._width for x in own):
             return own[0] if len(own) == 1 else torch.cat(list(own))
         padded = own[0].new_zeros(len(own), *own[0].shape[:-1], self._width)

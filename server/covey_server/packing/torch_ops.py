@@ -1,4 +1,4 @@
-"""The torch form of `covey.networks.ops.Ops`: what the learner runs, on any device.
+"""The operations of neural network layers in torch; `covey.networks.ops.Ops` names them, actors have them in numpy.
 
 Nothing here works in place, so that every operation can be differentiated.
 """
@@ -19,10 +19,10 @@ NARROW = 12
 
 
 class TorchOps:
-    """Torch backend; see `covey.networks.ops.Ops` for shapes."""
+    """The operations of neural network layers in torch, for one network or for several stacked along a leading axis."""
 
     def linear(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        """`x @ w + b`; one batched matrix product for a pack."""
+        """Compute `x @ w + b`; for stacked networks, as one batched matrix product."""
         if w.dim() == 2:
             return torch.addmm(b, x, w)
         if w.shape[-1] == 1:
@@ -62,11 +62,11 @@ class TorchOps:
         raise ValueError(f"activation {which!r}, expected one of {', '.join(ACTIVATIONS)}")
 
     def gated(self, which: Activation, g: Tensor, x: Tensor) -> Tensor:
-        """`x + g * (activation(x) - x)`."""
+        """Compute `x + g * (activation(x) - x)`: the activation where g is 1, x unchanged where g is 0."""
         return torch.lerp(x, self.activation(which, x), g if g.dim() == 1 else _by_row(g))
 
     def layer_norm(self, x: Tensor, scale: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
-        """Normalise the last axis over valid units."""
+        """Apply layer normalisation over the last axis; `valid` is 1 for units that count and 0 for padding."""
         if scale.dim() > 1:
             scale, bias = _by_row(scale), _by_row(bias)
         if valid is None:
@@ -77,16 +77,16 @@ class TorchOps:
         return centred * torch.rsqrt(variance + 1e-5) * scale + bias
 
     def concat(self, xs: Sequence[Tensor]) -> Tensor:
-        """Join along the last axis."""
+        """Concatenate tensors along the last axis."""
         return torch.cat(list(xs), dim=-1)
 
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Same numbers, other shape."""
+        """Reshape a tensor."""
         return x.reshape(shape)
 
 
 class _NarrowLinear(torch.autograd.Function):
-    """`baddbmm` with few columns: they are the rows of products, which take a quarter of the time then."""
+    """Batched `x @ w + b` for weights with few columns, computed transposed, which is faster on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class _NarrowLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients for the inputs that need one (x, w, b)."""
+        """Return the gradients with respect to x, w and b, None for those that need none."""
         (grad_out,) = grad_outputs
         x, w = ctx.saved_tensors
         for_x, for_w, for_b = ctx.needs_input_grad
@@ -108,7 +108,7 @@ class _NarrowLinear(torch.autograd.Function):
 
 
 def gradients(y: Tensor, leaves: Sequence[Tensor], grad_out: Tensor) -> Sequence[Tensor]:
-    """Gradients of a loss with respect to the leaves, from the upstream gradient, that with respect to y.
+    """Return the gradients of a loss with respect to the leaves, given its gradient `grad_out` with respect to y.
 
     A leaf that y does not depend on has a gradient of zeros.
     """
@@ -120,25 +120,25 @@ def gradients(y: Tensor, leaves: Sequence[Tensor], grad_out: Tensor) -> Sequence
 
 
 class _WithGradient(torch.autograd.Function):
-    """A scalar whose gradient with respect to y is given.
+    """Makes a scalar whose gradient with respect to a tensor y is a given one, so that backward starts from that.
 
     `torch.autograd.grad` with an upstream gradient as its own argument would import sympy, which takes a second.
     """
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, grad_out: Tensor) -> Tensor:
-        """Returns a zero scalar; only its backward matters."""
+        """Return a zero scalar and keep the given gradient; only the backward pass matters."""
         ctx.save_for_backward(grad_out)
         return y.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        """Returns the upstream gradient that `forward` was given."""
+        """Return the gradient that `forward` was given as that with respect to y, whatever comes from above."""
         del grad_outputs
         (grad_out,) = ctx.saved_tensors
         return grad_out, None
 
 
 def _by_row(p: Tensor) -> Tensor:
-    """Parameters (K, units), or already (K, 1, units), as (K, 1, units): one a row beside (K, B, units)."""
+    """Reshape parameters of K stacked networks to (K, 1, units), so that they broadcast over samples."""
     return p if p.dim() == 3 else p.unsqueeze(1)

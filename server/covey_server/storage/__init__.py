@@ -1,1 +1,1 @@
-"""A run's files on disk: the journal, checkpoints and the lineage file. None of them needs a learner object."""
+"""A run's files on disk: the journal, checkpoints and the record of all members that ever lived (lineage)."""

@@ -137,7 +137,7 @@ def set_aside_damaged(directory: Path) -> None:
 
 
 def _safetensors(tensors: Tensors) -> list[bytes | memoryview]:
-    """A safetensors file as pieces to be written one after another: header length, header, and each array's memory."""
+    """Make a safetensors file as pieces to be written one after another: header length, header, arrays' memory."""
     header: dict[str, dict[str, Any]] = {}
     pieces: list[bytes | memoryview] = []
     end = 0
@@ -152,7 +152,7 @@ def _safetensors(tensors: Tensors) -> list[bytes | memoryview]:
 
 
 def _size_and_hash(pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
-    """A file's entry in the checkpoint's manifest: size in bytes and SHA-256 of its content."""
+    """Return a file's entry in the checkpoint's list of files: size in bytes and SHA-256 of its content."""
     digest, size = hashlib.sha256(), 0
     for piece in pieces:
         digest.update(piece)
@@ -161,7 +161,7 @@ def _size_and_hash(pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
 
 
 def load_members(path: Path, state: Mapping[str, Any], tensors: Tensors, initial: Hyperparameters) -> list[Member]:
-    """Build the members of a checkpoint that `covey.run.checkpoint_format.read_newest` has read.
+    """Build the population members of a checkpoint whose files have been read and checked.
 
     Args:
         path: The checkpoint's folder, for errors.
@@ -185,7 +185,7 @@ def load_members(path: Path, state: Mapping[str, Any], tensors: Tensors, initial
 
 
 def member_to_json(member: Member) -> dict[str, Any]:
-    """A member as JSON without its arrays, which a checkpoint stores as tensors."""
+    """Return a population member as JSON, without its arrays, which a checkpoint stores as tensors."""
     data = {
         f.name: getattr(member, f.name)
         for f in dataclasses.fields(member)
@@ -238,7 +238,7 @@ def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors, init
 
 
 def _member_tensors(member: Member) -> Tensors:
-    """All arrays of a member (weights, targets, Adam moments) by their names in a checkpoint."""
+    """Return all arrays of a population member (weights, targets, Adam moments) by their names in a checkpoint."""
     result: Tensors = {}
     for key, network in member.networks.items():
         by_kind = {kind: getattr(network, kind) for kind in _TENSOR_KINDS}

@@ -1,4 +1,4 @@
-"""Waiting while the disk is full: orders and fragments are held back until the journal can be written again."""
+"""Handles a full disk: no work is given out and nothing is accepted until the journal can be written again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DiskRoom:
     def wait(self, exc: DiskFullError) -> None:
         """Note that a write to the journal failed because the disk is full; `missing` is set from now on.
 
-        While it is set, the learner issues no orders and accepts no fragments, which actors keep.
+        While it is set, the learner gives actors no work and accepts no experience, which they keep.
         """
         if not self.missing:
             self.missing = str(exc)
@@ -89,7 +89,7 @@ class DiskRoom:
         return True
 
     def _write_waiting(self) -> None:
-        """Write the records that wait, oldest first; each is forgotten only once the journal has it."""
+        """Write the records that waited for space, oldest first; each is forgotten only once the journal has it."""
         while self._waiting:
             self._journal.append(*self._waiting[0])
             self._waiting.popleft()

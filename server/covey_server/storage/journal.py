@@ -40,7 +40,7 @@ _NAME = re.compile(r"(\d{10})\.journal")
 
 
 class Position(NamedTuple):
-    """A place in the journal: number of a segment and byte offset in its file; later positions compare greater."""
+    """A place in a run's journal: number of a file (segment) and byte offset in it; later positions compare greater."""
 
     segment: int
     offset: int
@@ -236,7 +236,7 @@ class Journal:
                 raise cannot_read(path, exc) from exc
 
     def drop_before(self, position: Position) -> None:
-        """Delete the segments whose records all lie before a position.
+        """Delete the journal's files whose records all lie before a position.
 
         Raises:
             StorageError: the folder is not writable.
@@ -264,7 +264,7 @@ class Journal:
                 os.close(fd)
 
     def _rotate(self) -> None:
-        """Begin a new segment file, whose start states the size of the full one; does not wait for the disk."""
+        """Begin a new file of the journal, which states the size of the full one before; does not wait for the disk."""
         number = self._end.segment + 1
         path = _path(self.directory, number)
         try:
@@ -275,12 +275,12 @@ class Journal:
 
 
 def _path(directory: Path, number: int) -> Path:
-    """Path of a journal segment's file, given the segment's number."""
+    """Return the path of the journal's file of this number."""
     return directory / f"{number:010d}.journal"
 
 
 def _segments(directory: Path) -> list[int]:
-    """Numbers of the segments in a folder, rising by 1; raises a `StorageError` if one between them is missing."""
+    """Return the numbers of the journal's files in a folder, rising by 1; a missing one is an error."""
     numbers = sorted(int(m[1]) for p in directory.iterdir() if (m := _NAME.fullmatch(p.name)))
     for before, after in itertools.pairwise(numbers):
         if after != before + 1:
@@ -289,7 +289,7 @@ def _segments(directory: Path) -> list[int]:
 
 
 def _cut_unfinished(directory: Path, numbers: list[int]) -> tuple[int, int]:
-    """Repair the journal after a crash: cut an incomplete record off, and delete the segments behind it.
+    """Repair the journal after a crash: cut an incomplete record off, and delete the files behind it.
 
     A record may be incomplete in the newest segment and in those before it that were not synced, which the start of the
     following segment tells. What lies behind an incomplete record was never synced, so deleting it breaks no promise.

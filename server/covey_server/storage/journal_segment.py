@@ -1,4 +1,4 @@
-"""File format of one journal segment: a start, then records.
+"""The format of one file of the journal, a segment: a start, then records.
 
 The start is `MAGIC`, the number of bytes that the segment before must have (0 once that segment has been synced), and a
 CRC-32 of that number (`_BEFORE`).
@@ -27,7 +27,7 @@ _HEADER = struct.Struct("<IIII")
 
 
 def pack_start(before: int) -> bytes:
-    """The bytes behind `MAGIC` in a segment's start: the size in bytes of the segment before, and its CRC-32."""
+    """Return the bytes in a journal file's start that give the size of the file before it, with a CRC-32."""
     length = struct.pack("<Q", before)
     return length + struct.pack("<I", zlib.crc32(length))
 
@@ -37,7 +37,7 @@ SEGMENT_START = MAGIC + pack_start(0)
 
 
 class Kind(enum.IntEnum):
-    """Kind of a journal record, which says what message its payload is."""
+    """What a record of the run's journal holds: an issued order, a received fragment, revoked orders, or a note."""
 
     ORDER = 1  # an IssuedOrder message, appended before the order is sent
     FRAGMENT = 2  # a ReceivedFragment message, whether the fragment was accepted or refused
@@ -46,7 +46,7 @@ class Kind(enum.IntEnum):
 
 
 def create(path: Path, before: int) -> int:
-    """Create a segment file with its start, and return the open file descriptor.
+    """Create a file of the journal with its start, and return the open file descriptor.
 
     Args:
         path: The file; if a full disk left an incomplete one there, it is overwritten.
@@ -67,7 +67,7 @@ def create(path: Path, before: int) -> int:
 
 
 def bytes_before(path: Path) -> int | None:
-    """Read from the start of a journal segment how many bytes the segment before it must have.
+    """Read from the start of a journal file how many bytes the file before it must have.
 
     Returns:
         The size; 0 if the segment before has been synced; None if this segment's start was never written to the disk.
@@ -82,14 +82,14 @@ def bytes_before(path: Path) -> int | None:
 
 
 def pack_header(kind: Kind, payload: bytes) -> bytes:
-    """Header bytes of a journal record: length of the payload, kind of the record, and checksums."""
+    """Return the header of a journal record: length of its content, kind of record, and checksums."""
     # The fourth field protects the three before it, the length above all.
     fields = (len(payload), kind, zlib.crc32(payload))
     return _HEADER.pack(*fields, zlib.crc32(struct.pack("<III", *fields)))
 
 
 def _damage(path: Path, offset: int, what: str) -> StorageError:
-    """An error for a damaged record, which says where it is and what can be done."""
+    """Make an error for a damaged journal record, which says where it is and what can be done."""
     return StorageError(
         f"{path}: damaged record at byte {offset} ({what}); restore the file from a copy, or give up what follows "
         f"with: truncate -s {offset} {path}"
@@ -97,7 +97,7 @@ def _damage(path: Path, offset: int, what: str) -> StorageError:
 
 
 def _header(path: Path, offset: int, data: bytes) -> tuple[int, Kind, int]:
-    """Check the header of the record at `offset`, and return payload length, kind and the payload's checksum."""
+    """Check the header of the journal record at `offset`; returns its length, kind and checksum."""
     length, kind, checksum, own = _HEADER.unpack(data)
     if zlib.crc32(data[:12]) != own:
         raise _damage(path, offset, "its header has another checksum")
@@ -107,7 +107,7 @@ def _header(path: Path, offset: int, data: bytes) -> tuple[int, Kind, int]:
 
 
 def records(file: BinaryIO, path: Path, offset: int, size: int) -> Iterator[tuple[int, Kind, bytes]]:
-    """Iterate over the records between two bytes of a segment, all of which must be complete.
+    """Iterate over the records between two bytes of a journal file, all of which must be complete.
 
     Args:
         file: The segment, open for reading.
@@ -138,7 +138,7 @@ def records(file: BinaryIO, path: Path, offset: int, size: int) -> Iterator[tupl
 
 
 def _check_start(path: Path, data: bytes) -> None:
-    """Raise a `StorageError` unless a segment's first bytes are a valid start."""
+    """Raise a `StorageError` unless these first bytes of a journal file are a valid start."""
     if data[: len(MAGIC)] != MAGIC:
         raise StorageError(f"{path}: is not a journal segment of this version of covey; restore it from a copy")
     if len(data) < len(SEGMENT_START) or zlib.crc32(data[len(MAGIC) : -4]) != int.from_bytes(data[-4:], "little"):
@@ -146,7 +146,7 @@ def _check_start(path: Path, data: bytes) -> None:
 
 
 def sound_end(path: Path) -> int:
-    """Find the end of the last complete record in a segment that may not have been synced before a crash.
+    """Find the end of the last complete record in a journal file that a crash may have cut short.
 
     A crash can leave an incomplete last record, or zeros in place of data that never reached the disk. Anything else,
     such as a wrong checksum with further data behind it, is damage.

@@ -23,7 +23,7 @@ logger = logging.getLogger("covey.lineage")
 
 
 class LineageFile:
-    """The lineage file of one run; one thread at a time may append to it.
+    """The file with one line for each member of a run that died; one thread at a time may append to it.
 
     Args:
         path: The file, which may not exist yet. Call `read` before `append` to keep the lines that it has; otherwise
@@ -39,7 +39,7 @@ class LineageFile:
         self.lines = 0
 
     def append(self, dead: Iterable[LineageEntry]) -> None:
-        """Append a line for each entry and sync the file.
+        """Append a line for each member that died, and sync the file to disk.
 
         Args:
             dead: Entries of members that died, in the order of their deaths.

@@ -1,1 +1,1 @@
-"""The trainer thread, members' evaluation, and the two evolution modes that say when members are compared."""
+"""The thread that trains the population, members' evaluation, and the two ways of evolution."""

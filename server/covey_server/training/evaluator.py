@@ -1,4 +1,4 @@
-"""Evaluates members: requests episodes, enters fitness, has members compared, and confirms the best."""
+"""Evaluates population members: requests episodes, records fitness, has members compared, confirms the best."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class Evaluator:
         self.result: dict[str, object] | None = None
 
     def is_requested(self, member: Member) -> bool:
-        """Whether the member's evaluation was requested since it was last compared."""
+        """Whether the member's evaluation was requested since it was last compared with other members."""
         return member.member_id in self._requests
 
     def phase(self, member: Member) -> str:
-        """What a member is doing, for people: collecting, settling (its last updates are due), evaluating or ready."""
+        """Say what a member is doing: collecting, settling (its last updates are being made), evaluating or ready."""
         if not self.is_requested(member):
             with self._learner.lock:
                 ledger = self._learner.scheduler.ledger(member.member_id)
@@ -76,7 +76,7 @@ class Evaluator:
         self._requests[member.member_id] = self._play(population, member.member_id, "fitness", episodes)
 
     def enter(self, population: Population, request: Request) -> None:
-        """Record the returns of a finished evaluation, and act on them: compare members, or confirm the best one."""
+        """Record a finished evaluation, then compare members if enough are evaluated, or confirm the best one."""
         returns = [request.results[seed] for seed in sorted(request.results)]
         score = fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
         self._look_at(population, score)
@@ -129,7 +129,10 @@ class Evaluator:
         return request
 
     def _seeds(self, purpose: str, member_id: int, count: int) -> list[int]:
-        """Seeds of evaluation episodes: equal for all members, different in each generation. Call it under the lock."""
+        """Return the seeds of evaluation episodes, equal for all members, different in each generation.
+
+        Call it under the lock.
+        """
         generation = self._learner.ledger(member_id).generation
         # 30 bits: some environments pass their seed to libraries that take no more than 31, and the seeds from 2^30 on
         # are those of `covey evaluate`.
@@ -165,7 +168,7 @@ class Evaluator:
         return target is not None and fitness is not None and fitness >= target
 
     def _confirm(self, population: Population, member_id: int, score: Score, episodes: int) -> None:
-        """Act on the best member's confirming episodes: complete the run, or let the evolution mode go on."""
+        """Act on the best member's additional episodes: complete the run, or let evolution go on."""
         comparison = self._confirming.pop(member_id)
         reached = self._reaches_target(score.fitness)
         self._checkpointer.target_streak = self._checkpointer.target_streak + 1 if reached else 0
@@ -194,7 +197,7 @@ class Evaluator:
         self._learner.bell.ring()
 
     def _succeed(self, population: Population, comparison: Comparison) -> None:
-        """Let the evolution mode decide which compared members go on; a checkpoint of the outcome is due next."""
+        """Let evolution decide which compared members go on or are replaced; after that a checkpoint is written."""
         self._unpack(population)
         self._mode.succeed(population, comparison)
         with self._learner.changed:

@@ -1,4 +1,4 @@
-"""Generational evolution: all members are compared once all were evaluated, and the next generation begins together."""
+"""Generational evolution: all members are compared once all are evaluated, and the next generation begins at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from covey_server.training.mode import Comparison
 
 
 class Generational:
-    """The evolution mode in which the population waits for its last member.
+    """Evolution in generations: all members are compared together, when the last of them was evaluated.
 
     Args:
         learner: The learner's shared state.
@@ -24,14 +24,14 @@ class Generational:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """Compare all members, once all have been evaluated; None before that."""
+        """Return all members to be compared, once all have been evaluated; None before that."""
         if len(evaluated) < len(population.members):
             return None
         with self._learner.lock:
             return Comparison(tuple(population.members), self._learner.in_last_generation(member.member_id))
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """Make the next generation: select parents by tournaments, mutate their children, and let these begin."""
+        """Make the next generation: select parents by tournaments, mutate their children, and let them begin."""
         del comparison
         learner = self._learner
         generation = learner.scheduler.generation + 1

@@ -1,4 +1,4 @@
-"""The interface of an evolution mode: when evaluated members are compared with each other, and what becomes of them."""
+"""The interface of evolution modes: when evaluated members are compared, and which are then replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from covey_server.population import Population
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Evaluated members that are compared now: each goes on or is replaced, or the run ends with them.
+    """Evaluated members that are compared with each other now; each goes on, is replaced, or the run ends.
 
     Attributes:
         members: The members that are compared.
@@ -24,7 +24,7 @@ class Comparison:
 
 
 class EvolutionMode(Protocol):
-    """Decides when members are compared, and which go on or are replaced. Called by the trainer alone."""
+    """Decides when population members are compared, and which go on or are replaced."""
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
         """Choose the members to compare now that one more has been evaluated; None if it has to wait for others.
@@ -37,7 +37,7 @@ class EvolutionMode(Protocol):
         ...
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """Let each member of a comparison begin its next generation, or a new member in its place.
+        """Let each compared member begin its next generation, or put a new member in its place.
 
         All members' networks were unpacked before.
         """

@@ -16,7 +16,7 @@ from covey_server.training.mode import Comparison
 
 
 class SteadyState:
-    """The evolution mode that compares one member at a time with the others.
+    """Asynchronous evolution: each member is compared with the others as soon as it was evaluated.
 
     Args:
         learner: The learner's shared state.
@@ -28,7 +28,7 @@ class SteadyState:
         self._factory = factory
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
-        """Compare the evaluated member alone and at once; after the last generation, all members."""
+        """Choose whom to compare: the evaluated member at once, without waiting; at the end of the run, all members."""
         learner = self._learner
         members = tuple(population.members)
         with learner.lock:
@@ -38,7 +38,7 @@ class SteadyState:
         return Comparison(members, is_last=True) if ended else None
 
     def succeed(self, population: Population, comparison: Comparison) -> None:
-        """Hold the member's tournament, and replace it, if it loses, by a mutated child of the winner."""
+        """Hold a tournament for the evaluated member; if it loses, replace it by a mutated child of the winner."""
         learner = self._learner
         (member,) = comparison.members
         with learner.lock:

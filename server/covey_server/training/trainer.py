@@ -35,11 +35,11 @@ Action = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """A checkpoint that is being written.
+    """A checkpoint that is being written to disk.
 
     Attributes:
         path: Its path, once it is durable.
-        begun: Ledgers of members whose beginning of a generation becomes durable with it.
+        begun: Counts of members whose beginning of a generation becomes durable with it.
         requests: Futures of those who asked for a checkpoint.
     """
 
@@ -76,7 +76,7 @@ class Trainer(WatchedThread):
 
     @property
     def lock(self) -> StateLock:
-        """The learner's lock, which `under_lock` asserts."""
+        """The learner's lock; methods marked `under_lock` assert that it is held."""
         return self._learner.lock
 
     # -- from other threads -----------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Trainer(WatchedThread):
             self._learner.bell.ring()
 
     def _refuse_requests(self) -> None:
-        """Answer whoever waits for a checkpoint that nobody will write any more."""
+        """Answer with an error everyone who waits for a checkpoint that will not be written any more."""
         with self._learner.changed:
             left, self._checkpoint_requests = self._checkpoint_requests, []
         for request in [*left, *(self._writing.requests if self._writing else [])]:
@@ -147,7 +147,7 @@ class Trainer(WatchedThread):
                 request.set_exception(RefusedError("run has ended, expected a running one; resume it to checkpoint it"))
 
     def _act(self) -> bool:
-        """Do the next thing, or wait up to a second for one; returns False when nothing is left to do."""
+        """Do the next piece of work, or wait up to a second for one; returns False when nothing is left to do."""
         learner = self._learner
         with learner.changed:
             if self._stop_requested or learner.fault is not None:
@@ -163,7 +163,7 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _choose(self, population: Population | None) -> Action | None:
-        """Choose the next thing to do: a checkpoint, else updates, else an evaluation; None to wait."""
+        """Choose the next piece of work: a checkpoint, else updates, else an evaluation; None to wait."""
         if population is None:
             return None
         if self._writing is not None:
@@ -180,7 +180,7 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _is_checkpoint_due(self) -> bool:
-        """Whether a checkpoint was requested, or is due by time or because members have begun a generation."""
+        """Whether to write a checkpoint now: by request, by time, or because members have begun a generation."""
         if self._checkpoint_requests:
             return True
         begun = any(not ledger.durable for ledger in self._learner.scheduler.ledgers)
@@ -188,7 +188,11 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _next_evaluation(self, population: Population) -> Action | None:
-        """Request an evaluation, record a finished one, or unpack members while the last ones are played; else None."""
+        """Return the next piece of evaluation work, None if there is none.
+
+        It is to request an evaluation, to record a finished one, or to copy weights to members while the last are
+        played.
+        """
         learner = self._learner
         trained = [
             m for m in population.members if learner.ledger(m.member_id).collected and not learner.updates_due(m)
@@ -210,7 +214,7 @@ class Trainer(WatchedThread):
 
     @under_lock
     def _due(self, population: Population) -> list[int]:
-        """Positions in the population of the members to update now."""
+        """Return the positions in the population of the members that are to be updated now."""
         ledgers = [self._learner.ledger(m.member_id) for m in population.members]
         due = [i for i, ledger in enumerate(ledgers) if population.pace.due(ledger)]
         if not due or self._training.deterministic or len(due) == len(ledgers):
@@ -218,7 +222,7 @@ class Trainer(WatchedThread):
         return population.pace.ready(ledgers)
 
     def _update(self, population: Population, due: list[int]) -> None:
-        """Make one packed update of these members, offer their new weights, and record it in their ledgers."""
+        """Update these members in one batch, publish their new weights, and count their updates."""
         learner, algorithm = self._learner, population.algorithm
         passes, member_updates = algorithm.passes, algorithm.member_updates
         self._unpacked = False
@@ -243,7 +247,7 @@ class Trainer(WatchedThread):
             learner.bell.ring()
 
     def _unpack(self, population: Population) -> None:
-        """Copy the packs' weights back into the members' own networks, if updates were made since."""
+        """Copy weights from the stacked networks to the members' own, if updates were made since the last time."""
         if not self._unpacked:
             population.algorithm.unpack()
             self._unpacked = True
@@ -252,7 +256,7 @@ class Trainer(WatchedThread):
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def _start_checkpoint(self, population: Population) -> None:
-        """Capture the run, and have it written while training goes on."""
+        """Copy the run's state, and have it written to disk by another thread while training goes on."""
         self._unpack(population)
         with self._learner.changed:
             requests, self._checkpoint_requests = self._checkpoint_requests, []
@@ -268,7 +272,7 @@ class Trainer(WatchedThread):
             self._learner.changed.notify_all()
 
     def _end_checkpoint(self, *, last: bool = False) -> None:
-        """Wait until the checkpoint is durable, and only then let orders be issued for members that begin with it.
+        """Wait until the checkpoint is on disk; only then may actors get work for members that begin with it.
 
         A full disk delays the checkpoint, unless it is the last one.
 

@@ -1,4 +1,4 @@
-"""Acting: policies turn observations into actions, for all slots of an actor at once."""
+"""Policies turn observations into actions, for all environments of an actor at once."""
 
 from covey.acting.actions import ActionLayout
 from covey.acting.decisions import Decisions

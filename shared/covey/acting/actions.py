@@ -1,4 +1,4 @@
-"""Mapping network outputs to actions: which outputs belong to which agent, and the bounds of its action space.
+"""Maps network outputs to actions: which outputs belong to which agent, and the bounds of its action space.
 
 Dims: S slots, N agents of a group, W outputs of one agent.
 """
@@ -17,7 +17,7 @@ from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, M
 
 @dataclass(frozen=True, slots=True)
 class GroupOutputs:
-    """The network outputs of one group: `agents` agents of `width` numbers each, from column `start` on."""
+    """Where the outputs of one group's agents lie among all: `agents` of `width` numbers each, from `start` on."""
 
     group: Group
     start: int
@@ -26,7 +26,7 @@ class GroupOutputs:
 
     @property
     def columns(self) -> slice:
-        """The group's columns among all outputs."""
+        """The group's columns among the outputs of all agents."""
         return slice(self.start, self.start + self.agents * self.width)
 
 
@@ -36,8 +36,8 @@ class ActionLayout:
     So squashing, noise and the mapping to bounds are each one operation on the first `box_width` columns.
 
     Args:
-        spaces: Of the environment.
-        slots: S.
+        spaces: Spaces of the environment.
+        slots: Number of environments.
 
     Attributes:
         width: Outputs of all agents together.
@@ -73,7 +73,10 @@ class ActionLayout:
         self._low, self._high, self._middle, self._half = (np.tile(b, (slots, 1)) for b in bounds)
 
     def box_actions(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map actions from [-1, 1], (S, box_width), to the spaces' bounds, in place."""
+        """Map actions from [-1, 1] to the Box spaces' bounds, in place.
+
+        The array has one row per environment, with the numbers of all agents' Box actions.
+        """
         unit *= self._half
         unit += self._middle
         # Rounding may step over a bound by one unit in the last place; environments and the learner check bounds.
@@ -81,7 +84,10 @@ class ActionLayout:
         return np.minimum(unit, self._high, out=unit)
 
     def box_samples(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map unbounded samples (S, box_width) as `box_actions` does, but without clipping to the bounds, in place."""
+        """Map samples of Gaussian policies linearly, -1 and 1 to the Box spaces' bounds, without clipping, in place.
+
+        The array has one row per environment, with the numbers of all agents' Box actions.
+        """
         np.maximum(unit, -MAX_SAMPLE_UNITS, out=unit)
         np.minimum(unit, MAX_SAMPLE_UNITS, out=unit)
         unit *= self._half
@@ -89,7 +95,9 @@ class ActionLayout:
         return unit
 
     def split(self, box: NDArray[np.float64], choices: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Split the actions of all agents into one fresh array per group, in the spaces' order and dtypes.
+        """Split the joint actions of S environments into a fresh array per group, in its action space's dtype.
+
+        N agents of a group.
 
         Args:
             box: (S, box_width), Box actions in the spaces' units.
@@ -117,12 +125,12 @@ class ActionLayout:
 
 
 def best_choices(space: Space, scores: NDArray[np.float64]) -> NDArray[Any]:
-    """The discrete actions of highest score, counted from 0.
+    """Return the discrete actions with the highest scores, counted from 0.
 
     Args:
         space: Discrete: the first of the highest scores. MultiDiscrete: the same for each choice. MultiBinary: 1 where
             a score is positive.
-        scores: (..., W), a score for each value of each choice.
+        scores: (..., width), a score for each value of each choice.
 
     Returns:
         (..., *action shape).

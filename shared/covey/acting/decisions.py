@@ -1,4 +1,4 @@
-"""Choosing the actions of all slots for one env step: policies, exploration, masks, and the mapping to actions.
+"""Chooses the actions of all environments for one env step: policies, exploration, masks, mapping to spaces.
 
 Dims: S slots, N agents of a group, W outputs of all agents.
 """
@@ -23,15 +23,15 @@ _LOWEST = -3e38  # lowest score of a legal value: even a network that overflowed
 
 
 class Decisions:
-    """Chooses actions for S slots at once; keeps their exploration noise from order to order.
+    """Chooses the actions of S environments at once; keeps their exploration noise from order to order.
 
-    Draws of one step, in this sequence and of this shape whichever slots move: (S, box_width) normals, where a moving
-    slot explores Box actions or samples them; then, where a choice is sampled or an agent plays at random, (S, W +
-    number of agents) uniforms.
+    Draws of one step, in this sequence and of this shape whichever environments move: (S, box_width) normals, where a
+    moving environment explores Box actions or samples them; then, where a choice is sampled or an agent plays at
+    random, (S, outputs of all agents + number of agents) uniforms.
 
     Args:
-        spaces: Of the environment.
-        slots: S.
+        spaces: Spaces of the environment.
+        slots: Number of environments, S.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
@@ -55,7 +55,7 @@ class Decisions:
         self._any_random_box = self._any_gaussian = self._any_sampled_box = False
 
     def explore(self, slot: int, exploration: order_pb2.Exploration) -> None:
-        """Set how a slot's actions are perturbed for exploration; takes effect with the next `plan`."""
+        """Set how an environment's actions are perturbed for exploration; takes effect with the next `plan`."""
         on = exploration.kind != order_pb2.Exploration.KIND_UNSPECIFIED
         self._noise.set(slot, exploration)
         self._sample[slot] = on
@@ -63,14 +63,14 @@ class Decisions:
         self._explore[slot] = exploration.scale if on and not sample else 0.0
 
     def begin_episodes(self, slots: list[int]) -> None:
-        """Start the noise of these slots anew."""
+        """Reset the exploration noise of these environments, as episodes begin in them."""
         self._noise.reset(slots)
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
-        """Fix who plays in the steps to come.
+        """Set which policies play the agents of which environments in the env steps to come.
 
         Args:
-            players: For each slot that moves, the policies of its agents in environment order; None plays at random.
+            players: For each one stepped, the policies of its agents in environment order; None plays at random.
         """
         self._rows.plan(players)
         # Anew from nothing: slots that do not move shall draw nothing that matters.
@@ -103,7 +103,7 @@ class Decisions:
         self._draws_uniform = self._any_random_box or any(c.any_uniform or c.any_sampled for c in self._chances)
 
     def prepare(self, rng: np.random.Generator, steps: int) -> None:
-        """Draw the noise of the next `steps` calls of `decide` at once, where that gives the same numbers.
+        """Draw the exploration noise of the next `steps` env steps at once, if the numbers come out the same.
 
         Args:
             rng: The generator that these calls will be given.
@@ -118,7 +118,7 @@ class Decisions:
         mask: Sequence[NDArray[np.uint8] | None],
         rng: np.random.Generator,
     ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """Choose the actions of one step.
+        """Choose the actions of one env step in all S environments; N agents of a group.
 
         Args:
             observation: One (S, N, *shape) per group.
@@ -167,13 +167,13 @@ class Decisions:
         uniform: NDArray[np.float64] | None,
         mask: NDArray[np.uint8] | None,
     ) -> NDArray[Any]:
-        """The discrete actions of one group, (S, N, *action shape), counted from 0: the values of highest score.
+        """Choose the discrete actions of one group, counted from 0: for each choice the value with the highest score.
 
-        Scores are the logits z; z - log(-log u), u uniform, where choices are sampled: with this Gumbel noise the
-        highest score is a sample of softmax(z). For switches it is logistic noise, z + log(u / (1 - u)), which is
-        positive with probability sigmoid(z). With the agent's chance of a uniform choice, scores are u (u - 1/2 for
-        switches). Illegal values score -inf, so the same draws sample the softmax over legal values, or choose
-        uniformly among them.
+        The shape is (environments, agents of the group, *action shape). Scores are the logits z; z - log(-log u), u
+        uniform, where choices are sampled: with this Gumbel noise the highest score is a sample of softmax(z). For
+        switches it is logistic noise, z + log(u / (1 - u)), which is positive with probability sigmoid(z). With the
+        agent's chance of a uniform choice, scores are u (u - 1/2 for switches). Illegal values score -inf, so the same
+        draws sample the softmax over legal values, or choose uniformly among them.
         """
         space = out.group.action
         shape = (len(outputs), out.agents, out.width)
@@ -194,7 +194,7 @@ class Decisions:
 
 
 class _Chance:
-    """How the agents of one group with discrete actions choose, in every slot.
+    """How the agents of one group with discrete actions choose in S environments: best, sampled or uniform.
 
     Args:
         uniform: (S, number of agents) in the environment's order, the probability of a uniform choice.

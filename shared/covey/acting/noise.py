@@ -1,4 +1,4 @@
-"""Exploration noise of Box actions: one draw per step for all slots and agents.
+"""Exploration noise of Box actions, drawn for all environments and agents of an actor at once.
 
 Dims: S slots, W numbers of all Box actions of an environment.
 """
@@ -17,7 +17,7 @@ MAX_NOISE = 1e6
 
 
 def bounded(exploration: order_pb2.Exploration) -> bool:
-    """Whether noise of these coefficients stays finite however often it is drawn.
+    """Whether exploration noise with these coefficients stays finite however many steps are made.
 
     Ornstein-Uhlenbeck noise multiplies its state by 1 - theta dt in each step, which must not be below -1.
     """
@@ -28,7 +28,7 @@ def bounded(exploration: order_pb2.Exploration) -> bool:
 
 
 class SlotNoise:
-    """The noise of every slot, whatever its kind, as one recursion: n <- keep * n + drift + spread * N(0, 1).
+    """The exploration noise of S environments, of any kind, as one recursion: n <- keep * n + drift + spread * N(0, 1).
 
     Ornstein-Uhlenbeck, n <- n + theta (mean - n) dt + scale sqrt(dt) N(0, 1): keep = 1 - theta dt,
     drift = theta mean dt, spread = scale sqrt(dt). Gaussian, N(mean, scale): keep = 0, drift = mean, spread = scale.
@@ -36,7 +36,7 @@ class SlotNoise:
     keep = 1, drift = spread = 0.
 
     Args:
-        slots: S.
+        slots: Number of environments, S.
         width: W.
 
     Attributes:
@@ -55,7 +55,10 @@ class SlotNoise:
         self.active = False
 
     def set(self, slot: int, exploration: order_pb2.Exploration) -> None:
-        """Set the kind and coefficients of a slot's noise; its state stays. Takes effect with the next `move`."""
+        """Set the kind and coefficients of an environment's noise, in force from the next `move` on.
+
+        Its state stays.
+        """
         e = exploration
         match e.kind:
             case order_pb2.Exploration.KIND_ORNSTEIN_UHLENBECK:
@@ -67,12 +70,12 @@ class SlotNoise:
         self._own[:, slot, 0] = own
 
     def move(self, slots: list[int], deviations: NDArray[np.float64] | None = None) -> None:
-        """Let the noise of these slots move from now on; the states of all others stand still.
+        """Set which environments' noise changes with each step from now on; that of all others stands still.
 
         Args:
-            slots: Which.
-            deviations: (S, W), standard deviations of actions that are sampled from Gaussian policies, 0 elsewhere;
-                None: none are sampled.
+            slots: Which environments.
+            deviations: (environments, numbers of Box actions), standard deviations of actions that are sampled from
+                Gaussian policies, 0 elsewhere; None: none are sampled.
         """
         self._now[0] = 1
         self._now[1:] = 0
@@ -83,12 +86,12 @@ class SlotNoise:
         self.active = self.state.shape[1] > 0 and bool(self._own[:, slots].any() or deviations is not None)
 
     def reset(self, slots: list[int]) -> None:
-        """Set the noise of these slots to 0, as an episode begins."""
+        """Set the noise of these environments to 0, as episodes begin in them."""
         self.state[slots] = 0
         self._ahead = self._ahead[:0]
 
     def prepare(self, rng: np.random.Generator, steps: int) -> None:
-        """Draw and compute the noise of so many steps at once: one by one, calls cost more than the numbers.
+        """Draw and compute the noise of the next `steps` env steps at once, which is quicker than one by one.
 
         The draws are those of as many calls of `step`, if nothing else is drawn between these.
 
@@ -111,7 +114,10 @@ class SlotNoise:
         self._ahead = ahead
 
     def step(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Advance the noise of all moving slots by one step; returns the noise of all slots, (S, W)."""
+        """Advance the noise by one env step.
+
+        Returns that of all environments, (environments, numbers of Box actions).
+        """
         if not len(self._ahead) or rng is not self._rng:
             self.prepare(rng, 1)
         self.state, self._ahead, self._normals = self._ahead[0], self._ahead[1:], self._normals[1:]

@@ -1,4 +1,4 @@
-"""Running many policies for all slots in few forward passes.
+"""Runs many policies on the observations of all environments in few batched forward passes.
 
 Policies of one structure share a pass, padded to the largest. Groups of agents differ in what they see and do, not in
 the layers between; so inputs and outputs are padded to the widest group's too, and one pass serves all groups. At an
@@ -28,7 +28,7 @@ from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedPolicy:
-    """A policy that was read and can act: the hash of its file, its specification and its weights."""
+    """A policy that can act: the SHA-256 of its file, its description and its weights."""
 
     sha256: bytes
     spec: PolicySpec
@@ -36,7 +36,7 @@ class LoadedPolicy:
 
     @staticmethod
     def decode(data: bytes) -> LoadedPolicy:
-        """Read a policy file.
+        """Read a policy from the bytes of its file.
 
         Raises:
             RefusedError, ConfigError: as `decode_policy`.
@@ -51,9 +51,9 @@ MAX_PADDED_WIDTH = 256
 
 @functools.lru_cache(maxsize=1024)
 def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
-    """A network specification, its inputs and outputs widened to those of a pack unless it reads too much for that.
+    """Widen a network's inputs and outputs to those that it is padded to, unless it reads too much for that.
 
-    It has no standard deviations: outputs do not depend on them, and so policies with either head share a pass.
+    Standard deviations are left out, as outputs do not depend on them: all kinds of policy can then run in one batch.
     """
     spec = replace(spec, log_std=None)
     (seen,) = spec.inputs
@@ -64,7 +64,7 @@ def widened(spec: NetworkSpec, width: int, outputs: int) -> NetworkSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a pack derives from its specifications alone, kept because weights change far more often than these.
+    """What stacked policies have that follows from their architectures alone, kept as weights change more often.
 
     Attributes:
         layout: Where each parameter lies in the pack.
@@ -97,7 +97,7 @@ _KEPT_PACKS = 8
 
 
 class ActingPack:
-    """K policies of one structure, padded to the largest and stacked for one forward pass.
+    """K policies padded to one architecture and stacked, for one forward pass.
 
     Args:
         policies: May repeat; all of them with an indicator, or none.
@@ -113,7 +113,7 @@ class ActingPack:
         self.indicated = policies[0].spec.indicator > 0
 
     def apply(self, ops: Ops, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs (K, B, D) for observations (K, B, W)."""
+        """Compute the stacked policies' outputs from (policies, samples, inputs): (policies, samples, outputs)."""
         return self._spec.apply(  # type: ignore[no-any-return]
             ops, self._params, [x], valid=self._valid, activations=self._activations
         )
@@ -121,7 +121,10 @@ class ActingPack:
 
 @dataclass(frozen=True, slots=True)
 class _GroupRows:
-    """The policies of a pass that play the agents of one group, k of them, and the observations they read."""
+    """The k stacked policies that play agents of one group, and their inputs, B observations for each policy.
+
+    S environments, N agents of the group.
+    """
 
     group: int
     x: NDArray[np.float32]  # (k, B, width of an encoded observation), a view of the pass's inputs
@@ -130,7 +133,7 @@ class _GroupRows:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One forward pass of a plan: it reads the rows of its groups and writes to `target` among all results."""
+    """One batched forward pass of several stacked policies, with the places of its inputs and outputs in memory."""
 
     groups: tuple[_GroupRows, ...]
     tape: Tape
@@ -139,13 +142,13 @@ class _Pass:
 
 
 class PolicyRows:
-    """Which policy plays which agent of which slot, and the forward passes that follow from it.
+    """Knows which policy plays which agent in which environment, and runs them all in few forward passes.
 
     A plan is made when that changes, usually once per order. A step then is a gather of observations for each group, a
     forward pass for each pack, and one gather of all outputs. Policies with fewer rows than others are padded.
 
     Args:
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         layout: Where outputs go.
     """
 
@@ -170,10 +173,10 @@ class PolicyRows:
         self._packs: dict[tuple[bytes, ...], ActingPack] = {}
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
-        """Plan the passes.
+        """Prepare the forward passes for the given policies, which stay the same for many env steps.
 
         Args:
-            players: For each slot that moves, the policies of its agents in environment order; None plays at random.
+            players: For each one stepped, the policies of its agents in environment order; None plays at random.
         """
         # By group and policy: the policy, and the rows (slot, index in the group) that it decides, groups in order.
         played: dict[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]] = {}
@@ -194,7 +197,7 @@ class PolicyRows:
                 self._passes.append(self._plan_pass({alike[i]: played[alike[i]] for i in taken}))
 
     def _plan_pass(self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]) -> _Pass:
-        """One pass over these policies, each with the rows that it decides."""
+        """Prepare one forward pass of these policies, each with the agents and environments that it plays."""
         pack = self._pack([policy for policy, _ in entries.values()])
         most = max(len(rows) for _, rows in entries.values())
         # (K, B, 2): slot and index in the group; a policy with fewer rows repeats its first one.
@@ -223,7 +226,9 @@ class PolicyRows:
         return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size))
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """The networks' outputs for all slots, (S, W) as the action layout places them; zeros where no policy plays.
+        """Run all policies; returns (environments, outputs of all agents), zeros where no policy plays.
+
+        Each group's observations are (S, N, *shape) for S environments and N agents of the group.
 
         Args:
             observation: One (S, N, *shape) per group.
@@ -242,7 +247,7 @@ class PolicyRows:
         return self._results.take(self._source, out=self._outputs, mode="clip")  # other modes copy before they write
 
     def _pack(self, policies: Sequence[LoadedPolicy]) -> ActingPack:
-        """The pack of these policies; those used last are kept: evaluations and fixed opponents need theirs again."""
+        """Return these policies stacked; the stacks used last are kept, as they are often needed again."""
         key = tuple(p.sha256 for p in policies)
         pack = self._packs.pop(key, None) or ActingPack(
             policies, self._most_inputs[policies[0].spec.indicator > 0], self._most_outputs

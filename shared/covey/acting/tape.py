@@ -1,4 +1,4 @@
-"""Recording the numpy operations of one forward pass, to compute them again in every step.
+"""Records the numpy operations of one forward pass, to compute them again at every env step without overhead.
 
 At an actor's sizes the Python around an operation, allocating its result, and broadcasting vectors over rows cost more
 than the arithmetic does. A tape leaves them out; its results are the same to the bit.
@@ -22,7 +22,7 @@ _COMPUTED = NumpyOps()
 
 
 class Tape(NumpyOps):
-    """Operations that record themselves in one `apply` over a pack; `replay` computes them again.
+    """Records the numpy operations of one forward pass of stacked networks; `replay` computes them again.
 
     Each result has memory of its own. A replay reads the arrays that `apply` was given anew, and writes its outputs to
     the array that `apply` returned.
@@ -33,7 +33,7 @@ class Tape(NumpyOps):
         self._reads_beyond = False
 
     def replay(self) -> None:
-        """Compute all recorded operations again from what the inputs hold now."""
+        """Compute all recorded operations again, from what the input arrays hold now."""
         if self._reads_beyond:
             with np.errstate(invalid="ignore"):
                 for call in self._calls:
@@ -43,7 +43,7 @@ class Tape(NumpyOps):
             call()
 
     def linear(self, x: Array, w: Array, b: Array) -> Array:
-        """`x @ w + b`."""
+        """Compute `x @ w + b` for stacked networks, now and in every replay."""
         policies, rows, _ = x.shape
         y = np.empty((policies, rows, w.shape[-1]), x.dtype)
         # As in NumpyOps: OpenBLAS's matrix-vector products may flag memory past their operands' end as invalid.
@@ -53,7 +53,7 @@ class Tape(NumpyOps):
         return y
 
     def activation(self, which: Activation, x: Array) -> Array:
-        """Elementwise, in place."""
+        """Apply an activation function elementwise and in place, now and in every replay."""
         if isinstance(which, tuple):
             first = 0
             for name, rows in which:
@@ -66,27 +66,27 @@ class Tape(NumpyOps):
         return x
 
     def gated(self, which: Activation, g: Array, x: Array) -> Array:
-        """`x + g * (activation(x) - x)`, in place."""
+        """Compute `x + g * (activation(x) - x)` in place, now and in every replay."""
         return self._fill(x, functools.partial(_COMPUTED.gated, which, g, x))
 
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
-        """Normalise the last axis over valid units, in place."""
+        """Apply layer normalisation over the last axis in place, counting only valid units, now and in every replay."""
         return self._fill(x, functools.partial(_COMPUTED.layer_norm, x, scale, bias, valid))
 
     def concat(self, xs: Sequence[Array]) -> Array:
-        """Join along the last axis."""
+        """Concatenate along the last axis, now and in every replay."""
         y = np.concatenate(xs, axis=-1)
         self._do(np.concatenate, xs, axis=-1, out=y)
         return y
 
     def _do(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        """Call a function, now and in every replay."""
+        """Call a function now, and record the call for every replay."""
         call = functools.partial(function, *args, **kwargs)
         call()
         self._calls.append(call)
 
     def _fill(self, target: NDArray[Any], compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Write what `compute` gives into `target`, now and in every replay."""
+        """Write the result of a computation into `target`, now and in every replay."""
 
         def fill() -> None:
             target[...] = compute()

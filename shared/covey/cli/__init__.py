@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def describe(exc: Exception) -> tuple[str, int]:
-    """The sentence and the exit code for an error."""
+    """Return the sentence to print and the exit code for an error."""
     from typer import TyperException
 
     if isinstance(exc, CoveyError):
@@ -114,7 +114,7 @@ def build_app() -> "typer.Typer":
 
 
 def _stand_in(app: "typer.Typer", side: str, reason: ImportError) -> None:
-    """Add commands for a side that cannot be imported; each says what to install."""
+    """Add commands that say what to install, for the learner or the actor if it cannot be imported."""
     remedy = f"needs the learner extra: {INSTALL_LEARNER}" if side == "learner" else "cannot start; install covey anew"
 
     def add(name: str) -> None:

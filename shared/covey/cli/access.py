@@ -29,7 +29,7 @@ TokenFile = Annotated[
 
 
 def with_credentials(command: Callable[..., None]) -> Callable[..., None]:
-    """A decorator for commands: four options take the place of the parameter `credentials`."""
+    """Decorate a command so that options such as `--ca` and `--token-file` give its parameter `credentials`."""
 
     @functools.wraps(command)
     def run(ca: Path | None, cert: Path | None, key: Path | None, token_file: Path | None, **given: Any) -> None:

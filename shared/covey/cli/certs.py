@@ -110,7 +110,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
 
 
 def _make_missing(out: Path, hosts: list[str] | tuple[str, ...], actors: list[str] | tuple[str, ...]) -> list[Path]:
-    """Make what `write_credentials` is to make, after its checks; raises OSError where it cannot write."""
+    """Make those certificates, keys and tokens that a directory lacks; raises OSError where it cannot write."""
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = Authority.at(out)
     made = list(authority.made)
@@ -137,7 +137,7 @@ class Authority:
 
     @staticmethod
     def at(directory: Path) -> Authority:
-        """The certificate authority of a directory; makes one if there is none.
+        """Read the certificate authority that a directory holds; makes one if there is none.
 
         Raises:
             ConfigError: ca.crt and ca.key cannot be read, or do not belong together.
@@ -207,7 +207,7 @@ class Authority:
 def _unsigned(
     subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, days: int
 ) -> x509.CertificateBuilder:
-    """A certificate that is still to be signed, valid for so many days."""
+    """Prepare a certificate that is still to be signed, valid for this many days."""
     from cryptography import x509
 
     now = datetime.datetime.now(datetime.UTC)
@@ -224,7 +224,7 @@ def _unsigned(
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """What a key may be used for: signing certificates, or proving who somebody is."""
+    """Return the certificate extension that says what its key is for: signing certificates, or authentication."""
     from cryptography import x509
 
     return x509.KeyUsage(
@@ -241,7 +241,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _name(common_name: str) -> x509.Name:
-    """A certificate's subject."""
+    """Return a certificate's subject with this common name."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -249,7 +249,7 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _alternative(host: str) -> x509.GeneralName:
-    """An IP address or a DNS name, as a server certificate lists it."""
+    """Convert a host, an IP address or a DNS name, to the form in which a server certificate lists it."""
     from cryptography import x509
 
     try:

@@ -67,7 +67,7 @@ def check_env(
 
 
 def as_answer(report: EnvironmentReport) -> dict[str, Any]:
-    """A report as the JSON object that `--json` prints."""
+    """Convert what is known about an environment to the JSON object that `covey check-env --json` prints."""
     spaces, seen = report.spaces, report.behaviour
     group_of = {a: g.group_id for g in spaces.groups for a in g.agents} if spaces else {}
     masked = {a.agent_id for a in spaces.agents if a.masked} if spaces else set()
@@ -104,7 +104,7 @@ def as_answer(report: EnvironmentReport) -> dict[str, Any]:
 
 
 def _arguments(config: list[str]) -> dict[str, Any]:
-    """Keyword arguments from texts `key=value`, values in YAML.
+    """Parse texts `key=value`, values in YAML, into keyword arguments for an environment.
 
     Raises:
         ConfigError: a text has another form.
@@ -121,7 +121,7 @@ def _arguments(config: list[str]) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    """Print a report for people."""
+    """Print what was found out about an environment, for people."""
     typer.echo(f"{result['environment']} ({result['interface']})")
     for agent in result["agents"]:
         name = one_line(agent["agent_id"], 60) or "''"

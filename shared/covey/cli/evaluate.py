@@ -39,7 +39,7 @@ def evaluate(
     play_: Annotated[list[str] | None, PLAY] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Mean return of a member (summed over agents) on fresh episodes, played without exploration."""
+    """Print a trained member's mean return (summed over agents) on fresh episodes, played without exploration."""
     from covey.run.directory import RunDirectory
 
     result = play(RunDirectory.open(run), member, episodes, seed, play_ or [])
@@ -110,7 +110,7 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
 
 
 def outcomes(returns: NDArray[np.float64], agent_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each agent's shares of `win`, `draw` and `loss` against the best of the others.
+    """Return each agent's shares of `win`, `draw` and `loss`: its return against the best of the other agents'.
 
     Args:
         returns: (episodes, agents), two agents or more.

@@ -59,7 +59,7 @@ def run_opponents(member: TrainedMember) -> dict[str, str | int]:
 
 
 def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedPolicy | None]:
-    """The policy of each agent, in environment order; None plays at random.
+    """Return the policy that plays each agent, in environment order; None for an agent that plays at random.
 
     Args:
         member: Plays all agents that `chosen` does not name.

@@ -1,4 +1,4 @@
-"""Commands that ask a run about itself, and commands that steer a running learner."""
+"""Commands that ask a run about its progress, and commands that steer a running learner."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="An actor id as `c
 
 
 def register(app: typer.Typer) -> None:
-    """Add all commands of this module to the command line."""
+    """Add the commands that ask about a run, or steer it, to the command line."""
     for question in (status, members, lineage, actors, watch):
         app.command()(with_credentials(question))
     for steering in (pause, resume, checkpoint, drain, stop):
@@ -43,22 +43,22 @@ def status(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """How far a run is, how fast it goes, and where time is spent; with --debug its learner's threads as well."""
+    """Show how far a run is, how fast it goes, and where time is spent; with --debug its learner's threads as well."""
     _answer("status", learner, run, credentials, as_json, debug=debug)
 
 
 def members(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """The living population: fitness, hyperparameters, ledgers."""
+    """Show the living population: fitness, hyperparameters, env steps, updates."""
     _answer("members", learner, run, credentials, as_json)
 
 
 def lineage(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """Every member that ever lived: its parent and what changed."""
+    """Show every member that ever lived: its parent and what changed."""
     _answer("lineage", learner, run, credentials, as_json)
 
 
 def actors(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """The actors that collect: how fast each is, and when it was last heard of."""
+    """Show the actor processes that step environments: how fast each is, and when it was last heard of."""
     _answer("actors", learner, run, credentials, as_json)
 
 
@@ -88,7 +88,7 @@ def watch(
 
 
 def pause(credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Stop orders and updates until `covey resume`."""
+    """Stop a learner's updates and its orders to actors until `covey resume`."""
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
@@ -111,7 +111,7 @@ def checkpoint(credentials: Credentials, learner: LearnerAddress = None) -> None
 
 
 def drain(actor: ActorId, credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Ask one actor to finish its order and leave."""
+    """Ask one actor to finish the work that it has and leave."""
     found = find_learner(learner, credentials)
     with found.errors():
         found.stub.DrainActor(pb.DrainActorRequest(actor_id=actor), timeout=DEADLINE_S)

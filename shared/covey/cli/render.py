@@ -71,20 +71,20 @@ def render(
 
 
 class Film:
-    """Collects the frames of episodes, one after every reset and step."""
+    """Collects a picture of an environment after every reset and step, to be written as a GIF."""
 
     def __init__(self) -> None:
         self.frames: list[Image] = []
         self.fps: float = FPS
 
     def camera(self, make_env: MakeEnv) -> MakeEnv:
-        """A function that builds the same environment as `make_env`, filmed."""
+        """Return a function that builds the same environment as `make_env` and has every step filmed."""
         from pettingzoo.utils.wrappers import BaseParallelWrapper
 
         film = self
 
         class Camera(BaseParallelWrapper):  # type: ignore[misc, type-arg, unused-ignore]
-            """Takes a frame after every reset and step."""
+            """Wraps an environment and takes a picture of it after every reset and step."""
 
             def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
                 """Reset the environment and take a frame."""
@@ -106,7 +106,7 @@ class Film:
         return make
 
     def take(self, env: Any) -> None:
-        """Add what the environment looks like now to the film.
+        """Take a picture of the environment as it looks now.
 
         Raises:
             EnvironmentLoadError: it does not render a picture.

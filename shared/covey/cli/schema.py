@@ -1,4 +1,4 @@
-"""`covey schema`: what a configuration may hold, for editors and for people."""
+"""`covey schema` prints what a configuration may hold, for editors and for people."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from covey.errors import StorageError
 
 
 class Format(StrEnum):
-    """What the command prints."""
+    """The forms in which `covey schema` prints: a JSON schema, or a page of documentation."""
 
     JSON = "json"
     MARKDOWN = "markdown"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `covey schema` to the command line."""
     app.command()(schema)
 
 

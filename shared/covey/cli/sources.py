@@ -1,4 +1,4 @@
-"""Whom query commands ask about a run: its running learner, or the files in its directory."""
+"""Where commands such as `covey status` get their answers: from a running learner, or from a run's files."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ Answer = dict[str, Any]
 
 
 class Source(Protocol):
-    """The interface of what answers questions about a run."""
+    """The interface of what answers questions about a run, such as its status or members."""
 
     def ask(self, question: Question) -> Answer:
-        """The JSON object that `covey <question> --json` prints."""
+        """Return the JSON object that the command `covey <question> --json` prints."""
         ...
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
-        """Yield the status again and again until the run ends."""
+        """Yield the run's status again and again until the run ends."""
         ...
 
 
 class RunningLearner:
-    """A running learner, asked over PopulationService; no call waits longer than its deadline."""
+    """Answers questions about a run by asking its learner over gRPC; no call waits longer than its deadline."""
 
     def __init__(self, address: str, credentials: Credentials = ANONYMOUS) -> None:
         self.address = address
@@ -67,7 +67,7 @@ class RunningLearner:
         return f"learner {self.address}"
 
     def ask(self, question: Question) -> Answer:
-        """Ask the learner.
+        """Ask the learner about its run.
 
         Raises:
             UnreachableError: no answer within the deadline.
@@ -86,7 +86,7 @@ class RunningLearner:
                     return actors_json(self.stub.ListActors(pb.ListActorsRequest(), timeout=DEADLINE_S).actors)
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
-        """Yield the status at once and then every interval, until the run ends.
+        """Yield the run's status at once and then every interval, until the run ends.
 
         Raises:
             UnreachableError: it went away before it said that the run ended.
@@ -97,7 +97,7 @@ class RunningLearner:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """A context in which gRPC's errors become covey's."""
+        """Provide a context in which gRPC's errors become covey's."""
         try:
             yield
         except grpc.RpcError as exc:
@@ -105,7 +105,7 @@ class RunningLearner:
 
 
 class RunFiles:
-    """A run that no learner trains now, read from the files in its directory."""
+    """Answers questions about a run that no learner trains now, from the files in its directory."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
@@ -137,7 +137,7 @@ class RunFiles:
         return {**answer, "state": state} if question == "status" else answer
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
-        """Yield the status once, as files do not change."""
+        """Yield the run's status once, as files do not change."""
         yield self.ask("status")
 
 
@@ -154,7 +154,7 @@ def read_object(path: Path) -> Answer:
 
 
 def read_lineage(path: Path) -> dict[int, Answer]:
-    """Read the members that died, by id, from a file that has one a line.
+    """Read the members of a population that died, by id, from a file with one JSON object a line.
 
     Raises:
         StorageError: missing, unreadable, or a line is no member.
@@ -169,7 +169,7 @@ def read_lineage(path: Path) -> dict[int, Answer]:
 
 
 def find_source(learner: str | None, run: Path | None, credentials: Credentials = ANONYMOUS) -> Source:
-    """Decide whom to ask about a run.
+    """Decide what answers questions about a run: its learner if it runs, else its files.
 
     Args:
         learner: Address of a learner to ask.
@@ -189,7 +189,7 @@ def find_source(learner: str | None, run: Path | None, credentials: Credentials 
 
 
 def find_learner(learner: str | None, credentials: Credentials = ANONYMOUS) -> RunningLearner:
-    """The learner to steer: the one at the address given, or that of the newest run.
+    """Find the learner to steer: the one at the address given, or that of the newest run.
 
     Raises:
         UnreachableError: nothing trains the newest run.
@@ -204,7 +204,7 @@ def find_learner(learner: str | None, credentials: Credentials = ANONYMOUS) -> R
 
 
 def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLearner | None:
-    """The learner that trains a run now; None if there is none, or it does not answer.
+    """Find the learner that trains a run now; None if there is none, or it does not answer.
 
     Raises:
         UnauthenticatedError, ForbiddenError: it answers, but not to these credentials.
@@ -236,7 +236,7 @@ def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLear
 
 
 def existing_run(run: Path) -> Path:
-    """A run's directory, unchanged.
+    """Return a run's directory after checking that it exists.
 
     Raises:
         StorageError: it does not exist.
@@ -247,7 +247,7 @@ def existing_run(run: Path) -> Path:
 
 
 def newest_run() -> Path:
-    """The directory under ./runs that was written to last.
+    """Return the run's directory under ./runs that was written to last.
 
     Raises:
         StorageError: there is none.

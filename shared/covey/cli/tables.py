@@ -56,7 +56,7 @@ def show(renderable: RenderableType) -> None:
 
 
 def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
-    """A table of a run's status, names and values, with its newest events below.
+    """Make a table of a run's status, names and values, with its newest events below.
 
     Args:
         status: As `covey status --json` prints it.
@@ -95,7 +95,7 @@ def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
 
 
 def members_table(members: Sequence[Answer]) -> Table:
-    """A table of the living population: steps, updates, fitness, hyperparameters, and how each member came to be."""
+    """Make a table of the living population: steps, updates, fitness, hyperparameters, and origin of each member."""
     table = _table(
         "member>", "parent>", "born>", "env steps>", "updates>", "fitness>", "state", "hyperparameters", "how"
     )
@@ -109,7 +109,7 @@ def members_table(members: Sequence[Answer]) -> Table:
 
 
 def lineage_table(members: Sequence[Answer]) -> Table:
-    """A table of every member that ever lived, oldest first."""
+    """Make a table of every population member that ever lived, oldest first."""
     table = _table("member>", "parent>", "born>", "died>", "env steps>", "fitness>", "how")
     for m in members:
         table.add_row(
@@ -120,7 +120,7 @@ def lineage_table(members: Sequence[Answer]) -> Table:
 
 
 def actors_table(actors: Sequence[Answer]) -> Table:
-    """A table of the actor processes that have joined."""
+    """Make a table of the actor processes that have joined the learner."""
     table = _table("actor", "state", "host", "slots>", "env steps>", "per s>", "waited>", "silent>", "RSS>", "refused>")
     for a in actors:
         table.add_row(
@@ -132,7 +132,7 @@ def actors_table(actors: Sequence[Answer]) -> Table:
 
 
 def _table(*headers: str) -> Table:
-    """An empty table; columns whose header ends in ">" hold numbers and are aligned to the right."""
+    """Make an empty table; columns whose header ends in ">" hold numbers and are aligned to the right."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for header in headers:
         number = header.endswith(">")
@@ -143,12 +143,12 @@ def _table(*headers: str) -> Table:
 
 
 def _text(value: object) -> str:
-    """A value as text, "-" for None."""
+    """Format a value as text, "-" for None."""
     return "-" if value is None else str(value)
 
 
 def _fitness(member: Answer) -> str:
-    """A member's fitness with its standard error, "-" if it was not evaluated."""
+    """Format a member's fitness with its standard error, "-" if it was not evaluated."""
     if member["fitness"] is None:
         return "-"
     stderr = member["fitness_stderr"]
@@ -160,12 +160,12 @@ def _hyperparameters(values: Mapping[str, Any]) -> str:
 
 
 def _how(member: Answer) -> str:
-    """How a member came to be: the kind of mutation, and what it changed."""
+    """Say how a population member came to be: the kind of mutation, and what it changed."""
     return f"{member['mutation']}: {member['change']}" if member["change"] else str(member["mutation"])
 
 
 def _bytes(count: int) -> str:
-    """A number of bytes in a unit that fits."""
+    """Format a number of bytes in a unit that fits, such as MiB."""
     for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
         if count >= 1024**power:
             return f"{count / 1024**power:.1f} {unit}"
@@ -173,12 +173,12 @@ def _bytes(count: int) -> str:
 
 
 def _gauge(name: str, value: int) -> str:
-    """A gauge's value; bytes in a unit that fits."""
+    """Format the value of a metric; if its name ends in "_bytes", in a unit that fits."""
     return _bytes(value) if name.endswith("_bytes") else f"{value:,}"
 
 
 def _seconds(seconds: float) -> str:
-    """A duration in units that fit."""
+    """Format a duration in units that fit, such as minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)

@@ -1,4 +1,4 @@
-"""Writing to terminals and pipes that may be closed, full or gone: what is said there never stops what is done.
+"""Writes to terminals and pipes that may be closed, full or gone, without ever stopping the program.
 
 A run must not end, or stand still, because whoever reads its log has gone (`2>&1 | head -1`), has stopped reading (a
 full pipe), or was never there (`2>&-`). And what a peer or a file said moves no cursor, sets no title and looks like no
@@ -75,23 +75,23 @@ class PatientStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Encoding of the text that is written."""
+        """Encoding of the text that is written to the stream."""
         return self._encoding
 
     def isatty(self) -> bool:
-        """Whether a person looks."""
+        """Whether the stream is a terminal."""
         return os.isatty(self._fd)
 
     def fileno(self) -> int:
-        """The file descriptor."""
+        """Return the file descriptor that is written to."""
         return self._fd
 
     def writable(self) -> bool:
-        """Whether it can be written to: always."""
+        """Whether the stream can be written to: always."""
         return True
 
     def write(self, text: str) -> int:
-        """Have text written; what finds no room, or no reader, is dropped."""
+        """Queue text for writing; text is dropped if too much waits already, or nobody can read it."""
         data = text.encode(self._encoding, errors="backslashreplace")
         with self._changed:
             if not self._gone and self._bytes + len(data) <= MOST_BYTES:
@@ -104,10 +104,10 @@ class PatientStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: a thread of its own writes as soon as it can."""
+        """Do nothing: a thread writes queued text as soon as it can."""
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until everything is written, at most so long."""
+        """Wait until all queued text is written, at most `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while self._bytes and not self._gone and (left_s := deadline - time.monotonic()) > 0:
@@ -136,7 +136,7 @@ class PatientStream(io.TextIOBase):
 
 
 def protect_standard_streams() -> None:
-    """Make standard error patient, and put /dev/null where a standard stream was closed before the start.
+    """Make standard error never block, and put /dev/null where a standard stream is closed.
 
     Without the latter the next file that is opened, a journal perhaps, would get the number of standard error.
     """
@@ -172,7 +172,7 @@ def exit_now(exit_code: int) -> NoReturn:
 
 
 def print_result(line: str) -> None:
-    """Print the last line of a command that has done its work; whether anybody reads it changes nothing."""
+    """Print the last line of a command; it does not matter whether anybody can read it."""
     if isinstance(sys.stderr, PatientStream):
         sys.stderr.drain(AT_EXIT_S)  # what was said before it is read before it
     with contextlib.suppress(OSError, ValueError):
@@ -182,6 +182,6 @@ def print_result(line: str) -> None:
 
 
 def discard_output() -> None:
-    """Whoever read standard output has gone: Python would complain once more when it flushes at its end."""
+    """Redirect standard output to /dev/null, as its reader has gone, so that Python does not complain at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Collecting: running orders over environments, and building the fragments that answer them."""
+"""Collects experience in an actor: steps environments as the learner orders, and packs the timesteps for sending."""
 
 from covey.collect.collector import Collector
 from covey.collect.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""What training slots carry from fragment to fragment beside their environments: decisions that are still open.
+"""What an actor's training environments carry from one message to the next, such as decisions without an outcome.
 
 An agent's decision is open until the agent is to act again, or ends. Where agents wait, a fragment may end between the
 two; the row of the decision is then repeated at the beginning of the slot's next stream, as a lead-in row.
@@ -23,7 +23,9 @@ from covey.spaces import EnvironmentSpaces
 
 @dataclass(frozen=True, slots=True)
 class LeadIn:
-    """The rows of one slot in which an agent's decision is still open, oldest first.
+    """The timesteps of one environment in which an agent's decision is still without outcome, oldest first.
+
+    Of L timesteps, N agents of a group and A agents in all. An outcome is known when the agent acts again or ends.
 
     Attributes:
         observation: Per group (L, N, *shape).
@@ -43,7 +45,9 @@ class LeadIn:
 
 
 class Carried:
-    """What every training slot carries: last actions, lead-in rows of open decisions, and cuts still to be reported.
+    """What S training environments carry from one message to the next: last actions, and decisions without an outcome.
+
+    N agents of a group.
 
     Attributes:
         action: Per group (S, N, *shape): what living agents did last, which their rows repeat while they wait; zeros
@@ -59,23 +63,26 @@ class Carried:
         self._agents = group_columns(spaces)
 
     def begin_episode(self, slot: int) -> None:
-        """Forget the last actions and open decisions of a slot: nobody has done anything in the new episode."""
+        """Forget the last actions and pending decisions of an environment, as a new episode begins in it."""
         self.lead_in.pop(slot, None)
         for action in self.action:
             action[slot] = 0
 
     def abandon(self, slot: int, began: bool) -> None:
-        """Drop the slot's open decisions with its episode; an episode that `began`, so has rows, is reported as cut."""
+        """Drop an environment's pending decisions with its episode.
+
+        An episode that has timesteps is reported as cut.
+        """
         self.lead_in.pop(slot, None)
         if began:
             self.cut.add(slot)
 
     def decide(self, arrays: SlotArrays, chosen: Sequence[NDArray[Any]], slots: Any) -> None:
-        """Bring `action` of these slots up to date: what agents chose, were forced to, or did when they last acted.
+        """Update the agents' last actions: what they chose, were forced to, or did when they last acted.
 
         Args:
             arrays: What the environments show before the step.
-            chosen: Per group (S or more, N, *shape), read where an agent chooses.
+            chosen: Per group (environments, agents of the group, *shape), read where an agent chooses.
             slots: An index into the slots: a slice or an array.
         """
         for g, agents in enumerate(self._agents):
@@ -88,7 +95,7 @@ class Carried:
             self.action[g][slots] = np.where((present == Active.CHOSE).reshape(lead), chosen[g][slots], action)
 
     def waiting(self, arrays: SlotArrays) -> list[NDArray[Any]]:
-        """Actions for rows that are no steps, per group (S, N, *shape): the last ones of agents that wait, or zeros."""
+        """Return per group the last actions of agents that wait, and zeros for others, for rows that are no steps."""
         actions = []
         for last, agents in zip(self.action, self._agents, strict=True):
             # Both are 0 or more, and `present` is 0 for an agent that waits: living and not present.
@@ -98,6 +105,6 @@ class Carried:
 
 
 def group_columns(spaces: EnvironmentSpaces) -> list[slice]:
-    """For each group, the slice of its agents on an axis of all agents, group by group."""
+    """Return for each group the slice of its agents on an axis that holds all agents, group by group."""
     ends = np.cumsum([len(g) for g in spaces.groups]).tolist()
     return [slice(end - len(g), end) for g, end in zip(spaces.groups, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""Running orders: all slots of an order step together, decided by one forward pass per group and structure.
+"""Runs a learner's orders: all environments of an actor step together, with few batched forward passes.
 
 Slots 0 .. train_slots - 1 train; the evaluation slots follow them in the same arrays.
 Dims: S slots of both kinds, A agents (group by group, see `covey.envs.arrays`), T steps.
@@ -33,7 +33,7 @@ MAX_FAULTS_IN_A_ROW = 3
 
 @dataclass(frozen=True, slots=True)
 class _OrderRun:
-    """An order at work.
+    """What is needed while one order of the learner is carried out.
 
     Attributes:
         training: The training slots that it moves, in its sequence, which is that of the fragment's streams.
@@ -56,15 +56,15 @@ def most_train_slots(spaces: EnvironmentSpaces, schema: RowSchema) -> int:
 
 
 class Collector:
-    """The environments of one actor; `run` moves them as an order says and returns what came of it.
+    """The environments (slots) of one actor; `run` steps them as a learner's order says and returns what they gave.
 
     A training slot keeps its episode, its noise and its place in the sequence of seeds from order to order. Its first
     order works like one with `restart`: it takes the order's seed.
 
     Args:
         slots: The environments; closed by `close`.
-        spaces: Of the environments.
-        schema: Of the rows.
+        spaces: Spaces of the environments.
+        schema: The columns of rows, that is, of timesteps.
         train_slots: How many of the slots train; the others evaluate.
         compression_level: zstd level of the fragments' blobs.
 
@@ -103,7 +103,7 @@ class Collector:
         policies: Mapping[bytes, LoadedPolicy],
         stop: Callable[[], bool] = lambda: False,
     ) -> fragment_pb2.Fragment:
-        """Carry an order out.
+        """Carry out an order, a piece of work from the learner: so many env steps of each environment it names.
 
         Args:
             order: What to do.
@@ -134,11 +134,11 @@ class Collector:
 
     @property
     def evaluating(self) -> bool:
-        """Whether evaluation episodes are unfinished; they go on in the next order."""
+        """Whether evaluation episodes are unfinished; they go on with the next order."""
         return bool(self._queue) or not all(slot.idle for slot in self._evaluation)
 
     def forget_evaluations(self) -> None:
-        """Drop all evaluation episodes: the learner that asked for them does not know them any more."""
+        """Drop all evaluation episodes, as the learner that asked for them has restarted."""
         self._queue.clear()
         for slot in self._evaluation:
             slot.end_episode()
@@ -148,7 +148,10 @@ class Collector:
         self._slots.close()
 
     def _begin(self, order: order_pb2.Order, policies: Mapping[bytes, LoadedPolicy]) -> list[TrainingSlot]:
-        """Check the order and hand it to the slots; returns the training slots that it moves, in its sequence."""
+        """Check an order and give each environment its share of it.
+
+        Returns the training environments in its sequence.
+        """
         check_order(order, len(self._training))
         resolved: dict[tuple[int, ...], Players] = {}  # most slots are played by few different sets of policies
         training: list[TrainingSlot] = []
@@ -174,7 +177,7 @@ class Collector:
         return training
 
     def _builder(self, order: order_pb2.Order) -> FragmentBuilder:
-        """Room for the rows of an order.
+        """Make the buffers for the timesteps of an order, large enough for all of them.
 
         Every step may end an episode, whose final row takes room too, and the tail is one row more: a slot of n steps
         has at most 2 n + 1 rows behind its lead-in rows. All streams together must fit into a fragment.
@@ -186,7 +189,7 @@ class Collector:
 
     @np.errstate(invalid="ignore")  # NaN and infinities are looked for once behind each block of steps
     def _move(self, run: _OrderRun) -> None:
-        """Step the slots until none has anything left to do."""
+        """Step the environments until none has any env steps of the order left to make."""
         planned: dict[int, Players] = {}
         while moving := self._moving(run):
             if due := [slot for slot in moving if not slot.running]:
@@ -203,7 +206,7 @@ class Collector:
                 return
 
     def _moving(self, run: _OrderRun) -> list[SlotState]:
-        """Slots that have something to do: training slots first, in the order's sequence."""
+        """Return the environments that have steps to make: training ones first, in the order's sequence."""
         for slot in self._evaluation:
             if slot.idle and self._queue:
                 slot.assign(*self._queue.take())
@@ -212,7 +215,7 @@ class Collector:
         return moving
 
     def _step_block(self, moving: list[SlotState], run: _OrderRun) -> bool:
-        """Step these slots together until one of them ends an episode or its steps; returns whether to stop.
+        """Step these environments together until one of them ends its episode or steps; returns whether to stop.
 
         What depends only on who moves is worked out once for the block: a step costs little more than its environments.
         """
@@ -248,10 +251,10 @@ class Collector:
         return stopped
 
     def _account(self, moving: list[SlotState], done: int, faults: list[Fault], run: _OrderRun) -> None:
-        """After a block of steps: write its good steps to returns and rows, report faults, and end episodes.
+        """After a block of env steps, record returns and timesteps, report errors, and end episodes.
 
         Args:
-            moving: The slots that were stepped.
+            moving: The environments that were stepped.
             done: Steps that all of them made.
             faults: What was raised in one step more.
             run: The order.
@@ -282,7 +285,7 @@ class Collector:
         self._end_episodes([slot for slot in moving if slot.index not in raised], run)
 
     def _write(self, moved: list[SlotState], steps: int, run: _OrderRun) -> None:
-        """Add the first `steps` steps of the history to these slots' returns and streams."""
+        """Add the recorded first `steps` env steps to these environments' returns and, in training, to what is sent."""
         if not steps:
             return
         indices = [slot.index for slot in moved]
@@ -302,7 +305,7 @@ class Collector:
         )
 
     def _end_episodes(self, moved: Sequence[SlotState], run: _OrderRun) -> None:
-        """After a block of steps: end episodes that are over, and the order of slots without room for more rows."""
+        """After a block of env steps, end episodes that are over, and the order where buffers are full."""
         builder = run.builder
         living: list[bool] = np.logical_or.reduce(self._slots.arrays.living, axis=1).tolist()
         training = [slot for slot in moved if isinstance(slot, TrainingSlot)]
@@ -320,12 +323,12 @@ class Collector:
                 self._end_episode(state, run)
 
     def _end_episode(self, slot: SlotState, run: _OrderRun) -> None:
-        """Report an episode that is over."""
+        """Report an environment's finished episode with its returns."""
         slot.report_episode(run.fragment, self._returns[slot.index, self._column].tolist())
         slot.end_episode()
 
     def _reset(self, due: Sequence[SlotState]) -> list[Fault]:
-        """Begin episodes in these slots."""
+        """Reset these environments with their next seeds; returns a report for each that raised."""
         faults = self._slots.reset([slot.index for slot in due], [slot.next_seed for slot in due])
         raised = {f.slot for f in faults}
         begun = [slot.index for slot in due if slot.index not in raised]
@@ -338,7 +341,7 @@ class Collector:
         return faults
 
     def _fault(self, fault: Fault, run: _OrderRun) -> None:
-        """Report that an environment raised, in a step or a reset; its slot needs a new episode."""
+        """Report that an environment raised, in a step or a reset; it needs a new episode then."""
         slot = self._states[fault.slot]
         slot.report_fault(run.fragment, one_line(fault.message, MAX_FAULT_CHARACTERS))
         slot.end_episode()

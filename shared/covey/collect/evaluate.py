@@ -1,4 +1,4 @@
-"""Evaluation in this process: the collector's evaluation slots, without a learner."""
+"""Evaluates policies in this process, without a learner."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def play(
     seeds: Sequence[int],
     max_episode_steps: int,
 ) -> list[fragment_pb2.Episode]:
-    """Play one episode per seed in slots that exist already and stay open; episodes that run in them are lost.
+    """Play one episode per seed, without exploration, in environments that exist already and stay open.
 
     Arguments, result and errors are those of `evaluate`.
     """

@@ -12,7 +12,7 @@ from covey.wire.limits import POLICY_PREFIX_BYTES
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """One evaluation of an order: the policies stay the same until all of its seeds are played."""
+    """One evaluation that the learner ordered: fixed policies, which play one episode for each of its seeds."""
 
     task_id: int
     players: Players
@@ -20,13 +20,13 @@ class Task:
 
     @property
     def policies(self) -> bytes:
-        """The first bytes of each agent's policy hash, one after another; zeros for a built-in policy."""
+        """The first bytes of each agent's policy hash, joined; zeros for a built-in policy."""
         hashes = (bytes(POLICY_PREFIX_BYTES) if p is None else p.sha256[:POLICY_PREFIX_BYTES] for p in self.players)
         return b"".join(hashes)
 
 
 class EvaluationQueue:
-    """Episodes to be played, each a task and a seed; an actor keeps it from order to order."""
+    """Evaluation episodes that an actor has still to play, each an evaluation and a seed."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Task, deque[int]]] = deque()
@@ -35,12 +35,12 @@ class EvaluationQueue:
         return bool(self._waiting)
 
     def add(self, task: Task, seeds: Sequence[int]) -> None:
-        """Queue an episode of the task for each seed, behind those that wait."""
+        """Append an evaluation episode for each seed to the queue."""
         if seeds:
             self._waiting.append((task, deque(seeds)))
 
     def take(self) -> tuple[Task, int]:
-        """The next episode: its task and its seed. Only of a queue that holds one."""
+        """Remove the next episode from a queue that is not empty; returns its evaluation and seed."""
         task, seeds = self._waiting[0]
         seed = seeds.popleft()
         if not seeds:
@@ -48,5 +48,5 @@ class EvaluationQueue:
         return task, seed
 
     def clear(self) -> None:
-        """Drop all episodes."""
+        """Drop all evaluation episodes that wait."""
         self._waiting.clear()

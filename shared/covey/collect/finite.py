@@ -1,4 +1,4 @@
-"""Finding NaN and infinities in what environments show: they would spoil whatever learns from them."""
+"""Finds NaN and infinities in observations and rewards: they would spoil whatever learns from them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from covey.spaces import EnvironmentSpaces
 
 
 def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpaces) -> dict[int, tuple[int, str]]:
-    """Slots that show an observation or a reward that is not finite.
+    """Find which environments showed an observation or a reward that is NaN or infinite, and when first.
 
     Args:
         arrays: What the environments showed, with a leading axis of time.
         slots: Which to look at.
-        spaces: Of the environments.
+        spaces: Spaces of the environments.
 
     Returns:
         By slot: the first time at which it shows one, and one line about it.

@@ -1,4 +1,4 @@
-"""Building a fragment: rows of all slots, written many steps at a time, encoded once at the end.
+"""Builds the message (fragment) in which an actor sends the timesteps of all its environments.
 
 A stream is the rows of one training slot in one order; proto/README.md, "Rows", says what they mean.
 Dims: P streams (training slots of the order), C rows that fit into each, T steps, S slots, N agents of a group, A
@@ -21,15 +21,17 @@ from covey.v1 import fragment_pb2
 
 
 class FragmentBuilder:
-    """Takes the rows of one order's streams and encodes them into a fragment.
+    """Collects the timesteps ("rows") of one order's environments and compresses them into a message, a fragment.
+
+    The rows of one environment are a stream; P streams, C rows fit into each, N agents of a group, A agents in all.
 
     Every column is one array (P, C, ...). The first `lead` rows of each stream are kept free for lead-in rows, which
     end right before row `lead`; whatever comes after them begins at row `lead` in all streams, so that the same steps
     of several slots are one slice.
 
     Args:
-        schema: Of the rows.
-        spaces: Of the environment.
+        schema: The columns of rows, that is, of timesteps.
+        spaces: Spaces of the environment.
         slots: The order's training slots, in its sequence; stream i is that of `slots[i]`.
         capacity: C, `lead` included.
         carried: From the orders before; its lead-in rows become these streams' first ones.
@@ -85,11 +87,13 @@ class FragmentBuilder:
         terminated: NDArray[np.uint8],
         truncated: NDArray[np.uint8],
     ) -> None:
-        """Write step rows.
+        """Write T env steps of some environments as rows (timesteps) of the message.
+
+        S environments, N agents of a group, A agents in all.
 
         Args:
-            streams: Which, by position in the order.
-            slots: The slot of each.
+            streams: Which environments, by position in the order.
+            slots: The number of each at the actor (its slot).
             seen: The slots' arrays before each step, with a leading axis T.
             action: Per group, (T, S, N, *shape), read where agents chose; what others did follows from `seen`.
             reward: (T, S, A), what each step gave.
@@ -110,7 +114,10 @@ class FragmentBuilder:
         self.steps[streams] += steps
 
     def end(self, streams: Sequence[int], slots: Sequence[int], kind: RowKind, seen: SlotArrays) -> None:
-        """Write one final, cut or tail row to each stream: what its slot shows, without an action."""
+        """Write one closing row (final, cut or tail) for each environment, without an action.
+
+        It holds the last observation of an episode, or where the environment stands.
+        """
         if not streams:
             return
         self._kind[streams, self.rows[streams]] = kind
@@ -120,7 +127,7 @@ class FragmentBuilder:
                 put(column, values[None])
 
     def cut(self, stream: int, slot: int, running: bool, seen: SlotArrays) -> None:
-        """End an episode whose environment raised, with a cut row where a step row needs a row after it.
+        """End an episode whose environment raised, marking its last timestep as cut off.
 
         Where the stream has no row of the episode, its next rows say that one was cut before them; lead-in rows, whose
         decisions are dropped with the episode, are left out.
@@ -138,12 +145,12 @@ class FragmentBuilder:
             self.end([stream], [slot], RowKind.CUT, seen)
 
     def open(self, stream: int) -> bool:
-        """Whether the stream's last row is a step row, which needs one after it."""
+        """Whether an environment's last row is an env step, whose outcome has still to be written as a row after it."""
         rows = self.rows[stream]
         return bool(rows > self.lead and self._kind[stream, rows - 1] == RowKind.STEP)
 
     def carry(self, arrays: SlotArrays) -> None:
-        """Hand on to `carried` what the next order's streams need of these; call it before tail rows are written.
+        """Keep for the next message what is pending, such as decisions without an outcome; call it before closing rows.
 
         Args:
             arrays: What the environments show now.
@@ -161,7 +168,7 @@ class FragmentBuilder:
                 self._carried.lead_in[slot] = lead_in
 
     def encode(self, fragment: fragment_pb2.Fragment, level: int) -> None:
-        """Put the streams that have rows, and the compressed blob of all rows, into an envelope.
+        """Compress all rows and put them, with a list of the environments that have any, into a message.
 
         Args:
             fragment: The envelope.
@@ -208,10 +215,10 @@ class FragmentBuilder:
     def _write(
         self, streams: Sequence[int], slots: Sequence[int], seen: SlotArrays
     ) -> Callable[[NDArray[Any], NDArray[Any]], None]:
-        """Write observations, masks and `active` to the streams' next T rows, and count these.
+        """Write observations, masks and who acts to the environments' next T rows, and count these.
 
         Returns:
-            A function that writes values (T, S, ...) to the same rows of a further column.
+            A function that writes values (T, environments, ...) to the same rows of a further column.
         """
         steps = len(seen.present)
         rows = self.rows[streams]
@@ -236,7 +243,9 @@ class FragmentBuilder:
         return put
 
     def _carry_actions(self, seen: SlotArrays, action: Sequence[NDArray[Any]], slots: Any) -> list[NDArray[Any]]:
-        """The actions that rows hold where not all agents choose in every step: per group, (T, S, N, *shape).
+        """Return the actions to store where not all agents choose in every step: waiting agents repeat their last ones.
+
+        Per group (T, S, N, *shape): T steps, S environments, N agents of the group.
 
         One step after the other, as an agent that waits repeats its action of an earlier step.
         """
@@ -248,7 +257,7 @@ class FragmentBuilder:
         return actions
 
     def _lead_in(self, stream: int, rows: LeadIn) -> None:
-        """Write a stream's lead-in rows, right before row `lead`."""
+        """Write the earlier rows that an environment repeats because an agent's decision there has no outcome yet."""
         assert self._age is not None  # environments whose agents never wait have none
         self._first[stream] = first = self.lead - len(rows.active)
         at = stream, slice(first, self.lead)
@@ -260,7 +269,7 @@ class FragmentBuilder:
                 mask[at] = rows.mask[g]
 
     def _open_decisions(self, stream: int, waits: NDArray[np.intp]) -> LeadIn | None:
-        """The rows in which waiting agents last decided, as lead-in rows for the slot's next stream.
+        """Collect the rows in which waiting agents last decided, to be repeated (as lead-in rows) in the next message.
 
         For example, a stream of two agents that act in turns; the episode runs on, agent 0 waits for its next turn:
 
@@ -315,12 +324,12 @@ class FragmentBuilder:
 
 
 def most_lead_in_rows(spaces: EnvironmentSpaces) -> int:
-    """How many lead-in rows a stream can have: one for each agent, none where no agent ever waits."""
+    """Return how many earlier rows an environment may have to repeat in a message: one per agent that can wait."""
     return len(spaces.agents) if spaces.asynchronous else 0
 
 
 def as_index(positions: Sequence[int]) -> Any:
-    """An index of these positions: a slice where they are consecutive, otherwise an array."""
+    """Return an array index for these positions: a slice where they are consecutive, otherwise an array."""
     if positions and list(positions) == list(range(positions[0], positions[0] + len(positions))):
         return slice(positions[0], positions[0] + len(positions))
     return np.array(positions, np.intp)

@@ -1,4 +1,4 @@
-"""What environments showed step by step, and what was decided, until it is put into rows.
+"""Records what environments showed and what agents did, step by step, until it is packed for sending.
 
 One copy of all memory a step costs less than putting any array in its place; where the numbers belong is worked out for
 many steps at once.
@@ -21,7 +21,7 @@ MOST_BYTES = 4 << 20
 
 
 class History:
-    """Copies of the slots' arrays, one before the first step and one after each.
+    """Copies of all environments' arrays (observations, rewards, ...): one before the first step and one after each.
 
     `_copies.memory` has a row for each of these moments: row t is what the environments showed before step t, and
     row t + 1 what came of it. So T steps take T + 1 rows, and "before" and "after" are two views of the same rows.
@@ -37,27 +37,30 @@ class History:
         self._decided: list[Sequence[NDArray[Any]]] = []
 
     def begin(self) -> None:
-        """Forget the steps recorded; what the environments show now precedes the first step to come."""
+        """Start a new recording; what the environments show now precedes the first step to come."""
         self._decided = []
         self._copies.memory[0] = self._now
 
     def add(self, action: Sequence[NDArray[Any]]) -> None:
-        """Record a step that was just made; `action` is what was decided for it, per group (S, N, *shape)."""
+        """Record an env step that was just made.
+
+        `action` has one array (environments, agents of the group, ...) a group.
+        """
         self._decided.append(action)
         self._copies.memory[len(self._decided)] = self._now
 
     def before(self, steps: int) -> SlotArrays:
-        """The arrays before each of the first `steps` steps, with a leading axis T."""
+        """Return the environments' arrays before each of the first `steps` recorded steps, with a time axis first."""
         return self._copies.each(lambda a: a[:steps])
 
     def after(self, steps: int) -> SlotArrays:
-        """The arrays after each of the first `steps` steps, with a leading axis T."""
+        """Return the environments' arrays after each of the first `steps` recorded steps, with a time axis first."""
         return self._copies.each(lambda a: a[1 : steps + 1])
 
     def at(self, step: int) -> SlotArrays:
-        """The arrays before one step, which is also after the step before it."""
+        """Return the environments' arrays before one recorded step, which is also after the step before it."""
         return self._copies.at(step)
 
     def actions(self, steps: int) -> list[NDArray[Any]]:
-        """What was decided for each of the first `steps` steps: per group (T, S, N, *shape)."""
+        """Return the actions of the first `steps` recorded steps: per group (steps, environments, agents, *shape)."""
         return [np.concatenate(a).reshape(len(a), *a[0].shape) for a in zip(*self._decided[:steps], strict=True)]

@@ -1,4 +1,4 @@
-"""Reading an order: what in it breaks the protocol, and which policies play its agents."""
+"""Reads a learner's order: checks that it is allowed, and finds which policies play its agents."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Players = Sequence[LoadedPolicy | None]
 
 
 def check_order(order: order_pb2.Order, train_slots: int) -> None:
-    """Refuse an order that no learner may send to an actor with so many training slots.
+    """Refuse a learner's order that an actor with this many training environments cannot be sent.
 
     Raises:
-        RefusedError: unknown or repeated slots, too many steps, or exploration noise that grows without end.
+        RefusedError: unknown or repeated environments (slots), too many steps, or noise that grows without end.
     """
     slots = [(w.slot, w.steps) for w in order.slots]
     if len({slot for slot, _ in slots}) < len(slots) or any(
@@ -48,13 +48,13 @@ def resolve_players(
     policies: Mapping[bytes, LoadedPolicy],
     spaces: EnvironmentSpaces,
 ) -> Players:
-    """Who plays each agent.
+    """Return for each agent the policy that the order gives it; None for an agent that plays at random.
 
     Args:
         order: Lists the policies.
         agent_policies: For each agent, in environment order, an index into the order's policies.
         policies: Every policy that the order names by its hash.
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
 
     Raises:
         RefusedError: indices out of range or too few, an unknown built-in, or a policy made for other spaces.

@@ -1,4 +1,4 @@
-"""Splitting a fragment that is too large for one frame into numbered parts, and joining them again."""
+"""Splits an actor's message that is too large to send at once into numbered parts, and joins them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BLOB_BYTES = MAX_RAW_BYTES + (MAX_RAW_BYTES >> 7) + 1024
 
 
 def split_fragment(fragment: fragment_pb2.Fragment, max_bytes: int = PART_BYTES) -> list[fragment_pb2.Fragment]:
-    """The parts of a fragment, each of about `max_bytes`; the fragment itself where it is no larger.
+    """Split a message of an actor into parts of about `max_bytes`; a smaller message is returned as the only part.
 
     The first part carries the envelope; all have seq, order id, schema hash, their number and a piece of the blob.
     """
@@ -36,7 +36,7 @@ def split_fragment(fragment: fragment_pb2.Fragment, max_bytes: int = PART_BYTES)
 
 
 class FragmentAssembler:
-    """Joins the parts that arrive on one stream; holds at most one unfinished fragment, of at most `max_bytes`."""
+    """Joins the parts of an actor's messages; holds at most one unfinished message, of at most `max_bytes`."""
 
     def __init__(self, max_bytes: int = MAX_BLOB_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -45,7 +45,7 @@ class FragmentAssembler:
         self._bytes = 0
 
     def add(self, part: fragment_pb2.Fragment) -> fragment_pb2.Fragment | None:
-        """The whole fragment when its last part is in; None before.
+        """Take the next part of a message; returns the whole message with its last part, None before.
 
         A part 0 begins anew, whatever was unfinished: its sender resends.
 
@@ -87,5 +87,5 @@ class FragmentAssembler:
         return whole
 
     def _drop(self) -> None:
-        """Forget the unfinished fragment."""
+        """Forget the parts of the unfinished message."""
         self._first, self._pieces, self._bytes = None, [], 0

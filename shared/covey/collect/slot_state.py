@@ -1,4 +1,4 @@
-"""Where one slot of a collector stands: its episode, the seed of the next, and what the order at hand wants of it."""
+"""The state of one environment of an actor: its episode, its next seed, and what the current order wants of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def training_episode_seed(seed: int, episode: int) -> int:
 
 
 class SlotState(ABC):
-    """What training and evaluation slots have in common.
+    """What training and evaluation environments (slots) of an actor share: their episode and remaining env steps.
 
     Attributes:
         index: The slot's position among all slots, and in their arrays.
@@ -39,15 +39,15 @@ class SlotState(ABC):
         self.players: Players = ()
 
     def begin_episode(self) -> None:
-        """Note that the environment was reset."""
+        """Note that the environment was reset, so that an episode of length 0 runs."""
         self.running, self.length = True, 0
 
     def end_episode(self) -> None:
-        """Note that the episode is over, or was broken off by the environment."""
+        """Note that the environment's episode is over, or was ended by an error."""
         self.running, self.length = False, 0
 
     def add_steps(self, steps: int) -> None:
-        """Count good steps of the running episode."""
+        """Count env steps, made without error, of the running episode."""
         self.length += steps
         self.steps_left -= steps
         if steps:
@@ -56,24 +56,24 @@ class SlotState(ABC):
     @property
     @abstractmethod
     def next_seed(self) -> int:
-        """The seed that the next episode is reset with."""
+        """The seed with which the environment's next episode is reset."""
 
     @property
     @abstractmethod
     def most_steps(self) -> int:
-        """Env steps that the slot can make before its order or its episode is cut off."""
+        """Env steps that the environment can make before the order, or the episode's time limit, ends."""
 
     @abstractmethod
     def report_episode(self, fragment: fragment_pb2.Fragment, returns: Sequence[float]) -> None:
-        """Add the episode that is ending to a fragment; `returns` are the agents', in environment order."""
+        """Add the episode that is ending to the actor's message; `returns` are the agents', in environment order."""
 
     @abstractmethod
     def report_fault(self, fragment: fragment_pb2.Fragment, message: str) -> None:
-        """Add an environment's fault to a fragment; `message` is one line."""
+        """Add what an environment raised, as one line, to the actor's message."""
 
 
 class TrainingSlot(SlotState):
-    """A slot whose steps become rows of a fragment.
+    """A training environment (slot) of an actor, whose timesteps are sent to the learner.
 
     Attributes:
         stream: Position of the slot in the order at hand, and so of its rows in the fragment.
@@ -87,51 +87,51 @@ class TrainingSlot(SlotState):
         self._episode = 0  # index in that sequence, of the running or the next episode
 
     def begin_order(self, work: order_pb2.SlotWork, stream: int, players: Players) -> None:
-        """Take over what a new order says about this slot."""
+        """Take over what the learner's new order says about this environment."""
         self._work, self.stream, self.players = work, stream, players
         self.steps_left = work.steps
 
     @property
     def restarts(self) -> bool:
-        """Whether the order begins a new sequence of episodes: it says so, or it is the slot's first one."""
+        """Whether the order begins a new sequence of episodes here, as it says so or is the environment's first."""
         return self._work.restart or self._seed is None
 
     def restart(self) -> None:
-        """Abandon the episode, and begin the sequence of episodes that the order's seed gives."""
+        """Abandon the episode, and begin the sequence of episodes that follows from the order's seed."""
         self._seed, self._episode = self._work.seed, 0
         self.running, self.length = False, 0
 
     def end_episode(self) -> None:
-        """Note that the episode is over, or was broken off; the next one has the next seed of the sequence."""
+        """Note that the episode is over, or ended by an error; the next one takes the next seed."""
         super().end_episode()
         self._episode += 1
 
     @property
     def stops_with_episode(self) -> bool:
-        """Whether the order ends for this slot when an episode does."""
+        """Whether this environment is done with the order when its episode ends."""
         return self._work.until_episode_end
 
     @property
     def next_seed(self) -> int:
-        """The seed of the running or next episode in the sequence that the order's seed gives."""
+        """The seed of the running or next episode; all seeds follow from that of the order."""
         return training_episode_seed(self._seed or 0, self._episode)
 
     @property
     def most_steps(self) -> int:
-        """Env steps that the order still wants."""
+        """Env steps of the learner's order that this environment has still to make."""
         return self.steps_left
 
     def report_episode(self, fragment: fragment_pb2.Fragment, returns: Sequence[float]) -> None:
-        """Add the training episode that is ending to a fragment."""
+        """Add the training episode that is ending to the actor's message."""
         fragment.episodes.add(slot=self.index, returns=returns, length=self.length, member_id=self._work.member_id)
 
     def report_fault(self, fragment: fragment_pb2.Fragment, message: str) -> None:
-        """Add a fault in a training episode to a fragment."""
+        """Add what the environment raised in a training episode to the actor's message."""
         fragment.faults.add(slot=self.index, message=message)
 
 
 class EvaluationSlot(SlotState):
-    """A slot that plays evaluation episodes, one for each seed of a task, and gives no rows.
+    """An evaluation environment (slot) of an actor, which plays one episode for each seed; only returns are sent.
 
     Args:
         index: Position among all slots.
@@ -145,36 +145,36 @@ class EvaluationSlot(SlotState):
 
     @property
     def idle(self) -> bool:
-        """Whether the slot has no episode to play."""
+        """Whether the evaluation environment has no episode to play."""
         return self._playing is None
 
     def assign(self, task: Task, seed: int) -> None:
-        """Give the slot its next episode."""
+        """Give the evaluation environment its next episode: the evaluation that it is of, and its seed."""
         self._playing, self.players = (task, seed), task.players
         self.running = False
 
     def end_episode(self) -> None:
-        """Note that the episode is over, or was broken off; the slot is idle then."""
+        """Note that the evaluation episode is over, or ended by an error; the environment is idle then."""
         super().end_episode()
         self._playing = None
 
     @property
     def next_seed(self) -> int:
-        """The seed of the evaluation episode."""
+        """The seed of the evaluation episode that this environment plays."""
         return self._assigned[1]
 
     @property
     def most_steps(self) -> int:
-        """Env steps that the order still wants, up to where the episode is cut off."""
+        """Env steps of the order that are left for this environment, or those until its episode is cut off if fewer."""
         return min(self.steps_left, self._longest - self.length)
 
     @property
     def cut_off(self) -> bool:
-        """Whether the episode has as many steps as its task allows."""
+        """Whether the evaluation episode has reached its largest allowed length."""
         return self.length >= self._longest
 
     def report_episode(self, fragment: fragment_pb2.Fragment, returns: Sequence[float]) -> None:
-        """Add the evaluation episode that is ending to a fragment."""
+        """Add the evaluation episode that is ending, with its returns, to the actor's message."""
         task, seed = self._assigned
         fragment.episodes.add(
             evaluation=True,
@@ -187,17 +187,17 @@ class EvaluationSlot(SlotState):
         )
 
     def report_fault(self, fragment: fragment_pb2.Fragment, message: str) -> None:
-        """Add a fault in an evaluation episode to a fragment."""
+        """Add what the environment raised in an evaluation episode to the actor's message."""
         task, seed = self._assigned
         fragment.faults.add(evaluation=True, slot=self._number, task_id=task.task_id, seed=seed, message=message)
 
     @property
     def _longest(self) -> int:
-        """Env steps after which the episode is cut off."""
+        """Env steps after which the evaluation episode is cut off."""
         return self._assigned[0].max_episode_steps or sys.maxsize
 
     @property
     def _assigned(self) -> tuple[Task, int]:
-        """Task and seed of the episode."""
+        """The evaluation and the seed of the episode that this environment plays."""
         assert self._playing is not None  # asked only of slots that have one
         return self._playing

@@ -1,4 +1,4 @@
-"""Environments: loading them, reading their spaces, and stepping copies of them as batched slots.
+"""Loads environments, reads their spaces, and steps many copies of them ("slots") as batched arrays.
 
 Not imported here, as most users need neither: slots in worker processes (`processes`), and the vectorised
 environments of the library (`vector`).

@@ -1,4 +1,4 @@
-"""The arrays in which slots show their environments: observations, masks, rewards, flags, who is to act.
+"""The arrays that hold what many copies of an environment show: observations, masks, rewards, flags, who acts.
 
 Dims: S slots, A agents, N agents of a group. Where agents share one axis A they stand group by group ("columns"), in
 the order of `EnvironmentSpaces.groups` and of each group's agents, so that a group is a slice.
@@ -19,7 +19,9 @@ from covey.spaces import EnvironmentSpaces, mask_width
 
 @dataclass(frozen=True, slots=True)
 class SlotArrays:
-    """What the environments of S slots show; written in place by `Slots.reset` and `Slots.step`.
+    """What S copies of an environment ("slots") show, as arrays that each reset and step writes in place.
+
+    N agents of a group, A agents in all.
 
     Attributes:
         observation: Per group (S, N, *shape). An agent that waits keeps what it saw when it last acted; one that is not
@@ -48,17 +50,17 @@ class SlotArrays:
 
     @staticmethod
     def zeros(spaces: EnvironmentSpaces, count: int) -> SlotArrays:
-        """Arrays of zeros in memory of their own, for `count` slots."""
+        """Make arrays of zeros for `count` copies of an environment."""
         return SlotArrays.within(spaces, count, memoryview(bytearray(SlotArrays.size_bytes(spaces, count))))
 
     @staticmethod
     def size_bytes(spaces: EnvironmentSpaces, count: int) -> int:
-        """Bytes of the buffer that `within` needs for `count` slots."""
+        """Return the bytes of the buffer that arrays for `count` copies of an environment need."""
         return sum(_aligned(math.prod(shape) * np.dtype(dtype).itemsize) for dtype, shape in _fields(spaces, count))
 
     @staticmethod
     def within(spaces: EnvironmentSpaces, count: int, buffer: memoryview) -> SlotArrays:
-        """Arrays as views of a zeroed buffer, which several processes may share, for `count` slots."""
+        """Make arrays for `count` copies of an environment as views of a zeroed buffer, which processes may share."""
         arrays: list[NDArray[Any]] = []
         offset = 0
         for dtype, shape in _fields(spaces, count):
@@ -79,17 +81,17 @@ class SlotArrays:
         )
 
     def rows(self, first: int, end: int) -> SlotArrays:
-        """Views of the arrays of the slots `first` to `end` - 1."""
+        """Return views of the arrays for the environments `first` to `end` - 1."""
         return self.each(lambda a: a[first:end])
 
     def copy(self) -> SlotArrays:
-        """A copy of all arrays as they are now."""
+        """Copy all arrays as they are now."""
         copied = self.over_time(1)
         copied.memory[0] = self.memory
         return copied.at(0)
 
     def over_time(self, times: int) -> SlotArrays:
-        """Zeroed arrays with a further leading axis of `times`; `memory` is (times, bytes).
+        """Make zeroed arrays with a further leading axis of `times` moments; `memory` is (times, bytes).
 
         Assigning this object's `memory` to row t of theirs copies everything to time t at once.
         """
@@ -103,13 +105,13 @@ class SlotArrays:
         return self.each(again, memory)
 
     def at(self, time: int) -> SlotArrays:
-        """Of arrays with a leading axis of time, views of those at one time."""
+        """Return views at one moment of arrays that have a leading axis of time."""
         return self.each(lambda a: a[time], self.memory[time])
 
     def each(
         self, change: Callable[[NDArray[Any]], NDArray[Any]], memory: NDArray[np.uint8] | None = None
     ) -> SlotArrays:
-        """The result of `change` on every array, with the `memory` that is given, or else this one's."""
+        """Apply `change` to every array; returns the results, with the given `memory` or else this one's."""
         return SlotArrays(
             observation=tuple(map(change, self.observation)),
             mask=tuple(None if m is None else change(m) for m in self.mask),
@@ -123,7 +125,7 @@ class SlotArrays:
         )
 
     def clear(self, slot: int) -> None:
-        """Set everything that a slot shows to zero."""
+        """Set everything that one environment shows to zero."""
         for a in (*self.observation, *self.mask, *self.forced, self.reward):
             if a is not None:
                 a[slot] = 0
@@ -132,7 +134,7 @@ class SlotArrays:
 
 
 def _fields(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Dtype and shape of every array, in the order of the attributes; groups without masks have none."""
+    """Yield dtype and shape of every array for `count` copies of an environment, in the order of the attributes."""
     agents = (count, len(spaces.agents))
     for g in spaces.groups:
         yield g.observation.dtype, (count, len(g), *g.observation.shape)
@@ -147,5 +149,5 @@ def _fields(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[
 
 
 def _aligned(size: int) -> int:
-    """A size in bytes, rounded up to a multiple of 64, the size of a cache line."""
+    """Round a size in bytes up to a multiple of 64, the size of a cache line."""
     return -(-size // 64) * 64

@@ -1,4 +1,4 @@
-"""Building the slots that step copies of an environment: in this process, in processes, or as the environment does."""
+"""Builds copies of an environment to be stepped together: in this process, in worker processes, or batched."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def build_slots(
     vectorisation: str = "sync",
     step_timeout_s: float = 60.0,
 ) -> Slots:
-    """Slots of an environment, for callers whose actions lie within its spaces.
+    """Build `count` copies of an environment that are stepped together into shared arrays.
 
     Args:
         make_env: Builds a copy of the environment; a batched environment steps all its copies itself.
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         count: How many slots.
         vectorisation: "sync" steps them one after the other in this process, "async" in worker processes.
         step_timeout_s: A worker process that takes longer for a step or reset of its slots is replaced.

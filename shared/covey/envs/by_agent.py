@@ -1,4 +1,4 @@
-"""Slots' arrays, in which agents stand group by group, as PettingZoo has them: dictionaries of arrays by agent.
+"""Converts arrays in which agents stand group by group to PettingZoo's dictionaries of arrays by agent.
 
 Dims: E environments, A agents (group by group, see `covey.envs.arrays`), N agents of a group.
 """
@@ -20,10 +20,10 @@ ByAgent = dict[str, NDArray[Any]]
 
 
 class AgentOrder:
-    """Converts between the slots' arrays and dictionaries by agent, in the environment's order of agents.
+    """Converts between arrays over groups of agents and dictionaries by agent, in the environment's order.
 
     Args:
-        spaces: Of the environments.
+        spaces: Spaces of the environments.
     """
 
     def __init__(self, spaces: EnvironmentSpaces) -> None:
@@ -34,21 +34,21 @@ class AgentOrder:
         self._where = {agent: by_index[i] for i, agent in enumerate(spaces.agent_ids)}
 
     def observations(self, arrays: SlotArrays) -> ByAgent:
-        """Each agent's observations (E, *shape), copied."""
+        """Copy each agent's observations, (environments, *shape)."""
         groups = [seen.swapaxes(0, 1).copy() for seen in arrays.observation]
         return {agent: groups[g][n] for agent, (_, g, n) in self._where.items()}
 
     def update(self, observations: ByAgent, arrays: SlotArrays, envs: NDArray[np.intp]) -> None:
-        """Overwrite these environments' rows of each agent's array in `observations`; other rows stay as they are."""
+        """Overwrite the observations of these environments in each agent's array; those of others stay as they are."""
         for agent, (_, g, n) in self._where.items():
             observations[agent][envs] = arrays.observation[g][envs, n]
 
     def columns(self, values: NDArray[Any]) -> ByAgent:
-        """Each agent's row of values (A, E), as a view (E,)."""
+        """Return each agent's row of an array (agents, environments), as a view."""
         return {agent: values[p] for agent, (p, _, _) in self._where.items()}
 
     def infos(self, arrays: SlotArrays) -> dict[str, Any]:
-        """Each agent's info: who is to act, masks where there are any, actions that the environment takes itself."""
+        """Return each agent's info: whether it is to act, its action mask if any, and actions forced on it."""
         present = arrays.present.T.copy()
         infos: dict[str, Any] = {}
         for agent, (p, g, n) in self._where.items():
@@ -60,7 +60,9 @@ class AgentOrder:
         return infos
 
     def stack(self, actions: Mapping[str, Any], present: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        """Actions as slots take them, one array (E, N, *shape) per group.
+        """Stack the agents' actions into one array (E, N, *shape) per group: E environments, N agents of the group.
+
+        A agents in all.
 
         Args:
             actions: By agent (E, *shape), or anything of that size; none for agents that are not to act.

@@ -1,4 +1,4 @@
-"""Trying an environment out: what it is, whether it keeps PettingZoo's rules, and what covey can do with it."""
+"""Tries an environment out: what it is, whether it keeps PettingZoo's rules, and whether covey can train in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEW_SLOTS = 16
 
 @dataclass(frozen=True)
 class EnvironmentReport:
-    """What `check_environment` found out about an environment.
+    """What trying out an environment has shown.
 
     Attributes:
         entry_point: The environment's name, "package.module:function".
@@ -119,7 +119,7 @@ def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) ->
 
 
 def _unserved(declared: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """A sentence for each agent with a space that is not served."""
+    """Return a sentence for each agent with a space that covey cannot train with."""
     sentences = []
     for agent, (observation, action) in declared.items():
         try:
@@ -130,7 +130,7 @@ def _unserved(declared: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
-    """A sentence for each thing that the environment did from which nothing can be learned."""
+    """Return a sentence for each thing the environment did that makes training in it impossible."""
     sentences = []
     if len(seen.faults) >= MAX_FAULTS:
         sentences.append(f"raised {len(seen.faults)} times in {seen.steps} env steps: {seen.faults[0]}; repair it")
@@ -181,7 +181,7 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
 
 
 def _alike(spaces: EnvironmentSpaces) -> Iterator[str]:
-    """A sentence for groups that have equal spaces but different names, and so could be one."""
+    """Yield a sentence for groups that have equal spaces but different names, and so could be one."""
     by_kind: dict[tuple[object, ...], list[str]] = {}
     for group in spaces.groups:
         by_kind.setdefault((group.observation, group.action, group.masked), []).append(group.group_id)
@@ -194,12 +194,12 @@ def _alike(spaces: EnvironmentSpaces) -> Iterator[str]:
 
 
 def _most_slots(spaces: EnvironmentSpaces) -> int:
-    """The most training slots that an actor can have: four rows of each must fit into a fragment."""
+    """Return the most training environments that an actor can have, as four timesteps of each must fit in a message."""
     return MAX_RAW_BYTES // (4 * RowSchema.of(spaces).row_bytes)
 
 
 def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tuple[str, list[str]]:
-    """Run PettingZoo's own API test; returns its verdict ("passed", "failed: ...", "not run: ...") and its warnings."""
+    """Run PettingZoo's own API test; returns "passed", "failed: ..." or "not run: ...", and its warnings."""
     if interface == "batched":
         return "not run: PettingZoo has none for batched environments", []
     if interface == "parallel" and waits:
@@ -225,7 +225,7 @@ def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tu
 
 
 def _relevant(caught: Sequence[warnings.WarningMessage]) -> Iterator[warnings.WarningMessage]:
-    """Warnings about the environment itself, without those about deprecated functions of its libraries."""
+    """Yield warnings about the environment itself, without those about deprecated functions of its libraries."""
     for w in caught:
         if not issubclass(w.category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
             yield w

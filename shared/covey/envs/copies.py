@@ -1,4 +1,4 @@
-"""Building one copy of an environment among several, and calling its methods where it lives."""
+"""Builds one copy of an environment among several, and calls its methods wherever it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from covey.errors import SpaceError
 
 @dataclass(frozen=True)
 class Copy:
-    """Builds a copy of an environment, and compares its spaces with those of the first copy.
+    """Builds a copy of an environment, after checking that its spaces equal those of the first copy.
 
     Attributes:
         build: Builds a parallel or an AEC environment.
@@ -27,7 +27,7 @@ class Copy:
     expected: Mapping[str, tuple[gymnasium.Space[Any], gymnasium.Space[Any]]]
 
     def __call__(self) -> Any:
-        """A fresh copy, as a parallel environment.
+        """Build a fresh copy, as an environment with PettingZoo's parallel interface.
 
         Raises:
             SpaceError: it has other agents or spaces than the first copy.
@@ -48,13 +48,13 @@ def parallel(env: Any) -> Any:
 
 
 def call(env: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The result of the environment's method of that name, or its attribute if that is no method."""
+    """Call the environment's method of that name and return the result; return an attribute that is no method."""
     attribute = get(env, name)
     return attribute(*args, **kwargs) if callable(attribute) else attribute
 
 
 def get(env: Any, name: str) -> Any:
-    """The environment's attribute of that name."""
+    """Return the environment's attribute of that name."""
     return getattr(_built(env), name)
 
 

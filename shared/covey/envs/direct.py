@@ -1,4 +1,4 @@
-"""Stepping environments that PettingZoo converted from AEC to parallel ones without the layers it puts between.
+"""Steps environments that PettingZoo converted from AEC to parallel ones directly, without its wrappers.
 
 Its conversion calls `last()` in each agent's turn, observation included, and drops the result; and every attribute is
 looked up through wrappers that check the order of calls and the bounds of actions, which collecting keeps to anyway. In
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Direct:
-    """Builds environments without PettingZoo's layers where possible; picklable if `make_env` is.
+    """Builds environments without PettingZoo's wrappers where possible; picklable if `make_env` is.
 
     For callers that reset before they step, and whose actions lie within their spaces.
 
@@ -26,7 +26,7 @@ class Direct:
     make_env: Callable[[], Any]
 
     def __call__(self) -> Any:
-        """A fresh environment: a `DirectEnv` if PettingZoo converted it from an AEC one, otherwise as it was built."""
+        """Build an environment: a `DirectEnv` if PettingZoo converted it from an AEC one, otherwise as it was built."""
         env = self.make_env()
         from pettingzoo.utils.conversions import aec_to_parallel_wrapper  # the environment has imported it, if anybody
 
@@ -35,12 +35,12 @@ class Direct:
 
 
 def _untouched(layer: Any) -> bool:
-    """Whether nobody replaced a method on the object itself."""
+    """Whether nobody has replaced a method on this object itself, rather than in its class."""
     return not any(callable(getattr(type(layer), name, None)) for name in vars(layer))
 
 
 class DirectEnv:
-    """PettingZoo's parallel wrapper of an AEC environment, but its steps go straight to that environment.
+    """A parallel environment around an AEC one that steps it without PettingZoo's wrappers, with equal results.
 
     Observations, rewards, flags and infos equal the wrapper's to the bit, unless the environment's `observe` or `last`
     has side effects: `observe` is called once a step for each agent instead of twice, `last` never.
@@ -69,7 +69,7 @@ class DirectEnv:
         return getattr(self._env, name)
 
     def reset(self, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode, as the wrapper does; returns observations and infos by agent."""
+        """Begin an episode; returns observations and infos by agent."""
         observations, infos = self._env.reset(**arguments)
         self.agents = self._env.agents
         return observations, infos

@@ -1,4 +1,4 @@
-"""Beginning episodes of vectorised environments: drawing seeds, trying again, giving up environments that only fail."""
+"""Begins episodes of vectorised environments: draws seeds, tries again, gives up what only fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("covey.envs")
 
 
 class EpisodeStarts:
-    """Resets slots, again with another seed where that fails.
+    """Resets environments, again with another seed where a reset fails.
 
     Args:
         slots: The environments; numbered as errors name them.
@@ -34,7 +34,7 @@ class EpisodeStarts:
         self._total = [0] * slots.count
 
     def seed(self, seed: int | Sequence[int | None] | None) -> list[int]:
-        """Seeds for a fresh start of all environments, one each; seeds that were drawn before do not matter any more.
+        """Return a seed for each environment from what a caller of `reset` gave, drawing those that are missing.
 
         Args:
             seed: Environment i is seeded with seed + i, or seed[i]; what is None is drawn. Seeds that are drawn later
@@ -59,7 +59,7 @@ class EpisodeStarts:
         """Begin an episode in each of these environments; returns a sentence for each reset that failed.
 
         Args:
-            envs: Which.
+            envs: Which environments.
             seeds: One each; drawn if None.
             options: For the environments' `reset`.
 
@@ -75,11 +75,11 @@ class EpisodeStarts:
         return messages
 
     def stepped(self, broken: NDArray[np.bool_]) -> None:
-        """Note a step in which some environments broke, (E,): all others have no failures in a row any more."""
+        """Note after a step which environments broke; all others have no failures in a row any more."""
         self._failures = [n if b else 0 for n, b in zip(self._failures, broken, strict=True)]
 
     def failed(self, fault: Fault) -> str:
-        """Count a failure; returns a sentence that names the environment.
+        """Count an environment's failure; returns a sentence that names the environment.
 
         Raises:
             EnvironmentLoadError: it failed too often in a row.

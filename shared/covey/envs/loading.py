@@ -1,4 +1,4 @@
-"""Finding an environment by its name and building it, with a sentence for everything that can go wrong."""
+"""Finds an environment by its name and builds it, with a one-sentence error for all that can go wrong."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EnvironmentFactory:
     config: Mapping[str, Any]
 
     def __call__(self) -> ParallelEnv[str, Any, Any]:
-        """Build a copy; an AEC environment comes as `TurnsEnv`, a batched one as a batch of one.
+        """Build a copy with the parallel interface: AEC environments are wrapped, batched ones have one copy.
 
         Raises:
             EnvironmentLoadError: it does not import, the function refuses its arguments or fails, or what it
@@ -77,7 +77,7 @@ class EnvironmentFactory:
 
     @property
     def batched(self) -> bool:
-        """Whether all copies come as one object: the function has a parameter `num_envs`, which config leaves out."""
+        """Whether the environment steps all its copies itself: its function takes `num_envs`, not set in config."""
         if NUM_ENVS in self.config:
             return False
         try:
@@ -94,7 +94,7 @@ class EnvironmentFactory:
         return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     def batch(self, num_envs: int) -> BatchedEnvironment:
-        """Build `num_envs` copies as one object; only for `batched` environments.
+        """Build `num_envs` copies as one object, of an environment that steps all its copies itself.
 
         Raises:
             EnvironmentLoadError: as for a single one.
@@ -133,7 +133,7 @@ class EnvironmentFactory:
 
 
 def load_environment(entry_point: str, config: Mapping[str, Any]) -> EnvironmentFactory:
-    """Find an environment by its name; the factory builds it.
+    """Find an environment's function by its name; returns an object that builds the environment.
 
     Args:
         entry_point: "package.module:function", or "package.module" for its `parallel_env`, else `env`; names of
@@ -192,7 +192,7 @@ def _function(entry_point: str) -> Callable[..., Any]:
 
 
 def _import_reason(name: str, exc: Exception) -> str:
-    """Why importing a module failed: which package is missing, or what the module raised; and what to do."""
+    """Say in words why importing a module failed, and what to do about it."""
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         if name == exc.name or name.startswith(exc.name + "."):
             parent = exc.name.rpartition(".")[0]
@@ -217,7 +217,7 @@ def _own_file_hint(name: str) -> str:
 
 
 def _nearest_module(name: str) -> str | None:
-    """The module that was probably meant: the nearest version of the same one, or one of a similar name; None: none."""
+    """Return the installed module that was probably meant: another version, or a similar name; None if none."""
     parent, _, wanted = name.rpartition(".")
     beside = [m.name for m in pkgutil.iter_modules(sys.modules[parent].__path__)]
     versioned = _VERSIONED.fullmatch(wanted)
@@ -234,7 +234,7 @@ def _nearest_module(name: str) -> str | None:
 
 
 def _no_function(entry_point: str, module: types.ModuleType, attribute: str) -> str:
-    """The sentence for a function that a module does not have, with a similar name if there is one."""
+    """Make the error sentence for a function that a module does not have, with a similar name if there is one."""
     wanted = repr(attribute) if attribute else " or ".join(map(repr, DEFAULT_FUNCTIONS))
     functions = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
     close = difflib.get_close_matches(attribute, functions, n=1)
@@ -243,7 +243,7 @@ def _no_function(entry_point: str, module: types.ModuleType, attribute: str) -> 
 
 
 def _keyword_hint(function: Callable[..., Any], config: Mapping[str, Any]) -> str:
-    """For a keyword that a function does not have, a similar one or all that it has; otherwise nothing."""
+    """For a keyword that a function does not have, return a hint: a similar one, or all that it has; else ""."""
     known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
     unknown = [k for k in config if k not in known]
     if not unknown or not known:

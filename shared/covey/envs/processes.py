@@ -1,4 +1,4 @@
-"""Slots stepped by worker processes, in arrays that all of them share.
+"""Steps copies of an environment in worker processes, into arrays that all of them share.
 
 Each worker is a fresh interpreter that owns a contiguous range of slots and steps them by `SyncSlots`. Observations,
 rewards and actions lie in one piece of anonymous memory; a pipe per worker carries commands, slot numbers and faults.
@@ -45,7 +45,7 @@ _ONE_THREAD = {
 
 
 class AsyncSlots:
-    """Slots whose environments are stepped in worker processes, all at once; needs a POSIX system.
+    """Copies of an environment ("slots"), stepped in worker processes at the same time; needs a POSIX system.
 
     A worker that ends, or gives no answer in time, is started again. The slots that it was stepping or resetting are
     faults, and their arrays zeros; its other slots keep their arrays, and are faults when they are stepped next.
@@ -53,8 +53,8 @@ class AsyncSlots:
     Args:
         make_env: Builds a parallel environment in a worker: one function for all slots, or one for each. It travels by
             cloudpickle, so lambdas and functions of a script will do.
-        spaces: Of the environments.
-        count: S.
+        spaces: Spaces of the environments.
+        count: Number of environments, S.
         workers: Number of processes; if None, as many as there are cores, at most S.
         timeout_s: Seconds that one command may take.
 
@@ -106,12 +106,15 @@ class AsyncSlots:
         self._send("reset", slots, lambda own: ([by_slot[s] for s in own], options))
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
-        """Make one env step of each slot given, all workers at once; arguments and result as of `Slots.step`."""
+        """Make one env step of each environment given, in all workers at once.
+
+        Returns a report for each that raised.
+        """
         self.begin_step(slots, actions)
         return self.end_step()
 
     def begin_step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> None:
-        """Let the workers begin a step and return at once; `end_step` must follow."""
+        """Let the workers begin an env step and return at once; `end_step` must follow."""
         self._begun = [Fault(s, self._lost[s]) for s in slots if s in self._lost]
         for shared, given in zip(self._actions, actions, strict=True):
             shared[...] = given
@@ -170,7 +173,10 @@ class AsyncSlots:
             _end(workers, memory, limit_s)
 
     def _send(self, name: str, slots: Sequence[int], arguments: Callable[[list[int]], tuple[Any, ...]]) -> None:
-        """Send a command to the workers of these slots; `arguments` gives those for some of the slots."""
+        """Send a command to the workers of these environments.
+
+        `arguments` returns those for a worker's share of them.
+        """
         if not self._finalizer.alive:
             raise EnvironmentLoadError("environments: were closed; build them again to go on")
         own: dict[_Worker, list[int]] = {}
@@ -181,11 +187,14 @@ class AsyncSlots:
             worker.send(name, chosen, arguments(chosen))
 
     def _faults(self, timeout_s: float) -> list[Fault]:
-        """Wait for the answers to a reset or step; returns the faults of all workers."""
+        """Wait until all workers have made their reset or step; returns a report for each environment that raised."""
         return [fault for _, faults in self._receive(timeout_s) for fault in faults]
 
     def _receive(self, timeout_s: float) -> list[tuple[Sequence[int], list[Any]]]:
-        """Wait for the workers that were sent a command; returns each one's slots and results, faults if it is lost."""
+        """Wait for all workers' answers.
+
+        Returns each one's environments and results, errors where a worker was lost.
+        """
         began = time.monotonic()
         answers: list[tuple[Sequence[int], list[Any]]] = []
         refused = ""
@@ -205,7 +214,7 @@ class AsyncSlots:
         return answers
 
     def _replace(self, worker: _Worker, slots: Sequence[int], message: str) -> list[Fault]:
-        """Start a lost worker again; returns a fault for each of the slots that its command was about."""
+        """Restart a worker that ended or hangs; returns an error report for each environment of its command."""
         worker.kill()
         self._lost |= dict.fromkeys(range(worker.first, worker.end), message)
         for s in slots:
@@ -215,11 +224,11 @@ class AsyncSlots:
 
 
 class _WorkerLost(Exception):
-    """A worker ended, as the text says, or did not answer in time, if there is no text."""
+    """Raised when a worker process ended, as the text says, or did not answer in time, if there is no text."""
 
 
 class _Worker:
-    """The parent's side of a worker process, which can be started again.
+    """The parent's side of a worker process that steps environments; it can be started again.
 
     Args:
         index: Names the worker in errors.
@@ -242,7 +251,7 @@ class _Worker:
         return f"worker {self._index} (slot{f's {self.first}-{last}' if last > self.first else f' {last}'})"
 
     def start(self) -> None:
-        """Start the process, and send it its slots and the functions that build their environments."""
+        """Start the worker process, and send it the functions that build its environments."""
         self.has_answered = False
         self._connection, far = Pipe()
         path = json.dumps(sys.path)
@@ -267,7 +276,7 @@ class _Worker:
             ) from exc
 
     def send(self, name: str, slots: Sequence[int], arguments: tuple[Any, ...]) -> None:
-        """Send a command; an answer to an earlier command that nobody waited for will be skipped."""
+        """Send the worker a command; its answer to an earlier one that nobody waited for will be skipped."""
         if self._process is None:
             return  # was never started, because another worker could not be
         self._number += 1
@@ -275,7 +284,7 @@ class _Worker:
             self._connection.send(Command(self._number, name, slots, arguments))
 
     def receive(self, deadline: float) -> Answer:
-        """Wait for the answer to the last command, up to `deadline`, a `time.monotonic()`.
+        """Wait for the worker's answer to the last command, until `deadline`, a `time.monotonic()`.
 
         Raises:
             _WorkerLost: the worker ended, or gave no answer in time.
@@ -292,7 +301,7 @@ class _Worker:
                 return answer
 
     def kill(self) -> None:
-        """Kill the process, whatever it does."""
+        """Kill the worker process, whatever it is doing."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -301,13 +310,13 @@ class _Worker:
             self._connection.close()
 
     def wait(self, deadline: float) -> None:
-        """Wait for the end of a process that was told to close, up to `deadline`, a `time.monotonic()`."""
+        """Wait for the end of a worker that was told to close, until `deadline`, a `time.monotonic()`."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, deadline - time.monotonic()))
 
     def _ended(self) -> str:
-        """How the process ended whose connection is gone, as the end of a sentence about it."""
+        """Say how a worker process ended, as the end of a sentence: with which signal or exit code."""
         code = None
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -318,12 +327,12 @@ class _Worker:
 
 
 def _cores() -> int:
-    """How many cores this process may use; all of the machine where the system does not say."""
+    """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _shared_memory(size: int) -> int:
-    """A file descriptor of zeroed memory without a name, which is gone as soon as nobody has it open."""
+    """Create zeroed memory that worker processes can share; returns its file descriptor."""
     if sys.platform == "linux":
         memory = os.memfd_create("covey-slots")
     else:

@@ -1,4 +1,4 @@
-"""Drawing random legal actions, by which environments are tried out."""
+"""Draws random legal actions, with which environments are tried out."""
 
 from __future__ import annotations
 

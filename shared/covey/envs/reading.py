@@ -1,4 +1,4 @@
-"""Finding out what an environment is: its agents, their spaces and groups, and whether all act at once."""
+"""Finds out what an environment is: its agents, their spaces and groups, and whether all act at once."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _check_sizes(agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]
 
 
 def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium.Space[Any]]]:
-    """Observation and action space of each agent, as Gymnasium's objects, in the environment's order.
+    """Return each agent's observation and action space as Gymnasium's objects, in the environment's order.
 
     Raises:
         EnvironmentLoadError: the environment does not know its agents or spaces before the first reset.
@@ -120,7 +120,7 @@ def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium
 
 
 def agent_spec(agent: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> AgentSpec:
-    """An agent's spaces as covey's own types.
+    """Convert an agent's Gymnasium spaces to covey's own types.
 
     Raises:
         SpaceError: a kind of space that is not served.
@@ -133,7 +133,7 @@ def agent_spec(agent: str, observation: gymnasium.Space[Any], action: gymnasium.
 
 
 def grouping_warnings(agents: Sequence[AgentSpec]) -> list[str]:
-    """Sentences about agents that the default rule may group otherwise than their names suggest."""
+    """Return warnings about agents whose names suggest other groups than the default rule makes."""
     by_prefix: dict[str, list[AgentSpec]] = {}
     for a in agents:
         by_prefix.setdefault(a.agent_id.rsplit("_", 1)[0], []).append(a)
@@ -156,7 +156,7 @@ def grouping_warnings(agents: Sequence[AgentSpec]) -> list[str]:
 
 
 def _check_masks(agent: AgentSpec, space: gymnasium.Space[Any] | None = None) -> None:
-    """Refuse masks that do not fit the agent's actions: of other actions than choices, or of another width."""
+    """Refuse an agent's action masks if its actions cannot be masked, or the masks have another width."""
     try:
         width = mask_width(agent.action)
     except SpaceError as exc:

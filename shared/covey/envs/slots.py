@@ -1,4 +1,4 @@
-"""The interface of whatever steps copies of an environment, `Slots`, and how it reports that one raised.
+"""The interface of what steps many copies of an environment together, and how it reports errors.
 
 Dims: S slots, A agents, N agents of a group; the layout of arrays is that of `covey.envs.arrays`.
 """
@@ -20,14 +20,14 @@ from covey.wire.limits import MAX_FAULT_CHARACTERS
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Reports that a slot's environment raised; a fresh copy has taken its place, which needs a reset."""
+    """Reports that one copy of an environment raised; a fresh copy has taken its place, which needs a reset."""
 
     slot: int
     message: str  # one line: type and message
 
 
 class Slots(Protocol):
-    """Copies of one environment, a slot each, stepped together into stacked arrays.
+    """Copies of one environment, each in a numbered slot, stepped together into stacked arrays.
 
     `reset` and `step` write the arrays in place, for the slots given and no others. Nothing resets itself: an episode
     is over when none of the slot's agents is `living`, and the arrays hold its true last observations until `reset`.
@@ -37,11 +37,13 @@ class Slots(Protocol):
     arrays: SlotArrays
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int]) -> list[Fault]:
-        """Begin an episode in each slot given, with its seed."""
+        """Begin an episode in each environment given, with its seed; returns a report for each that raised."""
         ...
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
-        """Make one env step of each slot given.
+        """Make one env step of each environment given; returns a report for each that raised.
+
+        S environments, N agents of a group.
 
         Args:
             slots: Distinct slots whose episodes run.
@@ -56,7 +58,7 @@ class Slots(Protocol):
 
 
 class BatchedEnvironment(Slots, Protocol):
-    """One object that steps `num_envs` copies of an environment as arrays, and is the slots itself.
+    """An environment that steps `num_envs` copies of itself as arrays, all in one object.
 
     `attach` comes once, before the first `reset`; from then on `count` and `arrays` are set. `reset` and `step` write
     the whole of `arrays` as `Slots` says: they also clear what agents that ended left behind. Agents have masks where
@@ -67,15 +69,15 @@ class BatchedEnvironment(Slots, Protocol):
     asynchronous: bool  # living agents need not act in every step
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observation space of an agent."""
+        """Return the observation space of an agent in one copy of the environment."""
         ...
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Action space of an agent."""
+        """Return the action space of an agent in one copy of the environment."""
         ...
 
     def attach(self, spaces: EnvironmentSpaces, arrays: SlotArrays) -> None:
-        """Take the arrays to write to, those of `num_envs` slots; `spaces` has the agents and their groups."""
+        """Take the arrays that resets and steps are to write to; `spaces` has the agents and their groups."""
         ...
 
 

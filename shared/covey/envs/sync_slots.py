@@ -1,4 +1,4 @@
-"""Slots stepped one after the other in this process.
+"""Steps copies of an environment one after the other in this process.
 
 Dims: S slots, A agents, N agents of a group; the layout of arrays is that of `covey.envs.arrays`.
 """
@@ -37,15 +37,15 @@ Entry = tuple[int, str, int, int, NDArray[Any]]
 
 
 class SyncSlots:
-    """Slots whose environments are stepped one after the other in this process, and built when first reset.
+    """Copies of an environment, stepped one after the other in this process, and built when first reset.
 
     An agent acts in the next step if the environment gives it an observation; one that lives without waits. An agent
     that leaves the environment without a flag is truncated.
 
     Args:
         make_env: Builds a parallel environment: one function for all slots, or one for each.
-        spaces: Of the environments.
-        count: S.
+        spaces: Spaces of the environments.
+        count: Number of environments, S.
         arrays: The arrays to write to; new ones if None.
 
     Raises:
@@ -91,7 +91,7 @@ class SyncSlots:
         self._steady = [False] * count
 
     def reset(self, slots: Sequence[int], seeds: Sequence[int], options: dict[str, Any] | None = None) -> list[Fault]:
-        """Begin an episode in each slot given, with its seed; `options` go to the environments."""
+        """Begin an episode in each environment given, with its seed; returns a report for each that raised."""
         extra = {} if options is None else {"options": options}  # some environments' reset does not take any
         faults = []
         for s, seed in zip(slots, seeds, strict=True):
@@ -108,7 +108,7 @@ class SyncSlots:
         return faults
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
-        """Make one env step of each slot given; arguments and result as of `Slots.step`."""
+        """Make one env step of each environment given; returns a report for each that raised."""
         faults = []
         reward = self.arrays.reward
         for s in slots:
@@ -146,7 +146,7 @@ class SyncSlots:
         return faults
 
     def environment(self, slot: int) -> ParallelEnv[str, Any, Any]:
-        """The environment of a slot; builds it if there is none."""
+        """Return the environment of this number, building it if there is none."""
         env = self._envs[slot]
         if env is None:
             env = self._envs[slot] = self._make_env[slot]()
@@ -170,7 +170,7 @@ class SyncSlots:
         truncated: Mapping[str, bool],
         infos: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Write to the arrays what an environment returned, and note which agents act in its next step.
+        """Write to the arrays what an environment's reset or step returned, and note which agents act next.
 
         Handles every case: agents that end, appear, wait, or act as the environment says.
         """
@@ -217,7 +217,7 @@ class SyncSlots:
     def _read_masked(
         self, entry: Entry, legal: NDArray[np.uint8], seen: Any, info: Mapping[str, Any], forced: bool
     ) -> None:
-        """Write the observation and the mask of an agent that is to act."""
+        """Write the observation and the action mask of an agent that is to act to the arrays."""
         _, agent, g, _, view = entry
         value, mask = _split_mask(seen)
         view[...] = observation_array(value, view.shape, agent)
@@ -231,7 +231,7 @@ class SyncSlots:
             raise EnvironmentLoadError(f"environment: agent {agent!r} is to act, but its {MASK_KEY} allows no action")
 
     def _read_forced(self, s: int, g: int, n: int, info: Mapping[str, Any]) -> bool:
-        """Write the action that the environment takes for an agent to the arrays; returns whether there is one."""
+        """Write the action that an environment forces on an agent to the arrays; returns whether there is one."""
         value = info.get(FORCED_KEY)
         if value is None or np.isnan(value).any():
             return False
@@ -240,13 +240,13 @@ class SyncSlots:
         return True
 
     def _force(self, s: int, given: dict[str, Any]) -> None:
-        """Replace what agents chose by the environment's own actions, where it takes them itself."""
+        """Replace the actions that agents chose by the environment's own where it forces one on them."""
         for p, agent, g, n, _ in self._acting[s]:
             if self.arrays.present[s, p] == Active.FORCED:
                 given[agent] = self.arrays.forced[g][s, n].copy()
 
     def _check_acting(self, s: int) -> None:
-        """Refuse an agent that waits where `spaces` say that none does: the learner would misread its rows."""
+        """Raise if an agent does not act although the environment was found to let all agents act in every step."""
         if self._spaces.asynchronous:
             return
         for p, agent, *_ in self._all[s]:
@@ -257,7 +257,7 @@ class SyncSlots:
                 )
 
     def _discard(self, s: int, exc: Exception) -> Fault:
-        """Drop the environment of a slot, which raised; returns the report of that."""
+        """Close and drop an environment that raised; returns the report of its error."""
         env, self._envs[s] = self._envs[s], None
         self._acting[s] = []
         if env is not None:
@@ -267,7 +267,7 @@ class SyncSlots:
 
 
 def _split_mask(seen: Any) -> tuple[Any, Any]:
-    """An observation without its mask, and the mask; None if the observation carries none."""
+    """Split an observation into the observation itself and its action mask, None if it carries none."""
     if isinstance(seen, Mapping):
         return seen["observation"], seen[MASK_KEY]
     return seen, None

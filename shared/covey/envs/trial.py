@@ -1,4 +1,4 @@
-"""Playing an environment at random and noting what happens, through the slots that training uses."""
+"""Plays an environment at random, in the way that training steps it, and notes what happens."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ class Behaviour:
 
     @property
     def steps_per_s(self) -> float:
-        """Env steps per second of one environment on one core; 0 if it made none."""
+        """Env steps per second of one environment on one core; 0 if no step was made."""
         return self.steps / self.step_s if self.steps else 0.0
 
 
 def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: int) -> Behaviour:
-    """Play slot 0 for `steps` env steps with random legal actions, note what happens, and close the slots.
+    """Play the first environment for `steps` env steps with random legal actions, and note what happens.
 
     Args:
         slots: Of the environment.
-        spaces: Of the environment.
+        spaces: Spaces of the environment.
         steps: Env steps to make, unless the environment raises too often.
         seed: Seeds the actions; episode i is reset with seed + i.
     """
@@ -110,7 +110,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
 
 
 def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
-    """Add what slot 0 shows now to what was noted."""
+    """Update the notes about an environment's behaviour by what it shows after a reset or step."""
     arrays = slots.arrays
     present = arrays.present[0]
     seen.most_acting = max(seen.most_acting, int(np.count_nonzero(present)))

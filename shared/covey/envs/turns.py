@@ -1,4 +1,4 @@
-"""Turn-based environments, which have PettingZoo's AEC interface, as parallel ones in which agents wait."""
+"""Turns environments with PettingZoo's turn-based AEC interface into parallel ones in which agents wait."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class TurnsEnv:
 
     @property
     def unwrapped(self) -> Any:
-        """The innermost AEC environment."""
+        """The innermost AEC environment, without wrappers."""
         return self.aec.unwrapped
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observation space of an agent."""
+        """Return the observation space of an agent."""
         return self.aec.observation_space(agent)  # type: ignore[no-any-return]
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Action space of an agent."""
+        """Return the action space of an agent."""
         return self.aec.action_space(agent)  # type: ignore[no-any-return]
 
     def reset(
@@ -78,7 +78,7 @@ class TurnsEnv:
         return seen | following, rewards, terminated, truncated, infos | self._infos(following)
 
     def render(self) -> Any:
-        """The picture that the AEC environment renders."""
+        """Return what the wrapped AEC environment renders."""
         return self.aec.render()
 
     def close(self) -> None:
@@ -86,18 +86,18 @@ class TurnsEnv:
         self.aec.close()
 
     def _next(self) -> dict[str, Any]:
-        """The observation of the agent whose turn it is, if there is one."""
+        """Return the observation of the agent whose turn is next, by agent; {} if no agent lives."""
         if not self.agents:
             return {}
         agent = self.aec.agent_selection
         return {agent: self.aec.observe(agent)}
 
     def _infos(self, agents: Any) -> dict[str, dict[str, Any]]:
-        """The infos of these agents."""
+        """Return the wrapped environment's infos of these agents."""
         return {a: self.aec.infos.get(a, {}) for a in agents}
 
     def _dismiss(self) -> None:
-        """Let agents that ended leave, until it is the turn of one that lives.
+        """Step agents that have ended with None, as the AEC interface wants, until it is a living agent's turn.
 
         Raises:
             EnvironmentLoadError: one of them does not leave.

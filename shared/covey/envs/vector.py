@@ -35,7 +35,7 @@ Step = tuple["Observations", ByAgent, ByAgent, ByAgent, dict[str, Any]]
 
 
 class Observations(dict[str, NDArray[Any]]):
-    """Observations (E, *shape) by agent id; after an episode's end, the first ones of the next episode.
+    """Observations of E environments by agent, (E, *shape); after an episode's end, those of the next episode.
 
     Attributes:
         final: By agent (E, *shape), what the step itself led to: where an episode ended, its last observation,
@@ -43,7 +43,7 @@ class Observations(dict[str, NDArray[Any]]):
         ended: (E,) bool, whether the episode ended in this step.
         now: The slots' arrays, with masks and who is to act.
         after: The same arrays as they were before the next episodes began; zeros for an environment that failed.
-        spaces: Of the environments.
+        spaces: Spaces of the environments.
     """
 
     def __init__(
@@ -116,20 +116,20 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         self._terminated, self._truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
 
     def single_observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observation space of an agent in one environment; a dictionary where observations carry masks."""
+        """Return an agent's observation space in one environment; a dictionary where observations carry masks."""
         return self._gymnasium_spaces[agent][0]
 
     def single_action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Action space of an agent in one environment."""
+        """Return an agent's action space in one environment."""
         return self._gymnasium_spaces[agent][1]
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Observation space of an agent in all environments together, without masks."""
+        """Return an agent's observation space in all environments together, without masks."""
         space = self.single_observation_space(agent)
         return batch_space(space["observation"] if isinstance(space, gymnasium.spaces.Dict) else space, self.num_envs)
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Action space of an agent in all environments together."""
+        """Return an agent's action space in all environments together."""
         return batch_space(self.single_action_space(agent), self.num_envs)
 
     def reset(
@@ -173,7 +173,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         return Observations(self._seen, dict(self._seen), ended, now, now, self.spaces), self._infos(messages)
 
     def step(self, actions: Mapping[str, Any]) -> Step:
-        """Make one env step of every environment.
+        """Make one env step of every one of E environments.
 
         Args:
             actions: By agent (E, *shape), in its space's own units; agents that are not to act may be left out.
@@ -193,7 +193,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
             self._begin(self._agents.stack(actions, self.slots.arrays.present))
 
     def step_wait(self, timeout: float | None = None) -> Step:
-        """Wait for the step that `step_async` began; returns what `step` returns.
+        """Wait for the env step that `step_async` began; returns what `step` returns.
 
         Args:
             timeout: Seconds after which environments that are not ready count as hanging; None: the slots' own limit.
@@ -275,7 +275,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
 
     @abstractmethod
     def _build_slots(self) -> S:
-        """Build the slots that step the environments, from `copies`."""
+        """Build what steps the environments, in this process or in worker processes."""
 
     @abstractmethod
     def _begin_reset(self, seeds: Sequence[int], options: dict[str, Any] | None) -> None:
@@ -283,7 +283,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
 
     @abstractmethod
     def _begin(self, actions: list[NDArray[Any]]) -> None:
-        """Begin a step of all slots."""
+        """Begin an env step of all environments with these actions."""
 
     @abstractmethod
     def _end(self, timeout: float | None) -> list[Fault]:
@@ -301,7 +301,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         return messages
 
     def _infos(self, messages: list[str]) -> dict[str, Any]:
-        """Infos by agent; with the faults of the step, if there were any, under "_fault"."""
+        """Return infos by agent, and under "_fault" the given messages about environments that raised."""
         infos = self._agents.infos(self.slots.arrays)
         if messages:
             infos["_fault"] = messages
@@ -371,7 +371,7 @@ class SyncPettingZooVecEnv(PettingZooVecEnv[SyncSlots]):
 
 
 def make_multi_agent_vect_envs(env: Callable[..., Any], num_envs: int = 1, **env_kwargs: Any) -> AsyncPettingZooVecEnv:
-    """Vectorised environments of `num_envs` copies of an environment, in worker processes.
+    """Make vectorised environments of `num_envs` copies of an environment, in worker processes.
 
     Args:
         env: Builds the environment.

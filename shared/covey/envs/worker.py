@@ -1,4 +1,4 @@
-"""The worker process of `AsyncSlots`, which steps some of its slots in arrays that it shares with its parent."""
+"""The worker process that steps some copies of an environment in arrays shared with its parent process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BOOTSTRAP = (
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The slots of a worker: `first` to `end` - 1 of all `count`."""
+    """Which copies of an environment a worker process steps: `first` to `end` - 1 of all `count`."""
 
     spaces: EnvironmentSpaces
     count: int
@@ -44,7 +44,7 @@ class Assignment:
 
 
 class Command(NamedTuple):
-    """A command to a worker, about some of its slots.
+    """A parent process's command to a worker, about some of the environments that the worker steps.
 
     Attributes:
         number: Repeated in the answer.
@@ -60,7 +60,7 @@ class Command(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A worker's answer to a command.
+    """A worker process's answer to a command of its parent.
 
     Attributes:
         number: Of the command.
@@ -74,12 +74,12 @@ class Answer(NamedTuple):
 
 
 def memory_bytes(spaces: EnvironmentSpaces, count: int) -> int:
-    """Bytes of the memory that parent and workers share."""
+    """Return the bytes of the memory that worker processes share with their parent."""
     return SlotArrays.size_bytes(spaces, count) + sum(size for _, _, size in _actions(spaces, count))
 
 
 def map_memory(memory: int, spaces: EnvironmentSpaces, count: int) -> tuple[SlotArrays, list[NDArray[Any]]]:
-    """Views of the shared memory, a file descriptor: the slots' arrays, and the actions per group (S, N, *shape)."""
+    """Map the shared memory: the environments' arrays, and actions per group (environments, agents, *shape)."""
     buffer = memoryview(mmap.mmap(memory, memory_bytes(spaces, count)))
     offset = SlotArrays.size_bytes(spaces, count)
     actions = []
@@ -92,7 +92,7 @@ def map_memory(memory: int, spaces: EnvironmentSpaces, count: int) -> tuple[Slot
 def apply(
     slots: SyncSlots, chosen: Sequence[int], function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
 ) -> list[Any]:
-    """Call `function(environment, *arguments[i])` for slot i of those chosen; a `Fault` in place of what raised."""
+    """Call `function(environment, *arguments[i])` for each environment chosen; an error report where it raised."""
     results: list[Any] = []
     for s, given in zip(chosen, arguments, strict=True):
         try:
@@ -103,7 +103,7 @@ def apply(
 
 
 def main(connection: int, memory: int) -> None:
-    """Run the worker: obey the parent's commands until it says close, or is gone.
+    """Run the worker process: obey the parent's commands until it says close, or is gone.
 
     Args:
         connection: File descriptor of the pipe.
@@ -115,7 +115,7 @@ def main(connection: int, memory: int) -> None:
 
 
 def _serve(connection: Connection[Any, Any], memory: int) -> None:
-    """Receive the worker's slots and factories, then obey commands until "close"."""
+    """Receive the functions that build the worker's environments, then obey commands until "close"."""
     assigned: Assignment = connection.recv()
     arrays, actions = map_memory(memory, assigned.spaces, assigned.count)
     first, end = assigned.first, assigned.end
@@ -145,7 +145,7 @@ def _serve(connection: Connection[Any, Any], memory: int) -> None:
 
 
 def _obey(slots: SyncSlots, chosen: list[int], command: Command, given: list[NDArray[Any]]) -> list[Any]:
-    """Carry out a command for the slots chosen, which are numbered among the worker's; `given` are the actions."""
+    """Carry out a reset, a step or a function call for the chosen environments; `given` are the actions."""
     match command.name:
         case "reset":
             return list(slots.reset(chosen, *command.arguments))
@@ -157,7 +157,7 @@ def _obey(slots: SyncSlots, chosen: list[int], command: Command, given: list[NDA
 
 
 def _receive_factories(connection: Connection[Any, Any], count: int) -> Sequence[MakeEnv]:
-    """The functions that build the worker's environments; if they cannot be unpickled, ones that raise the reason."""
+    """Receive the functions that build environments; if they cannot be unpickled, return ones that raise why."""
     try:
         factories: Sequence[MakeEnv] = connection.recv().fn
     except (EOFError, ConnectionError):
@@ -173,14 +173,14 @@ def _receive_factories(connection: Connection[Any, Any], count: int) -> Sequence
 
 
 def _end_with_parent() -> None:
-    """End this process, and an environment that hangs, when stdin ends: only the parent holds its other end."""
+    """End this process when stdin ends, as only the parent process holds its other end."""
     while os.read(0, 1024):
         pass
     os._exit(0)
 
 
 def _actions(spaces: EnvironmentSpaces, count: int) -> list[tuple[str, tuple[int, ...], int]]:
-    """Dtype, shape and bytes (rounded up to a multiple of 8) of each group's actions."""
+    """Return dtype, shape and bytes (rounded up to a multiple of 8) of each group's array of actions."""
     fields = []
     for g in spaces.groups:
         shape = (count, len(g), *g.action.shape)

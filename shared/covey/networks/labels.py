@@ -1,4 +1,4 @@
-"""Labels of parameter axes, from which padding, growth, removal and the handling of optimiser moments are derived."""
+"""Labels the axes of parameters with layers' names, from which padding and resizing of networks are derived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Neighbouring positions on an axis: `size` units of the layer called `label`, `repeat` positions for each unit.
+    """Neighbouring positions on a parameter's axis that belong to one layer: `repeat` positions for each of its units.
 
     `repeat` is for flattened convolutions, where a channel is `height x width` neighbouring positions.
     """
@@ -25,7 +25,7 @@ class Segment:
 
     @property
     def width(self) -> int:
-        """How many positions the segment takes."""
+        """Number of positions that the segment takes on its axis."""
         return self.size * self.repeat
 
 
@@ -61,17 +61,17 @@ class ParamSpec:
 
     @cached_property
     def size(self) -> int:
-        """How many numbers the parameter has."""
+        """Number of elements of the parameter."""
         return math.prod(self.shape)  # exact: a specification from elsewhere must not overflow to a small number
 
 
 def axis_width(axis: Axis) -> int:
-    """How many positions an axis has."""
+    """Return the length of a parameter's axis."""
     return sum(s.width for s in axis)
 
 
 def positions(axis: Axis, wider: Axis) -> NDArray[np.intp]:
-    """Where the positions of an axis lie on a wider one: each segment at the beginning of its wider counterpart.
+    """Find where an axis's positions lie on a wider, padded one: each layer's segment begins where its wider one does.
 
     Args:
         axis: For example hidden units of 3 and extra inputs of 2.
@@ -93,7 +93,10 @@ def positions(axis: Axis, wider: Axis) -> NDArray[np.intp]:
 
 
 def kept(axis: Axis, label: str, units: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
-    """Positions of an axis that remain when only some units of one label are kept, and everything of other labels."""
+    """Return the positions of an axis that remain when only some units of one layer are kept.
+
+    Segments of other layers remain whole.
+    """
     indices, offset = [], 0
     for s in axis:
         if s.label == label:

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: head of every network, and encoder of vector observations."""
+"""The multilayer perceptron: every network's last part, and the encoder of vector observations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MLP:
 
     @property
     def structure(self) -> tuple[object, ...]:
-        """A key that is equal for networks which can be padded to the same depth, and so share a pack.
+        """A key that is equal for networks which can be padded to one depth, and so be stacked.
 
         Depth is padded by layers that pass their input. That is impossible where layers normalise, so there the depths
         must be equal; and without any hidden layer, where the input may be wider than any layer of the others.
@@ -59,7 +59,7 @@ class MLP:
         return self.activation in IDEMPOTENT and len(self.hidden_size) - 1 not in self.gated
 
     def aligned(self, layers: int, gated: tuple[int, ...]) -> MLP:
-        """The same network with more hidden layers and gates; added layers are as wide as the last.
+        """Return this architecture with more hidden layers and gates; added layers are as wide as the last.
 
         Args:
             layers: Hidden layers, at least as many as there are.
@@ -69,12 +69,12 @@ class MLP:
         return replace(self, hidden_size=(*self.hidden_size, *added), gated=gated)
 
     def layer_activation(self, layer: int) -> str:
-        """The activation of a hidden layer, or of one that `aligned` adds, which must pass its input unchanged."""
+        """Return the activation of a hidden layer; a layer that only padding adds passes its input unchanged."""
         own = layer < len(self.hidden_size) or self.repeatable
         return self.activation if own else "Identity"
 
     def parameters(self, prefix: str, source: Axis, target: Segment, *, gain: float = 1.0) -> Iterator[ParamSpec]:
-        """The network's parameters, first layer first.
+        """Describe the network's parameters, first layer first.
 
         Args:
             prefix: Begins the parameters' names.
@@ -106,7 +106,9 @@ class MLP:
         valid: Mapping[str, Array],
         activations: Mapping[str, Activation],
     ) -> Array:
-        """Compute the hidden layers and the last linear layer, which has no activation after it.
+        """Compute the network for one batch, or for one batch each of K stacked networks.
+
+        B inputs a batch; the last linear layer has no activation after it.
 
         Args:
             ops: Backend.
@@ -135,18 +137,18 @@ class MLP:
         return ops.linear(x, params[f"{prefix}.out.weight"], params[f"{prefix}.out.bias"])
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Sizes of the hidden layers by label, which mutations may change."""
+        """Return the sizes of the hidden layers, which mutations may change, by the label of their units."""
         return {f"{prefix}.{i}.units": size for i, size in enumerate(self.hidden_size)}
 
     def resized(self, prefix: str, sizes: Mapping[str, int]) -> MLP:
-        """The same network with other sizes for the labels given."""
+        """Return this architecture with other sizes for the hidden layers whose labels are given."""
         return replace(
             self,
             hidden_size=tuple(sizes.get(f"{prefix}.{i}.units", size) for i, size in enumerate(self.hidden_size)),
         )
 
     def with_layer(self) -> MLP:
-        """The same network with one more hidden layer at the end, as wide as the last.
+        """Return this architecture with one more hidden layer at the end, as wide as the last.
 
         The new layer is gated unless its activation changes nothing: an idempotent activation does not, after an
         ungated layer with the same activation.
@@ -155,12 +157,12 @@ class MLP:
         return self.aligned(n + 1, self.gated if self.repeatable else (*self.gated, n))
 
     def without_layer(self) -> MLP:
-        """The same network without its last hidden layer."""
+        """Return this architecture without its last hidden layer."""
         n = len(self.hidden_size) - 1
         return replace(self, hidden_size=self.hidden_size[:-1], gated=tuple(i for i in self.gated if i != n))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with the keys of a configuration, and `kind`."""
+        """Return the architecture as a JSON object with the keys of a configuration, and `kind`."""
         return {
             "kind": self.kind,
             "hidden_size": list(self.hidden_size),
@@ -174,7 +176,9 @@ class MLP:
         }
 
     def check(self, what: str) -> None:
-        """Refuse fields of wrong types, as text from elsewhere may give them; `what` names the network in errors.
+        """Refuse an architecture with fields of wrong types, as JSON from elsewhere may have them.
+
+        `what` names the network in errors.
 
         Raises:
             ConfigError: such a field, or too many layers.
@@ -190,7 +194,7 @@ class MLP:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> MLP:
-        """Inverse of `to_json`; missing keys take their defaults.
+        """Make an architecture from its JSON object; missing keys take their defaults.
 
         Raises:
             TypeError: an unknown key.

@@ -1,4 +1,4 @@
-"""The architecture of a network: encoders, each giving `latent_dim` numbers, and a head; AgileRL's EvolvableNetwork.
+"""The architecture of a network: encoders of observations and a head that reads their outputs.
 
 An actor has one encoder. A critic has one encoder per group of observed agents, applied to each agent of the group; its
 head reads the latents of all agents and the extra inputs (actions, the index of the agent whose value it estimates).
@@ -38,7 +38,7 @@ ENCODERS: dict[str, type[MLP]] = {MLP.kind: MLP}
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An encoder of a network and its input: the observations of `copies` agents of one group, `width` numbers each."""
+    """One encoder of a network, which reads the observations of `copies` agents of one group, `width` numbers each."""
 
     name: str
     width: int
@@ -75,7 +75,7 @@ class NetworkSpec:
 
     @cached_property
     def parameters(self) -> tuple[ParamSpec, ...]:
-        """All parameters with their labelled axes, in an order that depends on the architecture alone."""
+        """Descriptions of all parameters with their labelled axes, in an order that the architecture alone decides."""
         latent = Segment(LATENT, self.latent_dim)
         specs: list[ParamSpec] = []
         joint: list[Segment] = []
@@ -93,12 +93,12 @@ class NetworkSpec:
 
     @cached_property
     def numbers(self) -> int:
-        """How many numbers all parameters have together."""
+        """Number of elements of all parameters together."""
         return sum(p.size for p in self.parameters)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Sizes of layers by label: they may differ within a pack, and mutations may change them."""
+        """Sizes by label of the layers that mutations may change and padding may make equal."""
         sizes = {LATENT: self.latent_dim}
         for i in self.inputs:
             sizes |= i.encoder.sizes(f"encoder.{i.name}")
@@ -106,7 +106,7 @@ class NetworkSpec:
 
     @cached_property
     def structure(self) -> tuple[object, ...]:
-        """A key that is equal for networks which can share a pack: of inputs, outputs and the structure of layers."""
+        """A key that is equal for networks which can be padded to one architecture, and so be stacked."""
         return (
             tuple((i.name, i.width, i.copies, i.encoder.structure) for i in self.inputs),
             self.extra,
@@ -116,7 +116,7 @@ class NetworkSpec:
         )
 
     def resized(self, sizes: Mapping[str, int]) -> NetworkSpec:
-        """The same structure with other sizes for the labels given."""
+        """Return this architecture with other sizes for the layers whose labels are given."""
         return replace(
             self,
             latent_dim=sizes.get(LATENT, self.latent_dim),
@@ -125,7 +125,7 @@ class NetworkSpec:
         )
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Draw initial weights for all parameters, by name, each in the way that its specification says."""
+        """Draw initial weights for all parameters; returns them by name."""
         return {p.name: init_parameter(p, rng) for p in self.parameters}
 
     def apply(
@@ -138,7 +138,7 @@ class NetworkSpec:
         valid: Mapping[str, Array] | None = None,
         activations: Mapping[str, Activation] | None = None,
     ) -> Array:
-        """Compute the network, or a pack of K networks, for a batch of B.
+        """Compute the network for a batch of B inputs, or K stacked networks for a batch each.
 
         Args:
             ops: Backend.
@@ -169,7 +169,7 @@ class NetworkSpec:
         return self.head.apply(ops, params, "head", x, valid, activations)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object from which `from_json` makes an equal spec."""
+        """Return the architecture as a JSON object, from which `from_json` makes an equal one."""
         return {
             "inputs": [
                 {
@@ -192,7 +192,7 @@ class NetworkSpec:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> NetworkSpec:
-        """Inverse of `to_json`, for text that may come from elsewhere.
+        """Make an architecture from its JSON object, which is checked, as it may come from elsewhere.
 
         Raises:
             ConfigError: not such an object, an unknown kind or activation, or a network larger than an actor accepts.
@@ -219,7 +219,7 @@ class NetworkSpec:
         return spec
 
     def check(self) -> None:
-        """Refuse a spec from elsewhere that is too large or contradicts itself, before anything is allocated for it.
+        """Refuse an architecture from elsewhere that is too large or contradicts itself, before memory is allocated.
 
         Raises:
             ConfigError: an unknown activation, a size below 1, too many layers or parameters.
@@ -249,7 +249,7 @@ class NetworkSpec:
 
 
 def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw the initial values of one parameter, in the way that its specification says."""
+    """Draw the initial values of one parameter: uniform, zeros, ones or a constant, as its description says."""
     if p.init == "uniform":
         bound = p.gain / math.sqrt(p.fan_in)
         return rng.uniform(-bound, bound, p.shape).astype(np.float32)

@@ -1,6 +1,6 @@
 """The operations that networks are made of, with numpy; the learner registers its own with torch (`covey.ops`).
 
-Every operation takes weights of one network, `w (in, out)` with `x (B, in)`, or of a pack of K networks,
+Every operation takes weights of one network, `w (in, out)` with `x (B, in)` of B samples, or of a pack of K networks,
 `w (K, in, out)` with `x (K, B, in)`.
 """
 
@@ -35,46 +35,49 @@ Activation = str | tuple[tuple[str, int], ...]
 
 
 class Ops(Protocol):
-    """The operations that a backend provides."""
+    """The operations of neural network layers that a backend, numpy or torch, provides."""
 
     def linear(self, x: Array, w: Array, b: Array) -> Array:
-        """`x @ w + b`."""
+        """Compute `x @ w + b`, for one network or for K stacked ones."""
         ...
 
     def activation(self, which: Activation, x: Array) -> Array:
-        """Apply an activation elementwise; may overwrite x."""
+        """Apply an activation function elementwise; may overwrite x."""
         ...
 
     def gated(self, which: Activation, g: Array, x: Array) -> Array:
-        """`x + g * (activation(x) - x)`, exact where a gate is 0 or 1; g is (units) or (K, units)."""
+        """Compute `x + g * (activation(x) - x)`, exact where a gate g is 0 or 1.
+
+        The gates are (units), or (K, units) for K stacked networks.
+        """
         ...
 
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
-        """Normalise the last axis over the units that are valid (all where None); eps 1e-5.
+        """Apply layer normalisation over the last axis, counting only valid units (all where None); eps 1e-5.
 
         `valid` is `(K, 1, units)` of 0 and 1; outputs of invalid units are 0.
         """
         ...
 
     def concat(self, xs: Sequence[Array]) -> Array:
-        """Join along the last axis."""
+        """Concatenate arrays along the last axis."""
         ...
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """The same numbers in another shape."""
+        """Reshape an array."""
         ...
 
 
 def _erf(x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """The error function. numpy has none; math.erf is exact, where usual approximations are too coarse for float32."""
+    """Compute the error function by math.erf, as numpy has none and usual approximations are too coarse."""
     return np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype)  # type: ignore[no-any-return]
 
 
 class NumpyOps:
-    """The numpy backend, which actors use."""
+    """The operations of neural network layers in numpy, which actors use."""
 
     def linear(self, x: Array, w: Array, b: Array) -> Array:
-        """`x @ w + b`."""
+        """Compute `x @ w + b`, for one network or for K stacked ones."""
         if w.shape[-1] == 1 or x.shape[-2] == 1:
             # OpenBLAS's matrix-vector products read past the end of what they use, and may flag what they find there
             # as invalid; their results are right.
@@ -86,7 +89,7 @@ class NumpyOps:
         return y
 
     def activation(self, which: Activation, x: Array) -> Array:
-        """Apply an activation elementwise; may overwrite x."""
+        """Apply an activation function elementwise; may overwrite x."""
         match which:
             case "ReLU":
                 return np.maximum(x, 0, out=x)
@@ -118,13 +121,13 @@ class NumpyOps:
         raise ValueError(f"activation {which!r}, expected one of {', '.join(ACTIVATIONS)}")
 
     def gated(self, which: Activation, g: Array, x: Array) -> Array:
-        """`x + g * (activation(x) - x)`, exact where a gate is 0 or 1."""
+        """Compute `x + g * (activation(x) - x)`, exact where a gate g is 0 or 1."""
         g = g if g.ndim == 1 else g[:, None, :]
         y = self.activation(which, x.copy())
         return x * (1 - g) + y * g
 
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
-        """Normalise the last axis over valid units."""
+        """Apply layer normalisation over the last axis, counting only units that `valid` marks with 1."""
         if valid is None:
             valid = np.ones((1,) * x.ndim, x.dtype)
             count = x.shape[-1]
@@ -140,11 +143,11 @@ class NumpyOps:
         return normal * scale + bias
 
     def concat(self, xs: Sequence[Array]) -> Array:
-        """Join along the last axis."""
+        """Concatenate arrays along the last axis."""
         return np.concatenate(xs, axis=-1)
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """The same numbers in another shape."""
+        """Reshape an array."""
         return x.reshape(shape)
 
 

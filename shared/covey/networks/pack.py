@@ -1,4 +1,4 @@
-"""Packs: networks of one structure and differing sizes, depths and activations, stacked to be computed in one pass.
+"""Packs: networks that differ in sizes, depths and activations, padded and stacked to be computed as one batch.
 
 Widths are padded with zeros to the widest. Depths are made equal by layers that pass their input: an identity weight,
 and no activation, or one that changes nothing. Where only some networks have a gate, that of the others is 1. None of
@@ -30,7 +30,7 @@ from covey.networks.resize import get_subnetwork, subnetwork_names, with_subnetw
 
 
 def widened(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
-    """Networks of one input each, widened to the most inputs and outputs of any, with `log_std` if any has it."""
+    """Widen one-input networks to the most inputs and outputs that any of them has, with `log_std` if any has it."""
     width = max(spec.inputs[0].width for spec in specs)
     outputs = max(spec.outputs for spec in specs)
     log_std = 0.0 if any(spec.log_std is not None for spec in specs) else None
@@ -41,7 +41,7 @@ def widened(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
 
 
 def aligned(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
-    """Networks of one structure, deepened to as many layers as any of them has, with gates where any has one."""
+    """Deepen networks to as many layers as any of them has, with gates where any has one."""
     result = specs
     for name in subnetwork_names(specs[0]):
         mlps = [get_subnetwork(spec, name) for spec in specs]
@@ -55,7 +55,7 @@ def aligned(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
 
 
 def padded(specs: Sequence[NetworkSpec]) -> NetworkSpec:
-    """The architecture that networks of one structure are padded to: as deep as the deepest, each layer the widest."""
+    """Return the architecture that stacked networks are padded to: as deep as the deepest, each layer the widest."""
     first, *rest = aligned(specs)
     sizes = dict(first.sizes)
     for spec in rest:
@@ -64,13 +64,13 @@ def padded(specs: Sequence[NetworkSpec]) -> NetworkSpec:
 
 
 def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
-    """Decide which networks share a pack, weighing passes against padding.
+    """Decide which networks to stack together, weighing the cost of further batches against that of padding.
 
     Begins with a pack for each architecture; joins the two packs of one structure that save most, as long as any do.
 
     Args:
         specs: The networks.
-        pass_cost: Numbers of padding that cost as much as a further pass.
+        pass_cost: Numbers of padding that cost as much as a further batch.
 
     Returns:
         For each pack positions in `specs`, rising.
@@ -107,7 +107,7 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
 
 
 def layer_activations(spec: NetworkSpec) -> tuple[tuple[str, int], ...]:
-    """A key by which to sort networks before packing: neighbours then have the same activations in most layers."""
+    """Return a key by which to sort networks before stacking, so that equal activations are neighbours."""
     return tuple(
         (mlp.activation, 0 if mlp.repeatable else len(mlp.hidden_size))
         for mlp in (get_subnetwork(spec, name) for name in subnetwork_names(spec))
@@ -116,7 +116,7 @@ def layer_activations(spec: NetworkSpec) -> tuple[tuple[str, int], ...]:
 
 @dataclass(frozen=True)
 class PackLayout:
-    """Where each parameter of K networks lies in the pack's matrix (K, P).
+    """Where each parameter of K stacked networks lies in their matrix (K, P), P numbers of the padded network.
 
     Attributes:
         specs: The networks; of one structure, unless `wide` is given.
@@ -129,12 +129,12 @@ class PackLayout:
 
     @cached_property
     def _own(self) -> tuple[NetworkSpec, ...]:
-        """The networks with the layers and gates that padding adds, but in their own widths."""
+        """The networks with the layers and gates that padding adds, but each layer in its own width."""
         return aligned(self.specs)
 
     @cached_property
     def padded(self) -> NetworkSpec:
-        """The architecture that all networks are padded to."""
+        """The architecture that all stacked networks are padded to."""
         wide = self.wide or self.specs
         if any(spec.structure != wide[0].structure for spec in wide):
             raise ValueError("networks of different structure cannot share a pack")
@@ -142,14 +142,14 @@ class PackLayout:
 
     @cached_property
     def width(self) -> int:
-        """P, the numbers of the padded network."""
+        """Number of elements P of the padded network, the width of the matrix."""
         return self.padded.numbers
 
     @cached_property
     def _places(self) -> dict[str, tuple[tuple[Axis, ...], NDArray[np.intp]]]:
-        """For each padded parameter, by name: its axes, and where its numbers lie among all P of the padded network.
+        """For each parameter of the padded network, by name: the segments on its axes, and its numbers' matrix columns.
 
-        The positions are an array of the parameter's own shape.
+        The columns are an array of the parameter's own shape.
         """
         places, offset = {}, 0
         for p in self.padded.parameters:
@@ -158,13 +158,13 @@ class PackLayout:
         return places
 
     def _where(self, p: ParamSpec) -> NDArray[np.intp]:
-        """Positions among the P of the numbers of a network's own parameter, in its own shape."""
+        """Return the matrix columns of the numbers of one network's own parameter, in its own shape."""
         axes, grid = self._places[p.name]
         return grid[np.ix_(*(positions(a, b) for a, b in zip(p.axes, axes, strict=True)))]
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.intp] | None, ...]:
-        """For each network the positions of its own numbers among the P, in parameter order; None if it has all P."""
+        """For each network, the matrix columns of its own numbers, in parameter order; None if it has all columns."""
         result: list[NDArray[np.intp] | None] = []
         for spec, own in zip(self.specs, self._own, strict=True):
             if spec.numbers == self.width:
@@ -177,7 +177,10 @@ class PackLayout:
 
     @cached_property
     def constants(self) -> NDArray[np.float32]:
-        """(K, P), the numbers in padding: identity weights of added layers, 1 for added gates, 0 elsewhere."""
+        """The numbers in padding, (K, P): identity weights of added layers, 1 for added gates, 0 elsewhere.
+
+        K networks, P numbers of the padded one.
+        """
         constants = np.zeros((len(self.specs), self.width), np.float32)
         for row, spec, own in zip(constants, self.specs, self._own, strict=True):
             has = {p.name for p in spec.parameters}
@@ -191,7 +194,7 @@ class PackLayout:
         return constants
 
     def activations(self, rows: Sequence[int]) -> dict[str, Activation]:
-        """Activations of some networks of the pack, by layer, where they are not all those of `padded`.
+        """Return the activations of some of the stacked networks, for layers where any differs from the padded one.
 
         Args:
             rows: Which networks, in the order in which they are computed.
@@ -211,14 +214,17 @@ class PackLayout:
 
     @cached_property
     def mask(self) -> NDArray[np.float32]:
-        """(K, P), 1 for parameters of a network, 0 for padding."""
+        """Which numbers of the matrix are a network's own, (K, P): 1 for those, 0 for padding.
+
+        K networks, P numbers of the padded one.
+        """
         mask = np.zeros((len(self.specs), self.width), np.float32)
         for row, index in zip(mask, self._index, strict=True):
             row[slice(None) if index is None else index] = 1
         return mask
 
     def valid(self) -> dict[str, NDArray[np.float32]]:
-        """By label (K, 1, units), 1 for units that a network has and 0 for padding; labels without padding left out."""
+        """For layers with padding, which units each of K networks has: by label (K, 1, units), 1 or 0."""
         result = {}
         for label, width in self.padded.sizes.items():
             own = np.array([spec.sizes[label] for spec in self._own])
@@ -229,7 +235,7 @@ class PackLayout:
     def pack(
         self, networks: Sequence[Mapping[str, NDArray[np.float32]]], *, moments: bool = False
     ) -> NDArray[np.float32]:
-        """Put the K networks' parameters into one matrix (K, P), with `constants` in padding.
+        """Write K networks' parameters into one matrix (K, P), constants in padding, P numbers of the padded network.
 
         Args:
             networks: Parameters of each network by name, or optimiser moments.
@@ -242,11 +248,11 @@ class PackLayout:
         return flat
 
     def unpack(self, flat: NDArray[np.float32]) -> list[Params]:
-        """Inverse of `pack`: copies of each network's parameters in their own shapes."""
+        """Copy each network's parameters, without padding, out of the matrix that `pack` made."""
         return [self.unpack_row(k, row) for k, row in enumerate(flat)]
 
     def unpack_row(self, k: int, row: NDArray[np.float32]) -> Params:
-        """Parameters of network k from its row of the matrix."""
+        """Copy the parameters of network k, without padding, out of its row of the matrix."""
         index = self._index[k]
         own = row.copy() if index is None else row[index]
         params: Params = {}
@@ -257,7 +263,7 @@ class PackLayout:
         return params
 
     def views(self, flat: Array) -> dict[str, Array]:
-        """Padded parameters (K, *shape) by name, as views of the pack's matrix, numpy or torch."""
+        """Return the padded parameters of K networks by name, (K, *shape), as views of the matrix, numpy or torch."""
         views: dict[str, Array] = {}
         offset = 0
         for p in self.padded.parameters:

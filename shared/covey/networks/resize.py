@@ -1,4 +1,4 @@
-"""Changing an architecture while keeping its weights: units and layers that are added or removed.
+"""Changes an architecture while keeping its weights: adds or removes units and layers.
 
 A `Resize` says for every parameter of the new architecture which positions come from where in the old one, and what the
 rest starts as; it follows from the labels of the axes. The same object moves parameters, target parameters (which get
@@ -41,7 +41,7 @@ Index = tuple[NDArray[np.intp], ...] | EllipsisType
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """How the numbers of one network move into another architecture.
+    """How the parameters of one network move into another architecture.
 
     Attributes:
         spec: The new architecture.
@@ -57,7 +57,7 @@ class Resize:
     folded: tuple[str, str] | None = None
 
     def weights(self, old: Params) -> Params:
-        """Parameters, or target parameters, in the new shapes; shares no memory with `old`."""
+        """Return the parameters, or target parameters, for the new architecture; shares no memory with `old`."""
         new = self._moved(old, self.fresh)
         if self.folded:
             # As if the removed layer had been linear: (x W + b) V + c = x (W V) + (b V + c).
@@ -67,11 +67,11 @@ class Resize:
         return new
 
     def moments(self, old: Params) -> Params:
-        """Adam moments in the new shapes: what was kept keeps its moments, what is new or folded starts at zero."""
+        """Return Adam moments for the new architecture: kept where weights are, zero for what is new or merged."""
         return self._moved(old, {})
 
     def _moved(self, old: Params, start: Params) -> Params:
-        """Numbers of `old` at their new places, and those of `start`, or 0, elsewhere."""
+        """Copy the numbers of `old` to their new places; elsewhere put those of `start`, or 0."""
         new: Params = {}
         for p in self.spec.parameters:
             value = start[p.name].copy() if p.name in start else np.zeros(p.shape, np.float32)
@@ -106,7 +106,7 @@ def shrink(spec: NetworkSpec, label: str, units: int, params: Params) -> Resize:
 
 
 def contribution(spec: NetworkSpec, params: Params, label: str) -> NDArray[np.float64]:
-    """How much each unit of a layer can matter: the norm of its incoming times the norm of its outgoing weights.
+    """Estimate how much each unit of a layer matters: the norm of its incoming times that of its outgoing weights.
 
     Args:
         spec: The architecture.
@@ -170,19 +170,22 @@ def remove_layer(spec: NetworkSpec, name: str) -> Resize:
 
 
 def subnetwork_names(spec: NetworkSpec) -> tuple[str, ...]:
-    """Names of a network's encoders, "encoder.<input name>", and then "head"; parameters' names begin with them."""
+    """Return the names of a network's encoders, "encoder.<input name>", and then "head".
+
+    Names of parameters begin with them.
+    """
     return (*(f"{ENCODER}{i.name}" for i in spec.inputs), HEAD)
 
 
 def get_subnetwork(spec: NetworkSpec, name: str) -> MLP:
-    """The head or encoder of that name, one of `subnetwork_names`."""
+    """Return the head or encoder of a network by its name, "head" or "encoder.<input name>"."""
     if name == HEAD:
         return spec.head
     return next(i.encoder for i in spec.inputs if f"{ENCODER}{i.name}" == name)
 
 
 def with_subnetwork(spec: NetworkSpec, name: str, mlp: MLP) -> NetworkSpec:
-    """The same architecture with another head or encoder in place of the one of that name."""
+    """Return the architecture with another head or encoder, named "head" or "encoder.<input name>"."""
     if name == HEAD:
         return replace(spec, head=mlp)
     return replace(
@@ -191,7 +194,7 @@ def with_subnetwork(spec: NetworkSpec, name: str, mlp: MLP) -> NetworkSpec:
 
 
 def _origin(old: NetworkSpec, new: NetworkSpec, label: str, units: NDArray[np.intp]) -> dict[str, tuple[Index, Index]]:
-    """`Resize.origin` of a layer that changes its size: its first units are `units` of the old ones, all else stays."""
+    """Find for each parameter which old numbers go where, if one layer keeps only `units` of its old units."""
     origin: dict[str, tuple[Index, Index]] = {}
     for a, b in zip(old.parameters, new.parameters, strict=True):
         there = [kept(axis, label, units) for axis in a.axes]
@@ -202,5 +205,5 @@ def _origin(old: NetworkSpec, new: NetworkSpec, label: str, units: NDArray[np.in
 
 
 def _with_size(axis: Axis, label: str, size: int) -> Axis:
-    """An axis with another size for every segment of that label."""
+    """Return an axis with another size for every segment of the layer of that label."""
     return tuple(replace(s, size=size) if s.label == label else s for s in axis)

@@ -1,4 +1,4 @@
-"""Which agents share a network."""
+"""Finds which agents share a policy network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from covey.spaces import EnvironmentSpaces
 
 
 def network_ids(spaces: EnvironmentSpaces, shared: bool) -> dict[str, tuple[int, ...]]:
-    """Indices of the agents that play by each policy network, by network id.
+    """Return for each policy network, by its id, the indices of the agents that play by it.
 
     A network per group, with the group's id, where parameters are shared; otherwise one per agent, with the agent's id.
     """

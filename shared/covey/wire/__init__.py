@@ -1,1 +1,1 @@
-"""What crosses the network: channels, credentials, spaces as messages, policy files, and the numbers that bound it."""
+"""What actors and learner share for the network: channels, credentials, messages, policy files, limits."""

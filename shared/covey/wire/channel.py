@@ -1,4 +1,4 @@
-"""gRPC channels to the learner: their options, addresses, errors as sentences, and waiting before another attempt."""
+"""gRPC channels to the learner: options, addresses, errors as sentences, and pauses between attempts."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _HOST = re.compile(r"\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+")
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT" or "[IPV6]:PORT"; port 0 lets a server choose.
+    """Split "HOST:PORT" or "[IPV6]:PORT" into host and port; port 0 lets a server choose.
 
     Raises:
         ConfigError: the text has neither form, or its port is above 65535.
@@ -89,7 +89,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def connect(address: str, credentials: Credentials = ANONYMOUS) -> grpc.Channel:
-    """A channel to a learner; it connects at its first use.
+    """Make a gRPC channel to a learner; it connects when it is first used.
 
     Args:
         address: HOST:PORT.
@@ -120,7 +120,7 @@ def connect(address: str, credentials: Credentials = ANONYMOUS) -> grpc.Channel:
 
 @dataclass(frozen=True)
 class _Details(grpc.ClientCallDetails):
-    """The details of a call; gRPC's own cannot be copied with other metadata."""
+    """The details of a gRPC call, with changed metadata; gRPC's own class cannot be copied with other values."""
 
     method: str
     timeout: float | None
@@ -135,7 +135,7 @@ class _Bearer(
     grpc.UnaryStreamClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Adds a token to the metadata of every call."""
+    """Adds an authorisation token to the metadata of every gRPC call."""
 
     def __init__(self, token: str) -> None:
         self._header = ("authorization", f"Bearer {token}")
@@ -179,7 +179,7 @@ _HANDSHAKES = {
 
 
 def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyError] = ConfigError) -> CoveyError:
-    """The covey error for a call that failed.
+    """Convert gRPC's error for a failed call to covey's, with a sentence that says what to do.
 
     Args:
         exc: What the call raised.

@@ -1,4 +1,4 @@
-"""A client's credentials: the CA that it trusts, its certificate, its token; and reading them from files."""
+"""A client's credentials: the CA that it trusts, its certificate and its token; read from files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ MIN_TOKEN_CHARACTERS, MAX_TOKEN_CHARACTERS = 16, 512
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a client shows to a learner, and the CA by which it checks the learner; without a CA there is no TLS.
+    """By what a client identifies itself to a learner, and the CA by which it checks the learner.
+
+    Without a CA there is no TLS.
 
     Attributes:
         ca: PEM certificates that the learner's certificate must come from.
@@ -74,7 +76,7 @@ class Credentials:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host, or what listens on it, stays on this machine."""
+    """Whether this host is the machine itself, so that nothing sent to it crosses a network."""
     try:
         return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
     except ValueError:
@@ -82,7 +84,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_token(token: str, origin: str) -> str:
-    """Refuse what cannot be a token; returns it unchanged. `origin` says in errors where it came from.
+    """Check that a text can be an authorisation token; returns it. `origin` says in errors where it came from.
 
     Raises:
         ConfigError: it is too short to be secret, or no text that a header can hold.

@@ -1,4 +1,4 @@
-"""Numbers that both sides of the wire hold, each with its unit and its reason.
+"""Limits that actors and learner both keep to, such as message sizes, each with its unit and its reason.
 
 proto/README.md, "Limits and refusals", lists them for people who write an actor of their own. What bounds the rows of
 a fragment is in `covey.rows`, what bounds a network in `covey.networks`. This module imports nothing heavy.

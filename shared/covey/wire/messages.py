@@ -1,4 +1,4 @@
-"""Spaces and groups as protobuf messages and back, with bounds for what comes from elsewhere."""
+"""Converts spaces and groups of agents to protobuf messages and back, checking what comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from covey.wire.space_fields import space_fields, space_from_fields
 
 
 def space_to_proto(space: Space) -> environment_pb2.Space:
-    """The message of a space; equal bounds travel as one number."""
+    """Convert a space to its protobuf message; bounds that are all equal are sent as one number."""
     kind, fields = space_fields(space)
     chosen: dict[str, Any] = {kind: fields}
     return environment_pb2.Space(**chosen)
 
 
 def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
-    """A space that came over a wire; `what` names it in errors.
+    """Convert a protobuf message from elsewhere to a space, checking it; `what` names it in errors.
 
     Raises:
         SpaceError: unset, an unknown dtype, too large, or bounds that are none.
@@ -35,7 +35,7 @@ def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
 
 
 def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpaces:
-    """The message of an environment's agents and their spaces, in environment order; it does not hold the groups."""
+    """Convert an environment's agents and their spaces, without groups, to a protobuf message."""
     return environment_pb2.EnvironmentSpaces(
         agents=[
             environment_pb2.AgentSpace(
@@ -53,7 +53,7 @@ def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpa
 def spaces_from_proto(
     message: environment_pb2.EnvironmentSpaces, groups: Mapping[str, Sequence[str]] | None = None
 ) -> EnvironmentSpaces:
-    """An environment's agents and spaces, as an actor sent them.
+    """Convert the message that an actor sent to an environment's agents and spaces, checking it.
 
     Args:
         message: From the actor.
@@ -90,10 +90,10 @@ def spaces_from_proto(
 
 
 def groups_to_proto(groups: Mapping[str, Sequence[str]] | None) -> list[environment_pb2.AgentGroup]:
-    """The messages of configured groups, agent ids by group id; none where the default groups are used."""
+    """Convert configured groups, agent ids by group id, to protobuf messages; none for the default groups."""
     return [environment_pb2.AgentGroup(group_id=g, agent_ids=members) for g, members in (groups or {}).items()]
 
 
 def groups_from_proto(groups: Iterable[environment_pb2.AgentGroup]) -> dict[str, list[str]] | None:
-    """Configured groups from their messages, agent ids by group id; None if there are none."""
+    """Convert protobuf messages to configured groups, agent ids by group id; None if there are none."""
     return {g.group_id: list(g.agent_ids) for g in groups} or None

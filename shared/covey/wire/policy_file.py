@@ -1,4 +1,4 @@
-"""Policy files, which actors fetch: writing them, and reading them without trust. A file's SHA-256 names the policy.
+"""Policy files, which actors fetch by the SHA-256 of their content: writing them, and reading them without trust.
 
 It is a safetensors file of the actor network's parameters, without padding; its metadata entry "covey" holds
 {"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic", "indicator": 0} as JSON.
@@ -52,7 +52,7 @@ class PolicySpec:
     indicator: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object that a policy file holds of this specification."""
+        """Return the description of a policy as the JSON object that a policy file holds."""
         return {
             "network": self.network.to_json(),
             "observation": space_to_json(self.observation),
@@ -85,7 +85,7 @@ class PolicySpec:
 
 
 def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicySpec:
-    """The policy specification of a trained network for an agent that plays by it.
+    """Describe a trained network as the policy of an agent: its spaces, and how outputs become actions.
 
     Args:
         network: Inputs beyond the agent's observation are the indicator.
@@ -98,7 +98,7 @@ def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicyS
 
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """The bytes of a policy file; equal specifications and weights give equal bytes."""
+    """Return the bytes of a policy file; equal descriptions and weights give equal bytes."""
     from safetensors.numpy import save  # here, as an actor only reads policies and does without safetensors
 
     return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": _text(spec)}))
@@ -106,12 +106,12 @@ def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -
 
 @functools.lru_cache(1024)
 def _text(spec: PolicySpec) -> str:
-    """A specification as JSON text; cached, as it is the same for every version of a member's policy."""
+    """Return a policy's description as JSON text; cached, as it stays the same while weights change."""
     return json.dumps(spec.to_json(), separators=(",", ":"))
 
 
 def policy_sha256(data: bytes) -> bytes:
-    """The SHA-256 of a policy file, 32 bytes, by which orders name the policy."""
+    """Return the SHA-256 of a policy file, 32 bytes, by which the policy is named."""
     return hashlib.sha256(data).digest()
 
 
@@ -138,7 +138,7 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
 
 
 def _header(data: bytes) -> bytes:
-    """The JSON header of a policy file; refused before anybody parses it if it is too large."""
+    """Return the JSON header of a policy file, unparsed; one that is too large is refused."""
     if not 8 <= len(data) <= MAX_POLICY_BYTES:
         raise RefusedError(f"policy file: {len(data)} bytes, expected 8 to {MAX_POLICY_BYTES}")
     size = int.from_bytes(data[:8], "little")
@@ -150,7 +150,7 @@ def _header(data: bytes) -> bytes:
 # A member's architecture changes seldom, its weights with every order: versions of a policy have equal headers.
 @functools.lru_cache(maxsize=256)
 def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int, tuple[int, ...]], ...]]:
-    """The specification of a policy file, and for each parameter its name, first and last position, and shape.
+    """Read from a policy file's header the policy's description and where each parameter lies in the file.
 
     Positions count the file's numbers; the last one is exclusive.
     """
@@ -185,7 +185,7 @@ def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int,
 # Cached for the same reason, and because a specification keeps what packs derive from it.
 @functools.lru_cache(maxsize=256)
 def _parse_spec(text: str) -> PolicySpec:
-    """The specification that a policy file's metadata holds.
+    """Read a policy's description from the JSON text in a policy file's metadata.
 
     Raises:
         ConfigError: it is none.

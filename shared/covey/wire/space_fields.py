@@ -1,4 +1,4 @@
-"""Spaces as a kind and plain fields: the one form behind both the protobuf messages and JSON.
+"""Converts spaces to a kind and plain fields, the common form behind both the protobuf messages and JSON.
 
 The names are those of `environment.proto`. Bounds of a Box that are all equal are one number: an image has as many
 bounds as it has numbers.
@@ -20,7 +20,7 @@ KINDS = ("box", "discrete", "multi_discrete", "multi_binary")
 
 
 def space_fields(space: Space) -> tuple[str, dict[str, Any]]:
-    """The kind of a space, and its fields by name; `space_from_fields` is the inverse."""
+    """Return the kind of a space, such as "box", and its fields by name."""
     match space:
         case Discrete(n, start):
             return "discrete", {"n": n, "start": start}
@@ -33,7 +33,7 @@ def space_fields(space: Space) -> tuple[str, dict[str, Any]]:
 
 
 def space_from_fields(kind: str, fields: Mapping[str, Any], what: str) -> Space:
-    """A space from fields that may come from elsewhere; `what` names it in errors.
+    """Make a space from its kind and fields, which may come from elsewhere and are checked; `what` names it in errors.
 
     Raises:
         SpaceError: an unknown kind or dtype, sizes that are too large, or bounds that are none.
@@ -66,7 +66,7 @@ def space_from_fields(kind: str, fields: Mapping[str, Any], what: str) -> Space:
 
 
 def _box(fields: Mapping[str, Any], what: str) -> Box:
-    """A Box from its fields, as `space_from_fields`."""
+    """Make a Box from its fields, which may come from elsewhere and are checked; `what` names it in errors."""
     dtype, shape = fields["dtype"], tuple(int(n) for n in fields["shape"])
     if dtype not in DTYPES:
         raise SpaceError(f"{what}: dtype {str(dtype)[:40]!r}, expected one of {', '.join(sorted(DTYPES))}")
@@ -83,13 +83,13 @@ def _box(fields: Mapping[str, Any], what: str) -> Box:
 
 
 def _folded(bounds: Sequence[float]) -> list[float]:
-    """One number where all bounds are the same, else all of them."""
+    """Return one number where all bounds of a Box are the same, else all of them."""
     # Compared as text: 0.0 == -0.0, but the space that is read shall equal the one written to the bit.
     return list(bounds[:1] if len(set(map(repr, bounds))) == 1 else bounds)
 
 
 def _unfolded(bounds: Sequence[Any], width: int, what: str) -> tuple[float, ...]:
-    """A bound for each of `width` numbers, from as many or from one for all."""
+    """Return a bound for each of a Box's `width` numbers, given as many bounds or one for all."""
     if len(bounds) not in (1, width):
         raise SpaceError(f"{what}: {len(bounds)} bounds, expected one or {width}")
     values = tuple(float(b) for b in bounds)

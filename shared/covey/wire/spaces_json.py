@@ -1,4 +1,4 @@
-"""Spaces as JSON objects and back, exactly: what checkpoints and policy files hold."""
+"""Converts spaces to JSON objects and back, exactly, for checkpoints and policy files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BOUNDS = ("low", "high")
 
 
 def float_to_json(value: float) -> float | str:
-    """A number as it is, or one of the texts "inf", "-inf", "nan", for which JSON has no numbers."""
+    """Return a number as it is, or one of the texts "inf", "-inf", "nan", for which JSON has no numbers."""
     return value if math.isfinite(value) else str(float(value))
 
 
 def float_from_json(value: Any) -> float:
-    """The number that `float_to_json` wrote.
+    """Read a number from JSON, also from one of the texts "inf", "-inf", "nan".
 
     Raises:
         ValueError, TypeError: no number.
@@ -29,7 +29,7 @@ def float_from_json(value: Any) -> float:
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """A JSON object from which `space_from_json` makes an equal space; equal bounds are written once."""
+    """Convert a space to a JSON object; bounds that are all equal are written once."""
     kind, fields = space_fields(space)
     return {"kind": kind} | {
         name: [float_to_json(b) for b in value] if name in _BOUNDS else value for name, value in fields.items()
@@ -37,7 +37,7 @@ def space_to_json(space: Space) -> dict[str, Any]:
 
 
 def space_from_json(data: Any) -> Space:
-    """The space of a JSON object of `space_to_json`, which may come from elsewhere.
+    """Make a space from its JSON object, which may come from elsewhere and is checked.
 
     Raises:
         SpaceError: not such an object.
@@ -49,7 +49,7 @@ def space_from_json(data: Any) -> Space:
 
 
 def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
-    """A JSON object of the agents in environment order with their spaces, and of the groups by id."""
+    """Convert an environment's agents, in order, their spaces and their groups to a JSON object."""
     return {
         "agents": [
             {
@@ -66,7 +66,7 @@ def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
 
 
 def spaces_from_json(data: Any) -> EnvironmentSpaces:
-    """The agents, spaces and groups of a JSON object of `spaces_to_json`, which may come from elsewhere.
+    """Make an environment's agents, spaces and groups from their JSON object, which is checked.
 
     Raises:
         SpaceError: not such an object.

@@ -1,4 +1,4 @@
-"""How the steps of updates are run: eagerly, from a recording, through torch.compile, or as CUDA graphs; see README.md.
+"""Ways of running a gradient update: eagerly, from a recording, through torch.compile, as CUDA graphs; see README.md.
 
 `backend_for` gives the backend that `learner.updates` asks for.
 """

@@ -1,4 +1,4 @@
-"""The seam between algorithms and what runs their updates."""
+"""The interface between learning algorithms and what runs their updates: eager calls, recordings or compiled code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class UpdateBackend(ABC):
-    """Runs the steps of one population's updates.
+    """Runs the steps of a population's gradient updates; a step is a function of tensors that returns tensors.
 
     Attributes:
         multiple: Layers and batches are padded to multiples of this: 1 where other shapes cost nothing.
@@ -30,7 +30,7 @@ class UpdateBackend(ABC):
     multiple: ClassVar[int] = 1
 
     def pure(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
-        """The same function in the form that this backend runs best; called by steps.
+        """Return the same function in the form that this backend runs best, such as compiled.
 
         Args:
             function: Computes tensors from its arguments and changes nothing: gradients from a batch, for example.
@@ -39,7 +39,7 @@ class UpdateBackend(ABC):
 
     @abstractmethod
     def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run a step.
+        """Run a step of an update; calls under one key may be answered by running what was recorded of an earlier call.
 
         Args:
             key: Equal for calls that do the same operations with the same numbers, on inputs of the same shapes.

@@ -1,4 +1,4 @@
-"""A step with inputs and outputs that stay where they are: copy in, run, read out."""
+"""A recorded step of an update, with inputs and outputs at fixed places in memory: copy in, run, read out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from covey_server.packing.updates.trace import Described, Trace
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Capture:
-    """What runs a step again, on the same memory every time.
+    """A recorded step of an update, which can be run again on the same memory with other inputs.
 
     Attributes:
         inputs: Memory of its own that inputs are copied into.
         outputs: Where the results are after each run.
-        play: Runs it: reads the inputs, writes the outputs, changes what the step changes.
-        changed: All memory from outside that the step changes.
-        outside: The tensors from outside that it uses, held so that they stay where they are.
-        operations: What it does, and the Python arguments of that.
+        play: Runs the recording: reads `inputs`, writes `outputs`, changes whatever other tensors the step changes.
+        changed: All memory from outside of the step that it changes, such as parameters.
+        outside: The tensors from outside of the step that it uses, held so that they stay where they are.
+        operations: The operators that it runs, and their arguments that are no tensors.
         signature: Equal for captures of the same code that run the same operators, whatever the numbers and shapes.
     """
 
@@ -35,14 +35,14 @@ class Capture:
 
     @staticmethod
     def of(step: Step, trace: Trace, inputs: list[Tensor], outputs: list[Tensor], play: Callable[[], None]) -> Capture:
-        """What a trace of the step has seen, and what runs it from now on."""
+        """Make a capture from a trace of the operations that a step ran and a function that runs them again."""
         described = trace.described()
         return Capture(
             inputs, outputs, play, trace.changed(), trace.outside(), described, signature_of(step, described)
         )
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run what was captured; returns the results that the step would, in tensors that the next call overwrites."""
+        """Copy the inputs in and run the recording; the results are in tensors that the next call overwrites."""
         for own, x in zip(self.inputs, inputs, strict=True):
             own.copy_(x)
         self.play()
@@ -50,5 +50,5 @@ class Capture:
 
 
 def signature_of(step: Step, operations: Sequence[Described]) -> Hashable:
-    """An identity of the step's code and of the operators that it ran."""
+    """Return a hash of the step's Python code and of the operators that it ran."""
     return hash((getattr(step, "__code__", None), tuple(function for function, _, _ in operations)))

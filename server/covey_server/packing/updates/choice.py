@@ -1,4 +1,4 @@
-"""Which backend runs the updates: what `learner.updates` says, held against this torch and this device."""
+"""Chooses how updates are run: as the setting `learner.updates` asks, if the installed torch and the device can."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REMEDY = "install a torch within the bounds of covey's extra 'learner'"
 
 
 def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
-    """A backend for one population.
+    """Return what runs the updates of one population, or refuse a setting that torch or the device cannot do.
 
     Args:
         updates: `learner.updates`. "auto" makes recordings on a CPU and CUDA graphs on CUDA, and is eager on other
@@ -94,7 +94,7 @@ def _need(what: str, names: Sequence[Private]) -> None:
 
 
 def _check_compiler(device: torch.device) -> None:
-    """Refuse what torch.compile cannot do without a compiler before a run has begun."""
+    """Raise ConfigError if torch.compile would lack its compiler: Triton on CUDA, a C++ compiler on a CPU."""
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Compares the results of two ways of computing the same: to the bit, or within rounding."""
+"""Compares results that were computed in two ways: bit for bit, or within rounding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = 1e-6
 
 
 def same(one: Sequence[Tensor], other: Sequence[Tensor], *, exact: bool) -> bool:
-    """Compare tensors in pairs: by their bits (so that NaN equals NaN), or within `RELATIVE`."""
+    """Whether two lists of tensors are equal in pairs: bit for bit (so that NaN equals NaN), or within rounding."""
     return len(one) == len(other) and all(_same(x, y, exact) for x, y in zip(one, other, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Gradients through torch.compile, at shapes that most mutations leave as they are.
+"""Computes gradients through torch.compile, at padded shapes that most mutations of a network leave as they are.
 
 What is compiled is everything between a batch and the gradients of it. Draws stay outside, as Inductor cannot index
 with 64-bit numbers, and so do Adam and soft updates, which change the packs.
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 class Compiled(UpdateBackend):
-    """Compiles pure functions, once for each shape that they meet; steps around them are run as they are written.
+    """Runs updates with gradient functions that torch.compile compiled, once for each shape; all else runs eagerly.
 
     A mutation adds or removes 16 to 64 units of a layer: padded to multiples of 32, most populations have shapes that
     were compiled before.
@@ -38,20 +38,20 @@ class Compiled(UpdateBackend):
     multiple = 32
 
     def pure(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
-        """The function compiled; its first results are compared with eager ones."""
+        """Return the function compiled; if its first results differ from eager ones, it stays eager."""
         settings: Any = torch._dynamo.config
         settings.recompile_limit = MAX_SHAPES
         settings.trace_autograd_ops = True
         return _checked(function, torch.compile(function, dynamic=False, fullgraph=True, backend=BACKEND))
 
     def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run a step as torch.compile has compiled it, which keeps a cache of its own: the key does not matter."""
+        """Call a step of an update; the key is not used, as torch.compile keeps a cache of its own."""
         del key
         return step(*inputs)
 
 
 def _checked(function: Callable[_P, _T], compiled: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A compiled function, or the function itself if the first results of both are not the same within rounding."""
+    """Wrap a compiled function: where its first results differ from eager ones, the function stays eager."""
     chosen: Callable[_P, _T] | None = None  # until the first call
 
     @functools.wraps(function)
@@ -75,7 +75,7 @@ def _checked(function: Callable[_P, _T], compiled: Callable[_P, _T]) -> Callable
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    """The tensors in nested lists and tuples."""
+    """Return all tensors in nested lists and tuples, in order."""
     if isinstance(values, Tensor):
         return [values]
     return [x for value in values for x in _tensors(value)] if isinstance(values, list | tuple) else []

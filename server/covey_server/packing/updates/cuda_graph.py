@@ -1,4 +1,4 @@
-"""Steps as CUDA graphs: all launches of a step as one.
+"""Runs the steps of updates as CUDA graphs: all kernel launches of a step as one.
 
 Written against `torch.cuda.graph`; https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs has its rules.
 """
@@ -18,7 +18,7 @@ from covey_server.packing.updates.verification import Verification
 
 
 class CudaGraphs(Replayed):
-    """Runs CUDA graphs.
+    """Runs the steps of updates as CUDA graphs, each captured on the second call under its key.
 
     The first, eager run of a key warms up what CUDA libraries set up once. A capture runs nothing: it notes launches.
     Graphs share one pool of memory, as no two run at the same time and results are read before the next one runs.
@@ -32,7 +32,7 @@ class CudaGraphs(Replayed):
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, step: Step, inputs: Sequence[Tensor]) -> tuple[Capture | None, Sequence[Tensor]]:
-        """Capture a step, and run it once from that."""
+        """Capture a step as a CUDA graph and run that once; returns None and eager results if that fails."""
         own = [x.clone() for x in inputs]
         graph, trace = torch.cuda.CUDAGraph(), Trace()
         try:

@@ -1,4 +1,4 @@
-"""The reference: every step is run as it is written."""
+"""Runs every step of an update as it is written; what the other ways of running updates are compared with."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from covey_server.packing.updates.backend import Step, UpdateBackend
 
 
 class Eager(UpdateBackend):
-    """Calls the step. Works with every torch and on every device."""
+    """Runs updates by calling their functions. Works with every torch and on every device."""
 
     def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run a step as it is written; nothing is kept of it, so the key does not matter."""
+        """Call a step of an update; the key is not used, as nothing is kept of the step."""
         del key
         return step(*inputs)

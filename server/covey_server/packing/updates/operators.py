@@ -1,4 +1,4 @@
-"""An operation of a trace as a call without arguments that writes its results to given places."""
+"""Makes a traced tensor operation into a call without arguments that writes its results to given places in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from covey_server.packing.updates.trace import Operation, tensors_in
 
 
 def call_of(operation: Operation, place: Callable[[Any], Any]) -> Callable[[], Any]:
-    """The operation once more, on other memory.
+    """Return a call without arguments that does a traced operation again, with other tensors in place of its own.
 
     Args:
-        operation: As it was made.
+        operation: The operation as it was seen in a trace.
         place: Gives for every tensor the one that stands for it from now on; anything else as it is.
     """
     function = operation.function
@@ -52,7 +52,7 @@ def call_of(operation: Operation, place: Callable[[Any], Any]) -> Callable[[], A
 
 @lru_cache(maxsize=1024)
 def _out_variant(function: Any) -> tuple[Any, tuple[str, ...]]:
-    """The overload that writes the same results to tensors given by name, and these names; None where there is none."""
+    """Find the overload of an operator with `out=` arguments, and their names; (None, ()) if there is none."""
     wanted = [(a.name, str(a.type)) for a in function._schema.arguments]
     packet = function.overloadpacket
     for name in packet.overloads():
@@ -74,7 +74,7 @@ _BOUND = frozenset({
 
 
 def _binding(function: Any) -> Any:
-    """Torch's own Python function, which takes half the time of a call by overload, where it is given the same."""
+    """Return torch's own Python function for an operator overload where calling it is faster, else the overload."""
     name = function.overloadpacket.__name__
     if name not in _BOUND or (name == "sum" and function._overloadname == "out"):  # torch.sum of everything has no out=
         return function

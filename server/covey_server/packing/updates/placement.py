@@ -1,4 +1,6 @@
-"""Where the results of a recording lie: in one block, used again as soon as a result was read for the last time.
+"""Places all intermediate results of a recorded update in one block of memory.
+
+A place is used again as soon as the result in it was read for the last time.
 
 Example, of four operations on results of one size:
 
@@ -34,7 +36,7 @@ class Life:
 
 
 def lives_of(operations: Sequence[Operation], outputs: Sequence[Tensor]) -> dict[int, Life]:
-    """The lives of all results, by their storage.
+    """Find how long the memory of each intermediate result is needed, by the identity of its storage.
 
     Args:
         operations: In order.
@@ -52,7 +54,7 @@ def lives_of(operations: Sequence[Operation], outputs: Sequence[Tensor]) -> dict
 
 
 def _overwritten(operation: Operation, i: int, lives: dict[int, Life]) -> Life | None:
-    """The life of memory that an operation reads for the last time, element by element, if its result fits there."""
+    """Return the memory that an elementwise operation reads for the last time, if its result can be written over it."""
     if torch.Tag.pointwise not in operation.function.tags or len(operation.results) > 1:
         return None
     for x in operation.read:
@@ -65,13 +67,13 @@ def _overwritten(operation: Operation, i: int, lives: dict[int, Life]) -> Life |
 
 
 def _alike(x: Tensor, y: Tensor) -> bool:
-    """Whether two tensors fill all their memory, element for element."""
+    """Whether two tensors have the same dtype, shape and strides, and fill all the memory that they are views of."""
     same = (x.dtype, x.shape, x.stride()) == (y.dtype, y.shape, y.stride())
     return same and x.untyped_storage().nbytes() == y.untyped_storage().nbytes() == x.nbytes
 
 
 def place(lives: Iterable[Life]) -> int:
-    """Give each life an offset, the largest first, in the lowest gap between those that are lived at the same time.
+    """Give each piece of memory an offset in one block: the largest first, in the lowest gap free while it is needed.
 
     Returns:
         Bytes of the whole block.

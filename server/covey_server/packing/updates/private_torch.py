@@ -1,4 +1,4 @@
-"""What covey uses of torch that torch does not promise to keep: one table, looked at before it is relied on.
+"""Lists what covey uses of torch that torch does not promise to keep, so that it can be looked for before it is used.
 
 Every row says what is used, where, and what follows if a torch is without it. `torch` in the extra `learner` has an
 upper bound for the same reason: these are known to be there below it.
@@ -16,7 +16,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Private:
-    """A name of torch's own.
+    """A private name of torch that covey uses.
 
     Attributes:
         name: As it is used.
@@ -94,5 +94,5 @@ COMPILING = (
 
 @cache
 def missing(names: Sequence[Private]) -> tuple[str, ...]:
-    """Those of the private functions named that the installed torch lacks."""
+    """Return the names of those private functions of torch that the installed torch lacks."""
     return tuple(private.name for private in names if private.missing())

@@ -1,4 +1,4 @@
-"""Steps as flat lists of operations, whose results have places in one block of memory.
+"""Runs updates from recordings: flat lists of tensor operations whose results have fixed places in one block of memory.
 
 At the sizes of most policies an operation costs by the call, and by the memory that it finds cold: Python around it,
 autograd's bookkeeping, views made anew and results in ever other places are more than the arithmetic. A recording has
@@ -23,20 +23,20 @@ from covey_server.packing.updates.verification import Verification
 
 
 class Memory:
-    """One block that recordings share: no two are run at the same time."""
+    """One block of memory for the results of all recorded updates; they share it as no two run at a time."""
 
     def __init__(self) -> None:
         self._block = torch.empty(0, dtype=torch.uint8)
 
     def of(self, size: int, device: torch.device) -> Tensor:
-        """At least so many bytes. Recordings that hold the block as it was keep that."""
+        """Return a block of at least `size` bytes; recordings made with an earlier, smaller block keep that."""
         if self._block.numel() < size or self._block.device != device:
             self._block = torch.empty(size, dtype=torch.uint8, device=device)
         return self._block
 
 
 class Recorded(Replayed):
-    """Runs updates from recorded lists of operations, on a CPU or any device; results are the eager ones to the bit."""
+    """Runs updates from recorded lists of tensor operations, on any device; results equal eager ones bit for bit."""
 
     exact = True
 
@@ -45,7 +45,7 @@ class Recorded(Replayed):
         self._memory = Memory()
 
     def capture(self, step: Step, inputs: Sequence[Tensor]) -> tuple[Capture | None, Sequence[Tensor]]:
-        """Run a step under a trace, and make a recording of what that has seen."""
+        """Run a step while its operations are traced, and make a recording of them, None if that fails."""
         own = [x.clone() for x in inputs]
         trace = Trace()
         with trace:
@@ -59,21 +59,21 @@ class Recorded(Replayed):
 
 
 def recording_of(step: Step, trace: Trace, inputs: list[Tensor], results: Sequence[Tensor], memory: Memory) -> Capture:
-    """What does again what a trace has seen.
+    """Make a recording, which can be run again, from the trace of one run of a step.
 
     Args:
-        step: Whose trace it is.
-        trace: Of one run.
+        step: The step that was traced.
+        trace: The operations of one run.
         inputs: What that run was given; they become the recording's own.
         results: What it returned.
-        memory: Holds what operations make.
+        memory: Holds the results of operations.
     """
     lives = lives_of(trace.operations, results)
     block = memory.of(place(lives.values()), inputs[0].device)
     moved: dict[int, Tensor] = {}
 
     def placed(x: Any) -> Any:
-        """A tensor where it is from now on: in the block, or where it was if the step has not made it."""
+        """Return a tensor's view in the recording's own block, or the tensor itself if the step has not made it."""
         if not isinstance(x, Tensor):
             return x
         life = lives.get(storage(x))

@@ -1,4 +1,4 @@
-"""Backends that run a step from what they captured of it."""
+"""Ways of running updates that capture a step once and run the capture from then on: recordings and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KEPT = 64
 
 
 class Replayed(UpdateBackend):
-    """Runs a key's step eagerly the first time, captures it the second time, and from then on runs the capture.
+    """Runs a step eagerly on the first call under a key, captures it on the second, and from then on runs the capture.
 
-    Many a key comes once only, which is why the first time is not the one. Captures are held against their steps now
-    and then, see `verification`.
+    Many a key comes only once, which is why the first call captures nothing. Now and then the results of a capture are
+    compared with the step's own.
 
     Args:
-        seen: What is known of captures; None: by the whole process.
+        seen: Remembers which captures gave wrong results; None: what all of this process share.
 
     Attributes:
         exact: Whether a capture must give its step's results to the bit.
@@ -42,11 +42,12 @@ class Replayed(UpdateBackend):
         """Run a step and capture it.
 
         Returns:
-            What runs it from now on, None where it cannot be captured; and its results.
+            The capture, which can be run from now on, or None where the step cannot be captured; and the step's
+            results.
         """
 
     def run(self, key: Hashable, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Run a step, or what was captured under its key."""
+        """Run a step of an update: eagerly, or from what was captured under its key."""
         if not self._seen.trusted:
             self._captures.clear()
             return step(*inputs)

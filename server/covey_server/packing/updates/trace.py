@@ -1,4 +1,4 @@
-"""What a step does to tensors, operation by operation, seen below autograd."""
+"""Notes what a function does to tensors, operation by operation, seen below autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Described = tuple[Any, tuple[Any, ...], tuple[tuple[str, Any], ...]]
 
 @dataclass
 class Operation:
-    """A call as it was made.
+    """One call of a torch operator, with its arguments and results, as a trace saw it.
 
     Attributes:
         function: An overload of an operator, such as `torch.ops.aten.mul.Tensor`.
@@ -34,11 +34,11 @@ class Operation:
 
     @property
     def in_place(self) -> bool:
-        """Whether it changes arguments, and returns nothing else."""
+        """Whether the operator changes some of its arguments and returns nothing else."""
         return bool(self.function._schema.is_mutable)
 
     def written(self) -> list[Tensor]:
-        """The tensors among the arguments that it changes."""
+        """Return the tensors among the arguments that the operator changes."""
         found: list[Tensor] = []
         for i, argument in enumerate(self.function._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
@@ -47,12 +47,12 @@ class Operation:
         return found
 
     def described(self) -> Described:
-        """The operator and its Python arguments; equal for calls that do the same."""
+        """Return the operator and its arguments that are no tensors; equal for calls that do the same."""
         return self.function, _plain(self.args), tuple((k, _plain(v)) for k, v in sorted(self.kwargs.items()))
 
 
 class Trace(TorchDispatchMode):
-    """Notes every operation while it is entered, and lets it happen.
+    """A context in which every torch operation is noted; the operations happen as usual.
 
     Operations hold their tensors, so that none of the memory seen is given to another tensor meanwhile.
 
@@ -66,7 +66,7 @@ class Trace(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Not to be wrapped by what imports torch.compile's machinery meanwhile."""
+        """Tell torch not to wrap this class with torch.compile's machinery, whose import takes seconds."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -80,29 +80,29 @@ class Trace(TorchDispatchMode):
         return results
 
     def described(self) -> tuple[Described, ...]:
-        """The operators in order with their arguments that are no tensors; equal for traces that compute the same."""
+        """Return all operators with their arguments that are no tensors; equal for traces that compute the same."""
         return tuple(operation.described() for operation in self.operations)
 
     def changed(self) -> list[Tensor]:
-        """What it changed of tensors that existed before: all the memory that each has a share of, flat."""
+        """Return the memory that traced operations changed and had not allocated themselves, flat, once per storage."""
         made = {storage(x) for operation in self.operations if not operation.in_place for x in operation.results}
         found = {storage(x): x for operation in self.operations if operation.in_place for x in operation.written()}
         return [_memory_of(x) for key, x in found.items() if key not in made]
 
     def outside(self) -> list[Tensor]:
-        """The tensors that it read or changed and did not make itself."""
+        """Return the tensors that the traced operations read or changed but had not made themselves."""
         made = {storage(x) for operation in self.operations if not operation.in_place for x in operation.results}
         found = {id(x): x for operation in self.operations for x in operation.read if storage(x) not in made}
         return list(found.values())
 
 
 def tensors_in(values: Iterable[Any]) -> list[Tensor]:
-    """The tensors among what operators take and return: tensors, lists of them, and what is neither."""
+    """Return the tensors among an operator's arguments or results, also those in lists; other values are left out."""
     return [x for value in values for x in _flat(value) if isinstance(x, Tensor)]
 
 
 def storage(x: Tensor) -> int:
-    """An identity of the tensor's memory; tensors that share it are views of each other."""
+    """Return a number that identifies a tensor's memory; tensors that share it are views of each other."""
     return int(x.untyped_storage()._cdata)
 
 
@@ -111,12 +111,12 @@ def _flat(value: Any) -> Sequence[Any] | Iterator[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A Python argument as something to compare; None for tensors."""
+    """Replace every tensor in an argument by None, in nested lists too, so that arguments can be compared."""
     if isinstance(value, list | tuple):
         return tuple(_plain(x) for x in value)
     return None if isinstance(value, Tensor) else value
 
 
 def _memory_of(x: Tensor) -> Tensor:
-    """All the memory that a tensor has a share of, flat, as numbers of its type."""
+    """Return the whole storage that a tensor is a view of, flat, in the tensor's dtype."""
     return torch.empty(0, dtype=x.dtype, device=x.device).set_(x.untyped_storage())

@@ -1,4 +1,4 @@
-"""Captures held against the steps that they stand for, while a run goes on.
+"""Compares captured updates with the steps that they stand for, while a run goes on.
 
 A capture is compared the first time that it would be run, and then the 4th, 16th, 64th ... time, counted over all
 captures of the same code and operators in the process. The comparison runs both on the same inputs and the same state:
@@ -32,10 +32,10 @@ GROWTH = 4
 
 
 class Verification:
-    """What a process has learned about its captures.
+    """Remembers for a whole process which captured updates gave the results of the steps that they were made of.
 
     Attributes:
-        trusted: Whether captures have given what their steps give, so far.
+        trusted: Whether no capture has given wrong results so far.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Verification:
         self._unsteady: set[Hashable] = set()
 
     def may_run(self, capture: Capture) -> bool:
-        """Whether captures of this kind do the same every time, as far as is known."""
+        """Whether this capture may be run: captures of the same code are not known to give wrong results."""
         return self.trusted and capture.signature not in self._unsteady
 
     def due(self, capture: Capture) -> bool:
-        """Count a run; whether it is to be compared."""
+        """Count one run of a capture; returns whether this run is to be compared with the step itself."""
         runs = self._runs.setdefault(capture.signature, [0, 1])
         runs[0] += 1
         if runs[0] < runs[1]:
@@ -57,11 +57,11 @@ class Verification:
         return True
 
     def compare(self, capture: Capture, step: Step, inputs: Sequence[Tensor], *, exact: bool) -> Sequence[Tensor]:
-        """Run a capture and its step from the same state; a warning tells what differs, and `may_run` from then on.
+        """Run a capture and its step from the same state and compare; if they differ, warn and let `may_run` refuse it.
 
         Args:
             capture: What was captured of the step.
-            step: The step, which has the last word.
+            step: The step; where results differ, its own are used.
             inputs: What both are given.
             exact: Whether they must be equal to the bit.
 
@@ -101,7 +101,7 @@ class Verification:
         return results
 
     def _unsettle(self, capture: Capture, difference: str) -> None:
-        """Captures of this kind are not run any more."""
+        """Run captures of this code no more, as the step does not do the same every time, and log a warning."""
         self._unsteady.add(capture.signature)
         logger.warning(
             "learner.updates: a step of an update does not do the same every time (%s): it is run eagerly from now on; "
@@ -110,7 +110,7 @@ class Verification:
         )
 
     def distrust(self, reason: str) -> None:
-        """Nothing is run from captures any more in this process."""
+        """Run no captures any more in this process, and log a warning with the reason."""
         self.trusted = False
         logger.warning(
             "learner.updates: a captured update is not the eager one with torch %s (%s): all updates are eager from "
@@ -130,7 +130,7 @@ def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def first_difference(one: Sequence[Described], other: Sequence[Described]) -> str | None:
-    """Where two traces of a step part, in words; None if they do the same."""
+    """Describe where two traces of a step first differ; None if they do the same."""
     for (function, *own), (again, *its) in zip(one, other, strict=False):
         if function is not again:
             return f"{function} was run, then {again}"
@@ -142,7 +142,7 @@ def first_difference(one: Sequence[Described], other: Sequence[Described]) -> st
 
 
 def _flat(arguments: object) -> list[object]:
-    """The values in nested lists of arguments, one after the other."""
+    """Flatten nested lists of arguments into one list."""
     if isinstance(arguments, list | tuple):
         return [x for value in arguments for x in _flat(value)]
     return [arguments]
