@@ -347,8 +347,8 @@ def test_a_lost_number_of_the_start_is_above_those_of_checkpoints_too(start: Sta
     play(actor)
     process.trainer.request_checkpoint()
     image = crash(process, tmp_path / "image")
+    run = RunDirectory.open(image)
     for attempt in range(3):  # starts that issue no order leave checkpoints alone, or nothing
-        run = RunDirectory.open(image)
         resumed = LearnerProcess(load_config(run.config), run, resume=True)
         resumed.stop()
         assert resumed.learner.epoch == attempt + 1

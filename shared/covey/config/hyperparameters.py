@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pydantic
 
 from covey.config import evolution
@@ -34,7 +36,8 @@ class RLParameter(evolution.RLParameter):
         dtype: type[int] | type[float] | str | None = None,
     ) -> None:
         try:
-            super().__init__(min=min, max=max, shrink_factor=shrink_factor, grow_factor=grow_factor, dtype=dtype)
+            values: dict[str, Any] = {"shrink_factor": shrink_factor, "grow_factor": grow_factor, "dtype": dtype}
+            super().__init__(min=min, max=max, **values)
         except pydantic.ValidationError as exc:
             raise ConfigError(explain(exc, evolution.RLParameter, "RLParameter")) from exc
 

@@ -120,7 +120,7 @@ def _paths_of(model: type[BaseModel], name: str) -> list[str]:
     """Dotted paths of the keys of that name in the sections of a configuration, where a section has one."""
     found = []
     for section, field in model.model_fields.items():
-        kinds = get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
+        kinds: tuple[Any, ...] = get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
         if any(_is_section(kind) and name in kind.model_fields for kind in kinds):
             found.append(f"{section}.{name}")
     return found

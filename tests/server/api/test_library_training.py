@@ -261,8 +261,9 @@ def test_what_the_population_was_not_made_of_is_refused() -> None:
         ),
         ({"net_config": {"walker_0": NET}}, r"^net_config: describes other networks for caller_0"),
     ):
+        given: dict[str, Any] = dict(arguments)
         with pytest.raises(ConfigError, match=says):
-            off_policy(env, pop, **arguments)
+            off_policy(env, pop, **given)
     same = {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LR": 0.002, "POP_SIZE": 2, "MAX_STEPS": 7, "GAMMA": None}
     made_of: dict[str, Any] = {"INIT_HP": same, "net_config": NET, "MUT_P": {"NO_MUT": 1, "MUT_SD": 0.2}}
     trained, _ = off_policy(env, pop, mutation=mutation, max_steps=10, evo_steps=10, **made_of)

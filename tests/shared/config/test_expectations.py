@@ -92,7 +92,8 @@ def test_ranges_of_scripts_take_agilerls_types_and_refuse_in_a_sentence() -> Non
         ({"min": 1, "max": 2, "dtype": np.ndarray}, r"^RLParameter.dtype: ndarray: expected 'float' or 'int'$"),
         ({"min": "a", "max": None}, r"^RLParameter.min: 'a': expected a number; also RLParameter.max: missing"),
     ):
+        given: dict[str, Any] = dict(arguments)
         with pytest.raises(ConfigError, match=says):
-            RLParameter(**arguments)
+            RLParameter(**given)
     with pytest.raises(ConfigError, match=r"^HyperparameterConfig.lr: 3: expected a range"):
         HyperparameterConfig(lr=3)  # type: ignore[arg-type]
