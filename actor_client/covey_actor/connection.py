@@ -26,6 +26,7 @@ from covey_actor.outbox import Outbox, OutboxStream
 
 JOIN_DEADLINE_S = 30.0  # longer than other calls, as the first Join of a run builds the population
 FETCH_DEADLINE_S = 60.0
+TELL_EVERY_S = 60.0  # between two words on a learner that does not answer
 
 MAX_DAMAGED = 3
 """Times in a row that one policy file may arrive damaged; the connection is made anew in between."""
@@ -95,6 +96,8 @@ class Connection:
         self._channel = connect(address, credentials)
         self._stub = actor_service_pb2_grpc.ActorServiceStub(self._channel)
         self._heard_at = time.monotonic()
+        self._away_since: float | None = None  # when the learner was found not to answer; None while it does
+        self._told_at = 0.0
         self._finish_reason: str | None = None
         self._leaving = threading.Event()
         self._fetching: grpc.Call | None = None
@@ -247,9 +250,19 @@ class Connection:
         code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
         error = translate(exc, self.address, invalid_argument=invalid_argument)
         if isinstance(error, UnreachableError) or code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            _log.warning("%s; trying again", error)
+            self._tell_of_absence(error)
             return
         raise error from exc
+
+    def _tell_of_absence(self, error: CoveyError) -> None:
+        """Say at once that the learner does not answer, and then once a minute for how long it has not."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = self._told_at = now
+            _log.warning("%s; trying again", error)
+        elif now - self._told_at >= TELL_EVERY_S:
+            self._told_at = now
+            _log.warning("learner %s: has not answered for %.0f s; trying again", self.address, now - self._away_since)
 
     def _join(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> actor_service_pb2.JoinResponse:
         """Join the learner: tell it which orders are held here, and learn which experience it already has."""
@@ -260,6 +273,9 @@ class Connection:
         request.first_held_seq = self._outbox.first_held_seq
         joined = self._stub.Join(request, timeout=JOIN_DEADLINE_S)
         self._heard_at = time.monotonic()
+        if self._away_since is not None:
+            _log.info("learner %s: back after %.0f s", self.address, self._heard_at - self._away_since)
+            self._away_since = None
         self._outbox.resume(joined.resume_after_seq, forget_received=joined.forget_received)
         return joined
 

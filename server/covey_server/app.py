@@ -17,6 +17,7 @@ from covey.config.resuming import changes
 from covey.envs import load_environment, read_spaces
 from covey.envs.repeats import ignored_seed
 from covey.errors import ConfigError, DiskFullError, StorageError
+from covey.resources import raise_file_limit
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
 from covey.run.files import write_json
@@ -51,6 +52,9 @@ TRAINER_STOP_S = 60.0
 
 GRACE_S = 5.0
 """Time that actors have to disconnect when the learner ends, in seconds."""
+
+FILES = 4096
+"""Open files and connections that a learner should be allowed, so that idle strangers leave some for its journal."""
 
 REPORT_FILES_S = 10.0
 """Interval at which the run's status is written into its directory, in seconds."""
@@ -152,6 +156,12 @@ class LearnerProcess:
                 self.learner.event(f"training.deterministic: {differs}")
             with self.learner.lock:
                 self.learner.create_population(spaces)
+        files = raise_file_limit(FILES)
+        if files < FILES:
+            self.learner.event(
+                f"limit of open files and connections: {files:,}, expected {FILES:,}: strangers' connections could use "
+                "them up, and the journal then has none; raise the hard limit (ulimit -Hn)"
+            )
         self.address = self._grpc.serve(port_before(self.run) if self._resumed else 0)
         self.run.result.unlink(missing_ok=True)  # of an earlier end, from which the run goes on
         if self._changes:

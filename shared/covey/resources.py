@@ -18,5 +18,22 @@ def rss_bytes() -> int:
 
 
 def open_files() -> int:
-    """How many file descriptors this process has open, sockets included."""
-    return len(os.listdir("/dev/fd"))
+    """How many file descriptors this process has open, sockets included; all that it may have if none is left."""
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:  # looking takes one more
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Raise this process's limit of open files and connections, as far as it may; returns what it is then.
+
+    Args:
+        wanted: How many there may have to be at once. A limit that is higher already stays.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most

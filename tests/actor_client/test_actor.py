@@ -144,7 +144,10 @@ def test_after_a_break_it_resends_what_was_not_received_and_keeps_its_orders(lea
     assert running.ended() is None
 
 
-def test_a_learner_that_restarts_on_its_port_gets_what_was_not_durable(learner: ScriptedLearner) -> None:
+def test_a_learner_that_restarts_on_its_port_gets_what_was_not_durable(
+    learner: ScriptedLearner, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="covey.actor")
     running = Running(learner.address)
     work = learner.stream()
     for i in (1, 2, 3):
@@ -159,6 +162,8 @@ def test_a_learner_that_restarts_on_its_port_gets_what_was_not_durable(learner: 
     reborn.joined.epoch, reborn.joined.session, reborn.joined.resume_after_seq = 2, "s2", 1
     work = reborn.stream()
     assert work.hello == "s2" and reborn.join().first_held_seq == 2
+    assert len([m for m in caplog.messages if "trying again" in m]) == 1, "one word, however often it was tried"
+    assert any("back after" in m for m in caplog.messages)
     assert [work.fragment().seq, work.fragment().seq] == [2, 3]
     work.order(order(77))
     last = work.fragment()

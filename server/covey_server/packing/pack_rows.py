@@ -222,7 +222,7 @@ class PackRows:
             rows.put(matrix, values)
 
     def _moving(self, active: NDArray[np.bool_] | None) -> tuple[RowIndex, RowIndex]:
-        """Return which of the stacked networks make an Adam step, and their positions among those of this batch."""
+        """Return which stacked networks make an Adam step, and where these are among the networks of this pass."""
         key = b"" if active is None or active.all() else active.tobytes()
         if key not in self._subsets:
             if len(self._subsets) >= KEPT_SUBSETS:

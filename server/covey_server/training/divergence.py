@@ -25,11 +25,13 @@ class Divergence:
         self._told: set[tuple[int, str]] = set()
 
     def look(self, population: Population, losses: dict[int, dict[str, float]]) -> None:
-        """Look at newly read losses, and at the weights that were to be published since the last call.
+        """Log an event for each member with losses or weights that are not finite, the first time that it is seen.
+
+        Of a member whose weights are not finite the last finite policies are written to the run's directory.
 
         Args:
             population: The population.
-            losses: By member id and name; empty where none were read.
+            losses: Newly read losses by member id and name; empty where none were read.
         """
         for member_id, values in losses.items():
             wrong = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]

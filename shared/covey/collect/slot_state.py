@@ -93,7 +93,7 @@ class TrainingSlot(SlotState):
 
     @property
     def restarts(self) -> bool:
-        """Whether the order begins a new sequence of episodes here, as it says so or is the environment's first."""
+        """Whether the environment is reset as the order begins: the order says so, or it is the environment's first."""
         return self._work.restart or self._seed is None
 
     def restart(self) -> None:
