@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import threading
 import time
 
 import grpc
-import numpy as np
 import pytest
-from tests.support.processes import PATIENCE_S, until
+from tests.support.processes import until
+from tests.support.running_actors import Running
 from tests.support.scripted_learner import CONFIG, SPACES, ScriptedLearner
 from tests.support.scripted_orders import POLICIES, SHAS, order
 
@@ -18,37 +16,8 @@ from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedE
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import fragment_pb2
-from covey.wire.policy_file import policy_sha256
-from covey_actor.connection import FETCH_DEADLINE_S, Backoffs, Connection
-from covey_actor.outbox import Outbox
+from covey_actor.connection import FETCH_DEADLINE_S
 from covey_actor.process import Actor, ActorOptions
-
-
-class Running:
-    """An actor in a thread, and how it ended."""
-
-    def __init__(self, address: str, **options: object) -> None:
-        fields: dict[str, object] = {
-            "name": "a1",
-            "allow_env": ("tests.*",),
-            "waits": Backoffs(first_s=0.02, longest_s=0.1, rng=random.Random(0)),
-        }
-        self.actor = Actor(ActorOptions(learner=address, **(fields | options)))  # type: ignore[arg-type]
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.actor.run()
-        except BaseException as exc:
-            self.error = exc
-
-    def ended(self) -> BaseException | None:
-        """Wait for its end; returns what it raised."""
-        self.thread.join(PATIENCE_S)
-        assert not self.thread.is_alive(), "the actor goes on"
-        return self.error
 
 
 def test_it_joins_with_its_spaces_and_answers_each_order_once(learner: ScriptedLearner) -> None:
@@ -190,15 +159,6 @@ def test_a_gap_makes_it_send_again(learner: ScriptedLearner) -> None:
     assert running.ended() is None
 
 
-def test_more_policies_than_a_call_may_ask_for_take_several(learner: ScriptedLearner) -> None:
-    files = [bytes([i % 256, i // 256]) for i in range(300)]
-    learner.policies = {policy_sha256(data): data for data in files}
-    connection = Connection(learner.address, Outbox())
-    assert list(connection.fetch(list(learner.policies))) == files
-    assert learner.fetches == 3
-    connection.close()
-
-
 def test_large_fragments_go_in_parts(learner: ScriptedLearner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("covey_actor.connection.PART_BYTES", 300)
     running = Running(learner.address)
@@ -210,46 +170,6 @@ def test_large_fragments_go_in_parts(learner: ScriptedLearner, monkeypatch: pyte
     work.drain()
     work.finish()
     assert running.ended() is None
-
-
-def test_an_order_whose_policy_is_gone_is_answered_empty(learner: ScriptedLearner) -> None:
-    running = Running(learner.address)
-    work = learner.stream()
-    work.order(order(1, shas=[SHAS[0], b"g" * 32, SHAS[2]]))
-    work.order(order(2))
-    gone, good = work.fragment(), work.fragment()
-    assert (gone.seq, gone.order_id, gone.shortfall) == (1, 1, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE)
-    assert not gone.streams and not gone.blob and len(gone.schema_hash) == 16
-    assert good.order_id == 2 and good.streams[0].steps == 3
-    work.ack(2)
-    work.drain()
-    work.finish()
-    assert running.ended() is None
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_policy_of_a_diverged_member_is_refused_and_not_the_run(learner: ScriptedLearner, value: float) -> None:
-    data = POLICIES[SHAS[1]][:-4] + np.float32(value).tobytes()  # its last weight
-    learner.policies[policy_sha256(data)] = data
-    running = Running(learner.address)
-    work = learner.stream()
-    work.order(order(1, shas=[SHAS[0], policy_sha256(data), SHAS[2]]))
-    work.order(order(2))
-    refused, good = work.fragment(), work.fragment()
-    assert (refused.order_id, refused.shortfall) == (1, fragment_pb2.SHORTFALL_POLICY_UNAVAILABLE)
-    assert good.order_id == 2 and good.streams[0].steps == 3
-    work.ack(2)
-    work.drain()
-    work.finish()
-    assert running.ended() is None
-
-
-def test_a_policy_that_is_not_what_its_hash_says_is_refused(learner: ScriptedLearner) -> None:
-    learner.policies[SHAS[1]] = POLICIES[SHAS[0]]
-    running = Running(learner.address)
-    learner.stream().order(order(1))
-    assert isinstance(error := running.ended(), RefusedError)
-    assert SHAS[1].hex()[:12] in str(error)
 
 
 def test_drain_ends_the_order_in_work_and_answers_those_that_wait(learner: ScriptedLearner) -> None:
