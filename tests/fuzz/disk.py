@@ -27,7 +27,7 @@ from covey.run.directory import RunDirectory, read_policies
 from covey.run.exported import load_policy
 from covey.run.reports import member_json
 from covey.run.state_upgrades import FORMAT
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, mask_width
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey.wire.policy_file import encode_policy
 from covey.wire.spaces_json import spaces_to_json
@@ -240,8 +240,9 @@ def _hostile_export(rng: Random) -> Files:
 def _decode_export(hostile: Files) -> None:
     policy = load_policy(written(hostile))
     seen = {a.agent_id: np.zeros(a.observation.shape, a.observation.dtype) for a in policy.spaces.agents}
+    masks = {a.agent_id: np.ones(mask_width(a.action), np.uint8) for a in policy.spaces.agents if a.masked}
     with np.errstate(all="ignore"):
-        assert set(policy.act(seen)) == set(seen)
+        assert set(policy.act(seen, masks)) == set(seen)
 
 
 DISK = (
