@@ -68,8 +68,10 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "max_steps": 3 * GENERATION_STEPS,
             "evo_steps": GENERATION_STEPS,
             "pop_size": 3,
-            "confirm_episodes": 4,
+            "confirm_episodes": 12,
         },
+        # So short that within a twentieth of the env steps the best so far can be confirmed.
+        environment={"config": {"continuous_actions": True, "max_cycles": 4}},
         replay_buffer={"max_size": 1200},  # a ring that goes round
         checkpoint={"keep": 9, "journal_segment_bytes": 1 << 16},
     )
@@ -99,7 +101,7 @@ def test_the_population_is_equal_bit_for_bit(outcomes: tuple[Outcome, Outcome]) 
 
 def test_lineage_fitness_and_ledgers_are_equal(outcomes: tuple[Outcome, Outcome]) -> None:
     whole, killed = outcomes
-    assert whole.state["run"]["generation"] == 2
+    assert whole.state["run"]["generation"] == 2 and whole.state["run"]["kept_fitness"] is not None
     assert whole.state.keys() == killed.state.keys()
     for key in whole.state["run"].keys() - OF_THIS_LIFE:
         assert whole.state["run"][key] == killed.state["run"][key], key

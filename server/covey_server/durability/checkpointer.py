@@ -52,6 +52,7 @@ class Checkpointer:
         lineage_file: The file of dead members, to which each checkpoint appends.
         best_member: Id of the best member of the last comparison; None before the first one.
         target_streak: Number of comparisons in a row whose confirmed best member reached `training.target_score`.
+        kept_fitness: Confirmed fitness of the best policy that the run has had; None before there is one.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -62,6 +63,7 @@ class Checkpointer:
         self.lineage_file = LineageFile(learner.run.lineage)
         self.best_member: int | None = None
         self.target_streak = 0
+        self.kept_fitness: float | None = None
 
     @property
     def lock(self) -> StateLock:
@@ -98,6 +100,7 @@ class Checkpointer:
                 "superseded": learner.superseded,
                 "best_member": self.best_member,
                 "target_streak": self.target_streak,
+                "kept_fitness": self.kept_fitness,
             },
             "scheduler": learner.scheduler.to_state(),
             "experience": population.experience.to_state(),

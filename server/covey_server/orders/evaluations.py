@@ -28,7 +28,8 @@ class Request:
 
     Attributes:
         member_id: The member that is evaluated.
-        purpose: "fitness" for selection, or "confirm" for the best member's further episodes.
+        purpose: "fitness" for selection, "confirm" for the best member's further episodes, which may end the run, or
+            "best" for those that may make it the best so far.
         policies: The policy of each agent, in environment order.
         max_episode_steps: Env steps after which an episode is cut off.
         pending: Seeds that no actor has, in the order in which they are handed out.

@@ -14,6 +14,7 @@ from covey_server.member import Member
 from covey_server.orders.evaluations import Request
 from covey_server.population import Population
 from covey_server.seeds import derive
+from covey_server.training.kept_best import KeptBest
 from covey_server.training.mode import Comparison, EvolutionMode
 
 CANCELLING_GENERATIONS = 2
@@ -51,6 +52,7 @@ class Evaluator:
         self._requests: dict[int, Request] = {}  # by member id: evaluations requested since it was last compared
         self._evaluated: set[int] = set()  # ids of the members among these that have their fitness
         self._confirming: dict[int, Comparison] = {}  # by the id of its best member, which plays further episodes
+        self._kept = KeptBest(learner, checkpointer)
         self._cancelling = 0  # evaluations in a row in which the agents' returns cancelled
         self.result: dict[str, object] | None = None
 
@@ -83,6 +85,14 @@ class Evaluator:
         if request.member_id in population.policies.diverged:
             # What was played were its last finite weights, which it has no more.
             score = fitness_of([], population.spaces.agent_ids, self._config.fitness)
+        with self._learner.lock:
+            self._learner.totals.counters["evaluation_episodes"] += len(returns)
+        if request.purpose != "fitness":
+            self._kept.enter(request, population, score, len(returns))
+        if request.purpose == "best":
+            if self._training.deterministic:
+                self._succeed(population, self._confirming.pop(request.member_id))
+            return
         if request.purpose == "confirm":
             self._confirm(population, request.member_id, score, len(returns))
             return
@@ -155,12 +165,24 @@ class Evaluator:
         fittest = best(fitnesses)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
             self._confirming[fittest] = comparison
-            self._play(population, fittest, "confirm", self._training.confirm_episodes)
+            request = self._play(population, fittest, "confirm", self._training.confirm_episodes)
+            self._hold(request, population)
             return
         # A generation without any member at the target ends the streak.
         if not any(self._reaches_target(m.fitness) for m in population.members):
             self._checkpointer.target_streak = 0
+        if episodes := self._kept.episodes(fitnesses[fittest]):
+            self._hold(self._play(population, fittest, "best", episodes), population)
+            if self._training.deterministic:  # when it has been played would decide the numbers of training orders
+                self._confirming[fittest] = comparison
+                return
         self._succeed(population, comparison)
+
+    def _hold(self, request: Request, population: Population) -> None:
+        """Hold the policies that play a request, to be kept if they turn out to be the best."""
+        with self._learner.lock:
+            generation = self._learner.ledger(request.member_id).generation
+        self._kept.hold(request, population, generation)
 
     def _reaches_target(self, fitness: float | None) -> bool:
         """Whether this fitness is at least the configured target score, if there is one."""

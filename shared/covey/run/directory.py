@@ -5,6 +5,7 @@ status.json      the newest status                         checkpoints/  see `co
 members.json     the living population                     metrics.csv   one line an interval
 lineage.jsonl    every member that died, a line each       result.json   written when the run has ended
 actors.json      all actors                                address.json  where its learner listens, while it runs
+best/            the best policy so far, and its score     diverged/     last finite policies of members that diverged
 """
 
 from __future__ import annotations
@@ -121,6 +122,11 @@ class RunDirectory:
     def metrics(self) -> Path:
         """CSV file of metrics over time."""
         return self.path / "metrics.csv"
+
+    @property
+    def best(self) -> Path:
+        """Directory of the best policy that was confirmed, as `covey export` writes one, and its score."""
+        return self.path / "best"
 
     @property
     def diverged(self) -> Path:

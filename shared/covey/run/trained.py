@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covey.acting import LoadedPolicy
-from covey.config import Config
+from covey.config import Config, load_config
 from covey.envs import load_environment, read_spaces
-from covey.errors import EnvironmentLoadError, SpaceError
+from covey.errors import EnvironmentLoadError, SpaceError, StorageError
 from covey.networks.resolve import network_ids
 from covey.run.directory import RunDirectory, read_policies
+from covey.run.files import cannot_read, read_json
 from covey.run.own_environment import recall_environment
 from covey.spaces import EnvironmentSpaces
 from covey.wire.policy_file import encode_policy, spec_of
+from covey.wire.spaces_json import spaces_from_json
 
 if TYPE_CHECKING:
     from covey.envs.loading import MakeEnv
@@ -40,12 +43,16 @@ class TrainedMember:
 
     @staticmethod
     def read(run: RunDirectory, member_id: int | None = None) -> TrainedMember:
-        """From the run's newest checkpoint; without an id the best one.
+        """A member of the run's newest checkpoint; without an id the best policy that the run has had.
+
+        That is the one in `RUN/best`; a run that keeps none has a best member in its checkpoint.
 
         Raises:
             StorageError: the run cannot be read, or knows no best member yet.
             ConfigError: no such member lives.
         """
+        if member_id is None and (run.best / "score.json").exists():
+            return _kept(run)
         found, networks, spaces, config = read_policies(run, member_id)
         files = {}
         for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
@@ -93,3 +100,26 @@ class TrainedMember:
                 f"{self.run.path}; install the version that the run was trained with"
             )
         return make_env
+
+
+def _kept(run: RunDirectory) -> TrainedMember:
+    """Read the best policy that a run has kept.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    index = run.best / "policy.json"
+    data = read_json(index)
+    try:
+        config = load_config(run.config, stored=True)
+        spaces = spaces_from_json(data["spaces"])
+        shared = network_ids(spaces, config.algorithm.share_parameters)
+        names = {i: str(data["agents"][spaces.agent_ids[agents[0]]]) for i, agents in shared.items()}
+        files = {i: (run.best / Path(name).name).read_bytes() for i, name in names.items()}
+        return TrainedMember(run, int(data["member_id"]), config, spaces, files)
+    except OSError as exc:
+        raise cannot_read(index, exc) from exc
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise StorageError(
+            f"{index}: is no policy of covey ({type(exc).__name__}: {exc}); name one with --member"
+        ) from exc

@@ -1,0 +1,119 @@
+"""The best policy that a run has had, kept in its directory: members go on learning, and may become worse.
+
+Once a generation the fittest member plays fresh episodes if its fitness is above what is kept, and takes its place if
+these confirm it. They may cost at most a twentieth of the generation's env steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from pathlib import Path
+
+from covey.errors import StorageError
+from covey.run.directory import RunDirectory
+from covey.run.exported import export
+from covey.run.files import cannot_write, read_json, write_json
+from covey.run.trained import TrainedMember
+from covey_server.durability.checkpointer import Checkpointer
+from covey_server.evolution.fitness import Score
+from covey_server.learner import Learner
+from covey_server.orders.evaluations import Request
+from covey_server.population import Population
+
+SHARE = 0.05
+"""Most env steps of confirming episodes, as a share of the generation's env steps of the whole population."""
+
+FEWEST_EPISODES = 10
+"""With fewer episodes than these a score says too little to be kept."""
+
+
+class KeptBest:
+    """Keeps the best confirmed policy in `RUN/best`; called by the trainer thread alone.
+
+    Args:
+        learner: Its run's directory is written to.
+        checkpointer: Knows the kept fitness, which a resumed run has as it was at its checkpoint: what is played again
+            is then confirmed again.
+    """
+
+    def __init__(self, learner: Learner, checkpointer: Checkpointer) -> None:
+        self._learner = learner
+        self._checkpointer = checkpointer
+        self._held: list[tuple[Request, dict[str, bytes], int]] = []  # what plays a request, and of which generation
+
+    def episodes(self, fitness: float | None) -> int:
+        """How many fresh episodes a member of this fitness should play to be kept; 0 if it should play none."""
+        kept = self._checkpointer.kept_fitness
+        if fitness is None or math.isnan(fitness) or (kept is not None and fitness <= kept):
+            return 0
+        training, totals = self._learner.config.training, self._learner.totals
+        played = totals.counters["evaluation_episodes"]
+        if not played:
+            return 0
+        allowed = SHARE * training.evo_steps * training.pop_size / max(1.0, totals.eval_env_steps / played)
+        count = min(training.confirm_episodes, int(allowed))
+        return count if count >= FEWEST_EPISODES else 0
+
+    def hold(self, request: Request, population: Population, generation: int) -> None:
+        """Hold the policies with which a request was made: the member may learn on, or die, before it is played."""
+        self._held.append((request, population.policies.files(request.member_id), generation))
+
+    def enter(self, request: Request, population: Population, score: Score, episodes: int) -> None:
+        """Keep what was held for a request if its episodes confirm that it is better than what is kept."""
+        found = [held for held in self._held if held[0] is request]
+        self._held = [held for held in self._held if held[0] is not request]
+        kept = self._checkpointer.kept_fitness
+        if not found or math.isnan(score.fitness) or (kept is not None and score.fitness <= kept):
+            return
+        self._checkpointer.kept_fitness = score.fitness
+        learner = self._learner
+        if score.fitness <= kept_fitness(learner.run):
+            return  # of a life of the learner that its checkpoint does not know
+        _, files, generation = found[0]
+        member = TrainedMember(learner.run, request.member_id, learner.config, population.spaces, files)
+        words = {
+            "member_id": request.member_id,
+            "generation": generation,
+            "fitness": score.fitness,
+            "fitness_stderr": score.stderr,
+            "episodes": episodes,
+            "per_agent": score.per_agent,
+        }
+        try:
+            _replace(learner.run.best, member, words)
+        except StorageError as exc:
+            learner.event(f"{exc}; the best policy before stays")
+            return
+        learner.event(
+            f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} +- "
+            f"{score.stderr:.2f} over {episodes} fresh episodes"
+        )
+
+
+def kept_fitness(run: RunDirectory) -> float:
+    """The fitness of the policy that a run keeps; minus infinity if it keeps none."""
+    with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
+        return float(read_json(run.best / "score.json")["fitness"])
+    return -math.inf
+
+
+def _replace(folder: Path, member: TrainedMember, score: dict[str, object]) -> None:
+    """Write a member's policies and score into a folder that appears as a whole, in the place of the one before.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    new, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+    try:
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        export(member, new)
+        write_json(new / "score.json", score)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as exc:
+        raise cannot_write(folder, exc) from exc
