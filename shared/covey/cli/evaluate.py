@@ -33,7 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    member: Annotated[int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")] = None,
+    member: Annotated[
+        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
+    ] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, max=1_000_000, help="How many to play.")] = 100,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes; never those of a training.")] = 0,
     play_: Annotated[list[str] | None, PLAY] = None,

@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def export_member(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    member: Annotated[int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")] = None,
+    member: Annotated[
+        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="RUN/policy-ID if unset.")] = None,
 ) -> None:
     """Write a member's policies (safetensors and JSON); `covey.load_policy(DIR)` acts by them without torch."""

@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
 def render(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, FILE.gif.")],
-    member: Annotated[int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")] = None,
+    member: Annotated[
+        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
+    ] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="How many to play.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes, as in covey evaluate.")] = 0,
     steps: Annotated[int, typer.Option("--steps", min=1, max=10_000, help="Longest episode shown, env steps.")] = 500,
