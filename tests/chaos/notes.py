@@ -10,8 +10,11 @@ from covey.v1.fragment_pb2 import Fragment
 
 
 def fragment_hash(fragment: Fragment) -> str:
-    """SHA-256 of a whole fragment: its rows, numbers and envelope."""
-    return hashlib.sha256(fragment.SerializeToString(deterministic=True)).hexdigest()
+    """SHA-256 of a whole fragment: its rows, numbers and envelope, but not the checksum of these."""
+    kept = Fragment()
+    kept.CopyFrom(fragment)
+    kept.ClearField("envelope_crc32")
+    return hashlib.sha256(kept.SerializeToString(deterministic=True)).hexdigest()
 
 
 @dataclass(slots=True)

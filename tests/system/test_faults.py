@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -102,6 +103,15 @@ def test_the_durable_journal_is_what_a_resumed_replay_holds(config: Path, tmp_pa
     process.stop()
 
 
+@pytest.fixture
+def _hangup_counts() -> Iterator[None]:
+    """Under `nohup` processes inherit that hangups are ignored, and covey then ignores them too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangup_counts")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_run_with_a_checkpoint_that_can_be_resumed(
     config: Path, tmp_path: Path, number: signal.Signals
