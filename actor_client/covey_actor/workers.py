@@ -127,17 +127,14 @@ class _Worker:
             say(f"covey actor: {name} was ended by signal {-code}; another in {pause_s:g} s", error=True)
         elif now >= self._restart_at:
             self._restart_at = None
-            self._close()
+            self.close()
             self._start()
         return None
 
-    def _close(self) -> None:
-        """Close the pipe by which the process would notice that this one has ended."""
+    def close(self) -> None:
+        """Close the pipe to the process, which then leaves if it still runs."""
         if self.process.stdin is not None:
             self.process.stdin.close()
-
-    def __del__(self) -> None:
-        self._close()
 
 
 def run_workers(commands: Sequence[Sequence[str]]) -> int:
@@ -170,4 +167,6 @@ def run_workers(commands: Sequence[Sequence[str]]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for worker in workers:
+            worker.close()
     return max(code for code in codes if code is not None)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import struct
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.processes import PATIENCE_S
+from tests.support.running_actors import Running
 from tests.support.scripted_learner import ScriptedLearner
 from tests.support.scripted_orders import POLICIES, order
 
@@ -142,26 +141,15 @@ def test_it_takes_no_policy_that_is_another_than_its_name_says(learner: Scripted
 
 def test_a_policy_that_was_damaged_on_its_way_is_fetched_again(learner: ScriptedLearner) -> None:
     learner.policies = dict.fromkeys(POLICIES, b"something else")
-    ended: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            actor(learner, "tests.*").run()
-        except BaseException as exc:  # looked at below
-            ended.append(exc)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    work = learner.stream()
-    work.order(order(1))
+    running = Running(learner.address)
+    learner.stream().order(order(1))
     again = learner.stream()  # it has broken the connection and come back
     learner.policies = dict(POLICIES)
     assert again.fragment().order_id == order(1).order_id
     again.ack(1)
     again.drain()
     again.finish()
-    thread.join(PATIENCE_S)
-    assert not thread.is_alive() and not ended
+    assert running.ended() is None
 
 
 def test_it_holds_no_more_policies_than_it_has_room_for(
@@ -194,23 +182,13 @@ def test_what_it_is_told_reaches_no_terminal_as_it_is(
 
 def ends_with(learner: ScriptedLearner, act: Callable[..., None], says: str) -> None:
     """The actor ends with a sentence of one line after the learner's act."""
-    ended: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            actor(learner, "tests.*").run()
-        except BaseException as exc:  # looked at below
-            ended.append(exc)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    running = Running(learner.address)
     act(learner.stream())
-    thread.join(PATIENCE_S)
-    assert not thread.is_alive() and isinstance(ended[0], CoveyError), ended
-    sentence = str(ended[0])
-    assert sentence.isprintable() and len(sentence) < 2000
+    error = running.ended()
+    assert isinstance(error, CoveyError), error
+    assert str(error).isprintable() and len(str(error)) < 2000
     with pytest.raises(CoveyError, match=says):
-        raise ended[0]
+        raise error
 
 
 def test_an_actor_ends_where_its_token_is_not_known(learner: ScriptedLearner) -> None:

@@ -1,4 +1,4 @@
-"""What a member says of itself."""
+"""A population member hands out its hyperparameters only as its own algorithm's record."""
 
 import pytest
 from tests.support.members import make_member

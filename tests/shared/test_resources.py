@@ -1,4 +1,4 @@
-"""What a process uses, and may use."""
+"""The limit of open files is raised as far as the system allows, and counting them never fails."""
 
 import subprocess
 import sys

@@ -122,7 +122,7 @@ class Ragged(Plain):
 
 
 class TeamReward(Plain):
-    """One reward for all."""
+    """Its `step` returns a single number as the whole team's reward, where PettingZoo has a dictionary by agent."""
 
     def step(self, actions: Mapping[Any, Any]) -> Any:
         seen, _, *others = super().step(actions)
@@ -195,7 +195,7 @@ class NobodySees(Plain):
 
 
 class OneNeverSees(Plain):
-    """One of the two never gets an observation."""
+    """One of its two agents stays in `agents` for the whole episode and never gets an observation to act on."""
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         seen, infos = super().reset(seed)
@@ -306,7 +306,7 @@ class RaisesInStepThree(Plain):
 
 
 class ZeroSum(Plain):
-    """What one agent wins the other loses."""
+    """A zero-sum game of two: in every step one agent's reward is the other's, negated."""
 
     def reward(self, agent: Any) -> Any:
         return 1.0 if (self.time % 3 == 0) == (agent == "a_0") else -1.0

@@ -152,7 +152,8 @@ async def _abort(context: Context, exc: Exception) -> NoReturn:
         await context.abort(grpc.StatusCode[exc.status], str(exc))
     if isinstance(exc, TimeoutError):
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the learner is busy and has not done it in time")
-    if isinstance(exc, NotImplementedError):  # a health service method that grpcio-health-checking does not implement
+    # Raised by grpcio-health-checking for `List`, a method of its service that it declares and does not implement.
+    if isinstance(exc, NotImplementedError):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this method is not served here")
     # Internal errors may hold private details: the caller gets an id, the log has the traceback under it.
     incident = secrets.token_hex(4)

@@ -51,8 +51,9 @@ class AsyncSlots:
     faults, and their arrays zeros; its other slots keep their arrays, and are faults when they are stepped next.
 
     Args:
-        make_env: Builds a parallel environment in a worker: one function for all slots, or one for each. It travels by
-            cloudpickle, so lambdas and functions of a script will do.
+        make_env: Builds a parallel environment in a worker: one function for all slots, or one for each. Lambdas and
+            functions of a script will do: the caller's own function is pickled to the caller's own child process, over
+            a pipe that it inherits. Nothing from a network or a file is unpickled.
         spaces: Spaces of the environments.
         count: Number of environments, S.
         workers: Number of processes; if None, as many as there are cores, at most S.

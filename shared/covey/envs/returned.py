@@ -148,7 +148,7 @@ def _array(value: Any) -> NDArray[Any] | None:
 
 
 def _kind(value: Any, array: NDArray[Any] | None) -> str:
-    """What a wrong value is, in an error."""
+    """Describe a value that an environment should not have returned, for an error: its type, or its array's shape."""
     return f"of type {type(value).__name__}" if array is None else f"an array of shape {array.shape}"
 
 

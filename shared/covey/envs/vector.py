@@ -246,7 +246,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
 
     @property
     def unwrapped(self) -> Self:
-        """These vectorised environments themselves."""
+        """Return this object, as no wrapper lies around it; Gymnasium's attribute for the innermost environment."""
         return self
 
     def close(self, *, timeout: float | None = None, terminate: bool = False) -> None:

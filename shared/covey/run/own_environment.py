@@ -55,7 +55,10 @@ def recall_environment(run: RunDirectory, config: Config) -> None:
     kept = read_json(run.environment)
     try:
         folder, sha256 = Path(kept["folder"]), str(kept["sha256"])
-    except (KeyError, TypeError) as exc:
+        if not folder.is_absolute():
+            # Relative to where the command is given, a run from elsewhere could name a folder that came with it.
+            raise ValueError(f"folder {str(folder)[:80]!r}, expected an absolute path")
+    except (KeyError, TypeError, ValueError) as exc:
         raise StorageError(
             f"{run.environment}: is not what a run holds ({type(exc).__name__}: {exc}); remove it, and start in the "
             "folder of the environment's file"

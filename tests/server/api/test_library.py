@@ -314,27 +314,6 @@ def test_an_agent_learns_of_masks_and_waiting_from_the_environment() -> None:
     env.close()
 
 
-@pytest.mark.parametrize(
-    ("hyperparameters", "error"),
-    [
-        ({"AGENT_IDS": ["a_0"]}, "1 agents"),
-        ({}, "AGENT_IDS: missing"),
-        ({"AGENT_IDS": ["walker_0", "caller_0", "walker_1"], "LR_ACTR": 1}, "LR_ACTR"),
-        ({"AGENT_IDS": ["walker_0", "caller_0", "walker_1"], "GAMMA": 2}, "gamma"),
-    ],
-)
-def test_what_a_population_cannot_be_made_of(hyperparameters: dict[str, Any], error: str) -> None:
-    env = CounterEnv()
-    agents = env.possible_agents
-    with pytest.raises(ConfigError, match=error):
-        create_population(
-            "MADDPG",
-            [env.observation_space(a) for a in agents],
-            [env.action_space(a) for a in agents],
-            INIT_HP=hyperparameters,
-        )
-
-
 # -- evolution ------------------------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ def _packs_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 NO_NUMBERS = (NotImplementedError, RuntimeError, ValueError)
+"""What torch raises on the device "meta" when the host asks for a tensor's numbers; which one depends on the way."""
 
 
 @pytest.mark.parametrize("case", EACH_CASE)

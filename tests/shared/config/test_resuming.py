@@ -1,4 +1,4 @@
-"""Which keys may change as a run is resumed."""
+"""Comparing a stored configuration with the one that a run is resumed with: changes allowed, applied, refused."""
 
 from __future__ import annotations
 
