@@ -40,6 +40,7 @@ from covey_server.security.tokens import Tokens
 from covey_server.serving.actor_service import ActorServicer
 from covey_server.serving.grpc_thread import GrpcThread
 from covey_server.serving.report import Report
+from covey_server.serving.standstill import Standstill
 from covey_server.storage.journal import Journal, Kind
 from covey_server.training.generational import Generational
 from covey_server.training.steady_state import SteadyState
@@ -126,8 +127,11 @@ class LearnerProcess:
         mode = SteadyState if config.evolution.mode == "steady_state" else Generational
         self.trainer = Trainer(self.learner, checkpointer, mode(self.learner, self._factory))
         actors = ActorServicer(self.learner, self.attendance, self.intake)
-        self.report = Report(self.learner, self.trainer.evaluator.phase, actors.gauges)
-        self._grpc = GrpcThread(self.learner, self.attendance, actors, self.trainer, self.report, self.tokens)
+        standstill = Standstill(self.learner, self.trainer, self.attendance)
+        self.report = Report(self.learner, self.trainer.evaluator.phase, actors.gauges, standstill)
+        self._grpc = GrpcThread(
+            self.learner, self.attendance, actors, self.trainer, self.report, standstill, self.tokens
+        )
         self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
         self.address = ""
 
@@ -286,6 +290,7 @@ class LearnerProcess:
             "members_per_pass": status.members_per_pass,
             "wait/actors_s": status.actor_wait_s,
             "wait/learner_s": status.learner_wait_s,
+            "wait/standstill_s": status.standstill_s,
             "staleness_updates": status.staleness_updates,
             "wire/bytes": float(status.wire_bytes),
             "wire/raw_bytes": float(status.raw_bytes),

@@ -208,13 +208,18 @@ class Attendance:
         """
         learner = self._learner
         with self.lock:
-            if learner.config.training.deterministic:
-                return []
             if learner.room.missing:  # answers are not taken in at present
                 self._orders.forgive()
                 return []
             late = self._orders.check({s.key: learner.scheduler.oldest(s.key) for s in learner.sessions.active()})
+            if learner.config.training.deterministic:
+                return []
             return [s for key, limit_s in late.items() if (s := self._overdue(key, limit_s)) is not None]
+
+    def longest_order_s(self) -> float:
+        """The largest time limit, in seconds, of the actors' oldest outstanding orders; 0 without any."""
+        with self.lock:
+            return self._orders.longest_s()
 
     @under_lock
     def _overdue(self, key: ActorKey, limit_s: float) -> Session | None:

@@ -22,21 +22,22 @@ import numpy as np
 from tests.support.processes import PATIENCE_S, free_port, processes, until, write_config
 from tests.support.running_learners import status
 from tests.support.scripted_actor import ScriptedActor
+from tests.support.scripted_play import ScriptedPlay
 
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
 from covey.v1.population_service_pb2 import ListActorsRequest
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 
-Answer = Callable[[ScriptedActor, Order], Fragment | None]
+Answer = Callable[[ScriptedPlay, Order], Fragment | None]
 
 
-def sleeps(actor: ScriptedActor, order: Order) -> Fragment | None:
+def sleeps(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Nothing, ever."""
     return None
 
 
-def other_seeds(actor: ScriptedActor, order: Order) -> Fragment | None:
+def other_seeds(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Honest but for evaluations, whose seeds are others."""
     fragment = actor.play(order)
     for episode in fragment.episodes:
@@ -44,7 +45,7 @@ def other_seeds(actor: ScriptedActor, order: Order) -> Fragment | None:
     return fragment
 
 
-def other_tasks(actor: ScriptedActor, order: Order) -> Fragment | None:
+def other_tasks(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Honest but for evaluations, of a task that nobody was given."""
     fragment = actor.play(order)
     for episode in fragment.episodes:
@@ -52,7 +53,7 @@ def other_tasks(actor: ScriptedActor, order: Order) -> Fragment | None:
     return fragment
 
 
-def other_policies(actor: ScriptedActor, order: Order) -> Fragment | None:
+def other_policies(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Honest but for evaluations, which other policies play."""
     fragment = actor.play(order)
     for episode in fragment.episodes:
@@ -61,7 +62,7 @@ def other_policies(actor: ScriptedActor, order: Order) -> Fragment | None:
     return fragment
 
 
-def no_evaluations(actor: ScriptedActor, order: Order) -> Fragment | None:
+def no_evaluations(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Training alone: evaluations are not played."""
     asked = Order()
     asked.CopyFrom(order)
@@ -70,20 +71,20 @@ def no_evaluations(actor: ScriptedActor, order: Order) -> Fragment | None:
     return actor.play(asked)
 
 
-def huge_rewards(actor: ScriptedActor, order: Order) -> Fragment | None:
+def huge_rewards(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Honest but for rewards, all of which are the smallest float32."""
     fragment = actor.play(order)
     rows = sum(stream.rows for stream in fragment.streams)
     if rows:
-        columns = actor.schema.decode(fragment.blob, rows, fragment.raw_bytes)
+        columns = dict(actor.schema.decode(fragment.blob, rows, fragment.raw_bytes))
         for name, values in columns.items():
             if name.endswith("/reward"):
-                values[:] = np.finfo(np.float32).min
+                columns[name] = np.full_like(values, np.finfo(np.float32).min)
         fragment.blob, fragment.raw_bytes = actor.schema.encode(columns, 1)
     return fragment
 
 
-def returns_that_cancel(actor: ScriptedActor, order: Order) -> Fragment | None:
+def returns_that_cancel(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Honest but for evaluations, whose returns sum to zero."""
     fragment = actor.play(order)
     for episode in fragment.episodes:
@@ -92,7 +93,7 @@ def returns_that_cancel(actor: ScriptedActor, order: Order) -> Fragment | None:
     return fragment
 
 
-def empty(actor: ScriptedActor, order: Order) -> Fragment | None:
+def empty(actor: ScriptedPlay, order: Order) -> Fragment | None:
     """Answers every order at once by a fragment with nothing in it."""
     actor.seq += 1
     return Fragment(seq=actor.seq, order_id=order.order_id, schema_hash=actor.schema.hash)
@@ -125,8 +126,11 @@ def at_work(address: str, answer: Answer) -> Iterator[ScriptedActor]:
                 fragment = answer(actor, order)
                 if fragment is not None:
                     actor.send(fragment)
-        except (AssertionError, grpc.RpcError, ValueError):
+        except (AssertionError, grpc.RpcError):
             pass  # the stream has ended
+        except ValueError:  # grpc's, of a channel that is closed
+            if not ended.is_set():
+                raise
 
     threads = [threading.Thread(target=beat, daemon=True), threading.Thread(target=work, daemon=True)]
     for thread in threads:

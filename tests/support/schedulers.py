@@ -69,4 +69,7 @@ def play(order: Order, scheduler: Scheduler, share: float = 1.0) -> None:
     steps: Counter[int] = Counter()
     for slot in order.slots:
         steps[slot.member_id] += int(slot.steps * share)
+    key = next(key for key, out in scheduler.outstanding() if out.order_id == order.order_id)
     scheduler.complete(order.order_id, steps)
+    if order.slots:
+        scheduler.trained(key, brought=any(steps.values()))

@@ -24,6 +24,8 @@ STEPS = 1600
         ("other_tasks", "evaluations_taken_back"),
         ("other_policies", "evaluations_taken_back"),
         ("no_evaluations", "evaluations_taken_back"),
+        ("empty", "answers_empty"),
+        ("huge_rewards", "refused_not_finite"),
     ],
 )
 def test_the_run_comes_to_its_end_and_names_the_actor(answer: str, counter: str, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class EvaluationAnswers:
         if evaluated.get("counts") or any(fault.evaluation for fault in fragment.faults):
             # It plays them; where its environment breaks, `Evaluations.fault` counts that.
             session.void_evaluations = session.evaluated_steps = 0
+            self._learner.scheduler.evaluated(session.key, brought=True)
             return
         session.evaluated_steps += fragment.eval_steps
         config = self._learner.config
@@ -54,7 +55,8 @@ class EvaluationAnswers:
         else:
             return
         session.evaluated_steps = 0
-        seeds = self._learner.scheduler.evaluations.release(session.key)
+        seeds = self._learner.scheduler.evaluations.unfinished(session.key)
+        self._learner.scheduler.evaluated(session.key, brought=False)
         session.void_evaluations += 1
         self._learner.count("evaluations_taken_back")
         if session.void_evaluations % VOID_ANSWERS == 0:

@@ -127,6 +127,18 @@ class Intake:
         return check_fragment(fragment, order, population.schema, population.spaces, unclipped=unclipped)
 
     @under_lock
+    def _note_training(self, key: ActorKey, *, brought: bool) -> None:
+        """Note whether an answer brought any of the training env steps asked for; tell of many that did not."""
+        empty = self._learner.scheduler.trained(key, brought=brought)
+        if empty:
+            self._learner.count("answers_empty")
+        if empty > 1 and empty.bit_count() == 1:  # told at the second, fourth, eighth ... in a row
+            self._learner.event(
+                f"actor {key[0]} has answered {empty:,} orders in a row with none of the env steps asked for; others "
+                "come first"
+            )
+
+    @under_lock
     def account(
         self, key: ActorKey, fragment: Fragment, order: Order, accepted: Accepted, position: Position
     ) -> tuple[int, Counter[str]]:
@@ -157,9 +169,10 @@ class Intake:
         if accepted.rows:
             rows = AcceptedRows(accepted.raw, accepted.rows, fragment.streams, accepted.streams, key, position)
             population.experience.add(rows, counted)
-        learner.scheduler.complete(
-            fragment.order_id, counted, forget_slots=fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
-        )
+        forgotten = fragment.shortfall == SHORTFALL_POLICY_UNAVAILABLE
+        learner.scheduler.complete(fragment.order_id, counted, forget_slots=forgotten)
+        if order.slots and not forgotten:
+            self._note_training(key, brought=bool(accepted.steps_by_member))
         evaluations = learner.scheduler.evaluations
         evaluated = Counter[str](evaluations.result(key, e) for e in fragment.episodes if e.evaluation)
         learner.totals.counters["evaluation_void"] += evaluated["late"] + evaluated["wrong"]
@@ -235,6 +248,7 @@ class Intake:
         if order is not None:
             session.violations += 1
             self._learner.scheduler.complete(fragment.order_id, {})
+            self._note_training(session.key, brought=False)
             # Evaluation episodes may have ended in the fragment; their seeds are played again.
             self._learner.scheduler.evaluations.release(session.key)
         self._learner.changed.notify_all()

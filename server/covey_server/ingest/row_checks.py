@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from covey.errors import FragmentError
 from covey.rows import MAX_SAMPLE_UNITS, Active, Columns, RowKind
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, Space, action_bounds, choices
+from covey.wire.limits import MAX_REWARD
 from covey_server.experience.stream import Stream
 
 _HAS_ACTION = np.zeros(256, bool)
@@ -42,10 +43,10 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
         for flag, most in (("active", 2), ("terminated", 1), ("truncated", 1)):
             if (worst := int(columns[f"{name}/{flag}"].max())) > most:
                 raise FragmentError("flags", f"{name}/{flag}: {worst}, expected 0 to {most}")
-        for column in ("observation", "reward"):
-            values = columns[f"{name}/{column}"]
-            if values.dtype.kind == "f" and values.size:
-                _finite_range(f"{name}/{column}", values)
+        observation = columns[f"{name}/observation"]
+        if observation.dtype.kind == "f" and observation.size:
+            _finite_range(f"{name}/observation", observation)
+        _check_rewards(f"{name}/reward", columns[f"{name}/reward"], columns[f"{name}/age"])
         for column in ("observation", "action"):
             # numpy reads truth values as raw bytes, and what a byte other than 0 or 1 counts as is undefined.
             values = columns[f"{name}/{column}"]
@@ -66,6 +67,17 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
                 )
         if group.masked:
             _check_masks(columns, group, kind)
+
+
+def _check_rewards(name: str, rewards: NDArray[np.generic], ages: NDArray[np.generic]) -> None:
+    """Check that rewards are finite and not too large to learn from; in a lead-in row they are sums over its age.
+
+    Raises:
+        FragmentError: with reason "not_finite".
+    """
+    largest = max(map(abs, _finite_range(name, rewards)))
+    if largest > MAX_REWARD and largest > MAX_REWARD * max(1, int(ages.max())):
+        raise FragmentError("not_finite", f"{name}: {largest:g}, expected at most {MAX_REWARD:g} an env step")
 
 
 def _check_masks(columns: Columns, group: Group, kind: NDArray[np.uint8]) -> None:

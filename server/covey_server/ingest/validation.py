@@ -17,15 +17,19 @@ from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Episode, Fragment
 from covey.v1.order_pb2 import Order
-from covey.wire.limits import MAX_EPISODE_STEPS, MAX_FAULT_CHARACTERS, MAX_SLOTS, MAX_WAIT_S, POLICY_PREFIX_BYTES
+from covey.wire.limits import (
+    MAX_EPISODE_STEPS,
+    MAX_FAULT_CHARACTERS,
+    MAX_REWARD,
+    MAX_SLOTS,
+    MAX_WAIT_S,
+    POLICY_PREFIX_BYTES,
+)
 from covey_server.experience.stream import Stream
 from covey_server.ingest.row_checks import check_lead_in, check_values
 
 MAX_REPORTS = 1 << 16
 """Most episodes, and most faults, in one fragment: far above what an honest actor has, far below what hurts."""
-
-MAX_REWARD = float(np.finfo(np.float32).max)
-"""Largest reward of one env step, as rewards travel as float32; a return is a sum of them."""
 
 # Plain numbers: comparing an array with a member of an enumeration takes four times as long.
 _STEP, _LEAD_IN = int(RowKind.STEP), int(RowKind.LEAD_IN)
@@ -196,7 +200,8 @@ def _check_reports(fragment: Fragment, order: Order, agents: int) -> None:
             )
         if not all(abs(value) <= MAX_REWARD * e.length for value in e.returns):  # false for NaN too
             raise FragmentError(
-                "not_finite", f"{kind}: returns {list(e.returns)[:8]}, expected sums of {e.length} float32 rewards"
+                "not_finite",
+                f"{kind}: returns {list(e.returns)[:8]}, expected sums of {e.length} rewards of at most {MAX_REWARD:g}",
             )
         if e.evaluation and len(e.policies) != (size := POLICY_PREFIX_BYTES * agents):
             raise FragmentError("episodes", f"{kind}: {len(e.policies)} bytes of policies, expected {size}")

@@ -197,6 +197,12 @@ class Evaluations:
                 return self._requests.pop(i)
         return None
 
+    def open_of(self, member_id: int) -> tuple[int, list[str]]:
+        """Return how many evaluation episodes of a member are missing, and the names of the actors that play some."""
+        missing = sum(r.open_seeds for r in self._requests if r.member_id == member_id)
+        playing = {t.actor[0] for t in self._tasks.values() if t.request.member_id == member_id}
+        return missing, sorted(playing)
+
     def named_policies(self) -> Iterator[bytes]:
         """Iterate over the SHA-256 hashes of the policies with which evaluation seeds are still to be played."""
         return (ref.sha256 for request in self._requests if request.open_seeds for ref in request.policies)

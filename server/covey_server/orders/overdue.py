@@ -80,6 +80,10 @@ class OrderWatch:
                 late[key] = limit_s
         return late
 
+    def longest_s(self) -> float:
+        """The largest time limit, in seconds, of the actors' oldest outstanding orders; 0 without any."""
+        return max((self._limit_s(pace) for pace in self._paces.values() if pace.head is not None), default=0.0)
+
     def forgive(self) -> None:
         """Let all orders begin anew: for a while the learner itself could not take in answers."""
         for pace in self._paces.values():

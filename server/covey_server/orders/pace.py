@@ -5,7 +5,7 @@ An algorithm declares its pace. The learner asks it at every accepted message an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from covey_server.orders.ledger import MemberLedger
@@ -140,3 +140,24 @@ class Rounds:
         """Begin the member's next on-policy rollout; returns True, as its env steps may now be collected."""
         ledger.next_round()
         return True
+
+
+def release_held(ledgers: Collection[MemberLedger], *, at_once: bool = False) -> bool:
+    """Let members that wait begin their first rollout once another member is half through its own.
+
+    Args:
+        ledgers: All members' counts of env steps.
+        at_once: Whether they begin in any case, because no other member has steps to order.
+
+    Returns:
+        Whether any member was held.
+    """
+    held = [ledger for ledger in ledgers if ledger.held and ledger.durable]
+    others = (ledger for ledger in ledgers if not ledger.held)
+    # A round of 200 env steps: members 0 and 2 begin at once, members 1 and 3 when either has 100 steps. From then on
+    # one pair collects while the other one's round is learned from.
+    if not held or not (at_once or any(2 * ledger.accepted >= ledger.limit for ledger in others)):
+        return False
+    for ledger in held:
+        ledger.held = False
+    return True

@@ -17,8 +17,9 @@ from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
 from covey.wire.limits import BUILTIN_RANDOM
 from covey_server.orders.evaluations import ActorKey, Evaluations
 from covey_server.orders.ledger import MemberLedger
+from covey_server.orders.pace import release_held
 from covey_server.orders.rules import Rules
-from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, slots_by_member
+from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, has_turn, slots_by_member
 from covey_server.seeds import derive
 
 MIN_STEPS = 8
@@ -126,9 +127,7 @@ class Scheduler:
     def has_order_capacity(self, key: ActorKey) -> bool:
         """Whether this actor may be given another order: it answers, is not draining, and has not enough of them."""
         actor = self._actors.get(key)
-        if actor is None or actor.draining or actor.overdue:
-            return False
-        return len(actor.orders) < self._rules.max_orders
+        return actor is not None and actor.takes_orders and len(actor.orders) < self._rules.max_orders
 
     def members_at(self, key: ActorKey) -> list[int]:
         """Return the ids of the members that this actor's environments play for and that may collect env steps now."""
@@ -165,6 +164,27 @@ class Scheduler:
         if key in self._actors:
             self._actors[key].overdue = False
 
+    def trained(self, key: ActorKey, *, brought: bool) -> int:
+        """Note whether an actor's answer brought any of the training env steps asked for.
+
+        After several that did not, its slots' members are served by others first.
+
+        Returns:
+            How many answers in a row did not.
+        """
+        actor = self._actors[key]
+        if actor.training.note(brought, self._next_order_id):
+            actor.slots = [Slot() for _ in actor.slots]
+            for other in self._actors.values():
+                other.uneven = True
+        return actor.training.empty
+
+    def evaluated(self, key: ActorKey, *, brought: bool) -> None:
+        """Note whether an actor's answer brought anything of its evaluations; if not, its seeds are taken back."""
+        if not brought:
+            self.evaluations.release(key)
+        self._actors[key].evaluating.note(brought, self._next_order_id)
+
     def remove_actor(self, key: ActorKey) -> tuple[list[int], int]:
         """Remove an actor that is gone; its orders are taken back, as `take_back` returns them."""
         taken = self.take_back(key)
@@ -196,7 +216,12 @@ class Scheduler:
         actor = self._actors[key]
         if not self.has_order_capacity(key) or not self._may_order(key):
             return None
-        assign(actor, self._actors.values(), self._ledgers, self._rules.turn_steps)
+        actors = self._actors.values()
+        trains = has_turn(actor, actors, lambda a: a.training, self._next_order_id)
+        evaluators = [a for a in actors if a.eval_slots]
+        evaluates = has_turn(actor, evaluators, lambda a: a.evaluating, self._next_order_id)
+        if trains:
+            assign(actor, actors, self._ledgers, self._rules.turn_steps)
         order = Order(order_id=self._next_order_id, generation=self.generation)
         index: dict[bytes, int] = {}
 
@@ -210,12 +235,15 @@ class Scheduler:
                 indices.append(at)
             return indices
 
-        self._release_held()
-        self._add_training(actor, order, use)
-        # Better a held member now than an idle actor: perhaps all others wait for their updates.
-        if not order.slots and self._release_held(at_once=True):
+        ledgers = self._ledgers.values()
+        release_held(ledgers)
+        if trains:
             self._add_training(actor, order, use)
-        self._add_evaluations(key, actor, order, use)
+            # Better a held member now than an idle actor: perhaps all others wait for their updates.
+            if not order.slots and release_held(ledgers, at_once=True):
+                self._add_training(actor, order, use)
+        if evaluates:
+            self._add_evaluations(key, actor, order, use)
         if not order.slots and not order.eval_steps:
             return None
         # Exploration is seeded as the slots are: by the order's number, so that a run can be repeated.
@@ -360,30 +388,11 @@ class Scheduler:
     def _add_evaluations(
         self, key: ActorKey, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]
     ) -> None:
-        # Twice the slots, so that a slot which ends an episode within an order has a next one.
         """Add evaluation seeds to an actor's order, and env steps for those that it has still to play."""
+        # Twice the slots, so that a slot which ends an episode within an order has a next one.
         free = 2 * actor.eval_slots - self.evaluations.unfinished(key)
         for task, refs in self.evaluations.take(key, free):
             task.agent_policies[:] = use(refs)
             order.evaluations.append(task)
         if self.evaluations.unfinished(key):
             order.eval_steps = self._rules.fragment_steps
-
-    def _release_held(self, *, at_once: bool = False) -> bool:
-        """Let members that wait begin their first rollout once another member is half through its own.
-
-        Args:
-            at_once: Whether they begin in any case, because no other member has steps to order.
-
-        Returns:
-            Whether any member was held.
-        """
-        held = [ledger for ledger in self._ledgers.values() if ledger.held and ledger.durable]
-        others = (ledger for ledger in self._ledgers.values() if not ledger.held)
-        # A round of 200 env steps: members 0 and 2 begin at once, members 1 and 3 when either has 100 steps. From then
-        # on one pair collects while the other one's round is learned from.
-        if not held or not (at_once or any(2 * ledger.accepted >= ledger.limit for ledger in others)):
-            return False
-        for ledger in held:
-            ledger.held = False
-        return True

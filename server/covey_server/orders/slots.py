@@ -6,7 +6,7 @@ Pure bookkeeping over the actors' slots and the members' counts of env steps.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from covey.v1.order_pb2 import Order
@@ -37,6 +37,33 @@ class Slot:
         self.member_id, self.fresh, self.served_steps, self.leaving = member_id, True, 0, False
 
 
+LONGEST_PAUSE_ORDERS = 256
+"""Most orders of other actors for which one whose answers are empty waits."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """How long an actor whose answers bring nothing waits for its next order, while there are other actors.
+
+    After the first such answer it goes on as before: an environment may break once. After the second in a row others
+    are given four orders first, after the third eight, and so on.
+
+    Attributes:
+        empty: Answers in a row that brought nothing of what was asked.
+        turn: Id of the order from which on the actor does not wait any more.
+    """
+
+    empty: int = 0
+    turn: int = 0
+
+    def note(self, brought: bool, next_order_id: int) -> bool:
+        """Note whether an answer brought anything of what was asked; returns whether the actor is to wait now."""
+        self.empty = 0 if brought else self.empty + 1
+        waits = self.empty > 1
+        self.turn = next_order_id + min(2**self.empty, LONGEST_PAUSE_ORDERS) if waits else 0
+        return waits
+
+
 @dataclass(slots=True)
 class ActorSlots:
     """One actor's environments (slots) and its unanswered orders.
@@ -47,6 +74,8 @@ class ActorSlots:
         orders: Outstanding orders by order id, oldest first.
         draining: Whether the actor gets no further orders.
         overdue: Whether its orders were taken back because it did not answer, and it has not answered since.
+        training: Whether it waits with training, as its last answers brought none of the env steps asked for.
+        evaluating: Whether it waits with evaluations, as its last answers brought nothing of them.
         uneven: Whether members may have unequal numbers of slots since the actor's last order.
     """
 
@@ -55,7 +84,26 @@ class ActorSlots:
     orders: dict[int, Order] = field(default_factory=dict)
     draining: bool = False
     overdue: bool = False
+    training: Backoff = field(default_factory=Backoff)
+    evaluating: Backoff = field(default_factory=Backoff)
     uneven: bool = True
+
+    @property
+    def takes_orders(self) -> bool:
+        """Whether it may be given orders at all: it has environments, answers, and is not draining."""
+        return bool(self.slots) and not (self.draining or self.overdue)
+
+
+def has_turn(
+    actor: ActorSlots, actors: Iterable[ActorSlots], backoff_of: Callable[[ActorSlots], Backoff], next_order_id: int
+) -> bool:
+    """Whether an actor may be given work now: it need not wait for others, or there are none that need not wait."""
+
+    def waits(of: ActorSlots) -> bool:
+        """Whether this actor waits until others have been given orders."""
+        return backoff_of(of).turn > next_order_id
+
+    return not waits(actor) or not any(other.takes_orders and not waits(other) for other in actors)
 
 
 def slots_by_member(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[int]:
@@ -63,7 +111,7 @@ def slots_by_member(actors: Iterable[ActorSlots], ledgers: Ledgers) -> Counter[i
     return Counter(
         slot.member_id
         for actor in actors
-        if not (actor.draining or actor.overdue)
+        if actor.takes_orders
         for slot in actor.slots
         if slot.member_id is not None and slot.member_id in ledgers
     )

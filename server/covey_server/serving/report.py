@@ -14,6 +14,7 @@ from covey_server.evolution.fitness import rank_key
 from covey_server.evolution.lineage import architecture, entry_info
 from covey_server.learner import Learner
 from covey_server.member import LineageEntry, Member
+from covey_server.serving.standstill import Standstill
 
 RATE_WINDOW_S = 10.0
 """Rates are averages over this many seconds."""
@@ -26,6 +27,7 @@ class Report:
         learner: Read under its lock, briefly.
         phase_of: Returns what a member is doing, in one word.
         wire_gauges: Returns numbers that the gRPC service holds now, by name.
+        standstill: Says for how long and why the run stands still.
         clock: Returns monotonic seconds.
     """
 
@@ -34,11 +36,13 @@ class Report:
         learner: Learner,
         phase_of: Callable[[Member], str],
         wire_gauges: Callable[[], dict[str, int]],
+        standstill: Standstill,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._learner = learner
         self._phase_of = phase_of
         self._wire_gauges = wire_gauges
+        self._standstill = standstill
         self._clock = clock
         self._samples: deque[tuple[float, int, dict[str, int]]] = deque()
 
@@ -94,7 +98,10 @@ class Report:
                 staleness_updates=totals.staleness_updates / max(1, totals.staleness_samples),
                 events=list(learner.events),
                 gauges=self._gauges(),
+                standstill_s=self._standstill.seconds,
             )
+            if status.standstill_s:
+                status.waits.extend(self._standstill.waits())
             status.threads.extend(ThreadInfo(name=w.name, kind=w.kind, alive=w.alive()) for w in learner.threads)
             if population is not None:
                 status.replay_env_steps = len(population.experience)

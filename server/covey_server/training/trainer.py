@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from covey.errors import DiskFullError, RefusedError
 from covey_server.coordination.lock import StateLock, under_lock
@@ -29,8 +30,37 @@ from covey_server.training.mode import EvolutionMode
 FULL_DISK_PAUSE_S = 5.0
 """Seconds between attempts to write a checkpoint to a full disk."""
 
-Action = Callable[[], None]
-"""The next thing for the trainer to do, chosen under the lock and called without it."""
+SHORTEST_PATIENCE_S = 60.0
+"""Seconds that any piece of the trainer's work may take before it counts as one that hangs."""
+
+MARGIN = 10.0
+"""A piece of work may take this many times as long as the longest one before it."""
+
+
+class Action(NamedTuple):
+    """The next thing for the trainer to do, chosen under the lock and called without it.
+
+    Attributes:
+        what: What it is, for people, such as "an update".
+        do: Does it.
+    """
+
+    what: str
+    do: Callable[[], None]
+
+
+class Piece(NamedTuple):
+    """The piece of work that the trainer is at.
+
+    Attributes:
+        what: What it is, for people, such as "an update".
+        taken_s: Seconds that it has taken so far.
+        patience_s: Seconds that it may take by what others took before.
+    """
+
+    what: str
+    taken_s: float
+    patience_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +102,23 @@ class Trainer(WatchedThread):
         self._stop_requested = False
         self._writing: _Writing | None = None
         self._checkpoint_requests: list[Future[str]] = []
+        self._piece: tuple[str, float] | None = None  # what the trainer is at, and since when
+        self._longest_s = 0.0
         self._next_try = 0.0  # after a full disk, no checkpoint is started by itself before this time
 
     @property
     def lock(self) -> StateLock:
         """The learner's lock; methods marked `under_lock` assert that it is held."""
         return self._learner.lock
+
+    @property
+    def piece(self) -> Piece | None:
+        """What the trainer is at now; None while it waits for something to do. Any thread may ask."""
+        piece = self._piece
+        if piece is None:
+            return None
+        taken_s = self._learner.clock() - piece[1]
+        return Piece(piece[0], taken_s, max(SHORTEST_PATIENCE_S, MARGIN * self._longest_s))
 
     # -- from other threads -----------------------------------------------------------------------------------------
 
@@ -158,8 +199,18 @@ class Trainer(WatchedThread):
                 learner.changed.wait(timeout=1.0)
                 learner.totals.learner_wait_s += time.monotonic() - before
         if action is not None:
-            action()
+            self._do(action)
         return learner.state is not RunState.COMPLETE
+
+    def _do(self, action: Action) -> None:
+        """Do a piece of work, and note meanwhile what it is and since when."""
+        began = self._learner.clock()
+        self._piece = action.what, began
+        try:
+            action.do()
+        finally:
+            self._piece = None
+            self._longest_s = max(self._longest_s, self._learner.clock() - began)
 
     @under_lock
     def _choose(self, population: Population | None) -> Action | None:
@@ -168,14 +219,14 @@ class Trainer(WatchedThread):
             return None
         if self._writing is not None:
             if self._writing.path.done():
-                return self._end_checkpoint
+                return Action("the end of a checkpoint", self._end_checkpoint)
         elif self._is_checkpoint_due():
-            return partial(self._start_checkpoint, population)
+            return Action("a checkpoint", partial(self._start_checkpoint, population))
         if self._learner.state is not RunState.TRAINING:
             return None
         due = self._due(population)
         if due:
-            return partial(self._update, population, due)
+            return Action("an update", partial(self._update, population, due))
         return self._next_evaluation(population)
 
     @under_lock
@@ -203,12 +254,14 @@ class Trainer(WatchedThread):
         if all_trained or not self._training.deterministic:
             for member in trained:
                 if not self.evaluator.is_requested(member):
-                    return partial(self.evaluator.request, population, member)
+                    return Action("the begin of an evaluation", partial(self.evaluator.request, population, member))
         request = learner.scheduler.evaluations.pop_finished()
         if request is not None:
-            return partial(self.evaluator.enter, population, request)
+            return Action("the end of an evaluation", partial(self.evaluator.enter, population, request))
         # Unpacking is needed after the last evaluations; while they are played there is time for it.
-        return partial(self._unpack, population) if all_trained and not self._unpacked else None
+        if all_trained and not self._unpacked:
+            return Action("copying weights", partial(self._unpack, population))
+        return None
 
     # -- updates ----------------------------------------------------------------------------------------------------
 

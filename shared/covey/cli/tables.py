@@ -70,6 +70,7 @@ def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
     rows = [
         ("run", f"{status['run_name']}  {status['run_dir']}"),
         ("state", f"{status['state']}, generation {status['generation']}, up {_seconds(status['uptime_s'])}"),
+        *_standstill(status),
         ("job", f"{status['algorithm']} on {status['environment']}, {status['population_size']} members"),
         ("env steps", f"{status['env_steps']:,} of {total:,}, {status['env_steps_per_s']:,.0f} per s"),
         ("evaluation", f"{status['eval_env_steps']:,} env steps"),
@@ -92,6 +93,14 @@ def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
     for name, value in rows:
         table.add_row(name, value)
     return Group(table, *(f"  {event}" for event in status["events"]))
+
+
+def _standstill(status: Answer) -> list[tuple[str, str]]:
+    """Rows of the status that say for how long and why a run stands still; none while it moves."""
+    still_s = status.get("standstill_s")  # an older learner does not tell
+    if not still_s:
+        return []
+    return [("stands still", f"for {_seconds(still_s)}"), *(("", wait) for wait in status["waits"])]
 
 
 def members_table(members: Sequence[Answer]) -> Table:

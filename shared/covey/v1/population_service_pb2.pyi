@@ -91,6 +91,8 @@ class Status(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     GAUGES_FIELD_NUMBER: _builtins.int
     THREADS_FIELD_NUMBER: _builtins.int
+    STANDSTILL_S_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """"waiting for the first actor", "training", "paused", "stopping", "complete"."""
     run_name: _builtins.str
@@ -124,6 +126,10 @@ class Status(_message.Message):
     raw_bytes: _builtins.int
     staleness_updates: _builtins.float
     """How old the data is: mean number of updates by which a policy was behind when its rows arrived."""
+    standstill_s: _builtins.float
+    """Seconds for which no env step, update or evaluation episode has come; 0 while the run moves, which it does as long
+    as some come within two heartbeat intervals.
+    """
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """What was counted, by name: refused, duplicate, gap, environment_fault, revoked_orders ..."""
@@ -139,6 +145,10 @@ class Status(_message.Message):
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadInfo]:
         """The threads and tasks that the run lives by, in the order in which they started."""
+
+    @_builtins.property
+    def waits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """While it stands still: what its members wait for, such as "members 0 and 2 wait for 64 env steps of actor a"."""
 
     def __init__(
         self,
@@ -170,10 +180,12 @@ class Status(_message.Message):
         events: _abc.Iterable[_builtins.str] | None = ...,
         gauges: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         threads: _abc.Iterable[Global___ThreadInfo] | None = ...,
+        standstill_s: _builtins.float = ...,
+        waits: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "best_fitness", b"best_fitness", "best_member", b"best_member"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "gauges", b"gauges", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "state", b"state", "threads", b"threads", "updates", b"updates", "uptime_s", b"uptime_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness", "_best_member", b"_best_member", "actor_wait_s", b"actor_wait_s", "actors", b"actors", "algorithm", b"algorithm", "best_fitness", b"best_fitness", "best_member", b"best_member", "counters", b"counters", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment", b"environment", "eval_env_steps", b"eval_env_steps", "events", b"events", "gauges", b"gauges", "generation", b"generation", "learner_wait_s", b"learner_wait_s", "max_steps", b"max_steps", "members_per_pass", b"members_per_pass", "population_size", b"population_size", "raw_bytes", b"raw_bytes", "replay_env_steps", b"replay_env_steps", "run_dir", b"run_dir", "run_name", b"run_name", "staleness_updates", b"staleness_updates", "standstill_s", b"standstill_s", "state", b"state", "threads", b"threads", "updates", b"updates", "uptime_s", b"uptime_s", "waits", b"waits", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_fitness: _TypeAlias = _typing.Literal["best_fitness"]  # noqa: Y015
     _WhichOneofArgType__best_fitness: _TypeAlias = _typing.Literal["_best_fitness", b"_best_fitness"]  # noqa: Y015

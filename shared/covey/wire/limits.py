@@ -56,6 +56,10 @@ CHUNK_BYTES = 512 << 10
 MAX_FETCHED_WITH = 128
 """Policies that one FetchPolicy call may ask for besides its first."""
 
+MAX_REWARD = 1e12
+"""Largest magnitude of the reward of one env step: squares of returns, which losses are made of, must stay far below
+the largest float32, or one actor's reward makes the weights of every member infinite."""
+
 # -- orders and fragments --------------------------------------------------------------------------------------------
 
 BUILTIN_RANDOM = "random"

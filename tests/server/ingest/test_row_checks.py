@@ -13,6 +13,7 @@ from covey.errors import FragmentError
 from covey.rows import Columns, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete
 from covey.v1.fragment_pb2 import Fragment
+from covey.wire.limits import MAX_REWARD
 from covey_server.ingest.validation import check_fragment
 
 
@@ -35,6 +36,27 @@ def put(name: str, row: int, value: float) -> Callable[[Columns], None]:
 @pytest.mark.parametrize("row", [0, 2, 8])
 def test_numbers_that_are_none(column: str, value: float, row: int) -> None:
     assert refused(spoil(put(column, row, value))) == "not_finite"
+
+
+@pytest.mark.parametrize("reward", [3.4e38, -3.4e38, 1e13, -1.0001e12])
+@pytest.mark.parametrize("name", ["speaker/reward", "walker/reward"])
+def test_rewards_too_large_to_learn_from(name: str, reward: float) -> None:
+    assert refused(spoil(put(name, 0, reward))) == "not_finite"
+
+
+def test_rewards_of_lead_in_rows_are_sums_over_their_age() -> None:
+    def change(reward: float) -> Callable[[Columns], None]:
+        def age_and_reward(values: Columns) -> None:
+            for group in ("speaker", "walker"):
+                is_open = values[f"{group}/age"][5] > 0
+                values[f"{group}/age"][5][is_open] = 3
+                values[f"{group}/reward"][5][is_open] = reward
+
+        return age_and_reward
+
+    sent = spoil(change(2.9 * MAX_REWARD))
+    check_fragment(sent, order(), SCHEMA, SPACES)
+    assert refused(spoil(change(3.1 * MAX_REWARD))) == "not_finite"
 
 
 def test_infinities_that_cancel_are_seen_and_large_numbers_pass() -> None:

@@ -18,6 +18,7 @@ from covey.errors import FragmentError
 from covey.rows import RowSchema
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order, PolicyRef
+from covey.wire.limits import MAX_REWARD
 from covey_server.ingest.validation import check_fragment
 
 
@@ -244,6 +245,7 @@ def test_honest_reports_pass() -> None:
         ({"returns": [1.0, 2.0, np.nan]}, "not_finite"),
         ({"returns": [1.0, np.inf, -np.inf]}, "not_finite"),
         ({"returns": [1.0, 1.7e308, 1.0]}, "not_finite"),
+        ({"returns": [1.0, 1e15, 1.0]}, "not_finite"),
         ({"returns": [1.0, 1.7e308, -1.7e308]}, "not_finite"),
         ({"returns": [1.0, -1.8e39, 1.0]}, "not_finite"),  # of five steps
         ({"length": 2**32 - 1}, "episodes"),
@@ -262,7 +264,7 @@ def test_bad_episodes(fields: dict[str, object], reason: str) -> None:
 
 def test_returns_of_the_largest_rewards_pass() -> None:
     sent = fragment([[S, F]])
-    most = 5 * float(np.finfo(np.float32).max)
+    most = 5 * MAX_REWARD
     sent.episodes.add(slot=0, returns=[most, -most, 0], length=5, member_id=0)
     sent.wait_s = 86_400.0 * 365
     check_fragment(sent, order(), SCHEMA, SPACES)

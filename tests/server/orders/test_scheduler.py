@@ -11,6 +11,9 @@ from tests.support.schedulers import AGENTS, ledger_of, ledgers, make_scheduler,
 from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import Order, PolicyRef
 
+SHARES = {"answer": 1.0, "short": 0.5, "empty": 0.0}
+"""Of an order's steps that an answer brings."""
+
 
 @examples(1)
 @given(data=st.data())
@@ -30,7 +33,7 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
     for _ in range(2000):
         if all(w.collected for w in scheduler.ledgers):
             break
-        action = data.draw(st.sampled_from(["order", "order", "answer", "answer", "short", "lose", "join"]))
+        action = data.draw(st.sampled_from(["order", "order", "answer", "answer", "short", "empty", "lose", "join"]))
         if action == "join" and len(alive) < 5:
             join()
         elif action == "lose" and len(alive) > 1:
@@ -40,8 +43,8 @@ def test_every_member_gets_exactly_its_steps_whatever_comes_and_goes(data: st.Da
         key = data.draw(st.sampled_from(sorted(alive)))
         if action == "order" and (order := scheduler.next_order(key)) is not None:
             alive[key].append(order)
-        elif action in ("answer", "short") and alive[key]:
-            play(alive[key].pop(0), scheduler, 1.0 if action == "answer" else 0.5)
+        elif action in SHARES and alive[key]:
+            play(alive[key].pop(0), scheduler, SHARES[action])
         for work in scheduler.ledgers:
             assert work.accepted >= 0 and work.ordered >= 0 and work.accepted + work.ordered <= quota
     # Whatever has happened: from here on, honest actors alone bring it to its end.
@@ -261,3 +264,55 @@ def test_members_alone_in_their_half_do_not_wait() -> None:
     scheduler.add_actor(("a", 1), 2, 1)
     order = scheduler.next_order(("a", 1))
     assert order is not None and {s.member_id for s in order.slots} == {1}
+
+
+def test_an_actor_whose_answers_are_empty_waits_for_others_longer_and_longer() -> None:
+    scheduler = make_scheduler(2, quota=10**6)
+    bad, good = ("bad", 1), ("good", 1)
+    scheduler.add_actor(bad, 2, 2)
+    scheduler.add_actor(good, 2, 2)
+    turns = []
+    for turn in range(300):
+        if (order := scheduler.next_order(bad)) is not None:
+            turns.append(turn)
+            play(order, scheduler, 0.0)
+        order = scheduler.next_order(good)
+        assert order is not None and {work.member_id for work in order.slots} == {0, 1}
+        play(order, scheduler)
+    # A single empty answer costs it nothing: an environment may break.
+    assert turns[:2] == [0, 1]
+    pauses = [after - before for before, after in itertools.pairwise(turns[1:])]
+    assert pauses == sorted(pauses) and pauses[-1] >= 2 * pauses[0] and len(turns) < 10
+
+
+def test_an_actor_whose_answers_are_empty_gets_orders_where_there_is_no_other_and_again_once_it_answers() -> None:
+    scheduler = make_scheduler(1, quota=10**6)
+    key = ("a", 1)
+    scheduler.add_actor(key, 2, 2)
+    for _ in range(10):
+        order = scheduler.next_order(key)
+        assert order is not None
+        play(order, scheduler, 0.0)
+    order = scheduler.next_order(key)
+    assert order is not None
+    play(order, scheduler)
+    scheduler.add_actor(("b", 1), 2, 2)
+    assert scheduler.next_order(key) is not None
+
+
+def test_one_that_plays_no_evaluations_leaves_them_to_others() -> None:
+    scheduler = make_scheduler(1, quota=1)
+    ledger_of(scheduler, 0).accepted = 1
+    bad, good, trains = ("bad", 1), ("good", 1), ("trains", 1)
+    scheduler.add_actor(bad, 1, 2)
+    scheduler.add_actor(trains, 1, 0)
+    scheduler.evaluations.request(0, "fitness", [PolicyRef(sha256=bytes(32))] * AGENTS, range(9), 25)
+    for _ in range(5):  # one without evaluation slots is no other
+        order = scheduler.next_order(bad)
+        assert order is not None and order.evaluations
+        scheduler.complete(order.order_id, {})
+        scheduler.evaluated(bad, brought=False)
+    scheduler.add_actor(good, 1, 2)
+    assert scheduler.next_order(bad) is None
+    order = scheduler.next_order(good)
+    assert order is not None and order.evaluations
