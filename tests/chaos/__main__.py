@@ -20,7 +20,7 @@ from typing import Any
 from tests.chaos.faults import FAMILIES, deck
 from tests.chaos.kills import kills
 from tests.chaos.ledger import Differences, compare_promises, compare_recovery
-from tests.chaos.world import HEARTBEAT_S, STANDSTILL_S, World, quantiles, world
+from tests.chaos.world import HEARTBEAT_S, STANDSTILL_S, STEP_TIMEOUT_S, World, quantiles, world
 
 SHOWN = 20
 PAUSE_S = 0.5, 8.0
@@ -80,6 +80,7 @@ def _report(w: World, found: Differences, status: dict[str, Any], goes_on: bool,
         "restart_to_first_fragment_s": quantiles(w.restart_s),
         "black_hole_to_quota_moved_s": quantiles(w.noticed_s) | {"bound": 2 * HEARTBEAT_S},
         "longest_still_s": round(w.longest_still_s, 1),
+        "longest_wait_for_actors_s": {"max": round(w.longest_wait_s, 1), "bound": 2 * HEARTBEAT_S + STEP_TIMEOUT_S},
         "goes_on": goes_on,
         "seconds": round(faults_s, 1),
         "differences": [*found.found, *w.unexpected][:SHOWN],

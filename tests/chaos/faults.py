@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.chaos.world import HEARTBEAT_S, ActorPlace, World
+from tests.support.bad_actors import ANSWERS
 
 from covey.run.checkpoint_format import STATE, TENSORS, checkpoint_paths, read_newest
 from covey_server.storage.journal import Position
@@ -72,6 +73,13 @@ def _freeze(world: World, seconds: float) -> bool:
     process.freeze()
     _until(world, place, seconds, process.thaw)
     return True
+
+
+def bad_actor(world: World) -> bool:
+    """One more actor, which sends heartbeats and does not do what it is told, in one of eight ways."""
+    if not world.serves:
+        return False
+    return world.start_bad_actor(world.rng.choice([*ANSWERS]), world.rng.uniform(3.0, 20.0))
 
 
 # -- connections ------------------------------------------------------------------------------------------------------
@@ -275,6 +283,7 @@ def _last_synced(notes: Path) -> Position:
 
 FAMILIES: dict[str, tuple[Fault, ...]] = {
     "actor": (actor_killed, actor_replaced, actor_doubled, actor_told_to_leave, actor_paused, actor_frozen),
+    "bad": (bad_actor,),
     "line": (line_cut, line_half_open, line_lost_upwards, line_lost_downwards, line_lost, line_slow),
     "environment": (environment_raises, environment_says_nan, environment_hangs),
     "learner": (

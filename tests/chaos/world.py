@@ -20,6 +20,7 @@ from tests.support.processes import Process, free_port, newest_run, write_config
 from tests.support.proxy import FaultProxy, proxies
 
 HEARTBEAT_S = 1.0
+STEP_TIMEOUT_S = 10.0
 STANDSTILL_S = 60.0
 """A learner that has taken in nothing for so long stands still."""
 
@@ -32,6 +33,7 @@ def write_chaos_config(path: Path) -> Path:
     return write_config(
         path,
         algorithm={"name": "MADDPG"},
+        actors={"step_timeout_s": STEP_TIMEOUT_S},
         environment={"name": "mpe2.simple_speaker_listener_v4", "num_envs": 4, "config": {"continuous_actions": True}},
         replay_buffer={"max_size": 6000, "max_bytes": 1 << 24},
         training={"max_steps": 1000 * 100_000, "evo_steps": 1000, "pop_size": 4, "confirm_episodes": 4},
@@ -87,11 +89,14 @@ class World:
         self.first_taken_at = math.inf  # of this life of the learner
         self.last_taken_at = time.monotonic()
         self.longest_still_s = 0.0
+        self.longest_wait_s = 0.0  # of these, while the learner was at work: for actors
+        self._learner_away_at = time.monotonic()  # when it was not at work last
         self.restart_s: list[float] = []
         self.noticed_s: list[float] = []
         self.quick_ends = 0
         self.faults: Counter[str] = Counter()
         self.unexpected: list[str] = []
+        self._bad: Process | None = None
         self._black_holes: dict[str, float] = {}  # since when, by actor
 
     # -- the learner --------------------------------------------------------------------------------------------------
@@ -169,6 +174,24 @@ class World:
             )
         )
 
+    def start_bad_actor(self, kind: str, seconds: float) -> bool:
+        """An actor that does not do what it is told, for so long; False if there is one already."""
+        if self._bad is not None:
+            return False
+        notes = self.notes / f"bad-{next(self._numbers)}.notes"
+        self._bad = Process(self.directory / "bad.log", notes, self._address, kind, module="tests.chaos.bad_actor")
+        self.after(seconds, self.end_bad_actor)
+        return True
+
+    def end_bad_actor(self) -> None:
+        """Kill it, if there is one; it may have ended by itself."""
+        bad, self._bad = self._bad, None
+        if bad is None:
+            return
+        if bad.popen.poll() not in (None, 0):
+            self.unexpected.append(f"bad actor: ended with code {bad.popen.poll()}\n{bad.output()[-2000:]}")
+        bad.kill()
+
     def signal_actor(self, place: ActorPlace, number: signal.Signals) -> None:
         """To the newest process of this name, if it is there."""
         if place.is_running:
@@ -196,6 +219,8 @@ class World:
 
     def step(self) -> None:
         """Look around, and do what is due."""
+        if not self.serves or self.expect_end:
+            self._learner_away_at = time.monotonic()
         self._read_journal()
         self._watch_learner()
         self._watch_actors()
@@ -265,6 +290,8 @@ class World:
                     self.first_taken_at = now
                     self.restart_s.append(now - self.learner_started)
                 self.longest_still_s = max(self.longest_still_s, now - self.last_taken_at)
+                waited_s = now - max(self.last_taken_at, self._learner_away_at)
+                self.longest_wait_s = max(self.longest_wait_s, waited_s)
                 self.last_taken_at = now
             elif isinstance(entry, Revoked) and self._black_holes:
                 owners = owners or {i.order_id: i.key[0] for i in self.history.entries if isinstance(i, Issued)}
@@ -298,6 +325,7 @@ def world(directory: Path, seed: int, actors: int = 4) -> Iterator[World]:
         try:
             yield made
         finally:
+            made.end_bad_actor()
             for process in [p for place in made.places for p in place.processes] + [made.learner]:
                 if process is not None:
                     process.kill()

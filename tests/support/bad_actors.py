@@ -109,9 +109,9 @@ ANSWERS: dict[str, Answer] = {
 
 
 @contextmanager
-def at_work(address: str, answer: Answer) -> Iterator[ScriptedActor]:
-    """A scripted actor that sends heartbeats and answers each order by what `answer` makes of it."""
-    actor = ScriptedActor(address, "bad")
+def at_work(address: str, answer: Answer, kind: type[ScriptedActor] = ScriptedActor) -> Iterator[threading.Thread]:
+    """A scripted actor that sends heartbeats and answers each order by what `answer` makes of it; yields its thread."""
+    actor = kind(address, "bad")
     actor.join()
     ended = threading.Event()
 
@@ -136,7 +136,7 @@ def at_work(address: str, answer: Answer) -> Iterator[ScriptedActor]:
     for thread in threads:
         thread.start()
     try:
-        yield actor
+        yield threads[1]
     finally:
         ended.set()
         actor.vanish()

@@ -45,12 +45,12 @@ class ScriptedActor(ScriptedPlay):
         self._up.put(pb.ActorFrame(hello=pb.Hello(session=session)))
         self.frames = self.stub.Work(iter(self._up.get, None))
 
-    def next(self, kind: str) -> pb.LearnerFrame:
-        """The next frame of a kind; others are skipped."""
+    def next(self, *kinds: str) -> pb.LearnerFrame:
+        """The next frame of one of these kinds; others are skipped."""
         for frame in self.frames:
-            if frame.WhichOneof("kind") == kind:
+            if frame.WhichOneof("kind") in kinds:
                 return frame
-        raise AssertionError(f"stream ended before a frame of kind {kind}")
+        raise AssertionError(f"stream ended before a frame of kind {' or '.join(kinds)}")
 
     def order(self) -> Order:
         """The next order, its policies fetched."""
