@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from covey.collect.collector import most_train_slots
 from covey.errors import RefusedError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
@@ -17,6 +18,7 @@ from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.overdue import OrderWatch
 from covey_server.orders.session import Session, SessionState
 from covey_server.orders.sessions import check_same_spaces
+from covey_server.population import Population
 from covey_server.storage.journal import Kind
 
 MOST_REASON = 300  # characters of the reason that an actor gives for leaving
@@ -107,9 +109,10 @@ class Attendance:
             learner.training_since = learner.training_since or learner.clock()
             if not learner.scheduler.has_slots(session.key):
                 learner.scheduler.add_actor(session.key, request.train_slots, request.eval_slots)
-                learner.event(
-                    f"actor {request.actor_id} joined with {request.train_slots} slots from {request.hostname}"
-                )
+                slots = f"{request.train_slots} slots"
+                if request.train_slots < config.train_slots:
+                    slots += self._why_fewer(population)
+                learner.event(f"actor {request.actor_id} joined with {slots} from {request.hostname}")
             if replaced is not None and replaced.key != session.key:
                 learner.count("actors_replaced")
                 self._release(replaced.key, f"actor {request.actor_id} was replaced by a new process")
@@ -124,6 +127,13 @@ class Attendance:
                 compression_level=config.actors.compression_level,
                 forget_received=config.checkpoint.durability == "received",
             )
+
+    def _why_fewer(self, population: Population) -> str:
+        """Say, for the event log, why an actor has fewer training slots than it was asked to have."""
+        asked, row_bytes = self._learner.config.train_slots, population.schema.row_bytes
+        if asked <= most_train_slots(population.spaces, population.schema):
+            return f" of the {asked} asked for"
+        return f" of the {asked} asked for, as more do not fit into a fragment (a row is {row_bytes:,} bytes)"
 
     @under_lock
     def _take_back_lost_orders(self, session: Session, request: pb.JoinRequest) -> None:

@@ -127,7 +127,7 @@ ROOMS = {
             *("orders", "storage"),
         },
         "ingest": {"attendance", "learner", "population", "coordination", "experience", "orders", "storage"},
-        "attendance": {"learner", "coordination", "orders", "storage"},
+        "attendance": {"learner", "population", "coordination", "orders", "storage"},
         "build": {"member", "population", "seeds", "algorithms", "evolution", "experience", "packing"},
         "learner": {"member", "population", "algorithms", "coordination", "orders", "storage"},
         "population": {"member", "algorithms", "evolution", "experience", "orders", "packing"},

@@ -100,6 +100,30 @@ class Columns(Plain):
         return super().observation(agent)[:, None]
 
 
+class Outside(Plain):
+    """Its second agent sees 12, -15, 18 ... where its space allows no more than 10, and rounding on top of a bound."""
+
+    def observation(self, agent: Any) -> Any:
+        time = 3 * self.time * (-1) ** self.time if agent == "a_1" else 0
+        return np.array([time, 10 + 1e-6, 0], F)
+
+
+class TooLarge(Plain):
+    """Rewards that are finite, but not in the float32 in which they travel."""
+
+    def reward(self, agent: Any) -> Any:
+        return 1e39 if self.time == 3 else 1.0
+
+
+class TooLargeToSee(Plain):
+    """Observations that are finite, but not in the float32 in which networks read them."""
+
+    seen = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+
+    def observation(self, agent: Any) -> Any:
+        return np.array([self.time, 1e300 if self.time == 3 else 0, 0])
+
+
 class Short(Plain):
     """Observations of one number where the space says three: numpy would repeat it."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import FragmentError
-from covey.rows import MAX_SAMPLE_UNITS, Active, Columns, RowKind
+from covey.rows import MAX_FLOAT32, MAX_SAMPLE_UNITS, Active, Columns, RowKind
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, Space, action_bounds, choices
 from covey_server.experience.stream import Stream
 
@@ -45,7 +45,11 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
         for column in ("observation", "reward"):
             values = columns[f"{name}/{column}"]
             if values.dtype.kind == "f" and values.size:
-                _finite_range(f"{name}/{column}", values)
+                lowest, highest = _finite_range(f"{name}/{column}", values)
+                if max(-lowest, highest) > MAX_FLOAT32:  # which networks would read as infinite
+                    raise FragmentError(
+                        "not_finite", f"{name}/{column}: {lowest:g} to {highest:g}, expected numbers that float32 holds"
+                    )
         for column in ("observation", "action"):
             # numpy reads truth values as raw bytes, and what a byte other than 0 or 1 counts as is undefined.
             values = columns[f"{name}/{column}"]

@@ -95,6 +95,7 @@ def as_answer(report: EnvironmentReport) -> dict[str, Any]:
         "steps_per_s": seen and seen.steps_per_s,
         "episodes": len(lengths),
         "episode_length": {"min": min(lengths), "mean": fmean(lengths), "max": max(lengths)} if lengths else None,
+        "outside": seen.outside if seen else [],
         "faults": seen.faults if seen else [],
         "api_test": report.api_test,
         "api_warnings": list(report.api_warnings),

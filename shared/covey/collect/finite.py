@@ -1,13 +1,21 @@
-"""Finds NaN and infinities in observations and rewards: they would spoil whatever learns from them."""
+"""Finds NaN, infinities and what float32 cannot hold in observations and rewards: it would spoil whatever learns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
+from covey.rows import MAX_FLOAT32, is_number
 from covey.spaces import EnvironmentSpaces
+
+
+def wanted(value: float) -> str:
+    """What an error says was expected in the place of a value that cannot be learned from."""
+    return "a finite number" if not np.isfinite(value) else f"at most {MAX_FLOAT32:.3g} either way"
 
 
 def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpaces) -> dict[int, tuple[int, str]]:
@@ -25,7 +33,7 @@ def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpac
     observations = [o for o in arrays.observation if o.dtype.kind == "f"]
     # Nearly always all numbers are finite, and then so are their sums; a sum that overflows is looked into below.
     with np.errstate(over="ignore", invalid="ignore"):
-        if all(np.isfinite(a.sum()) for a in (*observations, rewards)):
+        if all(map(_all_numbers, (*observations, rewards))):
             return {}
     found: dict[int, tuple[int, str]] = {}
     column = 0
@@ -35,11 +43,18 @@ def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpac
                 if values.dtype.kind != "f":
                     continue
                 for s in slots:
-                    bad = ~np.isfinite(values[:, s].reshape(len(values), -1))
+                    bad = ~is_number(values[:, s].reshape(len(values), -1))
                     if bad.any():
                         time = int(bad.any(axis=1).argmax())
                         value = values[time, s].reshape(-1)[bad[time]][0]
-                        text = f"{what} of agent {spaces.agents[agent].agent_id!r} is {value}, expected a finite number"
+                        text = f"{what} of agent {spaces.agents[agent].agent_id!r} is {value}, expected {wanted(value)}"
                         found[s] = min(found.get(s, (time, text)), (time, text))
             column += 1
     return found
+
+
+def _all_numbers(values: NDArray[Any]) -> bool:
+    """Whether all values can be learned from, in one quick pass where float32 holds whatever they can be."""
+    if values.dtype == np.float64:
+        return not values.size or (values.min() >= -MAX_FLOAT32 and values.max() <= MAX_FLOAT32)  # false for NaN
+    return bool(np.isfinite(values.sum()))

@@ -27,6 +27,9 @@ from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
 
+MOST_OUTSIDE = 3
+"""Of observations outside of their spaces the report shows so many sentences."""
+
 FEW_SLOTS = 16
 """If an actor cannot have more training slots than this, the report says how many it can have."""
 
@@ -172,6 +175,10 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
             yield f"bounds: where actions of group {group.group_id!r} have no bound, policies stay within {intervals}"
     if (most := _most_slots(spaces)) < FEW_SLOTS:
         yield f"memory: a row is {RowSchema.of(spaces).row_bytes} bytes, so an actor has at most {most} training slots"
+    for sentence in seen.outside[:MOST_OUTSIDE]:
+        yield f"bounds: {sentence}; it is used as it is, so correct the space or the environment"
+    if (more := len(seen.outside) - MOST_OUTSIDE) > 0:
+        yield f"bounds: {more} further sentences like these are in `covey check-env --json`, under `outside`"
     if seen.zero_sum:
         yield f"opponents: the agents' returns sum to zero in every episode; {who_counts(spaces.agent_ids)}"
     if not_repeated:
