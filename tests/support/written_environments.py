@@ -100,6 +100,18 @@ class Columns(Plain):
         return super().observation(agent)[:, None]
 
 
+class Crowd(Plain):
+    """As many agents that see as many numbers as one likes."""
+
+    def __init__(self, agents: int = 2, width: int = 3) -> None:
+        self.names = [f"a_{i}" for i in range(agents)]
+        self.seen = spaces.Box(-1, 1, (width,), F)
+        super().__init__()
+
+    def observation(self, agent: Any) -> Any:
+        return np.zeros(self.seen.shape, F)
+
+
 class Outside(Plain):
     """Its second agent sees 12, -15, 18 ... where its space allows no more than 10, and rounding on top of a bound."""
 

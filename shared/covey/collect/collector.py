@@ -56,6 +56,20 @@ def most_train_slots(spaces: EnvironmentSpaces, schema: RowSchema) -> int:
     return MAX_RAW_BYTES // ((4 + most_lead_in_rows(spaces)) * schema.row_bytes)
 
 
+def check_slots(train_slots: int, spaces: EnvironmentSpaces, schema: RowSchema) -> None:
+    """Refuse training slots whose rows do not fit into a fragment.
+
+    Raises:
+        SpaceError: too many, or rows of which not even one slot's fit.
+    """
+    if train_slots > (most := most_train_slots(spaces, schema)):
+        raise SpaceError(
+            f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected at most {most}, so "
+            f"that {4 + most_lead_in_rows(spaces)} rows of each fit into a fragment of {MAX_RAW_BYTES} bytes; "
+            + ("lower actors.max_slots" if most else "shrink the observations")
+        )
+
+
 class Collector:
     """The environments (slots) of one actor; `run` steps them as a learner's order says and returns what they gave.
 
@@ -76,13 +90,8 @@ class Collector:
     def __init__(
         self, slots: Slots, spaces: EnvironmentSpaces, schema: RowSchema, train_slots: int, compression_level: int
     ) -> None:
+        check_slots(train_slots, spaces, schema)
         self._lead = most_lead_in_rows(spaces)
-        if train_slots > (most := most_train_slots(spaces, schema)):
-            raise SpaceError(
-                f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected at most {most}, so "
-                f"that {4 + self._lead} rows of each fit into a fragment of {MAX_RAW_BYTES} bytes; "
-                + ("lower actors.max_slots" if most else "shrink the observations")
-            )
         self._spaces, self._schema, self._level = spaces, schema, compression_level
         self._slots = slots
         self._decisions = Decisions(spaces, slots.count)
