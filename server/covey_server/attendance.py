@@ -109,10 +109,10 @@ class Attendance:
             learner.training_since = learner.training_since or learner.clock()
             if not learner.scheduler.has_slots(session.key):
                 learner.scheduler.add_actor(session.key, request.train_slots, request.eval_slots)
-                slots = f"{request.train_slots} slots"
-                if request.train_slots < config.train_slots:
-                    slots += self._why_fewer(population)
-                learner.event(f"actor {request.actor_id} joined with {slots} from {request.hostname}")
+                learner.event(
+                    f"actor {request.actor_id} joined with {request.train_slots} slots from {request.hostname}"
+                    + self._why_fewer(request.train_slots, population)
+                )
             if replaced is not None and replaced.key != session.key:
                 learner.count("actors_replaced")
                 self._release(replaced.key, f"actor {request.actor_id} was replaced by a new process")
@@ -128,12 +128,13 @@ class Attendance:
                 forget_received=config.checkpoint.durability == "received",
             )
 
-    def _why_fewer(self, population: Population) -> str:
-        """Say, for the event log, why an actor has fewer training slots than it was asked to have."""
-        asked, row_bytes = self._learner.config.train_slots, population.schema.row_bytes
-        if asked <= most_train_slots(population.spaces, population.schema):
-            return f" of the {asked} asked for"
-        return f" of the {asked} asked for, as more do not fit into a fragment (a row is {row_bytes:,} bytes)"
+    def _why_fewer(self, slots: int, population: Population) -> str:
+        """A clause for the event log if an actor has fewer training slots than it was asked to have; else empty."""
+        asked, schema = self._learner.config.train_slots, population.schema
+        if slots >= asked:
+            return ""
+        why = f": more do not fit into a fragment (a row is {schema.row_bytes:,} bytes)"
+        return f", of the {asked} asked for" + why * (asked > most_train_slots(population.spaces, schema))
 
     @under_lock
     def _take_back_lost_orders(self, session: Session, request: pb.JoinRequest) -> None:

@@ -100,6 +100,18 @@ class Columns(Plain):
         return super().observation(agent)[:, None]
 
 
+class Pong(Plain):
+    """The shapes of two paddles' images in pettingzoo.butterfly.cooperative_pong, with a ball that moves."""
+
+    names = ("paddle_0", "paddle_1")
+    seen = spaces.Box(0, 255, (280, 480, 3), np.uint8)
+
+    def observation(self, agent: Any) -> Any:
+        image = np.zeros(self.seen.shape, np.uint8)
+        image[20 * self.time : 20 * self.time + 10, 100 + 10 * self.time] = 255
+        return image
+
+
 class Crowd(Plain):
     """As many agents that see as many numbers as one likes."""
 
