@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from covey.collect.collector import most_train_slots
 from covey.errors import RefusedError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
@@ -17,6 +18,7 @@ from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.overdue import OrderWatch
 from covey_server.orders.session import Session, SessionState
 from covey_server.orders.sessions import check_same_spaces
+from covey_server.population import Population
 from covey_server.storage.journal import Kind
 
 MOST_REASON = 300  # characters of the reason that an actor gives for leaving
@@ -109,6 +111,7 @@ class Attendance:
                 learner.scheduler.add_actor(session.key, request.train_slots, request.eval_slots)
                 learner.event(
                     f"actor {request.actor_id} joined with {request.train_slots} slots from {request.hostname}"
+                    + self._why_fewer(request.train_slots, population)
                 )
             if replaced is not None and replaced.key != session.key:
                 learner.count("actors_replaced")
@@ -124,6 +127,14 @@ class Attendance:
                 compression_level=config.actors.compression_level,
                 forget_received=config.checkpoint.durability == "received",
             )
+
+    def _why_fewer(self, slots: int, population: Population) -> str:
+        """A clause for the event log if an actor has fewer training slots than it was asked to have; else empty."""
+        asked, schema = self._learner.config.train_slots, population.schema
+        if slots >= asked:
+            return ""
+        why = f": more do not fit into a fragment (a row is {schema.row_bytes:,} bytes)"
+        return f", of the {asked} asked for" + why * (asked > most_train_slots(population.spaces, schema))
 
     @under_lock
     def _take_back_lost_orders(self, session: Session, request: pb.JoinRequest) -> None:

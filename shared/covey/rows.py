@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -33,8 +34,21 @@ MAX_ROWS = 1 << 17
 MAX_RAW_BYTES = 32 << 20
 """Bytes of a fragment's rows before compression."""
 
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+"""Largest observation or reward, either way: networks read float32, and rewards travel as float32."""
+
 MAX_SAMPLE_UNITS = 1e6
 """Largest Gaussian sample that is stored, in units of the action range mapped to [-1, 1]; larger ones are clipped."""
+
+
+def is_number(values: NDArray[Any], most: float = MAX_FLOAT32) -> NDArray[np.bool_]:
+    """Which numbers can be learned from: finite ones, at most so large either way.
+
+    By default that is what float32 holds, in which networks read: larger ones of float64, such as 1e300, would become
+    infinite.
+    """
+    result: NDArray[np.bool_] = np.abs(values) <= most  # false for NaN
+    return result
 
 
 class RowKind(enum.IntEnum):

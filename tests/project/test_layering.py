@@ -127,7 +127,7 @@ ROOMS = {
             *("orders", "storage"),
         },
         "ingest": {"attendance", "learner", "population", "coordination", "experience", "orders", "storage"},
-        "attendance": {"learner", "coordination", "orders", "storage"},
+        "attendance": {"learner", "population", "coordination", "orders", "storage"},
         "build": {"member", "population", "seeds", "algorithms", "evolution", "experience", "packing"},
         "learner": {"member", "population", "algorithms", "coordination", "orders", "storage"},
         "population": {"member", "algorithms", "evolution", "experience", "orders", "packing"},
@@ -145,7 +145,7 @@ ROOMS = {
     "covey": {
         "": {"lazy", "config", "envs", "progress", "run"},
         "__main__": {"cli"},
-        "cli": {"", "acting", "collect", "config", "envs", "run", "wire", "v1", "errors"},
+        "cli": {"", "acting", "collect", "config", "envs", "run", "wire", "v1", "errors", "rows", "spaces"},
         "run": {"acting", "config", "envs", "networks", "wire", "errors", "spaces"},
         "collect": {"acting", "envs", "wire", "v1", "errors", "rows", "spaces"},
         "acting": {"networks", "wire", "v1", "observations", "rows", "spaces"},

@@ -366,3 +366,17 @@ def test_the_port_is_free_again_after_a_learner_has_ended(tmp_path: Path) -> Non
         process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
         assert process.start() == f"127.0.0.1:{port}"
         process.stop()
+
+
+@pytest.mark.parametrize(("fewer", "clause"), [(0, ""), (1, ", of the {} asked for"), (-1, "")])
+def test_an_actor_with_fewer_slots_than_it_was_asked_for_is_told(
+    process: LearnerProcess, connect: Callable[..., ScriptedActor], fewer: int, clause: str
+) -> None:
+    actor = connect()
+    asked = actor.slots[0]
+    actor.join(train_slots=asked - fewer)
+    assert process.learner.events[-1] == (
+        f"actor scripted joined with {asked - fewer} slots from test" + clause.format(asked)
+    )
+    [told] = process.report.actors()
+    assert (told.slots, told.slots_asked) == (asked - fewer, asked)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from covey.config import Config
-from covey.config.installed_algorithms import installed_algorithms
+from covey.config import AlgorithmSettings, Config
+from covey.config.installed_algorithms import import_implementation, installed_algorithms
 from covey.errors import ConfigError, one_line
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms.algorithm import Algorithm
@@ -31,7 +30,7 @@ class _Installed(Mapping[str, type[Algorithm]]):
             ConfigError: the class cannot be imported, or is none.
         """
         if name not in self._loaded:
-            self._loaded[name] = _load(name, installed_algorithms()[0][name].implementation)
+            self._loaded[name] = _load(name, installed_algorithms()[0][name])
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -49,11 +48,10 @@ def build_networks(config: Config, spaces: EnvironmentSpaces, rng: np.random.Gen
     return ALGORITHMS[config.algorithm.name].networks(config, spaces, rng)
 
 
-def _load(name: str, implementation: str) -> type[Algorithm]:
-    module, _, attribute = implementation.partition(":")
-    subject = f"algorithm.name {name!r}: implementation {implementation!r}"
+def _load(name: str, settings: type[AlgorithmSettings]) -> type[Algorithm]:
+    subject = f"algorithm.name {name!r}: implementation {settings.implementation!r}"
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = import_implementation(settings)
     except Exception as exc:  # anything that a stranger's module raises when it is imported
         raise ConfigError(
             f"{subject} does not load ({type(exc).__name__}: {one_line(str(exc), 300)}); repair or uninstall its "

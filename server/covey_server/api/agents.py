@@ -15,6 +15,7 @@ import torch
 from covey.acting import LoadedPolicy
 from covey.collect.evaluate import play
 from covey.config import EVAL_STEPS_CAP, Config, Fitness, parse_config
+from covey.config.accelerators import device_of
 from covey.config.section import explain
 from covey.config.stored import without_gone_keys
 from covey.envs.vector import PettingZooVecEnv
@@ -290,16 +291,19 @@ class Agent:
         drop_checkpoints(Path(path), keep=1)
 
     @staticmethod
-    def load(path: str | Path, device: Any = "cpu") -> Agent:
+    def load(path: str | Path, device: Any = "cpu", accelerator: Any = None) -> Agent:
         """Load a member that `save_checkpoint` wrote.
 
         Args:
             path: The folder.
             device: Device on which it is to learn, such as "cpu" or "cuda".
+            accelerator: An `accelerate.Accelerator` of one process, whose device is used in place of `device`, or None.
 
         Raises:
             StorageError: the folder does not exist, or a file is damaged.
+            ConfigError: the accelerator has several processes.
         """
+        device = device_of(accelerator, device)
         newest = read_newest(Path(path))
         _, state, _ = newest
         given = without_gone_keys(state["config"])

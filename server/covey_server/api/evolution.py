@@ -30,6 +30,10 @@ class TournamentSelection:
 
     Raises:
         ConfigError: an argument is less than 1.
+
+    Attributes:
+        tournament_size: Number of members drawn for each place.
+        elitism: Whether the best member takes the first place unchanged.
     """
 
     def __init__(self, tournament_size: int, elitism: bool, population_size: int, eval_loop: int = 1) -> None:
@@ -38,6 +42,7 @@ class TournamentSelection:
                 f"TournamentSelection: tournament_size {tournament_size}, population_size {population_size}, eval_loop "
                 f"{eval_loop}, expected at least 1 of each"
             )
+        self.tournament_size, self.elitism = tournament_size, elitism
         self.population_size = population_size
         self.eval_loop = eval_loop
         self._tournament = tournament.TournamentSelection(

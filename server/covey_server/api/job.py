@@ -163,15 +163,38 @@ class Job:
             raise ConfigError(f"algo: {self.algo} cannot be trained by {called}, expected {expected}; call that")
         config = self.pop[0].context.config
         if self.init_hp:
-            check_init_hp(self.init_hp, config, len(self.pop))
+            check_init_hp(
+                self.init_hp,
+                config,
+                len(self.pop),
+                self.pop[0].spaces,
+                self.env.num_envs,
+                self.memory,
+                self.tournament,
+                self._arguments(),
+            )
         if self.mut_p:
-            check_mut_p(self.mut_p, self.mutation)
+            check_mut_p(self.mut_p, self.mutation, config)
         if self.net_config:
             check_net_config(self.net_config, config, self.env.spaces)
         if self.tournament is not None and self.tournament.population_size != len(self.pop):
             raise ConfigError(
                 f"tournament: population_size {self.tournament.population_size}, expected the {len(self.pop)} of pop"
             )
+
+    def _arguments(self) -> dict[str, Any]:
+        """This call's arguments that `INIT_HP` may hold too, by their names there."""
+        delay = {} if self.memory is None else {"LEARNING_DELAY": self.learning_delay}
+        return {
+            "MAX_STEPS": self.max_steps,
+            "EVO_STEPS": self.evo_steps,
+            "EVAL_STEPS": self.eval_steps,
+            "EVAL_LOOP": self.eval_loop,
+            "TARGET_SCORE": self.target,
+            "SUM_SCORES": self.sum_scores,
+            "WANDB": self.wb,
+            **delay,
+        }
 
     def _generations(self, config: Config) -> Generations:
         """Make what creates the run's populations from the caller's agents, memory, selection and mutation."""

@@ -80,6 +80,9 @@ class MultiAgentReplayBuffer:
 
     Raises:
         ConfigError: `memory_size` is less than 1.
+
+    Attributes:
+        memory_size: Largest number of env steps held.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class MultiAgentReplayBuffer:
             logger.warning("MultiAgentReplayBuffer: fields %s are not stored, only %s", unknown, ", ".join(FIELDS))
         if memory_size < 1:
             raise ConfigError(f"MultiAgentReplayBuffer: memory_size {memory_size}, expected at least 1 env step")
-        self._memory_size = memory_size
+        self.memory_size = memory_size
         self._agent_ids = None if agent_ids is None else list(agent_ids)
         self._device = torch.device("cpu" if device is None else device)
         self._seed = seed
@@ -128,7 +131,7 @@ class MultiAgentReplayBuffer:
                     f"MultiAgentReplayBuffer: experience of {', '.join(spaces.agent_ids)}, expected that of its "
                     f"agent_ids {', '.join(self._agent_ids)}"
                 )
-            self._replay = Replay(spaces, self._memory_size, ReplayBuffer().max_bytes, self._device)
+            self._replay = Replay(spaces, self.memory_size, ReplayBuffer().max_bytes, self._device)
             self._spaces, self._schema = spaces, RowSchema.of(spaces)
         elif spaces is not self._spaces and spaces != self._spaces:
             raise SpaceError(

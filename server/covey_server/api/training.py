@@ -60,8 +60,10 @@ def train_multi_agent_off_policy(
         memory: Replay memory of the population; it may hold experience already.
         sum_scores: Whether to sum the agents' returns in scores and fitnesses; otherwise they are kept by agent, and
             members are ranked by the mean over agents.
-        INIT_HP: Hyperparameters that the population was created with, or None; other values are refused.
-        MUT_P: Settings that `mutation` was created with, or None; other values are refused.
+        INIT_HP: Hyperparameters and settings that the population, `memory` and `tournament` were created with and that
+            the other arguments say, or None; other values are refused, and keys without a counterpart are warned of.
+        MUT_P: Settings that `mutation` was created with, and ranges that the population's `hp_config` has, or None;
+            other values are refused likewise.
         max_steps: Total number of env steps of each member, those of earlier calls included.
         evo_steps: Env steps of each member in a generation.
         eval_steps: Env steps after which an evaluation episode is cut off; None: 10,000.

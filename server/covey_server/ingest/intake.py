@@ -12,6 +12,7 @@ from covey_server.attendance import ack_of
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.experience.experience import AcceptedRows
 from covey_server.ingest.evaluation_answers import EvaluationAnswers
+from covey_server.ingest.outside_spaces import OutsideSpaces
 from covey_server.ingest.validation import Accepted, check_fragment
 from covey_server.learner import Learner
 from covey_server.orders.evaluations import ActorKey
@@ -34,6 +35,7 @@ class Intake:
         self._learner = learner
         self._checksum_tries: Counter[ActorKey] = Counter()
         self._evaluations = EvaluationAnswers(learner)
+        self._outside = OutsideSpaces(learner)
 
     @property
     def lock(self) -> StateLock:
@@ -113,6 +115,7 @@ class Intake:
                 "they are played again"
             )
         self._count_and_log(session, fragment, order, accepted)
+        self._outside.look(session, accepted.columns, population.spaces)
         learner.note_idleness()
         learner.changed.notify_all()
         return ack_of(session)

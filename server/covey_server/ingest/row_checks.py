@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import FragmentError
-from covey.rows import MAX_SAMPLE_UNITS, Active, Columns, RowKind
+from covey.rows import MAX_FLOAT32, MAX_SAMPLE_UNITS, Active, Columns, RowKind
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, Space, action_bounds, choices
 from covey.wire.limits import MAX_REWARD
 from covey_server.experience.stream import Stream
@@ -45,7 +45,11 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
                 raise FragmentError("flags", f"{name}/{flag}: {worst}, expected 0 to {most}")
         observation = columns[f"{name}/observation"]
         if observation.dtype.kind == "f" and observation.size:
-            _finite_range(f"{name}/observation", observation)
+            lowest, highest = _finite_range(f"{name}/observation", observation)
+            if max(-lowest, highest) > MAX_FLOAT32:  # which networks would read as infinite
+                raise FragmentError(
+                    "not_finite", f"{name}/observation: {lowest:g} to {highest:g}, expected numbers that float32 holds"
+                )
         _check_rewards(f"{name}/reward", columns[f"{name}/reward"], columns[f"{name}/age"])
         for column in ("observation", "action"):
             # numpy reads truth values as raw bytes, and what a byte other than 0 or 1 counts as is undefined.

@@ -61,6 +61,7 @@ class Session:
         eval_env_steps: Env steps of its evaluation slots.
         wait_s: Seconds that it waited for orders.
         environment_faults: How often its environments raised.
+        observations_outside: Observed numbers outside of their space, in fragments since the learner's start.
         refused: Number of refused fragments.
         violations: Refused fragments of a kind that no honest actor sends.
         lost_fragments: Fragments that it no longer held when it came back.
@@ -92,6 +93,7 @@ class Session:
     eval_env_steps: int = 0
     wait_s: float = 0.0
     environment_faults: int = 0
+    observations_outside: int = 0
     refused: int = 0
     violations: int = 0
     lost_fragments: int = 0

@@ -207,6 +207,8 @@ class Report:
                     wait_s=s.wait_s,
                     incarnation=f"{s.incarnation:016x}",
                     eval_env_steps=s.eval_env_steps,
+                    observations_outside=s.observations_outside,
+                    slots_asked=learner.config.train_slots,
                 )
                 for s in learner.sessions
             ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ import typer
 from covey.errors import ConfigError, SpaceError, one_line
 
 if TYPE_CHECKING:
+    from covey.config import Config
     from covey.envs.check import EnvironmentReport
 
 KINDS = {
@@ -33,13 +35,21 @@ def register(app: typer.Typer) -> None:
 
 def check_env(
     environment: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="MODULE[:FUNCTION]", help="The environment: a module, or a file of yours as ./FILE.py[:FUNCTION]."
+            metavar="MODULE[:FUNCTION]",
+            help="The environment: a module, or a file of yours as ./FILE.py[:FUNCTION]. Left out: that of --config "
+            "FILE.yaml.",
         ),
-    ],
+    ] = None,
     config: Annotated[
-        list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="An argument of it (YAML); repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--config",
+            metavar="KEY=VALUE|FILE",
+            help="An argument of it (YAML); repeatable. Or the YAML file of a run, whose algorithm, networks and sizes "
+            "are checked too.",
+        ),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Env steps to play at random.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
@@ -48,6 +58,7 @@ def check_env(
 
     Ends with exit code 0 if covey can train in it.
     """
+    from covey.cli.run_limits import RunLimits, run_limits
     from covey.envs import load_environment
     from covey.envs.check import check_environment
     from covey.envs.own_modules import entry_point_of, search
@@ -55,9 +66,19 @@ def check_env(
     logging.basicConfig(format="%(message)s")
     here = Path.cwd()
     search(here)
-    entry_point = entry_point_of(environment, here)
-    report = check_environment(load_environment(entry_point, _arguments(config or [])), steps)
-    result = as_answer(report)
+    entry_point = None if environment is None else entry_point_of(environment, here)
+    run = _run([text for text in config or [] if "=" not in text], entry_point)
+    entry_point = run.environment.name if run else entry_point
+    if entry_point is None:
+        raise ConfigError(
+            "MODULE: missing, expected an environment such as mpe2.simple_spread_v3, or --config FILE.yaml"
+        )
+    arguments = {**(run.environment.config if run else {}), **_arguments([t for t in config or [] if "=" in t])}
+    groups = run.environment.groups if run else None
+    report = check_environment(load_environment(entry_point, arguments), steps, groups=groups)
+    limits = run_limits(report.spaces, entry_point, run) if report.spaces else RunLimits()
+    report = replace(report, will=(*report.will, *limits.will), cannot=(*report.cannot, *limits.cannot))
+    result = {**as_answer(report), "parameters": limits.parameters}
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -95,12 +116,43 @@ def as_answer(report: EnvironmentReport) -> dict[str, Any]:
         "steps_per_s": seen and seen.steps_per_s,
         "episodes": len(lengths),
         "episode_length": {"min": min(lengths), "mean": fmean(lengths), "max": max(lengths)} if lengths else None,
+        "outside": seen.outside if seen else [],
         "faults": seen.faults if seen else [],
         "api_test": report.api_test,
         "api_warnings": list(report.api_warnings),
         "will": list(report.will),
         "cannot": list(report.cannot),
     }
+
+
+def _run(files: list[str], entry_point: str | None) -> Config | None:
+    """Load the configuration of a run, given as one file; None without one.
+
+    Args:
+        files: What `--config` gave without "=".
+        entry_point: The environment that was named besides; None: none was.
+
+    Raises:
+        ConfigError: several files, one that is none, or one of a run in another environment.
+    """
+    if not files:
+        return None
+    from covey.config import load_config
+    from covey.run.own_environment import with_entry_point
+
+    path = Path(files[0])
+    if len(files) > 1 or path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(
+            f"--config {' '.join(files)}: expected key=value, such as --config continuous_actions=true, or one YAML "
+            "file of a run, such as --config job.yaml"
+        )
+    run = with_entry_point(load_config(path), path.parent, Path.cwd())
+    if entry_point not in (None, run.environment.name):
+        raise ConfigError(
+            f"--config {path}: is of a run in {run.environment.name}, expected {entry_point} as named besides; leave "
+            "one of the two out"
+        )
+    return run
 
 
 def _arguments(config: list[str]) -> dict[str, Any]:

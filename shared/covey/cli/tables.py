@@ -133,11 +133,17 @@ def actors_table(actors: Sequence[Answer]) -> Table:
     table = _table("actor", "state", "host", "slots>", "env steps>", "per s>", "waited>", "silent>", "RSS>", "refused>")
     for a in actors:
         table.add_row(
-            *(a["actor_id"], a["state"], a["hostname"], str(a["slots"]), f"{a['env_steps']:,}"),
+            *(a["actor_id"], a["state"], a["hostname"], _slots(a), f"{a['env_steps']:,}"),
             *(f"{a['env_steps_per_s']:,.0f}", _seconds(a["wait_s"]), _seconds(a["silent_s"])),
             *(_bytes(a["rss_bytes"]), str(a["refused"])),
         )
     return table
+
+
+def _slots(actor: Answer) -> str:
+    """An actor's training slots, and how many it was asked for if those are more; an older learner does not tell."""
+    asked = actor.get("slots_asked") or 0
+    return f"{actor['slots']} of {asked}" if actor["slots"] < asked else str(actor["slots"])
 
 
 def _table(*headers: str) -> Table:

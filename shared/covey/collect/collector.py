@@ -20,6 +20,7 @@ from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
 from covey.collect.history import History
 from covey.collect.orders import Players, check_order, resolve_players
 from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot
+from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.slots import Fault, Slots
 from covey.errors import SpaceError, one_line
 from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
@@ -55,6 +56,20 @@ def most_train_slots(spaces: EnvironmentSpaces, schema: RowSchema) -> int:
     return MAX_RAW_BYTES // ((4 + most_lead_in_rows(spaces)) * schema.row_bytes)
 
 
+def check_slots(train_slots: int, spaces: EnvironmentSpaces, schema: RowSchema) -> None:
+    """Refuse training slots whose rows do not fit into a fragment.
+
+    Raises:
+        SpaceError: too many, or rows of which not even one slot's fit.
+    """
+    if train_slots > (most := most_train_slots(spaces, schema)):
+        raise SpaceError(
+            f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected at most {most}, so "
+            f"that {4 + most_lead_in_rows(spaces)} rows of each fit into a fragment of {MAX_RAW_BYTES} bytes; "
+            + ("lower actors.max_slots" if most else "shrink the observations")
+        )
+
+
 class Collector:
     """The environments (slots) of one actor; `run` steps them as a learner's order says and returns what they gave.
 
@@ -75,13 +90,8 @@ class Collector:
     def __init__(
         self, slots: Slots, spaces: EnvironmentSpaces, schema: RowSchema, train_slots: int, compression_level: int
     ) -> None:
+        check_slots(train_slots, spaces, schema)
         self._lead = most_lead_in_rows(spaces)
-        if train_slots > (most := most_train_slots(spaces, schema)):
-            raise SpaceError(
-                f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected at most {most}, so "
-                f"that {4 + self._lead} rows of each fit into a fragment of {MAX_RAW_BYTES} bytes; "
-                + ("lower actors.max_slots" if most else "shrink the observations")
-            )
         self._spaces, self._schema, self._level = spaces, schema, compression_level
         self._slots = slots
         self._decisions = Decisions(spaces, slots.count)
@@ -91,6 +101,7 @@ class Collector:
         self._queue = EvaluationQueue()
         self._carried = Carried(spaces, train_slots)
         self._history = History(slots.arrays)
+        self._outside = OutsideBounds(spaces)
         # From an agent's place in the environment's order to its column in (S, A).
         columns = [agent for g in spaces.groups for agent in g.agents]
         self._column = [columns.index(agent) for agent in range(len(columns))]
@@ -187,7 +198,7 @@ class Collector:
         capacity = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
         return FragmentBuilder(self._schema, self._spaces, slots, capacity, self._carried)
 
-    @np.errstate(invalid="ignore")  # NaN and infinities are looked for once behind each block of steps
+    @np.errstate(invalid="ignore", over="ignore")  # NaN and infinities are looked for once behind each block of steps
     def _move(self, run: _OrderRun) -> None:
         """Step the environments until none has any env steps of the order left to make."""
         planned: dict[int, Players] = {}
@@ -264,7 +275,9 @@ class Collector:
         # Good steps of each slot: the step in which some raised counts for the others only, and a slot that showed NaN
         # or an infinity after its step k made k - 1.
         made = dict.fromkeys(indices, done + bool(faults)) | {f.slot: done for f in faults}
-        bad = not_finite(history.before(done + 1 + bool(faults)), indices, self._spaces)
+        shown = history.before(done + 1 + bool(faults))
+        self._outside.tell(shown)
+        bad = not_finite(shown, indices, self._spaces)
         for index, (first, message) in bad.items():
             if first <= made[index]:  # a slot that raised shows nothing after its last step
                 made[index] = max(0, first - 1)

@@ -1,13 +1,17 @@
-"""Finds NaN and infinities in observations and rewards: they would spoil whatever learns from them."""
+"""Finds NaN, infinities and numbers too large to learn from in observations and rewards: they spoil whatever learns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
+from covey.rows import MAX_FLOAT32, is_number
 from covey.spaces import EnvironmentSpaces
+from covey.wire.limits import MAX_REWARD
 
 
 def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpaces) -> dict[int, tuple[int, str]]:
@@ -25,21 +29,37 @@ def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpac
     observations = [o for o in arrays.observation if o.dtype.kind == "f"]
     # Nearly always all numbers are finite, and then so are their sums; a sum that overflows is looked into below.
     with np.errstate(over="ignore", invalid="ignore"):
-        if all(np.isfinite(a.sum()) for a in (*observations, rewards)):
+        if all(map(_all_numbers, observations)) and _within(rewards, MAX_REWARD):
             return {}
     found: dict[int, tuple[int, str]] = {}
     column = 0
     for group, observation in zip(spaces.groups, arrays.observation, strict=True):
         for n, agent in enumerate(group.agents):
-            for what, values in (("observation", observation[:, :, n]), ("reward", rewards[column])):
+            for what, values, most in (
+                ("observation", observation[:, :, n], MAX_FLOAT32),
+                ("reward", rewards[column], MAX_REWARD),
+            ):
                 if values.dtype.kind != "f":
                     continue
                 for s in slots:
-                    bad = ~np.isfinite(values[:, s].reshape(len(values), -1))
+                    bad = ~is_number(values[:, s].reshape(len(values), -1), most)
                     if bad.any():
                         time = int(bad.any(axis=1).argmax())
                         value = values[time, s].reshape(-1)[bad[time]][0]
-                        text = f"{what} of agent {spaces.agents[agent].agent_id!r} is {value}, expected a finite number"
+                        expected = f"at most {most:.3g} either way" if np.isfinite(value) else "a finite number"
+                        text = f"{what} of agent {spaces.agents[agent].agent_id!r} is {value}, expected {expected}"
                         found[s] = min(found.get(s, (time, text)), (time, text))
             column += 1
     return found
+
+
+def _all_numbers(values: NDArray[Any]) -> bool:
+    """Whether all values can be learned from, in one quick pass where float32 holds whatever they can be."""
+    if values.dtype == np.float64:
+        return _within(values, MAX_FLOAT32)
+    return bool(np.isfinite(values.sum()))
+
+
+def _within(values: NDArray[Any], most: float) -> bool:
+    """Whether all values are numbers, at most so large either way."""
+    return not values.size or bool(values.min() >= -most and values.max() <= most)  # false for NaN

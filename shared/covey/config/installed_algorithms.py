@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from importlib.metadata import EntryPoint, entry_points
-from typing import get_args
+from typing import Any, get_args
 
 from covey.config.algorithm_settings import AlgorithmSettings
 from covey.errors import ConfigError, one_line
@@ -41,6 +42,16 @@ def check_installed(name: object) -> None:
     broken = installed_algorithms()[1]
     if isinstance(name, str) and name in broken:
         raise broken[name]
+
+
+def import_implementation(settings: type[AlgorithmSettings]) -> Any:
+    """Import what implements an algorithm, which needs the learner's packages; may raise whatever its module raises.
+
+    Args:
+        settings: The algorithm's settings class, which names it.
+    """
+    module, _, attribute = settings.implementation.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _load(name: str, entries: list[EntryPoint]) -> type[AlgorithmSettings]:

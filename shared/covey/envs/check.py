@@ -21,14 +21,13 @@ from covey.envs.slots import describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
 from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
-from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
 
-FEW_SLOTS = 16
-"""If an actor cannot have more training slots than this, the report says how many it can have."""
+MOST_OUTSIDE = 3
+"""Of observations outside of their spaces the report shows so many sentences."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,16 @@ class EnvironmentReport:
         return not self.cannot
 
 
-def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) -> EnvironmentReport:
+def check_environment(
+    factory: EnvironmentFactory, steps: int, seed: int = 0, groups: Mapping[str, Sequence[str]] | None = None
+) -> EnvironmentReport:
     """Play an environment at random, run PettingZoo's own test, and say what covey can do with it.
 
     Args:
         factory: Builds the environment.
         steps: Env steps to play.
         seed: Seed of the episodes and actions; PettingZoo's test draws its own.
+        groups: Agent ids by group id, as a configuration may give them; None: groups by the agents' names.
 
     Raises:
         EnvironmentLoadError: it cannot be built, does not know its agents before reset, or has agents that wait only
@@ -92,7 +94,7 @@ def check_environment(factory: EnvironmentFactory, steps: int, seed: int = 0) ->
             spaces = None
             if not cannot:
                 try:
-                    spaces = read_spaces(env)
+                    spaces = read_spaces(env, groups)
                 except (SpaceError, EnvironmentLoadError) as exc:  # training refuses it by the same words
                     cannot.append(str(exc))
         finally:
@@ -135,7 +137,7 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
     if len(seen.faults) >= MAX_FAULTS:
         sentences.append(f"raised {len(seen.faults)} times in {seen.steps} env steps: {seen.faults[0]}; repair it")
     if seen.not_finite:
-        sentences.append(f"{seen.not_finite} is infinite or no number, expected finite numbers; repair it")
+        sentences.append(f"{seen.not_finite} is infinite, no number, or too large to learn from; repair it")
     return sentences
 
 
@@ -170,8 +172,10 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
             open_ended = {(low, high) for low, high, *own in ends if not np.isfinite(own).all()}
             intervals = " and ".join(f"[{low:g}, {high:g}]" for low, high in sorted(open_ended)[:4])
             yield f"bounds: where actions of group {group.group_id!r} have no bound, policies stay within {intervals}"
-    if (most := _most_slots(spaces)) < FEW_SLOTS:
-        yield f"memory: a row is {RowSchema.of(spaces).row_bytes} bytes, so an actor has at most {most} training slots"
+    for sentence in seen.outside[:MOST_OUTSIDE]:
+        yield f"bounds: {sentence}; it is used as it is, so correct the space or the environment"
+    if (more := len(seen.outside) - MOST_OUTSIDE) > 0:
+        yield f"bounds: {more} further sentences like these are in `covey check-env --json`, under `outside`"
     if seen.zero_sum:
         yield f"opponents: the agents' returns sum to zero in every episode; {who_counts(spaces.agent_ids)}"
     if not_repeated:
@@ -191,11 +195,6 @@ def _alike(spaces: EnvironmentSpaces) -> Iterator[str]:
                 f"grouping: {', '.join(groups)} have equal spaces but different names, so they share nothing; "
                 "environment.groups can join them"
             )
-
-
-def _most_slots(spaces: EnvironmentSpaces) -> int:
-    """Return the most training environments that an actor can have, as four timesteps of each must fit in a message."""
-    return MAX_RAW_BYTES // (4 * RowSchema.of(spaces).row_bytes)
 
 
 def _api_test(factory: EnvironmentFactory, interface: str, *, waits: bool) -> tuple[str, list[str]]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.random_actions import random_actions
 from covey.envs.slots import Slots
 from covey.envs.zero_sum import is_zero_sum
-from covey.rows import Active
+from covey.rows import MAX_FLOAT32, Active, is_number
 from covey.spaces import EnvironmentSpaces
+from covey.wire.limits import MAX_REWARD
 
 MAX_FAULTS = 3
 """How often an environment may raise before it is not tried any longer."""
@@ -33,6 +35,7 @@ class Behaviour:
         restricts: Whether a mask forbade an action.
         forces: Whether the environment took an agent's action itself.
         not_finite: What was NaN or infinite first, such as "reward of agent 'x'"; empty if all was finite.
+        outside: Of each agent with observations outside of their space a sentence, with the first one.
         faults: What the environment raised, one line each.
         zero_sum: Whether the agents' returns cancelled in every episode that ended.
     """
@@ -47,6 +50,7 @@ class Behaviour:
     restricts: bool = False
     forces: bool = False
     not_finite: str = ""
+    outside: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     zero_sum: bool = False
 
@@ -67,6 +71,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
     """
     rng = np.random.default_rng(seed)
     seen = Behaviour()
+    bounds = OutsideBounds(spaces)
     living = slots.arrays.living[0]
     episode = length = 0
     running = False
@@ -101,6 +106,7 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
             seen.faults.append(faults[0].message)
             continue
         _watch(slots, spaces, seen)
+        seen.outside += bounds.look(slots.arrays)
         if not running:
             seen.episode_lengths.append(length)
             returns.append(earned)
@@ -122,7 +128,10 @@ def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
         for n, agent in enumerate(group.agents):
             if mask is not None and present[p]:
                 seen.restricts = seen.restricts or not mask[0, n].all()
-            for what, value in (("observation", arrays.observation[g][0, n]), ("reward", arrays.reward[0, p])):
-                if not seen.not_finite and not np.isfinite(value).all():
+            for what, value, most in (
+                ("observation", arrays.observation[g][0, n], MAX_FLOAT32),
+                ("reward", arrays.reward[0, p], MAX_REWARD),
+            ):
+                if not seen.not_finite and not is_number(value, most).all():
                     seen.not_finite = f"{what} of agent {spaces.agents[agent].agent_id!r}"
             p += 1

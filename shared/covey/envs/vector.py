@@ -23,6 +23,7 @@ from covey.envs.calls import EnvironmentCalls
 from covey.envs.copies import Copy, parallel
 from covey.envs.episode_starts import EpisodeStarts
 from covey.envs.loading import MakeEnv
+from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.processes import CLOSE_S, AsyncSlots
 from covey.envs.reading import declared_spaces, read_spaces
 from covey.envs.slots import Fault
@@ -110,6 +111,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         self.slots = self._build_slots()
         self._agents = AgentOrder(self.spaces)
         self._starts = EpisodeStarts(self.slots)
+        self._outside = OutsideBounds(self.spaces)
         self._seen: ByAgent | None = None  # the newest observations; None: a reset is due
         shape = (len(self.agents), self.num_envs)
         # Whether an agent has ended since its episode began, (A, E).
@@ -167,6 +169,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         faults = self._end(timeout)
         messages = [self._starts.failed(f) for f in faults]
         messages += self._starts.begin([f.slot for f in faults], options=self._reset_options)
+        self._outside.tell(self.slots.arrays)
         self._terminated[:], self._truncated[:] = False, False
         self._seen = self._agents.observations(self.slots.arrays)
         ended, now = np.zeros(self.num_envs, np.bool_), self.slots.arrays.copy()
@@ -227,6 +230,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
             messages += self._begin_episodes(rows.tolist())
             self._seen = {agent: seen.copy() for agent, seen in final.items()}
             self._agents.update(self._seen, arrays, rows)
+        self._outside.tell(arrays)
         return (
             Observations(self._seen, dict(final), ended, arrays.copy() if ended.any() else after, after, self.spaces),
             self._agents.columns(reward),

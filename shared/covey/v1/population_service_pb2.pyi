@@ -337,6 +337,8 @@ class ActorInfo(_message.Message):
     WAIT_S_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     EVAL_ENV_STEPS_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_OUTSIDE_FIELD_NUMBER: _builtins.int
+    SLOTS_ASKED_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     state: _builtins.str
     """"active", "idle", "draining", "lost", "finished", "fenced", "quarantined"."""
@@ -358,6 +360,10 @@ class ActorInfo(_message.Message):
     incarnation: _builtins.str
     """Number of this life of the actor process, in hexadecimal."""
     eval_env_steps: _builtins.int
+    observations_outside: _builtins.int
+    """Observed numbers outside of the space that its environment declares, since the learner's start."""
+    slots_asked: _builtins.int
+    """Training slots that Describe asked it for; `slots` are fewer where more would not fit into its fragments."""
     def __init__(
         self,
         *,
@@ -378,10 +384,12 @@ class ActorInfo(_message.Message):
         wait_s: _builtins.float = ...,
         incarnation: _builtins.str = ...,
         eval_env_steps: _builtins.int = ...,
+        observations_outside: _builtins.int = ...,
+        slots_asked: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "durable_seq", b"durable_seq", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment_faults", b"environment_faults", "eval_env_steps", b"eval_env_steps", "hostname", b"hostname", "incarnation", b"incarnation", "orders_out", b"orders_out", "received_seq", b"received_seq", "refused", b"refused", "rss_bytes", b"rss_bytes", "silent_s", b"silent_s", "slots", b"slots", "state", b"state", "wait_s", b"wait_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "durable_seq", b"durable_seq", "env_steps", b"env_steps", "env_steps_per_s", b"env_steps_per_s", "environment_faults", b"environment_faults", "eval_env_steps", b"eval_env_steps", "hostname", b"hostname", "incarnation", b"incarnation", "observations_outside", b"observations_outside", "orders_out", b"orders_out", "received_seq", b"received_seq", "refused", b"refused", "rss_bytes", b"rss_bytes", "silent_s", b"silent_s", "slots", b"slots", "slots_asked", b"slots_asked", "state", b"state", "wait_s", b"wait_s", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -200,7 +200,7 @@ ONE, TWO = SimpleNamespace(num_processes=1, device="cpu"), SimpleNamespace(num_p
 """What covey reads of an `accelerate.Accelerator`, which needs a package of its own."""
 
 
-def test_an_accelerator_of_one_process_gives_its_device_and_more_are_refused() -> None:
+def test_an_accelerator_of_one_process_gives_its_device_and_more_are_refused(tmp_path: Path) -> None:
     env = vectorised()
     observed = {a: env.single_observation_space(a) for a in env.agents}
     done = {a: env.single_action_space(a) for a in env.agents}
@@ -218,11 +218,15 @@ def test_an_accelerator_of_one_process_gives_its_device_and_more_are_refused() -
 
     (agent,) = created(ONE, device="cuda")
     assert agent.context.config.learner.device == "cpu"
+    saved = tmp_path / "member"
+    agent.save_checkpoint(saved)
+    assert Agent.load(saved, device="cuda", accelerator=ONE).context.config.learner.device == "cpu"
     for refused in (
         lambda: created(TWO),
         lambda: off_policy(env, [agent], accelerator=TWO),
         lambda: default_progress_bar(5, accelerator=TWO),
         lambda: Mutations(1, 0, 0, 0, 0, 0, accelerator=TWO),
+        lambda: Agent.load(saved, accelerator=TWO),
     ):
         with pytest.raises(ConfigError, match="accelerator: 2 processes, expected 1"):
             refused()
@@ -264,7 +268,7 @@ def test_what_the_population_was_not_made_of_is_refused() -> None:
         given: dict[str, Any] = dict(arguments)
         with pytest.raises(ConfigError, match=says):
             off_policy(env, pop, **given)
-    same = {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LR": 0.002, "POP_SIZE": 2, "MAX_STEPS": 7, "GAMMA": None}
+    same = {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LR": 0.002, "POP_SIZE": 2, "MAX_STEPS": 10, "GAMMA": None}
     made_of: dict[str, Any] = {"INIT_HP": same, "net_config": NET, "MUT_P": {"NO_MUT": 1, "MUT_SD": 0.2}}
     trained, _ = off_policy(env, pop, mutation=mutation, max_steps=10, evo_steps=10, **made_of)
     assert len(trained) == 2

@@ -71,6 +71,24 @@ def test_infinities_that_cancel_are_seen_and_large_numbers_pass() -> None:
     assert check_fragment(spoil(huge), order(), SCHEMA, SPACES).rows == 9
 
 
+@pytest.mark.parametrize(("value", "taken"), [(3e38, True), (3.5e38, False), (-1e300, False), (np.nan, False)])
+def test_numbers_that_networks_would_read_as_infinite(value: float, taken: bool) -> None:
+    spaces = EnvironmentSpaces.build([AgentSpec("a", Box("float64", (1,), (-np.inf,), (np.inf,)), Discrete(2))])
+    schema = RowSchema.of(spaces)
+    values = schema.empty(2)
+    values["kind"][:] = S, T
+    values["a/observation"][1] = value
+    sent = Fragment(seq=1, order_id=77, schema_hash=schema.hash)
+    sent.streams.add(slot=0, rows=2, steps=1)
+    sent.blob, sent.raw_bytes = schema.encode(values, 1)
+    if taken:
+        assert check_fragment(sent, order(), schema, spaces).rows == 2
+        return
+    with pytest.raises(FragmentError) as caught:
+        check_fragment(sent, order(), schema, spaces)
+    assert caught.value.reason == "not_finite"
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [("walker/active", 3), ("speaker/terminated", 2), ("walker/truncated", 255), ("walker/age", 1)],

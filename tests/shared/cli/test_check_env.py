@@ -166,7 +166,7 @@ def test_environments_that_raise(capfd: pytest.CaptureFixture[str]) -> None:
 def test_numbers_that_are_none(capfd: pytest.CaptureFixture[str]) -> None:
     found = answer(capfd, "tests.shared.cli.test_check_env:Infinite", "--steps", "10", code=4)
     assert found["cannot"] == [
-        "reward of agent 'caller_0' is infinite or no number, expected finite numbers; repair it"
+        "reward of agent 'caller_0' is infinite, no number, or too large to learn from; repair it"
     ]
 
 

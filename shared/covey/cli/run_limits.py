@@ -1,0 +1,85 @@
+"""Whether the learner would take a run in an environment: its own code decides, before any memory is taken.
+
+Join and training refuse by the same functions and in the same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from covey.collect.collector import check_slots, most_train_slots
+from covey.config import Config, parse_config
+from covey.config.installed_algorithms import import_implementation, installed_algorithms
+from covey.errors import ConfigError, SpaceError, one_line
+from covey.rows import RowSchema
+from covey.spaces import EnvironmentSpaces
+from covey.wire.messages import spaces_from_proto, spaces_to_proto
+
+FEW_SLOTS = 16
+"""If an actor cannot have more training slots than this, the report says how many it can have."""
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """What the learner would say to a run.
+
+    Attributes:
+        will: What people should know, a sentence each.
+        cannot: Why no run can be, a sentence each; empty if one can.
+        parameters: Numbers in all networks of one member, by algorithm.
+    """
+
+    will: list[str] = field(default_factory=list)
+    cannot: list[str] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
+
+
+def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | None) -> RunLimits:
+    """Compare what a run takes with the learner's limits on spaces, rows, networks and memory.
+
+    Args:
+        spaces: Spaces of the environment.
+        environment: The environment's name.
+        config: The run's configuration; None: each installed algorithm is tried, with the defaults of all settings.
+    """
+    found = RunLimits()
+    schema = RowSchema.of(spaces)
+    try:
+        spaces_from_proto(spaces_to_proto(spaces))  # as Join reads them
+        check_slots(1, spaces, schema)
+    except SpaceError as exc:
+        found.cannot.append(str(exc))
+        return found
+    most = most_train_slots(spaces, schema)
+    if most < (config.train_slots if config else FEW_SLOTS):
+        found.will.append(
+            f"memory: a row is {schema.row_bytes:,} bytes, so an actor has at most {most} training slots; it joins "
+            "with as many as fit"
+        )
+    usable = installed_algorithms()[0]
+    refused: dict[str, list[str]] = {}
+    for name in [config.algorithm.name] if config else usable:
+        run = config or parse_config(
+            {"algorithm": {"name": name}, "environment": {"name": environment}, "training": {}}
+        )
+        try:
+            implementation = import_implementation(usable[name])
+        except Exception as exc:  # the learner's packages are missing, or whatever a stranger's module raises
+            reason = one_line(f"{type(exc).__name__}: {exc}", 200)
+            found.will.append(f"networks: those of {name} are not counted, as it does not load here ({reason})")
+            continue
+        try:
+            specs = implementation.checked_specs(run, spaces)
+        except (ConfigError, SpaceError) as exc:
+            # Of the defaults, the report says elsewhere which algorithms can learn the environment's actions.
+            if config or isinstance(exc, ConfigError):
+                refused.setdefault(str(exc), []).append(name)
+        else:
+            found.parameters[name] = sum(spec.numbers for spec in specs.values())
+    if found.parameters:
+        counts = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
+        found.will.append(f"networks: parameters of one member{'' if config else ' with the defaults'}: {counts}")
+    for sentence, names in refused.items():
+        said = sentence if config else f"{' and '.join(names)} with the defaults: {sentence}"
+        (found.will if found.parameters else found.cannot).append(said)
+    return found

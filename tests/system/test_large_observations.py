@@ -1,0 +1,48 @@
+"""AgileRL's manifest for cooperative pong: images so large that an actor has fewer slots than it is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.support.manifests import OLDER_ON_POLICY
+from tests.support.processes import covey, covey_json
+
+ROW_BYTES = 806_439
+"""Two images of 280 x 480 x 3 bytes, and what goes with them."""
+
+SHRUNK = {
+    # As many as in AgileRL's manifest: an environment each, of which a fragment holds four rows.
+    "environment.num_envs": 16,
+    "environment.name": "tests.support.written_environments:Pong",
+    # A network of this machine's size, and as little training as shows both generations.
+    "network.encoder_config.hidden_size": [8],
+    "training.pop_size": 1,
+    "training.max_steps": 64,
+    "training.evo_steps": 32,
+    "training.confirm_episodes": 1,
+    "algorithm.learn_step": 32,
+    "actors.local": 1,
+    "logging.wandb": False,
+}
+
+
+@pytest.mark.slow
+def test_cooperative_pong_trains_from_agilerls_manifest_with_as_many_slots_as_fit(tmp_path: Path) -> None:
+    job = tmp_path / "ippo_pong.yaml"
+    job.write_text(OLDER_ON_POLICY)
+    settings = [f"--set={key}={json.dumps(value)}" for key, value in SHRUNK.items()]
+    trained = covey("train", job, *settings, "--runs", tmp_path, "--json")
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(trained.stdout)
+    assert result["state"] == "complete" and result["env_steps"] == 64
+    assert set(result["best_per_agent"].values()) == {10.0}, "each agent earns 1 in each of ten steps"
+    status = covey_json("status", result["run_dir"], "--json")
+    assert not status["counters"].get("refused") and status["updates"] == 2
+    [joined] = [event for event in status["events"] if " joined with " in event]
+    assert joined.startswith("actor local-0 joined with 10 slots from ")
+    assert joined.endswith(f", of the 16 asked for: more do not fit into a fragment (a row is {ROW_BYTES:,} bytes)")
+    [actor] = covey_json("actors", result["run_dir"], "--json")["actors"]
+    assert (actor["slots"], actor["slots_asked"]) == (10, 16)
+    assert " 10 of 16 " in covey("actors", result["run_dir"]).stdout
