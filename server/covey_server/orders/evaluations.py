@@ -36,6 +36,7 @@ class Request:
         results: Undiscounted return of each agent, in environment order, by seed.
         open_seeds: Number of seeds without a result, whether an actor has them or not.
         faults: How often the environment raised, by seed.
+        players: The actors that have played some of the seeds.
     """
 
     member_id: int
@@ -46,6 +47,7 @@ class Request:
     results: dict[int, list[float]] = field(default_factory=dict)
     open_seeds: int = 0
     faults: dict[int, int] = field(default_factory=dict)
+    players: set[ActorKey] = field(default_factory=set)
 
     @property
     def fingerprint(self) -> bytes:
@@ -150,6 +152,7 @@ class Evaluations:
             return "late" if episode.seed in task.given else "wrong"
         self._close(episode.task_id, task, episode.seed)
         task.request.results[episode.seed] = list(episode.returns)
+        task.request.players.add(actor)
         task.request.open_seeds -= 1
         return "counts"
 

@@ -45,21 +45,22 @@ LONGEST_PAUSE_ORDERS = 256
 class Backoff:
     """How long an actor whose answers bring nothing waits for its next order, while there are other actors.
 
-    After the first such answer it goes on as before: an environment may break once. After the second in a row others
-    are given four orders first, after the third eight, and so on.
+    Others are given two orders first, after the second such answer in a row four, then eight, and so on.
 
     Attributes:
+        forgiven: Answers in a row that may bring nothing, before the actor has to wait.
         empty: Answers in a row that brought nothing of what was asked.
         turn: Id of the order from which on the actor does not wait any more.
     """
 
+    forgiven: int = 0
     empty: int = 0
     turn: int = 0
 
     def note(self, brought: bool, next_order_id: int) -> bool:
         """Note whether an answer brought anything of what was asked; returns whether the actor is to wait now."""
         self.empty = 0 if brought else self.empty + 1
-        waits = self.empty > 1
+        waits = self.empty > self.forgiven
         self.turn = next_order_id + min(2**self.empty, LONGEST_PAUSE_ORDERS) if waits else 0
         return waits
 
@@ -84,7 +85,7 @@ class ActorSlots:
     orders: dict[int, Order] = field(default_factory=dict)
     draining: bool = False
     overdue: bool = False
-    training: Backoff = field(default_factory=Backoff)
+    training: Backoff = field(default_factory=lambda: Backoff(forgiven=1))  # an environment may break once
     evaluating: Backoff = field(default_factory=Backoff)
     uneven: bool = True
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from covey.errors import ConfigError
 from covey_server.coordination.run_state import RunState
 from covey_server.durability.checkpointer import Checkpointer
-from covey_server.evolution.fitness import Score, best, cancelling, fitness_of, with_opponents
+from covey_server.evolution.fitness import Score, best, fitness_of, with_opponents
 from covey_server.evolution.generation import sound
 from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.orders.evaluations import Request
 from covey_server.population import Population
 from covey_server.seeds import derive
+from covey_server.training.cancelling import CancellingReturns
 from covey_server.training.kept_best import KeptBest
 from covey_server.training.mode import Comparison, EvolutionMode
-
-CANCELLING_GENERATIONS = 2
-"""The run ends if the agents' returns cancel in all evaluations of so many generations, and in one more."""
 
 
 class Evaluator:
@@ -53,7 +50,7 @@ class Evaluator:
         self._evaluated: set[int] = set()  # ids of the members among these that have their fitness
         self._confirming: dict[int, Comparison] = {}  # by the id of its best member, which plays further episodes
         self._kept = KeptBest(learner, checkpointer)
-        self._cancelling = 0  # evaluations in a row in which the agents' returns cancelled
+        self._cancelling = CancellingReturns(learner)
         self.result: dict[str, object] | None = None
 
     def is_requested(self, member: Member) -> bool:
@@ -81,7 +78,7 @@ class Evaluator:
         """Record a finished evaluation, then compare members if enough are evaluated, or confirm the best one."""
         returns = [request.results[seed] for seed in sorted(request.results)]
         score = fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
-        self._look_at(population, score)
+        self._cancelling.look(population, request, score)
         if request.member_id in population.policies.diverged:
             # What was played were its last finite weights, which it has no more.
             score = fitness_of([], population.spaces.agent_ids, self._config.fitness)
@@ -101,21 +98,6 @@ class Evaluator:
         comparison = self._mode.compare(population, member, self._evaluated)
         if comparison is not None:
             self._compare(population, comparison)
-
-    def _look_at(self, population: Population, score: Score) -> None:
-        """Tell of returns that cancel, and end the run if they do in one evaluation after the other.
-
-        A single such evaluation may be chance, or an actor's mistake.
-
-        Raises:
-            ConfigError: no evaluation of the last ones can tell members apart.
-        """
-        self._cancelling = self._cancelling + 1 if score.cancels else 0
-        sentence = cancelling(population.spaces.agent_ids)
-        if self._cancelling > CANCELLING_GENERATIONS * len(population.members):
-            raise ConfigError(sentence)
-        if self._cancelling == 1:
-            self._learner.event(sentence)
 
     def _play(self, population: Population, member_id: int, purpose: str, episodes: int) -> Request:
         """Request evaluation episodes of a member against the configured opponents."""
