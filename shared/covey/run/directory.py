@@ -4,7 +4,8 @@ config.yaml      the configuration, overrides applied      journal/      what th
 status.json      the newest status                         checkpoints/  see `covey.run.checkpoint_format`
 members.json     the living population                     metrics.csv   one line an interval
 lineage.jsonl    every member that died, a line each       result.json   written when the run has ended
-actors.json      all actors                                address.json  where its learner listens, while it runs
+living.json      of living members the same                address.json  where its learner listens, while it runs
+actors.json      all actors                                environment.json  where a file of one's own was
 best/            the best policy so far, and its score     diverged/     last finite policies of members that diverged
 """
 
@@ -112,6 +113,11 @@ class RunDirectory:
     def lineage(self) -> Path:
         """File of the members that died, a JSON object a line, in the order of their deaths."""
         return self.path / "lineage.jsonl"
+
+    @property
+    def living(self) -> Path:
+        """File of the living members with how each was born, as `covey lineage --json` prints them."""
+        return self.path / "living.json"
 
     @property
     def actors(self) -> Path:
