@@ -276,10 +276,12 @@ class LearnerProcess:
     def write_files(self) -> None:
         """Write the run's status, members and actors as JSON files, which commands read when no learner answers.
 
-        Members that died are not among them: `lineage.jsonl` has those.
+        Members that died are not among them: `lineage.jsonl` has those. Of the living there are two records: how
+        each came into this generation, and how it was born.
         """
         write_json(self.run.status, status_json(self.report.status()))
         write_json(self.run.members, members_json(self.report.members()))
+        write_json(self.run.living, members_json(self.report.living()))
         write_json(self.run.actors, actors_json(self.report.actors()))
 
     def _values(self, status: Status) -> dict[str, float]:

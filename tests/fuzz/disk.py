@@ -27,6 +27,7 @@ from covey.run.directory import RunDirectory, read_policies
 from covey.run.exported import load_policy
 from covey.run.reports import member_json
 from covey.run.state_upgrades import FORMAT
+from covey.run.trained import TrainedMember
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, mask_width
 from covey.v1.fragment_pb2 import ReceivedFragment
 from covey.wire.policy_file import encode_policy
@@ -122,7 +123,8 @@ def _honest_checkpoint() -> _Checkpoint:
             "spaces": spaces_to_json(SPACES),
             "best_member": 2,
             "generation": 3,
-        }
+        },
+        "scheduler": {"ledgers": {"1": {"generation": 3}, "2": {"generation": 3}}},
     }
     with tempfile.TemporaryDirectory() as directory:
         path = save_checkpoint(Path(directory), state, [make_member(1), make_member(2)])
@@ -167,9 +169,9 @@ def _hostile_checkpoint(rng: Random) -> Files:
 
 def _decode_checkpoint(hostile: Files) -> None:
     path = written(hostile)
-    _, policies, spaces, _ = read_policies(RunDirectory(path))
-    check_spaces(spaces)
-    for spec, params in policies.values():
+    found = read_policies(RunDirectory(path))
+    check_spaces(found.spaces)
+    for spec, params in found.policies.values():
         assert {p.name: p.shape for p in spec.parameters} == {n: a.shape for n, a in params.items()}
 
 
@@ -245,10 +247,26 @@ def _decode_export(hostile: Files) -> None:
         assert set(policy.act(seen, masks)) == set(seen)
 
 
+def _hostile_elite(rng: Random) -> Files:
+    files = {f"elites/4/{name}": data for name, data in _hostile_export(rng).items()}
+    score = {"member_id": 3, "generation": 4, "fitness": -1.5}
+    files["elites/4/score.json"] = (hostile_json(rng, score) if rng.random() < 0.3 else json.dumps(score)).encode(
+        errors="replace"
+    )
+    return files | {"config.yaml": b"algorithm: {name: MATD3}\nenvironment: {name: x.y}\ntraining: {}\n"}
+
+
+def _decode_elite(hostile: Files) -> None:
+    member = TrainedMember.elite(RunDirectory.open(written(hostile)), 4)
+    for policy, agent in zip(member.policies(), member.spaces.agents, strict=True):
+        assert (policy.spec.observation, policy.spec.action) == (agent.observation, agent.action)
+
+
 DISK = (
     Target("journal", _hostile_journal, _decode_journal, (StorageError,)),
     Target("checkpoint's policies", _hostile_checkpoint, _decode_checkpoint, (StorageError, ConfigError, SpaceError)),
     Target("checkpoint's members", _hostile_checkpoint, _decode_members, (StorageError,)),
     Target("lineage", _hostile_lineage, _decode_lineage, (StorageError,)),
     Target("exported policies", _hostile_export, _decode_export, (StorageError,)),
+    Target("an elite's policies", _hostile_elite, _decode_elite, (StorageError,)),
 )

@@ -43,7 +43,10 @@ def untrained_run(
         )
         for i in members
     ]
-    state = {"run": {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces)}}
+    state = {
+        "run": {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces)},
+        "scheduler": {"ledgers": {str(i): {"generation": 2} for i in members}},
+    }
     save_checkpoint(run.checkpoints, state, population)
     return run
 

@@ -13,6 +13,8 @@ from typing import Any
 from tests.support.processes import Process, covey, covey_json, free_port, newest_run, processes, until, write_config
 from tests.support.running_learners import MAX_STEPS, assert_exact_steps, status, steps_of
 
+from covey.run.directory import RunDirectory
+
 
 def limit_files(process: Process, most_bytes: int) -> None:
     _, hard = resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE)
@@ -57,6 +59,7 @@ def test_a_learner_waits_for_room_and_goes_on_by_itself(tmp_path: Path) -> None:
         assert learner.wait() == 0, learner.output()
     run = newest_run(tmp_path / "runs")
     assert_exact_steps(run)
+    assert RunDirectory(run).elite_generations() == [0, 1]
     rows = (run / "metrics.csv").read_text().splitlines()
     assert all(len(row.split(",")) == 4 for row in rows), "gaps, but no halves"
     assert any("counter/disk_full,1" in row for row in rows)

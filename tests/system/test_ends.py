@@ -74,6 +74,10 @@ def test_what_may_change_counts_reaches_members_and_is_kept(run: Path) -> None:
     living = [m for m in lineage if m["died_generation"] == 2]
     assert living and all("algorithm.gamma 0.95 -> 0.9" in m["change"] for m in living)
     assert not any("gamma" in m["change"] for m in lineage if m["died_generation"] == 1)
+    (elite,) = (m for m in lineage if m["died_generation"] is None and m["generation"] < 2)
+    for told in ("algorithm.gamma 0.95 -> 0.9", "algorithm.lr_actor", "-> 0.0002"):
+        assert told in elite["change"], "it has begun another generation since"
+    assert elite["mutation"] != "elite", "how it was born, as a running learner says"
     assert all(m["hyperparameters"]["gamma"] == 0.9 for m in covey_json("members", run, "--json")["members"])
     events = covey_json("status", run, "--json")["events"]
     assert any("training.max_steps 120 -> 180" in e and "logging.interval_s" in e for e in events)

@@ -28,13 +28,14 @@ def test_the_best_is_kept_with_its_score_and_only_a_better_one_replaces_it(run: 
     events = covey_json("status", run, "--json")["events"]
     told = [float(e.partition("fitness ")[2].split()[0]) for e in events if e.startswith("best so far")]
     assert told == sorted(told) and told[-1] == pytest.approx(score["fitness"], abs=0.01)
-    assert not (run / "best.new").exists() and not (run / "best.old").exists()
+    assert [p.name for p in run.glob("best*")] == ["best"]
 
 
 def test_it_is_what_is_evaluated_and_exported(run: Path, tmp_path: Path) -> None:
     score = json.loads((run / "best" / "score.json").read_text())
     played = covey_json("evaluate", run, "--episodes", 200, "--json")
-    assert played["member_id"] == score["member_id"]
+    assert (played["member_id"], played["generation"]) == (score["member_id"], score["generation"])
+    assert played["policy"] == "best" and covey_json("evaluate", run, "--member", "best", "--json")["policy"] == "best"
     assert played["mean_return"] == pytest.approx(score["fitness"], abs=6 * (score["fitness_stderr"] + 1))
     assert covey("export", run, "--out", tmp_path / "policy").returncode == 0
     for folder in (run / "best", tmp_path / "policy"):

@@ -112,6 +112,15 @@ def test_lineage_fitness_and_ledgers_are_equal(outcomes: tuple[Outcome, Outcome]
         assert whole.state["totals"][key] == killed.state["totals"][key], key
 
 
+def test_the_elites_of_generations_are_equal_bit_for_bit(outcomes: tuple[Outcome, Outcome]) -> None:
+    whole, killed = outcomes
+    assert whole.run.elite_generations() == killed.run.elite_generations() == [0, 1, 2]
+    assert whole.state["run"]["elites"].keys() == {"0", "1", "2"}
+    for generation in whole.run.elite_generations():
+        ones, others = ({p.name: p.read_bytes() for p in o.run.elite(generation).iterdir()} for o in (whole, killed))
+        assert ones == others and len(ones) > 3, generation
+
+
 def test_what_was_played_again_is_recorded_as_superseded(outcomes: tuple[Outcome, Outcome]) -> None:
     accepted = []
     for outcome in outcomes:

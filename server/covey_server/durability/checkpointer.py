@@ -17,6 +17,7 @@ from covey_server.evolution.lineage import entry_info
 from covey_server.learner import Learner
 from covey_server.member import LineageEntry, Member
 from covey_server.storage.checkpoint import drop_checkpoints, save_checkpoint
+from covey_server.storage.elites import EliteFolders, Elites
 from covey_server.storage.journal import Position
 from covey_server.storage.lineage_file import LineageFile
 
@@ -33,12 +34,14 @@ class Captured:
         members: Copies of the members, whose networks are not copied: training replaces arrays instead of changing
             them.
         died: Lineage entries of members that died since the last checkpoint.
+        elites: Elites of generations that are not on the disk yet.
         needed_from: The oldest journal record from which experience is to be refilled.
     """
 
     state: dict[str, Any]
     members: list[Member]
     died: list[LineageEntry]
+    elites: Elites
     needed_from: Position
 
 
@@ -50,6 +53,7 @@ class Checkpointer:
 
     Attributes:
         lineage_file: The file of dead members, to which each checkpoint appends.
+        elites: The elites of generations, which are written before the checkpoint that knows them.
         best_member: Id of the best member of the last comparison; None before the first one.
         target_streak: Number of comparisons in a row whose confirmed best member reached `training.target_score`.
         kept_fitness: Confirmed fitness of the best policy that the run has had; None before there is one.
@@ -61,6 +65,7 @@ class Checkpointer:
         # For each kept checkpoint, the journal position from which it needs records.
         self._needed: deque[Position] = deque(maxlen=learner.config.checkpoint.keep)
         self.lineage_file = LineageFile(learner.run.lineage)
+        self.elites = EliteFolders(learner.run, learner.config.checkpoint.keep_elites, learner.event)
         self.best_member: int | None = None
         self.target_streak = 0
         self.kept_fitness: float | None = None
@@ -101,6 +106,7 @@ class Checkpointer:
                 "best_member": self.best_member,
                 "target_streak": self.target_streak,
                 "kept_fitness": self.kept_fitness,
+                "elites": self.elites.to_state(),
             },
             "scheduler": learner.scheduler.to_state(),
             "experience": population.experience.to_state(),
@@ -120,7 +126,8 @@ class Checkpointer:
             )
             for m in population.members
         ]
-        return Captured(state, members, list(population.lineage.dead[self.lineage_file.lines :]), needed_from)
+        died = list(population.lineage.dead[self.lineage_file.lines :])
+        return Captured(state, members, died, self.elites.unwritten(), needed_from)
 
     def write(self, captured: Captured) -> str:
         """Make a captured run durable; returns the checkpoint's path. Any thread may call it, but one at a time.
@@ -134,16 +141,18 @@ class Checkpointer:
         learner.journal.due.set()  # wakes the thread that tells actors what has become durable
         # Files before the checkpoint that refers to them: after a crash in between, the checkpoint before still holds.
         self.lineage_file.append(captured.died)
+        self.elites.write(captured.elites)
         path = save_checkpoint(learner.run.checkpoints, captured.state, captured.members)
         self._needed.append(captured.needed_from)
         return str(path)
 
     def drop_old(self) -> None:
-        """Delete older checkpoints than are to be kept, and the journal's records that no kept one needs.
+        """Delete checkpoints and elites beyond those that are to be kept, and journal records that none of them needs.
 
         Raises:
             StorageError: the disk is not writable.
         """
+        self.elites.thin_out()
         drop_checkpoints(self._learner.run.checkpoints, self._learner.config.checkpoint.keep)
         if len(self._needed) == self._needed.maxlen:
             self._learner.journal.drop_before(min(self._needed))

@@ -166,9 +166,17 @@ class Report:
             if population is None:
                 return
             entries = population.lineage.entries
-            now = {m.member_id: self._living(population.lineage[m.member_id], m) for m in population.members}
+            now = {info.member_id: info for info in self.living()}
         for entry in entries:
             yield now.get(entry.member_id) or entry_info(entry)
+
+    def living(self) -> list[MemberInfo]:
+        """The living members as the lineage has them, in the population's order: with how each was born."""
+        with self._learner.lock:
+            population = self._learner.population
+            if population is None:
+                return []
+            return [self._living(population.lineage[m.member_id], m) for m in population.members]
 
     def member(self, member_id: int) -> MemberInfo | None:
         """One member by its id, living or dead; None if no member ever had this id."""

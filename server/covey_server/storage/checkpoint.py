@@ -128,11 +128,16 @@ def set_aside_damaged(directory: Path) -> None:
             damaged.append((path, exc))
             continue
         for other, problem in damaged:
+            # Its number is given again to the next checkpoint, which may be damaged too.
+            aside, times = directory / f"damaged-{other.name}", 1
+            while aside.exists():
+                times += 1
+                aside = directory / f"damaged-{other.name}-{times}"
             try:
-                other.rename(directory / f"damaged-{other.name}")
+                other.rename(aside)
             except OSError as exc:
                 raise cannot_write(other, exc) from exc
-            log.warning("%s; set aside as damaged-%s, going on from %s", problem, other.name, path.name)
+            log.warning("%s; set aside as %s, going on from %s", problem, aside.name, path.name)
         return
 
 

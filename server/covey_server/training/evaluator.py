@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from covey.run.trained import TrainedMember
 from covey_server.coordination.run_state import RunState
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.fitness import Score, best, fitness_of, with_opponents
@@ -145,6 +146,7 @@ class Evaluator:
             sound(population.members)  # raises, as all of them have diverged
         fitnesses = {m.member_id: m.fitness for m in comparison.members}
         fittest = best(fitnesses)
+        self._keep_elite(population, fittest)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
             self._confirming[fittest] = comparison
             request = self._play(population, fittest, "confirm", self._training.confirm_episodes)
@@ -165,6 +167,21 @@ class Evaluator:
         with self._learner.lock:
             generation = self._learner.ledger(request.member_id).generation
         self._kept.hold(request, population, generation)
+
+    def _keep_elite(self, population: Population, member_id: int) -> None:
+        """Keep the fittest of compared members as its generation's elite, with the policies that were evaluated."""
+        learner = self._learner
+        with learner.lock:
+            ledger = learner.ledger(member_id)
+            generation, fitness, stderr = ledger.generation, ledger.member.fitness, ledger.member.fitness_stderr
+        if fitness is None or member_id in population.policies.diverged:
+            return
+        files = population.policies.files(member_id)
+        member = TrainedMember(
+            learner.run, learner.run.elite(generation), member_id, generation, self._config, population.spaces, files
+        )
+        score = {"member_id": member_id, "generation": generation, "fitness": fitness, "fitness_stderr": stderr}
+        self._checkpointer.elites.enter(member, score)
 
     def _reaches_target(self, fitness: float | None) -> bool:
         """Whether this fitness is at least the configured target score, if there is one."""

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
-from pathlib import Path
 
 from covey.errors import StorageError
-from covey.run.directory import RunDirectory
-from covey.run.exported import export
-from covey.run.files import cannot_write, read_json, write_json
+from covey.run.directory import SCORE, RunDirectory
+from covey.run.files import read_json
+from covey.run.kept import put_back, write_kept
 from covey.run.trained import TrainedMember
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.fitness import Score
@@ -42,6 +40,8 @@ class KeptBest:
         self._learner = learner
         self._checkpointer = checkpointer
         self._held: list[tuple[Request, dict[str, bytes], int]] = []  # what plays a request, and of which generation
+        with contextlib.suppress(OSError):  # a disk that refuses this refuses the next policy too, which is told
+            put_back(learner.run.best)
 
     def episodes(self, fitness: float | None) -> int:
         """How many fresh episodes a member of this fitness should play to be kept; 0 if it should play none."""
@@ -67,12 +67,14 @@ class KeptBest:
         kept = self._checkpointer.kept_fitness
         if not found or math.isnan(score.fitness) or (kept is not None and score.fitness <= kept):
             return
-        self._checkpointer.kept_fitness = score.fitness
         learner = self._learner
         if score.fitness <= kept_fitness(learner.run):
+            self._checkpointer.kept_fitness = score.fitness
             return  # of a life of the learner that its checkpoint does not know
         _, files, generation = found[0]
-        member = TrainedMember(learner.run, request.member_id, learner.config, population.spaces, files)
+        member = TrainedMember(
+            learner.run, learner.run.best, request.member_id, generation, learner.config, population.spaces, files
+        )
         words = {
             "member_id": request.member_id,
             "generation": generation,
@@ -82,10 +84,12 @@ class KeptBest:
             "per_agent": score.per_agent,
         }
         try:
-            _replace(learner.run.best, member, words)
+            write_kept(learner.run.best, member, words)
         except StorageError as exc:
+            # Its fitness is not what is kept: one that is no better than this may still be better than the one before.
             learner.event(f"{exc}; the best policy before stays")
             return
+        self._checkpointer.kept_fitness = score.fitness
         learner.event(
             f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} +- "
             f"{score.stderr:.2f} over {episodes} fresh episodes"
@@ -95,25 +99,5 @@ class KeptBest:
 def kept_fitness(run: RunDirectory) -> float:
     """The fitness of the policy that a run keeps; minus infinity if it keeps none."""
     with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
-        return float(read_json(run.best / "score.json")["fitness"])
+        return float(read_json(run.best / SCORE)["fitness"])
     return -math.inf
-
-
-def _replace(folder: Path, member: TrainedMember, score: dict[str, object]) -> None:
-    """Write a member's policies and score into a folder that appears as a whole, in the place of the one before.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    new, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
-    try:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        export(member, new)
-        write_json(new / "score.json", score)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as exc:
-        raise cannot_write(folder, exc) from exc

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from covey.cli.chosen import GENERATION, MEMBER, read_chosen
 from covey.cli.players import PLAY
 from covey.cli.terminal import say, say_json
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from covey.run.directory import RunDirectory
+    from covey.run.trained import TrainedMember
 
 SLOTS = 32
 """Most environments stepped together: with more, a forward pass is no longer what takes the time."""
@@ -33,23 +34,21 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    member: Annotated[
-        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
-    ] = None,
+    member: Annotated[str | None, MEMBER] = None,
+    generation: Annotated[int | None, GENERATION] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, max=1_000_000, help="How many to play.")] = 100,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes; never those of a training.")] = 0,
     play_: Annotated[list[str] | None, PLAY] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Print a trained member's mean return (summed over agents) on fresh episodes, played without exploration."""
-    from covey.run.directory import RunDirectory
-
-    result = play(RunDirectory.open(run), member, episodes, seed, play_ or [])
+    result = play(read_chosen(run, member, generation), episodes, seed, play_ or [])
     if as_json:
         say_json(result)
         return
     stderr = "" if result["stderr"] is None else f" ± {result['stderr']:.2f}"
-    say(f"member {result['member_id']}: {result['mean_return']:.2f}{stderr} over {result['episodes']} episodes")
+    whose = f"member {result['member_id']} of generation {result['generation']}"
+    say(f"{whose}: {result['mean_return']:.2f}{stderr} over {result['episodes']} episodes")
     for agent, mean in result["per_agent"].items():
         who = result.get("play", {}).get(agent)
         by = "" if who is None else " (played at random)" if who == "random" else f" (played by member {who})"
@@ -57,12 +56,11 @@ def evaluate(
         say(f"  {agent}{by}: {mean:.2f}" + "".join(f", {share:.1%} {word}" for word, share in shares.items()))
 
 
-def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others: Sequence[str] = ()) -> dict[str, Any]:
-    """Evaluate a member of a run's newest checkpoint.
+def play(trained: TrainedMember, episodes: int, seed: int, others: Sequence[str] = ()) -> dict[str, Any]:
+    """Evaluate a member that a run has trained.
 
     Args:
-        run: The run.
-        member: A member of its living population; None for the best.
+        trained: The member.
         episodes: How many episodes to play, at least 1.
         seed: Seeds the sequence of episodes.
         others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER"; for agents that are not named
@@ -70,14 +68,15 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
 
     Returns:
         `mean_return` (over episodes, of the sum over agents), its `stderr` (None for a single episode), `per_agent`
-        means, `episodes`, `member_id`; with others who play also `play` (agent to "random" or a member's id). With
-        others, and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of `win`,
-        `draw` and `loss`, by its return against the best of the other agents' returns in the episode. There are none
-        if all agents got the same in every episode, as where they cooperate.
+        means, `episodes`, `member_id`, the `generation` that its policies are of, and `policy`, where in the run's
+        directory they lie, such as best, elites/7 or checkpoints/00000012; with others who play also `play` (agent to
+        "random" or a member's id). With others, and where the returns of every episode sum to zero, `outcomes`: for
+        each agent its shares of `win`, `draw` and `loss`, by its return against the best of the other agents' returns
+        in the episode. There are none if all agents got the same in every episode, as where they cooperate.
 
     Raises:
-        StorageError: the run cannot be read.
-        ConfigError: no such member or agent.
+        StorageError: another member's policies cannot be read.
+        ConfigError: no such agent, or no such other member.
         EnvironmentLoadError: the environment cannot be built, or raised.
         SpaceError: the environment is another than the run's.
     """
@@ -86,9 +85,7 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
     from covey.cli.players import parse_play, players, run_opponents
     from covey.collect import evaluate as play_episodes
     from covey.envs.zero_sum import is_zero_sum
-    from covey.run.trained import TrainedMember
 
-    trained = TrainedMember.read(run, member)
     spaces = trained.spaces
     chosen = run_opponents(trained) | parse_play(others, spaces.agent_ids)
     seats = players(trained, chosen)
@@ -102,6 +99,8 @@ def play(run: RunDirectory, member: int | None, episodes: int, seed: int, others
         "per_agent": dict(zip(spaces.agent_ids, returns.mean(axis=0).tolist(), strict=True)),
         "episodes": episodes,
         "member_id": trained.member_id,
+        "generation": trained.generation,
+        "policy": trained.folder.relative_to(trained.run.path).as_posix(),
     }
     if chosen:
         result["play"] = chosen

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from covey.cli.chosen import GENERATION, MEMBER, read_chosen
 from covey.cli.terminal import say
 
 
@@ -17,15 +18,16 @@ def register(app: typer.Typer) -> None:
 
 def export_member(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    member: Annotated[
-        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
+    member: Annotated[str | None, MEMBER] = None,
+    generation: Annotated[int | None, GENERATION] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="RUN/policy-ID if unset; with --generation RUN/policy-generation-N."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="RUN/policy-ID if unset.")] = None,
 ) -> None:
     """Write a member's policies (safetensors and JSON); `covey.load_policy(DIR)` acts by them without torch."""
-    from covey.run.directory import RunDirectory
     from covey.run.exported import export
-    from covey.run.trained import TrainedMember
 
-    trained = TrainedMember.read(RunDirectory.open(run), member)
-    say(str(export(trained, out or run / f"policy-{trained.member_id}")))
+    trained = read_chosen(run, member, generation)
+    name = trained.member_id if generation is None else f"generation-{generation}"
+    say(str(export(trained, out or run / f"policy-{name}")))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from covey.cli.chosen import GENERATION, MEMBER, read_chosen
 from covey.cli.evaluate import unseen_episode_seed
 from covey.cli.players import PLAY
 from covey.cli.terminal import say
@@ -30,9 +31,8 @@ def register(app: typer.Typer) -> None:
 def render(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, FILE.gif.")],
-    member: Annotated[
-        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
-    ] = None,
+    member: Annotated[str | None, MEMBER] = None,
+    generation: Annotated[int | None, GENERATION] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="How many to play.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes, as in covey evaluate.")] = 0,
     steps: Annotated[int, typer.Option("--steps", min=1, max=10_000, help="Longest episode shown, env steps.")] = 500,
@@ -51,10 +51,8 @@ def render(
 
     from covey.cli.players import parse_play, players, run_opponents
     from covey.collect import evaluate as play_episodes
-    from covey.run.directory import RunDirectory
-    from covey.run.trained import TrainedMember
 
-    trained = TrainedMember.read(RunDirectory.open(run), member)
+    trained = read_chosen(run, member, generation)
     seats = players(trained, run_opponents(trained) | parse_play(play_ or [], trained.spaces.agent_ids))
     film = Film()
     seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
@@ -69,7 +67,7 @@ def render(
     for episode in played:
         returns = zip(trained.spaces.agent_ids, episode.returns, strict=True)
         say(f"{episode.length} env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns))
-    say(f"{out}: {len(film.frames)} frames of member {trained.member_id}")
+    say(f"{out}: {len(film.frames)} frames of member {trained.member_id} of generation {trained.generation}")
 
 
 class Film:

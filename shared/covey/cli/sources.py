@@ -121,7 +121,11 @@ class RunFiles:
         Raises:
             StorageError: the file is missing or no JSON object.
         """
-        file = self.run / ("members.json" if question == "lineage" else f"{question}.json")
+        file = self.run / f"{question}.json"
+        if question == "lineage":
+            # Learners of before wrote no file of how the living were born.
+            files = (self.run / "living.json", self.run / "members.json")
+            file = next((f for f in files if f.exists()), files[-1])
         answer = read_object(file)
         status = answer if question == "status" else read_object(self.run / "status.json")
         if question == "lineage":

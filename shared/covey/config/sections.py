@@ -289,6 +289,12 @@ class Checkpoint(Section):
     every_s: float = Field(
         default=300.0, gt=0, description="Seconds between checkpoints, besides the one at the end of each generation."
     )
+    keep_elites: int = Field(
+        default=20,
+        ge=2,
+        description="Most generations whose fittest policies are kept, in `elites/` of the run's directory: the first, "
+        "the newest, and others at equal distances in between.",
+    )
     journal_segment_bytes: int = Field(
         default=32 << 20, ge=1 << 16, description="Bytes after which the journal goes on in a new file."
     )

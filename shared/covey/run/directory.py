@@ -4,12 +4,15 @@ config.yaml      the configuration, overrides applied      journal/      what th
 status.json      the newest status                         checkpoints/  see `covey.run.checkpoint_format`
 members.json     the living population                     metrics.csv   one line an interval
 lineage.jsonl    every member that died, a line each       result.json   written when the run has ended
-actors.json      all actors                                address.json  where its learner listens, while it runs
+living.json      of living members the same                address.json  where its learner listens, while it runs
+actors.json      all actors                                environment.json  where a file of one's own was
 best/            the best policy so far, and its score     diverged/     last finite policies of members that diverged
+elites/          of generations, the fittest member's policies, a folder each
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,12 +24,17 @@ from covey.config.stored import without_gone_keys
 from covey.errors import ConfigError, SpaceError, StorageError
 from covey.networks import NetworkSpec, Params
 from covey.run.checkpoint_format import STATE, network_tensors, read_newest
-from covey.run.files import cannot_write
+from covey.run.files import cannot_read, cannot_write
 from covey.spaces import EnvironmentSpaces
 from covey.wire.spaces_json import spaces_from_json
 
 Policies = dict[str, tuple[NetworkSpec, Params]]
 """A member's actor networks by network id."""
+
+SCORE = "score.json"
+"""In `best` and in folders of `elites`: whose policies they are, of which generation, and their fitness."""
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,11 @@ class RunDirectory:
         return self.path / "lineage.jsonl"
 
     @property
+    def living(self) -> Path:
+        """File of the living members with how each was born, as `covey lineage --json` prints them."""
+        return self.path / "living.json"
+
+    @property
     def actors(self) -> Path:
         """File of all actors, as `covey actors --json` prints them."""
         return self.path / "actors.json"
@@ -127,6 +140,28 @@ class RunDirectory:
     def best(self) -> Path:
         """Directory of the best policy that was confirmed, as `covey export` writes one, and its score."""
         return self.path / "best"
+
+    @property
+    def elites(self) -> Path:
+        """Directory of generations' fittest policies: a folder like `best` for each generation that is kept."""
+        return self.path / "elites"
+
+    def elite(self, generation: int) -> Path:
+        """Directory of the policies of a generation's fittest member, which may not exist."""
+        return self.elites / str(generation)
+
+    def elite_generations(self) -> list[int]:
+        """The generations whose elites are kept, in their order.
+
+        Raises:
+            StorageError: their directory cannot be listed.
+        """
+        try:
+            return sorted(int(p.name) for p in self.elites.iterdir() if _NUMBER.fullmatch(p.name))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise cannot_read(self.elites, exc) from exc
 
     @property
     def diverged(self) -> Path:
@@ -144,15 +179,33 @@ class RunDirectory:
         return self.path / "address.json"
 
 
-def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int, Policies, EnvironmentSpaces, Config]:
+@dataclass(frozen=True, slots=True)
+class StoredMember:
+    """A member of a checkpoint, with what its policies need to be played.
+
+    Attributes:
+        checkpoint: Path of the checkpoint.
+        member_id: Who it is.
+        generation: The generation that it is in.
+        policies: Its actor networks by network id.
+        spaces: Of the environment.
+        config: Of the run.
+    """
+
+    checkpoint: Path
+    member_id: int
+    generation: int
+    policies: Policies
+    spaces: EnvironmentSpaces
+    config: Config
+
+
+def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMember:
     """Read the policies of a member from the run's newest checkpoint.
 
     Args:
         run: A run, finished or not.
         member_id: A member of the living population; None for the best.
-
-    Returns:
-        The member's id, its actor networks by network id, the environment's spaces, the run's configuration.
 
     Raises:
         StorageError: no checkpoint can be read, or none knows a best member yet.
@@ -170,6 +223,7 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int,
             raise StorageError(f"{path}: no member has been evaluated yet; name one of {_ids(members)} with --member")
         if wanted not in members:
             raise ConfigError(f"member {wanted}: does not live in {path}, expected one of {_ids(members)}")
+        generation = int(state["scheduler"]["ledgers"][str(wanted)]["generation"])
         policies: Policies = {}
         for key, network in members[wanted]["networks"].items():
             role, _, network_id = key.partition("/")
@@ -180,7 +234,7 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> tuple[int,
         raise StorageError(
             f"{path / STATE}: cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"
         ) from exc
-    return int(wanted), policies, spaces, config
+    return StoredMember(path, int(wanted), generation, policies, spaces, config)
 
 
 def _ids(members: dict[int, Any]) -> str:

@@ -1,6 +1,6 @@
 """Exported policies: writing them as files, and acting by them without torch, a learner or a run.
 
-policy.json                 format, member_id, algorithm, environment, agents (agent id to file), spaces
+policy.json                 format, member_id, generation, algorithm, environment, agents (agent id to file), spaces
 <network id>.safetensors    a policy file, see `covey.wire.policy_file`
 <network id>.json           the specification in it, for people
 """
@@ -151,10 +151,23 @@ class Policy:
 
 
 def export(member: TrainedMember, directory: Path) -> Path:
-    """Write a member's policies to a directory; returns the path of the index, policy.json.
+    """Write a member's policies to a directory that somebody named; returns the path of the index, policy.json.
 
     Raises:
         StorageError: the directory cannot be written.
+    """
+    try:
+        return write_policies(member, directory)
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0)
+        raise StorageError(f"{directory}: cannot be written ({reason}); name another directory with --out") from exc
+
+
+def write_policies(member: TrainedMember, directory: Path) -> Path:
+    """Write a member's policies to a directory; returns the path of the index, policy.json.
+
+    Raises:
+        OSError: as the system says.
     """
     names: dict[str, str] = {}
     for i, network_id in enumerate(member.files):
@@ -162,6 +175,7 @@ def export(member: TrainedMember, directory: Path) -> Path:
     index = {
         "format": FORMAT,
         "member_id": member.member_id,
+        "generation": member.generation,
         "algorithm": member.config.algorithm.name,
         "environment": {"name": member.config.environment.name, "config": member.config.environment.config},
         "agents": {
@@ -170,16 +184,12 @@ def export(member: TrainedMember, directory: Path) -> Path:
         },
         "spaces": spaces_to_json(member.spaces),
     }
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for network_id, file in member.files.items():
-            (directory / f"{names[network_id]}.safetensors").write_bytes(file)
-            spec, _ = decode_policy(file)
-            (directory / f"{names[network_id]}.json").write_text(json.dumps(spec.to_json(), indent=2) + "\n")
-        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-    except OSError as exc:
-        reason = os.strerror(exc.errno or 0)
-        raise StorageError(f"{directory}: cannot be written ({reason}); name another directory with --out") from exc
+    directory.mkdir(parents=True, exist_ok=True)
+    for network_id, file in member.files.items():
+        (directory / f"{names[network_id]}.safetensors").write_bytes(file)
+        spec, _ = decode_policy(file)
+        (directory / f"{names[network_id]}.json").write_text(json.dumps(spec.to_json(), indent=2) + "\n")
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     return directory / INDEX
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from covey.acting import LoadedPolicy
 from covey.config import Config, load_config
 from covey.envs import load_environment, read_spaces
-from covey.errors import EnvironmentLoadError, SpaceError, StorageError
+from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, SpaceError, StorageError
 from covey.networks.resolve import network_ids
-from covey.run.directory import RunDirectory, read_policies
+from covey.run.directory import SCORE, RunDirectory, read_policies
 from covey.run.files import cannot_read, read_json
 from covey.run.own_environment import recall_environment
 from covey.spaces import EnvironmentSpaces
-from covey.wire.policy_file import encode_policy, spec_of
+from covey.wire.policy_file import decode_policy, encode_policy, spec_of
 from covey.wire.spaces_json import spaces_from_json
 
 if TYPE_CHECKING:
@@ -25,18 +25,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainedMember:
-    """A member as a checkpoint holds it.
+    """A member's policies, as a checkpoint has them or as they were kept beside it.
 
     Attributes:
-        run: Where it was read from.
+        run: The run that trained it.
+        folder: Where its policies lie in that run.
         member_id: Who it is.
+        generation: Number of the generation that these policies are of.
         config: Of the run.
         spaces: Of the environment it was trained in.
         files: A policy file for each network id.
     """
 
     run: RunDirectory
+    folder: Path
     member_id: int
+    generation: int
     config: Config
     spaces: EnvironmentSpaces
     files: dict[str, bytes]
@@ -51,15 +55,37 @@ class TrainedMember:
             StorageError: the run cannot be read, or knows no best member yet.
             ConfigError: no such member lives.
         """
-        if member_id is None and (run.best / "score.json").exists():
-            return _kept(run)
-        found, networks, spaces, config = read_policies(run, member_id)
+        if member_id is None and (run.best / SCORE).exists():
+            return _kept(run, run.best)
+        found = read_policies(run, member_id)
+        spaces, config = found.spaces, found.config
         files = {}
         for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
-            network, params = networks[network_id]
+            network, params = found.policies[network_id]
             spec = spec_of(network, spaces.agents[agents[0]], config.algorithm.stochastic_policies)
             files[network_id] = encode_policy(spec, params)
-        return TrainedMember(run, found, config, spaces, files)
+        return TrainedMember(run, found.checkpoint, found.member_id, found.generation, config, spaces, files)
+
+    @staticmethod
+    def elite(run: RunDirectory, generation: int) -> TrainedMember:
+        """The fittest member of a generation as it was at that generation's end.
+
+        Raises:
+            StorageError: it cannot be read.
+            ConfigError: the run keeps no elite of this generation.
+        """
+        generations = run.elite_generations()
+        if not generations:
+            raise ConfigError(
+                f"generation {generation}: {run.path} keeps no elites of generations; leave --generation out to take "
+                "the best policy so far"
+            )
+        if generation not in generations:
+            known = ", ".join(map(str, generations))
+            raise ConfigError(
+                f"generation {generation}: its elite is not kept in {run.elites}, expected one of {known}"
+            )
+        return _kept(run, run.elite(generation))
 
     @property
     def owners(self) -> list[str]:
@@ -102,24 +128,28 @@ class TrainedMember:
         return make_env
 
 
-def _kept(run: RunDirectory) -> TrainedMember:
-    """Read the best policy that a run has kept.
+def _kept(run: RunDirectory, folder: Path) -> TrainedMember:
+    """Read policies that a run has kept beside its checkpoints.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: they cannot be read.
     """
-    index = run.best / "policy.json"
-    data = read_json(index)
+    index = folder / "policy.json"
+    data, score = read_json(index), read_json(folder / SCORE)
+    config = load_config(run.config, stored=True)
     try:
-        config = load_config(run.config, stored=True)
         spaces = spaces_from_json(data["spaces"])
         shared = network_ids(spaces, config.algorithm.share_parameters)
         names = {i: str(data["agents"][spaces.agent_ids[agents[0]]]) for i, agents in shared.items()}
-        files = {i: (run.best / Path(name).name).read_bytes() for i, name in names.items()}
-        return TrainedMember(run, int(data["member_id"]), config, spaces, files)
+        files = {i: (folder / Path(name).name).read_bytes() for i, name in names.items()}
+        for i, agents in shared.items():
+            spec, agent = decode_policy(files[i])[0], spaces.agents[agents[0]]
+            if (spec.observation, spec.action) != (agent.observation, agent.action):
+                raise ConfigError(f"{names[i]} is made for {spec.observation} and {spec.action}, not for {agent}")
+        return TrainedMember(run, folder, int(data["member_id"]), int(score["generation"]), config, spaces, files)
     except OSError as exc:
         raise cannot_read(index, exc) from exc
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (CoveyError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise StorageError(
-            f"{index}: is no policy of covey ({type(exc).__name__}: {exc}); name one with --member"
+            f"{folder}: holds no policies of covey ({type(exc).__name__}: {exc}); name a living member with --member"
         ) from exc

@@ -169,6 +169,15 @@ def test_damaged_ones_are_set_aside_and_take_no_place_among_those_kept(
     assert len(checkpoint_paths(tmp_path)) == 2
 
 
+def test_one_number_may_be_set_aside_again_and_again(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, {"i": 1}, [make_member(1)])
+    for _ in range(3):
+        spoil(save_checkpoint(tmp_path, {"i": 2}, [make_member(1)]), DAMAGE[0])
+        set_aside_damaged(tmp_path)
+    there = ["00000001", "damaged-00000002", "damaged-00000002-2", "damaged-00000002-3"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == there
+
+
 def test_none_left(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"no checkpoint that can be read.*before its first one"):
         loaded(tmp_path / "nowhere")

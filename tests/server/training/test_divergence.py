@@ -13,6 +13,7 @@ from covey.config import Config, parse_config
 from covey.envs.vector import make_multi_agent_vect_envs
 from covey.errors import DivergedError
 from covey.run.directory import RunDirectory
+from covey.run.trained import TrainedMember
 from covey_server import MultiAgentReplayBuffer, Mutations, TournamentSelection, create_population
 from covey_server import train_multi_agent_off_policy as train
 from covey_server.algorithms.off_policy import OffPolicy
@@ -122,6 +123,8 @@ def test_a_diverged_member_is_told_kept_and_replaced(
     (run,) = tmp_path.iterdir()
     kept = list((RunDirectory(run).diverged / "member_1").iterdir())
     assert {p.name for p in kept} == {"speaker_0.safetensors", "listener_0.safetensors"}
+    elites = [TrainedMember.elite(RunDirectory(run), g) for g in RunDirectory(run).elite_generations()]
+    assert [elite.generation for elite in elites] == [0, 1] and elites[0].member_id in (0, 2)
 
 
 def test_if_all_diverge_the_run_ends_with_that_sentence(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -89,6 +90,14 @@ def test_every_place_gets_exactly_its_steps_in_every_generation(tmp_path: Path, 
     assert Counter(e.died_generation for e in dead) == Counter(
         e.generation for e in entries.values() if e.parent_id is not None
     )
+    # Of each generation the fittest of all that have ended it is kept, whoever ended it first.
+    run = process.run
+    assert run.elite_generations() == [0, 1, 2, 3]
+    elites = [json.loads((run.elite(g) / "score.json").read_text()) for g in run.elite_generations()]
+    assert [elite["generation"] for elite in elites] == [0, 1, 2, 3]
+    for entry in dead:
+        assert elites[(entry.died_generation or 0) - 1]["fitness"] >= (entry.fitness or 0.0)
+    assert elites[3]["member_id"] == result["best_member"]
 
 
 def test_orders_wait_for_the_disk_and_nobody_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

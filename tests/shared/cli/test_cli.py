@@ -114,6 +114,20 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+def test_the_lineage_of_a_run_that_ended_says_how_the_living_were_born(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["lineage", str(run_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == ANSWERS["lineage"], "runs of before have members.json alone"
+    living = members_json(MEMBERS)["members"]
+    write_json(run_dir / "living.json", {"members": [m | {"mutation": "none", "change": "by hand"} for m in living]})
+    assert run(["lineage", str(run_dir), "--json"]) == 0
+    told = {m["member_id"]: m["change"] for m in json.loads(capsys.readouterr().out)["members"]}
+    assert told == {m["member_id"]: "by hand" for m in living} | {1: ""}
+    assert run(["members", str(run_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == members_json(MEMBERS)
+
+
 @pytest.fixture
 def learner(run_dir: Path) -> Iterator[tuple[Service, str]]:
     """A learner that trains ./runs/job-1, and its address."""

@@ -38,8 +38,9 @@ def test_the_best_member_is_scored_summed_over_agents(
     finished: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = score(capsys, finished, "--episodes", "6")
-    assert set(result) == {"mean_return", "stderr", "per_agent", "episodes", "member_id"}
-    assert (result["member_id"], result["episodes"]) == (5, 6)
+    assert set(result) == {"mean_return", "stderr", "per_agent", "episodes", "member_id", "generation", "policy"}
+    assert (result["member_id"], result["generation"], result["episodes"]) == (5, 2, 6)
+    assert result["policy"] == "checkpoints/00000001"
     assert list(result["per_agent"]) == ["speaker_0", "listener_0"]
     assert result["mean_return"] == pytest.approx(sum(result["per_agent"].values()))
     assert result["mean_return"] < 0 < result["stderr"]
@@ -172,4 +173,4 @@ def test_it_needs_no_torch(finished: RunDirectory) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "member 5: -" in result.stdout
+    assert "member 5 of generation 2: -" in result.stdout

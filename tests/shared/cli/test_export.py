@@ -16,6 +16,7 @@ from covey.cli.evaluate import play, unseen_episode_seed
 from covey.envs import load_environment
 from covey.errors import SpaceError, StorageError
 from covey.run.directory import RunDirectory
+from covey.run.trained import TrainedMember
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_the_policy_plays_as_evaluation_does(name: str, request: pytest.FixtureR
             seen, rewards, _, _, _ = env.step(policy.act(seen))
             totals = {agent: totals[agent] + rewards[agent] for agent in totals}
     env.close()
-    expected = play(directory, None, 2, 4)["per_agent"]
+    expected = play(TrainedMember.read(directory), 2, 4)["per_agent"]
     assert {agent: total / 2 for agent, total in totals.items()} == pytest.approx(expected, rel=1e-5)
 
 
@@ -90,7 +91,7 @@ def test_a_masked_game_is_played_with_its_masks(game: RunDirectory) -> None:
         totals = {a: totals[a] + reward for a, reward in env.rewards.items()}
     assert len(moves) >= 5 and len(set(moves)) == len(moves)
     # Nothing in the game is random: every episode is this one.
-    assert play(game, None, 1, 0)["per_agent"] == totals
+    assert play(TrainedMember.read(game), 1, 0)["per_agent"] == totals
 
 
 def test_batches_are_what_single_observations_give(finished: RunDirectory) -> None:

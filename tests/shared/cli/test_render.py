@@ -24,7 +24,7 @@ def test_episodes_become_frames_of_the_pace_that_was_asked_for(
     assert run(["render", str(finished.path), "--out", str(out), *options]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in said[:2]] == ["4 env steps"] * 2
-    assert said[-1] == f"{out}: 10 frames of member 5"
+    assert said[-1] == f"{out}: 10 frames of member 5 of generation 2"
     with Image.open(out) as gif:
         assert gif.format == "GIF" and gif.info["loop"] == 0
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]

@@ -49,7 +49,9 @@ def make_run(parent: Path, best_member: int | None = 2, **state: Any) -> RunDire
         "spaces": spaces_to_json(SPACES),
         "best_member": best_member,
     } | state
-    save_checkpoint(run.checkpoints, {"run": kept}, [make_member(1), make_member(2), make_member(5)])
+    ledgers = {str(i): {"generation": 10 + i} for i in (1, 2, 5)}
+    members = [make_member(1), make_member(2), make_member(5)]
+    save_checkpoint(run.checkpoints, {"run": kept, "scheduler": {"ledgers": ledgers}}, members)
     return run
 
 
@@ -57,10 +59,11 @@ def test_policies_of_the_best_member_and_of_a_named_one(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for wanted, member_id in ((None, 2), (5, 5)):
         member = make_member(member_id)
-        found, policies, spaces, used = read_policies(run, wanted)
-        assert (found, spaces, used) == (member_id, SPACES, config())
-        assert set(policies) == {"speaker", "listener"}
-        for network_id, (spec, params) in policies.items():
+        found = read_policies(run, wanted)
+        assert (found.member_id, found.generation) == (member_id, 10 + member_id)
+        assert (found.spaces, found.config) == (SPACES, config())
+        assert set(found.policies) == {"speaker", "listener"}
+        for network_id, (spec, params) in found.policies.items():
             network = member.networks[f"actor/{network_id}"]
             assert spec == network.spec
             assert all(np.array_equal(params[k], network.params[k]) for k in network.params)
@@ -71,7 +74,7 @@ def test_members_that_do_not_live_and_no_best_one(tmp_path: Path) -> None:
     run = make_run(tmp_path, best_member=None)
     with pytest.raises(StorageError, match="no member has been evaluated yet; name one of 1, 2, 5 with --member"):
         read_policies(run)
-    assert read_policies(run, 1)[0] == 1
+    assert read_policies(run, 1).member_id == 1
     with pytest.raises(ConfigError, match=r"member 3: does not live in .*, expected one of 1, 2, 5"):
         read_policies(run, 3)
 
@@ -87,7 +90,7 @@ def test_reading_policies_needs_neither_torch_nor_the_learner(tmp_path: Path) ->
     run = make_run(tmp_path)
     script = (
         "import sys; from pathlib import Path; from covey.run.directory import RunDirectory, read_policies; "
-        "print(read_policies(RunDirectory.open(Path(sys.argv[1])))[0]); "
+        "print(read_policies(RunDirectory.open(Path(sys.argv[1]))).member_id); "
         "assert not {'torch', 'covey_server'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script, run.path], stdout=subprocess.PIPE, text=True, check=True)
