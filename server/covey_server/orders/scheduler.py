@@ -155,6 +155,8 @@ class Scheduler:
         for order_id in revoked:
             self._close_order(order_id, {})
         actor.slots, actor.overdue = [Slot() for _ in actor.slots], True
+        for backoff in (actor.training, actor.evaluating):
+            backoff.note(False, self._next_order_id)
         for other in self._actors.values():
             other.uneven = True
         return revoked, steps
