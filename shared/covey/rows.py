@@ -46,7 +46,9 @@ def is_number(values: NDArray[Any]) -> NDArray[np.bool_]:
 
     Larger ones of float64, such as 1e300, would become infinite.
     """
-    result: NDArray[np.bool_] = np.abs(values) <= MAX_FLOAT32  # false for NaN
+    result: NDArray[np.bool_]
+    # The other types hold nothing between the two, and float16 would not even hold the limit. False for NaN.
+    result = np.abs(values) <= MAX_FLOAT32 if values.dtype == np.float64 else np.isfinite(values)
     return result
 
 
