@@ -47,6 +47,8 @@ def is_number(values: NDArray[Any], most: float = MAX_FLOAT32) -> NDArray[np.boo
     By default that is what float32 holds, in which networks read: larger ones of float64, such as 1e300, would become
     infinite.
     """
+    if values.dtype.kind != "f" or values.dtype == np.float16:  # numpy could not compare float16 with the limit
+        values = values.astype(np.float32)
     result: NDArray[np.bool_] = np.abs(values) <= most  # false for NaN
     return result
 

@@ -48,27 +48,6 @@ def test_it_trains_evaluates_and_exports(name: str, algorithm: str, tmp_path: Pa
     assert covey("export", run, "--out", tmp_path / "policy").returncode == 0
 
 
-def test_observations_outside_of_their_space_are_told_and_counted_and_trained_on(tmp_path: Path) -> None:
-    job = configuration(tmp_path, f"{HERE}:Outside", "IPPO")
-    trained = covey("train", job, "--runs", tmp_path, "--json")
-    assert trained.returncode == 0, trained.stderr
-    sentence = "observation of agent 'a_1' is 12 at [0], expected -10 to 10 as its observation space says"
-    assert trained.stderr.count(f"environment: {sentence}; it is used as it is, and told once") == 1
-    run = json.loads(trained.stdout)["run_dir"]
-    status = json.loads(covey("status", run, "--json").stdout)
-    assert status["env_steps"] == 256 and not status["counters"].get("refused")
-    [event] = [event for event in status["events"] if sentence in event]
-    assert event == (
-        f"environment {HERE}:Outside of actor local-0: {sentence}; it is learned from as it is, and further ones are "
-        "counted"
-    )
-    # Six of the ten observations by which the agent acts in an episode: after 4 to 9 env steps.
-    [actor] = json.loads(covey("actors", run, "--json").stdout)["actors"]
-    assert actor["observations_outside"] == status["counters"]["observations_outside"]
-    assert 0.5 * 256 <= status["counters"]["observations_outside"] <= 0.7 * 256
-    assert (actor["slots"], actor["slots_asked"]) == (2, 2)
-
-
 @pytest.mark.parametrize("name", ["OldReset", "TeamReward", "Short", "TwoLines"])
 def test_training_refuses_what_check_env_refuses_in_the_same_words(name: str, tmp_path: Path) -> None:
     checked = covey("check-env", f"{HERE}:{name}", "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +13,14 @@ from typing import Any
 
 import torch
 
+from covey.collect.collector import most_train_slots
 from covey.config import Config, parse_config
 from covey.config.accelerators import device_of
 from covey.envs import Slots, SyncSlots
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
 from covey.progress import default_progress_bar
+from covey.rows import RowSchema
 from covey.run.new_run import new_run
 from covey.v1.population_service_pb2 import Status
 from covey_server.api.agents import Agent, FitnessValue
@@ -27,6 +30,8 @@ from covey_server.api.in_process import InProcessActor
 from covey_server.api.made_of import check_init_hp, check_mut_p, check_net_config
 from covey_server.api.memory import MultiAgentReplayBuffer
 from covey_server.app import LearnerProcess
+
+logger = logging.getLogger("covey")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +99,14 @@ class Job:
             generations: Creates the run's populations, and keeps their records.
         """
         process = LearnerProcess(config, new_run(config, parent), factory=generations)
-        slots, train_slots = self._slots()  # the caller's environments, or copies of them
+        slots = self._slots()  # the caller's environments, or copies of them
         actor = InProcessActor(
             process.learner,
             process.attendance,
             process.intake,
             slots,
             self.env.spaces,
-            train_slots,
+            config.train_slots,
             generations.record_episodes,
         )
         bar = default_progress_bar(config.training.max_steps) if self.verbose else None
@@ -220,20 +225,32 @@ class Job:
             "target_score": self.target,
         }
         data["fitness"]["reduce"] = "sum" if self.sum_scores else "mean"
+        data["actors"]["max_slots"] = self._train_slots()
         # The caller's own setting of torch stays.
         data["learner"]["torch_threads"] = torch.get_num_threads()
         data["checkpoint"]["keep"] = 1 if self.overwrite_checkpoints else 2
         data["logging"] |= {"wandb": self.wb, "tensorboard": self.tensorboard}
         return parse_config(data)
 
-    def _slots(self) -> tuple[Slots, int]:
-        """Return the environments, and how many of them train; the last quarter, at least one, evaluates."""
+    def _slots(self) -> Slots:
+        """Return the environments, those that train first, and then those that evaluate."""
         env = self.env
         env.interrupt()
         # A single environment cannot do both: two copies of it are built.
-        if env.num_envs == 1:
-            return SyncSlots([*env.copies, *env.copies], env.spaces, 2), 1
-        return env.slots, env.num_envs - max(1, env.num_envs // 4)
+        return SyncSlots([*env.copies, *env.copies], env.spaces, 2) if env.num_envs == 1 else env.slots
+
+    def _train_slots(self) -> int:
+        """How many environments train: all but the last quarter (at least one), as far as their rows fit a fragment."""
+        env = self.env
+        wanted = max(1, env.num_envs - max(1, env.num_envs // 4))
+        most = max(1, most_train_slots(env.spaces, RowSchema.of(env.spaces)))
+        if most < wanted:
+            logger.warning(
+                "env: %d of its %d environments train, as the rows of more do not fit into a fragment; the others "
+                "evaluate",
+                *(most, env.num_envs),
+            )
+        return min(wanted, most)
 
     @contextlib.contextmanager
     def _directory(self) -> Iterator[Path]:

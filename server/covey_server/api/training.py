@@ -50,7 +50,8 @@ def train_multi_agent_off_policy(
 ) -> Trained:
     """Train a population of MADDPG or MATD3 members, and close the environments.
 
-    The last quarter of the environments, at least one, is used for evaluation, the others for training.
+    The last quarter of the environments, at least one, is used for evaluation, the others for training. Where
+    observations are so large that fewer of them fit into a fragment, the message of experience, fewer train.
 
     Args:
         env: Vectorised environments of covey.

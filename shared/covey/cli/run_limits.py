@@ -58,6 +58,7 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
         )
     usable = installed_algorithms()[0]
     refused: dict[str, list[str]] = {}
+    not_loaded: dict[str, list[str]] = {}
     for name in [config.algorithm.name] if config else usable:
         run = config or parse_config(
             {"algorithm": {"name": name}, "environment": {"name": environment}, "training": {}}
@@ -65,8 +66,9 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
         try:
             implementation = import_implementation(usable[name])
         except Exception as exc:  # the learner's packages are missing, or whatever a stranger's module raises
+            remedy = "install the learner extra" if isinstance(exc, ModuleNotFoundError) else "repair its package"
             reason = one_line(f"{type(exc).__name__}: {exc}", 200)
-            found.will.append(f"networks: those of {name} are not counted, as it does not load here ({reason})")
+            not_loaded.setdefault(f"their code does not load here ({reason}); {remedy}", []).append(name)
             continue
         try:
             specs = implementation.checked_specs(run, spaces)
@@ -76,6 +78,8 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
                 refused.setdefault(str(exc), []).append(name)
         else:
             found.parameters[name] = sum(spec.numbers for spec in specs.values())
+    for reason, names in not_loaded.items():
+        found.will.append(f"networks: those of {', '.join(names)} are not counted, as {reason}")
     if found.parameters:
         counts = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
         found.will.append(f"networks: parameters of one member{'' if config else ' with the defaults'}: {counts}")

@@ -257,7 +257,8 @@ class Actors(Section):
         default=None,
         ge=1,
         description="Environments that one actor process trains in. null: `environment.num_envs` or "
-        "`training.pop_size`, whichever is larger.",
+        "`training.pop_size`, whichever is larger. An actor has fewer where the rows of more do not fit into a "
+        "fragment.",
     )
     fragment_steps: int = Field(
         default=32, ge=1, le=1024, description="Most env steps of one environment in one order of the learner."

@@ -40,13 +40,15 @@ class ObservationBounds:
         self._spaces = spaces
         self.low: list[NDArray[np.float64] | None] = []
         self.high: list[NDArray[np.float64] | None] = []
+        self._common: list[tuple[float, float]] = []  # a range that lies within the bounds of every number
         for group in spaces.groups:
             low, high = _breakable(group.observation)
             bounded = bool(np.isfinite(low).any() or np.isfinite(high).any())
-            self.low.append(np.tile(low - TOLERANCE * np.maximum(np.abs(low), 1), (len(group), 1)) if bounded else None)
-            self.high.append(
-                np.tile(high + TOLERANCE * np.maximum(np.abs(high), 1), (len(group), 1)) if bounded else None
-            )
+            low -= TOLERANCE * np.maximum(np.abs(low), 1)
+            high += TOLERANCE * np.maximum(np.abs(high), 1)
+            self.low.append(np.tile(low, (len(group), 1)) if bounded else None)
+            self.high.append(np.tile(high, (len(group), 1)) if bounded else None)
+            self._common.append((float(low.max()), float(high.min())))
 
     def outside(
         self, group: int, observations: NDArray[Any], active: NDArray[Any]
@@ -62,8 +64,12 @@ class ObservationBounds:
         low, high = self.low[group], self.high[group]
         if low is None or high is None or not observations.size:
             return None
+        # Usually all numbers lie within the bounds of each, or else the extremes of each within its own; to find that
+        # takes a fraction of comparing them all.
+        lowest, highest = self._common[group]
+        if observations.min() >= lowest and observations.max() <= highest:
+            return None
         values = observations.reshape(-1, *low.shape)
-        # Usually the extremes of each number lie within its bounds, which takes a fraction of comparing them all.
         if (_extreme(np.minimum, values) >= low).all() and (_extreme(np.maximum, values) <= high).all():
             return None
         where = ((values < low) | (values > high)) & np.not_equal(active, Active.ABSENT).reshape(-1, len(low), 1)
@@ -105,7 +111,7 @@ def _declared(space: Space) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest numbers of a space, (W,) each."""
     match space:
         case Box():
-            return np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
+            return np.array(space.low, np.float64), np.array(space.high, np.float64)
         case Discrete(n, start):
             return np.array([start], np.float64), np.array([start + n - 1], np.float64)
         case MultiDiscrete(nvec):

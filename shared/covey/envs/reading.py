@@ -223,7 +223,7 @@ def _looked_at(agent: AgentSpec, seen: Any, info: Mapping[str, Any] | None) -> A
     """Check the observation of an agent that is to act; returns its mask, flat, None if there is none."""
     mask = _mask(seen, info)
     value = seen["observation"] if isinstance(seen, Mapping) and MASK_KEY in seen else seen
-    observation_array(value, agent.observation.shape, agent.agent_id)
+    observation_array(value, agent.observation.shape, np.dtype(agent.observation.dtype), agent.agent_id)
     width = sum(choices(agent.action))
     return mask_array(mask, width, agent.agent_id) if mask is not None and width else mask
 

@@ -89,21 +89,33 @@ def reward_number(value: Any, agent: str) -> float:
     return float(array.reshape(())[()])
 
 
-def observation_array(value: Any, shape: tuple[int, ...], agent: str) -> Any:
+def observation_array(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], agent: str) -> Any:
     """An observation in the shape of its space; one that differs by axes of length 1 alone is reshaped.
 
+    It may have another dtype than its space, as long as that one holds its numbers; a floating-point one rounds them.
+
     Raises:
-        EnvironmentLoadError: it has another shape, or holds no numbers.
+        EnvironmentLoadError: it has another shape, holds no numbers, or numbers that would change in the space's dtype:
+            0.4 would become 0, and 300 be 44 in uint8.
     """
-    if getattr(value, "shape", None) == shape and isinstance(value, np.ndarray):  # the usual case
-        return value
+    if isinstance(value, np.ndarray) and value.shape == shape and (value.dtype == dtype or dtype.kind == "f"):
+        return value  # the usual case
     array = _array(value)
     if array is None or _without_ones(array.shape) != _without_ones(shape):
         raise EnvironmentLoadError(
             f"environment: observation of agent {agent!r} is {_kind(value, array)}, expected an array of shape {shape} "
             "as in its observation space; correct one of the two"
         )
-    return array.reshape(shape)
+    array = array.reshape(shape)
+    if dtype.kind != "f" and array.dtype != dtype:
+        with np.errstate(invalid="ignore"):  # NaN and infinities are no integers
+            changed = array.astype(dtype) != array
+        if changed.any():
+            raise EnvironmentLoadError(
+                f"environment: observation of agent {agent!r} holds {array[changed].flat[0]:g}, which {dtype} of its "
+                "observation space does not; give it observations of that dtype, or its space another dtype"
+            )
+    return array
 
 
 def mask_array(mask: Any, width: int, agent: str) -> NDArray[Any]:

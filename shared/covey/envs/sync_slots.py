@@ -134,7 +134,7 @@ class SyncSlots:
                     for p, agent, _, _, view in acting:
                         if agent not in seen or agent not in rewards:  # as many as before, but others
                             break
-                        view[...] = observation_array(seen[agent], view.shape, agent)
+                        view[...] = observation_array(seen[agent], view.shape, view.dtype, agent)
                         reward[s, p] = reward_number(rewards[agent], agent)
                     else:
                         continue
@@ -198,7 +198,7 @@ class SyncSlots:
                 steady = steady and not forced
                 acting.append(entry)
                 if mask is None:
-                    view[...] = observation_array(seen[agent], view.shape, agent)
+                    view[...] = observation_array(seen[agent], view.shape, view.dtype, agent)
                 else:
                     self._read_masked(entry, mask[s, n], seen[agent], info, forced)
                 continue
@@ -207,7 +207,7 @@ class SyncSlots:
                 continue  # waits: its observation and mask stay those with which it last acted
             if lived and agent in seen:
                 last = seen[agent] if mask is None else _split_mask(seen[agent])[0]
-                view[...] = observation_array(last, view.shape, agent)
+                view[...] = observation_array(last, view.shape, view.dtype, agent)
             elif not lived:
                 view[...] = 0
             if mask is not None:
@@ -220,7 +220,7 @@ class SyncSlots:
         """Write the observation and the action mask of an agent that is to act to the arrays."""
         _, agent, g, _, view = entry
         value, mask = _split_mask(seen)
-        view[...] = observation_array(value, view.shape, agent)
+        view[...] = observation_array(value, view.shape, view.dtype, agent)
         if mask is None:
             mask = info.get(MASK_KEY)
         if mask is None:

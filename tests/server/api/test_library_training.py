@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Mapping
@@ -18,9 +19,11 @@ from tests.support.environments import CounterEnv
 from tests.support.members import assert_same_networks
 from tests.support.written_environments import RaisesInStepThree
 
+from covey.collect.fragment import most_lead_in_rows
 from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv, make_multi_agent_vect_envs
-from covey.errors import ConfigError, EnvironmentLoadError
+from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
 from covey.progress import default_progress_bar
+from covey.rows import RowSchema
 from covey.run.directory import RunDirectory
 from covey_server import (
     Agent,
@@ -175,6 +178,25 @@ def test_nothing_stays_without_being_asked_for(tmp_path: Path, monkeypatch: pyte
     env = vectorised()
     off_policy(env, population("MADDPG", env))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("fitting", "train"), [(0.5, None), (1.5, 1), (2.0, 2), (9.0, 3)])
+def test_as_many_environments_train_as_fit_into_a_fragment(
+    fitting: float, train: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    env = vectorised()
+    row_bytes = (4 + most_lead_in_rows(env.spaces)) * RowSchema.of(env.spaces).row_bytes
+    monkeypatch.setattr("covey.collect.collector.MAX_RAW_BYTES", int(fitting * row_bytes))
+    pop = population("MADDPG", env)
+    if train is None:
+        with pytest.raises(SpaceError, match=r"for 1 slots, expected at most 0, .*; shrink the observations"):
+            off_policy(env, pop, max_steps=10, evo_steps=10, eval_steps=4)
+        return
+    with caplog.at_level(logging.INFO):
+        off_policy(env, pop, max_steps=10, evo_steps=10, eval_steps=4)
+    assert [a.steps for a in pop] == [[10]] * 2
+    assert (f"env: {train} of its 4 environments train, as the rows of more do not fit" in caplog.text) == (train < 3)
+    assert f"actor local joined with {train} slots from " in caplog.text and "asked for" not in caplog.text
 
 
 def test_what_cannot_be_trained() -> None:

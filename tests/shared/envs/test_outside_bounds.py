@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.support.written_environments import Outside, Plain
+from tests.support.observed_environments import Outside
+from tests.support.written_environments import Plain
 
 from covey.collect import Collector
 from covey.envs import build_slots, load_environment
@@ -76,7 +77,7 @@ def test_the_librarys_environments_warn_once(
 
 
 def test_actors_and_evaluations_warn_once(caplog: pytest.LogCaptureFixture) -> None:
-    make = load_environment("tests.support.written_environments:Outside", {})
+    make = load_environment("tests.support.observed_environments:Outside", {})
     spaces = read_spaces(make())
     schema = RowSchema.of(spaces)
     collector = Collector(build_slots(make, spaces, 3), spaces, schema, 2, 1)
@@ -99,7 +100,7 @@ def test_actors_and_evaluations_warn_once(caplog: pytest.LogCaptureFixture) -> N
     ],
 )
 def test_what_float32_cannot_hold_is_a_fault_like_an_infinity(name: str, says: str) -> None:
-    make = load_environment(f"tests.support.written_environments:{name}", {})
+    make = load_environment(f"tests.support.observed_environments:{name}", {})
     spaces = read_spaces(make())
     schema = RowSchema.of(spaces)
     collector = Collector(build_slots(make, spaces, 1), spaces, schema, 1, 1)
@@ -114,7 +115,7 @@ def test_what_float32_cannot_hold_is_a_fault_like_an_infinity(name: str, says: s
 
 
 def test_check_env_tells_of_it_and_finds_the_environment_trainable() -> None:
-    report = check_environment(load_environment("tests.support.written_environments:Outside", {}), 50)
+    report = check_environment(load_environment("tests.support.observed_environments:Outside", {}), 50)
     assert report.trainable and report.behaviour is not None and report.behaviour.outside == [SENTENCE]
     assert f"bounds: {SENTENCE}; it is used as it is, so correct the space or the environment" in report.will
 

@@ -18,11 +18,25 @@ from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.spaces import Box, action_bounds
 
-PLAYS = ["Plain", "Ints", "Tuples", "Half", "OneElementRewards", "Columns", "SmallSeeds", "Unseeded", "SeededOnce"]
+PLAYS = [
+    "Plain",
+    "Ints",
+    "Tuples",
+    "Half",
+    "OneElementRewards",
+    "Columns",
+    "SmallSeeds",
+    "Unseeded",
+    "SeededOnce",
+    "Whole",
+]
 
 REFUSED = {
     "Short": r"observation of agent 'a_0' is an array of shape \(1,\), expected an array of shape \(3,\)",
     "Long": r"observation of agent 'a_0' is an array of shape \(4,\), expected an array of shape \(3,\)",
+    "Scaled": r"observation of agent 'a_0' holds 0\.4, which uint8 of its observation space does not; give it",
+    "BeyondBytes": "observation of agent 'a_0' holds 300, which uint8 of its observation space does not",
+    "HalfChoice": r"observation of agent 'a_0' holds 1\.5, which int64 of its observation space does not",
     "Ragged": r"observation of agent 'a_0' is of type list, expected an array of shape \(3,\)",
     "TeamReward": "step gave rewards as float, expected a dictionary by agent",
     "VectorReward": r"reward of agent 'a_0' is an array of shape \(2,\), expected one number",
