@@ -42,26 +42,29 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|[0-9A-Fa
 
 def register(app: typer.Typer) -> None:
     """Add `covey certs init` to the command line."""
-    certs = typer.Typer(help="Certificates and tokens for learners that other machines reach.")
+    certs = typer.Typer(help="Make certificates and tokens for a learner that other machines reach.")
     certs.command("init")(init)
     certs.callback()(lambda: None)  # without a callback, typer would leave out the name of an only command
     app.add_typer(certs, name="certs")
 
 
 def init(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where they are written.")] = Path("certs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to write them to.")] = Path("certs"),
     host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME-or-IP", help="How clients reach the learner, besides localhost; repeatable."),
+        typer.Option(
+            metavar="NAME-or-IP", help="Name or address by which other machines reach the learner; repeatable."
+        ),
     ] = None,
     actor: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Make a client certificate for it, too; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Make a client certificate of this name as well; repeatable."),
     ] = None,
 ) -> None:
     """Make a CA, a server certificate, client certificates and tokens; what is there already is kept and used.
 
-    Nothing is ever overwritten: to replace the server certificate, remove server.crt and server.key first. A learner
-    that runs takes the replacement by itself.
+    To replace the server certificate, remove server.crt and server.key first, as nothing is overwritten. A running
+    learner takes the new one by itself.
     """
     for made in write_credentials(out, host or (), actor or ()):
         say(str(made))

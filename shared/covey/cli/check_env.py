@@ -39,14 +39,17 @@ def check_env(
         ),
     ],
     config: Annotated[
-        list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="An argument of it (YAML); repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--config", metavar="KEY=VALUE", help="Argument of the environment's function, in YAML; repeatable."
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Env steps to play at random.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Number of env steps to play at random.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Try an environment out: agents, spaces, kind, speed, and what covey will do with it.
+    """Try an environment out: its agents and spaces, who acts when, its speed, and whether covey can train in it.
 
-    Ends with exit code 0 if covey can train in it.
+    Ends with exit code 0 if covey can, 3 or 4 if not.
     """
     from covey.envs import load_environment
     from covey.envs.check import check_environment

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from covey.cli.players import PLAY
+from covey.cli.run_names import RunName, find_run
 from covey.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -32,19 +32,29 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunName = None,
     member: Annotated[
-        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
+        int | None,
+        typer.Option("--member", metavar="ID", help="Id of a living member; the best policy so far if left out."),
     ] = None,
-    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1_000_000, help="How many to play.")] = 100,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes; never those of a training.")] = 0,
+    episodes: Annotated[
+        int, typer.Option("--episodes", min=1, max=1_000_000, help="Number of episodes to play.")
+    ] = 100,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Number from which the seeds of all episodes follow. No run was ever trained on those seeds.",
+        ),
+    ] = 0,
     play_: Annotated[list[str] | None, PLAY] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Print a trained member's mean return (summed over agents) on fresh episodes, played without exploration."""
     from covey.run.directory import RunDirectory
 
-    result = play(RunDirectory.open(run), member, episodes, seed, play_ or [])
+    result = play(RunDirectory.open(find_run(run)), member, episodes, seed, play_ or [])
     if as_json:
         say_json(result)
         return

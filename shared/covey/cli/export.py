@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from covey.cli.run_names import RunName, find_run
 from covey.cli.terminal import say
 
 
@@ -16,16 +17,20 @@ def register(app: typer.Typer) -> None:
 
 
 def export_member(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunName = None,
     member: Annotated[
-        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
+        int | None,
+        typer.Option("--member", metavar="ID", help="Id of a living member; the best policy so far if left out."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="RUN/policy-ID if unset.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Directory to write to; RUN/policy-ID if left out.")
+    ] = None,
 ) -> None:
     """Write a member's policies (safetensors and JSON); `covey.load_policy(DIR)` acts by them without torch."""
     from covey.run.directory import RunDirectory
     from covey.run.exported import export
     from covey.run.trained import TrainedMember
 
-    trained = TrainedMember.read(RunDirectory.open(run), member)
-    say(str(export(trained, out or run / f"policy-{trained.member_id}")))
+    directory = RunDirectory.open(find_run(run))
+    trained = TrainedMember.read(directory, member)
+    say(str(export(trained, out or directory.path / f"policy-{trained.member_id}")))

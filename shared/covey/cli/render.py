@@ -10,6 +10,7 @@ import typer
 
 from covey.cli.evaluate import unseen_episode_seed
 from covey.cli.players import PLAY
+from covey.cli.run_names import RunName, find_run
 from covey.cli.terminal import say
 from covey.errors import ConfigError, EnvironmentLoadError, StorageError
 
@@ -28,16 +29,31 @@ def register(app: typer.Typer) -> None:
 
 
 def render(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, FILE.gif.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.gif", help="The file to write the animated GIF to.")],
+    run: RunName = None,
     member: Annotated[
-        int | None, typer.Option("--member", metavar="ID", help="A living member; the best policy so far if unset.")
+        int | None,
+        typer.Option("--member", metavar="ID", help="Id of a living member; the best policy so far if left out."),
     ] = None,
-    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="How many to play.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes, as in covey evaluate.")] = 0,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=10_000, help="Longest episode shown, env steps.")] = 500,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="Number of episodes to play.")] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Number from which the seeds of all episodes follow; covey evaluate with it plays the same.",
+        ),
+    ] = 0,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=10_000, help="Env steps after which an episode is cut off.")
+    ] = 500,
     play_: Annotated[list[str] | None, PLAY] = None,
-    fps: Annotated[float | None, typer.Option("--fps", min=0.1, max=100, help="The environment's if unset.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", min=0.1, max=100, help="Frames per second; those that the environment asks for if left out."
+        ),
+    ] = None,
 ) -> None:
     """Play episodes as `covey evaluate` does and write what they look like to an animated GIF."""
     if out.suffix.lower() != ".gif":
@@ -54,7 +70,7 @@ def render(
     from covey.run.directory import RunDirectory
     from covey.run.trained import TrainedMember
 
-    trained = TrainedMember.read(RunDirectory.open(run), member)
+    trained = TrainedMember.read(RunDirectory.open(find_run(run)), member)
     seats = players(trained, run_opponents(trained) | parse_play(play_ or [], trained.spaces.agent_ids))
     film = Film()
     seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]

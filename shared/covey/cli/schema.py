@@ -30,7 +30,10 @@ def schema(
         typer.Option("--format", help="json: a JSON schema for editors; markdown: the page docs/configuration.md."),
     ] = Format.JSON,
     check: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Print nothing; fail if FILE is not what would be printed.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Print nothing; fail (exit code 7) if FILE differs from what would be printed."
+        ),
     ] = None,
 ) -> None:
     """Print what a configuration file may hold: every key with its meaning, default and bounds."""

@@ -218,10 +218,12 @@ def test_steering_reaches_the_learner(learner: tuple[Service, str], capsys: pyte
 def test_steering_without_an_address_takes_the_newest_run(
     learner: tuple[Service, str], run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no learner of it answers" in failure(capsys, 5, "pause")
+    assert "no learner trains it now" in failure(capsys, 5, "pause", "job-1")
     write_json(run_dir / "address.json", {"address": learner[1]})
     assert run(["pause"]) == 0
-    assert learner[0].asked == ["pause"]
+    assert "the newest run is runs/job-1" in capsys.readouterr().err
+    assert run(["resume", "job"]) == run(["drain", "a1", str(run_dir)]) == 0
+    assert learner[0].asked == ["pause", "resume", "drain"]
 
 
 def test_what_a_learner_refuses_is_one_sentence(
@@ -259,7 +261,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys: pytest.Captur
         (["status", "runs/job-1", "--learner", "localhost:1"], 2, "both given"),
         (["status", "runs/none"], 7, "run runs/none: no such directory"),
         (["watch", "runs/none"], 7, "no such directory"),
-        (["evaluate", "runs/none"], 7, "does not exist"),
+        (["evaluate", "runs/none"], 7, "no such directory"),
     ],
 )
 def test_a_bad_command_line_is_one_sentence(
@@ -279,7 +281,7 @@ def test_damaged_files_of_a_run_are_one_sentence(run_dir: Path, capsys: pytest.C
 
 def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "./runs: holds no run" in failure(capsys, 7, "status")
+    assert "./runs holds no run" in failure(capsys, 7, "status")
 
 
 def test_a_bad_configuration_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
