@@ -60,6 +60,7 @@ def actor(
             help="Seconds without an answer of the learner after which to give up; never if left out.",
         ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only what goes wrong.")] = False,
     ca: CA = None,
     cert: Certificate = None,
     key: Key = None,
@@ -83,6 +84,7 @@ def actor(
             allow_env=allow_env or (),
             env_path=env_path or (),
             max_reconnect_s=max_reconnect_s,
+            quiet=quiet,
             files={"--ca": ca, "--cert": cert, "--key": key, "--token-file": token_file},
         )
         for n in names

@@ -72,7 +72,8 @@ def train(
     overrides = [*(set_ or []), *_shorthands(name, seed, steps)]
     settings, run = _prepare(config, [*overrides, "environment.spaces_from=local"], resume, runs, deterministic)
     if resume is not None and is_complete(run, settings):
-        print_result(json.dumps(read_json(run.result)))
+        if as_json:
+            print_result(json.dumps(read_json(run.result)))
         return
     if detach:
         from covey_server.detached import start_detached
@@ -83,7 +84,8 @@ def train(
     from covey_server.train import run_training
 
     end = run_training(settings, run, resume=resume is not None, quiet=as_json)
-    print_result(json.dumps(end.result))
+    if as_json:
+        print_result(json.dumps(end.result))
     raise typer.Exit(end.exit_code)
 
 
@@ -176,7 +178,7 @@ def _prepare(
         recall_environment(run, settings)
         return settings, run
     if config is None:
-        raise ConfigError("CONFIG: missing, expected a YAML file such as examples/speaker_listener.yaml")
+        raise ConfigError("CONFIG is missing, expected a YAML file such as examples/speaker_listener.yaml")
     settings = with_entry_point(load_config(config, overrides), config.parent, Path.cwd())
     run = new_run(settings, runs)
     remember_environment(run, settings)

@@ -223,7 +223,7 @@ class Learner:
             RuntimeError: no actor has joined yet, so there is none.
         """
         if self.population is None:
-            raise RuntimeError("learner: has no population yet, expected an actor to have joined before")
+            raise RuntimeError("the learner has no population yet, expected an actor to have joined before")
         return self.population
 
     def _quota(self, generation: int) -> int:

@@ -87,7 +87,7 @@ class KeptBest:
             learner.event(f"{exc}; the best policy before stays")
             return
         learner.event(
-            f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} +- "
+            f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} ± "
             f"{score.stderr:.2f} over {episodes} fresh episodes"
         )
 

@@ -98,7 +98,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
     for name in (*(["server"] if hosts else []), *actors):
         if (out / f"{name}.crt").exists() or (out / f"{name}.key").exists():
             raise ConfigError(
-                f"{out / name}.crt: exists, and nothing is overwritten; remove it and {name}.key to make another"
+                f"{out / name}.crt exists, and nothing is overwritten; remove it and {name}.key to make another"
             )
     try:
         made = _make_missing(out, hosts, actors)
@@ -106,7 +106,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
         raise cannot_write(out, exc) from exc
     if not made:
         raise ConfigError(
-            f"{out}: holds all there is to make, and nothing is overwritten; remove server.crt and server.key to make "
+            f"{out} holds all there is to make, and nothing is overwritten; remove server.crt and server.key to make "
             "others, or name an --actor"
         )
     return made
@@ -157,10 +157,10 @@ class Authority:
             key = load_pem_private_key(secret.read_bytes(), None)
         except (OSError, ValueError, TypeError) as exc:
             raise ConfigError(
-                f"{certificate}, {secret}: cannot be used together ({exc}); remove both to make another CA"
+                f"{certificate} and {secret} cannot be used together ({exc}); remove both to make another CA"
             ) from exc
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != ca.public_key():
-            raise ConfigError(f"{secret}: is not the key of {certificate}; remove both to make another CA")
+            raise ConfigError(f"{secret} is not the key of {certificate}; remove both to make another CA")
         return Authority(ca, key, [])
 
     @staticmethod

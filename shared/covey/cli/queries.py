@@ -166,7 +166,7 @@ def _understood(source: Source) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
         raise StorageError(
-            f"{source}: gives an answer that this version of covey does not know ({type(exc).__name__}: {exc}); its "
+            f"{source} gives an answer that this version of covey does not know ({type(exc).__name__}: {exc}); its "
             "files were edited, or it is of another version: look at it with that one"
         ) from exc
 

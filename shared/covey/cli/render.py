@@ -61,7 +61,7 @@ def render(
     try:
         import PIL.Image  # noqa: F401
     except ImportError as exc:
-        raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey-marl[render]'") from exc
+        raise ConfigError("covey render needs Pillow to write a GIF: pip install 'covey-marl[render]'") from exc
     # pygame draws into memory, as the machine may have no screen.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
@@ -81,7 +81,7 @@ def render(
     try:
         film.save(out, fps or film.fps)
     except OSError as exc:
-        raise StorageError(f"{out}: cannot be written ({exc}); name another file with --out") from exc
+        raise StorageError(f"{out} cannot be written ({exc}); name another file with --out") from exc
     for episode in played:
         returns = zip(trained.spaces.agent_ids, episode.returns, strict=True)
         say(f"{episode.length} env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns))

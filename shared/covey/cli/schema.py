@@ -48,4 +48,4 @@ def schema(
     if check is None:
         typer.echo(text, nl=False)
     elif not check.is_file() or check.read_text() != text:
-        raise StorageError(f"{check}: is stale, expected what covey schema prints; write it anew")
+        raise StorageError(f"{check} is stale, expected what covey schema prints; write it anew")

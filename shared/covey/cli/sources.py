@@ -148,7 +148,7 @@ def read_object(path: Path) -> Answer:
     """
     data = read_json(path)
     if not isinstance(data, dict):
-        raise StorageError(f"{path}: holds {type(data).__name__}, expected an object; was it edited?")
+        raise StorageError(f"{path} holds {type(data).__name__}, expected an object; was it edited?")
     return data
 
 
@@ -231,7 +231,7 @@ def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLear
         address = re.sub(r"^(0\.0\.0\.0|\[::\]):", "localhost:", str(listens.get("address", "")))
         parse_address(address)
     except (StorageError, ConfigError) as exc:
-        say(f"covey: {run / 'address.json'}: cannot be used ({exc}); its learner is not asked", error=True)
+        say(f"covey: {run / 'address.json'} cannot be used ({exc}); its learner is not asked", error=True)
         return None
     if not listens.get("tls"):
         credentials = replace(credentials, ca=None)

@@ -179,7 +179,7 @@ def export(member: TrainedMember, directory: Path) -> Path:
         (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     except OSError as exc:
         reason = os.strerror(exc.errno or 0)
-        raise StorageError(f"{directory}: cannot be written ({reason}); name another directory with --out") from exc
+        raise StorageError(f"{directory} cannot be written ({reason}); name another directory with --out") from exc
     return directory / INDEX
 
 
@@ -208,7 +208,7 @@ def load_policy(path: Path | str) -> Policy:
         raise
     except (CoveyError, KeyError, TypeError, AttributeError) as exc:
         raise StorageError(
-            f"{index}: is no export of covey ({type(exc).__name__}: {exc}); export the member again"
+            f"{index} is no export of covey ({type(exc).__name__}: {exc}); export the member again"
         ) from exc
     return Policy(spaces, [loaded[name] for name in files])
 

@@ -96,7 +96,7 @@ class TrainedMember:
             env.close()
         if found != self.spaces:
             raise SpaceError(
-                f"environment {environment.name}: has {found.agents} here, expected {self.spaces.agents} as in "
+                f"environment {environment.name} has {found.agents} here, expected {self.spaces.agents} as in "
                 f"{self.run.path}; install the version that the run was trained with"
             )
         return make_env
@@ -121,5 +121,5 @@ def _kept(run: RunDirectory) -> TrainedMember:
         raise cannot_read(index, exc) from exc
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise StorageError(
-            f"{index}: is no policy of covey ({type(exc).__name__}: {exc}); name one with --member"
+            f"{index} is no policy of covey ({type(exc).__name__}: {exc}); name one with --member"
         ) from exc

@@ -28,7 +28,7 @@ from covey_server.security.tokens import Tokens
 CHECK = next(m for m in METHODS if m.name == "Check")
 
 HANGS_UP = "give --ca FILE if it serves TLS, --cert and --key if it asks for client certificates"
-NO_TLS = "does not speak TLS; leave --ca (COVEY_CA) away"
+NO_TLS = "does not speak TLS; leave out --ca (COVEY_CA)"
 UNKNOWN_CA = "the CA of --ca (COVEY_CA) does not vouch for its certificate (unable to get local issuer certificate)"
 WRONG_PURPOSE = "does not vouch for its certificate (unsupported certificate purpose)"
 IN = "in"

@@ -83,7 +83,7 @@ class Service(PopulationServiceServicer):
         return pb.ResumeResponse()
 
     def Checkpoint(self, request: Any, context: grpc.ServicerContext) -> pb.CheckpointResponse:
-        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "checkpoints/00000003: cannot be written (No space left)")
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "checkpoints/00000003 cannot be written (No space left)")
 
     def DrainActor(self, request: Any, context: grpc.ServicerContext) -> pb.DrainActorResponse:
         if request.actor_id != "a1":
@@ -239,7 +239,7 @@ def test_an_unreachable_learner_fails_fast_as_a_process() -> None:
         [sys.executable, "-m", "covey", "status", "--learner", "127.0.0.1:1"], capture_output=True, text=True
     )
     assert (result.returncode, result.stdout) == (5, "")
-    assert result.stderr.startswith("covey: error: learner 127.0.0.1:1: does not answer (")
+    assert result.stderr.startswith("covey: error: learner 127.0.0.1:1 does not answer (")
     assert result.stderr.count("\n") == 1
 
 
@@ -272,11 +272,11 @@ def test_a_bad_command_line_is_one_sentence(
 
 def test_damaged_files_of_a_run_are_one_sentence(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_dir / "status.json").write_text('{"state": ')
-    assert "status.json: is not JSON" in failure(capsys, 7, "status", str(run_dir))
+    assert "status.json is not JSON" in failure(capsys, 7, "status", str(run_dir))
     (run_dir / "status.json").write_text("[]")
     assert "expected an object" in failure(capsys, 7, "status", str(run_dir))
     (run_dir / "status.json").unlink()
-    assert "status.json: cannot be read" in failure(capsys, 7, "status", str(run_dir))
+    assert "status.json cannot be read" in failure(capsys, 7, "status", str(run_dir))
 
 
 def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

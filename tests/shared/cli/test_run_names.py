@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-import typer.main
 from tests.support.untrained_runs import speaker_listener
+from typer.main import get_command
 
 from covey.cli import build_app, run
 from covey.cli.run_names import find_run
@@ -49,10 +50,10 @@ def test_a_run_is_found_by_path_name_and_beginning(
 
 
 def test_every_command_that_takes_a_run_takes_it_by_this_rule() -> None:
-    group = typer.main.get_command(build_app())
+    commands: dict[str, Any] = get_command(build_app()).commands  # type: ignore[attr-defined]
     helps = {
-        name: {(p.metavar, p.help, p.required) for p in command.params if p.name == "run"}  # type: ignore[attr-defined]
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
+        name: {(p.metavar, p.help, p.required) for p in command.params if p.name == "run"}
+        for name, command in commands.items()
     }
     taking = {name: found for name, found in helps.items() if found}
     assert taking.keys() == COMMANDS
