@@ -35,11 +35,11 @@ ASKS_FOR_MORE = ("training.max_steps", "training.target_score", "training.target
 NAME = typer.Option("--name", help="Name of the run, the first part of its directory's: short for --set name=NAME.")
 SEED = typer.Option("--seed", metavar="N", help="Seed of all random draws: short for --set training.seed=N.")
 STEPS = typer.Option(
-    "--steps", metavar="N", help="Env steps that each member is trained for: short for --set training.max_steps=N."
+    "--steps", metavar="N", min=1, help="Env steps to train each member for: short for --set training.max_steps=N."
 )
 DETERMINISTIC = typer.Option(
     "--deterministic",
-    help="Make the run repeatable bit for bit on this machine. Slower: one actor, one step at a time.",
+    help="Make the run repeatable bit for bit on this machine. Slower, as nothing runs at the same time.",
 )
 
 

@@ -33,6 +33,9 @@ from covey_server.security.attach import attach_command
 
 logger = logging.getLogger("covey.learner")
 
+LONGEST_LINE = 8192
+"""Bytes of a line that an actor process prints; a longer one is passed on in parts."""
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -99,14 +102,14 @@ class LocalActors:
         )
         reader = threading.Thread(target=self._pass_on, args=(name, child), name=f"output of {name}", daemon=True)
         reader.start()
-        self._readers.append(reader)
+        self._readers = [*(r for r in self._readers if r.is_alive()), reader]
         return name, child
 
     def _pass_on(self, name: str, child: subprocess.Popen[bytes]) -> None:
         """Pass on each line that an actor process prints, until it has closed its output."""
         assert child.stdout is not None
         with child.stdout as output:
-            for line in output:
+            while line := output.readline(LONGEST_LINE):
                 # Whatever happens it is read on: an environment that prints would wait at a pipe that is full.
                 with suppress(Exception):
                     text = line.decode(errors="replace").rstrip()

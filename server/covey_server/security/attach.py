@@ -27,8 +27,9 @@ def attach_command(address: str, config: Learner, *, asks_token: bool) -> str:
     host, port = parse_address(address)
     certificate = None if config.tls is None else Path(config.tls.certificate)
     if host in ANY:
-        names = [] if certificate is None else _names(certificate)
-        host = next((name for name in names if name != "localhost" and not is_loopback(name)), socket.gethostname())
+        names = [] if certificate is None else [name for name in _names(certificate) if not is_loopback(name)]
+        # A name that somebody asked for is one by which the machine is reached; its own name is always there.
+        host = next((name for name in names if name != socket.gethostname()), socket.gethostname())
     command = f"covey actor --learner {host}:{port}"
     if certificate is not None:
         command += f" --ca {_shown(certificate.with_name('ca.crt'))}"

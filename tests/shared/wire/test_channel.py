@@ -59,7 +59,7 @@ def call(address: str, method: str) -> grpc.RpcError:
 )
 def test_statuses_become_errors_of_ours(code: grpc.StatusCode, error: type[Exception]) -> None:
     raised = translate(failed_call(code), "h:1", invalid_argument=SpaceError)
-    assert type(raised) is error and str(raised).startswith("learner h:1: ") and "because" in str(raised)
+    assert type(raised) is error and str(raised).startswith("learner h:1") and "because" in str(raised)
 
 
 def test_a_real_refused_connection_is_unreachable() -> None:
