@@ -372,7 +372,7 @@ class Learner:
         return self.totals.members_in_passes / self.totals.passes if self.totals.passes else 0.0
 
     def count(self, counter: str) -> None:
-        """Increment one of the counters of rare events that `covey status` shows by name."""
+        """Increment one of the counters of rare events, for which `covey status` has words by their names."""
         with self.lock:
             self.totals.counters[counter] += 1
 

@@ -200,7 +200,9 @@ def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyE
         if sign in details:
             reason = details.partition(f"{sign}: ")[2].partition(":")[0]
             return UnreachableError(sentence.format(learner=f"learner {address}", reason=reason))
-    return UnreachableError(f"learner {address} does not answer ({code.name}: {details}); check that it runs there")
+    # "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: ...: Connection refused"
+    reason = details.rpartition("last error: ")[2].rpartition(": ")[2] if "last error: " in details else details
+    return UnreachableError(f"learner {address} does not answer ({code.name}: {reason}); check that it runs there")
 
 
 def backoff(
