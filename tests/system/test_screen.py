@@ -67,6 +67,11 @@ def test_with_json_it_is_one_object_whatever_the_environment_prints(job: Path, t
     done = covey("train", job, "--runs", tmp_path / "runs", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["state"] == "complete"
     assert "a warning of it" in done.stderr and "generation" not in done.stderr and "joined" not in done.stderr
+    asked = (["evaluate", json.loads(done.stdout)["run_dir"], "--episodes", 1], ["check-env", tmp_path / "talker.py"])
+    for command in asked:
+        done = covey(*command, "--json")
+        assert done.returncode == 0 and isinstance(json.loads(done.stdout), dict), done.stdout
+        assert command[0] == "check-env" or "hello from the environment" in done.stderr  # check-env drops it
 
 
 def test_in_a_terminal_nothing_is_written_into_the_progress_bar(job: Path, tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ class Generations(PopulationFactory):
             if self._faults.bit_count() == 1:  # the first, the second, the fourth ...
                 where = "evaluation" if fault.evaluation else "training"
                 logger.warning(
-                    "the environment raised %s in %s; it was built again (%d such faults)",
-                    fault.message,
+                    "in %s the environment raised %s; it was built again (%d such faults)",
                     where,
+                    fault.message,
                     self._faults,
                 )
         self._evaluated_member |= {task.task_id: task.member_id for task in order.evaluations}

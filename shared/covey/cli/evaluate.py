@@ -5,8 +5,10 @@ Numpy and the environment's packages are imported where they are needed: every `
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +56,8 @@ def evaluate(
     """Print a trained member's mean return (summed over agents) on fresh episodes, played without exploration."""
     from covey.run.directory import RunDirectory
 
-    result = play(RunDirectory.open(find_run(run)), member, episodes, seed, play_ or [])
+    with contextlib.redirect_stdout(sys.stderr):  # where the environment prints; the result goes to stdout
+        result = play(RunDirectory.open(find_run(run)), member, episodes, seed, play_ or [])
     if as_json:
         say_json(result)
         return
