@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--allow-env", action="append", default=[])
     parser.add_argument("--env-path", action="append", default=[], type=Path)
     parser.add_argument("--max-reconnect-s", type=float)
+    parser.add_argument("--quiet", action="store_true")
     for flag in ("--ca", "--cert", "--key", "--token-file"):
         parser.add_argument(flag, type=Path)
     parser.add_argument("--stop-on-stdin-eof", action="store_true")
@@ -47,7 +48,7 @@ def main() -> int:
         max_reconnect_s=args.max_reconnect_s,
         credentials=credentials,
     )
-    return run_actor(options, stop_on_stdin_eof=args.stop_on_stdin_eof)
+    return run_actor(options, stop_on_stdin_eof=args.stop_on_stdin_eof, quiet=args.quiet)
 
 
 if __name__ == "__main__":

@@ -19,23 +19,28 @@ def register(app: typer.Typer) -> None:
 
 
 def actor(
-    learner: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the learner listens.")],
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Actor processes to run.")] = 1,
+    learner: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address of the learner.")],
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of actor processes to run here.")] = 1,
     name: Annotated[
-        str | None, typer.Option(metavar="ID", help="Name in the learner's lists; workers add their number.")
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Name of this actor in covey actors; host and process id if left out. Workers add their number.",
+        ),
     ] = None,
     env: Annotated[
         str | None,
         typer.Option(
-            metavar="MODULE:FUNCTION", help="Run this environment, whatever the learner names; also ./FILE.py:FUNCTION."
+            metavar="MODULE:FUNCTION",
+            help="Run exactly this environment, whichever the learner names; also ./FILE.py:FUNCTION.",
         ),
     ] = None,
     allow_env: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Accept these as well as environments of pettingzoo and mpe2: MODULE:FUNCTION, or MODULE and what "
-            "is in it; * stands for anything. Repeatable.",
+            help="Also run environments of this name if the learner names one, besides those of pettingzoo and mpe2: "
+            "MODULE:FUNCTION, or MODULE for all in it; * stands for anything. Repeatable.",
         ),
     ] = None,
     env_path: Annotated[
@@ -44,22 +49,26 @@ def actor(
             metavar="DIR",
             exists=True,
             file_okay=False,
-            help="Folder in which environments are searched besides installed packages; repeatable.",
+            help="Directory in which environments are searched, besides installed packages; repeatable.",
         ),
     ] = None,
     max_reconnect_s: Annotated[
         float | None,
-        typer.Option(metavar="S", min=0, help="Give up when the learner is silent for so long. Default: never."),
+        typer.Option(
+            metavar="S",
+            min=0,
+            help="Seconds without an answer of the learner after which to give up; never if left out.",
+        ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only what goes wrong.")] = False,
     ca: CA = None,
     cert: Certificate = None,
     key: Key = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Attach this machine: step environments for a learner until the run is complete.
+    """Step environments on this machine for a learner, until its run is complete.
 
-    Exit codes: 0 the run is complete or the actor was told to leave, 2 command line, 3 environment, 4 spaces,
-    5 learner unreachable, 6 refused by the learner.
+    The learner may be started later, or again: the actor waits for it.
     """
     from covey.wire.channel import connect
     from covey.wire.credentials import Credentials
@@ -75,6 +84,7 @@ def actor(
             allow_env=allow_env or (),
             env_path=env_path or (),
             max_reconnect_s=max_reconnect_s,
+            quiet=quiet,
             files={"--ca": ca, "--cert": cert, "--key": key, "--token-file": token_file},
         )
         for n in names

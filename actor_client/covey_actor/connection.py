@@ -234,7 +234,7 @@ class Connection:
                 silent_s = time.monotonic() - self._heard_at
                 if pause and self._max_reconnect_s is not None and silent_s > self._max_reconnect_s:
                     raise UnreachableError(
-                        f"learner {self.address}: does not answer since {silent_s:.0f} s; check that it runs there, "
+                        f"learner {self.address} has not answered for {silent_s:.0f} s; check that it runs there, "
                         "and start this actor again"
                     )
                 yield
@@ -262,7 +262,7 @@ class Connection:
             _log.warning("%s; trying again", error)
         elif now - self._told_at >= TELL_EVERY_S:
             self._told_at = now
-            _log.warning("learner %s: has not answered for %.0f s; trying again", self.address, now - self._away_since)
+            _log.warning("learner %s has not answered for %.0f s; trying again", self.address, now - self._away_since)
 
     def _join(self, request: actor_service_pb2.JoinRequest, listener: Listener) -> actor_service_pb2.JoinResponse:
         """Join the learner: tell it which orders are held here, and learn which experience it already has."""
@@ -274,7 +274,7 @@ class Connection:
         joined = self._stub.Join(request, timeout=JOIN_DEADLINE_S)
         self._heard_at = time.monotonic()
         if self._away_since is not None:
-            _log.info("learner %s: back after %.0f s", self.address, self._heard_at - self._away_since)
+            _log.info("learner %s is back after %.0f s", self.address, self._heard_at - self._away_since)
             self._away_since = None
         self._outbox.resume(joined.resume_after_seq, forget_received=joined.forget_received)
         return joined
@@ -289,7 +289,7 @@ class Connection:
         interval = joined.heartbeat_interval_s or 5.0
         if not MIN_HEARTBEAT_S <= interval <= MAX_HEARTBEAT_S:  # true for NaN too
             raise RefusedError(
-                f"learner {self.address}: wants a heartbeat every {interval} s, expected {MIN_HEARTBEAT_S} to "
+                f"learner {self.address} wants a heartbeat every {interval} s, expected {MIN_HEARTBEAT_S} to "
                 f"{MAX_HEARTBEAT_S:.0f}; correct learner.heartbeat_interval_s"
             )
         stream = self._outbox.stream(joined.resume_after_seq)

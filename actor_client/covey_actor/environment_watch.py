@@ -82,7 +82,7 @@ class EnvironmentWatch:
             if stood_s >= (min(self._limit_s, self._leave_s) if self._leaving.is_set() else self._limit_s):
                 self._hangs(
                     StalledError(
-                        f"environment {self._environment!r}: has not returned from a step or reset for {stood_s:.0f} "
+                        f"environment {self._environment!r} has not returned from a step or reset for {stood_s:.0f} "
                         f"s, expected at most {self._limit_s:g} s; correct it, raise actors.step_timeout_s, or have it "
                         "replaced by itself with actors.vectorisation: async"
                     )

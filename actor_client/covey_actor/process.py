@@ -133,7 +133,7 @@ class Actor:
         train_slots, eval_slots = described.environment.train_slots, described.environment.eval_slots
         if not 1 <= train_slots <= MAX_SLOTS or eval_slots > MAX_SLOTS:
             raise RefusedError(
-                f"learner {self._options.learner}: wants {train_slots} training and {eval_slots} evaluation slots, "
+                f"learner {self._options.learner} wants {train_slots} training and {eval_slots} evaluation slots, "
                 f"expected 1 to {MAX_SLOTS} and at most {MAX_SLOTS}; correct environment.num_envs"
             )
         make_env = self._load(described.environment)
@@ -206,7 +206,7 @@ class Actor:
         self._new_epoch = self._epoch not in (0, joined.epoch)
         self._epoch = joined.epoch
         if not self._joined.is_set():
-            _log.info("actor %s: joined %s", self.actor_id, self._options.learner)
+            _log.info("actor %s joined %s", self.actor_id, self._options.learner)
         self._joined.set()
         # Fetch what was still to be fetched when the connection broke.
         self._prepare()
@@ -217,7 +217,7 @@ class Actor:
             self._held[order.order_id] = order
             held = len(self._held)
         if held > MAX_ORDERS_HELD:
-            raise RefusedError(f"learner {self._options.learner}: sent {held} orders at once, expected at most two")
+            raise RefusedError(f"learner {self._options.learner} sent {held} orders at once, expected at most two")
         self._unprepared.append(order)
         self._prepare()
 
@@ -283,7 +283,7 @@ class Actor:
             if ENTRY_POINT.fullmatch(entry_point):
                 remedy = f"if you trust it, start with --allow-env {entry_point} or --env {entry_point}"
             raise EnvironmentLoadError(
-                f"environment {one_line(entry_point, 80)!r}: is not on this actor's allow-list "
+                f"environment {one_line(entry_point, 80)!r} is not on this actor's allow-list "
                 f"({', '.join([ALWAYS_ALLOWED, *self._options.allow_env])}); {one_line(remedy, 400)}"
             )
         self._environment = entry_point
@@ -339,16 +339,17 @@ class Actor:
             raise self._error
 
 
-def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False) -> int:
+def run_actor(options: ActorOptions, *, stop_on_stdin_eof: bool = False, quiet: bool = False) -> int:
     """Run one actor in this process; returns its exit code. An error is one sentence on stderr.
 
     Args:
         options: How the actor is started.
         stop_on_stdin_eof: Leave when stdin ends, which it does when the parent process is gone.
+        quiet: Print only what goes wrong.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
     try:
         actor = Actor(options)
         leave_on_signals(actor.leave)

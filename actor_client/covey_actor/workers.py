@@ -52,6 +52,7 @@ def actor_arguments(
     allow_env: Sequence[str] = (),
     env_path: Sequence[Path] = (),
     max_reconnect_s: float | None = None,
+    quiet: bool = False,
     files: Mapping[str, Path | None] = NO_FILES,
 ) -> list[str]:
     """Return the command line that starts one actor process with these options.
@@ -63,6 +64,7 @@ def actor_arguments(
         allow_env: Patterns of environments to accept besides the default ones.
         env_path: Folders in which environments are searched besides those of installed packages.
         max_reconnect_s: Seconds of the learner's silence after which to give up; None: never.
+        quiet: Whether to print only what goes wrong.
         files: Files of its credentials, by flag.
     """
     command = [sys.executable, "-m", "covey_actor", "--learner", learner]
@@ -70,6 +72,8 @@ def actor_arguments(
     for flag, value in options.items():
         if value is not None:
             command += [flag, str(value)]
+    if quiet:
+        command.append("--quiet")
     for pattern in allow_env:
         command += ["--allow-env", pattern]
     for folder in env_path:

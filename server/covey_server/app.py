@@ -150,13 +150,15 @@ class LearnerProcess:
         """
         environment = self.config.environment
         if environment.spaces_from == "local" and self.learner.population is None:
-            make = load_environment(environment.name, environment.config)
-            env = make()
-            try:
-                spaces = read_spaces(env, environment.groups)
-            finally:
-                env.close()
-            if self.config.training.deterministic and (differs := ignored_seed(make, spaces)):
+            with contextlib.redirect_stdout(sys.stderr):  # where it prints; the run's result goes to stdout
+                make = load_environment(environment.name, environment.config)
+                env = make()
+                try:
+                    spaces = read_spaces(env, environment.groups)
+                finally:
+                    env.close()
+                differs = ignored_seed(make, spaces) if self.config.training.deterministic else None
+            if differs:
                 self.learner.event(f"training.deterministic: {differs}")
             with self.learner.lock:
                 self.learner.create_population(spaces)

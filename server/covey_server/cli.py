@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from covey.cli.run_names import find_run
 from covey.cli.terminal import print_result, say
 from covey.run.files import read_json
 
@@ -18,15 +19,27 @@ if TYPE_CHECKING:
     from covey.config import Config
     from covey.run.directory import RunDirectory
 
-CONFIG = typer.Argument(help="YAML file that configures the run.", show_default=False)
-SET = typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value of the configuration; repeatable.")
-RESUME = typer.Option("--resume", metavar="RUN", help="Continue the run of this directory; leave out CONFIG.")
-RUNS = typer.Option("--runs", help="Folder in which the directories of new runs are created.")
+CONFIG = typer.Argument(metavar="CONFIG", help="YAML file that configures a new run.", show_default=False)
+SET = typer.Option(
+    "--set", metavar="SECTION.KEY=VALUE", help="Set a value of the configuration, such as training.seed=1; repeatable."
+)
+RESUME = typer.Option(
+    "--resume",
+    metavar="RUN",
+    help="Go on with this run, in place of CONFIG: a directory, a name under ./runs, or its beginning.",
+)
+RUNS = typer.Option("--runs", metavar="DIR", help="Directory in which a new run gets its own.")
 ASKS_FOR_MORE = ("training.max_steps", "training.target_score", "training.target_patience")
 """Keys whose change asks a complete run to go on."""
 
+NAME = typer.Option("--name", help="Name of the run, the first part of its directory's: short for --set name=NAME.")
+SEED = typer.Option("--seed", metavar="N", help="Seed of all random draws: short for --set training.seed=N.")
+STEPS = typer.Option(
+    "--steps", metavar="N", min=1, help="Env steps to train each member for: short for --set training.max_steps=N."
+)
 DETERMINISTIC = typer.Option(
-    "--deterministic", help="Repeat bit for bit on this machine: one actor, one order at a time; slower."
+    "--deterministic",
+    help="Make the run repeatable bit for bit on this machine. Slower, as nothing runs at the same time.",
 )
 
 
@@ -38,64 +51,76 @@ def register(app: typer.Typer) -> None:
 
 def train(
     config: Annotated[Path | None, CONFIG] = None,
+    name: Annotated[str | None, NAME] = None,
+    seed: Annotated[int | None, SEED] = None,
+    steps: Annotated[int | None, STEPS] = None,
     set_: Annotated[list[str] | None, SET] = None,
-    resume: Annotated[Path | None, RESUME] = None,
+    resume: Annotated[str | None, RESUME] = None,
     runs: Annotated[Path, RUNS] = Path("runs"),
     deterministic: Annotated[bool, DETERMINISTIC] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, no progress.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one line of JSON, and no progress.")
+    ] = False,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Train in the background, so that the terminal may be closed.")
+        bool, typer.Option("--detach", help="Train in the background; the terminal may then be closed.")
     ] = False,
 ) -> None:
-    """Train a population on this machine: starts a learner and its actors.
+    """Train a population on this machine, until the run is complete.
 
-    Exits with code 0 when the run is complete, and with 128 plus the signal's number when a signal stopped it.
+    Ctrl-C stops the run with a checkpoint (exit code 130); --resume goes on with it.
     """
-    settings, run = _prepare(config, [*(set_ or []), "environment.spaces_from=local"], resume, runs, deterministic)
+    overrides = [*(set_ or []), *_shorthands(name, seed, steps)]
+    settings, run = _prepare(config, [*overrides, "environment.spaces_from=local"], resume, runs, deterministic)
     if resume is not None and is_complete(run, settings):
-        print_result(json.dumps(read_json(run.result)))
+        if as_json:
+            print_result(json.dumps(read_json(run.result)))
         return
     if detach:
         from covey_server.detached import start_detached
 
-        start_detached(run, [f"--set={text}" for text in set_ or []] if resume is not None else [])
+        start_detached(run, [f"--set={text}" for text in overrides] if resume is not None else [])
         return
     # After all that can be refused without torch, which takes seconds to import.
     from covey_server.train import run_training
 
     end = run_training(settings, run, resume=resume is not None, quiet=as_json)
-    print_result(json.dumps(end.result))
+    if as_json:
+        print_result(json.dumps(end.result))
     raise typer.Exit(end.exit_code)
 
 
 def learner(
     config: Annotated[Path | None, CONFIG] = None,
-    bind: Annotated[str | None, typer.Option(help="HOST:PORT to listen on; port 0: any free port.")] = None,
+    bind: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Address to listen on; with port 0 any free one.")
+    ] = None,
+    name: Annotated[str | None, NAME] = None,
+    seed: Annotated[int | None, SEED] = None,
+    steps: Annotated[int | None, STEPS] = None,
     set_: Annotated[list[str] | None, SET] = None,
-    resume: Annotated[Path | None, RESUME] = None,
+    resume: Annotated[str | None, RESUME] = None,
     runs: Annotated[Path, RUNS] = Path("runs"),
     deterministic: Annotated[bool, DETERMINISTIC] = False,
     tls: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder with the certificate and tokens that `covey certs init` made."),
+        typer.Option(metavar="DIR", help="Serve TLS and ask for tokens: the directory that covey certs init has made."),
     ] = None,
     client_certificates: Annotated[
         bool,
-        typer.Option("--client-certificates", help="With --tls: require client certificates signed by the CA in DIR."),
+        typer.Option("--client-certificates", help="Ask clients for certificates too, signed by the CA of --tls."),
     ] = False,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Allow other machines without TLS or tokens: anybody on the network."),
+        typer.Option("--insecure", help="Let anybody on the network in, without TLS or tokens."),
     ] = False,
 ) -> None:
-    """Run a learner that actors connect to over the network.
+    """Train a population with actors on other machines (covey actor), until the run is complete or stopped.
 
-    Exits with code 0 when the run is complete or was stopped by `covey stop`, and with 128 plus the signal's number
-    when a signal stopped it.
+    Ctrl-C and SIGTERM stop the run with a checkpoint (exit codes 130, 143); --resume goes on with it.
     """
     from covey.errors import ConfigError
 
-    overrides = [*(set_ or []), *([f"learner.bind={bind!r}"] if bind else [])]
+    overrides = [*(set_ or []), *_shorthands(name, seed, steps), *([f"learner.bind={bind!r}"] if bind else [])]
     if tls is not None:
         overrides += _secured(tls.resolve(), client_certificates)
     elif client_certificates:
@@ -109,6 +134,12 @@ def learner(
     end = run_learner(settings, run, resume=resume is not None, insecure=insecure)
     print_result(json.dumps(end.result))
     raise typer.Exit(end.exit_code)
+
+
+def _shorthands(name: str | None, seed: int | None, steps: int | None) -> list[str]:
+    """Configuration overrides for the options that are short for one."""
+    given = {"name": name, "training.seed": seed, "training.max_steps": steps}
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
 
 
 def _secured(directory: Path, client_certificates: bool) -> list[str]:
@@ -125,7 +156,7 @@ def _secured(directory: Path, client_certificates: bool) -> list[str]:
 
 
 def _prepare(
-    config: Path | None, overrides: list[str], resume: Path | None, runs: Path, deterministic: bool
+    config: Path | None, overrides: list[str], resume: str | None, runs: Path, deterministic: bool
 ) -> tuple[Config, RunDirectory]:
     """Load the configuration, and create the directory of a new run or open that of the resumed one."""
     from covey.config import load_config
@@ -142,12 +173,12 @@ def _prepare(
             raise ConfigError(
                 f"--resume {resume}: the run has its own configuration, expected no CONFIG; leave out {config}"
             )
-        run = RunDirectory.open(resume)
+        run = RunDirectory.open(find_run(resume))
         settings = resumed_config(run.config, overrides)
         recall_environment(run, settings)
         return settings, run
     if config is None:
-        raise ConfigError("CONFIG: missing, expected a YAML file such as examples/speaker_listener.yaml")
+        raise ConfigError("CONFIG is missing, expected a YAML file such as examples/speaker_listener.yaml")
     settings = with_entry_point(load_config(config, overrides), config.parent, Path.cwd())
     run = new_run(settings, runs)
     remember_environment(run, settings)

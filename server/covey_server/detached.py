@@ -45,7 +45,7 @@ def start_detached(run: RunDirectory, arguments: Sequence[str]) -> None:
             break  # a short run, which is complete already
         if code is not None:
             lines = log.read_text(errors="replace").strip().splitlines()
-            raise StorageError(f"run {run.path}: ended at once with code {code}: {lines[-1] if lines else 'no word'}")
+            raise StorageError(f"run {run.path} ended at once with code {code}: {lines[-1] if lines else 'no word'}")
         time.sleep(0.1)
     say(f"covey: training in the background as process {process.pid}; it says what it does in {log}; next:", error=True)
     say(f"  covey watch {run.path}", error=True)

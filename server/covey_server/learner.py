@@ -223,7 +223,7 @@ class Learner:
             RuntimeError: no actor has joined yet, so there is none.
         """
         if self.population is None:
-            raise RuntimeError("learner: has no population yet, expected an actor to have joined before")
+            raise RuntimeError("the learner has no population yet, expected an actor to have joined before")
         return self.population
 
     def _quota(self, generation: int) -> int:
@@ -372,7 +372,7 @@ class Learner:
         return self.totals.members_in_passes / self.totals.passes if self.totals.passes else 0.0
 
     def count(self, counter: str) -> None:
-        """Increment one of the counters of rare events that `covey status` shows by name."""
+        """Increment one of the counters of rare events, for which `covey status` has words by their names."""
         with self.lock:
             self.totals.counters[counter] += 1
 

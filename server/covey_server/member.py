@@ -133,7 +133,7 @@ class Member:
         """
         if not isinstance(self.hyperparameters, record):
             raise TypeError(
-                f"member {self.member_id}: has {type(self.hyperparameters).__name__}, expected {record.__name__}"
+                f"member {self.member_id} has {type(self.hyperparameters).__name__}, expected {record.__name__}"
             )
         return self.hyperparameters
 

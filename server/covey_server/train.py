@@ -6,17 +6,19 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from covey.cli.tables import plain_console
+from covey.cli.tables import WIDTH, plain_console
+from covey.cli.terminal import PrintableFormatter, printable
 from covey.config import Config
 from covey.envs.own_modules import searched
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
@@ -27,8 +29,12 @@ from covey.wire.credentials import CA_VARIABLE, TOKEN_VARIABLE
 from covey_server.app import LearnerProcess
 from covey_server.coordination.run_state import RunState
 from covey_server.coordination.signals import Interruption, stop_on_signals
+from covey_server.security.attach import attach_command
 
 logger = logging.getLogger("covey.learner")
+
+LONGEST_LINE = 8192
+"""Bytes of a line that an actor process prints; a longer one is passed on in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +64,17 @@ class LocalActors:
         config: The run's configuration; `actors.local` is the number of processes.
         address: Address of the learner, "HOST:PORT".
         token: Token that the processes show to the learner; None if it asks for none.
+        tell: Called with each line that a process prints, from other threads.
     """
 
     MAX_QUICK_DEATHS = 3
     """Number of deaths of actor processes, before the run's first env step, at which the run ends."""
 
-    def __init__(self, config: Config, address: str, token: str | None) -> None:
+    def __init__(self, config: Config, address: str, token: str | None, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._command = [
-            *(sys.executable, "-m", "covey", "actor", "--learner", address),
+            # Quiet, as the learner says itself who joins and leaves.
+            *(sys.executable, "-m", "covey", "actor", "--quiet", "--learner", address),
             *("--allow-env", config.environment.name),
             *(argument for folder in searched() for argument in ("--env-path", str(folder))),
             # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
@@ -75,6 +84,7 @@ class LocalActors:
         self._environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         # Certificates and tokens in this process's environment are for other learners.
         self._environment |= {CA_VARIABLE: "", TOKEN_VARIABLE: token or ""}
+        self._readers: list[threading.Thread] = []
         self._children = [self._start(f"local-{i}") for i in range(config.actors.local)]
         self._deaths = 0  # since the run came on last
         self._env_steps = 0  # at the last death
@@ -82,8 +92,28 @@ class LocalActors:
     def _start(self, name: str) -> tuple[str, subprocess.Popen[bytes]]:
         """Start one actor process under this name."""
         # In a process group of its own, so that Ctrl-C reaches the learner alone, which then ends its actors in order.
-        child = subprocess.Popen([*self._command, "--name", name], env=self._environment, start_new_session=True)
+        child = subprocess.Popen(
+            [*self._command, "--name", name],
+            env=self._environment,
+            start_new_session=True,
+            # Not to the terminal itself, where it would be written into the progress bar; nor to the result on stdout.
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        reader = threading.Thread(target=self._pass_on, args=(name, child), name=f"output of {name}", daemon=True)
+        reader.start()
+        self._readers = [*(r for r in self._readers if r.is_alive()), reader]
         return name, child
+
+    def _pass_on(self, name: str, child: subprocess.Popen[bytes]) -> None:
+        """Pass on each line that an actor process prints, until it has closed its output."""
+        assert child.stdout is not None
+        with child.stdout as output:
+            while line := output.readline(LONGEST_LINE):
+                # Whatever happens it is read on: an environment that prints would wait at a pipe that is full.
+                with suppress(Exception):
+                    text = line.decode(errors="replace").rstrip()
+                    self._tell(text if name in text else f"{name}: {text}")
 
     def check(self, env_steps: int) -> None:
         """Start again the actor processes that died.
@@ -126,6 +156,8 @@ class LocalActors:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        for reader in self._readers:
+            reader.join(timeout=1.0)  # what an actor said in the end is told before the run's error
 
 
 def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool) -> End:
@@ -146,10 +178,12 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
     """
     if config.learner.tls is not None:
         raise ConfigError(
-            "learner.tls: is set, expected none for covey train, whose own actors reach it over loopback; to serve "
+            "learner.tls is set, expected none for covey train, whose own actors reach it over loopback; to serve "
             "other machines run covey learner and covey actor"
         )
     console = plain_console(stderr=True, quiet=quiet)
+    if not console.is_terminal:
+        console.width = WIDTH  # in a file or a pipe nothing is cut off
     _log_to(console)
     with _kept_if_begun(console, run, "train", new=not resume):
         return _train(config, run, console, resume=resume)
@@ -162,7 +196,7 @@ def _train(config: Config, run: RunDirectory, console: Console, *, resume: bool)
     with stop_on_signals(process.trainer.request_stop) as interruption:
         try:
             token = process.tokens.grant("actor") if process.tokens else None
-            actors = LocalActors(config, process.start(), token)
+            actors = LocalActors(config, process.start(), token, _teller(console))
             with _progress(console) as progress:
                 show = _watcher(config, progress)
 
@@ -178,7 +212,7 @@ def _train(config: Config, run: RunDirectory, console: Console, *, resume: bool)
             if actors is not None:
                 actors.stop(timeout_s=5.0)
     result = process.result()
-    console.print(_members_table(process.report.members(), result))
+    _show_members(console, process.report.members(), result)
     _say_what_next(console, result, "train")
     return End(result, interruption)
 
@@ -210,9 +244,9 @@ def _learn(config: Config, run: RunDirectory, console: Console, *, resume: bool,
     with stop_on_signals(process.trainer.request_stop) as interruption:
         try:
             address = process.start()
-            attach = f"covey actor --learner {address}"
-            attach += " --ca FILE" * (config.learner.tls is not None) + " --token-file FILE" * bool(process.tokens)
-            console.print(f"learner of {run.path} listens on {address}; attach: {attach}")
+            attach = attach_command(address, config.learner, asks_token=process.tokens is not None)
+            line = f"learner of {run.path} listens on {address}; attach: {attach}"
+            console.print(line, soft_wrap=True, highlight=False)
             process.wait()
         finally:
             process.stop()
@@ -243,10 +277,33 @@ def _say_what_next(console: Console, result: dict[str, Any], command: str) -> No
     console.print("\n  ".join([f"{result['state']}; next:", *lines]), soft_wrap=True, highlight=False)
 
 
+class _ConsoleHandler(logging.Handler):
+    """Shows log messages on a console, one line each, above a progress bar that it may show."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self.setFormatter(PrintableFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one message; a warning is coloured where the console is a terminal."""
+        try:
+            style = "yellow" if record.levelno >= logging.WARNING else None
+            self._console.print(self.format(record), style=style, soft_wrap=True, highlight=False)
+        except Exception:
+            self.handleError(record)
+
+
 def _log_to(console: Console) -> None:
-    """Show log messages on the console, above the progress bar."""
-    handler = RichHandler(console=console, show_path=False, markup=False)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s", datefmt="[%X]", force=True)
+    """Show log messages on the console."""
+    logging.basicConfig(level=logging.INFO, handlers=[_ConsoleHandler(console)], force=True)
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    """A function that shows a line of another process on standard error, as what goes wrong is shown always."""
+    if console.quiet:
+        console = plain_console(stderr=True)
+    return lambda line: console.print(printable(line), soft_wrap=True, highlight=False)
 
 
 def _progress(console: Console) -> Progress:
@@ -281,16 +338,23 @@ def _watcher(config: Config, progress: Progress) -> Callable[[Status], None]:
     return show
 
 
+def _show_members(console: Console, members: list[MemberInfo], result: dict[str, Any]) -> None:
+    """Print what a run has reached: a line, and a table of the final population."""
+    summary = f"{result['env_steps']:,} env steps in {result['wall_s']:.1f} s: {result['run_dir']}"
+    console.print(summary, soft_wrap=True, highlight=False)
+    console.print(_members_table(members, result))
+
+
 def _members_table(members: list[MemberInfo], result: dict[str, Any]) -> Table:
     """A table of the final population, shown when a run ends; "*" marks the best member."""
-    table = Table(title=f"{result['env_steps']:,} env steps in {result['wall_s']:.1f} s: {result['run_dir']}")
-    for column in ("member", "parent", "fitness", "env steps", "updates", "mutation", "change"):
-        table.add_column(column)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("member", "parent", "fitness", "env steps", "updates"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("how", overflow="fold")
     for m in members:
-        fitness = f"{m.fitness:.2f} +- {m.fitness_stderr:.2f}" if m.HasField("fitness") else "-"
-        star = " *" if m.member_id == result["best_member"] else ""
+        fitness = f"{m.fitness:.2f} ±{m.fitness_stderr:.2f}" if m.HasField("fitness") else "-"
+        star = "* " if m.member_id == result["best_member"] else ""
         parent = str(m.parent_id) if m.HasField("parent_id") else "-"
-        table.add_row(
-            f"{m.member_id}{star}", parent, fitness, f"{m.env_steps:,}", f"{m.updates:,}", m.mutation, m.change
-        )
+        how = f"{m.mutation}: {m.change}" if m.change else m.mutation
+        table.add_row(f"{star}{m.member_id}", parent, fitness, f"{m.env_steps:,}", f"{m.updates:,}", how)
     return table

@@ -227,6 +227,10 @@ def from_gymnasium(space: gymnasium.Space, what: str) -> Space:  # type: ignore[
         low = np.asarray(space.low, dtype=np.float64).ravel().tolist()
         high = np.asarray(space.high, dtype=np.float64).ravel().tolist()
         return Box(np.dtype(space.dtype).name, tuple(space.shape), tuple(low), tuple(high))
+    if type(space).__module__.split(".")[0] == "gym":
+        raise SpaceError(
+            f"{what}: space {space} of the old package gym, expected one of gymnasium; import gymnasium in its place"
+        )
     raise SpaceError(
         f"{what}: space {space}, expected Box, Discrete, MultiDiscrete or MultiBinary; "
         "wrap the environment so that it gives one of them"

@@ -84,7 +84,7 @@ def test_sigterm_delivers_and_ends_with_0(learner: ScriptedLearner, start: Start
     ("arguments", "code", "says"),
     [
         (["--learner", "nonsense"], 2, "expected HOST:PORT"),
-        (["--learner", "127.0.0.1:1", "--max-reconnect-s", "0.2"], 5, "does not answer since"),
+        (["--learner", "127.0.0.1:1", "--max-reconnect-s", "0.2"], 5, "has not answered for"),
     ],
 )
 def test_errors_are_one_sentence_and_a_code(arguments: list[str], code: int, says: str, start: StartActor) -> None:

@@ -109,7 +109,7 @@ ROOMS = {
         },
         "cli": {"detached", "train"},
         "detached": set(),
-        "train": {"app", "coordination"},
+        "train": {"app", "coordination", "security"},
         "api": {
             *("app", "attendance", "build", "learner", "member", "population", "seeds"),
             *("algorithms", "coordination", "evolution", "experience", "ingest", "packing", "storage"),

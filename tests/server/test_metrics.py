@@ -54,7 +54,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").symlink_to("/dev/full")
     metrics = Metrics(tmp_path, Logging(tensorboard=False))
     metrics.write(1, {"a": 1.0})
-    with pytest.raises(StorageError, match=r"metrics.csv: cannot be written \(No space left on device\)"):
+    with pytest.raises(StorageError, match=r"metrics.csv cannot be written \(No space left on device\)"):
         metrics.close()
 
 
@@ -126,7 +126,7 @@ def test_after_a_full_disk_curves_go_on_behind_the_last_whole_row(tmp_path: Path
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
     try:
         for _ in range(2):
-            with pytest.raises(DiskFullError, match=r"metrics\.csv: cannot be written \(File too large\); make room"):
+            with pytest.raises(DiskFullError, match=r"metrics\.csv cannot be written \(File too large\); make room"):
                 metrics.write(2, {f"lost{i}": 1.0 for i in range(1000)})
                 metrics.flush()
     finally:

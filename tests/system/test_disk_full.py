@@ -52,7 +52,7 @@ def test_a_learner_waits_for_room_and_goes_on_by_itself(tmp_path: Path) -> None:
         told = covey_json("status", "--learner", address, "--json")
         assert told["env_steps"] == stands_at and told["state"] == "training"
         (event,) = [e for e in told["events"] if "orders and fragments wait" in e]
-        assert "journal: cannot be written (File too large); make room on that disk" in event
+        assert "journal cannot be written (File too large); make room on that disk" in event
         failed = covey("checkpoint", "--learner", address)
         assert failed.returncode == 7 and "disk cannot be used" in failed.stderr and "Traceback" not in failed.stderr
         limit_files(learner, resource.RLIM_INFINITY)

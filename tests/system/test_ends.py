@@ -102,11 +102,15 @@ def test_a_start_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_run_in_the_background_goes_on_without_its_terminal(tmp_path: Path) -> None:
-    training = {"max_steps": STEPS, "evo_steps": STEPS, "pop_size": 2, "confirm_episodes": 2}
+    training = {"evo_steps": STEPS, "pop_size": 2, "confirm_episodes": 2}
     config = write_config(tmp_path / "job.yaml", training=training)
-    done = covey("train", config, "--runs", tmp_path / "runs", "--detach")
+    asked = ("--name", "mine", "--seed", 7, "--steps", STEPS)
+    done = covey("train", config, "--runs", tmp_path / "runs", "--detach", *asked)
     assert done.returncode == 0 and "covey watch" in done.stderr
     run = newest_run(tmp_path / "runs")
+    kept = yaml.safe_load((run / "config.yaml").read_text())
+    assert (kept["name"], kept["training"]["seed"], kept["training"]["max_steps"]) == ("mine", 7, STEPS)
+    assert run.name.startswith("mine-")
     until(lambda: (run / "result.json").exists(), 240, what="it is complete")
     assert json.loads((run / "result.json").read_text())["state"] == "complete"
 

@@ -48,13 +48,39 @@ def test_it_trains_evaluates_and_exports(name: str, algorithm: str, tmp_path: Pa
     assert covey("export", run, "--out", tmp_path / "policy").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["OldReset", "TeamReward", "Short", "TwoLines"])
-def test_training_refuses_what_check_env_refuses_in_the_same_words(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        ("OldReset", "MATD3"),
+        ("TeamReward", "IPPO"),
+        ("VectorReward", "MADDPG"),
+        ("Short", "IPPO"),
+        ("NothingToSee", "MATD3"),
+        ("EmptyName", "MATD3"),
+        ("TwoLines", "IPPO"),
+        ("LongName", "MADDPG"),
+    ],
+)
+def test_training_refuses_what_check_env_refuses_in_the_same_words(name: str, algorithm: str, tmp_path: Path) -> None:
     checked = covey("check-env", f"{HERE}:{name}", "--json")
-    [sentence] = json.loads(checked.stdout)["cannot"]
-    assert checked.returncode == 4
-    trained = covey("train", configuration(tmp_path, f"{HERE}:{name}", "IPPO"), "--runs", tmp_path, "--json")
+    sentence = json.loads(checked.stdout)["cannot"][0]
+    assert checked.returncode == 4 and "Traceback" not in checked.stderr
+    trained = covey("train", configuration(tmp_path, f"{HERE}:{name}", algorithm), "--runs", tmp_path, "--json")
     assert trained.stderr.strip() == f"covey: error: {sentence}" and trained.returncode in (3, 4)
+    assert trained.stdout == "" and [p.name for p in tmp_path.iterdir()] == ["job.yaml"], "no run is left behind"
+
+
+def test_an_environment_that_ignores_its_seed_trains_and_is_told_of(tmp_path: Path) -> None:
+    told = "with the same seed and actions twice, the reward of agent 'a_0' differs after 1 env steps"
+    checked = covey("check-env", f"{HERE}:Unseeded", "--json")
+    assert checked.returncode == 0 and any(told in sentence for sentence in json.loads(checked.stdout)["will"])
+    job = configuration(tmp_path, f"{HERE}:Unseeded", "IPPO")
+    trained = covey("train", job, "--runs", tmp_path, "--json", "--deterministic")
+    assert trained.returncode == 0 and "Traceback" not in trained.stderr, trained.stderr
+    result = json.loads(trained.stdout)
+    assert result["state"] == "complete" and result["env_steps"] == 256
+    status = json.loads((Path(result["run_dir"]) / "status.json").read_text())
+    assert any(told in event for event in status["events"]), status["events"]
 
 
 def test_an_environment_that_takes_small_seeds_can_be_evaluated(tmp_path: Path) -> None:

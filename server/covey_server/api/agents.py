@@ -335,7 +335,7 @@ class Agent:
             )
         if self.member.updates:
             raise ConfigError(
-                "environment: has action masks or agents that wait, expected none, as when the population was first "
+                "the environment has action masks or agents that wait, expected none, as when the population was first "
                 "updated; create a new population"
             )
         own = self.unpacked().networks

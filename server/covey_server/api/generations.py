@@ -100,7 +100,7 @@ class Generations(PopulationFactory):
             if self._faults.bit_count() == 1:  # the first, the second, the fourth ...
                 where = "evaluation" if fault.evaluation else "training"
                 logger.warning(
-                    "environment, %s: raised %s; it was built again (%d such faults)",
+                    "in %s the environment raised %s; it was built again (%d such faults)",
                     where,
                     fault.message,
                     self._faults,
@@ -122,7 +122,7 @@ class Generations(PopulationFactory):
         unrated = [a.index for a in self.agents if a.member.fitness is None or math.isnan(a.member.fitness)]
         if self._faults and len(unrated) == len(self.agents):
             raise EnvironmentLoadError(
-                "env: raised in every evaluation episode, expected some to end, as without them no member has a "
+                "env raised in every evaluation episode, expected some to end, as without them no member has a "
                 f"fitness; at last {self._last_fault}; correct the environment, and try it with covey check-env"
             )
         fitnesses: list[FitnessValue] = []

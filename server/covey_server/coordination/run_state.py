@@ -67,7 +67,7 @@ class RunProgress:
         if state is self._state:
             return
         if state not in _NEXT[self._state]:
-            raise RuntimeError(f"run: cannot become {state.value!r} while {self._state.value!r}")
+            raise RuntimeError(f"the run cannot become {state.value!r} while {self._state.value!r}")
         self._state = state
 
     def may_become(self, state: RunState) -> bool:
@@ -89,6 +89,6 @@ class RunProgress:
 
 def _ended_by(exc: BaseException, where: str) -> ThreadEnded:
     """Wrap an exit or interrupt raised inside a thread in an error; unwrapped, it would end the process silently."""
-    fault = ThreadEnded(f"{where or 'a thread'}: ended by {type(exc).__name__} {exc}; the run goes on with --resume")
+    fault = ThreadEnded(f"{where or 'a thread'} was ended by {type(exc).__name__} {exc}; the run goes on with --resume")
     fault.__cause__ = exc
     return fault

@@ -96,7 +96,9 @@ async def in_thread(name: str, function: Callable[_P, _T], *args: _P.args, **kwa
             result = function(*args, **kwargs)
         except BaseException as exc:
             # The future raises this again inside the event loop, which an exit or interrupt would end.
-            fault = exc if isinstance(exc, Exception) else RuntimeError(f"{name}: ended by {type(exc).__name__} {exc}")
+            fault = (
+                exc if isinstance(exc, Exception) else RuntimeError(f"{name} was ended by {type(exc).__name__} {exc}")
+            )
             outcome: tuple[Callable[[Any], None], Any] = done.set_exception, fault
         else:
             outcome = done.set_result, result

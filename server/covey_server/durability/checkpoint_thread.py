@@ -50,7 +50,7 @@ class CheckpointThread(WatchedThread):
             except TimeoutError:
                 if not self.is_alive() and not future.done():
                     raise ThreadEnded(
-                        f"thread {self.name}: has ended, expected it to write the run's checkpoint; go on from the one "
+                        f"thread {self.name} has ended, expected it to write the run's checkpoint; go on from the one "
                         "before it with --resume"
                     ) from None
 

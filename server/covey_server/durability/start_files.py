@@ -77,7 +77,7 @@ def port_before(run: RunDirectory) -> int:
     try:
         return parse_address(str(read_json(run.address)["address"]))[1]
     except (StorageError, ConfigError, LookupError, TypeError) as exc:
-        logger.warning("%s: names no address (%s); the learner's port may be another than before", run.address, exc)
+        logger.warning("%s names no address (%s); the learner's port may be another than before", run.address, exc)
         return 0
 
 
@@ -91,7 +91,7 @@ def _stored_epoch(run: RunDirectory) -> int:
     data = read_json(path)
     epoch = data.get("next") if isinstance(data, dict) else None
     if type(epoch) is not int or not 0 <= epoch < MAX_EPOCH:
-        raise StorageError(f"{path}: holds {str(data)[:80]!r}, expected the number of the next start; it was damaged")
+        raise StorageError(f"{path} holds {str(data)[:80]!r}, expected the number of the next start; it was damaged")
     return epoch
 
 

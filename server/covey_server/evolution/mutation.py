@@ -106,7 +106,7 @@ def mutate_parameters(member: Member, sd: float, rng: np.random.Generator) -> tu
     for name, network in member.networks.items():
         if name.startswith(POLICY_ROLE):
             total += _disturb(network, sd, rng)
-    return "parameters", f"{total} policy weights disturbed"
+    return "parameters", f"noise added to {total} policy weights"
 
 
 def _disturb(network: Network, sd: float, rng: np.random.Generator) -> int:

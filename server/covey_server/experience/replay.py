@@ -236,7 +236,7 @@ class Replay:
         drawable = np.flatnonzero(step if decisions is None else decisions.closed.closes.any(axis=1))
         if rows > self._capacity or max(steps, len(drawable)) > self._max_size:
             raise ConfigError(
-                f"replay_buffer: holds {self._max_size} env steps in {self._capacity} rows, expected room for a "
+                f"replay_buffer holds {self._max_size} env steps in {self._capacity} rows, expected room for a "
                 f"fragment of {steps} env steps in {rows} rows; raise max_size or max_bytes"
             )
         # Copies to another device are slow: they are made before the lock is taken, which sampling needs.

@@ -117,7 +117,7 @@ class Session:
             RuntimeError: that state may not follow the present one.
         """
         if not self.may_become(state):
-            raise RuntimeError(f"session of actor {self.actor_id!r}: cannot become {state} while {self.state}")
+            raise RuntimeError(f"session of actor {self.actor_id!r} cannot become {state} while {self.state}")
         self.state = state
 
     def may_become(self, state: SessionState) -> bool:

@@ -122,12 +122,12 @@ class Sessions:
             )
         if session is not None and session.state is SessionState.QUARANTINED:
             raise RefusedError(
-                f"actor {request.actor_id!r}: was sent away for {session.violations} fragments that no honest actor "
+                f"actor {request.actor_id!r} was sent away for {session.violations} fragments that no honest actor "
                 "sends; see what made them, then start it again"
             )
         if session is not None and session.token and not _same_slots(session, request):
             raise RefusedError(
-                f"actor {request.actor_id!r}: came back with {request.train_slots} training and {request.eval_slots} "
+                f"actor {request.actor_id!r} came back with {request.train_slots} training and {request.eval_slots} "
                 f"evaluation slots, expected {session.train_slots} and {session.eval_slots}; restart the actor"
             )
         now = self._clock()

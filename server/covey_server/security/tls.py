@@ -64,7 +64,7 @@ class ServerCertificate:
             # Perhaps only one of certificate and key has been replaced yet; the other will change the stamps again.
             logger.warning("%s; the certificate read before stays in use", exc)
             return None
-        logger.info("%s: read again; connections from now on get it", self._config.certificate)
+        logger.info("%s read again; connections from now on get it", self._config.certificate)
         return self._loaded
 
     def _file_stamps(self) -> list[Stamp | None]:

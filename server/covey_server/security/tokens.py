@@ -112,7 +112,7 @@ class Tokens:
             logger.warning("%s; the tokens read before stay valid", exc)
             return
         self.version += 1
-        logger.info("%s: read again, %d tokens", self._path, len(self._roles))
+        logger.info("%s read again, %d tokens", self._path, len(self._roles))
 
 
 def digest(token: str) -> bytes:
@@ -156,7 +156,7 @@ def parse_tokens(text: str, origin: str) -> dict[str, str]:
         if tokens.setdefault(token, role) != role:
             raise ConfigError(f"{origin}: line {number} gives a token a second role; make another token")
     if not tokens:
-        raise ConfigError(f"{origin}: holds no tokens, expected lines such as 'actor TOKEN'")
+        raise ConfigError(f"{origin} holds no tokens, expected lines such as 'actor TOKEN'")
     return tokens
 
 

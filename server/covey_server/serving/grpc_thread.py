@@ -215,7 +215,7 @@ class GrpcThread(WatchedThread):
         if self._health is not None:
             await self._health.enter_graceful_shutdown()
         complete = self._learner.state is RunState.COMPLETE
-        reason = "the run is complete" if complete else "the learner stops"
+        reason = "the run is complete" if complete else "the learner has stopped"
         self._actors.drain_all(run_complete=complete, reason=reason)
         deadline = self._loop.time() + grace_s
         while self._actors.open_streams and self._loop.time() < deadline:

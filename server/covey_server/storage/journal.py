@@ -222,7 +222,7 @@ class Journal:
         if not self.start <= at <= end:
             raise StorageError(
                 f"{self.directory}: position {tuple(at)} asked for, but the journal reaches from {tuple(self.start)} "
-                f"to {tuple(end)}; resume from another checkpoint"
+                f"to {tuple(end)}; put back what was removed from it, or go on from a copy of the run"
             )
         for number in range(at.segment, end.segment + 1):
             path = _path(self.directory, number)
@@ -284,7 +284,7 @@ def _segments(directory: Path) -> list[int]:
     numbers = sorted(int(m[1]) for p in directory.iterdir() if (m := _NAME.fullmatch(p.name)))
     for before, after in itertools.pairwise(numbers):
         if after != before + 1:
-            raise StorageError(f"{_path(directory, before + 1)}: is missing; restore it from a copy")
+            raise StorageError(f"{_path(directory, before + 1)} is missing; restore it from a copy")
     return numbers
 
 

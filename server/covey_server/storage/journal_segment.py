@@ -140,7 +140,7 @@ def records(file: BinaryIO, path: Path, offset: int, size: int) -> Iterator[tupl
 def _check_start(path: Path, data: bytes) -> None:
     """Raise a `StorageError` unless these first bytes of a journal file are a valid start."""
     if data[: len(MAGIC)] != MAGIC:
-        raise StorageError(f"{path}: is not a journal segment of this version of covey; restore it from a copy")
+        raise StorageError(f"{path} is not a journal segment of this version of covey; restore it from a copy")
     if len(data) < len(SEGMENT_START) or zlib.crc32(data[len(MAGIC) : -4]) != int.from_bytes(data[-4:], "little"):
         raise StorageError(f"{path}: its first {len(SEGMENT_START)} bytes are damaged; restore it from a copy")
 

@@ -211,7 +211,7 @@ class Evaluator:
                 "target_reached": reached,
             }
             self._learner.event(
-                f"complete: best member {member_id}, fitness {score.fitness:.2f} +- {score.stderr:.2f} "
+                f"complete: best member {member_id}, fitness {score.fitness:.2f} ± {score.stderr:.2f} "
                 f"over {episodes} fresh episodes"
             )
             self._learner.become(RunState.COMPLETE)

@@ -91,7 +91,7 @@ class KeptBest:
             return
         self._checkpointer.kept_fitness = score.fitness
         learner.event(
-            f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} +- "
+            f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} ± "
             f"{score.stderr:.2f} over {episodes} fresh episodes"
         )
 

@@ -79,9 +79,10 @@ def build_app() -> "typer.Typer":
     from covey.cli import certs, check_env, evaluate, export, queries, render, schema
 
     app = typer.Typer(
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
-        help="Train populations of multi-agent policies: gRPC actors, one learner, evolution.",
+        help="Train populations of multi-agent policies by evolution: actors step environments, a learner trains.",
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
 
     def show_version(value: bool) -> None:
@@ -91,8 +92,10 @@ def build_app() -> "typer.Typer":
 
     @app.callback()
     def root(
-        version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print it."),
-        debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error."),
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+        ),
+        debug: bool = typer.Option(False, "--debug", help="If the command fails, print the traceback as well."),
     ) -> None:
         pass
 

@@ -14,16 +14,21 @@ from covey.wire.credentials import CA_VARIABLE, TOKEN_VARIABLE, Credentials
 
 CA = Annotated[
     Path | None,
-    typer.Option("--ca", metavar="FILE", help=f"Use TLS, and trust learners of this CA alone. Or {CA_VARIABLE}."),
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        help=f"Certificate of the CA (ca.crt) that vouches for the learner: turns TLS on. Or set {CA_VARIABLE}.",
+    ),
 ]
 Certificate = Annotated[
-    Path | None, typer.Option("--cert", metavar="FILE", help="Client certificate, where the learner asks for one.")
+    Path | None, typer.Option("--cert", metavar="FILE", help="Certificate of this client, if the learner asks for one.")
 ]
-Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Its private key.")]
+Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Private key of --cert.")]
 TokenFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help=f"File of the token that says what this may do. Or the token itself in {TOKEN_VARIABLE}."
+        metavar="FILE",
+        help=f"File with the token by which the learner knows what you may do. Or set {TOKEN_VARIABLE} to the token.",
     ),
 ]
 

@@ -42,26 +42,29 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|[0-9A-Fa
 
 def register(app: typer.Typer) -> None:
     """Add `covey certs init` to the command line."""
-    certs = typer.Typer(help="Certificates and tokens for learners that other machines reach.")
+    certs = typer.Typer(help="Make certificates and tokens for a learner that other machines reach.")
     certs.command("init")(init)
     certs.callback()(lambda: None)  # without a callback, typer would leave out the name of an only command
     app.add_typer(certs, name="certs")
 
 
 def init(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where they are written.")] = Path("certs"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to write them to.")] = Path("certs"),
     host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME-or-IP", help="How clients reach the learner, besides localhost; repeatable."),
+        typer.Option(
+            metavar="NAME-or-IP", help="Name or address by which other machines reach the learner; repeatable."
+        ),
     ] = None,
     actor: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Make a client certificate for it, too; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Make a client certificate of this name as well; repeatable."),
     ] = None,
 ) -> None:
     """Make a CA, a server certificate, client certificates and tokens; what is there already is kept and used.
 
-    Nothing is ever overwritten: to replace the server certificate, remove server.crt and server.key first. A learner
-    that runs takes the replacement by itself.
+    To replace the server certificate, remove server.crt and server.key first, as nothing is overwritten. A running
+    learner takes the new one by itself.
     """
     for made in write_credentials(out, host or (), actor or ()):
         say(str(made))
@@ -95,7 +98,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
     for name in (*(["server"] if hosts else []), *actors):
         if (out / f"{name}.crt").exists() or (out / f"{name}.key").exists():
             raise ConfigError(
-                f"{out / name}.crt: exists, and nothing is overwritten; remove it and {name}.key to make another"
+                f"{out / name}.crt exists, and nothing is overwritten; remove it and {name}.key to make another"
             )
     try:
         made = _make_missing(out, hosts, actors)
@@ -103,7 +106,7 @@ def write_credentials(out: Path, hosts: list[str] | tuple[str, ...], actors: lis
         raise cannot_write(out, exc) from exc
     if not made:
         raise ConfigError(
-            f"{out}: holds all there is to make, and nothing is overwritten; remove server.crt and server.key to make "
+            f"{out} holds all there is to make, and nothing is overwritten; remove server.crt and server.key to make "
             "others, or name an --actor"
         )
     return made
@@ -154,10 +157,10 @@ class Authority:
             key = load_pem_private_key(secret.read_bytes(), None)
         except (OSError, ValueError, TypeError) as exc:
             raise ConfigError(
-                f"{certificate}, {secret}: cannot be used together ({exc}); remove both to make another CA"
+                f"{certificate} and {secret} cannot be used together ({exc}); remove both to make another CA"
             ) from exc
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != ca.public_key():
-            raise ConfigError(f"{secret}: is not the key of {certificate}; remove both to make another CA")
+            raise ConfigError(f"{secret} is not the key of {certificate}; remove both to make another CA")
         return Authority(ca, key, [])
 
     @staticmethod

@@ -47,16 +47,16 @@ def check_env(
         typer.Option(
             "--config",
             metavar="KEY=VALUE|FILE",
-            help="An argument of it (YAML); repeatable. Or the YAML file of a run, whose algorithm, networks and sizes "
-            "are checked too.",
+            help="Argument of the environment's function, in YAML; repeatable. Or the YAML file of a run, whose "
+            "algorithm, networks and sizes are checked too.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Env steps to play at random.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Number of env steps to play at random.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Try an environment out: agents, spaces, kind, speed, and what covey will do with it.
+    """Try an environment out: its agents and spaces, who acts when, its speed, and whether covey can train in it.
 
-    Ends with exit code 0 if covey can train in it.
+    Ends with exit code 0 if covey can, 3 or 4 if not.
     """
     from covey.cli.run_limits import RunLimits, run_limits
     from covey.envs import load_environment
@@ -149,7 +149,7 @@ def _run(files: list[str], entry_point: str | None) -> Config | None:
     run = with_entry_point(load_config(path), path.parent, Path.cwd())
     if entry_point not in (None, run.environment.name):
         raise ConfigError(
-            f"--config {path}: is of a run in {run.environment.name}, expected {entry_point} as named besides; leave "
+            f"--config {path} is of a run in {run.environment.name}, expected {entry_point} as named besides; leave "
             "one of the two out"
         )
     return run

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from covey.cli.run_names import find_run
 from covey.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 BEST = "best"
 
 MEMBER = typer.Option(
-    "--member", metavar="ID", help="A living member's id, or 'best': the best policy so far, which is taken if unset."
+    "--member",
+    metavar="ID",
+    help="Id of a living member, or 'best': the best policy so far, which is taken if left out.",
 )
 
 GENERATION = typer.Option(
@@ -24,11 +26,11 @@ GENERATION = typer.Option(
 )
 
 
-def read_chosen(path: Path, member: str | None, generation: int | None) -> TrainedMember:
+def read_chosen(name: str | None, member: str | None, generation: int | None) -> TrainedMember:
     """Read the policies that a command's options name.
 
     Args:
-        path: Directory of a run.
+        name: RUN on the command line; None if it was not given.
         member: Value of `--member`; None if it was not given.
         generation: Value of `--generation`; None if it was not given.
 
@@ -39,11 +41,11 @@ def read_chosen(path: Path, member: str | None, generation: int | None) -> Train
     from covey.run.directory import RunDirectory
     from covey.run.trained import TrainedMember
 
-    run = RunDirectory.open(path)
+    run = RunDirectory.open(find_run(name))
     if member is not None and generation is not None:
         raise ConfigError(
-            f"--member {member}: given together with --generation {generation}, expected one of them, as a generation "
-            "keeps its fittest member alone; leave one out"
+            f"--member {member} was given with --generation {generation}, expected one of them, as of a generation only "
+            "its fittest member is kept; leave one out"
         )
     if generation is not None:
         return TrainedMember.elite(run, generation)

@@ -5,16 +5,18 @@ Numpy and the environment's packages are imported where they are needed: every `
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from covey.cli.chosen import GENERATION, MEMBER, read_chosen
 from covey.cli.players import PLAY
+from covey.cli.run_names import RunName
 from covey.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -33,16 +35,26 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunName = None,
     member: Annotated[str | None, MEMBER] = None,
     generation: Annotated[int | None, GENERATION] = None,
-    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1_000_000, help="How many to play.")] = 100,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes; never those of a training.")] = 0,
+    episodes: Annotated[
+        int, typer.Option("--episodes", min=1, max=1_000_000, help="Number of episodes to play.")
+    ] = 100,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Number from which the seeds of all episodes follow. No run was ever trained on those seeds.",
+        ),
+    ] = 0,
     play_: Annotated[list[str] | None, PLAY] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Print a trained member's mean return (summed over agents) on fresh episodes, played without exploration."""
-    result = play(read_chosen(run, member, generation), episodes, seed, play_ or [])
+    with contextlib.redirect_stdout(sys.stderr):  # where the environment prints; the result goes to stdout
+        result = play(read_chosen(run, member, generation), episodes, seed, play_ or [])
     if as_json:
         say_json(result)
         return

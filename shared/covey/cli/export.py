@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from covey.cli.chosen import GENERATION, MEMBER, read_chosen
+from covey.cli.run_names import RunName
 from covey.cli.terminal import say
 
 
@@ -17,12 +18,16 @@ def register(app: typer.Typer) -> None:
 
 
 def export_member(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunName = None,
     member: Annotated[str | None, MEMBER] = None,
     generation: Annotated[int | None, GENERATION] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="RUN/policy-ID if unset; with --generation RUN/policy-generation-N."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Directory to write to; RUN/policy-ID, or with --generation RUN/policy-generation-N, if left out.",
+        ),
     ] = None,
 ) -> None:
     """Write a member's policies (safetensors and JSON); `covey.load_policy(DIR)` acts by them without torch."""
@@ -30,4 +35,4 @@ def export_member(
 
     trained = read_chosen(run, member, generation)
     name = trained.member_id if generation is None else f"generation-{generation}"
-    say(str(export(trained, out or run / f"policy-{name}")))
+    say(str(export(trained, out or trained.run.path / f"policy-{name}")))

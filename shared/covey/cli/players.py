@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PLAY = typer.Option(
     "--play",
     metavar="AGENT=WHO",
-    help="Let WHO play an agent: 'random', or a member's id; repeatable.",
+    help="Let somebody else play this agent: AGENT=random, or AGENT=ID of another member; repeatable.",
 )
 
 

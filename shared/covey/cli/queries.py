@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from rich.live import Live
 
 from covey.cli import tables
 from covey.cli.access import with_credentials
+from covey.cli.run_names import RunName
 from covey.cli.sources import DEADLINE_S, Answer, Question, Source, find_learner, find_source
 from covey.cli.terminal import say, say_json
 from covey.errors import StorageError
@@ -20,12 +20,16 @@ from covey.wire.credentials import Credentials
 CHECKPOINT_DEADLINE_S = 120.0
 """Seconds to wait for a checkpoint, which is answered when it is on disk."""
 
-Run = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the newest under ./runs if unset.")]
-LearnerAddress = Annotated[str | None, typer.Option("--learner", metavar="HOST:PORT", help="A running learner.")]
-Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the learner's threads; of an error the traceback.")]
-Interval = Annotated[float, typer.Option("--interval", min=0.1, max=60, help="Seconds between two looks.")]
-ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="An actor id as `covey actors` shows it.")]
+LearnerAddress = Annotated[
+    str | None,
+    typer.Option("--learner", metavar="HOST:PORT", help="Ask the learner that listens there, instead of naming a RUN."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with keys that stay the same between versions.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Also show queues and the learner's threads, and the traceback of an error.")
+]
+Interval = Annotated[float, typer.Option("--interval", min=0.1, max=60, help="Seconds between updates of the picture.")]
+ActorId = Annotated[str, typer.Argument(metavar="ACTOR", help="Name of an actor, as covey actors lists it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,38 +42,44 @@ def register(app: typer.Typer) -> None:
 
 def status(
     credentials: Credentials,
-    run: Run = None,
+    run: RunName = None,
     learner: LearnerAddress = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show how far a run is, how fast it goes, and where time is spent; with --debug its learner's threads as well."""
+    """Show how far along a run is, how fast it trains, and where time is spent."""
     _answer("status", learner, run, credentials, as_json, debug=debug)
 
 
-def members(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """Show the living population: fitness, hyperparameters, env steps, updates."""
+def members(
+    credentials: Credentials, run: RunName = None, learner: LearnerAddress = None, as_json: Json = False
+) -> None:
+    """Show the members that live now: fitness, hyperparameters, env steps, updates."""
     _answer("members", learner, run, credentials, as_json)
 
 
-def lineage(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """Show every member that ever lived: its parent and what changed."""
+def lineage(
+    credentials: Credentials, run: RunName = None, learner: LearnerAddress = None, as_json: Json = False
+) -> None:
+    """Show every member that ever lived: its parent, its fitness, and what was changed in it."""
     _answer("lineage", learner, run, credentials, as_json)
 
 
-def actors(credentials: Credentials, run: Run = None, learner: LearnerAddress = None, as_json: Json = False) -> None:
-    """Show the actor processes that step environments: how fast each is, and when it was last heard of."""
+def actors(
+    credentials: Credentials, run: RunName = None, learner: LearnerAddress = None, as_json: Json = False
+) -> None:
+    """Show the actors, processes that step environments: how fast each is, and for how long it has been silent."""
     _answer("actors", learner, run, credentials, as_json)
 
 
 def watch(
     credentials: Credentials,
-    run: Run = None,
+    run: RunName = None,
     learner: LearnerAddress = None,
     interval: Interval = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Show the status again and again until the run ends; with --json one object a line."""
+    """Show the live status of a run until it ends; with --json one JSON object a line."""
     source = find_source(learner, run, credentials)
     answers = source.watch(interval)
     if as_json:
@@ -87,40 +97,40 @@ def watch(
                 live.update(_table("status", answer, debug=False), refresh=True)
 
 
-def pause(credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Stop a learner's updates and its orders to actors until `covey resume`."""
-    found = find_learner(learner, credentials)
+def pause(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
+    """Pause training, updates and env steps, until covey resume."""
+    found = find_learner(learner, run, credentials)
     with found.errors():
         found.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
     say(f"paused {found.address}")
 
 
-def resume(credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Let a learner go on after `covey pause`."""
-    found = find_learner(learner, credentials)
+def resume(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
+    """Go on with training after covey pause. A run that has ended goes on with covey train --resume RUN instead."""
+    found = find_learner(learner, run, credentials)
     with found.errors():
         found.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
     say(f"resumed {found.address}")
 
 
-def checkpoint(credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Write a checkpoint now and print where it is, on the learner's machine."""
-    found = find_learner(learner, credentials)
+def checkpoint(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
+    """Write a checkpoint now, and print its directory on the learner's machine."""
+    found = find_learner(learner, run, credentials)
     with found.errors():
         say(found.stub.Checkpoint(pb.CheckpointRequest(), timeout=CHECKPOINT_DEADLINE_S).path)
 
 
-def drain(actor: ActorId, credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Ask one actor to finish the work that it has and leave."""
-    found = find_learner(learner, credentials)
+def drain(actor: ActorId, credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
+    """Tell an actor to deliver what it has collected and end. Others take over its work."""
+    found = find_learner(learner, run, credentials)
     with found.errors():
         found.stub.DrainActor(pb.DrainActorRequest(actor_id=actor), timeout=DEADLINE_S)
     say(f"draining {actor}")
 
 
-def stop(credentials: Credentials, learner: LearnerAddress = None) -> None:
-    """Write a checkpoint, tell the actors, end the learner; `covey learner --resume` goes on from there."""
-    found = find_learner(learner, credentials)
+def stop(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
+    """Stop a run: write a checkpoint, end its actors and its learner. It goes on with covey train --resume RUN."""
+    found = find_learner(learner, run, credentials)
     with found.errors():
         found.stub.Shutdown(pb.ShutdownRequest(), timeout=CHECKPOINT_DEADLINE_S)
     say(f"stopping {found.address}")
@@ -129,7 +139,7 @@ def stop(credentials: Credentials, learner: LearnerAddress = None) -> None:
 def _answer(
     question: Question,
     learner: str | None,
-    run: Path | None,
+    run: str | None,
     credentials: Credentials,
     as_json: bool,
     *,
@@ -156,7 +166,7 @@ def _understood(source: Source) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
         raise StorageError(
-            f"{source}: gives an answer that this version of covey does not know ({type(exc).__name__}: {exc}); its "
+            f"{source} gives an answer that this version of covey does not know ({type(exc).__name__}: {exc}); its "
             "files were edited, or it is of another version: look at it with that one"
         ) from exc
 

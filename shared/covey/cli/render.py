@@ -11,6 +11,7 @@ import typer
 from covey.cli.chosen import GENERATION, MEMBER, read_chosen
 from covey.cli.evaluate import unseen_episode_seed
 from covey.cli.players import PLAY
+from covey.cli.run_names import RunName
 from covey.cli.terminal import say
 from covey.errors import ConfigError, EnvironmentLoadError, StorageError
 
@@ -29,15 +30,29 @@ def register(app: typer.Typer) -> None:
 
 
 def render(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, FILE.gif.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.gif", help="The file to write the animated GIF to.")],
+    run: RunName = None,
     member: Annotated[str | None, MEMBER] = None,
     generation: Annotated[int | None, GENERATION] = None,
-    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="How many to play.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the episodes, as in covey evaluate.")] = 0,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=10_000, help="Longest episode shown, env steps.")] = 500,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1000, help="Number of episodes to play.")] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Number from which the seeds of all episodes follow; covey evaluate with it plays the same.",
+        ),
+    ] = 0,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=10_000, help="Env steps after which an episode is cut off.")
+    ] = 500,
     play_: Annotated[list[str] | None, PLAY] = None,
-    fps: Annotated[float | None, typer.Option("--fps", min=0.1, max=100, help="The environment's if unset.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", min=0.1, max=100, help="Frames per second; those that the environment asks for if left out."
+        ),
+    ] = None,
 ) -> None:
     """Play episodes as `covey evaluate` does and write what they look like to an animated GIF."""
     if out.suffix.lower() != ".gif":
@@ -45,7 +60,7 @@ def render(
     try:
         import PIL.Image  # noqa: F401
     except ImportError as exc:
-        raise ConfigError("covey render: needs Pillow to write a GIF: pip install 'covey-marl[render]'") from exc
+        raise ConfigError("covey render needs Pillow to write a GIF: pip install 'covey-marl[render]'") from exc
     # pygame draws into memory, as the machine may have no screen.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
@@ -63,7 +78,7 @@ def render(
     try:
         film.save(out, fps or film.fps)
     except OSError as exc:
-        raise StorageError(f"{out}: cannot be written ({exc}); name another file with --out") from exc
+        raise StorageError(f"{out} cannot be written ({exc}); name another file with --out") from exc
     for episode in played:
         returns = zip(trained.spaces.agent_ids, episode.returns, strict=True)
         say(f"{episode.length} env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns))

@@ -30,7 +30,10 @@ def schema(
         typer.Option("--format", help="json: a JSON schema for editors; markdown: the page docs/configuration.md."),
     ] = Format.JSON,
     check: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Print nothing; fail if FILE is not what would be printed.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Print nothing; fail (exit code 7) if FILE differs from what would be printed."
+        ),
     ] = None,
 ) -> None:
     """Print what a configuration file may hold: every key with its meaning, default and bounds."""
@@ -45,4 +48,4 @@ def schema(
     if check is None:
         typer.echo(text, nl=False)
     elif not check.is_file() or check.read_text() != text:
-        raise StorageError(f"{check}: is stale, expected what covey schema prints; write it anew")
+        raise StorageError(f"{check} is stale, expected what covey schema prints; write it anew")

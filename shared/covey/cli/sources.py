@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import grpc
 
+from covey.cli.run_names import find_run
 from covey.cli.terminal import say
 from covey.errors import (
     ConfigError,
@@ -34,8 +35,6 @@ DEADLINE_S = 5.0
 
 LINEAGE_DEADLINE_S = 60.0
 """Seconds that a learner may take to send a lineage, which may be megabytes."""
-
-RUNS = Path("runs")
 
 ENDED = ("complete", "stopped", "failed")
 """States of runs that have ended, in the words of `status.json`."""
@@ -153,7 +152,7 @@ def read_object(path: Path) -> Answer:
     """
     data = read_json(path)
     if not isinstance(data, dict):
-        raise StorageError(f"{path}: holds {type(data).__name__}, expected an object; was it edited?")
+        raise StorageError(f"{path} holds {type(data).__name__}, expected an object; was it edited?")
     return data
 
 
@@ -172,39 +171,54 @@ def read_lineage(path: Path) -> dict[int, Answer]:
         raise StorageError(f"{path}: a line is no member's JSON; the file was damaged or is no file of covey") from exc
 
 
-def find_source(learner: str | None, run: Path | None, credentials: Credentials = ANONYMOUS) -> Source:
+def find_source(learner: str | None, run: str | None, credentials: Credentials = ANONYMOUS) -> Source:
     """Decide what answers questions about a run: its learner if it runs, else its files.
 
     Args:
         learner: Address of a learner to ask.
-        run: Directory of a run: its learner is asked if it answers, else its files; None: the newest run.
+        run: Name of a run, as `find_run` takes it: its learner is asked if it answers, else its files.
         credentials: For the learner.
 
     Raises:
         ConfigError: both are given, or `learner` is not an address.
         StorageError: no such run.
     """
-    if learner is not None and run is not None:
-        raise ConfigError(f"--learner {learner} and run {run}: both given, expected one of them")
     if learner is not None:
-        return RunningLearner(learner, credentials)
-    directory = newest_run() if run is None else existing_run(run)
+        return _learner_at(learner, run, credentials)
+    directory = find_run(run)
     return live_learner(directory, credentials) or RunFiles(directory)
 
 
-def find_learner(learner: str | None, credentials: Credentials = ANONYMOUS) -> RunningLearner:
-    """Find the learner to steer: the one at the address given, or that of the newest run.
+def find_learner(learner: str | None, run: str | None, credentials: Credentials = ANONYMOUS) -> RunningLearner:
+    """Find the learner to steer: the one at the address given, or the one that trains a run.
+
+    Args:
+        learner: Address of a learner.
+        run: Name of a run, as `find_run` takes it.
+        credentials: For the learner.
 
     Raises:
-        UnreachableError: nothing trains the newest run.
+        ConfigError: both are given, or `learner` is not an address.
+        StorageError: no such run.
+        UnreachableError: no learner trains the run now.
     """
     if learner is not None:
-        return RunningLearner(learner, credentials)
-    directory = newest_run()
+        return _learner_at(learner, run, credentials)
+    directory = find_run(run)
     live = live_learner(directory, credentials)
     if live is None:
-        raise UnreachableError(f"run {directory}: no learner of it answers; give --learner HOST:PORT")
+        raise UnreachableError(
+            f"run {directory}: no learner trains it now; covey train --resume {directory} goes on with it, --learner "
+            "HOST:PORT reaches a learner elsewhere"
+        )
     return live
+
+
+def _learner_at(address: str, run: str | None, credentials: Credentials) -> RunningLearner:
+    """The learner at an address; a ConfigError if a run is named as well."""
+    if run is not None:
+        raise ConfigError(f"--learner {address} and run {run}: both given, expected one of them")
+    return RunningLearner(address, credentials)
 
 
 def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLearner | None:
@@ -221,7 +235,7 @@ def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLear
         address = re.sub(r"^(0\.0\.0\.0|\[::\]):", "localhost:", str(listens.get("address", "")))
         parse_address(address)
     except (StorageError, ConfigError) as exc:
-        say(f"covey: {run / 'address.json'}: cannot be used ({exc}); its learner is not asked", error=True)
+        say(f"covey: {run / 'address.json'} cannot be used ({exc}); its learner is not asked", error=True)
         return None
     if not listens.get("tls"):
         credentials = replace(credentials, ca=None)
@@ -237,27 +251,3 @@ def live_learner(run: Path, credentials: Credentials = ANONYMOUS) -> RunningLear
         return None
     # The learner of another run may have the port by now.
     return found if Path(status["run_dir"]).name == run.resolve().name else None
-
-
-def existing_run(run: Path) -> Path:
-    """Return a run's directory after checking that it exists.
-
-    Raises:
-        StorageError: it does not exist.
-    """
-    if not run.is_dir():
-        raise StorageError(f"run {run}: no such directory; runs are kept in ./{RUNS}, a running learner is --learner")
-    return run
-
-
-def newest_run() -> Path:
-    """Return the run's directory under ./runs that was written to last.
-
-    Raises:
-        StorageError: there is none.
-    """
-    found = [p for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
-
-    if not found:
-        raise StorageError(f"./{RUNS}: holds no run; give RUN or --learner HOST:PORT")
-    return max(found, key=lambda p: p.stat().st_mtime)

@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
+from covey.cli.counted import HELD, counted, held
 from covey.cli.terminal import printable
 
 WIDTH = 100
@@ -60,31 +61,38 @@ def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
 
     Args:
         status: As `covey status --json` prints it.
-        threads: Whether to list the threads and tasks of its learner.
+        threads: Whether to list the queues, threads and tasks of its learner.
     """
     total = status["max_steps"] * status["population_size"]
-    wire = f"{_bytes(status['wire_bytes'])}, {_bytes(status['raw_bytes'])} unpacked"
+    wire = f"{_bytes(status['wire_bytes'])} from actors, {_bytes(status['raw_bytes'])} unpacked"
+    waits = f"actors {_seconds(status['actor_wait_s'])} for orders, "
+    waits += f"the learner {_seconds(status['learner_wait_s'])} for experience"
     best = "none yet"
     if status["best_fitness"] is not None:
         best = f"{status['best_fitness']:.2f} (member {status['best_member']})"
     rows = [
-        ("run", f"{status['run_name']}  {status['run_dir']}"),
+        ("run", status["run_dir"] or status["run_name"]),
         ("state", f"{status['state']}, generation {status['generation']}, up {_seconds(status['uptime_s'])}"),
         *_standstill(status),
         ("job", f"{status['algorithm']} on {status['environment']}, {status['population_size']} members"),
         ("env steps", f"{status['env_steps']:,} of {total:,}, {status['env_steps_per_s']:,.0f} per s"),
-        ("evaluation", f"{status['eval_env_steps']:,} env steps"),
+        ("evaluation", f"{status['eval_env_steps']:,} env steps more"),
         ("best fitness", best),
-        ("updates", f"{status['updates']:,}, {status['members_per_pass']:.2f} members per pass"),
-        ("actors", f"{status['actors']}, waited {_seconds(status['actor_wait_s'])} for orders"),
-        ("learner", f"waited {_seconds(status['learner_wait_s'])} for data"),
+        ("updates", f"{status['updates']:,}, of {status['members_per_pass']:.2f} members at a time"),
+        ("actors", str(status["actors"])),
+        ("waited", waits),
         ("replay", f"{status['replay_env_steps']:,} env steps"),
-        ("staleness", f"{status['staleness_updates']:.1f} updates"),
+        ("staleness", f"{status['staleness_updates']:.1f} updates between a policy and its experience"),
         ("received", wire),
     ]
-    rows += [("held", ", ".join(f"{name} {_gauge(name, value)}" for name, value in sorted(status["gauges"].items())))]
-    rows += [("counted", f"{name} {count:,}") for name, count in sorted(status["counters"].items()) if count]
+    if memory := status["gauges"].get("rss_bytes"):
+        rows.append(("memory", f"{_bytes(memory)} of the learner"))
+    rows += [("so far", f"{counted(name)}: {n:,}") for name, n in sorted(status["counters"].items()) if n]
     if threads:
+        rows += [
+            ("now", f"{held(name)}: {_gauge(name, value)}")
+            for name, value in sorted(status["gauges"].items(), key=_place)
+        ]
         for thread in status.get("threads", []):  # an older learner does not tell
             rows += [(thread["kind"], f"{thread['name']}: {'alive' if thread['alive'] else 'ended'}")]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -185,6 +193,11 @@ def _bytes(count: int) -> str:
         if count >= 1024**power:
             return f"{count / 1024**power:.1f} {unit}"
     return f"{count} B"
+
+
+def _place(gauge: tuple[str, int]) -> tuple[int, str]:
+    """Sort gauges as `HELD` has them, unknown ones last."""
+    return (list(HELD).index(gauge[0]) if gauge[0] in HELD else len(HELD), gauge[0])
 
 
 def _gauge(name: str, value: int) -> str:

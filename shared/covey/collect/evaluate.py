@@ -78,7 +78,7 @@ def play(
         fragment = collector.run(order, known)
         if fragment.faults:
             fault = fragment.faults[0]
-            raise EnvironmentLoadError(f"environment: raised in the episode of seed {fault.seed}: {fault.message}")
+            raise EnvironmentLoadError(f"the environment raised in the episode of seed {fault.seed}: {fault.message}")
         by_seed |= {e.seed: e for e in fragment.episodes}
         if not collector.evaluating:
             return [by_seed[seed] for seed in seeds]

@@ -118,7 +118,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, stored: bool = Fal
     """
     data = read_yaml(path, f"config {path}")
     if not isinstance(data, dict):
-        raise ConfigError(f"config {path}: holds {type(data).__name__}, expected sections such as 'algorithm:'")
+        raise ConfigError(f"config {path} holds {type(data).__name__}, expected sections such as 'algorithm:'")
     data = without_gone_keys(data) if stored else as_sections(data)
     for override in overrides:
         apply_override(data, override)

@@ -67,7 +67,7 @@ def as_sections(data: Mapping[str, Any]) -> Data:
             case Ignored():
                 left_out.append((path, target.instead))
             case Refused():
-                raise ConfigError(f"{path}: {value!r}: has no meaning here; {target.instead}")
+                raise ConfigError(f"{path}: {value!r} has no meaning here; {target.instead}")
             case str():
                 _put(result, target, value, path)
             case Sequence():
@@ -245,7 +245,7 @@ def _put(data: Data, path: str, value: Any, source: str, *, over: bool = False) 
             at[parent] = {}
         at = at[parent]
     if at.get(key) is not None and not over:
-        raise ConfigError(f"{source}: is {path} under another name, which is given too; keep one of them")
+        raise ConfigError(f"{source} is {path} under another name, which is given too; keep one of them")
     at[key] = value
 
 

@@ -66,7 +66,7 @@ _FREQUENCIES = Ignored(instead="tournament selection is used, with tournament_si
 _CONVOLUTIONS = Ignored(
     instead="convolutions are not built: images are scaled to [0, 1] and flattened for an MLP of hidden_size"
 )
-_MLP_ONLY = "encoders are MLPs; leave the key away to train one"
+_MLP_ONLY = "encoders are MLPs; leave out the key to train one"
 _OUTPUTS = Ignored(
     instead="a policy's outputs are mapped to the bounds of its action space, a critic's stay as they are"
 )
@@ -77,7 +77,7 @@ _CHECKPOINTS = Ignored(
     instead="the run directory keeps checkpoints: one a generation and one every checkpoint.every_s seconds"
 )
 _OTHER_TRAINING = Ignored(instead="it concerns no multi-agent training")
-_UNIFORM = "replay is sampled uniformly, one step at a time; leave the key away"
+_UNIFORM = "replay is sampled uniformly, one step at a time; leave out the key"
 
 _LAYERS: dict[str, Rule | tuple[Rule, ...]] = {
     "output_activation": _OUTPUTS,
@@ -86,7 +86,7 @@ _LAYERS: dict[str, Rule | tuple[Rule, ...]] = {
     "init_layers": _INITIAL,
     "new_gelu": Ignored(instead="GELU is the exact one"),
     "noise_std": Ignored(instead="layers have no noise"),
-    "noisy": _unless(False, "layers have no noise; leave the key away"),
+    "noisy": _unless(False, "layers have no noise; leave out the key"),
 }
 
 RULES: dict[str, Rule | tuple[Rule, ...]] = {
@@ -96,8 +96,8 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     ),
     "algorithm.vect_noise_dim": Ignored(instead="every environment has exploration noise of its own"),
     "algorithm.action_batch_size": Ignored(instead="an actor decides for all its environments in one pass"),
-    "algorithm.normalize_images": _unless(True, "integers with bounds are always scaled to [0, 1]; leave the key away"),
-    "algorithm.recurrent": _unless(False, "policies have no memory; leave the key away"),
+    "algorithm.normalize_images": _unless(True, "integers with bounds are always scaled to [0, 1]; leave out the key"),
+    "algorithm.recurrent": _unless(False, "policies have no memory; leave out the key"),
     "environment.entrypoint": Moved(to="environment.name", clash="wins"),
     "environment.env_config": Moved(to="environment.config"),
     "environment.path": Ignored(instead="modules are found where Python finds them; add the folder to PYTHONPATH"),
@@ -129,9 +129,9 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
         Refused(instead=_MLP_ONLY),
     ),
     "network.simba": _unless(False, _MLP_ONLY),
-    "network.recurrent": _unless(False, "policies have no memory; leave the key away"),
+    "network.recurrent": _unless(False, "policies have no memory; leave out the key"),
     "network.squash_output": _unless(
-        False, "samples of a Gaussian policy are clipped to the action's bounds, not squashed; leave the key away"
+        False, "samples of a Gaussian policy are clipped to the action's bounds, not squashed; leave out the key"
     ),
     "network.encoder_config.arch": (
         Dropped(when=("mlp",)),

@@ -111,7 +111,7 @@ def _meant(parts: Sequence[str], keys: Sequence[str], model: type[BaseModel]) ->
     # Another algorithm's key is no key of this one: what its own section lacks is sought in the others.
     others = [path for n in names for path in _paths_of(model, n) if path.split(".")[:-1] != list(parts[:-1])]
     elsewhere = next(iter(others), "")
-    if elsewhere and not close:
+    if elsewhere and (not close or name.lower() in ALIASES):
         return f"; did you mean {elsewhere!r}?"
     return close or f"; expected one of {', '.join(keys)}"
 

@@ -50,9 +50,9 @@ def read_yaml(path: Path, what: str) -> Any:
         with path.open(encoding="utf-8") as file:
             return parse_yaml(file.read(MAX_CHARACTERS + 1), what)
     except OSError as exc:
-        raise ConfigError(f"{what}: cannot be read ({os.strerror(exc.errno or 0)}); give a YAML file") from exc
+        raise ConfigError(f"{what} cannot be read ({os.strerror(exc.errno or 0)}); give a YAML file") from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"{what}: is not YAML: {exc}") from exc
+        raise ConfigError(f"{what} is not YAML: {exc}") from exc
 
 
 def parse_yaml(text: str, what: str) -> Any:
@@ -71,7 +71,7 @@ def parse_yaml(text: str, what: str) -> Any:
     except RecursionError as exc:
         raise ConfigError(f"{what}: nested deeper than {MAX_DEPTH} levels; write it flatter") from exc
     except Exception as exc:  # PyYAML lets out whatever its constructors run into: ValueError, IndexError, KeyError ...
-        raise ConfigError(f"{what}: is not YAML: {exc}") from exc
+        raise ConfigError(f"{what} is not YAML: {exc}") from exc
     return value
 
 

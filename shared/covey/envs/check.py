@@ -155,7 +155,7 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
         if len(group) > 1:
             ids = ", ".join(spaces.agents[a].agent_id for a in group.agents)
             yield f"grouping: {ids} can share a policy, group {group.group_id!r}"
-    yield from (w.removeprefix("environment: ") for w in grouping_warnings(spaces.agents))
+    yield from (f"grouping: {warning}" for warning in grouping_warnings(spaces.agents))
     yield from _alike(spaces)
     if spaces.asynchronous:
         yield (

@@ -88,7 +88,7 @@ class EpisodeStarts:
         self._total[fault.slot] += 1
         if self._total[fault.slot].bit_count() == 1:  # the first, the second, the fourth ...
             logger.warning(
-                "environment %d: raised %s; it was built again, and its agents count as truncated (its fault %d)",
+                "environment %d raised %s; it was built again, and its agents count as truncated (its fault %d)",
                 *(fault.slot, fault.message, self._total[fault.slot]),
             )
         if self._failures[fault.slot] >= MAX_FAILURES_IN_A_ROW:

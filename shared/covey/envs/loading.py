@@ -127,7 +127,7 @@ class EnvironmentFactory:
         missing = [name for name in names if not hasattr(env, name)]
         if missing:
             raise EnvironmentLoadError(
-                f"environment {self.entry_point}: gives {type(env).__name__} without {', '.join(missing)}, expected an "
+                f"environment {self.entry_point} gives {type(env).__name__} without {', '.join(missing)}, expected an "
                 f"environment of the {interface} interface"
             )
 

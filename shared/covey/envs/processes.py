@@ -179,7 +179,7 @@ class AsyncSlots:
         `arguments` returns those for a worker's share of them.
         """
         if not self._finalizer.alive:
-            raise EnvironmentLoadError("environments: were closed; build them again to go on")
+            raise EnvironmentLoadError("the environments were closed; build them again to go on")
         own: dict[_Worker, list[int]] = {}
         for s in slots:
             own.setdefault(self._owner[s], []).append(s)

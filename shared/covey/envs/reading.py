@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 WATCHED_STEPS = 100
 """Most env steps of the episode in which an environment is watched."""
 
-logger = logging.getLogger("covey.envs")
-
 
 def read_spaces(
     env: ParallelEnv[str, Any, Any], groups: Mapping[str, Sequence[str]] | None = None
@@ -76,9 +73,6 @@ def read_spaces(
     for a in agents:
         if a.masked:
             _check_masks(a)
-    if not groups:
-        for warning in grouping_warnings(agents):
-            logger.warning(warning)
     return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous)
 
 
@@ -142,13 +136,13 @@ def grouping_warnings(agents: Sequence[AgentSpec]) -> list[str]:
         ids = [a.agent_id for a in members]
         if len({(a.observation, a.action, a.masked) for a in members}) > 1:
             warnings.append(
-                f"environment: agents {', '.join(ids)} have unequal spaces, so each is a group of its own; "
+                f"agents {', '.join(ids)} have unequal spaces, so each is a group of its own; "
                 "say in environment.groups which of them belong together"
             )
         unnumbered = [a for a in ids if not a.rpartition("_")[2].isdigit()]
         if unnumbered:
             warnings.append(
-                f"environment: agent name {unnumbered[0]!r} does not end in an index (<group>_<index>), so its group "
+                f"agent name {unnumbered[0]!r} does not end in an index (<group>_<index>), so its group "
                 f"{'is' if len(ids) == 1 else 'of ' + ', '.join(ids) + ' is'} {prefix!r}; "
                 "say in environment.groups if that is not meant"
             )

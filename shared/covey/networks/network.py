@@ -235,7 +235,7 @@ class NetworkSpec:
             *(i.copies for i in self.inputs),
         )
         if sum(i.copies for i in self.inputs) > MAX_COPIES:
-            raise ConfigError(f"network spec: reads more than {MAX_COPIES} agents, expected fewer; group them")
+            raise ConfigError(f"the network spec reads more than {MAX_COPIES} agents, expected fewer; group them")
         if not 1 <= len(self.inputs) <= MAX_INPUTS or min(counts) < 1 or self.extra < 0:
             raise ConfigError(f"network spec: sizes {counts}, expected at least one input and every size at least 1")
         if len({i.name for i in self.inputs}) < len(self.inputs):

@@ -79,7 +79,7 @@ def read_newest(directory: Path) -> tuple[Path, dict[str, Any], Tensors]:
             log.warning("%s: taken instead of %d newer damaged one(s)", path, len(problems))
         return path, state, tensors
     raise StorageError(
-        f"{directory}: holds no checkpoint that can be read"
+        f"{directory} holds no checkpoint that can be read"
         + (f" ({'; '.join(problems)}); restore one from a copy" if problems else "; the run ended before its first one")
         + ", or start a new run"
     )
@@ -101,7 +101,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Tensors]:
     try:
         tensors: Tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as exc:
-        raise StorageError(f"{path / TENSORS}: is no safetensors file ({exc}); the checkpoint is damaged") from exc
+        raise StorageError(f"{path / TENSORS} is no safetensors file ({exc}); the checkpoint is damaged") from exc
     return state, tensors
 
 
@@ -159,7 +159,7 @@ def _verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:
     try:
         size, digest = manifest["files"][name]["bytes"], manifest["files"][name]["sha256"]
     except (KeyError, TypeError) as exc:
-        raise StorageError(f"{path / MANIFEST}: does not list {name}; the checkpoint is damaged") from exc
+        raise StorageError(f"{path / MANIFEST} does not list {name}; the checkpoint is damaged") from exc
     if len(data) != size:
         raise StorageError(f"{path / name}: {len(data)} bytes, expected {size}; the checkpoint is damaged")
     if hashlib.sha256(data).hexdigest() != digest:
@@ -176,7 +176,7 @@ def _json_object(path: Path, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as exc:
-        raise StorageError(f"{path}: is not JSON ({exc}); the checkpoint is damaged") from exc
+        raise StorageError(f"{path} is not JSON ({exc}); the checkpoint is damaged") from exc
     if not isinstance(value, dict):
-        raise StorageError(f"{path}: holds {type(value).__name__}, expected an object; the checkpoint is damaged")
+        raise StorageError(f"{path} holds {type(value).__name__}, expected an object; the checkpoint is damaged")
     return value

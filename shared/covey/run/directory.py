@@ -12,6 +12,7 @@ elites/          of generations, the fittest member's policies, a folder each
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -50,6 +51,8 @@ class RunDirectory:
         Raises:
             StorageError: it cannot be made.
         """
+        if parent.exists() and not parent.is_dir():
+            raise StorageError(f"--runs {parent} is a file, expected a directory for new runs; name another one")
         stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ class RunDirectory:
                 return RunDirectory(path)
         except OSError as exc:
             raise cannot_write(parent, exc) from exc
-        raise StorageError(f"{parent / stem}: exists a thousand times; give the run another name")
+        raise StorageError(f"{parent / stem} exists a thousand times; give the run another name")
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
@@ -74,7 +77,7 @@ class RunDirectory:
         run = RunDirectory(path)
         if not run.config.is_file():
             what = "holds no config.yaml" if path.is_dir() else "does not exist"
-            raise StorageError(f"{path}: {what}; give the directory of a covey run, such as runs/NAME-TIMESTAMP")
+            raise StorageError(f"{path} {what}; give the directory of a covey run, such as runs/NAME-TIMESTAMP")
         return run
 
     def discard(self) -> None:
@@ -222,7 +225,7 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMemb
         if wanted is None:
             raise StorageError(f"{path}: no member has been evaluated yet; name one of {_ids(members)} with --member")
         if wanted not in members:
-            raise ConfigError(f"member {wanted}: does not live in {path}, expected one of {_ids(members)}")
+            raise ConfigError(f"member {wanted} {_fate(run, wanted)}; alive: {_ids(members)}")
         generation = int(state["scheduler"]["ledgers"][str(wanted)]["generation"])
         policies: Policies = {}
         for key, network in members[wanted]["networks"].items():
@@ -232,9 +235,18 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMemb
                 policies[network_id] = spec, network_tensors(path, tensors, wanted, key, spec)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as exc:
         raise StorageError(
-            f"{path / STATE}: cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"
+            f"{path / STATE} cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"
         ) from exc
     return StoredMember(path, int(wanted), generation, policies, spaces, config)
+
+
+def _fate(run: RunDirectory, member_id: int) -> str:
+    """What became of a member that is not alive, for errors: when it died, by the file of those that did."""
+    try:
+        dead = {m["member_id"]: m["died_generation"] for m in map(json.loads, run.lineage.read_bytes().splitlines())}
+        return f"died in generation {dead[member_id]}"
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return "is not alive"
 
 
 def _ids(members: dict[int, Any]) -> str:

@@ -160,7 +160,7 @@ def export(member: TrainedMember, directory: Path) -> Path:
         return write_policies(member, directory)
     except OSError as exc:
         reason = os.strerror(exc.errno or 0)
-        raise StorageError(f"{directory}: cannot be written ({reason}); name another directory with --out") from exc
+        raise StorageError(f"{directory} cannot be written ({reason}); name another directory with --out") from exc
 
 
 def write_policies(member: TrainedMember, directory: Path) -> Path:
@@ -218,7 +218,7 @@ def load_policy(path: Path | str) -> Policy:
         raise
     except (CoveyError, KeyError, TypeError, AttributeError) as exc:
         raise StorageError(
-            f"{index}: is no export of covey ({type(exc).__name__}: {exc}); export the member again"
+            f"{index} is no export of covey ({type(exc).__name__}: {exc}); export the member again"
         ) from exc
     return Policy(spaces, [loaded[name] for name in files])
 

@@ -15,15 +15,15 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def cannot_write(path: Path, exc: OSError) -> StorageError:
     """The error for a write that failed; a DiskFullError if the disk or a quota is full."""
-    what = f"{path}: cannot be written ({os.strerror(exc.errno or 0)}); make room on that disk"
+    what = f"{path} cannot be written ({os.strerror(exc.errno or 0)})"
     if exc.errno in _NO_ROOM:
-        return DiskFullError(what)
-    return StorageError(f"{what} or make it writable, then start again with --resume")
+        return DiskFullError(f"{what}; make room on that disk")
+    return StorageError(f"{what}; make it writable, or name another place; a run that had begun goes on with --resume")
 
 
 def cannot_read(path: Path, exc: OSError) -> StorageError:
     """The error for a read that failed."""
-    return StorageError(f"{path}: cannot be read ({os.strerror(exc.errno or 0)}); give the directory of a covey run")
+    return StorageError(f"{path} cannot be read ({os.strerror(exc.errno or 0)}); give the directory of a covey run")
 
 
 def sync_directory(path: Path) -> None:
@@ -79,4 +79,4 @@ def read_json(path: Path) -> Any:
     except OSError as exc:
         raise cannot_read(path, exc) from exc
     except (ValueError, RecursionError) as exc:
-        raise StorageError(f"{path}: is not JSON ({exc}); the file was damaged or is no file of covey") from exc
+        raise StorageError(f"{path} is not JSON ({exc}); the file was damaged or is no file of covey") from exc

@@ -60,7 +60,7 @@ def recall_environment(run: RunDirectory, config: Config) -> None:
             raise ValueError(f"folder {str(folder)[:80]!r}, expected an absolute path")
     except (KeyError, TypeError, ValueError) as exc:
         raise StorageError(
-            f"{run.environment}: is not what a run holds ({type(exc).__name__}: {exc}); remove it, and start in the "
+            f"{run.environment} is not what a run holds ({type(exc).__name__}: {exc}); remove it, and start in the "
             "folder of the environment's file"
         ) from exc
     # A run may come from somebody else: what it brings along is not to be executed.

@@ -122,7 +122,7 @@ class TrainedMember:
             env.close()
         if found != self.spaces:
             raise SpaceError(
-                f"environment {environment.name}: has {found.agents} here, expected {self.spaces.agents} as in "
+                f"environment {environment.name} has {found.agents} here, expected {self.spaces.agents} as in "
                 f"{self.run.path}; install the version that the run was trained with"
             )
         return make_env
@@ -151,5 +151,5 @@ def _kept(run: RunDirectory, folder: Path) -> TrainedMember:
         raise cannot_read(index, exc) from exc
     except (CoveyError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise StorageError(
-            f"{folder}: holds no policies of covey ({type(exc).__name__}: {exc}); name a living member with --member"
+            f"{folder} holds no policies of covey ({type(exc).__name__}: {exc}); name a living member with --member"
         ) from exc

@@ -109,7 +109,7 @@ def connect(address: str, credentials: Credentials = ANONYMOUS) -> grpc.Channel:
         if token is not None:
             raise ConfigError(
                 f"learner {target}: the token would travel there in plain text, expected TLS; give --ca FILE, or leave "
-                "the token away"
+                "out the token"
             )
         return grpc.insecure_channel(target, options=CLIENT_OPTIONS)
     # No proxy, even if the environment variables name one: what goes to loopback stays on this machine.
@@ -167,13 +167,13 @@ _REFUSALS: dict[grpc.StatusCode, type[CoveyError]] = {
 }
 
 _HANDSHAKES = {
-    "WRONG_VERSION_NUMBER": "does not speak TLS; leave --ca (COVEY_CA) away, or start the learner with --tls",
-    "CERTIFICATE_VERIFY_FAILED": "the CA of --ca (COVEY_CA) does not vouch for its certificate ({reason}); give the "
-    "ca.crt that was made with it, or renew it",
-    "Hostname Verification": "its certificate is for another name; make one with `covey certs init --host NAME`, or "
-    "use a name that it has",
-    "Socket closed": "hangs up on this client; try again later if all its connections are taken, give --ca FILE if it "
-    "serves TLS, --cert and --key if it asks for client certificates",
+    "WRONG_VERSION_NUMBER": "{learner} does not speak TLS; leave out --ca (COVEY_CA), or start the learner with --tls",
+    "CERTIFICATE_VERIFY_FAILED": "{learner}: the CA of --ca (COVEY_CA) does not vouch for its certificate ({reason}); "
+    "give the ca.crt that was made with it, or renew it",
+    "Hostname Verification": "{learner}: its certificate is for another name; make one with `covey certs init --host "
+    "NAME`, or use a name that it has",
+    "Socket closed": "{learner} closed the connection; give --ca FILE if it serves TLS, --cert and --key if it asks "
+    "for client certificates, or try again later if all its connections are taken",
 }
 """By a piece of gRPC's text about a failed TLS handshake: what is wrong, and what a person should do."""
 
@@ -190,7 +190,7 @@ def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyE
     details = (exc.details() if isinstance(exc, grpc.Call) else None) or "no details"
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return RefusedError(
-            f"learner {address}: does not know this call ({details}); is a covey learner listening there?"
+            f"learner {address} does not know this call ({details}); is a covey learner listening there?"
         )
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return invalid_argument(f"learner {address}: {details}")
@@ -199,8 +199,10 @@ def translate(exc: grpc.RpcError, address: str, *, invalid_argument: type[CoveyE
     for sign, sentence in _HANDSHAKES.items():
         if sign in details:
             reason = details.partition(f"{sign}: ")[2].partition(":")[0]
-            return UnreachableError(f"learner {address}: {sentence.format(reason=reason)}")
-    return UnreachableError(f"learner {address}: does not answer ({code.name}: {details}); check that it runs there")
+            return UnreachableError(sentence.format(learner=f"learner {address}", reason=reason))
+    # "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: ...: Connection refused"
+    reason = details.rpartition("last error: ")[2].rpartition(": ")[2] if "last error: " in details else details
+    return UnreachableError(f"learner {address} does not answer ({code.name}: {reason}); check that it runs there")
 
 
 def backoff(

@@ -63,7 +63,7 @@ class Credentials:
         if (certificate is None) != (key is None):
             raise ConfigError("--cert and --key: one of them is given, expected both or none")
         if certificate is not None and ca is None:
-            raise ConfigError(f"--cert {certificate}: needs TLS, which --ca FILE turns on")
+            raise ConfigError(f"--cert {certificate} needs TLS, which --ca FILE turns on")
         token = environ.get(TOKEN_VARIABLE) or None
         if token_file is not None:
             token = read_secret(token_file).decode("utf-8", "replace")
@@ -92,7 +92,7 @@ def check_token(token: str, origin: str) -> str:
     printable = token.isascii() and token.isprintable() and " " not in token
     if not printable or not MIN_TOKEN_CHARACTERS <= len(token) <= MAX_TOKEN_CHARACTERS:
         raise ConfigError(
-            f"{origin}: holds no token, expected {MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} ASCII characters "
+            f"{origin} holds no token, expected {MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} ASCII characters "
             "without blanks; `covey certs init` makes some"
         )
     return token
@@ -109,11 +109,11 @@ def read_secret(path: Path) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read ({os.strerror(exc.errno or 0)}); give an existing file") from exc
+        raise ConfigError(f"{path} cannot be read ({os.strerror(exc.errno or 0)}); give an existing file") from exc
     if mode & 0o077:
         raise ConfigError(f"{path}: mode {mode & 0o777:04o} lets others use it, expected 0600; chmod 600 {path}")
     if len(data) > MAX_SECRET_BYTES:
-        raise ConfigError(f"{path}: is larger than {MAX_SECRET_BYTES} bytes, expected a key or tokens")
+        raise ConfigError(f"{path} is larger than {MAX_SECRET_BYTES} bytes, expected a key or tokens")
     return data
 
 
@@ -126,7 +126,7 @@ def read_certificates(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read ({os.strerror(exc.errno or 0)}); give an existing file") from exc
+        raise ConfigError(f"{path} cannot be read ({os.strerror(exc.errno or 0)}); give an existing file") from exc
     if b"-----BEGIN CERTIFICATE-----" not in data:
-        raise ConfigError(f"{path}: holds no certificate, expected PEM as `covey certs init` writes it")
+        raise ConfigError(f"{path} holds no certificate, expected PEM as `covey certs init` writes it")
     return data

@@ -330,7 +330,7 @@ def test_a_loop_of_ones_own_is_told_of_environments_that_raise(caplog: pytest.Lo
         env.reset(seed=0)
         for _ in range(7):
             env.step({agent: np.zeros(2, np.int64) for agent in env.agents})
-    assert caplog.text.count("environment 1: raised RuntimeError: the wheel came off") == 2, "its first and second"
+    assert caplog.text.count("environment 1 raised RuntimeError: the wheel came off") == 2, "its first and second"
 
 
 def test_an_evaluation_of_an_environment_that_raises_is_an_error() -> None:

@@ -72,7 +72,7 @@ def test_an_exit_inside_a_thread_is_no_exit_of_the_process() -> None:
     progress = at(T)
     progress.fail(SystemExit(0), "journal")
     assert isinstance(progress.fault, ThreadEnded)
-    assert str(progress.fault) == "journal: ended by SystemExit 0; the run goes on with --resume"
+    assert str(progress.fault) == "journal was ended by SystemExit 0; the run goes on with --resume"
 
 
 def test_nothing_follows_an_end_but_a_fault_after_a_complete_run() -> None:

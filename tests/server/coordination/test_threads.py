@@ -113,7 +113,7 @@ def test_a_thread_that_ends_ends_the_run(process: LearnerProcess, name: str, exc
     if issubclass(exc, Exception):
         assert isinstance(fault, Injected)
     else:
-        assert isinstance(fault, ThreadEnded) and str(fault).startswith(f"{name}: ended by {exc.__name__}")
+        assert isinstance(fault, ThreadEnded) and str(fault).startswith(f"{name} was ended by {exc.__name__}")
     until(lambda: not process.trainer.is_alive(), what="the run ends")
     assert process.learner.state is RunState.FAILED
     with pytest.raises(type(fault)):
@@ -184,5 +184,5 @@ def test_a_function_in_a_thread_of_its_own() -> None:
     assert asyncio.run(call()) == (
         3,
         "ZeroDivisionError: integer division or modulo by zero",
-        "RuntimeError: odd: ended by SystemExit 3",
+        "RuntimeError: odd was ended by SystemExit 3",
     )

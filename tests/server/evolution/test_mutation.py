@@ -96,7 +96,7 @@ def test_parameters_mutate_in_policies_only_and_targets_take_them_over() -> None
                     assert moved.sum() <= np.ceil(0.1 * p.size)
             assert bool(moved_in_network) == name.startswith("actor/")
             total += moved_in_network
-        assert kind == "parameters" and change == f"{total} policy weights disturbed"
+        assert kind == "parameters" and change == f"noise added to {total} policy weights"
 
 
 def test_the_number_of_disturbed_matrices_is_uniform() -> None:
@@ -179,7 +179,7 @@ def test_a_member_stays_sound_through_any_mutations(seed: int, length: int, acti
         for name, limits in RANGES.items():
             assert limits.min <= member.hyperparameters.numbers()[name] <= limits.max
             assert type(member.hyperparameters.numbers()[name]) is (int if limits.dtype == "int" else float)
-        if "add" in member.change and "remove" not in member.change:
+        if "add_" in member.change and "remove" not in member.change:
             for name, network in member.networks.items():
                 after = outputs(network.spec, network.params)
                 np.testing.assert_allclose(after, before[name], rtol=1e-4, atol=1e-5)

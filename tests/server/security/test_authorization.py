@@ -174,7 +174,7 @@ def test_a_granted_token_is_good_as_long_as_the_process_lives(tmp_path: Path) ->
         ("# only a comment\n", "holds no tokens"),
         ("actor\n", "line 1 is not a role and a token"),
         ("\nboss a-token-0123456789\n", "line 2 is not a role and a token"),
-        ("actor tiny\n", "line 1: holds no token"),
+        ("actor tiny\n", "line 1 holds no token"),
         ("actor a-token-0123456789\nadmin a-token-0123456789\n", "line 2 gives a token a second role"),
     ],
 )

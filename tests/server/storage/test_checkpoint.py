@@ -319,6 +319,6 @@ def test_a_full_disk_is_a_sentence_and_the_checkpoint_before_stays(tmp_path: Pat
     done = subprocess.run(
         [sys.executable, "-c", FULL, tmp_path], stdout=subprocess.PIPE, text=True, check=True, cwd=REPOSITORY
     )
-    assert re.search(r"00000002: cannot be written \(.+\); make room on that disk", done.stdout)
+    assert re.search(r"00000002 cannot be written \(.+\); make room on that disk", done.stdout)
     assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
     assert loaded(tmp_path)[0]["i"] == 1

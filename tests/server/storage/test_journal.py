@@ -338,7 +338,7 @@ def test_a_write_that_the_system_cuts_short_leaves_whole_records(tmp_path: Path)
     assert whole
     assert 10 < len(kept) < 30
     assert len(errors) == 60 - len(kept)
-    assert re.search(r"0000000001\.journal: cannot be written \(.+\); make room", errors[0])
+    assert re.search(r"0000000001\.journal cannot be written \(.+\); make room", errors[0])
     got = content(tmp_path)
     assert got[-1] == (Kind.NOTE, b"room again")
     assert [p for _, p in got[:-1]] == [bytes([i]) * (700 + 13 * i) for i in kept]
@@ -356,7 +356,7 @@ def test_only_what_is_wholly_before_the_position_is_dropped(tmp_path: Path) -> N
     assert keep in left
     assert {p.segment for p in left} == {p.segment for p in positions if p.segment >= keep.segment}
     assert min(int(p.stem) for p in tmp_path.iterdir()) == keep.segment
-    with pytest.raises(StorageError, match="another checkpoint"):
+    with pytest.raises(StorageError, match="put back what was removed"):
         list(journal.read(positions[0]))
     journal.drop_before(Position(10_000, 0))
     assert journal.append(Kind.NOTE, b"on") >= positions[-1]

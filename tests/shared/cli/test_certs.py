@@ -72,8 +72,8 @@ def test_an_actor_can_be_added_and_nothing_is_overwritten(tmp_path: Path) -> Non
     certificate(tmp_path / "a2.crt").verify_directly_issued_by(certificate(tmp_path / "ca.crt"))
     for hosts, actors, says in (
         ([], [], "holds all there is to make, and nothing is overwritten"),
-        (["other.test"], [], "server.crt: exists, and nothing is overwritten"),
-        ([], ["a3", "a1"], "a1.crt: exists, and nothing is overwritten"),
+        (["other.test"], [], "server.crt exists, and nothing is overwritten"),
+        ([], ["a3", "a1"], "a1.crt exists, and nothing is overwritten"),
     ):
         with pytest.raises(ConfigError, match=says):
             write_credentials(tmp_path, hosts, actors)
@@ -109,7 +109,7 @@ def test_an_authority_that_is_none_is_named(tmp_path: Path) -> None:
     write_credentials(tmp_path / "one", [], [])
     write_credentials(tmp_path / "two", [], [])
     (tmp_path / "one" / "ca.key").write_bytes((tmp_path / "two" / "ca.key").read_bytes())
-    with pytest.raises(ConfigError, match=r"ca.key: is not the key of .*ca.crt"):
+    with pytest.raises(ConfigError, match=r"ca.key is not the key of .*ca.crt"):
         write_credentials(tmp_path / "one", [], ["a1"])
     (tmp_path / "two" / "ca.key").write_text("nonsense")
     with pytest.raises(ConfigError, match="cannot be used together"):

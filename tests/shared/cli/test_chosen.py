@@ -104,7 +104,7 @@ def test_a_generation_is_drawn(kept: RunDirectory, tmp_path: Path, capsys: pytes
         (["--member", "Best"], ["--member Best: expected the id of a living member, or best"]),
         (["--member", "-1"], ["--member -1: expected the id of a living member, or best"]),
         (["--member", "1" * 5000], ["expected the id of a living member, or best"]),
-        (["--member", "4"], ["member 4: does not live", "expected one of 3, 5"]),
+        (["--member", "4"], ["member 4 is not alive; alive: 3, 5"]),
     ],
 )
 def test_what_a_run_does_not_have_is_one_sentence(

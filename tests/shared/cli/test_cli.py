@@ -83,7 +83,7 @@ class Service(PopulationServiceServicer):
         return pb.ResumeResponse()
 
     def Checkpoint(self, request: Any, context: grpc.ServicerContext) -> pb.CheckpointResponse:
-        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "checkpoints/00000003: cannot be written (No space left)")
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "checkpoints/00000003 cannot be written (No space left)")
 
     def DrainActor(self, request: Any, context: grpc.ServicerContext) -> pb.DrainActorResponse:
         if request.actor_id != "a1":
@@ -232,10 +232,12 @@ def test_steering_reaches_the_learner(learner: tuple[Service, str], capsys: pyte
 def test_steering_without_an_address_takes_the_newest_run(
     learner: tuple[Service, str], run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no learner of it answers" in failure(capsys, 5, "pause")
+    assert "no learner trains it now" in failure(capsys, 5, "pause", "job-1")
     write_json(run_dir / "address.json", {"address": learner[1]})
     assert run(["pause"]) == 0
-    assert learner[0].asked == ["pause"]
+    assert "the newest run is runs/job-1" in capsys.readouterr().err
+    assert run(["resume", "job"]) == run(["drain", "a1", str(run_dir)]) == 0
+    assert learner[0].asked == ["pause", "resume", "drain"]
 
 
 def test_what_a_learner_refuses_is_one_sentence(
@@ -251,7 +253,7 @@ def test_an_unreachable_learner_fails_fast_as_a_process() -> None:
         [sys.executable, "-m", "covey", "status", "--learner", "127.0.0.1:1"], capture_output=True, text=True
     )
     assert (result.returncode, result.stdout) == (5, "")
-    assert result.stderr.startswith("covey: error: learner 127.0.0.1:1: does not answer (")
+    assert result.stderr.startswith("covey: error: learner 127.0.0.1:1 does not answer (")
     assert result.stderr.count("\n") == 1
 
 
@@ -273,7 +275,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys: pytest.Captur
         (["status", "runs/job-1", "--learner", "localhost:1"], 2, "both given"),
         (["status", "runs/none"], 7, "run runs/none: no such directory"),
         (["watch", "runs/none"], 7, "no such directory"),
-        (["evaluate", "runs/none"], 7, "does not exist"),
+        (["evaluate", "runs/none"], 7, "no such directory"),
     ],
 )
 def test_a_bad_command_line_is_one_sentence(
@@ -284,16 +286,16 @@ def test_a_bad_command_line_is_one_sentence(
 
 def test_damaged_files_of_a_run_are_one_sentence(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_dir / "status.json").write_text('{"state": ')
-    assert "status.json: is not JSON" in failure(capsys, 7, "status", str(run_dir))
+    assert "status.json is not JSON" in failure(capsys, 7, "status", str(run_dir))
     (run_dir / "status.json").write_text("[]")
     assert "expected an object" in failure(capsys, 7, "status", str(run_dir))
     (run_dir / "status.json").unlink()
-    assert "status.json: cannot be read" in failure(capsys, 7, "status", str(run_dir))
+    assert "status.json cannot be read" in failure(capsys, 7, "status", str(run_dir))
 
 
 def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "./runs: holds no run" in failure(capsys, 7, "status")
+    assert "./runs holds no run" in failure(capsys, 7, "status")
 
 
 def test_a_bad_configuration_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ def test_a_member_that_does_not_live_is_one_sentence(
     finished: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["evaluate", str(finished.path), "--member", "4"]) == 2
-    assert "expected one of 3, 5" in capsys.readouterr().err
+    assert "member 4 is not alive; alive: 3, 5" in capsys.readouterr().err
 
 
 def test_an_agent_can_be_played_at_random(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,7 @@ def test_outcomes_compare_with_the_best_of_the_others() -> None:
     ("play", "words"),
     [
         (["nobody=random"], ["--play nobody=random", "no agent 'nobody'", "speaker_0, listener_0"]),
-        (["listener_0=4"], ["member 4", "expected one of 3, 5"]),
+        (["listener_0=4"], ["member 4 is not alive; alive: 3, 5"]),
         (["listener_0=best"], ["--play listener_0=best", "AGENT=random or AGENT=MEMBER"]),
         (["listener_0"], ["--play listener_0", "AGENT=random or AGENT=MEMBER"]),
         (["listener_0=3", "listener_0=5"], ["played by 3 already"]),

@@ -146,7 +146,7 @@ def test_what_a_foreign_run_holds_is_shown(foreign_run: Path, capsys: pytest.Cap
     assert run([command, str(foreign_run)]) == 0
     out, err = capsys.readouterr()
     assert harmless(out) and harmless(err) and r"\x1b" in out
-    assert "address.json: cannot be used" in err
+    assert "address.json cannot be used" in err
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "actors"])
@@ -197,7 +197,7 @@ def test_hyperparameters_that_are_no_json_are_one_sentence(
     monkeypatch.setattr(sys.modules[__name__], "MEMBERS", bad)
     for command in ("members", "lineage"):
         assert run([command, "--learner", learner]) == 7
-        assert f"learner {learner}: gives an answer" in capsys.readouterr().err
+        assert f"learner {learner} gives an answer" in capsys.readouterr().err
 
 
 def test_log_messages_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,7 @@ def test_what_the_file_says_of_the_environment_holds(tmp_path: Path, capfd: pyte
         (["--config", "agents=3"], "MODULE: missing, expected an environment"),
         ([CROWD, "--config", "agents"], "expected key=value"),
         (["--config", "job.yaml", "--config", "job.yaml"], "or one YAML file of a run"),
-        (["--config", "none.yaml"], "config none.yaml: cannot be read"),
+        (["--config", "none.yaml"], "config none.yaml cannot be read"),
     ],
 )
 def test_what_cannot_be_meant(

@@ -38,7 +38,8 @@ def test_a_setting_by_another_librarys_name_or_in_another_section_is_suggested(
 
 
 def test_a_setting_outside_of_all_sections_is_suggested() -> None:
-    for key, meant in {"seed": "training.seed", "n_envs": "environment.num_envs", "device": "learner.device"}.items():
+    meanings = {"seed": "training.seed", "n_envs": "environment.num_envs", "device": "learner.device"}
+    for key, meant in {**meanings, "learning_rate": "algorithm.lr"}.items():  # close to `learner`, which is not meant
         with pytest.raises(ConfigError, match=f"^{key}: unknown key; did you mean '{meant}'?"):
             parse_config({**MINIMAL, key: 1})
 

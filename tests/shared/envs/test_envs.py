@@ -17,8 +17,9 @@ from tests.support.environments import (
 )
 
 from covey.envs import TurnsEnv, load_environment, read_spaces
+from covey.envs.reading import grouping_warnings
 from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
-from covey.spaces import Box, Discrete
+from covey.spaces import Box, Discrete, from_gymnasium
 
 COUNTER = "tests.support.environments:counter"
 
@@ -106,21 +107,17 @@ def test_what_no_space_tells_is_seen_in_a_first_episode() -> None:
     assert in_dictionaries.agents[0].observation == Box("float32", (2,), (0.0, 0.0), (100.0, 100.0))
 
 
-def test_groups_that_one_may_not_expect_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    read_spaces(CounterEnv())
-    assert not caplog.records
+def test_groups_that_one_may_not_expect_are_told_by_check_env_alone(caplog: pytest.LogCaptureFixture) -> None:
+    assert grouping_warnings(read_spaces(CounterEnv()).agents) == []
     names = ["a_0", "a_1", "red_base", "leader"]
     env = ScriptedEnv(names, [Moment(names, names)] * 200)
     env._actions["a_1"] = gymnasium.spaces.Discrete(2)
     assert [g.group_id for g in read_spaces(env).groups] == ["a_0", "a_1", "red", "leader"]
-    said = [r.getMessage() for r in caplog.records]
-    assert len(said) == 3
+    said = grouping_warnings(read_spaces(env).agents)
+    assert len(said) == 3 and not caplog.records, "an actor, a learner and each command reads them"
     assert "agents a_0, a_1 have unequal spaces, so each is a group of its own" in said[0]
     assert "'red_base' does not end in an index (<group>_<index>), so its group is 'red'" in said[1]
     assert "'leader' does not end in an index" in said[2]
-    caplog.clear()
-    read_spaces(env, {"all": ["a_0", "red_base", "leader"], "a_1": ["a_1"]})
-    assert not caplog.records
 
 
 def test_environments_of_pettingzoo_mpe_are_those_of_mpe2(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,3 +137,9 @@ def test_an_environment_without_a_parallel_form_is_played_in_turns() -> None:
         assert isinstance(env, TurnsEnv)
         assert read_spaces(env).asynchronous
     assert not isinstance(load_environment("pettingzoo.classic.rps_v2", {})(), TurnsEnv)
+
+
+def test_a_space_of_the_old_package_gym_is_named() -> None:
+    old = type("Box", (), {"__module__": "gym.spaces.box", "__repr__": lambda self: "Box(3,)"})()
+    with pytest.raises(SpaceError, match=r"space Box\(3,\) of the old package gym, expected one of gymnasium"):
+        from_gymnasium(old, "action of agent 'a_0'")

@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_the_one_before_and_no_half(
 
 def test_a_place_that_is_taken_is_one_sentence(members: tuple[TrainedMember, TrainedMember], tmp_path: Path) -> None:
     (tmp_path / "elites").write_text("")
-    with pytest.raises(StorageError, match=r"elites/7: cannot be written"):
+    with pytest.raises(StorageError, match=r"elites/7 cannot be written"):
         write_kept(tmp_path / "elites" / "7", members[0], {"member_id": 3})
     (tmp_path / "best.tmp").write_text("")
     with pytest.raises(StorageError, match=r"best: cannot be written"):

@@ -52,7 +52,7 @@ def test_a_folder_that_a_run_brings_along_is_not_searched(run: RunDirectory, ins
 @pytest.mark.parametrize("folder", ["..", ".", "run/games", ""])
 def test_a_folder_that_depends_on_where_one_stands_is_refused(run: RunDirectory, folder: str) -> None:
     says(run, folder=folder)
-    with pytest.raises(StorageError, match=r"environment.json: is not what a run holds .*expected an absolute path"):
+    with pytest.raises(StorageError, match=r"environment.json is not what a run holds .*expected an absolute path"):
         recall_environment(run, config())
     assert searched() == ()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
 import subprocess
@@ -17,7 +18,7 @@ from tests.support.members import make_member
 from covey.config import Config, parse_config
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.directory import RunDirectory, read_policies
-from covey.run.files import read_json, write_json
+from covey.run.files import cannot_write, read_json, write_json
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.wire.spaces_json import space_from_json, space_to_json, spaces_from_json, spaces_to_json
 from covey_server.storage.checkpoint import save_checkpoint
@@ -75,7 +76,10 @@ def test_members_that_do_not_live_and_no_best_one(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no member has been evaluated yet; name one of 1, 2, 5 with --member"):
         read_policies(run)
     assert read_policies(run, 1).member_id == 1
-    with pytest.raises(ConfigError, match=r"member 3: does not live in .*, expected one of 1, 2, 5"):
+    with pytest.raises(ConfigError, match=r"member 3 is not alive; alive: 1, 2, 5$"):
+        read_policies(run, 3)
+    run.lineage.write_text('{"member_id": 0, "died_generation": 1}\n{"member_id": 3, "died_generation": 4}\n')
+    with pytest.raises(ConfigError, match=r"member 3 died in generation 4; alive: 1, 2, 5$"):
         read_policies(run, 3)
 
 
@@ -109,7 +113,7 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="does not exist"):
         RunDirectory.open(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match=r"--runs .*file is a file, expected a directory for new runs"):
         RunDirectory.create(tmp_path / "file", "run")
 
 
@@ -139,15 +143,17 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"status\.json: cannot be read"):
+    with pytest.raises(StorageError, match=r"status\.json cannot be read"):
         read_json(tmp_path / "status.json")
     (tmp_path / "status.json").write_text('{"a":')
-    with pytest.raises(StorageError, match=r"status\.json: is not JSON"):
+    with pytest.raises(StorageError, match=r"status\.json is not JSON"):
         read_json(tmp_path / "status.json")
     (tmp_path / "status.json").write_text("[" * 100_000)
-    with pytest.raises(StorageError, match=r"status\.json: is not JSON"):
+    with pytest.raises(StorageError, match=r"status\.json is not JSON"):
         read_json(tmp_path / "status.json")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(
+        StorageError, match=r"status\.json cannot be written \(No such file or directory\); make it writable"
+    ):
         write_json(tmp_path / "nowhere" / "status.json", {})
 
 
@@ -161,7 +167,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.startswith(f"DiskFullError {path}: cannot be written")
+    assert done.stdout.startswith(f"DiskFullError {path} cannot be written")
     assert read_json(path) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 
@@ -231,3 +237,9 @@ def test_equal_bounds_take_no_room() -> None:
 def test_what_is_no_space(data: Any) -> None:
     with pytest.raises(SpaceError, match=r"^space: .*, expected "):
         space_from_json(data)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOENT])
+def test_room_is_asked_for_only_where_it_is_what_lacks(number: int) -> None:
+    assert "make room" not in str(cannot_write(Path("runs/x"), OSError(number, "")))
+    assert "make room" in str(cannot_write(Path("runs/x"), OSError(errno.ENOSPC, "")))

@@ -102,11 +102,11 @@ def test_files_that_will_not_do_are_named(tmp_path: Path) -> None:
     (tmp_path / "large.token").touch(mode=0o600)
     (tmp_path / "large.token").write_text("x" * 100_000)
     cases: tuple[tuple[tuple[Path | None, ...], str], ...] = (
-        ((tmp_path / "none.crt",), r"none.crt: cannot be read \(No such file"),
-        ((key,), "a1.key: holds no certificate"),
+        ((tmp_path / "none.crt",), r"none.crt cannot be read \(No such file"),
+        ((key,), "a1.key holds no certificate"),
         ((ca, certificate), "--cert and --key: one of them is given"),
         ((None, certificate, key), "needs TLS, which --ca FILE turns on"),
-        ((ca, None, None, tmp_path / "empty.token"), "empty.token: holds no token"),
+        ((ca, None, None, tmp_path / "empty.token"), "empty.token holds no token"),
         ((ca, None, None, tmp_path / "large.token"), "larger than 65536 bytes"),
     )
     for arguments, says in cases:

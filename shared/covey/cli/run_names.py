@@ -1,0 +1,76 @@
+"""What RUN means, by one rule for all commands: a path, a name under ./runs, its beginning, or the newest run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covey.cli.terminal import say
+from covey.errors import ConfigError, StorageError
+
+RUNS = Path("runs")
+
+MOST_NAMED = 5
+"""Most runs that an error lists by name."""
+
+RunName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Directory of a run, its name under ./runs, or the beginning of that name; the newest under ./runs if "
+        "left out.",
+        show_default=False,
+    ),
+]
+"""The argument RUN of a command, to be resolved by `find_run`."""
+
+
+def find_run(name: str | None) -> Path:
+    """Return the directory of the run that RUN on the command line means; says which, if it is the newest.
+
+    Raises:
+        ConfigError: several names begin like that.
+        StorageError: there is no such run.
+    """
+    if name is None:
+        newest = newest_run()
+        say(f"covey: the newest run is {newest}", error=True)
+        return newest
+    if Path(name).is_dir():
+        return Path(name)
+    wanted = Path(name) if Path(name).parent.name else RUNS / name
+    if wanted.is_dir():
+        return wanted
+    found = [p for p in _directories(wanted.parent) if wanted.name and p.name.startswith(wanted.name)]
+    if len(found) > 1:
+        named = ", ".join(p.name for p in found[:MOST_NAMED]) + ", ..." * (len(found) > MOST_NAMED)
+        raise ConfigError(
+            f"run {name}: {len(found)} runs in ./{wanted.parent} begin like that: {named}; name one of them"
+        )
+    if not found:
+        raise StorageError(
+            f"run {name}: no such directory, and no run in ./{RUNS} begins like that; ls {RUNS} lists them, --learner "
+            "HOST:PORT asks a learner elsewhere"
+        )
+    return found[0]
+
+
+def newest_run() -> Path:
+    """Return the run's directory under ./runs that was written to last.
+
+    Raises:
+        StorageError: there is none.
+    """
+    found = _directories(RUNS)
+    if not found:
+        raise StorageError(
+            f"./{RUNS} holds no run; start one with covey train FILE, or give the directory of one as RUN"
+        )
+    return max(found, key=lambda p: p.stat().st_mtime)
+
+
+def _directories(folder: Path) -> list[Path]:
+    """The directories in a folder, by name; none if there is no such folder."""
+    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
