@@ -8,8 +8,8 @@ from covey.errors import RefusedError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
-from covey.wire.limits import PROTOCOL_VERSION
 from covey.wire.messages import spaces_from_proto
+from covey.wire.versions import SPOKEN, Versions, agreed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
@@ -59,12 +59,19 @@ class Attendance:
 
     # -- coming ---------------------------------------------------------------------------------------------------
 
-    def describe(self) -> pb.DescribeResponse:
-        """The answer to an actor's Describe: the environment to run, numbers of slots, and the protocol version."""
+    def describe(self, request: pb.DescribeRequest) -> pb.DescribeResponse:
+        """The answer to an actor's Describe: the environment to run, numbers of slots, and the protocol version.
+
+        Raises:
+            RefusedError: no protocol version is spoken by both sides.
+        """
+        newest = request.protocol_version
+        # Actors from before there were ranges give one version, which is all that they speak.
+        oldest = request.oldest_protocol_version if request.HasField("oldest_protocol_version") else newest
         config = self._learner.config
         environment = config.environment
         return pb.DescribeResponse(
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=agreed_version("describe", Versions(oldest, newest), SPOKEN),
             run_name=self._learner.run.name,
             environment=EnvironmentSpec(
                 entry_point=environment.name,
@@ -84,11 +91,8 @@ class Attendance:
             RefusedError: the protocol version, name or incarnation is not acceptable, or the run has ended.
             SpaceError: the environment's spaces are not supported, or differ from the run's.
         """
-        if request.protocol_version != PROTOCOL_VERSION:
-            raise RefusedError(
-                f"actor {request.actor_id!r} speaks protocol {request.protocol_version}, "
-                f"expected {PROTOCOL_VERSION}; install the learner's version of covey there"
-            )
+        version = request.protocol_version
+        agreed_version(f"actor {one_line(request.actor_id, 64)!r}", Versions(version, version), SPOKEN)
         learner = self._learner
         config = learner.config
         spaces = spaces_from_proto(request.spaces, config.environment.groups)

@@ -24,10 +24,12 @@ from covey.rows import Columns
 from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2 as population_pb
+from covey.v1.actor_service_pb2_grpc import ActorServiceStub
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey.wire.limits import MAX_MESSAGE_BYTES
 from covey.wire.messages import spaces_to_proto
+from covey.wire.versions import Versions
 from covey_server.app import LearnerProcess
 from covey_server.evolution.lineage import Lineage
 
@@ -229,6 +231,28 @@ def test_another_protocol_is_refused(process: LearnerProcess, connect: Callable[
         actor.join(protocol_version=99)
     assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert "99" in (caught.value.details() or "")
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest", "agreed"),
+    [(3, None, 3), (2, 1, 2), (9, 3, 4), (4, 4, 4), (1, None, "actor"), (1, 1, "actor"), (9, 5, "learner")],
+)
+def test_describe_agrees_on_the_newest_version_that_both_speak(
+    process: LearnerProcess, monkeypatch: pytest.MonkeyPatch, newest: int, oldest: int | None, agreed: int | str
+) -> None:
+    monkeypatch.setattr("covey_server.attendance.SPOKEN", Versions(2, 4))
+    request = pb.DescribeRequest(protocol_version=newest, oldest_protocol_version=oldest)
+    with grpc.insecure_channel(process.address) as channel:
+        if isinstance(agreed, int):
+            assert ActorServiceStub(channel).Describe(request, timeout=PATIENCE_S).protocol_version == agreed
+            return
+        with pytest.raises(grpc.RpcError) as caught:
+            ActorServiceStub(channel).Describe(request, timeout=PATIENCE_S)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    text = caught.value.details() or ""
+    spoken = Versions(oldest or newest, newest)
+    assert f"the actor speaks protocol {spoken}, the learner versions 2 to 4" in text
+    assert f"install a newer covey on the {agreed}'s side" in text
 
 
 def test_a_new_process_takes_over_its_name_and_fences_the_old_one(
