@@ -393,7 +393,9 @@ Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class Drain(_message.Message):
-    """Asks the actor to end its running order at the next step, send all that it holds, then Finish."""
+    """Asks the actor to end its running order at the next step, send all that it holds, then Finish. It may come several
+    times; further ones change nothing.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
