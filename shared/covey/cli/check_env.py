@@ -56,7 +56,7 @@ def check_env(
     here = Path.cwd()
     search(here)
     entry_point = entry_point_of(environment, here)
-    report = check_environment(load_environment(entry_point, _arguments(config or [])), steps)
+    report = check_environment(load_environment(entry_point, arguments_of(config or [])), steps)
     result = as_answer(report)
     if as_json:
         typer.echo(json.dumps(result))
@@ -103,7 +103,7 @@ def as_answer(report: EnvironmentReport) -> dict[str, Any]:
     }
 
 
-def _arguments(config: list[str]) -> dict[str, Any]:
+def arguments_of(config: list[str]) -> dict[str, Any]:
     """Parse texts `key=value`, values in YAML, into keyword arguments for an environment.
 
     Raises:

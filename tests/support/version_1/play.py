@@ -54,32 +54,55 @@ class Counter:
         return np.array([[self.seed, self.count, i] for i in range(3)], np.float32)
 
 
+ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
+    "ReLU": lambda x: np.maximum(x, np.float32(0)),
+    "Tanh": np.tanh,
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, np.float32(0)))),
+}
+
+
 class Policy:
-    """A policy file, read as proto/README.md said: an encoder and a head without norms and gates, ReLU throughout."""
+    """A policy file, read as proto/README.md said, with some of the activations."""
 
     def __init__(self, data: bytes) -> None:
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size])
         self.spec = json.loads(header.pop("__metadata__")["covey"])
-        assert self.spec["head"] == "deterministic" and self.spec["indicator"] == 0
         body = data[8 + size :]
         self.tensors = {
             name: np.frombuffer(body[slice(*t["data_offsets"])], "<f4").reshape(t["shape"])
             for name, t in header.items()
         }
 
-    def outputs(self, x: Floats) -> Floats:
+    def outputs(self, seen: Floats, number: int) -> Floats:
+        """Outputs for what the agent of this index in its group sees."""
         network = self.spec["network"]
         encoder, head = network["inputs"][0]["encoder"], network["head"]
-        assert not any(mlp["layer_norm"] or mlp["gated"] or mlp["activation"] != "ReLU" for mlp in (encoder, head))
-        latent = np.maximum(self._mlp("encoder.observation", len(encoder["hidden_size"]), x), 0)
-        return self._mlp("head", len(head["hidden_size"]), latent)
+        one_hot = (np.arange(self.spec["indicator"]) == number).astype(np.float32)
+        x = np.concatenate([seen, one_hot])
+        latent = ACTIVATIONS[encoder["activation"]](self._mlp("encoder.observation", encoder, x))
+        return self._mlp("head", head, latent)
 
-    def _mlp(self, prefix: str, layers: int, x: Floats) -> Floats:
-        for i in range(layers):
-            x = np.maximum(x @ self.tensors[f"{prefix}.{i}.weight"] + self.tensors[f"{prefix}.{i}.bias"], 0)
-        y: Floats = x @ self.tensors[f"{prefix}.out.weight"] + self.tensors[f"{prefix}.out.bias"]
+    def unit(self, seen: Floats, number: int) -> NDArray[np.float64]:
+        """A Box action in [-1, 1]."""
+        z = self.outputs(seen, number).astype(np.float64)
+        return np.tanh(z / 2) if self.spec["head"] == "deterministic" else np.clip(z, -1, 1)
+
+    def _linear(self, prefix: str, x: Floats) -> Floats:
+        y: Floats = x @ self.tensors[f"{prefix}.weight"] + self.tensors[f"{prefix}.bias"]
         return y
+
+    def _mlp(self, prefix: str, mlp: Mapping[str, Any], x: Floats) -> Floats:
+        for i in range(len(mlp["hidden_size"])):
+            layer = f"{prefix}.{i}"
+            y = self._linear(layer, x)
+            if mlp["layer_norm"]:
+                y = (y - y.mean()) / np.sqrt(y.var() + np.float32(1e-5))
+                y = y * self.tensors[f"{layer}.norm.scale"] + self.tensors[f"{layer}.norm.bias"]
+            x = ACTIVATIONS[mlp["activation"]](y)
+            if i in mlp["gated"]:
+                x = y + self.tensors[f"{layer}.gate"] * (x - y)
+        return self._linear(f"{prefix}.out", x)
 
 
 Players = Sequence[Policy | None]  # of each agent; None plays at random
@@ -111,11 +134,11 @@ def act(seen: Floats, players: Players, rng: np.random.Generator, exploration: A
     for i, policy in enumerate(players):
         uniform = policy is None or (exploration.kind and rng.uniform() < exploration.scale)
         if i == 1:
-            actions.append(10 + (int(rng.integers(4)) if uniform else int(policy.outputs(seen[i]).argmax())))  # type: ignore[union-attr]
+            actions.append(10 + (int(rng.integers(4)) if uniform else int(policy.outputs(seen[i], 0).argmax())))  # type: ignore[union-attr]
         elif policy is None:
             actions.append(rng.uniform(1, 3, 2).astype(np.float32))
         else:
-            unit = np.tanh(policy.outputs(seen[i]).astype(np.float64) / 2)
+            unit = policy.unit(seen[i], i // 2)
             if exploration.kind:
                 unit = np.clip(unit + exploration.mean + exploration.scale * rng.normal(size=2), -1, 1)
             actions.append((2 + unit).astype(np.float32))
