@@ -34,8 +34,21 @@ FAULTS = {
     "no_resend": {"gap"},
     "own_seeds": {"seeds"},
     "exits_with_3": {"exit"},
+    "speaks_version_9": {"version"},
+    "no_incarnation": {"join"},
+    "another_session": {"hello"},
+    "wrong_checksum": {"checksum"},
+    "ignores_until": {"until"},
+    "drops_episodes": {"episodes"},
+    "always_the_same": {"random"},
+    "plays_without_policy": {"gone"},
+    "finishes_twice": {"drains"},
 }
 """By fault the rules that it breaks; what follows from it may break others."""
+
+
+ENVELOPE_CRC32 = bytes([15 << 3 | 5])
+"""Begins the field `Fragment.envelope_crc32` on the wire, which version 1 did not have at first."""
 
 
 class BrokenClient(Client):
@@ -46,7 +59,14 @@ class BrokenClient(Client):
         self.faults = faults
         self.joined = 0
 
+    def describe(self) -> Any:
+        if "speaks_version_9" in self.faults:
+            return self.call("Describe", MESSAGES["DescribeRequest"](protocol_version=9), "DescribeResponse")
+        return super().describe()
+
     def join_request(self) -> Any:
+        if "no_incarnation" in self.faults:
+            self.incarnation = 0
         if "new_incarnation" in self.faults and self.joined:
             self.incarnation = secrets.randbits(63) + 1
         return super().join_request()
@@ -75,6 +95,10 @@ class BrokenClient(Client):
 
     def frames(self, *arguments: Any) -> Any:
         for frame in super().frames(*arguments):
+            if frame.WhichOneof("kind") == "hello" and "another_session" in self.faults:
+                frame.hello.session = "another"
+            if frame.WhichOneof("kind") == "finish" and "finishes_twice" in self.faults:
+                yield frame
             if not (frame.WhichOneof("kind") == "heartbeat" and "no_heartbeats" in self.faults):
                 yield frame
 
@@ -86,6 +110,8 @@ class BrokenClient(Client):
                 work.steps -= 1
             if "ignores_restart" in self.faults:
                 work.restart = False
+            if "ignores_until" in self.faults:
+                work.until_episode_end = False
             if "own_seeds" in self.faults:
                 work.seed = secrets.randbits(32)
         if "forgets_evaluations" in self.faults:
@@ -106,7 +132,21 @@ class BrokenClient(Client):
                     self.answer(order)
         super().work()
 
+    def fetch(self, order: Any) -> bool:
+        if super().fetch(order) or "plays_without_policy" not in self.faults:
+            return all(not ref.sha256 or ref.sha256 in self.policies for ref in order.policies)
+        for i, ref in reversed(list(enumerate(order.policies))):
+            if ref.sha256 and ref.sha256 not in self.policies:
+                del order.policies[i]
+        return True
+
     def put(self, fragment: Any) -> None:
+        if "wrong_checksum" in self.faults:
+            fragment.MergeFromString(ENVELOPE_CRC32 + b"abcd")
+        if "drops_episodes" in self.faults:
+            kept = [episode for episode in fragment.episodes if episode.evaluation]
+            del fragment.episodes[:]
+            fragment.episodes.extend(kept)
         for episode in fragment.episodes:
             if episode.evaluation and "other_evaluation_seeds" in self.faults:
                 episode.seed += 100
@@ -127,6 +167,9 @@ def main() -> None:
     if "plays_at_random" in faults:
         act = play.act
         play.act = lambda seen, players, rng, exploration: act(seen, [None] * 3, rng, exploration)
+    if "always_the_same" in faults:
+        chance = play.act
+        play.act = lambda seen, players, rng, exploration: chance(seen, players, np.random.default_rng(0), exploration)
     if "not_finite" in faults:
         step = play.Counter.step
 

@@ -195,8 +195,9 @@ class Attached:
             what: What is waited for, in words.
             rule: What is broken if nothing comes.
         """
+        deadline = time.monotonic() + self._wait_s
         while True:
-            came = self._wait(self.line.up, rule, what)
+            came = self._wait(self.line.up, rule, what, deadline)
             if isinstance(came, FragmentError):
                 self.verdicts.check("parts", False, "parts in sequence", came)
             elif not isinstance(came, Fragment):
@@ -219,8 +220,9 @@ class Attached:
 
     def finish(self) -> pb.Finish:
         """Wait for Finish; what else comes is an answer too many."""
+        deadline = time.monotonic() + self._wait_s
         while True:
-            came = self._wait(self.line.up, "drain", "Finish")
+            came = self._wait(self.line.up, "drain", "Finish", deadline)
             if isinstance(came, pb.Finish):
                 return came
             if came is None:
@@ -239,19 +241,19 @@ class Attached:
             code = f"no exit within {self._wait_s:g} s"
         self.verdicts.check("exit", code == 0, "exit code 0", code)
 
-    def _wait(self, source: queue.Queue[_Came], rule: str, what: str) -> _Came:
-        """Wait for what the session cannot go on without."""
-        deadline = time.monotonic() + self._wait_s
-        while True:
+    def _wait(self, source: queue.Queue[_Came], rule: str, what: str, deadline: float | None = None) -> _Came:
+        """Wait for what the session cannot go on without, until then, in seconds of `time.monotonic`."""
+        deadline = time.monotonic() + self._wait_s if deadline is None else deadline
+        code = None
+        while code is None and time.monotonic() < deadline:
             code = None if self.process is None else self.process.poll()
             try:
                 return source.get(timeout=0.2)
             except queue.Empty:
-                if code is None and time.monotonic() < deadline:
-                    continue
-            got = f"nothing within {self._wait_s:g} s" if code is None else f"the end of its process (exit code {code})"
-            self.verdicts.check(rule, False, what, got)
-            raise StuckError
+                pass
+        got = f"nothing within {self._wait_s:g} s" if code is None else f"the end of its process (exit code {code})"
+        self.verdicts.check(rule, False, what, got)
+        raise StuckError
 
     # -- looking at answers -----------------------------------------------------------------------------------------
 

@@ -35,9 +35,9 @@ def check_actor(
     config: Annotated[
         list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="An argument of it (YAML); repeatable.")
     ] = None,
-    bind: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0: any free port.")] = (
-        "127.0.0.1:0"
-    ),
+    bind: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where to listen, without TLS; port 0: any free port.")
+    ] = ("127.0.0.1:0"),
     wait_s: Annotated[
         float, typer.Option("--wait", metavar="S", min=1, help="Seconds that the actor has for each answer.")
     ] = 60.0,

@@ -29,6 +29,12 @@ from covey_server.orders.sessions import Sessions, check_same_spaces
 HEARTBEAT_S = 1.0
 """Seconds between heartbeats, of both sides."""
 
+GRACE_S = 2.0
+"""Seconds that a stream has to end by itself when all is over."""
+
+MOST_WAITING = 64
+"""What waits at most for the session to look at it; further calls fail, and a stream's reader waits."""
+
 _BROKEN = object()
 
 
@@ -44,7 +50,7 @@ class Line:
 
     def __init__(self) -> None:
         self.hello: str | None = None
-        self.up: queue.Queue[Fragment | pb.Finish | FragmentError | None] = queue.Queue()
+        self.up: queue.Queue[Fragment | pb.Finish | FragmentError | None] = queue.Queue(MOST_WAITING)
         self.largest = 0
         self.beats: list[float] = []
         self._down: queue.Queue[Any] = queue.Queue()
@@ -124,9 +130,9 @@ class LearnerSide(services.ActorServiceServicer):
     """
 
     def __init__(self, environment: EnvironmentSpec, bind: str) -> None:
-        self.described: queue.Queue[tuple[pb.DescribeRequest, CoveyError | None]] = queue.Queue()
-        self.joins: queue.Queue[tuple[pb.JoinRequest, CoveyError | None]] = queue.Queue()
-        self.lines: queue.Queue[Line] = queue.Queue()
+        self.described: queue.Queue[tuple[pb.DescribeRequest, CoveyError | None]] = queue.Queue(MOST_WAITING)
+        self.joins: queue.Queue[tuple[pb.JoinRequest, CoveyError | None]] = queue.Queue(MOST_WAITING)
+        self.lines: queue.Queue[Line] = queue.Queue(MOST_WAITING)
         self.policies: dict[bytes, bytes] = {}
         self.fetched: set[bytes] = set()
         self.epoch = 1
@@ -145,8 +151,8 @@ class LearnerSide(services.ActorServiceServicer):
         self._server.start()
 
     def stop(self) -> None:
-        """End all streams and stop listening."""
-        self._server.stop(None).wait(5)
+        """Stop listening; streams that are about to end still may, so that the actor gets to know it."""
+        self._server.stop(GRACE_S).wait()
 
     def restart(self) -> None:
         """Answer the next Join as a learner that has restarted, with all that was received in its journal."""
@@ -161,10 +167,10 @@ class LearnerSide(services.ActorServiceServicer):
         try:
             version = agreed_version("describe", Versions(oldest, newest), SPOKEN)
         except CoveyError as exc:
-            self.described.put((request, exc))
+            self.described.put((request, exc), timeout=HEARTBEAT_S)
             context.abort(grpc.StatusCode[exc.status], str(exc))
             raise
-        self.described.put((request, None))
+        self.described.put((request, None), timeout=HEARTBEAT_S)
         return pb.DescribeResponse(protocol_version=version, environment=self._environment, run_name="check-actor")
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinResponse:
@@ -177,11 +183,11 @@ class LearnerSide(services.ActorServiceServicer):
             check_same_spaces(request.actor_id, self.spaces, spaces)
             session = self._sessions.join(request)
         except CoveyError as exc:
-            self.joins.put((request, exc))
+            self.joins.put((request, exc), timeout=HEARTBEAT_S)
             context.abort(grpc.StatusCode[exc.status], str(exc))
             raise
         self.session = session
-        self.joins.put((request, None))
+        self.joins.put((request, None), timeout=HEARTBEAT_S)
         return pb.JoinResponse(
             session=session.token,
             epoch=self.epoch,
@@ -199,7 +205,7 @@ class LearnerSide(services.ActorServiceServicer):
         first = next(request_iterator, None)
         if first is not None and first.WhichOneof("kind") == "hello":
             line.hello = first.hello.session
-        self.lines.put(line)
+        self.lines.put(line, timeout=HEARTBEAT_S)
         threading.Thread(target=line.read, args=(request_iterator,), daemon=True).start()
         yield from line.frames(context)
 

@@ -242,11 +242,11 @@ def leave(actor: Attached, cast: Cast) -> None:
     finish = actor.finish()
     last = actor.session.received_seq
     check("drain", finish.last_seq == last, f"Finish with last_seq {last}", finish.last_seq)
-    actor.line.end()
     try:
         more = actor.line.up.get(timeout=HEARTBEAT_S)
     except queue.Empty:
         more = None
     check("drains", more is None, "nothing after Finish", type(more).__name__)
+    actor.line.end()
     if actor.process is not None:
         actor.wait_for_exit()
