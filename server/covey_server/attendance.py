@@ -71,7 +71,7 @@ class Attendance:
         config = self._learner.config
         environment = config.environment
         return pb.DescribeResponse(
-            protocol_version=agreed_version("describe", Versions(oldest, newest), SPOKEN),
+            protocol_version=self._agreed("an actor that asked for work", Versions(oldest, newest)),
             run_name=self._learner.run.name,
             environment=EnvironmentSpec(
                 entry_point=environment.name,
@@ -84,6 +84,22 @@ class Attendance:
             ),
         )
 
+    def _agreed(self, who: str, actor: Versions) -> int:
+        """The protocol version to speak with an actor; where there is none, people are told here too.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        try:
+            return agreed_version(who, actor, SPOKEN)
+        except RefusedError as exc:
+            with self.lock:
+                self._learner.count("versions_refused")
+                # An actor may ask again and again: told at the first, second, fourth ... time.
+                if self._learner.totals.counters["versions_refused"].bit_count() == 1:
+                    self._learner.event(f"refused: {exc}")
+            raise
+
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Admit an actor to the run; the first valid Join builds the population.
 
@@ -92,7 +108,7 @@ class Attendance:
             SpaceError: the environment's spaces are not supported, or differ from the run's.
         """
         version = request.protocol_version
-        agreed_version(f"actor {one_line(request.actor_id, 64)!r}", Versions(version, version), SPOKEN)
+        self._agreed(f"actor {one_line(request.actor_id, 64)!r}", Versions(version, version))
         learner = self._learner
         config = learner.config
         spaces = spaces_from_proto(request.spaces, config.environment.groups)

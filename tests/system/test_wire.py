@@ -253,6 +253,8 @@ def test_describe_agrees_on_the_newest_version_that_both_speak(
     spoken = Versions(oldest or newest, newest)
     assert f"the actor speaks protocol {spoken}, the learner versions 2 to 4" in text
     assert f"install a newer covey on the {agreed}'s side" in text
+    told = status(process)
+    assert told.events[-1] == f"refused: {text}" and told.counters["versions_refused"] == 1
 
 
 def test_a_new_process_takes_over_its_name_and_fences_the_old_one(
