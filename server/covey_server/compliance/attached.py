@@ -53,10 +53,9 @@ class Attached:
         self.verdicts = verdicts
         self.process = process
         self.tasks: dict[int, Task] = {}
-        self.orders: dict[int, Order] = {}
-        self.works: dict[int, Sequence[Work]] = {}
         self.line = Line()
         self.slots: Slots
+        self._works: dict[int, Sequence[Work]] = {}  # by order
         self._wait_s = wait_s
         self._acknowledged: dict[int, int] = {}  # by seq the order that was answered
         self._refused: set[int] = set()
@@ -132,7 +131,9 @@ class Attached:
             eval_steps: Of each evaluation slot.
             also_named: The hash of a policy that the order names, although nobody plays by it.
         """
-        order = Order(order_id=len(self.orders) + 1, noise_seed=len(self.orders) + 1, eval_steps=eval_steps)
+        order_id = len(self._works) + 1
+        self._works[order_id] = works
+        order = Order(order_id=order_id, noise_seed=order_id, eval_steps=eval_steps)
         for work in works:
             order.slots.add(
                 slot=work.slot,
@@ -157,7 +158,6 @@ class Attached:
             )
         if also_named is not None:
             order.policies.add(sha256=also_named, member_id=MEMBER)
-        self.orders[order.order_id], self.works[order.order_id] = order, works
         self.line.send(order=order)
         return order
 
@@ -277,19 +277,22 @@ class Attached:
             check("checks", False, f"an answer to order {order.order_id} that is taken", f"{exc.reason}: {exc}")
             return
         check("checks", True, "", "")
-        self.slots.look(fragment, order.order_id, self.works[order.order_id], accepted)
+        self.slots.look(fragment, order.order_id, self._works[order.order_id], accepted)
 
     def _look_at_evaluations(self, fragment: Fragment, order: Order) -> None:
         check = self.verdicts.check
         most = order.eval_steps * self.session.eval_slots
-        check("evaluation", fragment.eval_steps <= most, f"at most {most} evaluation steps", fragment.eval_steps)
+        steps = fragment.eval_steps
+        self.verdicts.never("evaluation", steps > most, f"at most {most} evaluation steps", steps)
         for episode in fragment.episodes:
             if not episode.evaluation:
                 continue
             task = self.tasks.get(episode.task_id)
             got = f"seed {episode.seed} of task {episode.task_id}"
             if task is not None:
-                who = b"".join(bytes(16) if p is None else p.sha256[:POLICY_PREFIX_BYTES] for p in task.players)
+                who = b"".join(
+                    bytes(POLICY_PREFIX_BYTES) if p is None else p.sha256[:POLICY_PREFIX_BYTES] for p in task.players
+                )
                 check("players", episode.policies == who, f"{who.hex()} in {got}", episode.policies.hex())
             if task is None or episode.seed not in task.open:
                 seeds = sorted(task.open) if task else []
@@ -297,6 +300,6 @@ class Attached:
                 continue
             task.open.discard(episode.seed)
             task.returns[episode.seed] = list(episode.returns)
-            check("epoch", not task.void, "nothing of evaluations from before the learner's restart", got)
+            self.verdicts.never("epoch", task.void, "no evaluations from before the learner's restart", got)
             most = task.longest
             check("evaluation", episode.length <= most, f"at most {most} env steps in {got}", episode.length)

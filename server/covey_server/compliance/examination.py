@@ -36,7 +36,7 @@ class Slots:
         self.first: dict[int, Seen] = {}
         self.drawn: dict[str, set[bytes]] = {group.group_id: set() for group in spaces.groups}
         self._spaces = spaces
-        self._check = verdicts.check
+        self._verdicts, self._check = verdicts, verdicts.check
         self._tails: dict[int, tuple[int, Seen]] = {}  # by slot whose episode runs: the last order, and what it showed
 
     def look(self, fragment: Fragment, order_id: int, works: Sequence[Work], accepted: Accepted) -> None:
@@ -60,7 +60,8 @@ class Slots:
                 steps = stream.steps
                 self._check("steps", steps == work.steps, f"{work.steps} env steps of {where}", steps)
             told = sum(not e.evaluation and e.slot == work.slot for e in fragment.episodes)
-            self._check("episodes", told == ends, f"the {ends} episodes of {where} that its rows end", told)
+            if ends or told:
+                self._check("episodes", told == ends, f"the {ends} episodes of {where} that its rows end", told)
             self._look_at_beginning(work, stream, order_id, accepted, rows.start)
             self._look_at_actions(work, accepted, rows, where)
             if kind[rows.stop - 1] == RowKind.TAIL:
@@ -74,11 +75,10 @@ class Slots:
         self.first[work.slot] = seen
         stood = self._tails.get(work.slot)
         where = f"the stream of slot {work.slot} in order {order_id}"
-        if work.restart:
-            expected = stood is not None
-            self._check(
-                "restart", stream.cut_before == expected, f"cut_before {expected} in {where}", stream.cut_before
-            )
+        if work.restart and stood is not None:
+            self._check("restart", stream.cut_before, f"cut_before in {where}", "none")
+        elif work.restart:
+            self._verdicts.never("restart", stream.cut_before, f"no cut_before in {where}, as no episode ran", "one")
         elif stood is not None:
             before, tail = stood
             rule = "tail" if before == order_id - 1 else "still"

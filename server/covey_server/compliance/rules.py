@@ -77,6 +77,11 @@ class Verdicts:
                 verdict.expected, verdict.got = expected, str(got)
         return holds
 
+    def never(self, rule: str, happened: bool, expected: str, got: object) -> None:
+        """Note that a rule is broken if this has happened; that it has not does not show that the rule holds."""
+        if happened:
+            self.check(rule, False, expected, got)
+
     @property
     def all_hold(self) -> bool:
         """Whether every rule was reached and kept."""
