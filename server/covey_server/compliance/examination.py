@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, RowKind
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
 from covey_server.compliance.asked import Work
@@ -36,6 +36,9 @@ class Slots:
         self.first: dict[int, Seen] = {}
         self.drawn: dict[str, set[bytes]] = {group.group_id: set() for group in spaces.groups}
         self._spaces = spaces
+        # Rows of a fragment; those that a slot keeps free are for a step, what closes it, and agents' open decisions.
+        self._room = min(MAX_ROWS, MAX_RAW_BYTES // RowSchema.of(spaces).row_bytes)
+        self._closing_rows = 2 + len(spaces.agents)
         self._verdicts, self._check = verdicts, verdicts.check
         self._tails: dict[int, tuple[int, Seen]] = {}  # by slot whose episode runs: the last order, and what it showed
 
@@ -56,7 +59,7 @@ class Slots:
             if work.until_episode_end and ends:
                 stopped = ends == 1 and kind[rows.stop - 1] == RowKind.FINAL
                 self._check("until", stopped, f"no row of {where} after its episode's end", f"{stream.steps} steps")
-            elif whole:
+            elif whole and stream.rows + self._closing_rows < self._room // len(works):
                 steps = stream.steps
                 self._check("steps", steps == work.steps, f"{work.steps} env steps of {where}", steps)
             told = sum(not e.evaluation and e.slot == work.slot for e in fragment.episodes)

@@ -82,6 +82,10 @@ class Verdicts:
         if happened:
             self.check(rule, False, expected, got)
 
+    def reached(self, rule: str) -> bool:
+        """Whether there is a verdict on a rule."""
+        return self.by_rule[rule].verdict != "not reached"
+
     @property
     def all_hold(self) -> bool:
         """Whether every rule was reached and kept."""
