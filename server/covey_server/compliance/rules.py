@@ -7,7 +7,7 @@ from typing import Any
 
 RULES: dict[str, str] = {
     "version": "Describe sends the newest version that the actor speaks",
-    "join": "**Join** gives the actor's name, its *incarnation* (a random non-zero 64-bit number",
+    "join": "**Join** gives the actor's name, its *incarnation*",
     "hello": "The first frame up is `Hello` with the session",
     "answer": "An order is answered by exactly one fragment, even where nothing came of it",
     "seq": "`seq` counts 1, 2, 3 ... without a gap over the fragments of one incarnation",
