@@ -20,8 +20,9 @@ from covey.resources import rss_bytes
 from covey.v1 import actor_service_pb2, actor_service_pb2_grpc, order_pb2
 from covey.wire.channel import ANONYMOUS, UNARY_DEADLINE_S, backoff, connect, translate
 from covey.wire.credentials import Credentials
-from covey.wire.limits import MAX_FETCHED_WITH, MAX_HEARTBEAT_S, MIN_HEARTBEAT_S, PART_BYTES, PROTOCOL_VERSION
+from covey.wire.limits import MAX_FETCHED_WITH, MAX_HEARTBEAT_S, MIN_HEARTBEAT_S, PART_BYTES
 from covey.wire.policy_file import MAX_POLICY_BYTES, policy_sha256
+from covey.wire.versions import SPOKEN, Versions, agreed_version
 from covey_actor.outbox import Outbox, OutboxStream
 
 JOIN_DEADLINE_S = 30.0  # longer than other calls, as the first Join of a run builds the population
@@ -108,9 +109,11 @@ class Connection:
 
         Raises:
             UnreachableError: no answer within `max_reconnect_s`.
-            RefusedError: another protocol version, or no covey learner.
+            RefusedError: no protocol version is spoken by both sides, or this is no covey learner.
         """
-        request = actor_service_pb2.DescribeRequest(protocol_version=PROTOCOL_VERSION)
+        request = actor_service_pb2.DescribeRequest(
+            protocol_version=SPOKEN.newest, oldest_protocol_version=SPOKEN.oldest
+        )
         for _ in self._attempts():
             try:
                 answer = self._stub.Describe(request, timeout=UNARY_DEADLINE_S)
@@ -118,11 +121,10 @@ class Connection:
                 self._raise_unless_passing(exc)
             else:
                 self._heard_at = time.monotonic()
-                if answer.protocol_version != PROTOCOL_VERSION:
-                    raise RefusedError(
-                        f"learner {self.address}: speaks protocol version {answer.protocol_version}, expected "
-                        f"{PROTOCOL_VERSION}; install the same covey on both sides"
-                    )
+                # Learners from before there were ranges answer the one version that they speak, whatever was asked.
+                agreed_version(
+                    f"learner {self.address}", SPOKEN, Versions(answer.protocol_version, answer.protocol_version)
+                )
                 return answer
         return None
 

@@ -29,7 +29,7 @@ from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
 from covey.wire.channel import ANONYMOUS
 from covey.wire.credentials import Credentials
-from covey.wire.limits import ACTOR_ID, MAX_COMPRESSION_LEVEL, MAX_SLOTS, PROTOCOL_VERSION
+from covey.wire.limits import ACTOR_ID, MAX_COMPRESSION_LEVEL, MAX_SLOTS
 from covey.wire.messages import groups_from_proto, spaces_to_proto
 from covey_actor.connection import Backoffs, Connection
 from covey_actor.environment_watch import EnvironmentWatch
@@ -146,7 +146,7 @@ class Actor:
             _log.info("actor %s: %d training slots, not %d, so that fragments fit", self.actor_id, most, train_slots)
             train_slots = most
         request = actor_service_pb2.JoinRequest(
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=described.protocol_version,
             actor_id=self.actor_id,
             incarnation=secrets.randbits(63) + 1,
             spaces=spaces_to_proto(spaces),

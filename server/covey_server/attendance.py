@@ -9,8 +9,8 @@ from covey.errors import RefusedError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
-from covey.wire.limits import PROTOCOL_VERSION
 from covey.wire.messages import spaces_from_proto
+from covey.wire.versions import SPOKEN, Versions, agreed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
@@ -61,12 +61,19 @@ class Attendance:
 
     # -- coming ---------------------------------------------------------------------------------------------------
 
-    def describe(self) -> pb.DescribeResponse:
-        """The answer to an actor's Describe: the environment to run, numbers of slots, and the protocol version."""
+    def describe(self, request: pb.DescribeRequest) -> pb.DescribeResponse:
+        """The answer to an actor's Describe: the environment to run, numbers of slots, and the protocol version.
+
+        Raises:
+            RefusedError: no protocol version is spoken by both sides.
+        """
+        newest = request.protocol_version
+        # Actors from before there were ranges give one version, which is all that they speak.
+        oldest = request.oldest_protocol_version if request.HasField("oldest_protocol_version") else newest
         config = self._learner.config
         environment = config.environment
         return pb.DescribeResponse(
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=self._agreed("an actor that asked for work", Versions(oldest, newest)),
             run_name=self._learner.run.name,
             environment=EnvironmentSpec(
                 entry_point=environment.name,
@@ -79,6 +86,22 @@ class Attendance:
             ),
         )
 
+    def _agreed(self, who: str, actor: Versions) -> int:
+        """The protocol version to speak with an actor; where there is none, people are told here too.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        try:
+            return agreed_version(who, actor, SPOKEN)
+        except RefusedError as exc:
+            with self.lock:
+                self._learner.count("versions_refused")
+                # An actor may ask again and again: told at the first, second, fourth ... time.
+                if self._learner.totals.counters["versions_refused"].bit_count() == 1:
+                    self._learner.event(f"refused: {exc}")
+            raise
+
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Admit an actor to the run; the first valid Join builds the population.
 
@@ -86,11 +109,8 @@ class Attendance:
             RefusedError: the protocol version, name or incarnation is not acceptable, or the run has ended.
             SpaceError: the environment's spaces are not supported, or differ from the run's.
         """
-        if request.protocol_version != PROTOCOL_VERSION:
-            raise RefusedError(
-                f"actor {request.actor_id!r} speaks protocol {request.protocol_version}, "
-                f"expected {PROTOCOL_VERSION}; install the learner's version of covey there"
-            )
+        version = request.protocol_version
+        self._agreed(f"actor {one_line(request.actor_id, 64)!r}", Versions(version, version))
         learner = self._learner
         config = learner.config
         spaces = spaces_from_proto(request.spaces, config.environment.groups)

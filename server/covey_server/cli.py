@@ -1,4 +1,4 @@
-"""The commands `covey train` and `covey learner`.
+"""The commands `covey train`, `covey learner` and `covey check-actor`.
 
 Modules that import torch are imported inside the commands: every `covey` command imports this module when it starts.
 """
@@ -14,6 +14,7 @@ import typer
 from covey.cli.run_names import find_run
 from covey.cli.terminal import print_result, say
 from covey.run.files import read_json
+from covey_server.compliance.command import check_actor
 
 if TYPE_CHECKING:
     from covey.config import Config
@@ -44,9 +45,10 @@ DETERMINISTIC = typer.Option(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands `train` and `learner` to the `covey` command line."""
+    """Add the commands `train`, `learner` and `check-actor` to the `covey` command line."""
     app.command("train")(train)
     app.command("learner")(learner)
+    app.command("check-actor")(check_actor)
 
 
 def train(

@@ -16,6 +16,7 @@ from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedE
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import fragment_pb2
+from covey.wire.versions import Versions
 from covey_actor.connection import FETCH_DEADLINE_S
 from covey_actor.process import Actor, ActorOptions
 
@@ -266,7 +267,31 @@ def test_another_schema_or_protocol_is_refused(learner: ScriptedLearner) -> None
     learner.joined.schema_hash = b"x" * 16
     assert isinstance(error := Running(learner.address).ended(), RefusedError) and "row schema" in str(error)
     learner.protocol_version = 2
-    assert isinstance(error := Running(learner.address).ended(), RefusedError) and "version 2" in str(error)
+    error = Running(learner.address).ended()
+    assert isinstance(error, RefusedError) and "the actor speaks protocol version 1, the learner version 2" in str(
+        error
+    )
+    assert "install a newer covey on the actor's side" in str(error)
+
+
+@pytest.mark.parametrize(("answered", "agreed"), [(1, 0), (2, 2), (3, 3), (4, 4), (5, 0)])
+def test_it_speaks_the_version_that_describe_answers_if_it_can(
+    learner: ScriptedLearner, monkeypatch: pytest.MonkeyPatch, answered: int, agreed: int
+) -> None:
+    monkeypatch.setattr("covey_actor.connection.SPOKEN", Versions(2, 4))
+    learner.protocol_version = answered
+    running = Running(learner.address)
+    if agreed:
+        assert learner.join().protocol_version == agreed
+        work = learner.stream()
+        work.drain()
+        work.finish()
+        assert running.ended() is None
+    else:
+        error = running.ended()
+        behind = "learner" if answered < 2 else "actor"
+        assert isinstance(error, RefusedError) and f"a newer covey on the {behind}'s side" in str(error)
+    assert [(r.protocol_version, r.oldest_protocol_version) for r in learner.descriptions] == [(4, 2)]
 
 
 def test_an_environment_off_the_allow_list_is_not_imported(learner: ScriptedLearner) -> None:

@@ -107,7 +107,8 @@ ROOMS = {
             *("attendance", "build", "learner", "metrics", "coordination", "durability", "evolution", "ingest"),
             *("packing", "security", "serving", "storage", "training"),
         },
-        "cli": {"detached", "train"},
+        "cli": {"compliance", "detached", "train"},
+        "compliance": {"experience", "ingest", "orders"},
         "detached": set(),
         "train": {"app", "coordination", "security"},
         "api": {

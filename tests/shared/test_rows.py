@@ -78,3 +78,22 @@ def test_which_numbers_can_be_learned_from(dtype: str) -> None:
     if values.dtype.kind == "f":
         assert is_number(np.array([np.nan, 1, np.inf, -np.inf], dtype)).tolist() == [False, True, False, False]
     assert is_number(np.array([3.5e38, -1e300])).tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("ids", "groups", "expected"),
+    [
+        (["b_1", "judge", "a_0", "b_0"], None, {"b": [0, 3], "judge": [1], "a": [2]}),
+        (["b_1", "judge", "a_0"], {"late": ["a_0"], "early": ["judge", "b_1"]}, {"late": [2], "early": [1, 0]}),
+        (["0", "1_2_3", "1_2"], None, {"0": [0], "1_2": [1], "1": [2]}),
+    ],
+)
+def test_columns_are_in_the_order_of_groups(
+    ids: list[str], groups: dict[str, list[str]] | None, expected: dict[str, list[int]]
+) -> None:
+    """Default groups by first agent, an id without `_` by itself; configured ones and their agents as listed."""
+    agents = [AgentSpec(i, Box("float32", (1,), (0.0,), (1.0,)), Discrete(2)) for i in ids]
+    spaces = EnvironmentSpaces.build(agents, groups)
+    assert {g.group_id: list(g.agents) for g in spaces.groups} == expected
+    names = [c.name for c in RowSchema.of(spaces).columns if c.name.endswith("/reward")]
+    assert names == [f"{group_id}/reward" for group_id in expected]

@@ -87,6 +87,7 @@ class ScriptedLearner(services.ActorServiceServicer):
             session="s1", epoch=1, schema_hash=SCHEMA.hash, heartbeat_interval_s=5.0, compression_level=1
         )
         self.protocol_version = 1
+        self.descriptions: list[pb.DescribeRequest] = []
         self.joins: queue.Queue[pb.JoinRequest] = queue.Queue()
         self.streams: queue.Queue[Connected] = queue.Queue()
         self.fetched: list[bytes] = []
@@ -117,7 +118,8 @@ class ScriptedLearner(services.ActorServiceServicer):
         return self.joins.get(timeout=PATIENCE_S)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
-        del request, context
+        del context
+        self.descriptions.append(request)
         return pb.DescribeResponse(
             protocol_version=self.protocol_version, environment=self.environment, run_name="scripted"
         )

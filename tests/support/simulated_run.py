@@ -11,6 +11,7 @@ from tests.support.scripted_play import ScriptedPlay
 
 from covey.config import load_config
 from covey.run.new_run import new_run
+from covey.v1.actor_service_pb2 import DescribeRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
 from covey_server.attendance import Attendance
@@ -46,7 +47,9 @@ class SimulatedActor:
         silent_after: int | None = None,
     ) -> None:
         self._run, self._answer, self._ticks, self._silent_after = run, answer, ticks, silent_after
-        self.play = ScriptedPlay(run.attendance.describe().environment, run.policy, name)
+        self.play = ScriptedPlay(
+            run.attendance.describe(DescribeRequest(protocol_version=1)).environment, run.policy, name
+        )
         self.session = run.attendance.session(run.attendance.join(self.play.request()).session)
         self.orders: list[Order] = []
         self._age = self._at_order = 0

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.processes import covey, covey_json, newest_run, processes, until, write_config
+from tests.support.processes import covey, covey_json, free_port, newest_run, processes, until, write_config
+
+from covey.config import load_config
+from covey.run.new_run import new_run
+from covey_server.app import LearnerProcess
 
 STEPS = 120
 
@@ -126,3 +130,12 @@ def test_a_run_whose_learner_was_killed_is_dead(tmp_path: Path) -> None:
     done = covey("status", run, "--json")
     assert json.loads(done.stdout)["state"] == "dead"
     assert f"covey train --resume {run}" in done.stderr
+
+
+def test_the_port_is_free_again_after_a_learner_has_ended(tmp_path: Path) -> None:
+    port = free_port()
+    config = load_config(write_config(tmp_path / "again.yaml", learner={"bind": f"127.0.0.1:{port}"}))
+    for _ in range(2):
+        process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
+        assert process.start() == f"127.0.0.1:{port}"
+        process.stop()

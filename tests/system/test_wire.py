@@ -14,7 +14,7 @@ import pytest
 import zstandard
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from tests.support.processes import PATIENCE_S, free_port, until, write_config
+from tests.support.processes import PATIENCE_S, until, write_config
 from tests.support.scripted_actor import ScriptedActor
 
 from covey.cli.sources import RunningLearner
@@ -24,10 +24,12 @@ from covey.rows import Columns
 from covey.run.new_run import new_run
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import population_service_pb2 as population_pb
+from covey.v1.actor_service_pb2_grpc import ActorServiceStub
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey.wire.limits import MAX_MESSAGE_BYTES
 from covey.wire.messages import spaces_to_proto
+from covey.wire.versions import Versions
 from covey_server.app import LearnerProcess
 from covey_server.evolution.lineage import Lineage
 
@@ -231,6 +233,30 @@ def test_another_protocol_is_refused(process: LearnerProcess, connect: Callable[
     assert "99" in (caught.value.details() or "")
 
 
+@pytest.mark.parametrize(
+    ("newest", "oldest", "agreed"),
+    [(3, None, 3), (2, 1, 2), (9, 3, 4), (4, 4, 4), (1, None, "actor"), (1, 1, "actor"), (9, 5, "learner")],
+)
+def test_describe_agrees_on_the_newest_version_that_both_speak(
+    process: LearnerProcess, monkeypatch: pytest.MonkeyPatch, newest: int, oldest: int | None, agreed: int | str
+) -> None:
+    monkeypatch.setattr("covey_server.attendance.SPOKEN", Versions(2, 4))
+    request = pb.DescribeRequest(protocol_version=newest, oldest_protocol_version=oldest)
+    with grpc.insecure_channel(process.address) as channel:
+        if isinstance(agreed, int):
+            assert ActorServiceStub(channel).Describe(request, timeout=PATIENCE_S).protocol_version == agreed
+            return
+        with pytest.raises(grpc.RpcError) as caught:
+            ActorServiceStub(channel).Describe(request, timeout=PATIENCE_S)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    text = caught.value.details() or ""
+    spoken = Versions(oldest or newest, newest)
+    assert f"the actor speaks protocol {spoken}, the learner versions 2 to 4" in text
+    assert f"install a newer covey on the {agreed}'s side" in text
+    told = status(process)
+    assert told.events[-1] == f"refused: {text}" and told.counters["versions_refused"] == 1
+
+
 def test_a_new_process_takes_over_its_name_and_fences_the_old_one(
     process: LearnerProcess, actor: ScriptedActor, connect: Callable[..., ScriptedActor]
 ) -> None:
@@ -357,15 +383,6 @@ def test_a_lineage_may_be_longer_than_a_message(process: LearnerProcess, actor: 
     with grpc.insecure_channel(process.address) as channel:
         asked = population_pb.GetMemberRequest(member_id=10_099)
         assert PopulationServiceStub(channel).GetMember(asked, timeout=PATIENCE_S).member.died_generation == 9_999
-
-
-def test_the_port_is_free_again_after_a_learner_has_ended(tmp_path: Path) -> None:
-    port = free_port()
-    config = load_config(write_config(tmp_path / "again.yaml", learner={"bind": f"127.0.0.1:{port}"}))
-    for _ in range(2):
-        process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
-        assert process.start() == f"127.0.0.1:{port}"
-        process.stop()
 
 
 @pytest.mark.parametrize(("fewer", "clause"), [(0, ""), (1, ", of the {} asked for"), (-1, "")])

@@ -17,7 +17,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey.wire.limits import PROTOCOL_VERSION
+from covey.wire.limits import NEWEST_PROTOCOL_VERSION
 from covey.wire.messages import spaces_to_proto
 from covey_server.attendance import Attendance
 from covey_server.coordination.threads import WatchedThread
@@ -72,7 +72,7 @@ class InProcessActor(WatchedThread):
         learner.bell.answer(self._wake.set)
         joined = self._attendance.join(
             JoinRequest(
-                protocol_version=PROTOCOL_VERSION,
+                protocol_version=NEWEST_PROTOCOL_VERSION,
                 actor_id="local",
                 incarnation=secrets.randbits(63) + 1,
                 spaces=spaces_to_proto(self._spaces),

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from covey.collect.parts import FragmentAssembler
-from covey.errors import FragmentError, RefusedError, StorageError, UnreachableError
+from covey.errors import FragmentError, StorageError, UnreachableError
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1 import actor_service_pb2_grpc as services
 from covey.wire.envelope import is_intact
@@ -106,13 +106,7 @@ class ActorServicer(services.ActorServiceServicer):
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """Tell an actor what to run: the environment, numbers of slots, and the protocol version."""
         del context
-        described = self._attendance.describe()
-        if request.protocol_version < described.protocol_version:
-            raise RefusedError(
-                f"actor speaks protocol {request.protocol_version}, expected {described.protocol_version}; "
-                "install the learner's version of covey there"
-            )
-        return described
+        return self._attendance.describe(request)
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Admit an actor to the run, and end the streams of older processes with its name."""

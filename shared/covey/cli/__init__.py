@@ -16,7 +16,7 @@ from covey.errors import ConfigError, CoveyError
 if TYPE_CHECKING:
     import typer
 
-SIDE_COMMANDS = {"learner": ("train", "learner"), "actor": ("actor",)}
+SIDE_COMMANDS = {"learner": ("train", "learner", "check-actor"), "actor": ("actor",)}
 """Commands of learner and actor by entry point, to explain what is missing where a side cannot be imported."""
 
 LEARNER_MODULES = ("torch", "tensorboard", "grpc_health", "grpc_reflection", "cryptography")

@@ -73,7 +73,7 @@ def check_env(
         raise ConfigError(
             "MODULE: missing, expected an environment such as mpe2.simple_spread_v3, or --config FILE.yaml"
         )
-    arguments = {**(run.environment.config if run else {}), **_arguments([t for t in config or [] if "=" in t])}
+    arguments = {**(run.environment.config if run else {}), **arguments_of([t for t in config or [] if "=" in t])}
     groups = run.environment.groups if run else None
     report = check_environment(load_environment(entry_point, arguments), steps, groups=groups)
     limits = run_limits(report.spaces, entry_point, run) if report.spaces else RunLimits()
@@ -155,7 +155,7 @@ def _run(files: list[str], entry_point: str | None) -> Config | None:
     return run
 
 
-def _arguments(config: list[str]) -> dict[str, Any]:
+def arguments_of(config: list[str]) -> dict[str, Any]:
     """Parse texts `key=value`, values in YAML, into keyword arguments for an environment.
 
     Raises:

@@ -44,8 +44,8 @@ def read_chosen(name: str | None, member: str | None, generation: int | None) ->
     run = RunDirectory.open(find_run(name))
     if member is not None and generation is not None:
         raise ConfigError(
-            f"--member {member} was given with --generation {generation}, expected one of them, as of a generation only "
-            "its fittest member is kept; leave one out"
+            f"--member {member} was given with --generation {generation}, expected one of them, as of a "
+            "generation only its fittest member is kept; leave one out"
         )
     if generation is not None:
         return TrainedMember.elite(run, generation)

@@ -27,18 +27,24 @@ class DescribeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    OLDEST_PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """Highest protocol version that the actor speaks. This file is version 1."""
+    """Newest protocol version that the actor speaks. This file is version 1."""
+    oldest_protocol_version: _builtins.int
+    """Oldest protocol version that the actor speaks. Unset: protocol_version alone."""
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
+        oldest_protocol_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_oldest_protocol_version", b"_oldest_protocol_version", "oldest_protocol_version", b"oldest_protocol_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_oldest_protocol_version", b"_oldest_protocol_version", "oldest_protocol_version", b"oldest_protocol_version", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__oldest_protocol_version: _TypeAlias = _typing.Literal["oldest_protocol_version"]  # noqa: Y015
+    _WhichOneofArgType__oldest_protocol_version: _TypeAlias = _typing.Literal["_oldest_protocol_version", b"_oldest_protocol_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_protocol_version) -> _WhichOneofReturnType__oldest_protocol_version | None: ...
 
 Global___DescribeRequest: _TypeAlias = DescribeRequest  # noqa: Y015
 
@@ -50,6 +56,7 @@ class DescribeResponse(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     RUN_NAME_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
+    """The version that both sides speak from here on: the newest that both know."""
     run_name: _builtins.str
     """Name of the run, for the actor's log."""
     @_builtins.property
@@ -84,6 +91,7 @@ class JoinRequest(_message.Message):
     FIRST_HELD_SEQ_FIELD_NUMBER: _builtins.int
     HELD_ORDER_IDS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
+    """The version that Describe answered."""
     actor_id: _builtins.str
     """The actor's name, unique among actors: 1 to 64 characters of [A-Za-z0-9._-]."""
     incarnation: _builtins.int
@@ -385,7 +393,9 @@ Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class Drain(_message.Message):
-    """Asks the actor to end its running order at the next step, send all that it holds, then Finish."""
+    """Asks the actor to end its running order at the next step, send all that it holds, then Finish. It may come several
+    times; further ones change nothing.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

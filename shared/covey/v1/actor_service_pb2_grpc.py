@@ -64,7 +64,8 @@ class ActorServiceServicer:
     """
 
     def Describe(self, request, context):
-        """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+        """Says which environment the actor is to run, and agrees on the protocol version. FAILED_PRECONDITION: there is none
+        that both sides speak.
         UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

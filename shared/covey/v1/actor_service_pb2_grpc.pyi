@@ -36,7 +36,8 @@ class ActorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ActorServiceAsyncStub: ...
     Describe: _grpc.UnaryUnaryMultiCallable[_actor_service_pb2.DescribeRequest, _actor_service_pb2.DescribeResponse]
-    """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+    """Says which environment the actor is to run, and agrees on the protocol version. FAILED_PRECONDITION: there is none
+    that both sides speak.
     UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
     """
     Join: _grpc.UnaryUnaryMultiCallable[_actor_service_pb2.JoinRequest, _actor_service_pb2.JoinResponse]
@@ -64,7 +65,8 @@ class ActorServiceAsyncStub(ActorServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryUnaryMultiCallable[_actor_service_pb2.DescribeRequest, _actor_service_pb2.DescribeResponse]  # type: ignore[assignment]
-    """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+    """Says which environment the actor is to run, and agrees on the protocol version. FAILED_PRECONDITION: there is none
+    that both sides speak.
     UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
     """
     Join: _aio.UnaryUnaryMultiCallable[_actor_service_pb2.JoinRequest, _actor_service_pb2.JoinResponse]  # type: ignore[assignment]
@@ -95,7 +97,8 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _actor_service_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_actor_service_pb2.DescribeResponse, _abc.Awaitable[_actor_service_pb2.DescribeResponse]]:
-        """Says which environment the actor is to run. FAILED_PRECONDITION: the learner does not serve this protocol version.
+        """Says which environment the actor is to run, and agrees on the protocol version. FAILED_PRECONDITION: there is none
+        that both sides speak.
         UNAVAILABLE: retry with backoff. Idempotent; the learner keeps nothing.
         """
 

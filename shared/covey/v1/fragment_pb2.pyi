@@ -153,7 +153,9 @@ class SlotStream(_message.Message):
     steps: _builtins.int
     """Env steps of this stream, which is its number of STEP rows. At most what the order gave this slot."""
     cut_before: _builtins.bool
-    """True: the slot's episode was abandoned before this stream's first row, because the order said restart."""
+    """True: the slot's running episode, which had made steps, was abandoned before this stream's first row, because the
+    order said restart or the environment raised there.
+    """
     def __init__(
         self,
         *,

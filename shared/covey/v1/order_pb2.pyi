@@ -49,7 +49,9 @@ class Order(_message.Message):
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotWork]: ...
     @_builtins.property
-    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]: ...
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
+        """New evaluation tasks. They join those of earlier orders that are unfinished."""
+
     def __init__(
         self,
         *,
@@ -121,7 +123,7 @@ class SlotWork(_message.Message):
     steps: _builtins.int
     """Env steps to make, 1 to 4096."""
     restart: _builtins.bool
-    """True: abandon the running episode and reset the environment before the first step."""
+    """True: abandon the running episode and reset the environment before the first step. Set in a slot's first order."""
     seed: _builtins.int
     """With restart: each of the slot's episodes is reset with a seed made of this number and the episode's index."""
     member_id: _builtins.int

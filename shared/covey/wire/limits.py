@@ -6,8 +6,8 @@ a fragment is in `covey.rows`, what bounds a network in `covey.networks`. This m
 
 import re
 
-PROTOCOL_VERSION = 1
-"""Version of the messages and of what they mean. Describe and Join carry it; both sides must have the same."""
+OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 1
+"""Versions of the messages, and of what they mean, that this covey speaks; `covey.wire.versions` agrees on one."""
 
 # -- actors ----------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,3 +212,32 @@ def test_gaussians_need_floating_point_actions() -> None:
     steps = Box("int8", (2,), (0.0, 0.0), (5.0, 5.0))
     with pytest.raises(ConfigError, match="expected floating-point"):
         PolicySpec(net, SEEN, steps, "stochastic").check()
+
+
+def test_the_example_of_the_specification_is_what_is_written() -> None:
+    page = (Path(__file__).parents[3] / "proto" / "README.md").read_text()
+    policies = page[page.index("## Policy files") :]
+    text, tensors = re.findall(r"```(?:json)?\n(.*?)```", policies, re.DOTALL)[:2]
+    network = NetworkSpec(
+        inputs=(Input("observation", 3, MLP(hidden_size=(8, 8), gated=(1,))),),
+        head=MLP(hidden_size=(4,), activation="Tanh", layer_norm=True),
+        outputs=2,
+        latent_dim=8,
+        log_std=-0.5,
+    )
+    spec = PolicySpec(
+        network,
+        Box("float32", (1,), (-1.0,), (1.0,)),
+        Box("float32", (2,), (0.0, 0.0), (1.0, np.inf)),
+        "stochastic",
+        indicator=2,
+    )
+    data = encode_policy(spec, network.init(np.random.default_rng(0)))
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    written = json.loads(header.pop("__metadata__")["covey"])
+    assert json.loads(text) == written and list(json.loads(text)) == list(written)
+    listed = re.findall(r"(\S+) \(([\d, ]+)\)", tensors)
+    assert {name: [int(n) for n in shape.split(",")] for name, shape in listed} == {
+        n: t["shape"] for n, t in header.items()
+    }
+    assert decode_policy(data)[0] == spec

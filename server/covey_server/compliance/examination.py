@@ -1,0 +1,116 @@
+"""Looks at the rows of the actor that is tried: does each slot go on where it stood, and do what its policies say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
+from covey.spaces import EnvironmentSpaces
+from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
+from covey_server.compliance.asked import Work
+from covey_server.compliance.rules import Verdicts
+from covey_server.experience.stream import Stream
+from covey_server.ingest.validation import Accepted
+
+Seen = dict[str, NDArray[Any]]
+"""What the agents of each group see in one row."""
+
+
+class Slots:
+    """The training slots of the actor, as its fragments have shown them.
+
+    Args:
+        spaces: Spaces of the environment.
+        verdicts: Where is noted what is right and wrong.
+
+    Attributes:
+        first: What each slot showed at the beginning of its last stream.
+        drawn: Different actions that the built-in random policy has taken, by group.
+    """
+
+    def __init__(self, spaces: EnvironmentSpaces, verdicts: Verdicts) -> None:
+        self.first: dict[int, Seen] = {}
+        self.drawn: dict[str, set[bytes]] = {group.group_id: set() for group in spaces.groups}
+        self._spaces = spaces
+        # Rows of a fragment; those that a slot keeps free are for a step, what closes it, and agents' open decisions.
+        self._room = min(MAX_ROWS, MAX_RAW_BYTES // RowSchema.of(spaces).row_bytes)
+        self._closing_rows = 2 + len(spaces.agents)
+        self._verdicts, self._check = verdicts, verdicts.check
+        self._tails: dict[int, tuple[int, Seen]] = {}  # by slot whose episode runs: the last order, and what it showed
+
+    def look(self, fragment: Fragment, order_id: int, works: Sequence[Work], accepted: Accepted) -> None:
+        """Look at the rows of one fragment that has passed the learner's checks."""
+        kind = np.asarray(accepted.columns["kind"], np.uint8)
+        streams = {s.slot: s for s in accepted.streams}
+        whole = fragment.shortfall == SHORTFALL_UNSPECIFIED
+        for work in works:
+            stream = streams.get(work.slot)
+            if stream is None:
+                if whole:
+                    self._check("steps", False, f"{work.steps} env steps of slot {work.slot} in order {order_id}", 0)
+                continue
+            rows = slice(stream.first_row + stream.lead_in_rows, stream.first_row + stream.rows)
+            ends = int((kind[rows] == RowKind.FINAL).sum())
+            where = f"slot {work.slot} in order {order_id}"
+            if work.until_episode_end and ends:
+                stopped = ends == 1 and kind[rows.stop - 1] == RowKind.FINAL
+                self._check("until", stopped, f"no row of {where} after its episode's end", f"{stream.steps} steps")
+            elif whole and stream.rows + self._closing_rows < self._room // len(works):
+                steps = stream.steps
+                self._check("steps", steps == work.steps, f"{work.steps} env steps of {where}", steps)
+            told = sum(not e.evaluation and e.slot == work.slot for e in fragment.episodes)
+            if ends or told:
+                self._check("episodes", told == ends, f"the {ends} episodes of {where} that its rows end", told)
+            self._look_at_beginning(work, stream, order_id, accepted, rows.start)
+            self._look_at_actions(work, accepted, rows, where)
+            if kind[rows.stop - 1] == RowKind.TAIL:
+                self._tails[work.slot] = order_id, self._seen(accepted, rows.stop - 1)
+            else:
+                self._tails.pop(work.slot, None)
+
+    def _look_at_beginning(self, work: Work, stream: Stream, order_id: int, accepted: Accepted, row: int) -> None:
+        """Does the slot begin anew if it is to, and else where it stood?"""
+        seen = self._seen(accepted, row)
+        self.first[work.slot] = seen
+        stood = self._tails.get(work.slot)
+        where = f"the stream of slot {work.slot} in order {order_id}"
+        if work.restart and stood is not None:
+            self._check("restart", stream.cut_before, f"cut_before in {where}", "none")
+        elif work.restart:
+            self._verdicts.never("restart", stream.cut_before, f"no cut_before in {where}, as no episode ran", "one")
+        elif stood is not None:
+            before, tail = stood
+            rule = "tail" if before == order_id - 1 else "still"
+            differ = [group for group in tail if not np.array_equal(tail[group], seen[group])]
+            what = f"in the first row of {where} what was seen in the last one of order {before}"
+            self._check(rule, not differ, what, f"other observations of group {differ[0] if differ else ''}")
+
+    def _look_at_actions(self, work: Work, accepted: Accepted, rows: slice, where: str) -> None:
+        """Do the agents do what their policies say?"""
+        columns = accepted.columns
+        steps = np.asarray(columns["kind"], np.uint8)[rows] == RowKind.STEP
+        for group in self._spaces.groups:
+            name = group.group_id
+            masks = columns.get(f"{name}/action_mask")
+            for number, agent in enumerate(group.agents):
+                chose = steps & (columns[f"{name}/active"][rows, number] == Active.CHOSE)
+                taken = columns[f"{name}/action"][rows, number][chose]
+                player = work.players[agent]
+                if player is None:
+                    self.drawn[name].update(action.tobytes() for action in taken)
+                elif work.exploration is None and chose.any():
+                    seen = columns[f"{name}/observation"][rows, number][chose]
+                    mask = None if masks is None else masks[rows, number][chose]
+                    wrong = player.wrong(number, seen, taken, mask)
+                    got = f"{int(wrong.sum())} others, the first {taken[wrong][:1].tolist()}"
+                    what = (
+                        f"{len(wrong)} actions of agent {self._spaces.agent_ids[agent]} that its policy gives, {where}"
+                    )
+                    self._check("actions" if player.plain else "layers", not wrong.any(), what, got)
+
+    def _seen(self, accepted: Accepted, row: int) -> Seen:
+        return {g.group_id: accepted.columns[f"{g.group_id}/observation"][row].copy() for g in self._spaces.groups}

@@ -1,0 +1,116 @@
+"""Policies with which an actor is tried, and whether what it did is what they say.
+
+R rows, N agents of a group.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covey.networks import MLP, Input, NetworkSpec
+from covey.networks.ops import NumpyOps
+from covey.observations import ObservationEncoding
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, action_bounds, choices
+from covey.wire.policy_file import PolicySpec, decode_policy, encode_policy, policy_sha256
+
+TOLERANCE = 1e-3
+"""By how much a Box action may differ, in units of half its range, and an output from the largest: both are float32."""
+
+
+WEIGHTS = 3.0
+"""Factor of weights as they are drawn for training, so that what is done depends on what is seen."""
+
+
+class SamplePolicy:
+    """A policy of random weights for one group of agents: its file, and what it does.
+
+    Args:
+        group: Who plays by it.
+        plain: Layers without norms and gates, no indicator, deterministic; else all that a policy file may have.
+        seed: Of the weights.
+    """
+
+    def __init__(self, group: Group, *, plain: bool, seed: int) -> None:
+        action = group.action
+        gaussian = not plain and isinstance(action, Box) and np.dtype(action.dtype).kind == "f"
+        indicator = 0 if plain else len(group)
+        encoder, head = MLP(hidden_size=(16,)), MLP(hidden_size=(16,))
+        if not plain:
+            encoder = MLP(hidden_size=(16, 12), activation="ELU", gated=(1,))
+            head = MLP(hidden_size=(16,), activation="Tanh", layer_norm=True)
+        network = NetworkSpec(
+            inputs=(Input("observation", group.observation.width + indicator, encoder),),
+            head=head,
+            outputs=action.width,
+            latent_dim=16,
+            log_std=-0.5 if gaussian else None,
+        )
+        self.plain = plain
+        self._group = group
+        self._spec = PolicySpec(
+            network, group.observation, action, "stochastic" if gaussian else "deterministic", indicator
+        )
+        rng = np.random.default_rng(seed)
+        # Gates and norms begin where they change nothing, and weights so small that one action is always the best.
+        params = {
+            name: values * WEIGHTS if name.endswith(".weight") else values + rng.uniform(-0.4, 0.4, values.shape)
+            for name, values in network.init(rng).items()
+        }
+        self.file = encode_policy(self._spec, {name: values.astype(np.float32) for name, values in params.items()})
+        self.sha256 = policy_sha256(self.file)
+        self._params = decode_policy(self.file)[1]
+
+    def wrong(
+        self, number: int, seen: NDArray[Any], taken: NDArray[Any], mask: NDArray[Any] | None
+    ) -> NDArray[np.bool_]:
+        """Which actions are not what the policy says, without exploration.
+
+        Args:
+            number: The agent's index in its group.
+            seen: (R, *shape), what it saw.
+            taken: (R, *shape), what it did.
+            mask: (R, width), its legal values, if they are known.
+        """
+        z = self._outputs(number, seen)
+        action = self._group.action
+        if isinstance(action, Box):
+            low, high = action_bounds(action)
+            unit = np.tanh(z / 2) if self._spec.head == "deterministic" else np.clip(z, -1, 1)
+            expected = low + (unit + 1) / 2 * (high - low)
+            allowed = TOLERANCE * (high - low) / 2 + (0 if np.dtype(action.dtype).kind == "f" else 0.5 + TOLERANCE)
+            differ = np.abs(taken.reshape(len(z), -1) - expected) > allowed + 1e-6 * np.abs(expected)
+            return np.asarray(differ.any(1))
+        close = TOLERANCE * (1 + np.abs(z).max(1, keepdims=True))
+        if isinstance(action, MultiBinary):
+            return np.asarray(((np.abs(z) > close) & ((z > 0) != taken.reshape(z.shape).astype(bool))).any(1))
+        legal = np.ones(z.shape, bool) if mask is None else mask.reshape(z.shape) > 0
+        z = np.where(legal, z, -np.inf)
+        chosen = taken.reshape(len(z), -1).astype(np.int64) - (action.start if isinstance(action, Discrete) else 0)
+        wrong, start = np.zeros(len(z), bool), 0
+        for i, values in enumerate(choices(action)):
+            part = z[:, start : start + values]
+            inside = (chosen[:, i] >= 0) & (chosen[:, i] < values)
+            got = np.take_along_axis(part, np.clip(chosen[:, i : i + 1], 0, values - 1), 1)
+            wrong |= ~inside | (got < part.max(1, keepdims=True) - close)[:, 0]
+            start += values
+        return wrong
+
+    def _outputs(self, number: int, seen: NDArray[Any]) -> NDArray[np.float64]:
+        """The network's outputs for what an agent saw."""
+        x = ObservationEncoding.of(self._group.observation).encode(seen.reshape(len(seen), -1))
+        if self._spec.indicator:
+            x = np.concatenate([x, np.tile(np.eye(self._spec.indicator, dtype=np.float32)[number], (len(x), 1))], 1)
+        z: NDArray[np.float64] = self._spec.network.apply(NumpyOps(), self._params, [x]).astype(np.float64)
+        return z
+
+
+def sample_policies(spaces: EnvironmentSpaces, *, plain: bool, seed: int) -> list[SamplePolicy]:
+    """One policy for each group; returns that of each agent, in environment order."""
+    by_agent: dict[int, SamplePolicy] = {}
+    for i, group in enumerate(spaces.groups):
+        policy = SamplePolicy(group, plain=plain, seed=seed + i)
+        by_agent.update(dict.fromkeys(group.agents, policy))
+    return [by_agent[i] for i in range(len(spaces.agents))]
