@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -93,8 +95,10 @@ class BrokenClient(Client):
         for seq, fragment in refused.items():
             self.outbox[seq], sent["next"] = fragment, seq
 
-    def frames(self, *arguments: Any) -> Any:
-        for frame in super().frames(*arguments):
+    def frames(
+        self, session: str, sent: dict[str, int], over: threading.Event, finished: threading.Event
+    ) -> Iterator[Any]:
+        for frame in super().frames(session, sent, over, finished):
             if frame.WhichOneof("kind") == "hello" and "another_session" in self.faults:
                 frame.hello.session = "another"
             if frame.WhichOneof("kind") == "finish" and "finishes_twice" in self.faults:

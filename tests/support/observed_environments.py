@@ -18,7 +18,7 @@ class Pong(Plain):
     seen = spaces.Box(0, 255, (280, 480, 3), np.uint8)
 
     def observation(self, agent: Any) -> Any:
-        image = np.zeros(self.seen.shape, np.uint8)
+        image = np.zeros((280, 480, 3), np.uint8)
         image[20 * self.time : 20 * self.time + 10, 100 + 10 * self.time] = 255
         return image
 
@@ -28,11 +28,12 @@ class Crowd(Plain):
 
     def __init__(self, agents: int = 2, width: int = 3) -> None:
         self.names = [f"a_{i}" for i in range(agents)]
+        self.width = width
         self.seen = spaces.Box(-1, 1, (width,), F)
         super().__init__()
 
     def observation(self, agent: Any) -> Any:
-        return np.zeros(self.seen.shape, F)
+        return np.zeros(self.width, F)
 
 
 class Outside(Plain):

@@ -85,7 +85,7 @@ def check_init_hp(
         Source({"NUM_ENVS": num_envs}, "which env has; pass it to make_multi_agent_vect_envs"),
         Source(arguments, "which the other arguments of the training function say; pass it there"),
     ]
-    absent = dict.fromkeys(("ENV_NAME", "ENV_CONFIG"), "the environments are those of env")
+    absent: dict[str, str] = dict.fromkeys(("ENV_NAME", "ENV_CONFIG"), "the environments are those of env")
     if memory is None:
         absent |= dict.fromkeys(("MEMORY_SIZE", "LEARNING_DELAY"), f"{config.algorithm.name} has no replay memory")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from typing import Any
 
 import gymnasium
 import pytest
@@ -140,6 +141,6 @@ def test_an_environment_without_a_parallel_form_is_played_in_turns() -> None:
 
 
 def test_a_space_of_the_old_package_gym_is_named() -> None:
-    old = type("Box", (), {"__module__": "gym.spaces.box", "__repr__": lambda self: "Box(3,)"})()
+    old: Any = type("Box", (), {"__module__": "gym.spaces.box", "__repr__": lambda self: "Box(3,)"})()
     with pytest.raises(SpaceError, match=r"space Box\(3,\) of the old package gym, expected one of gymnasium"):
         from_gymnasium(old, "action of agent 'a_0'")

@@ -115,7 +115,7 @@ def test_a_place_that_is_taken_is_one_sentence(members: tuple[TrainedMember, Tra
     with pytest.raises(StorageError, match=r"elites/7 cannot be written"):
         write_kept(tmp_path / "elites" / "7", members[0], {"member_id": 3})
     (tmp_path / "best.tmp").write_text("")
-    with pytest.raises(StorageError, match=r"best: cannot be written"):
+    with pytest.raises(StorageError, match=r"best cannot be written"):
         write_kept(tmp_path / "best", members[0], {"member_id": 3})
 
 

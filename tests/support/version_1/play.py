@@ -99,9 +99,9 @@ class Policy:
             if mlp["layer_norm"]:
                 y = (y - y.mean()) / np.sqrt(y.var() + np.float32(1e-5))
                 y = y * self.tensors[f"{layer}.norm.scale"] + self.tensors[f"{layer}.norm.bias"]
-            x = ACTIVATIONS[mlp["activation"]](y)
+            x = np.asarray(ACTIVATIONS[mlp["activation"]](y), np.float32)
             if i in mlp["gated"]:
-                x = y + self.tensors[f"{layer}.gate"] * (x - y)
+                x = np.asarray(y + self.tensors[f"{layer}.gate"] * (x - y), np.float32)
         return self._linear(f"{prefix}.out", x)
 
 
