@@ -8,7 +8,7 @@ COUNTED = {
     "evaluations_taken_back": "evaluations taken from an actor that did not play them",
     "environment_fault": "errors of environments",
     "observations_outside": "observations outside of their space",
-    "standstills": "times that the run stood still and nothing explained it",
+    "standstills": "times that the run stood still for longer than orders and updates explain",
     "versions_refused": "actors refused because they speak no protocol version in common",
     "stale_steps": "env steps of policies that were lost in a crash, played again",
     "members_diverged": "members whose weights or losses were not finite",
