@@ -61,8 +61,12 @@ class Attendance:
 
     # -- coming ---------------------------------------------------------------------------------------------------
 
-    def describe(self, request: pb.DescribeRequest) -> pb.DescribeResponse:
+    def describe(self, request: pb.DescribeRequest, peer: str = "an actor") -> pb.DescribeResponse:
         """The answer to an actor's Describe: the environment to run, numbers of slots, and the protocol version.
+
+        Args:
+            request: What the actor says of itself.
+            peer: Who asks, for events.
 
         Raises:
             RefusedError: no protocol version is spoken by both sides.
@@ -73,7 +77,7 @@ class Attendance:
         config = self._learner.config
         environment = config.environment
         return pb.DescribeResponse(
-            protocol_version=self._agreed("an actor that asked for work", Versions(oldest, newest)),
+            protocol_version=self._agreed(peer, Versions(oldest, newest)),
             run_name=self._learner.run.name,
             environment=EnvironmentSpec(
                 entry_point=environment.name,

@@ -35,18 +35,14 @@ MAX_RAW_BYTES = 32 << 20
 """Bytes of a fragment's rows before compression."""
 
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
-"""Largest observation or reward, either way: networks read float32, and rewards travel as float32."""
+"""Largest observed number, either way: networks read float32."""
 
 MAX_SAMPLE_UNITS = 1e6
 """Largest Gaussian sample that is stored, in units of the action range mapped to [-1, 1]; larger ones are clipped."""
 
 
-def is_number(values: NDArray[Any], most: float = MAX_FLOAT32) -> NDArray[np.bool_]:
-    """Which numbers can be learned from: finite ones, at most so large either way.
-
-    By default that is what float32 holds, in which networks read: larger ones of float64, such as 1e300, would become
-    infinite.
-    """
+def is_number(values: NDArray[Any], most: float) -> NDArray[np.bool_]:
+    """Which numbers can be learned from: finite ones, at most so large either way."""
     if values.dtype.kind != "f" or values.dtype == np.float16:  # numpy could not compare float16 with the limit
         values = values.astype(np.float32)
     result: NDArray[np.bool_] = np.abs(values) <= most  # false for NaN

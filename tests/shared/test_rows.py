@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from covey.errors import FragmentError
-from covey.rows import Columns, RowSchema, is_number
+from covey.rows import MAX_FLOAT32, Columns, RowSchema, is_number
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 
 SEEN = Box("float32", (3, 2), (-1.0,) * 6, (1.0,) * 6)
@@ -74,10 +74,11 @@ def test_threads_do_not_disturb_each_other() -> None:
 def test_which_numbers_can_be_learned_from(dtype: str) -> None:
     large = {"float16": 6e4, "float32": 3e38, "float64": 3e38}.get(dtype, 1)
     values = np.array([0, large, 1], dtype)
-    assert is_number(values).all()
+    assert is_number(values, MAX_FLOAT32).all()
     if values.dtype.kind == "f":
-        assert is_number(np.array([np.nan, 1, np.inf, -np.inf], dtype)).tolist() == [False, True, False, False]
-    assert is_number(np.array([3.5e38, -1e300])).tolist() == [False, False]
+        found = is_number(np.array([np.nan, 1, np.inf, -np.inf], dtype), MAX_FLOAT32)
+        assert found.tolist() == [False, True, False, False]
+    assert is_number(np.array([3.5e38, -1e300]), MAX_FLOAT32).tolist() == [False, False]
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ class Task:
     """One evaluation that was asked for.
 
     Attributes:
-        players: Who plays.
+        players: The policy of each agent.
         seeds: One episode for each.
         longest: Env steps after which an episode is cut off.
         open: Seeds whose episodes were not reported yet.
-        returns: Of each agent, by seed.
+        returns: Return of each agent in the episode of each seed.
         void: Whether the learner has restarted since.
     """
 

@@ -81,7 +81,7 @@ class Attached:
 
     def attach(self) -> None:
         """Wait until the actor has described, joined and opened its stream for the first time."""
-        _, refused = self._wait(self.side.described, "version", "Describe")
+        refused = self._wait(self.side.described, "version", "Describe")
         if not self.verdicts.check("version", refused is None, "a version that both sides speak", refused):
             raise StuckError
         request, refused = self._wait(self.side.joins, "join", "Join")
@@ -128,7 +128,7 @@ class Attached:
         Args:
             works: What training slots are to do.
             tasks: New evaluations.
-            eval_steps: Of each evaluation slot.
+            eval_steps: Env steps for each evaluation slot.
             also_named: The hash of a policy that the order names, although nobody plays by it.
         """
         order_id = len(self._works) + 1

@@ -119,8 +119,8 @@ class LearnerSide(services.ActorServiceServicer):
 
     Attributes:
         address: HOST:PORT where it listens.
-        described: Requests of Describe, each with the error that it was refused with, if it was.
-        joins: The same of Join.
+        described: For each Describe the error that it was refused with, None if it was not.
+        joins: Requests of Join, each with the error that it was refused with, if it was.
         lines: Work streams, each as soon as its first frame has come.
         policies: Policy files by hash.
         fetched: Hashes that were asked for.
@@ -130,7 +130,7 @@ class LearnerSide(services.ActorServiceServicer):
     """
 
     def __init__(self, environment: EnvironmentSpec, bind: str) -> None:
-        self.described: queue.Queue[tuple[pb.DescribeRequest, CoveyError | None]] = queue.Queue(MOST_WAITING)
+        self.described: queue.Queue[CoveyError | None] = queue.Queue(MOST_WAITING)
         self.joins: queue.Queue[tuple[pb.JoinRequest, CoveyError | None]] = queue.Queue(MOST_WAITING)
         self.lines: queue.Queue[Line] = queue.Queue(MOST_WAITING)
         self.policies: dict[bytes, bytes] = {}
@@ -167,10 +167,10 @@ class LearnerSide(services.ActorServiceServicer):
         try:
             version = agreed_version("describe", Versions(oldest, newest), SPOKEN)
         except CoveyError as exc:
-            self.described.put((request, exc), timeout=HEARTBEAT_S)
+            self.described.put(exc, timeout=HEARTBEAT_S)
             context.abort(grpc.StatusCode[exc.status], str(exc))
             raise
-        self.described.put((request, None), timeout=HEARTBEAT_S)
+        self.described.put(None, timeout=HEARTBEAT_S)
         return pb.DescribeResponse(protocol_version=version, environment=self._environment, run_name="check-actor")
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinResponse:

@@ -30,7 +30,7 @@ class SamplePolicy:
     Args:
         group: Who plays by it.
         plain: Layers without norms and gates, no indicator, deterministic; else all that a policy file may have.
-        seed: Of the weights.
+        seed: Seed from which the weights are drawn.
     """
 
     def __init__(self, group: Group, *, plain: bool, seed: int) -> None:

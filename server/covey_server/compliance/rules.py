@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from covey.errors import one_line
+
+MOST_CHARACTERS = 400
+"""Characters that are kept of what an actor sent."""
+
 RULES: dict[str, str] = {
     "version": "Describe sends the newest version that the actor speaks",
     "join": "**Join** gives the actor's name, its *incarnation*",
@@ -74,7 +79,7 @@ class Verdicts:
         if verdict.verdict != "broken":
             verdict.verdict = "holds" if holds else "broken"
             if not holds:
-                verdict.expected, verdict.got = expected, str(got)
+                verdict.expected, verdict.got = expected, one_line(str(got), MOST_CHARACTERS)
         return holds
 
     def never(self, rule: str, happened: bool, expected: str, got: object) -> None:

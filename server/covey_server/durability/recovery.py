@@ -18,7 +18,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from covey.config.resuming import Change
-from covey.errors import CoveyError, StorageError
+from covey.errors import CoveyError, FragmentError, StorageError
 from covey.run.checkpoint_format import read_newest
 from covey.run.state_upgrades import check_version
 from covey.v1.fragment_pb2 import IssuedOrder, ReceivedFragment, RevokedOrders
@@ -247,6 +247,11 @@ def _apply_fragment(learner: Learner, intake: Intake, received: ReceivedFragment
     order = learner.scheduler.order(received.fragment.order_id, key)
     if order is None or learner.population is None:
         raise ValueError(f"order {received.fragment.order_id} was not out")
-    accepted = intake.check(learner.population, received.fragment, order)
+    try:
+        accepted = intake.check(learner.population, received.fragment, order)
+    except FragmentError as exc:  # a covey that accepted more has journalled it
+        _complete(learner, received.fragment.order_id)
+        learner.event(f"fragment {received.fragment.seq} of actor {key[0]} does not count any more: {exc}")
+        return 0
     uncounted, _ = intake.account(key, received.fragment, order, accepted, position)
     return uncounted

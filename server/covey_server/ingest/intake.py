@@ -137,8 +137,7 @@ class Intake:
             self._learner.count("answers_empty")
         if empty > 1 and empty.bit_count() == 1:  # told at the second, fourth, eighth ... in a row
             self._learner.event(
-                f"actor {key[0]} has answered {empty:,} orders in a row with none of the env steps asked for; others "
-                "come first"
+                f"{empty:,} orders in a row brought none of the env steps asked of actor {key[0]}; others come first"
             )
 
     @under_lock
@@ -251,7 +250,8 @@ class Intake:
         if order is not None:
             session.violations += 1
             self._learner.scheduler.complete(fragment.order_id, {})
-            self._note_training(session.key, brought=False)
+            if order.slots:
+                self._note_training(session.key, brought=False)
             # Evaluation episodes may have ended in the fragment; their seeds are played again.
             self._learner.scheduler.evaluations.release(session.key)
         self._learner.changed.notify_all()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from covey.errors import FragmentError
 from covey.rows import MAX_FLOAT32, MAX_SAMPLE_UNITS, Active, Columns, RowKind
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, Space, action_bounds, choices
-from covey.wire.limits import MAX_REWARD
+from covey.wire.limits import MAX_REWARD, MAX_SUMMED_REWARDS
 from covey_server.experience.stream import Stream
 
 _HAS_ACTION = np.zeros(256, bool)
@@ -73,14 +73,18 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
             _check_masks(columns, group, kind)
 
 
-def _check_rewards(name: str, rewards: NDArray[np.generic], ages: NDArray[np.generic]) -> None:
+def _check_rewards(name: str, rewards: NDArray[Any], ages: NDArray[Any]) -> None:
     """Check that rewards are finite and not too large to learn from; in a lead-in row they are sums over its age.
 
     Raises:
         FragmentError: with reason "not_finite".
     """
     largest = max(map(abs, _finite_range(name, rewards)))
-    if largest > MAX_REWARD and largest > MAX_REWARD * max(1, int(ages.max())):
+    if largest <= MAX_REWARD:
+        return
+    # Sums of 32-bit numbers are rounded up to the next one.
+    limits = MAX_REWARD * np.clip(ages, 1, MAX_SUMMED_REWARDS).astype(np.float64) * (1 + 1e-6)
+    if (np.abs(rewards.astype(np.float64)) > limits).any():
         raise FragmentError("not_finite", f"{name}: {largest:g}, expected at most {MAX_REWARD:g} an env step")
 
 

@@ -5,8 +5,8 @@ An actor answers its orders one after the other. The time limit of the oldest on
     limit = 10 x (seconds a step of all slots takes) x (such steps in the order)
 
 but at least two heartbeat intervals, and at most `actors.step_timeout_s` for each of the steps. The seconds are the
-most that the actor has needed so far; before its first answer, those of the slowest other actor, and a step timeout on
-top, as it may still be building its environments.
+most that the actor has needed so far. Before its first answer the limit is a step timeout, as it may still be building
+its environments, and three times what the slowest other actor would take, or two heartbeat intervals if that is more.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from covey_server.orders.evaluations import ActorKey
 
 MARGIN = 10.0
 """An order may take this many times as long as the slowest one before it took for as many steps."""
+
+FIRST_MARGIN = 3.0
+"""The same for an actor's first order, whose limit has a step timeout besides."""
 
 FORGETTING = 0.99
 """Factor by which the slowest answer counts less with every further answer."""
@@ -97,7 +100,7 @@ class OrderWatch:
         known = [p.step_s for p in self._paces.values() if p.step_s is not None]
         if not known:
             return max(self._least_s, most_s)
-        return max(self._least_s, self._step_timeout_s + min(MARGIN * max(known) * pace.steps, most_s))
+        return self._step_timeout_s + max(self._least_s, min(FIRST_MARGIN * max(known) * pace.steps, most_s))
 
 
 def _steps(order: Order) -> int:

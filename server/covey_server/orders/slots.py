@@ -45,7 +45,8 @@ LONGEST_PAUSE_ORDERS = 256
 class Backoff:
     """How long an actor whose answers bring nothing waits for its next order, while there are other actors.
 
-    Others are given two orders first, after the second such answer in a row four, then eight, and so on.
+    After n such answers in a row 2^n orders of others come first, at most LONGEST_PAUSE_ORDERS. With training, where
+    the first is forgiven, these are four after the second, then eight; with evaluations two after the first, then four.
 
     Attributes:
         forgiven: Answers in a row that may bring nothing, before the actor has to wait.

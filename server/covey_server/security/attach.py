@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def attach_command(address: str, config: Learner, *, asks_token: bool) -> str:
     command = f"covey actor --learner {host}:{port}"
     if certificate is not None:
         command += f" --ca {_shown(certificate.with_name('ca.crt'))}"
+        if config.tls is not None and config.tls.client_ca is not None:
+            command += " --cert FILE --key FILE"
     if asks_token:
         tokens = Path(config.tokens) if config.tokens is not None else Path()
         command += f" --token-file {_shown(tokens.with_name('actor.token')) if tokens.name else 'FILE'}"
@@ -53,4 +56,4 @@ def _names(certificate: Path) -> list[str]:
 
 def _shown(path: Path) -> str:
     """A file that is there, by the shorter of its paths; else FILE."""
-    return min(os.path.relpath(path), str(path), key=len) if path.exists() else "FILE"
+    return shlex.quote(min(os.path.relpath(path), str(path), key=len)) if path.exists() else "FILE"

@@ -105,8 +105,7 @@ class ActorServicer(services.ActorServiceServicer):
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """Tell an actor what to run: the environment, numbers of slots, and the protocol version."""
-        del context
-        return self._attendance.describe(request)
+        return self._attendance.describe(request, f"an actor at {context.peer()}")
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Admit an actor to the run, and end the streams of older processes with its name."""

@@ -1,8 +1,8 @@
 """The watch over a run that stands still: it says which member waits for what.
 
-A run moves while env steps, updates or evaluation episodes come. Where none has come for two heartbeat intervals, the
-status says for how long and why. Where none has come for longer than an actor's outstanding order or the trainer's
-present piece of work may take, that is a fault of somebody, and an event tells it.
+A run moves while env steps, of training or evaluation, or updates come. Where none has come for two heartbeat
+intervals, the status says for how long and why. Where none has come for longer than an actor's outstanding order or
+the trainer's present piece of work may take, that is a fault of somebody, and an event tells it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Standstill:
     def seconds(self) -> float:
         """Seconds for which the run has stood still; 0 while it moves, or is not to move."""
         still_s = self._learner.clock() - self._moved_at
-        return still_s if still_s > self._least_s else 0.0
+        return still_s if still_s > self._least_s and self._learner.state is RunState.TRAINING else 0.0
 
     def look(self) -> None:
         """Look whether the run has moved since the last call; tell if it has not for longer than anything explains."""
@@ -89,8 +89,12 @@ class Standstill:
         with learner.lock:
             population = learner.population
             members: defaultdict[str, list[int]] = defaultdict(list)
+            asked: defaultdict[int, set[str]] = defaultdict(set)  # actors that have orders of a member's env steps
+            for key, order in learner.scheduler.outstanding():
+                for work in order.slots:
+                    asked[work.member_id].add(key[0])
             for member in population.members if population is not None else ():
-                members[self._wait_of(member)].append(member.member_id)
+                members[self._wait_of(member, asked[member.member_id])].append(member.member_id)
             at_work = [s.actor_id for s in learner.sessions.active()]
         said = [
             f"{_listed('member', ids)} {'wait' if len(ids) > 1 else 'waits'} for {what}"
@@ -104,8 +108,8 @@ class Standstill:
         return said
 
     @under_lock
-    def _wait_of(self, member: Member) -> str:
-        """What one member waits for, such as "12 evaluation episodes of actor a"."""
+    def _wait_of(self, member: Member, asked: set[str]) -> str:
+        """What a member waits for, such as "12 evaluation episodes of actor a"; `asked` have orders of its steps."""
         scheduler, ledger = self._learner.scheduler, self._learner.ledger(member.member_id)
         if not ledger.durable:
             return "the beginning of its generation to be written to disk"
@@ -113,11 +117,8 @@ class Standstill:
         if due:
             return f"{due:,} updates"
         if not ledger.collected:
-            orders = [
-                key[0] for key, order in scheduler.outstanding() for s in order.slots if s.member_id == member.member_id
-            ]
             if ledger.ordered:
-                return f"{ledger.ordered:,} env steps of {_listed('actor', sorted(set(orders)))}"
+                return f"{ledger.ordered:,} env steps of {_listed('actor', sorted(asked))}"
             if ledger.held:
                 return "other members to be half through their rollouts"
             return f"{ledger.remaining:,} env steps that no actor can be asked for"

@@ -45,8 +45,8 @@ class Elite:
     """The fittest member that has ended a generation.
 
     Attributes:
-        member_id: Who it is.
-        fitness: Of its evaluation at the end of the generation.
+        member_id: Id of the member.
+        fitness: Its fitness in the evaluation at the end of the generation.
         unwritten: Its policies and score, until they are on the disk.
     """
 

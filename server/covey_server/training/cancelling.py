@@ -9,14 +9,14 @@ from covey_server.orders.evaluations import ActorKey, Request
 from covey_server.population import Population
 
 GENERATIONS = 2
-"""The run ends if the agents' returns cancel in all evaluations of so many generations, and in one more."""
+"""Generations in all of whose evaluations returns must cancel, and in one evaluation more, before they end a run."""
 
 
 class CancellingReturns:
     """Tells of returns that cancel, and ends a run in which they do in one evaluation after the other.
 
-    A single such evaluation may be chance, and those of one actor its mistake, or its malice: every actor at work must
-    have played some of them.
+    A single such evaluation may be chance, and those of one actor its mistake, or its malice: where there are others, a
+    second one must have played some of them.
 
     Args:
         learner: The run.
@@ -43,6 +43,6 @@ class CancellingReturns:
         if self._in_a_row == 1:
             self._learner.event(sentence)
         with self._learner.lock:
-            others = {s.key for s in self._learner.sessions.active() if s.eval_slots} - self._players
-        if self._in_a_row > GENERATIONS * len(population.members) and not others:
+            actors = sum(1 for s in self._learner.sessions.active() if s.eval_slots)
+        if self._in_a_row > GENERATIONS * len(population.members) and len(self._players) >= min(2, actors):
             raise ConfigError(sentence)

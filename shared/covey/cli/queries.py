@@ -106,7 +106,7 @@ def pause(credentials: Credentials, run: RunName = None, learner: LearnerAddress
 
 
 def resume(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
-    """Go on with training after covey pause. A run that has ended goes on with covey train --resume RUN instead."""
+    """Go on with training after covey pause. A run that has ended goes on by --resume of the command that began it."""
     found = find_learner(learner, run, credentials)
     with found.errors():
         found.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
@@ -129,7 +129,7 @@ def drain(actor: ActorId, credentials: Credentials, run: RunName = None, learner
 
 
 def stop(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
-    """Stop a run: write a checkpoint, end its actors and its learner. It goes on with covey train --resume RUN."""
+    """Stop a run: write a checkpoint, end its actors and its learner. --resume of the command that began it goes on."""
     found = find_learner(learner, run, credentials)
     with found.errors():
         found.stub.Shutdown(pb.ShutdownRequest(), timeout=CHECKPOINT_DEADLINE_S)

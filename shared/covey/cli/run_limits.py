@@ -60,18 +60,18 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
     refused: dict[str, list[str]] = {}
     not_loaded: dict[str, list[str]] = {}
     for name in [config.algorithm.name] if config else usable:
-        run = config or parse_config(
-            {"algorithm": {"name": name}, "environment": {"name": environment}, "training": {}}
-        )
         try:
-            implementation = import_implementation(usable[name])
+            run = config or parse_config(
+                {"algorithm": {"name": name}, "environment": {"name": environment}, "training": {}}
+            )
+            checked_specs = import_implementation(usable[name]).checked_specs
         except Exception as exc:  # the learner's packages are missing, or whatever a stranger's module raises
             remedy = "install the learner extra" if isinstance(exc, ModuleNotFoundError) else "repair its package"
             reason = one_line(f"{type(exc).__name__}: {exc}", 200)
             not_loaded.setdefault(f"their code does not load here ({reason}); {remedy}", []).append(name)
             continue
         try:
-            specs = implementation.checked_specs(run, spaces)
+            specs = checked_specs(run, spaces)
         except (ConfigError, SpaceError) as exc:
             # Of the defaults, the report says elsewhere which algorithms can learn the environment's actions.
             if config or isinstance(exc, ConfigError):

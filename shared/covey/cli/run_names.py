@@ -47,12 +47,12 @@ def find_run(name: str | None) -> Path:
     if len(found) > 1:
         named = ", ".join(p.name for p in found[:MOST_NAMED]) + ", ..." * (len(found) > MOST_NAMED)
         raise ConfigError(
-            f"run {name}: {len(found)} runs in ./{wanted.parent} begin like that: {named}; name one of them"
+            f"run {name}: {len(found)} runs in {wanted.parent} begin like that: {named}; name one of them"
         )
     if not found:
         raise StorageError(
-            f"run {name}: no such directory, and no run in ./{RUNS} begins like that; ls {RUNS} lists them, --learner "
-            "HOST:PORT asks a learner elsewhere"
+            f"run {name}: no such directory, and no run in {wanted.parent} begins like that; ls {wanted.parent} lists "
+            "them, --learner HOST:PORT asks a learner elsewhere"
         )
     return found[0]
 

@@ -276,8 +276,9 @@ class Collector:
         # or an infinity after its step k made k - 1.
         made = dict.fromkeys(indices, done + bool(faults)) | {f.slot: done for f in faults}
         shown = history.before(done + 1 + bool(faults))
-        self._outside.tell(shown)
         bad = not_finite(shown, indices, self._spaces)
+        if not bad:  # else a number that ends an episode would be told to be used as it is
+            self._outside.tell(shown)
         for index, (first, message) in bad.items():
             if first <= made[index]:  # a slot that raised shows nothing after its last step
                 made[index] = max(0, first - 1)

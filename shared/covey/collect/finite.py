@@ -15,7 +15,7 @@ from covey.wire.limits import MAX_REWARD
 
 
 def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpaces) -> dict[int, tuple[int, str]]:
-    """Find which environments showed an observation or a reward that is NaN or infinite, and when first.
+    """Find which environments showed an observation or a reward that nothing can learn from, and when first.
 
     Args:
         arrays: What the environments showed, with a leading axis of time.

@@ -34,7 +34,8 @@ class Behaviour:
         appears_later: Whether an agent appeared that was not there at reset.
         restricts: Whether a mask forbade an action.
         forces: Whether the environment took an agent's action itself.
-        not_finite: What was NaN or infinite first, such as "reward of agent 'x'"; empty if all was finite.
+        not_finite: What nothing can learn from, as it is NaN, infinite or too large: the first, such as "reward of
+            agent 'x'"; empty if there was none.
         outside: Of each agent with observations outside of their space a sentence, with the first one.
         faults: What the environment raised, one line each.
         zero_sum: Whether the agents' returns cancelled in every episode that ended.

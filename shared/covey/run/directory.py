@@ -188,11 +188,11 @@ class StoredMember:
 
     Attributes:
         checkpoint: Path of the checkpoint.
-        member_id: Who it is.
+        member_id: Id of the member.
         generation: The generation that it is in.
         policies: Its actor networks by network id.
-        spaces: Of the environment.
-        config: Of the run.
+        spaces: Spaces of the environment.
+        config: Configuration of the run.
     """
 
     checkpoint: Path

@@ -127,7 +127,7 @@ class Status(_message.Message):
     staleness_updates: _builtins.float
     """How old the data is: mean number of updates by which a policy was behind when its rows arrived."""
     standstill_s: _builtins.float
-    """Seconds for which no env step, update or evaluation episode has come; 0 while the run moves, which it does as long
+    """Seconds for which no env step, of training or evaluation, and no update has come; 0 while the run moves, which it does as long
     as some come within two heartbeat intervals.
     """
     @_builtins.property
@@ -363,7 +363,7 @@ class ActorInfo(_message.Message):
     observations_outside: _builtins.int
     """Observed numbers outside of the space that its environment declares, since the learner's start."""
     slots_asked: _builtins.int
-    """Training slots that Describe asked it for; `slots` are fewer where more would not fit into its fragments."""
+    """Training slots that the run asks actors for; `slots` are fewer where more would not fit into its fragments."""
     def __init__(
         self,
         *,

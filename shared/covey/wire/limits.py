@@ -60,6 +60,9 @@ MAX_REWARD = 1e12
 """Largest magnitude of the reward of one env step: squares of returns, which losses are made of, must stay far below
 the largest float32, or one actor's reward makes the weights of every member infinite."""
 
+MAX_SUMMED_REWARDS = 1000
+"""So many of the largest rewards may be summed in a lead-in row, whatever its age."""
+
 # -- orders and fragments --------------------------------------------------------------------------------------------
 
 BUILTIN_RANDOM = "random"

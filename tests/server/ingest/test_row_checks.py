@@ -45,18 +45,28 @@ def test_rewards_too_large_to_learn_from(name: str, reward: float) -> None:
 
 
 def test_rewards_of_lead_in_rows_are_sums_over_their_age() -> None:
-    def change(reward: float) -> Callable[[Columns], None]:
+    def change(reward: float, age: int = 3) -> Callable[[Columns], None]:
         def age_and_reward(values: Columns) -> None:
             for group in ("speaker", "walker"):
                 is_open = values[f"{group}/age"][5] > 0
-                values[f"{group}/age"][5][is_open] = 3
+                values[f"{group}/age"][5][is_open] = age
                 values[f"{group}/reward"][5][is_open] = reward
 
         return age_and_reward
 
-    sent = spoil(change(2.9 * MAX_REWARD))
-    check_fragment(sent, order(), SCHEMA, SPACES)
+    for reward, age in ((3 * MAX_REWARD, 3), (-3 * MAX_REWARD, 3), (1000 * MAX_REWARD, 4_000_000_000)):
+        check_fragment(spoil(change(reward, age)), order(), SCHEMA, SPACES)
+    assert refused(spoil(change(1001 * MAX_REWARD, 4_000_000_000))) == "not_finite"
     assert refused(spoil(change(3.1 * MAX_REWARD))) == "not_finite"
+
+
+def test_an_old_lead_in_row_does_not_excuse_a_large_reward_of_another_row() -> None:
+    def change(values: Columns) -> None:
+        for group in ("speaker", "walker"):
+            values[f"{group}/age"][5][values[f"{group}/age"][5] > 0] = 4_000_000_000
+        put("walker/reward", 6, 1e13)(values)
+
+    assert refused(spoil(change)) == "not_finite"
 
 
 def test_infinities_that_cancel_are_seen_and_large_numbers_pass() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from covey.v1.order_pb2 import Order, SlotWork
-from covey_server.orders.overdue import MARGIN, OrderWatch
+from covey_server.orders.overdue import FIRST_MARGIN, MARGIN, OrderWatch
 
 HEARTBEAT_S, STEP_TIMEOUT_S = 5.0, 60.0
 A, B = ("a", 1), ("b", 1)
@@ -72,9 +72,18 @@ def test_a_quick_actor_has_two_heartbeats_at_least(watch: OrderWatch, time: Time
 def test_an_actor_that_never_answered_is_measured_by_others(watch: OrderWatch, time: Time) -> None:
     answers(watch, time, 0.5)
     watch.check({A: None, B: order(9)})
-    time.now += STEP_TIMEOUT_S
+    time.now += STEP_TIMEOUT_S + 2 * HEARTBEAT_S
     assert watch.check({A: None, B: order(9)}) == {}, "it may still be building its environments"
-    time.now += MARGIN * 0.5 + 1
+    time.now += 1
+    assert list(watch.check({A: None, B: order(9)})) == [B]
+
+
+def test_the_first_order_in_slow_environments_has_more_time(watch: OrderWatch, time: Time) -> None:
+    answers(watch, time, 20.0)
+    watch.check({A: None, B: order(9)})
+    time.now += STEP_TIMEOUT_S + FIRST_MARGIN * 20.0
+    assert watch.check({A: None, B: order(9)}) == {}
+    time.now += 1
     assert list(watch.check({A: None, B: order(9)})) == [B]
 
 

@@ -73,8 +73,8 @@ def test_the_newest_run_is_taken_and_named(folder: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["status", "jo"], 2, "run jo: 2 runs in ./runs begin like that: job-1, job-12; name one of them"),
-        (["evaluate", "nothing"], 7, "run nothing: no such directory, and no run in ./runs begins like that"),
+        (["status", "jo"], 2, "run jo: 2 runs in runs begin like that: job-1, job-12; name one of them"),
+        (["evaluate", "nothing"], 7, "run nothing: no such directory, and no run in runs begins like that"),
         (["render", "runs/x", "--out", "x.gif"], 7, "run runs/x: no such directory"),
         (["resume", "oth"], 5, "run runs/other-1: no learner trains it now; covey train --resume runs/other-1 goes on"),
         (["drain", "a1", "oth"], 5, "run runs/other-1: no learner trains it now"),
