@@ -138,7 +138,7 @@ def test_another_value_in_mut_p_is_refused_with_who_has_which(changes: dict[str,
     ("init_hp", "mut_p", "says"),
     [
         ({"BATCHSIZE": 16}, {}, "INIT_HP.BATCHSIZE: unknown key; did you mean 'BATCH_SIZE'?"),
-        ({"EPISODES": 16}, {}, "INIT_HP.EPISODES: 16: has no meaning here; lengths are env steps here"),
+        ({"EPISODES": 16}, {}, "INIT_HP.EPISODES: 16 has no meaning here; lengths are env steps here"),
         ({}, {"NO_MUTATION": 1}, "MUT_P.NO_MUTATION: unknown key; did you mean 'NO_MUT'?"),
         ({}, {"MIN_BATCHES": 1}, "MUT_P.MIN_BATCHES: unknown key; did you mean 'MIN_BATCH_SIZE'?"),
     ],

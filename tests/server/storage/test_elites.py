@@ -163,5 +163,5 @@ def test_one_that_cannot_be_deleted_is_a_sentence(member: TrainedMember, tmp_pat
     run = RunDirectory(tmp_path)
     Life(run, None).generation(member, 0)
     (run.elites / "0.tmp").write_text("a file is in the way")
-    with pytest.raises(StorageError, match=r"elites/0: cannot be written"):
+    with pytest.raises(StorageError, match=r"elites/0 cannot be written"):
         Life(run, {})
