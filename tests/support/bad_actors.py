@@ -2,8 +2,9 @@
 
     python -m tests.support.bad_actors [--seconds 60] [NAME ...]
 
-prints a JSON object for each bad actor: the honest actor's env steps in so many seconds beside it, as a share of those
-beside another honest actor, and what the learner says of it.
+prints a JSON object for each bad actor: the honest actor's env steps in so many seconds beside it, also as a share of
+those that it makes alone, the run's env steps in this time (one that trains honestly takes its part of them), and what
+the learner says of it.
 """
 
 from __future__ import annotations
@@ -152,7 +153,10 @@ def steps_of(address: str, actor_id: str) -> int:
 
 
 def honest_steps(answer: Answer | None, seconds: float) -> tuple[int, dict[str, object]]:
-    """Env steps of an honest actor beside a bad one (None: beside nobody), and the learner's status at the end."""
+    """Env steps of an honest actor beside a bad one (None: beside nobody), and the learner's status at the end.
+
+    The status has `all_steps` too, those of the whole run in this time.
+    """
     address = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory() as folder, processes() as start:
         config = write_config(Path(folder) / "job.yaml", training={"max_steps": 10**7, "evo_steps": 2000})
@@ -162,9 +166,11 @@ def honest_steps(answer: Answer | None, seconds: float) -> tuple[int, dict[str, 
         until(lambda: steps_of(address, "honest") > 1000, what="the honest actor is at work")
 
         def measure() -> tuple[int, dict[str, object]]:
-            before = steps_of(address, "honest")
+            before, began = steps_of(address, "honest"), status(address) or {}
             time.sleep(seconds)
-            return steps_of(address, "honest") - before, status(address) or {}
+            told = status(address) or {}
+            told["all_steps"] = told.get("env_steps", 0) - began.get("env_steps", 0)
+            return steps_of(address, "honest") - before, told
 
         if answer is None:
             return measure()
@@ -183,7 +189,12 @@ def main() -> None:
         steps, told = honest_steps(ANSWERS[name], arguments.seconds)
         counters = told.get("counters")
         named = [event for event in told.get("events", []) if "actor bad" in str(event)]  # type: ignore[attr-defined]
-        says = {"state": told.get("state"), "counters": counters, "events": named[-2:]}
+        says = {
+            "all_steps": told.get("all_steps"),
+            "state": told.get("state"),
+            "counters": counters,
+            "events": named[-2:],
+        }
         print(json.dumps({"bad": name, "honest_steps": steps, "share": round(steps / alone, 2), **says}), flush=True)
 
 

@@ -5,8 +5,8 @@ An actor answers its orders one after the other. The time limit of the oldest on
     limit = 10 x (seconds a step of all slots takes) x (such steps in the order)
 
 but at least two heartbeat intervals, and at most `actors.step_timeout_s` for each of the steps. The seconds are the
-most that the actor has needed so far. Before its first answer the limit is a step timeout, as it may still be building
-its environments, and three times what the slowest other actor would take, or two heartbeat intervals if that is more.
+most that the actor has needed so far; before its first answer, those of the slowest other actor. One that is still
+building its environments may so be overdue: its steps go to others, and it gets new orders once it has answered, late.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from covey_server.orders.evaluations import ActorKey
 
 MARGIN = 10.0
 """An order may take this many times as long as the slowest one before it took for as many steps."""
-
-FIRST_MARGIN = 3.0
-"""The same for an actor's first order, whose limit has a step timeout besides."""
 
 FORGETTING = 0.99
 """Factor by which the slowest answer counts less with every further answer."""
@@ -95,12 +92,9 @@ class OrderWatch:
     def _limit_s(self, pace: _Pace) -> float:
         """Seconds that an actor has for its oldest order."""
         most_s = self._step_timeout_s * max(1, pace.steps)
-        if pace.step_s is not None:
-            return max(self._least_s, min(MARGIN * pace.step_s * pace.steps, most_s))
         known = [p.step_s for p in self._paces.values() if p.step_s is not None]
-        if not known:
-            return max(self._least_s, most_s)
-        return self._step_timeout_s + max(self._least_s, min(FIRST_MARGIN * max(known) * pace.steps, most_s))
+        step_s = max(known, default=self._step_timeout_s) if pace.step_s is None else pace.step_s
+        return max(self._least_s, min(MARGIN * step_s * pace.steps, most_s))
 
 
 def _steps(order: Order) -> int:
