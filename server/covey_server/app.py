@@ -127,11 +127,9 @@ class LearnerProcess:
         mode = SteadyState if config.evolution.mode == "steady_state" else Generational
         self.trainer = Trainer(self.learner, checkpointer, mode(self.learner, self._factory))
         actors = ActorServicer(self.learner, self.attendance, self.intake)
-        self.standstill = Standstill(self.learner, self.trainer, self.attendance)
-        self.report = Report(self.learner, self.trainer.evaluator.phase, actors.gauges, self.standstill)
-        self._grpc = GrpcThread(
-            self.learner, self.attendance, actors, self.trainer, self.report, self.standstill, self.tokens
-        )
+        standstill = Standstill(self.learner, self.trainer, self.attendance)
+        self.report = Report(self.learner, self.trainer.evaluator.phase, actors.gauges, standstill)
+        self._grpc = GrpcThread(self.learner, self.attendance, actors, self.trainer, self.report, self.tokens)
         self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
         self.address = ""
 

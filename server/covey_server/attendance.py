@@ -71,13 +71,10 @@ class Attendance:
         Raises:
             RefusedError: no protocol version is spoken by both sides.
         """
-        newest = request.protocol_version
-        # Actors from before there were ranges give one version, which is all that they speak.
-        oldest = request.oldest_protocol_version if request.HasField("oldest_protocol_version") else newest
         config = self._learner.config
         environment = config.environment
         return pb.DescribeResponse(
-            protocol_version=self._agreed(peer, Versions(oldest, newest)),
+            protocol_version=self._agreed(peer, Versions.of(request)),
             run_name=self._learner.run.name,
             environment=EnvironmentSpec(
                 entry_point=environment.name,

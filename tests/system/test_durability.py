@@ -23,6 +23,7 @@ from covey.v1.fragment_pb2 import Fragment, IssuedOrder, ReceivedFragment
 from covey.v1.order_pb2 import Order
 from covey_server.app import LearnerProcess
 from covey_server.experience.replay import Replay
+from covey_server.ingest import row_checks
 from covey_server.packing import policies
 from covey_server.storage.journal import Journal, Kind
 
@@ -247,6 +248,23 @@ def test_forged_records_behind_the_checkpoint_are_one_sentence(start: Start, tmp
         with pytest.raises(StorageError, match=r"record at byte .* cannot be applied") as caught:
             LearnerProcess(load_config(run.config), run, resume=True)
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_refused_by_now_does_not_count_any_more_and_is_played_again(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, actor = start()
+    play(actor)
+    process.trainer.request_checkpoint()
+    known = process.learner.totals.env_steps
+    play(actor, 2)
+    assert process.learner.totals.env_steps > known
+    monkeypatch.setattr(row_checks, "MAX_REWARD", 1e-9)  # of a later covey that takes less
+    monkeypatch.setattr(row_checks, "MAX_SUMMED_REWARDS", 1)
+    resumed, _ = start(crash(process, tmp_path / "image"))
+    assert resumed.learner.totals.env_steps == known
+    assert sum(ledger.accepted for ledger in resumed.learner.scheduler.ledgers) == known
+    assert sum("does not count any more" in event for event in resumed.learner.events) == 2
 
 
 def test_a_forged_record_before_the_checkpoint_is_one_sentence(start: Start, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def job(tmp_path: Path) -> Path:
 
 
 def check_lines(lines: list[str]) -> None:
-    """What holds in a pipe and in a terminal."""
+    """Assert what must be true of the lines that `covey train` prints, in a pipe as in a terminal."""
     text = "\n".join(lines)
     told = [len(re.findall(rf"{actor}:? joined", text)) for actor in ("local-0", "local-1")]
     assert max(told) == 1, "whoever joined in so short a run is told once"

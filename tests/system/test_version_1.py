@@ -40,7 +40,7 @@ def rows(fragment: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 @pytest.fixture(scope="module")
 def said() -> dict[str, list[bytes]]:
-    """What the frozen client says in the recorded session."""
+    """Requests and frames that the frozen client sends when the learner's side of the recorded session is replayed."""
     policies = [bytes.fromhex(data) for data in RECORDED["policies"]]
     files = {hashlib.sha256(data).digest(): data for data in policies}
     recorder = Recorder([bytes.fromhex(data) for data in RECORDED["orders"]], files)

@@ -120,7 +120,6 @@ class Job:
             if time.monotonic() - sampled_at_s >= 1.0:
                 sampled_at_s = time.monotonic()
                 process.report.sample()
-                process.standstill.look()
             lines, generations.lines = generations.lines, []
             if bar is not None:
                 steps = status.env_steps // len(self.pop)

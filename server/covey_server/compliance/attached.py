@@ -27,7 +27,7 @@ MEMBER = 1
 """The member for which all orders are."""
 
 ENVELOPE_BYTES = 4096
-"""What a part may have besides its share of the rows."""
+"""Bytes that one part of a fragment may have besides its piece of the rows: the envelope, tags and lengths."""
 
 _Came = TypeVar("_Came")
 

@@ -17,7 +17,7 @@ from covey_server.experience.stream import Stream
 from covey_server.ingest.validation import Accepted
 
 Seen = dict[str, NDArray[Any]]
-"""What the agents of each group see in one row."""
+"""Observations in one row of a fragment, an array (agents, ...) for each group id."""
 
 
 class Slots:

@@ -68,7 +68,7 @@ class Line:
         self._down.put(_BROKEN)
 
     def frames(self, context: grpc.ServicerContext) -> Iterator[pb.LearnerFrame]:
-        """What goes down, with heartbeats between."""
+        """Yield the frames that are sent to the actor, and a heartbeat whenever there was none for a while."""
         while context.is_active():
             try:
                 frame = self._down.get(timeout=HEARTBEAT_S / 2)
@@ -162,10 +162,8 @@ class LearnerSide(services.ActorServiceServicer):
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
         """Say what to run."""
-        newest = request.protocol_version
-        oldest = request.oldest_protocol_version if request.HasField("oldest_protocol_version") else newest
         try:
-            version = agreed_version("describe", Versions(oldest, newest), SPOKEN)
+            version = agreed_version("describe", Versions.of(request), SPOKEN)
         except CoveyError as exc:
             self.described.put(exc, timeout=HEARTBEAT_S)
             context.abort(grpc.StatusCode[exc.status], str(exc))

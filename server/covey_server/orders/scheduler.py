@@ -220,7 +220,7 @@ class Scheduler:
             return None
         actors = self._actors.values()
         trains = has_turn(actor, actors, lambda a: a.training, self._next_order_id)
-        evaluators = [a for a in actors if a.eval_slots]
+        evaluators = (a for a in actors if a.eval_slots)
         evaluates = has_turn(actor, evaluators, lambda a: a.evaluating, self._next_order_id)
         if trains:
             assign(actor, actors, self._ledgers, self._rules.turn_steps)

@@ -31,7 +31,6 @@ from covey_server.serving import actor_service
 from covey_server.serving.actor_service import ActorServicer
 from covey_server.serving.population_service import PopulationServicer
 from covey_server.serving.report import Report
-from covey_server.serving.standstill import Standstill
 from covey_server.training.trainer import Trainer
 
 logger = logging.getLogger("covey.rpc")
@@ -55,7 +54,6 @@ class GrpcThread(WatchedThread):
         actors: The data plane's service.
         trainer: Steered by the control plane: checkpoints, stopping.
         report: The answers of the control plane.
-        standstill: Watches whether the run moves.
         tokens: Which token may call what; None lets everybody call everything.
     """
 
@@ -66,7 +64,6 @@ class GrpcThread(WatchedThread):
         actors: ActorServicer,
         trainer: Trainer,
         report: Report,
-        standstill: Standstill,
         tokens: Tokens | None,
     ) -> None:
         super().__init__("grpc", learner.threads)
@@ -77,7 +74,6 @@ class GrpcThread(WatchedThread):
         self._actors = actors
         self._population = PopulationServicer(learner, trainer, report, self._actors)
         self._report = report
-        self._standstill = standstill
         self._loop = asyncio.new_event_loop()
         self._server: grpc.aio.Server | None = None
         self._health: health.aio.HealthServicer | None = None
@@ -181,13 +177,11 @@ class GrpcThread(WatchedThread):
                 # sent heartbeats that were not read, so none of them is blamed for its silence.
                 if late_s > interval_s:
                     self._attendance.forgive(late_s)
-                    self._standstill.begin_anew()
                 self._actors.give_up_silent()
                 self._actors.take_back_overdue()
                 if self._learner.retry_full_disk():
                     self._actors.ask_again()
                 self._report.sample()
-                self._standstill.look()
                 if clock() - heartbeat_at >= interval_s / 2:
                     heartbeat_at = clock()
                     self._actors.heartbeat()

@@ -47,7 +47,8 @@ class Report:
         self._samples: deque[tuple[float, int, dict[str, int]]] = deque()
 
     def sample(self) -> None:
-        """Note the step counters now, from which rates are computed. Call it about once a second."""
+        """Note the step counters now, for rates, and whether the run moves. Call it about once a second."""
+        self._standstill.look()
         learner = self._learner
         with learner.lock:
             by_actor = {s.actor_id: s.env_steps for s in learner.sessions}

@@ -24,7 +24,7 @@ MOST_NAMED = 3
 
 
 class Standstill:
-    """Notices when a run stands still; call `look` about once a second.
+    """Notices when a run stands still; `look` is to be called about once a second.
 
     Args:
         learner: The run.
@@ -36,8 +36,8 @@ class Standstill:
         self._learner = learner
         self._trainer = trainer
         self._attendance = attendance
-        self._least_s = HEARTBEATS * learner.config.learner.heartbeat_interval_s
-        self._moved_at = learner.clock()
+        self._interval_s = learner.config.learner.heartbeat_interval_s
+        self._moved_at = self._looked_at = learner.clock()
         self._counts: tuple[int, ...] = ()
         self._told_s = 0.0  # how long it had stood when that was told last; 0 while it moves
 
@@ -50,7 +50,8 @@ class Standstill:
     def seconds(self) -> float:
         """Seconds for which the run has stood still; 0 while it moves, or is not to move."""
         still_s = self._learner.clock() - self._moved_at
-        return still_s if still_s > self._least_s and self._learner.state is RunState.TRAINING else 0.0
+        stands = still_s > HEARTBEATS * self._interval_s and self._learner.state is RunState.TRAINING
+        return still_s if stands else 0.0
 
     def look(self) -> None:
         """Look whether the run has moved since the last call; tell if it has not for longer than anything explains."""
@@ -60,13 +61,13 @@ class Standstill:
             counts = (totals.env_steps, totals.updates, totals.eval_env_steps, learner.scheduler.generation)
             # A run that is paused, ends, or waits for room on the disk says so elsewhere.
             excused = learner.state is not RunState.TRAINING or bool(learner.room.missing)
-        if counts != self._counts:
-            if self._told_s:
-                learner.event(f"the run moves again after {self.seconds:.0f} s")
-            self._counts = counts
-            self.begin_anew()
-        if excused:
-            self.begin_anew()
+        now = learner.clock()
+        # Also where this process itself, or its machine, was stopped for a while: then nothing could come.
+        if counts != self._counts or excused or now - self._looked_at > self._interval_s:
+            if self._told_s and counts != self._counts:
+                learner.event(f"the run moves again after {now - self._moved_at:.0f} s")
+            self._moved_at, self._told_s = now, 0.0
+        self._counts, self._looked_at = counts, now
         if self.seconds <= max(self._explained_s(), 2 * self._told_s):  # told again when twice as long has passed
             return
         if not self._told_s:
@@ -74,14 +75,10 @@ class Standstill:
         self._told_s = self.seconds
         learner.event(f"the run has stood still for {self.seconds:.0f} s: {'; '.join(self.waits())}")
 
-    def begin_anew(self) -> None:
-        """Count from now on: the run has moved, is not to move, or this process itself was stopped for a while."""
-        self._moved_at, self._told_s = self._learner.clock(), 0.0
-
     def _explained_s(self) -> float:
         """Seconds without any progress that an outstanding order or the trainer's present work explain."""
         piece = self._trainer.piece
-        return max(self._least_s, self._attendance.longest_order_s(), piece.patience_s if piece else 0.0)
+        return max(self._attendance.longest_order_s(), piece.patience_s if piece else 0.0)
 
     def waits(self) -> list[str]:
         """For all members, what they wait for: members that wait for the same are named together."""

@@ -31,7 +31,7 @@ COUNTED = {
     "files_not_written": "times that status or curves could not be written",
     "housekeeping_failed": "errors in the learner's own housekeeping",
 }
-"""By the name of a counter: what is counted, to be followed by its number."""
+"""Plain words for each counter of a learner, by its name; a number follows them in the status."""
 
 HELD = {
     "sessions": "actors known",
@@ -44,7 +44,7 @@ HELD = {
     "rss_bytes": "memory of the learner",
     "open_files": "open files and connections of the learner",
 }
-"""By the name of a gauge: what it is the size of."""
+"""Plain words for each gauge of a learner (the present size of something), by its name."""
 
 _REFUSED = "refused_"
 

@@ -211,9 +211,7 @@ def load_policy(path: Path | str) -> Policy:
         files = [str(data["agents"][agent]) for agent in spaces.agent_ids]
         loaded = {name: LoadedPolicy.decode(_read(index.parent, name)) for name in dict.fromkeys(files)}
         for name, agent in zip(files, spaces.agents, strict=True):
-            spec = loaded[name].spec
-            if (spec.observation, spec.action) != (agent.observation, agent.action):
-                raise ConfigError(f"{name} is made for {spec.observation} and {spec.action}, not for {agent}")
+            loaded[name].spec.check_agent(name, agent)
     except StorageError:
         raise
     except (CoveyError, KeyError, TypeError, AttributeError) as exc:

@@ -143,9 +143,7 @@ def _kept(run: RunDirectory, folder: Path) -> TrainedMember:
         names = {i: str(data["agents"][spaces.agent_ids[agents[0]]]) for i, agents in shared.items()}
         files = {i: (folder / Path(name).name).read_bytes() for i, name in names.items()}
         for i, agents in shared.items():
-            spec, agent = decode_policy(files[i])[0], spaces.agents[agents[0]]
-            if (spec.observation, spec.action) != (agent.observation, agent.action):
-                raise ConfigError(f"{names[i]} is made for {spec.observation} and {spec.action}, not for {agent}")
+            decode_policy(files[i])[0].check_agent(names[i], spaces.agents[agents[0]])
         return TrainedMember(run, folder, int(data["member_id"]), int(score["generation"]), config, spaces, files)
     except OSError as exc:
         raise cannot_read(index, exc) from exc

@@ -61,6 +61,19 @@ class PolicySpec:
             "indicator": self.indicator,
         }
 
+    def check_agent(self, name: str, agent: AgentSpec) -> None:
+        """Check that an agent has the spaces that the policy is made for.
+
+        Args:
+            name: Name of the policy's file, for the error.
+            agent: The agent.
+
+        Raises:
+            ConfigError: it has other spaces.
+        """
+        if (self.observation, self.action) != (agent.observation, agent.action):
+            raise ConfigError(f"{name} is made for {self.observation} and {self.action}, not for {agent}")
+
     def check(self) -> None:
         """Check that the network fits the spaces and the head.
 

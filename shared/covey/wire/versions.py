@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covey.errors import RefusedError
+from covey.v1.actor_service_pb2 import DescribeRequest
 from covey.wire.limits import NEWEST_PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION
 
 
@@ -14,6 +15,14 @@ class Versions:
 
     oldest: int
     newest: int
+
+    @staticmethod
+    def of(request: DescribeRequest) -> Versions:
+        """The versions that an actor says it speaks; one from before there were ranges says a single one."""
+        newest = request.protocol_version
+        return Versions(
+            request.oldest_protocol_version if request.HasField("oldest_protocol_version") else newest, newest
+        )
 
     def __contains__(self, version: int) -> bool:
         return self.oldest <= version <= self.newest

@@ -1,4 +1,4 @@
-"""What `create_population` takes, uses and refuses."""
+"""Tests of `create_population`: arguments that it uses, and arguments that it refuses because they would be ignored."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from covey.v1.fragment_pb2 import Episode
 from covey.v1.order_pb2 import Order, PolicyRef
 
 SHARES = {"answer": 1.0, "short": 0.5, "empty": 0.0}
-"""Of an order's steps that an answer brings."""
+"""Share of an order's env steps that an actor's answer brings, by the kind of answer."""
 
 
 @examples(1)

@@ -1,4 +1,4 @@
-"""Which observations lie outside of their space."""
+"""Tests of `ObservationBounds`: observed numbers beyond the bounds of their space are found, and no others."""
 
 from __future__ import annotations
 

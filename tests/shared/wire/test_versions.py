@@ -1,4 +1,4 @@
-"""Which protocol version two sides agree on."""
+"""Tests of `agreed_version`: an actor and a learner take the newest protocol version that both speak, or refuse."""
 
 from __future__ import annotations
 

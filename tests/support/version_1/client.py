@@ -104,7 +104,7 @@ class Client:
             time.sleep(random.uniform(0, 0.5))
 
     def stream(self, joined: Any) -> bool:
-        """One Work stream; whether it ended with Finish."""
+        """Serve one Work stream until it ends; returns whether this client ended it in order, by sending Finish."""
         if joined.schema_hash != SCHEMA_HASH:
             raise SentAwayError("another row schema")
         if self.epoch not in (0, joined.epoch):

@@ -109,7 +109,7 @@ Players = Sequence[Policy | None]  # of each agent; None plays at random
 
 
 class Slot:
-    """One copy of the environment, with its episode."""
+    """One copy of the environment, and how far the episode is that it plays: its seed, number and returns so far."""
 
     def __init__(self, length: int) -> None:
         self.environment = Counter(length)
