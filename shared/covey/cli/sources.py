@@ -134,9 +134,9 @@ class RunFiles:
         if state not in ENDED:
             state = "dead"
             heard = f"its learner has not been heard of for {age_s:.0f} s"
-            say(f"covey: {self.run}: {heard}; go on with covey train --resume {self.run}", error=True)
+            say(f"covey: {self.run}: {heard}; {_how_to_go_on(self.run)}", error=True)
         elif state != "complete":
-            say(f"covey: {self.run}: {state} {age_s:.0f} s ago; go on with covey train --resume {self.run}", error=True)
+            say(f"covey: {self.run}: {state} {age_s:.0f} s ago; {_how_to_go_on(self.run)}", error=True)
         return {**answer, "state": state} if question == "status" else answer
 
     def watch(self, interval_s: float) -> Iterator[Answer]:
@@ -208,10 +208,15 @@ def find_learner(learner: str | None, run: str | None, credentials: Credentials 
     live = live_learner(directory, credentials)
     if live is None:
         raise UnreachableError(
-            f"run {directory}: no learner trains it now; covey train --resume {directory} goes on with it, --learner "
-            "HOST:PORT reaches a learner elsewhere"
+            f"run {directory}: no learner trains it now; {_how_to_go_on(directory)}, or ask a learner elsewhere with "
+            "--learner HOST:PORT"
         )
     return live
+
+
+def _how_to_go_on(run: Path) -> str:
+    """Say by which commands a run that has ended goes on, whichever began it."""
+    return f"go on with covey train --resume {run} (covey learner --resume, if that began it)"
 
 
 def _learner_at(address: str, run: str | None, credentials: Credentials) -> RunningLearner:

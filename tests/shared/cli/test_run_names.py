@@ -67,7 +67,10 @@ def test_the_newest_run_is_taken_and_named(folder: Path, capsys: pytest.CaptureF
     captured = capsys.readouterr()
     assert captured.out == "runs/job-12/policy-5/policy.json\n" and "newest run is runs/job-12" in captured.err
     assert run(["stop"]) == 5
-    assert "run runs/job-12: no learner trains it now; covey train --resume runs/job-12" in capsys.readouterr().err
+    assert (
+        "run runs/job-12: no learner trains it now; go on with covey train --resume runs/job-12"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,11 @@ def test_the_newest_run_is_taken_and_named(folder: Path, capsys: pytest.CaptureF
         (["status", "jo"], 2, "run jo: 2 runs in runs begin like that: job-1, job-12; name one of them"),
         (["evaluate", "nothing"], 7, "run nothing: no such directory, and no run in runs begins like that"),
         (["render", "runs/x", "--out", "x.gif"], 7, "run runs/x: no such directory"),
-        (["resume", "oth"], 5, "run runs/other-1: no learner trains it now; covey train --resume runs/other-1 goes on"),
+        (
+            ["resume", "oth"],
+            5,
+            "run runs/other-1: no learner trains it now; go on with covey train --resume runs/other-1 (covey learner",
+        ),
         (["drain", "a1", "oth"], 5, "run runs/other-1: no learner trains it now"),
         (
             ["train", "--resume", "oth", "--seed", "9"],
