@@ -40,7 +40,7 @@ def chaos(seconds: float, seed: int, directory: Path, pause_s: tuple[float, floa
             if time.monotonic() >= next_at:
                 fault = next(faults)
                 if fault(w):
-                    w.faults[fault.__name__] += 1
+                    w.note_fault(fault.__name__)
                     next_at = time.monotonic() + w.rng.uniform(*pause_s)
             w.step()
         faults_s = time.monotonic() - began
@@ -80,7 +80,11 @@ def _report(w: World, found: Differences, status: dict[str, Any], goes_on: bool,
         "restart_to_first_fragment_s": quantiles(w.restart_s),
         "black_hole_to_quota_moved_s": quantiles(w.noticed_s) | {"bound": 2 * HEARTBEAT_S},
         "longest_still_s": round(w.longest_still_s, 1),
-        "longest_wait_for_actors_s": {"max": round(w.longest_wait_s, 1), "bound": 2 * HEARTBEAT_S + STEP_TIMEOUT_S},
+        "longest_wait_for_actors_s": {
+            "max": round(w.longest_wait_s, 1),
+            "bound": 2 * HEARTBEAT_S + STEP_TIMEOUT_S,
+            "faults": w.faults_in_longest_wait,
+        },
         "goes_on": goes_on,
         "seconds": round(faults_s, 1),
         "differences": [*found.found, *w.unexpected][:SHOWN],

@@ -25,7 +25,7 @@ def kills(count: int, seed: int, directory: Path) -> dict[str, Any]:
                 break
             w.step_for(w.rng.uniform(0.0, 5.0))
             w.end_learner()
-            w.faults["learner_killed"] += 1
+            w.note_fault("learner_killed")
             assert w.history is not None
             found = Differences()
             compare_promises(w.history, w.notes, found)

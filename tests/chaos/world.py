@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,11 +90,13 @@ class World:
         self.last_taken_at = time.monotonic()
         self.longest_still_s = 0.0
         self.longest_wait_s = 0.0  # of these, while the learner was at work: for actors
+        self.faults_in_longest_wait: list[str] = []  # each with how long it happened before the wait's end
         self._learner_away_at = time.monotonic()  # when it was not at work last
         self.restart_s: list[float] = []
         self.noticed_s: list[float] = []
         self.quick_ends = 0
         self.faults: Counter[str] = Counter()
+        self._recent_faults: deque[tuple[float, str]] = deque(maxlen=20)
         self.unexpected: list[str] = []
         self._bad: Process | None = None
         self._black_holes: dict[str, float] = {}  # since when, by actor
@@ -110,6 +112,11 @@ class World:
     def serves(self) -> bool:
         """Whether the learner of this life has taken something in."""
         return self.learner is not None and self.first_taken_at < math.inf and not self.learner_frozen
+
+    def note_fault(self, kind: str) -> None:
+        """Count a fault of this kind, which has just been made to happen."""
+        self.faults[kind] += 1
+        self._recent_faults.append((time.monotonic(), kind))
 
     def start_learner(self) -> None:
         """A new run, or the next life of it."""
@@ -291,7 +298,13 @@ class World:
                     self.restart_s.append(now - self.learner_started)
                 self.longest_still_s = max(self.longest_still_s, now - self.last_taken_at)
                 waited_s = now - max(self.last_taken_at, self._learner_away_at)
-                self.longest_wait_s = max(self.longest_wait_s, waited_s)
+                if waited_s > self.longest_wait_s:
+                    self.longest_wait_s = waited_s
+                    self.faults_in_longest_wait = [
+                        f"{kind} {now - at:.1f} s before its end"
+                        for at, kind in self._recent_faults
+                        if now - at < waited_s + STEP_TIMEOUT_S
+                    ]
                 self.last_taken_at = now
             elif isinstance(entry, Revoked) and self._black_holes:
                 owners = owners or {i.order_id: i.key[0] for i in self.history.entries if isinstance(i, Issued)}
