@@ -14,8 +14,11 @@ from torch import Tensor
 
 from covey.networks.ops import ACTIVATIONS, Activation
 
-NARROW = 12
-"""Columns from which on products on a CPU are no slower than transposed ones."""
+COLUMNS = 16
+"""Products with fewer columns than this are padded to it: a CPU's kernels take up to six times as long for 5 as for 16.
+
+Which of the narrow ones are slow depends on the CPU, and whether the transposed product is faster does too.
+"""
 
 
 class TorchOps:
@@ -28,7 +31,7 @@ class TorchOps:
         if w.shape[-1] == 1:
             # Matrix products with one column are several times slower, backward too, than what they amount to.
             return (x * w.transpose(1, 2)).sum(-1, keepdim=True) + _by_row(b)
-        if w.shape[-1] < NARROW and not torch.compiler.is_compiling():  # which takes no such function
+        if w.shape[-1] < COLUMNS and not torch.compiler.is_compiling():  # which takes no such function
             y: Tensor = _NarrowLinear.apply(x, w, _by_row(b))  # type: ignore[no-untyped-call]
             return y
         return torch.baddbmm(_by_row(b), x, w)
@@ -86,13 +89,16 @@ class TorchOps:
 
 
 class _NarrowLinear(torch.autograd.Function):
-    """Batched `x @ w + b` for weights with few columns, computed transposed, which is faster on a CPU."""
+    """Batched `x @ w + b` for weights with few columns, which are padded with zeros for the product forward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        """Computes the transposed product, (w.T @ x.T + b.T).T."""
+        """Compute the product with padded weights and drop what the padding gave."""
         ctx.save_for_backward(x, w)
-        return torch.baddbmm(b.mT, w.mT, x.mT).mT.contiguous()
+        narrow = w.shape[-1]
+        wide = w.new_zeros(*w.shape[:-1], COLUMNS)
+        wide[..., :narrow] = w
+        return torch.bmm(x, wide)[..., :narrow] + b
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
