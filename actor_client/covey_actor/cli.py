@@ -39,8 +39,8 @@ def actor(
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Also run environments of this name if the learner names one, besides those of pettingzoo and mpe2: "
-            "MODULE:FUNCTION, or MODULE for all in it; * stands for anything. Repeatable.",
+            help="Also run environments of this name if the learner names one, besides those of pettingzoo, mpe2 and "
+            "covey.envs.mpe: MODULE:FUNCTION, or MODULE for all in it; * stands for anything. Repeatable.",
         ),
     ] = None,
     env_path: Annotated[

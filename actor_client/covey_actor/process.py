@@ -62,7 +62,7 @@ class ActorOptions:
     learner: str
     name: str | None = None  # unset: host name and process id
     env: str | None = None  # entry point used whatever the learner says
-    allow_env: Sequence[str] = ()  # patterns of what it runs besides environments of pettingzoo and mpe2
+    allow_env: Sequence[str] = ()  # patterns of what it runs besides environments of pettingzoo, mpe2, covey.envs.mpe
     max_reconnect_s: float | None = None  # None: tries for ever
     credentials: Credentials = ANONYMOUS
     waits: Backoffs = field(default_factory=Backoffs)

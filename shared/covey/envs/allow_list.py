@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 
 from covey.envs.loading import ENTRY_POINT, present_name
+from covey.envs.mpe import TASKS
 
-ALWAYS_ALLOWED = "environments of pettingzoo and mpe2"
+ALWAYS_ALLOWED = "environments of pettingzoo, mpe2 and covey.envs.mpe"
 """The environments that every actor builds, in words."""
 
 _LIBRARY_ENVIRONMENT = re.compile(
@@ -20,19 +21,24 @@ Each of their environments is a module NAME_vNUMBER with these functions. Other 
 functions that import what their arguments say, or write files.
 """
 
+_OWN_ENVIRONMENTS = frozenset(
+    f"covey.envs.mpe.{task}{function}" for task in TASKS for function in ("", ":parallel_env")
+)
+
 
 def allowed(entry_point: str, patterns: Sequence[str] = ()) -> bool:
     """Whether an actor may import an entry point that a learner has named, and call it with the learner's arguments.
 
     Args:
         entry_point: "package.module:function", or "package.module".
-        patterns: What the actor's owner trusts besides the environments of pettingzoo and mpe2: an entry point, or
-            a module with all functions that it has, those too that it imported from elsewhere. `*` spans dots.
+        patterns: What the actor's owner trusts besides the environments of pettingzoo, mpe2 and covey.envs.mpe: an
+            entry point, or a module with all functions that it has, those too that it imported from elsewhere. `*`
+            spans dots.
     """
     if not ENTRY_POINT.fullmatch(entry_point):
         return False
     entry_point = present_name(entry_point)
-    if _LIBRARY_ENVIRONMENT.fullmatch(entry_point):
+    if _LIBRARY_ENVIRONMENT.fullmatch(entry_point) or entry_point in _OWN_ENVIRONMENTS:
         return True
     module = entry_point.partition(":")[0]
     return any(fnmatch.fnmatchcase(name, present_name(p)) for p in patterns for name in (module, entry_point))

@@ -1,4 +1,4 @@
-"""What a learner may make an actor import and call: of pettingzoo and mpe2 environments, and nothing else unasked."""
+"""What a learner may make an actor import and call: environments of three packages, and nothing else unasked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import mpe2
 import pettingzoo
 import pytest
 
+import covey.envs.mpe
 from covey.envs import allowed, load_environment
 from covey.errors import EnvironmentLoadError
 
@@ -22,14 +23,14 @@ ROOT = Path(__file__).parents[3]
 
 
 def modules() -> Iterator[str]:
-    """Every module of both packages, those too that need something which is not installed."""
-    for package in (pettingzoo, mpe2):
+    """Every module of the packages, those too that need something which is not installed."""
+    for package in (pettingzoo, mpe2, covey.envs.mpe):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None):
             yield found.name
 
 
 def entry_points() -> Iterator[str]:
-    """Everything in both packages that can be called."""
+    """Everything in the packages that can be called."""
     for name in modules():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -78,6 +79,13 @@ def test_every_environment_that_the_tests_and_pages_train_in_stays_allowed() -> 
         *("pettingzoo.env_registry.spec:_load_env_creator", "pettingzoo.test.seed_test:env", "pettingzoo.a.b_v1"),
         *("mpe2.simple_v3:make_env", "mpe2.simple_v3.x_v1", "mpe2.simple_v3\n", "pettingzoo.classic.all_modules"),
         *("mpe2.simple.simple:env", "mpe2.simple_v٣", "evil.mpe2.simple_v3", "pettingzoo.mpe.all_modules:env"),
+        *("covey.envs.mpe", "covey.envs.mpe.task", "covey.envs.mpe.task:Task", "covey.envs.mpe.simple_spread_v4"),
+        *("covey.envs.mpe.simple_spread_v3:Spread", "covey.envs.mpe.simple_spread_v3:parallel_env.x", "covey.envs"),
+        *(
+            "covey.envs.mpe.simple_spread_v3:check_arguments",
+            "covey.envs.mpe.simple_spread_v3.x",
+            "covey.envs.mpe:TASKS",
+        ),
     ],
 )
 def test_what_is_no_environment_of_the_libraries_is_not_allowed(entry_point: str) -> None:

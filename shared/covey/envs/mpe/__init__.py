@@ -1,0 +1,7 @@
+"""Classical MPE tasks as arrays: many copies of one are stepped together, with the numbers of mpe2."""
+
+TASKS = (
+    "simple_speaker_listener_v4",
+    "simple_spread_v3",
+)
+"""The tasks, each a module of this package and, one copy at a time, of the package mpe2."""
