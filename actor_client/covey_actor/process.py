@@ -166,7 +166,8 @@ class Actor:
             limit_s = limit_s if limit_s > 0 else STEP_TIMEOUT_S  # for NaN too
             count, how = train_slots + eval_slots, "async" if in_processes else "sync"
             slots = build_slots(make_env, spaces, count, how, limit_s)
-            collector = Collector(slots, spaces, schema, train_slots, self._compression_level)
+            joint_seeds = described.environment.joint_seeds
+            collector = Collector(slots, spaces, schema, train_slots, self._compression_level, joint_seeds=joint_seeds)
             hung = partial(self._leave_hung, line)
             watch = EnvironmentWatch(self._environment, limit_s, self._leave, LEAVE_S, hung)
             if not in_processes:  # worker processes have limits of their own

@@ -84,6 +84,7 @@ class Attendance:
                 groups=[AgentGroup(group_id=g, agent_ids=ids) for g, ids in (environment.groups or {}).items()],
                 vectorisation=Vectorisation.Value(f"VECTORISATION_{config.actors.vectorisation.upper()}"),
                 step_timeout_s=config.actors.step_timeout_s,
+                joint_seeds=not config.training.deterministic,
             ),
         )
 

@@ -19,9 +19,9 @@ from covey.collect.finite import not_finite
 from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
 from covey.collect.history import History
 from covey.collect.orders import Players, check_order, resolve_players
-from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot
+from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot, joint_episodes_seed
 from covey.envs.outside_bounds import OutsideBounds
-from covey.envs.slots import Fault, Slots
+from covey.envs.slots import Fault, Slots, batch_reset
 from covey.errors import SpaceError, one_line
 from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
@@ -82,18 +82,28 @@ class Collector:
         schema: The columns of rows, that is, of timesteps.
         train_slots: How many of the slots train; the others evaluate.
         compression_level: zstd level of the fragments' blobs.
+        joint_seeds: Whether training episodes that begin together may be drawn together, where the environments have
+            `reset_batch`; else each follows from its own slot's seed alone.
 
     Raises:
         SpaceError: rows too large for a fragment.
     """
 
     def __init__(
-        self, slots: Slots, spaces: EnvironmentSpaces, schema: RowSchema, train_slots: int, compression_level: int
+        self,
+        slots: Slots,
+        spaces: EnvironmentSpaces,
+        schema: RowSchema,
+        train_slots: int,
+        compression_level: int,
+        *,
+        joint_seeds: bool = False,
     ) -> None:
         check_slots(train_slots, spaces, schema)
         self._lead = most_lead_in_rows(spaces)
         self._spaces, self._schema, self._level = spaces, schema, compression_level
         self._slots = slots
+        self._reset_batch = batch_reset(slots) if joint_seeds else None
         self._decisions = Decisions(spaces, slots.count)
         self._training = [TrainingSlot(i) for i in range(train_slots)]
         self._evaluation = [EvaluationSlot(i, i - train_slots) for i in range(train_slots, slots.count)]
@@ -342,8 +352,15 @@ class Collector:
         slot.end_episode()
 
     def _reset(self, due: Sequence[SlotState]) -> list[Fault]:
-        """Reset these environments with their next seeds; returns a report for each that raised."""
-        faults = self._slots.reset([slot.index for slot in due], [slot.next_seed for slot in due])
+        """Begin the next episodes of these environments; returns a report for each that raised."""
+        faults: list[Fault] = []
+        exact = due
+        if self._reset_batch is not None and (together := [s for s in due if isinstance(s, TrainingSlot)]):
+            seed = joint_episodes_seed([slot.next_seed for slot in together])
+            faults += self._reset_batch([slot.index for slot in together], seed)
+            exact = [slot for slot in due if isinstance(slot, EvaluationSlot)]
+        if exact:
+            faults += self._slots.reset([slot.index for slot in exact], [slot.next_seed for slot in exact])
         raised = {f.slot for f in faults}
         begun = [slot.index for slot in due if slot.index not in raised]
         for index in begun:

@@ -18,6 +18,12 @@ def training_episode_seed(seed: int, episode: int) -> int:
     return int.from_bytes(digest[:4]) >> 2
 
 
+def joint_episodes_seed(seeds: Sequence[int]) -> int:
+    """The seed of training episodes that are drawn together: 30 bits of SHA-256 of the seeds that each would take."""
+    digest = hashlib.sha256(b"".join(seed.to_bytes(8) for seed in seeds)).digest()
+    return int.from_bytes(digest[:4]) >> 2
+
+
 class SlotState(ABC):
     """What training and evaluation environments (slots) of an actor share: their episode and remaining env steps.
 

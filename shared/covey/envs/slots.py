@@ -5,7 +5,7 @@ Dims: S slots, A agents, N agents of a group; the layout of arrays is that of `c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,6 +63,11 @@ class BatchedEnvironment(Slots, Protocol):
     `attach` comes once, before the first `reset`; from then on `count` and `arrays` are set. `reset` and `step` write
     the whole of `arrays` as `Slots` says: they also clear what agents that ended left behind. Agents have masks where
     their observation space is a dictionary {observation, action_mask}.
+
+    It may have one method more, where drawing many episodes at once is faster than seeding each of them:
+    `reset_batch(slots: Sequence[int], seed: int) -> list[Fault]` begins an episode in each slot given, all of them
+    drawn by one generator that is seeded with `seed`. Training uses it, as it does not matter there which episode a
+    slot gets; evaluation episodes, and all of deterministic runs, are begun by `reset` with a seed each.
     """
 
     possible_agents: Sequence[str]
@@ -79,6 +84,11 @@ class BatchedEnvironment(Slots, Protocol):
     def attach(self, spaces: EnvironmentSpaces, arrays: SlotArrays) -> None:
         """Take the arrays that resets and steps are to write to; `spaces` has the agents and their groups."""
         ...
+
+
+def batch_reset(slots: Slots) -> Callable[[Sequence[int], int], list[Fault]] | None:
+    """The method `reset_batch`, by which slots begin many episodes from one seed; None if these have none."""
+    return getattr(slots, "reset_batch", None)
 
 
 def describe(exc: BaseException) -> str:

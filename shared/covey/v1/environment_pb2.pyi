@@ -53,6 +53,7 @@ class EnvironmentSpec(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     VECTORISATION_FIELD_NUMBER: _builtins.int
     STEP_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    JOINT_SEEDS_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module:function", or "package.module", which means its parallel_env or else its env. Never empty."""
     config_json: _builtins.str
@@ -66,6 +67,11 @@ class EnvironmentSpec(_message.Message):
     step_timeout_s: _builtins.float
     """Most seconds that one step or reset of all slots together may take, building environments included. If it takes
     longer, the actor leaves and says why, or replaces the worker process that steps the environment. Unset: 120.
+    """
+    joint_seeds: _builtins.bool
+    """True: training slots whose episodes begin together may draw them together, from one generator that is seeded with a
+    fixed function of the seeds which they would have taken one by one. Unset: every training episode follows from its
+    own slot's seed alone, whatever other slots do. Evaluation episodes always follow from exactly their own seed.
     """
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentGroup]:
@@ -83,10 +89,11 @@ class EnvironmentSpec(_message.Message):
         groups: _abc.Iterable[Global___AgentGroup] | None = ...,
         vectorisation: Global___Vectorisation.ValueType = ...,
         step_timeout_s: _builtins.float = ...,
+        joint_seeds: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -125,7 +125,9 @@ class SlotWork(_message.Message):
     restart: _builtins.bool
     """True: abandon the running episode and reset the environment before the first step. Set in a slot's first order."""
     seed: _builtins.int
-    """With restart: each of the slot's episodes is reset with a seed made of this number and the episode's index."""
+    """With restart: each of the slot's episodes is reset with a seed made of this number and the episode's index (but see
+    EnvironmentSpec.joint_seeds).
+    """
     member_id: _builtins.int
     """The member whose steps these are."""
     until_episode_end: _builtins.bool
