@@ -91,7 +91,10 @@ def planned_rows(row_bytes: int, max_size: int, max_bytes: int) -> int:
 
 
 class Replay:
-    """A replay memory in preallocated tensors on `device`; `len()` is the number of env steps held.
+    """A replay memory in tensors on `device`; `len()` is the number of env steps held.
+
+    On a CPU the system provides memory page by page, as rows are first written: an empty replay memory takes none. On
+    another device all of it is taken at once, so that a run that begins there has what it needs.
 
     Args:
         spaces: The run's spaces.
@@ -113,12 +116,13 @@ class Replay:
         per_row = self._layout.row_bytes
         self._capacity = planned_rows(per_row, max_size, max_bytes)
         self._max_size = max_size
-        self._matrices = {dtype: self._zeros(width, dtype) for dtype, width in self._layout.widths.items()}
+        self._matrices = {d: self._zeros((self._capacity, width), d) for d, width in self._layout.widths.items()}
         # The same memory as numpy arrays, which write small blocks faster. On other devices fragments are staged.
         self._writable = {d: m.numpy() for d, m in self._matrices.items()} if self._device.type == "cpu" else None
-        self._links: Tensor | None = None  # (capacity, 2N), see RowLayout.link_width
+        # (capacity, 2N), see RowLayout.link_width; kept less 1, as most decisions close in the next row, one step on.
+        self._links: Tensor | None = None
         # The ring of drawable rows: `_drawable_count` row numbers, the oldest at place `_ring_start`.
-        self._drawable_rows = torch.zeros(max_size, dtype=torch.int64, device=self._device)
+        self._drawable_rows = self._zeros((max_size,), "int64")
         self._ring_start = 0
         self._drawable_count = 0
         self._steps = 0
@@ -137,14 +141,14 @@ class Replay:
         row_bytes = RowLayout(spaces, torch.device("cpu")).row_bytes
         return planned_rows(row_bytes, max_size, max_bytes) * row_bytes + 8 * max_size
 
-    def _zeros(self, width: int, dtype: str) -> Tensor:
-        """Zeros for one number of each row, or several; on a CPU the system provides a page once it is written to.
+    def _zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
+        """Return zeros; on a CPU the system provides a page of them once it is written to (torch.zeros writes all).
 
         So an actor that joins takes no memory for rows that it never sends.
         """
         if self._device.type == "cpu":
-            return torch.from_numpy(np.zeros((self._capacity, width), dtype))
-        return torch.zeros((self._capacity, width), dtype=torch_dtype(dtype), device=self._device)
+            return torch.from_numpy(np.zeros(shape, dtype))
+        return torch.zeros(shape, dtype=torch_dtype(dtype), device=self._device)
 
     def __len__(self) -> int:
         return self._steps
@@ -271,7 +275,7 @@ class Replay:
             if self._links is None:
                 links, following = None, row + 1
             else:
-                links = self._links.index_select(0, row)
+                links = self._links.index_select(0, row) + 1
                 # Each agent's decision closes in a row of its own: N next rows for each row drawn, (N * M * B,). Agents
                 # come first, so that what one agent's critic reads lies together.
                 following = (row.unsqueeze(1) + links[:, : links.shape[1] // 2]).t().reshape(-1)
@@ -304,10 +308,9 @@ class Replay:
         """Store for new rows where each agent's decision closes; None if for all of them in the next row."""
         if links is not None and self._links is None:
             # Links begin with this fragment; in all rows before it decisions close in the next row, one step on.
-            shape = (self._capacity, self._layout.link_width)
-            self._links = torch.ones(shape, dtype=torch.int32, device=self._device)
+            self._links = self._zeros((self._capacity, self._layout.link_width), "int32")
         if self._links is not None:
-            self._links[new_rows] = 1 if links is None else links
+            self._links[new_rows] = 0 if links is None else links - 1
 
     def _free_rows(self, rows: int, steps: int, drawable: int) -> int:
         """Evict the oldest messages until a new one of this size fits; returns the row at which that is to begin."""

@@ -64,7 +64,8 @@ class ReplayBuffer(Section):
     max_bytes: int = Field(
         default=8 << 30,
         ge=1 << 20,
-        description="Bytes that the replay memory may take; where `max_size` steps would need more, it holds fewer.",
+        description="Bytes that the replay memory may take when it is full; where `max_size` steps would need more, it "
+        "holds fewer. On a CPU they are taken as env steps come, on CUDA all at once.",
     )
 
 
