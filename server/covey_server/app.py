@@ -98,6 +98,8 @@ class LearnerProcess:
         # wait for orders while the trainer runs Python code.
         sys.setswitchinterval(0.0005)
         if config.training.deterministic:
+            # Without a fixed workspace cuBLAS is not deterministic, and torch refuses its products on CUDA.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         # What a resumed run may not change is refused before anything is touched.
         self._changes = changes(load_config(run.config, stored=True), config) if resume else []
@@ -331,9 +333,9 @@ def update_threads(config: Config, local_actors: int) -> int:
 
 
 def _check_device(device: str) -> None:
-    """Raise a `ConfigError` unless torch can create a tensor on the device."""
+    """Raise a `ConfigError` unless torch can compute on the device and read the result."""
     try:
-        torch.zeros(1, device=device)
+        torch.ones(1, device=device).add(1).item()
     except (RuntimeError, AssertionError) as exc:
         raise ConfigError(
             f"learner.device: {device!r} is not usable here ({str(exc).splitlines()[0]}); use cpu or a device it has"

@@ -95,6 +95,7 @@ def test_updates_import_nothing_of_torch_compile(algorithm: str, tmp_path: Path)
         ("network={nobody_0: {latent_dim: 8}}", ["nobody_0", "speaker"], 2),
         ("fitness.agents=[nobody]", ["fitness.agents", "nobody", "speaker_0"], 2),
         ("learner.device=cuda:7", ["learner.device", "cuda:7"], 2),
+        ("learner.device=meta", ["learner.device", "meta", "use cpu"], 2),
         ("learner.updates=graph", ["learner.updates", "graph", "CUDA", "auto"], 2),
     ],
 )

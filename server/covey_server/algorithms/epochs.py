@@ -64,7 +64,7 @@ class Epoch:
         """Return the first n minibatches of some of the networks."""
         if rows == list(range(self.active.shape[1])) and n == len(self.active):
             return self
-        at = torch.tensor(rows, dtype=torch.int64, device=self.view.device)
+        at = torch.tensor(rows, dtype=torch.int64).to(self.view.device, non_blocking=True)
 
         def own(x: Tensor) -> Tensor:
             return x[:n].index_select(1, at)
@@ -114,11 +114,15 @@ class Minibatches:
         self._shape = own.shape
         # By network, (R, n * B); padding repeats the network's first decision.
         at = np.where(own, first[..., None] + place, 0).transpose(1, 0, 2).reshape(len(counts), -1)
-        self._at = torch.from_numpy(at).to(device)
-        self._weight = torch.from_numpy((own / np.maximum(length, 1)[..., None]).astype(np.float32)).to(device)
+        self._at = torch.from_numpy(at).to(device, non_blocking=True)
+        self._weight = torch.from_numpy((own / np.maximum(length, 1)[..., None]).astype(np.float32)).to(
+            device, non_blocking=True
+        )
         self._widest = int(counts.max())
-        self._starts = torch.from_numpy(np.minimum(np.cumsum(counts) - counts, counts.sum() - 1)).to(device)
-        self._beyond = torch.from_numpy(np.arange(self._widest) >= counts[:, None]).to(device)
+        self._starts = torch.from_numpy(np.minimum(np.cumsum(counts) - counts, counts.sum() - 1)).to(
+            device, non_blocking=True
+        )
+        self._beyond = torch.from_numpy(np.arange(self._widest) >= counts[:, None]).to(device, non_blocking=True)
 
     def epoch(self, keys: Tensor, streams: Sequence[str], learning: NDArray[np.bool_]) -> Epoch:
         """Shuffle all decisions into minibatches for one epoch, a pass through the rollout.
@@ -137,7 +141,9 @@ class Minibatches:
         weight = self._weight
         active = self._active & learning
         if not learning.all():
-            weight = weight * torch.from_numpy(learning.astype(np.float32)).to(weight.device).unsqueeze(-1)
+            weight = weight * torch.from_numpy(learning.astype(np.float32)).to(
+                weight.device, non_blocking=True
+            ).unsqueeze(-1)
         policy_weight, policy_active = weight, active
         if pooled.forced:
             # Policies learn from what they chose alone: the weights of the rest of a minibatch sum to 1 again.

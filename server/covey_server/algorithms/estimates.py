@@ -67,7 +67,7 @@ def estimates(
 
     def by_decision(numbers: Sequence[float] | NDArray[np.float64]) -> Tensor:
         """Repeat one number of each pair of policy and value network for all decisions that the pair learns from."""
-        return torch.from_numpy(np.repeat(np.asarray(numbers, np.float32), counts)).to(device)
+        return torch.from_numpy(np.repeat(np.asarray(numbers, np.float32), counts)).to(device, non_blocking=True)
 
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
     scales = _scales(networks) if rescale else [ReturnScale()] * len(counts)
@@ -134,16 +134,20 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Ten
     views, viewed = _side_by_side(pooled.view_counts, widest, pooled.x.device)
     log_prob, value = (torch.empty(decisions.shape, device=pooled.x.device) for _ in range(2))
     for own in networks:
+        # A list would be copied at every use, and the learner would wait for each copy.
+        policies, values = (
+            torch.tensor(pairs).long().to(decisions.device, non_blocking=True) for pairs in (own.policies, own.values)
+        )
         for first in range(0, widest, CHUNK):
             columns = slice(first, first + CHUNK)
-            at = decisions[own.policies, columns]
-            seen = torch.cat([pooled.here[at], views[own.values, columns]])
+            at = decisions[policies, columns]
+            seen = torch.cat([pooled.here[at], views[values, columns]])
             outputs = own.rows.outputs("frozen", pooled.x[seen])
             if own.policies:
                 mask = None if pooled.mask is None else pooled.mask[at]
                 found = own.log_probs(outputs, own.log_std(), pooled.action[at], mask)
-                log_prob[own.policies, columns] = found.log_prob
-            value[own.values, columns] = outputs[len(own.policies) :, :, 0]
+                log_prob[policies, columns] = found.log_prob
+            value[values, columns] = outputs[len(own.policies) :, :, 0]
     return log_prob.flatten().index_select(0, decided), value.flatten().index_select(0, viewed)
 
 
@@ -164,4 +168,7 @@ def _side_by_side(counts: NDArray[np.int64], widest: int, device: torch.device) 
     starts = np.cumsum(counts) - counts
     places = np.minimum(starts[:, None] + np.arange(widest), counts.sum() - 1)
     back = np.repeat(np.arange(len(counts)) * widest - starts, counts) + np.arange(counts.sum())
-    return torch.from_numpy(places).to(device), torch.from_numpy(back).to(device)
+    return (
+        torch.from_numpy(places).to(device, non_blocking=True),
+        torch.from_numpy(back).to(device, non_blocking=True),
+    )

@@ -304,7 +304,9 @@ class _PaddingGroup:
         self._add_metrics(own.members[:a], 0, [l_pi, h, divergence, clipped], active[:, :a])
         self._add_metrics(own.members[a:], 4, [l_v], active[:, a:])
         last = n - 1 - active[::-1, :a].argmax(0)
-        return divergence[torch.from_numpy(last).to(self._device), torch.arange(a, device=self._device)]
+        return divergence[
+            torch.from_numpy(last).to(self._device, non_blocking=True), torch.arange(a, device=self._device)
+        ]
 
     def _gradients(
         self,
@@ -364,13 +366,15 @@ class _PaddingGroup:
 
     def _of(self, name: str, own: ActorCriticRows) -> Tensor:
         """Return a hyperparameter for each of K stacked networks: the value of the member that it belongs to, (K,)."""
-        return torch.from_numpy(self._hyper[name][own.members].astype(np.float32)).to(self._device)
+        return torch.from_numpy(self._hyper[name][own.members].astype(np.float32)).to(self._device, non_blocking=True)
 
     def _max_norm(self, members: tuple[int, ...]) -> Tensor | None:
         """Return the bounds of gradient norms, one a member; None where norms are not bounded."""
         if "max_grad_norm" not in self._hyper:
             return None
-        return torch.from_numpy(self._hyper["max_grad_norm"][list(members)].astype(np.float32)).to(self._device)
+        return torch.from_numpy(self._hyper["max_grad_norm"][list(members)].astype(np.float32)).to(
+            self._device, non_blocking=True
+        )
 
     def _add_metrics(self, members: list[int], first: int, values: list[Tensor], active: NDArray[np.bool_]) -> None:
         """Add losses of n minibatches to the members' running sums and counts of metrics.
@@ -383,7 +387,7 @@ class _PaddingGroup:
         """
         at, names = np.array(members, np.int64), slice(first, first + len(values))
         sums = torch.stack([x.sum(0) for x in values])
-        self._sums[names].index_add_(1, torch.from_numpy(at).to(self._device), sums)
+        self._sums[names].index_add_(1, torch.from_numpy(at).to(self._device, non_blocking=True), sums)
         self._counts[names] += np.bincount(at, active.sum(0), len(self._counts[0])).astype(np.int64)
 
     def take_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 KEPT_INDICES = 64
-"""Combinations of members whose indices stay on the device; members fall due in few."""
+"""Combinations of members whose indices stay on the device; members fall due in few. The one not used for longest goes
+first: a step that has just run finds its own, as it must while it is captured."""
 
 
 class MemberVectors:
@@ -42,12 +43,14 @@ class MemberVectors:
         return vector if len(chosen) == self._members else vector.index_select(0, self.index(chosen))
 
     def index(self, places: tuple[int, ...]) -> Tensor:
-        """Return positions as an int64 tensor on the device, always the same tensor for the same positions.
+        """Return positions as an int64 tensor on the device, the same tensor again for positions asked for lately.
 
         A recorded update reads it at a fixed place in memory.
         """
-        if places not in self._indices:
-            if len(self._indices) >= KEPT_INDICES:
-                self._indices.clear()
-            self._indices[places] = torch.tensor(places, dtype=torch.int64).to(self._device, non_blocking=True)
-        return self._indices[places]
+        kept = self._indices.pop(places, None)
+        if kept is None:
+            while len(self._indices) >= KEPT_INDICES:
+                del self._indices[next(iter(self._indices))]
+            kept = torch.tensor(places, dtype=torch.int64).to(self._device, non_blocking=True)
+        self._indices[places] = kept  # at the end, as the last one used
+        return kept

@@ -150,7 +150,7 @@ class Pool:
         return self._put(values.astype(np.float32))
 
     def _put(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values).to(self._device)
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
 
 
 def _joined(agents: Sequence[AgentDecisions], name: str) -> NDArray[Any]:

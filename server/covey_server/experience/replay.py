@@ -245,7 +245,7 @@ class Replay:
             )
         # Copies to another device are slow: they are made before the lock is taken, which sampling needs.
         staged = self._staged(columns, rows, decisions) if self._writable is None else {}
-        links = None if decisions is None else torch.from_numpy(decisions.links).to(self._device)
+        links = None if decisions is None else torch.from_numpy(decisions.links).to(self._device, non_blocking=True)
         with self._lock:
             start = self._free_rows(rows, steps, len(drawable))
             new_rows = slice(start, start + rows)
@@ -302,7 +302,7 @@ class Replay:
         """Copy a message's rows to the device as one matrix per dtype, before the lock is taken."""
         host = {dtype: np.empty((rows, width), dtype) for dtype, width in self._layout.widths.items()}
         self._layout.write(host, columns, decisions)
-        return {dtype: torch.from_numpy(block).to(self._device) for dtype, block in host.items()}
+        return {dtype: torch.from_numpy(block).to(self._device, non_blocking=True) for dtype, block in host.items()}
 
     def _link(self, new_rows: slice, links: Tensor | None) -> None:
         """Store for new rows where each agent's decision closes; None if for all of them in the next row."""
@@ -345,7 +345,7 @@ class Replay:
         """Append row numbers to the ring buffer of rows that may be sampled."""
         begin = (self._ring_start + self._drawable_count) % self._max_size
         fits = min(len(ids), self._max_size - begin)
-        new = torch.from_numpy(ids.astype(np.int64, copy=False))
-        self._drawable_rows[begin : begin + fits] = new[:fits].to(self._device)
-        self._drawable_rows[: len(ids) - fits] = new[fits:].to(self._device)
+        new = torch.from_numpy(ids.astype(np.int64, copy=False)).to(self._device, non_blocking=True)
+        self._drawable_rows[begin : begin + fits] = new[:fits]
+        self._drawable_rows[: len(ids) - fits] = new[fits:]
         self._drawable_count += len(ids)

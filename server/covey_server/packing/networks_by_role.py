@@ -30,7 +30,8 @@ PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
 CPU, reckoned from the time that launches take on a GPU."""
 
 KEPT_PASSES = 64
-"""Passes whose indices stay on the device; members fall due in few combinations."""
+"""Passes whose indices stay on the device; members fall due in few combinations. The one not used for longest goes
+first: a step that has just run finds all of its own, as it must while it is captured."""
 
 
 class PackedNetworks:
@@ -85,11 +86,13 @@ class PackedNetworks:
         them.
         """
         keys = len(self.keys) if keys is None else keys
-        if (members, keys) not in self._passes:
-            if len(self._passes) >= KEPT_PASSES:
-                self._passes.clear()
-            self._passes[members, keys] = Pass(self, members, keys)
-        return self._passes[members, keys]
+        kept = self._passes.pop((members, keys), None)
+        if kept is None:
+            while len(self._passes) >= KEPT_PASSES:
+                del self._passes[next(iter(self._passes))]
+            kept = Pass(self, members, keys)
+        self._passes[members, keys] = kept  # at the end, as the last one used
+        return kept
 
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the stacked matrices back into the members."""
@@ -130,8 +133,8 @@ class OutputOrder:
         order = [at[network] for network in wanted]
         index = inverse = None
         if order != list(range(len(order))):
-            index = torch.tensor(order, device=owner.device)
-            inverse = torch.tensor(np.argsort(order), device=owner.device)
+            index = torch.tensor(order).to(owner.device, non_blocking=True)
+            inverse = torch.from_numpy(np.argsort(order)).to(owner.device, non_blocking=True)
         outputs = {
             k: network.spec.outputs
             for own in rows

@@ -27,7 +27,8 @@ Mode = Literal["learn", "frozen", "target"]
 gradient of them; "frozen" the parameters, and a gradient of the extra inputs; "target" the target weights, and none."""
 
 KEPT_SUBSETS = 64
-"""Subsets of rows, as minibatches without some of the networks make them, whose indices stay on the device."""
+"""Subsets of rows, as minibatches without some of the networks make them, whose indices stay on the device; the one not
+used for longest goes first."""
 
 
 class RowOwners:
@@ -44,7 +45,7 @@ class RowOwners:
         places = {m: i for i, m in enumerate(members)}
         self.pairs = list(pairs)
         self.place = np.array([places[m] for _, m in pairs], np.int64)
-        self.place_on_device = torch.from_numpy(self.place).to(device)
+        self.place_on_device = torch.from_numpy(self.place).to(device, non_blocking=True)
         self.distinct_members = len({m for _, m in pairs})
 
 
@@ -224,14 +225,16 @@ class PackRows:
     def _moving(self, active: NDArray[np.bool_] | None) -> tuple[RowIndex, RowIndex]:
         """Return which stacked networks make an Adam step, and where these are among the networks of this pass."""
         key = b"" if active is None or active.all() else active.tobytes()
-        if key not in self._subsets:
-            if len(self._subsets) >= KEPT_SUBSETS:
-                self._subsets.clear()
+        kept = self._subsets.pop(key, None)
+        if kept is None:
+            while len(self._subsets) >= KEPT_SUBSETS:
+                del self._subsets[next(iter(self._subsets))]
             chosen = np.arange(len(self)) if not key or active is None else np.flatnonzero(active)
             device = self.pack.params.device
             own = self.index if not key else RowIndex(self.index.numbers[chosen], device)
-            self._subsets[key] = own, RowIndex(chosen, device)
-        return self._subsets[key]
+            kept = own, RowIndex(chosen, device)
+        self._subsets[key] = kept  # at the end, as the last one used
+        return kept
 
     def soften(self, tau: Tensor) -> None:
         """Move the target networks (Polyak averaging): target += tau * (params - target), one tau a member."""

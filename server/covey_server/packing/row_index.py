@@ -26,7 +26,9 @@ class RowIndex:
         self.numbers: NDArray[np.int64] = np.asarray(numbers, np.int64)
         first, behind = (int(self.numbers[0]), int(self.numbers[-1]) + 1) if len(self.numbers) else (0, 0)
         neighbours = behind - first == len(self.numbers)
-        self.at: slice | Tensor = slice(first, behind) if neighbours else torch.from_numpy(self.numbers).to(device)
+        self.at: slice | Tensor = (
+            slice(first, behind) if neighbours else torch.from_numpy(self.numbers).to(device, non_blocking=True)
+        )
 
     def __len__(self) -> int:
         return len(self.numbers)

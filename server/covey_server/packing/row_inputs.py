@@ -59,7 +59,7 @@ class RowInputs:
 
         def index(places: list[int], available: int) -> Tensor | None:
             """Return positions as an index tensor on the device; None if they are 0, 1, 2 ... and need no index."""
-            return None if places == list(range(available)) else torch.tensor(places, device=device)
+            return None if places == list(range(available)) else torch.tensor(places).to(device, non_blocking=True)
 
         self._by_member = index([member for _, member in scored], members)
         self._by_agent = index([agent * members + member for agent, member in scored], agents * members)

@@ -1,8 +1,9 @@
 """An update asks the device for nothing: on the device "meta", whose numbers nobody can have, it runs to its end.
 
 Whatever would make the host wait for a GPU (`item`, `tolist`, `cpu`, `numpy`, a branch on a tensor, sizes that depend
-on numbers) is an error there. IPPO waits once an epoch with `target_kl` or where the environment forces actions, and
-once a phase with `normalize_values`.
+on numbers) is an error there. Copies to the device that wait, and operations that mix its tensors with the host's, are
+watched for. IPPO waits once an epoch with `target_kl` or where the environment forces actions, and once a phase with
+`normalize_values`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 import torch
 from tests.support import rounds
+from tests.support.host_copies import HostCopies
 from tests.support.replays import CASES, EACH_CASE, config, filled, population
 
 from covey.config import Config
 from covey_server.algorithms import ALGORITHMS
 from covey_server.algorithms.ippo import IPPO
 from covey_server.algorithms.off_policy import OffPolicy
+from covey_server.experience.replay import Replay
 from covey_server.packing.networks_by_role import PASS_COST
 from covey_server.packing.updates import UpdateBackend
 from covey_server.packing.updates.capture import Capture
@@ -57,6 +60,50 @@ def test_a_learning_phase_waits_for_nothing() -> None:
     assert [m.updates for m in members] == [1, 2, 3]
     with pytest.raises(NO_NUMBERS):
         learner.metrics()
+
+
+@pytest.mark.parametrize("case", EACH_CASE)
+def test_copies_to_the_device_for_an_update_from_replay_do_not_wait(case: str) -> None:
+    spaces, settings = CASES[case]
+    members = population("MATD3", spaces, **settings)
+    learner = ALGORITHMS["MATD3"](config("MATD3", **settings), spaces, members, "meta")
+    replay = filled(spaces, device="meta")
+    with HostCopies() as copies:
+        for due in ((0, 1, 2, 3), (0, 2), (1, 2, 3)):
+            learner.update(due, replay)
+            learner.snapshot()
+    assert copies.waits == copies.mixed == []
+
+
+@pytest.mark.parametrize("case", ["boxes", "turns, shared with indicator"])
+def test_experience_is_stored_without_waiting(case: str) -> None:
+    """The thread that takes it in holds the memory's lock meanwhile, which updates need."""
+    noted: list[str] = []
+    inserted: list[int] = []
+
+    class Watched(Replay):
+        def insert(self, *args: Any, **kwargs: Any) -> None:
+            with HostCopies() as copies:
+                super().insert(*args, **kwargs)
+            noted.extend(copies.waits + copies.mixed)
+            inserted.append(len(self))
+
+    spaces, _ = CASES[case]
+    filled(spaces, device="meta", kind=Watched)
+    assert noted == [] and len(inserted) > 3
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_copies_to_the_device_for_a_learning_phase_do_not_wait(shared: bool) -> None:
+    spaces = rounds.SIMULTANEOUS
+    made = rounds.config(shared, update_epochs=2, batch_size=16)
+    members = [rounds.member(m, made, spaces, batch_size=16 - m) for m in range(3)]
+    learner = IPPO(made, spaces, members, "meta")
+    experience = rounds.together(spaces, {0: 24, 1: 16, 2: 24}, seed=0)
+    with HostCopies() as copies:
+        learner.update(range(3), experience)
+        learner.snapshot()
+    assert copies.waits == copies.mixed == []
 
 
 def recorded(config: Config) -> Config:
@@ -118,3 +165,32 @@ def test_a_captured_learning_phase_copies_nothing_from_the_host() -> None:
 def test_the_device_notices_every_way_to_wait(reading: Any) -> None:
     with pytest.raises((*NO_NUMBERS, TypeError)):
         reading(torch.ones((), device="meta"))
+
+
+@pytest.mark.parametrize(
+    "copying",
+    [
+        lambda x: torch.ones(4).to(x.device),
+        lambda x: torch.tensor([1, 2], device=x.device),
+        lambda x: x.copy_(torch.ones(4)),
+        lambda x: x.__setitem__(slice(2), torch.ones(2)),
+        lambda x: x[[1, 2]],
+        lambda x: x.__setitem__([1, 2], 0.0),
+    ],
+)
+def test_copies_that_wait_are_noticed(copying: Any) -> None:
+    with HostCopies() as copies:
+        copying(torch.ones(4, device="meta"))
+    assert len(copies.waits) == 1 and copies.mixed == []
+
+
+def test_copies_that_do_not_wait_and_numbers_are_allowed_and_mixed_operations_noticed() -> None:
+    x = torch.ones(4, device="meta")
+    with HostCopies() as copies:
+        x.copy_(torch.ones(4).to("meta", non_blocking=True) * torch.ones(()))
+        x[1:] = 2.0
+    assert copies.waits == copies.mixed == []
+    with HostCopies() as copies:
+        x.index_select(0, torch.tensor([1]))
+        x[torch.tensor([1])]
+    assert len(copies.mixed) == 2

@@ -5,6 +5,7 @@ Written against `torch.cuda.graph`; https://docs.pytorch.org/docs/stable/notes/c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -32,16 +33,33 @@ class CudaGraphs(Replayed):
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, step: Step, inputs: Sequence[Tensor]) -> tuple[Capture | None, Sequence[Tensor]]:
-        """Capture a step as a CUDA graph and run that once; returns None and eager results if that fails."""
+        """Run a step eagerly and capture it as a CUDA graph; the graph is None if that fails."""
         own = [x.clone() for x in inputs]
+        # First, so that whatever the step keeps on the device (which rows, whose members) is there: nothing can be
+        # copied to it during a capture.
+        results = step(*own)
+        device = own[0].device
         graph, trace = torch.cuda.CUDAGraph(), Trace()
         try:
-            with torch.cuda.graph(graph, pool=self._pool), trace:
+            # The outermost context brings the thread back to its own stream, which `torch.cuda.graph` does not where a
+            # capture fails. "thread_local": meanwhile other threads store experience and read policies, on this device.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream(device)),
+                torch.cuda.graph(graph, self._pool, _stream(device), capture_error_mode="thread_local"),
+                trace,
+            ):
                 outputs = list(step(*own))
-        except RuntimeError as exc:  # such as a copy from the host, or a wait for the device; it has run eagerly before
+        except RuntimeError as exc:  # such as a copy from the host, or a wait for the device
             self._seen.distrust(f"it cannot be captured: {exc}")
-            return None, step(*inputs)
+            return None, results
         capture = Capture.of(step, trace, own, outputs, graph.replay)
-        if not self._seen.may_run(capture):
-            return None, step(*inputs)
-        return capture, capture(inputs)
+        return (capture if self._seen.may_run(capture) else None), results
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of a device on which all its graphs are captured: CUDA libraries keep memory for each stream.
+
+    torch's own such stream is on whichever device was current first.
+    """
+    return torch.cuda.Stream(device)
