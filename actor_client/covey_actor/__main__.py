@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from covey_actor.workers import limit_threads
@@ -12,7 +15,14 @@ from covey_actor.workers import limit_threads
 def main() -> int:
     """Run one actor as the command line says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m covey_actor", description=__doc__)
-    parser.add_argument("--learner", required=True)
+    learner = parser.add_mutually_exclusive_group(required=True)
+    learner.add_argument("--learner")
+    learner.add_argument(
+        "--learner-on-stdin",
+        action="store_true",
+        help="read HOST:PORT, and a token behind it if the learner asks for one, from stdin as soon as it is known; "
+        "leave when stdin ends",
+    )
     parser.add_argument("--name")
     parser.add_argument("--env")
     parser.add_argument("--allow-env", action="append", default=[])
@@ -26,6 +36,7 @@ def main() -> int:
     limit_threads()
     # Imported after the limits are set: numpy's BLAS starts its threads when it is first imported.
     from covey.cli.terminal import protect_standard_streams, say
+    from covey.envs import load_environment
     from covey.envs.own_modules import entry_point_of, search
     from covey.errors import ConfigError, EnvironmentLoadError
     from covey.wire.credentials import Credentials
@@ -40,6 +51,16 @@ def main() -> int:
     except (ConfigError, EnvironmentLoadError) as exc:
         say(f"covey actor: {exc}", error=True)
         return exc.exit_code
+    if args.learner_on_stdin:
+        if env is not None:
+            # While the learner starts. What is wrong with it is told when it is loaded for a learner that is there.
+            with suppress(EnvironmentLoadError):
+                load_environment(env, {})
+        address, token = read_learner()
+        if not address:
+            return 0  # the process that started this one has given up
+        args.learner, args.stop_on_stdin_eof = address, True
+        credentials = replace(credentials, token=token or None)
     options = ActorOptions(
         learner=args.learner,
         name=args.name,
@@ -49,6 +70,21 @@ def main() -> int:
         credentials=credentials,
     )
     return run_actor(options, stop_on_stdin_eof=args.stop_on_stdin_eof, quiet=args.quiet)
+
+
+def read_learner() -> tuple[str, str]:
+    """Wait for the learner's address and token on the first line of stdin; both are empty if stdin ends before.
+
+    Not through sys.stdin, which would read further than the line.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            return "", ""
+        line += byte
+    address, _, token = line.decode().strip().partition(" ")
+    return address, token
 
 
 if __name__ == "__main__":

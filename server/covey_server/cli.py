@@ -6,6 +6,8 @@ Modules that import torch are imported inside the commands: every `covey` comman
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +74,8 @@ def train(
     Ctrl-C stops the run with a checkpoint (exit code 130); --resume goes on with it.
     """
     overrides = [*(set_ or []), *_shorthands(name, seed, steps)]
-    settings, run = _prepare(config, [*overrides, "environment.spaces_from=local"], resume, runs, deterministic)
+    local = [*overrides, "environment.spaces_from=local"]
+    settings, run = _prepare(config, local, resume, runs, deterministic, with_actors=True)
     if resume is not None and is_complete(run, settings):
         if as_json:
             print_result(json.dumps(read_json(run.result)))
@@ -82,10 +85,14 @@ def train(
 
         start_detached(run, [f"--set={text}" for text in overrides] if resume is not None else [])
         return
-    # After all that can be refused without torch, which takes seconds to import.
-    from covey_server.train import run_training
+    from covey_server.processes.local_actors import LocalActors
 
-    end = run_training(settings, run, resume=resume is not None, quiet=as_json)
+    # Importing torch takes seconds, in which the actors import what they need. It comes after all that can be refused
+    # without it.
+    with LocalActors(settings) as actors:
+        from covey_server.train import run_training
+
+        end = run_training(settings, run, actors, resume=resume is not None, quiet=as_json)
     if as_json:
         print_result(json.dumps(end.result))
     raise typer.Exit(end.exit_code)
@@ -157,16 +164,53 @@ def _secured(directory: Path, client_certificates: bool) -> list[str]:
     return [f"learner.tls={json.dumps(tls)}", *given]
 
 
-def _prepare(
-    config: Path | None, overrides: list[str], resume: str | None, runs: Path, deterministic: bool
-) -> tuple[Config, RunDirectory]:
-    """Load the configuration, and create the directory of a new run or open that of the resumed one."""
-    from covey.config import load_config
-    from covey.config.resuming import resumed_config
+def _refuse_tls(settings: Config) -> None:
+    """Refuse a configuration with TLS for a learner whose actors are started with it.
+
+    Raises:
+        ConfigError: the configuration sets `learner.tls`.
+    """
     from covey.errors import ConfigError
-    from covey.run.directory import RunDirectory
-    from covey.run.new_run import new_run
-    from covey.run.own_environment import recall_environment, remember_environment, with_entry_point
+
+    if settings.learner.tls is not None:
+        raise ConfigError(
+            "learner.tls is set, expected none for covey train, whose own actors reach it over loopback; to serve "
+            "other machines run covey learner and covey actor"
+        )
+
+
+def _import_environment(settings: Config) -> None:
+    """Import the environment, as its learner and local actors will, for the error that it may be.
+
+    Raises:
+        EnvironmentLoadError: it does not import.
+    """
+    from covey.envs.loading import load_environment, present_name
+
+    with redirect_stdout(sys.stderr):  # where it prints; the run's result goes to stdout
+        load_environment(present_name(settings.environment.name), {})
+
+
+def _prepare(
+    config: Path | None,
+    overrides: list[str],
+    resume: str | None,
+    runs: Path,
+    deterministic: bool,
+    with_actors: bool = False,
+) -> tuple[Config, RunDirectory]:
+    """Load the configuration, and create the directory of a new run or open that of the resumed one.
+
+    Args:
+        config: File that configures a new run; None if `resume` names one.
+        overrides: Values to set in the configuration, "section.key=value".
+        resume: The run to go on with; None for a new one.
+        runs: Directory in which a new run gets its own.
+        deterministic: Whether the run is to be repeatable bit for bit.
+        with_actors: Whether actors are started with the learner: what they cannot use is refused here already.
+    """
+    from covey.config import load_config
+    from covey.errors import ConfigError
 
     if deterministic:
         overrides = [*overrides, "training.deterministic=true"]
@@ -175,13 +219,28 @@ def _prepare(
             raise ConfigError(
                 f"--resume {resume}: the run has its own configuration, expected no CONFIG; leave out {config}"
             )
+        from covey.config.resuming import resumed_config
+        from covey.run.directory import RunDirectory
+        from covey.run.own_environment import recall_environment
+
         run = RunDirectory.open(find_run(resume))
         settings = resumed_config(run.config, overrides)
+        if with_actors:
+            _refuse_tls(settings)
         recall_environment(run, settings)
         return settings, run
     if config is None:
         raise ConfigError("CONFIG is missing, expected a YAML file such as examples/speaker_listener.yaml")
-    settings = with_entry_point(load_config(config, overrides), config.parent, Path.cwd())
+    settings = load_config(config, overrides)
+    if with_actors:
+        _refuse_tls(settings)
+    # After what is wrong in the file itself was told: these import numpy and gymnasium, which takes as long.
+    from covey.run.new_run import new_run
+    from covey.run.own_environment import remember_environment, with_entry_point
+
+    settings = with_entry_point(settings, config.parent, Path.cwd())
+    if with_actors:
+        _import_environment(settings)
     run = new_run(settings, runs)
     remember_environment(run, settings)
     return settings, run

@@ -1,14 +1,13 @@
-"""What `covey train` and `covey learner` do: run a learner, start local actors, and show progress in the terminal."""
+"""What `covey train` and `covey learner` do: run a learner, and show progress in the terminal.
+
+Importing this module imports torch.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,21 +19,15 @@ from rich.table import Table
 from covey.cli.tables import WIDTH, plain_console
 from covey.cli.terminal import PrintableFormatter, printable
 from covey.config import Config
-from covey.envs.own_modules import searched
-from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError
+from covey.errors import CoveyError
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
 from covey.v1.population_service_pb2 import MemberInfo, Status
-from covey.wire.credentials import CA_VARIABLE, TOKEN_VARIABLE
 from covey_server.app import LearnerProcess
 from covey_server.coordination.run_state import RunState
 from covey_server.coordination.signals import Interruption, stop_on_signals
+from covey_server.processes.local_actors import LocalActors
 from covey_server.security.attach import attach_command
-
-logger = logging.getLogger("covey.learner")
-
-LONGEST_LINE = 8192
-"""Bytes of a line that an actor process prints; a longer one is passed on in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,117 +48,13 @@ class End:
         return 0 if self.result["state"] == RunState.COMPLETE else self.interruption.exit_code
 
 
-class LocalActors:
-    """The actor processes that `covey train` starts on this machine.
-
-    A process that dies is started again. If processes die repeatedly before the first env step, the run ends.
-
-    Args:
-        config: The run's configuration; `actors.local` is the number of processes.
-        address: Address of the learner, "HOST:PORT".
-        token: Token that the processes show to the learner; None if it asks for none.
-        tell: Called with each line that a process prints, from other threads.
-    """
-
-    MAX_QUICK_DEATHS = 3
-    """Number of deaths of actor processes, before the run's first env step, at which the run ends."""
-
-    def __init__(self, config: Config, address: str, token: str | None, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._command = [
-            # Quiet, as the learner says itself who joins and leaves.
-            *(sys.executable, "-m", "covey", "actor", "--quiet", "--learner", address),
-            *("--allow-env", config.environment.name),
-            *(argument for folder in searched() for argument in ("--env-path", str(folder))),
-            # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
-            *("--max-reconnect-s", "20"),
-        ]
-        # An actor multiplies small matrices, which further threads only slow down.
-        self._environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        # Certificates and tokens in this process's environment are for other learners.
-        self._environment |= {CA_VARIABLE: "", TOKEN_VARIABLE: token or ""}
-        self._readers: list[threading.Thread] = []
-        self._children = [self._start(f"local-{i}") for i in range(config.actors.local)]
-        self._deaths = 0  # since the run came on last
-        self._env_steps = 0  # at the last death
-
-    def _start(self, name: str) -> tuple[str, subprocess.Popen[bytes]]:
-        """Start one actor process under this name."""
-        # In a process group of its own, so that Ctrl-C reaches the learner alone, which then ends its actors in order.
-        child = subprocess.Popen(
-            [*self._command, "--name", name],
-            env=self._environment,
-            start_new_session=True,
-            # Not to the terminal itself, where it would be written into the progress bar; nor to the result on stdout.
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        reader = threading.Thread(target=self._pass_on, args=(name, child), name=f"output of {name}", daemon=True)
-        reader.start()
-        self._readers = [*(r for r in self._readers if r.is_alive()), reader]
-        return name, child
-
-    def _pass_on(self, name: str, child: subprocess.Popen[bytes]) -> None:
-        """Pass on each line that an actor process prints, until it has closed its output."""
-        assert child.stdout is not None
-        with child.stdout as output:
-            while line := output.readline(LONGEST_LINE):
-                # Whatever happens it is read on: an environment that prints would wait at a pipe that is full.
-                with suppress(Exception):
-                    text = line.decode(errors="replace").rstrip()
-                    self._tell(text if name in text else f"{name}: {text}")
-
-    def check(self, env_steps: int) -> None:
-        """Start again the actor processes that died.
-
-        Args:
-            env_steps: Env steps that the run has made so far.
-
-        Raises:
-            EnvironmentLoadError: an actor could not create the environment; starting it again would not help.
-            RefusedError: processes died several times without an env step in between.
-        """
-        for i, (name, child) in enumerate(self._children):
-            # None: the process runs. 0: it has ended in order, because the run is over.
-            code = child.poll()
-            if code is None or code == 0:
-                continue
-            self._deaths = 1 if env_steps > self._env_steps else self._deaths + 1
-            self._env_steps = env_steps
-            if code == EnvironmentLoadError.exit_code:
-                raise EnvironmentLoadError(f"actor {name} cannot use the environment; its output above says why")
-            if self._deaths >= self.MAX_QUICK_DEATHS:
-                raise RefusedError(
-                    f"actor {name} ended with code {code}, as local actors did {self._deaths} times without an env "
-                    "step in between; their output above says why"
-                )
-            logger.warning("local actor %s ended with code %d; starting another", name, code)
-            self._children[i] = self._start(name)
-
-    def stop(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` seconds for each actor process to end by itself; then terminate or kill it."""
-        # All are asked to end before any is waited for again, so that a hanging one does not hold up the others.
-        for _, child in self._children:
-            try:
-                child.wait(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                child.terminate()
-        for _, child in self._children:
-            try:
-                child.wait(timeout=2.0)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-        for reader in self._readers:
-            reader.join(timeout=1.0)  # what an actor said in the end is told before the run's error
-
-
-def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool) -> End:
+def run_training(config: Config, run: RunDirectory, actors: LocalActors, *, resume: bool, quiet: bool) -> End:
     """Run a learner and its local actors until the run is complete or stopped (`covey train`).
 
     Args:
         config: The run's configuration.
         run: The run's directory.
+        actors: The local actors, which were started already and wait for the learner's address.
         resume: Whether to continue from the checkpoint and the journal in the run's directory.
         quiet: Whether to show neither progress nor log messages.
 
@@ -173,44 +62,36 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
         How the run ended.
 
     Raises:
-        ConfigError: the configuration sets `learner.tls`, or cannot be used.
-        CoveyError: the fault that ended the run.
+        CoveyError: the fault that ended the run, or why it cannot begin.
     """
-    if config.learner.tls is not None:
-        raise ConfigError(
-            "learner.tls is set, expected none for covey train, whose own actors reach it over loopback; to serve "
-            "other machines run covey learner and covey actor"
-        )
     console = plain_console(stderr=True, quiet=quiet)
     if not console.is_terminal:
         console.width = WIDTH  # in a file or a pipe nothing is cut off
     _log_to(console)
     with _kept_if_begun(console, run, "train", new=not resume):
-        return _train(config, run, console, resume=resume)
+        return _train(config, run, actors, console, resume=resume)
 
 
-def _train(config: Config, run: RunDirectory, console: Console, *, resume: bool) -> End:
+def _train(config: Config, run: RunDirectory, actors: LocalActors, console: Console, *, resume: bool) -> End:
     """Run a learner and its local actors to the end."""
     process = LearnerProcess(config, run, resume=resume, local_actors=config.actors.local)
-    actors: LocalActors | None = None
     with stop_on_signals(process.trainer.request_stop) as interruption:
         try:
             token = process.tokens.grant("actor") if process.tokens else None
-            actors = LocalActors(config, process.start(), token, _teller(console))
+            actors.attach(process.start(), token, _teller(console))
             with _progress(console) as progress:
                 show = _watcher(config, progress)
 
                 def watch(status: Status) -> None:
                     show(status)
                     # Actors that end when the run is complete or stopped are not to be started again.
-                    if status.state == "training" and actors is not None:
+                    if status.state == "training":
                         actors.check(status.env_steps)
 
                 process.wait(watch)
         finally:
             process.stop()
-            if actors is not None:
-                actors.stop(timeout_s=5.0)
+            actors.stop(timeout_s=5.0)
     result = process.result()
     _show_members(console, process.report.members(), result)
     _say_what_next(console, result, "train")

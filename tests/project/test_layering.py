@@ -107,10 +107,11 @@ ROOMS = {
             *("attendance", "build", "learner", "metrics", "coordination", "durability", "evolution", "ingest"),
             *("packing", "security", "serving", "storage", "training"),
         },
-        "cli": {"compliance", "detached", "train"},
+        "cli": {"compliance", "detached", "processes", "train"},
         "compliance": {"experience", "ingest", "orders"},
         "detached": set(),
-        "train": {"app", "coordination", "security"},
+        "train": {"app", "coordination", "processes", "security"},
+        "processes": set(),
         "api": {
             *("app", "attendance", "build", "learner", "member", "population", "seeds"),
             *("algorithms", "coordination", "evolution", "experience", "ingest", "packing", "storage"),

@@ -21,6 +21,7 @@ STARTERS = frozenset(
         "AsyncPettingZooVecEnv",
         "InProcessActor",
         "LearnerProcess",
+        "LocalActors",
         "make_multi_agent_vect_envs",
     }
 )

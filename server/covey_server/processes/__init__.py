@@ -1,0 +1,1 @@
+"""What `covey train` starts beside the learner: the actor processes of its own machine."""

@@ -1,0 +1,74 @@
+"""Local actors: wait for the learner's address, learn of it whenever they start, end with the block."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.support.processes import free_port, until, write_config
+
+from covey.config import Config, load_config
+from covey.errors import RefusedError
+from covey_server.processes.local_actors import LocalActors
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A run of two local actors."""
+    return load_config(write_config(tmp_path / "job.yaml", actors={"local": 2}))
+
+
+def children() -> list[psutil.Process]:
+    """The processes that this one has started and that still run."""
+    return [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE and p.ppid()]
+
+
+def test_nothing_here_imports_torch() -> None:
+    code = "import covey_server.cli, covey_server.processes.local_actors as l, sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_actors_wait_until_they_are_told_and_leave_with_the_block(config: Config) -> None:
+    before = {p.pid for p in children()}
+    with LocalActors(config) as actors:
+        waiting = [p for p in children() if p.pid not in before]
+        assert len(waiting) == 2
+        # They have imported what they need, environment included, and read on from stdin.
+        until(lambda: all(any("mpe2" in f for f in opened(p)) for p in waiting), what="they have imported")
+        actors.check(0)
+    assert not any(p.is_running() for p in waiting)
+
+
+def opened(process: psutil.Process) -> list[str]:
+    """Libraries that a process has loaded, by path; mpe2 draws by pygame."""
+    return ["mpe2" for m in process.memory_maps() if "pygame" in m.path]
+
+
+def kill_one(before: set[int]) -> None:
+    """Kill an actor, and wait until it is dead; `before` are other processes."""
+    victim = next(p for p in children() if p.pid not in before)
+    victim.kill()
+    until(lambda: victim not in children(), what="it is dead")
+
+
+def test_an_actor_that_starts_later_is_told_too_and_deaths_are_counted(config: Config) -> None:
+    said: list[str] = []
+    before = {p.pid for p in children()}
+    with LocalActors(config) as actors:
+        # Nobody listens there: the actors say so, which shows that they were told.
+        address = f"127.0.0.1:{free_port()}"
+        actors.attach(address, None, said.append)
+        until(lambda: {n for n in ("local-0", "local-1") for line in said if n in line} == {"local-0", "local-1"})
+        assert all(address in line for line in said)
+        for deaths in (1, 2):
+            kill_one(before)
+            said.clear()
+            actors.check(env_steps=0)
+            until(lambda: any(address in line for line in said), what=f"successor {deaths} was told")
+        kill_one(before)
+        with pytest.raises(RefusedError, match="3 times without an env step"):
+            actors.check(env_steps=0)
+    assert {p.pid for p in children()} <= before
