@@ -196,7 +196,8 @@ class Learner(Section):
         "device and with every torch. `recorded`: from a list of operations with memory of its own, about twice as "
         "fast for small networks on a CPU, equal to `eager` bit for bit. `graph`: as CUDA graphs; needs CUDA. "
         "`compiled`: gradients through `torch.compile`, with layers and batches padded to multiples of 32, so that few "
-        "mutations compile anew; needs a C++ compiler on a CPU or Triton on a GPU, and about a minute for each shape. "
+        "mutations compile anew; needs a C++ compiler on a CPU or Triton on a GPU (without it the log warns, and "
+        "updates are as with `auto`), and about a minute for each shape. "
         "`auto`: `recorded` on a CPU, `graph` on CUDA, else `eager`. While a run goes on, the others are compared with "
         "`eager` now and then; where they differ, the log says so and updates go on eagerly. `graph` and `compiled` "
         "differ by rounding. The older key `compile: true` means `updates: compiled`.",

@@ -30,7 +30,8 @@ def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
         device: Where the population lives.
 
     Raises:
-        ConfigError: updates that this torch, this machine or this device cannot do.
+        ConfigError: updates that this torch or this device cannot do. Where there is no compiler, "compiled" is "auto",
+            with a warning.
     """
     _need("every kind of update", ALWAYS)
     kind = _automatic(device) if updates == "auto" else updates
@@ -50,8 +51,10 @@ def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
         from covey_server.packing.updates.cuda_graph import CudaGraphs
 
         return CudaGraphs()
+    if kind == "compiled" and (lacking := _lacking_compiler(device)):
+        _say_uncompiled(lacking)
+        return backend_for("auto", device)
     if kind == "compiled":
-        _check_compiler(device)
         _need("'compiled'", COMPILING)
         from covey_server.packing.updates.compiled import Compiled
 
@@ -93,18 +96,18 @@ def _need(what: str, names: Sequence[Private]) -> None:
         )
 
 
-def _check_compiler(device: torch.device) -> None:
-    """Raise ConfigError if torch.compile would lack its compiler: Triton on CUDA, a C++ compiler on a CPU."""
+def _lacking_compiler(device: torch.device) -> str | None:
+    """What torch.compile lacks to be able to compile, and what to do about it; None: nothing."""
     if device.type == "cuda":
-        if importlib.util.find_spec("triton") is None:
-            raise ConfigError(
-                "learner.updates: 'compiled', expected Triton for torch.compile on CUDA, found none; "
-                "install triton, or write auto"
-            )
-        return
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise ConfigError(
-            f"learner.updates: 'compiled', expected a C++ compiler for torch.compile, found no {compiler!r}; "
-            "install one, or name it in the environment variable CXX, or write auto"
+        return (
+            None if importlib.util.find_spec("triton") else "found no Triton, which compiling on CUDA needs; install it"
         )
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler):
+        return None
+    return f"found no C++ compiler {compiler!r}; install one, or name it in the environment variable CXX"
+
+
+@functools.cache
+def _say_uncompiled(lacking: str) -> None:
+    logger.warning("learner.updates: 'compiled', but %s; updates are run as with 'auto' until then", lacking)
