@@ -170,10 +170,24 @@ class Minibatches:
         # A random permutation of each network's decisions: the order of as many random numbers.
         bits = torch.cat([counter_rng.bits(keys, stream, self._widest) for stream in streams])
         # Draws have 32 bits: padding, with a number above them, sorts behind all decisions of the network.
-        order = bits.masked_fill_(self._beyond, 1 << 32).argsort(stable=True, dim=1)
+        order = ascending(bits.masked_fill_(self._beyond, 1 << 32))
         n, r, b = self._shape
         index = order.gather(1, self._at) + self._starts.unsqueeze(1)
         return index.view(r, n, b).transpose(0, 1).contiguous()
+
+
+def ascending(numbers: Tensor) -> Tensor:
+    """Return the places of int64 numbers below 2**33 in ascending order, each row by itself; equal ones as they stand.
+
+    Example: (30, 10, 20, 10) gives (1, 3, 2, 0).
+    """
+    if numbers.device.type != "cpu":
+        return numbers.argsort(stable=True, dim=1)
+    # Numbers with their places in the lowest bits are sorted many times as fast as what has to keep track of places.
+    bits = numbers.shape[1].bit_length()
+    places = np.arange(numbers.shape[1])
+    both = np.sort((numbers.numpy() << bits) | places, axis=1)
+    return torch.from_numpy(both & ((1 << bits) - 1))
 
 
 def normalised(advantage: Tensor, weight: Tensor) -> Tensor:
