@@ -76,7 +76,7 @@ def cases(task: str) -> Iterator[dict[str, Any]]:
             yield {"continuous_actions": continuous, **config}
 
 
-def compare(task: str, config: Mapping[str, Any], episodes: int, first_seed: int = 0, stage: int = 0) -> Difference:
+def compare(task: str, config: Mapping[str, Any], episodes: int, first_seed: int = 0) -> Difference:
     """Play episodes in both.
 
     Args:
@@ -84,7 +84,6 @@ def compare(task: str, config: Mapping[str, Any], episodes: int, first_seed: int
         config: Arguments of its function.
         episodes: How many; all of them are stepped together as arrays, and one after another in mpe2.
         first_seed: Seed of the first one; the others follow.
-        stage: Stage of the curriculum.
 
     Raises:
         AssertionError: agents or spaces are not equal, or an episode ended in another way.
@@ -99,9 +98,6 @@ def compare(task: str, config: Mapping[str, Any], episodes: int, first_seed: int
     for agent in agents:
         assert slots.observation_space(agent) == single.observation_space(agent), agent
         assert slots.action_space(agent) == single.action_space(agent), agent
-    if stage:
-        slots.set_curriculum_stage(stage)
-        single.unwrapped.set_curriculum_stage(stage)
     seeds = [first_seed + k for k in range(episodes)]
     rng = np.random.default_rng(first_seed)
     column = {a: c for c, a in enumerate(a for group in spaces.groups for a in group.agents)}

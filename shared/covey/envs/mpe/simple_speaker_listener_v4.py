@@ -57,6 +57,5 @@ class SpeakerListener(Task):
 
     def reward(self, state: State) -> Floats:
         """Reward both with the negative squared distance from listener to goal."""
-        goal = state.position[2 + state.goal[0], :, np.arange(len(state.time))]  # (S, 2)
-        dx, dy = state.position[1] - goal.T
+        dx, dy = state.position[1] - state.place_of(2 + state.goal[0])
         return np.broadcast_to(-(dx * dx + dy * dy), (2, len(dx)))

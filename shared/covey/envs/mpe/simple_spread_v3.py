@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.envs.mpe.arguments import check_arguments
-from covey.envs.mpe.curriculum import Curriculum
-from covey.envs.mpe.neighbours import nearest, take
+from covey.envs.mpe.neighbours import keep_nearest
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, length, others, relative
 
@@ -46,7 +45,8 @@ def parallel_env(
         render_mode: None, as arrays draw nothing.
         dynamic_rescaling: How `covey render` draws it.
         benchmark_data: False, as arrays carry no infos.
-        curriculum: Whether collisions cost nothing until the object's `advance_curriculum()` is called.
+        curriculum: Whether collisions cost nothing: the first stage of mpe2's curriculum, and the only one that its
+            version 1.1.1 ever reaches.
         terminate_on_success: Whether an episode ends when all landmarks are covered.
         num_agent_neighbors: How many other agents each one sees, nearest first; None: all.
         num_landmark_neighbors: How many landmarks each agent sees, nearest first; None: all.
@@ -61,10 +61,8 @@ def parallel_env(
     )
 
 
-class Spread(Curriculum, Task):
+class Spread(Task):
     """Copies of the task; the arguments are those of `parallel_env`, neighbours being those of agents and landmarks."""
-
-    STAGES = 2
 
     def __init__(
         self,
@@ -85,23 +83,22 @@ class Spread(Curriculum, Task):
         names = [f"agent_{i}" for i in range(agents)]
         super().__init__(num_envs, world, names, [(agents, width)], max_cycles, continuous_actions)
         self._agents, self._others = agents, others(agents)
-        self._local_ratio, self._curriculum, self._terminates = local_ratio, curriculum, terminate_on_success
-        self._neighbours = neighbours
+        self._local_ratio, self._collisions_cost = local_ratio, not curriculum
+        self._terminates, self._neighbours = terminate_on_success, neighbours
 
     def observe(self, state: State, seen: Sequence[Seen]) -> None:
         """Show each agent its velocity and position, the landmarks and the other agents."""
         agents, landmarks = state.position[: self._agents], state.position[self._agents :]
-        parts = [relative(landmarks, agents), agents[self._others] - agents[:, None]]
-        for i, n in enumerate(reversed(self._neighbours)):
-            if n is not None:
-                parts[i] = take(parts[i], nearest(parts[i], n), n)
-        fill(seen[0], state.velocity, agents, *parts)
+        seen_agents, seen_landmarks = self._neighbours
+        goals, _ = keep_nearest(relative(landmarks, agents), seen_landmarks)
+        away, _ = keep_nearest(agents[self._others] - agents[:, None], seen_agents)
+        fill(seen[0], state.velocity, agents, goals, away)
 
     def reward(self, state: State) -> Floats:
         """Reward all with the landmarks' distances to their nearest agents, and each with its collisions, negated."""
         common: Floats = -self._uncovered(state).sum(axis=0)
         own = np.zeros((self._agents, len(state.time)))
-        if not self._curriculum or self.curriculum_stage > 0:
+        if self._collisions_cost:
             agents = state.position[: self._agents]
             apart = length(agents[self._others] - agents[:, None])
             own -= (apart < 2 * AGENT.size).sum(axis=1)
@@ -110,7 +107,10 @@ class Spread(Curriculum, Task):
 
     def finished(self, state: State) -> NDArray[np.bool_] | None:
         """Return where all landmarks are covered, if that ends episodes."""
-        return np.logical_and.reduce(self._uncovered(state) < COVERED) if self._terminates else None
+        if not self._terminates:
+            return None
+        covered: NDArray[np.bool_] = np.logical_and.reduce(self._uncovered(state) < COVERED)
+        return covered
 
     def _uncovered(self, state: State) -> Floats:
         """How far the nearest agent is from each landmark (N, S)."""

@@ -47,7 +47,6 @@ class Task(ABC):
     """
 
     asynchronous = False
-    curriculum_stage = 0
 
     def __init__(
         self,
@@ -94,11 +93,6 @@ class Task(ABC):
     def place(self, drawn: Floats) -> Floats:
         """Where the bodies are at first (E, 2, S), from numbers in [0, 1) for each place that is drawn."""
         return drawn * 2.0 - 1.0
-
-    def pushes(self, state: State) -> tuple[Floats, Floats]:
-        """Return acceleration and maximum speed of each agent (A, 1), or in each copy (A, S)."""
-        del state
-        return self.world.acceleration, self.world.max_speed
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
         """Return the observation space of an agent in one copy of the environment."""
@@ -152,10 +146,8 @@ class Task(ABC):
             return []
         rows = _range(slots)
         state = self._state.rows(rows)
-        acceleration, max_speed = self.pushes(state)
         force = self._act([given[rows] for given in actions], state.said, len(slots))
-        force *= acceleration[:, None]
-        self.world.move(state, force, max_speed)
+        self.world.move(state, force)
         state.time += 1
         self._state.put(rows, state)
         self.arrays.reward[rows] = self.reward(state)[self._columns].T
@@ -177,7 +169,7 @@ class Task(ABC):
         state = self._state.rows(rows)
         state.position[:] = self.place(drawn.reshape(-1, 2, drawn.shape[1]))
         state.velocity[:] = state.said[:] = state.time[:] = 0
-        state.goal[:], state.stage[:] = goal, self.curriculum_stage
+        state.goal[:] = goal
         self._state.put(rows, state)
         arrays = self.arrays
         arrays.reward[rows] = arrays.terminated[rows] = arrays.truncated[rows] = 0

@@ -53,7 +53,6 @@ class State:
         velocity: Of the agents (A, 2, S).
         said: What each agent that speaks said in the last step (speakers, W, S).
         goal: The integers that were drawn for the episode (K, S).
-        stage: Of a curriculum, when the episode began (S,).
         time: Env steps of the episode (S,).
     """
 
@@ -61,12 +60,15 @@ class State:
     velocity: Floats
     said: Floats
     goal: NDArray[np.int64]
-    stage: NDArray[np.int64]
     time: NDArray[np.int64]
 
     def rows(self, rows: Rows) -> State:
         """Return the state of some copies: views of a range, copies of what indices name."""
         return State(*(array[..., rows] for array in vars(self).values()))
+
+    def place_of(self, body: NDArray[np.int64]) -> Floats:
+        """Return where one body is that differs from copy to copy: (S,) gives (2, S)."""
+        return self.position[body, :, np.arange(len(body))].T
 
     def put(self, rows: Rows, state: State) -> None:
         """Write back what `rows` returned; views of a range have nothing to write back."""
@@ -88,8 +90,6 @@ class World:
         landmarks: The landmarks.
         words: How many words there are.
         size: Radius of each body (E, 1).
-        acceleration: What each agent's actions are multiplied by (A, 1).
-        max_speed: Of each agent (A, 1).
         speakers: Indices of the agents that speak.
     """
 
@@ -97,11 +97,12 @@ class World:
         bodies = [*agents, *landmarks]
         self.agents, self.landmarks, self.words = tuple(agents), tuple(landmarks), words
         self.size = np.array([[body.size] for body in bodies])
-        self.acceleration = np.array([[agent.acceleration] for agent in agents])
-        self.max_speed = np.array([[agent.max_speed] for agent in agents])
+        self._acceleration = np.array([[agent.acceleration] for agent in agents])
         self.speakers = [i for i, agent in enumerate(agents) if agent.speaks]
         movers = [i for i, agent in enumerate(agents) if agent.moves]
         self._movers = slice(movers[0], movers[-1] + 1) if movers else slice(0)  # in all tasks next to each other
+        self._max_speed = np.array([[agents[i].max_speed] for i in movers])
+        self._limited = bool(np.isfinite(self._max_speed).any())
         pairs = [
             (a, b)
             for b, second in enumerate(bodies)
@@ -120,18 +121,17 @@ class World:
             velocity=np.zeros((agents, 2, copies)),
             said=np.zeros((len(self.speakers), self.words, copies)),
             goal=np.zeros((goals, copies), np.int64),
-            stage=np.zeros(copies, np.int64),
             time=np.zeros(copies, np.int64),
         )
 
-    def move(self, state: State, force: Floats, max_speed: Floats) -> None:
+    def move(self, state: State, force: Floats) -> None:
         """Move all bodies by one time step.
 
         Args:
             state: Whose positions and velocities change.
-            force: What the agents' own actions apply (A, 2, S); collisions are added to it.
-            max_speed: Of each agent (A, 1), or in each copy (A, S).
+            force: Where the agents' own actions push them (A, 2, S), each number in [-1, 1]; it is changed.
         """
+        force *= self._acceleration[:, None]
         if self._pairs:
             self._collide(state.position, force)
         movers = self._movers
@@ -140,11 +140,11 @@ class World:
         velocity *= 1 - DAMPING
         force *= TIME_STEP
         velocity += force[movers]
-        if np.isfinite(self.max_speed[0, 0]):
+        if self._limited:
             speed = length(velocity)
-            fast = speed > max_speed
+            fast = speed > self._max_speed
             if fast.any():
-                slowed = velocity / np.where(fast, speed, 1.0)[:, None] * max_speed[:, None]
+                slowed = velocity / np.where(fast, speed, 1.0)[:, None] * self._max_speed[:, None]
                 np.copyto(velocity, slowed, where=fast[:, None])
 
     def _collide(self, position: Floats, force: Floats) -> None:
