@@ -113,7 +113,8 @@ def as_answer(report: EnvironmentReport) -> dict[str, Any]:
         "masks_forbid": seen and seen.restricts,
         "forces_actions": seen and seen.forces,
         "steps": seen.steps if seen else 0,
-        "steps_per_s": seen and seen.steps_per_s,
+        "steps_per_s": seen and seen.timed.steps_per_s,
+        "timed_copies": seen and seen.timed.copies,
         "episodes": len(lengths),
         "episode_length": {"min": min(lengths), "mean": fmean(lengths), "max": max(lengths)} if lengths else None,
         "outside": seen.outside if seen else [],
@@ -194,9 +195,9 @@ def _show(result: dict[str, Any]) -> None:
     if result["steps"]:
         length = result["episode_length"]
         ended = f", of {length['min']} to {length['max']} steps (mean {length['mean']:.1f})" if length else ""
-        typer.echo(
-            f"{result['steps']} env steps, {result['steps_per_s']:,.0f} per s; {result['episodes']} episodes{ended}"
-        )
+        pace = f"{result['steps_per_s']:,.0f} per s"
+        pace += f" as {result['timed_copies']} copies" if result["timed_copies"] > 1 else ""
+        typer.echo(f"{result['steps']} env steps, {pace}; {result['episodes']} episodes{ended}")
     for fault in result["faults"]:
         typer.echo(f"raised {fault}")
     typer.echo(f"PettingZoo's API test: {result['api_test']}")

@@ -4,6 +4,7 @@ Not imported here, as most users need neither: slots in worker processes (`proce
 environments of the library (`vector`).
 """
 
+from covey.envs.agent_arrays import AgentArrays, agent_arrays
 from covey.envs.allow_list import allowed
 from covey.envs.arrays import SlotArrays
 from covey.envs.building import build_slots
@@ -12,8 +13,11 @@ from covey.envs.reading import read_spaces
 from covey.envs.slots import BatchedEnvironment, Fault, Slots
 from covey.envs.sync_slots import SyncSlots
 from covey.envs.turns import TurnsEnv
+from covey.rows import Active
 
 __all__ = [
+    "Active",
+    "AgentArrays",
     "BatchedEnvironment",
     "EnvironmentFactory",
     "Fault",
@@ -21,6 +25,7 @@ __all__ = [
     "Slots",
     "SyncSlots",
     "TurnsEnv",
+    "agent_arrays",
     "allowed",
     "build_slots",
     "load_environment",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covey.envs.arrays import SlotArrays
+from covey.envs.batched import BatchedSlots
 from covey.envs.direct import Direct
 from covey.envs.loading import EnvironmentFactory, MakeEnv
 from covey.envs.slots import Slots
@@ -30,9 +30,7 @@ def build_slots(
         EnvironmentLoadError: a batched environment cannot be built.
     """
     if isinstance(make_env, EnvironmentFactory) and make_env.batched:
-        batch = make_env.batch(count)
-        batch.attach(spaces, SlotArrays.zeros(spaces, count))
-        return batch
+        return BatchedSlots(make_env.batch(count), spaces, count)
     make = Direct(make_env)
     if vectorisation == "async":
         from covey.envs.processes import AsyncSlots

@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,14 +17,20 @@ from covey.envs.building import build_slots
 from covey.envs.loading import EnvironmentFactory
 from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, read_spaces
 from covey.envs.repeats import ignored_seed
-from covey.envs.slots import describe
-from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random
+from covey.envs.slots import BatchedEnvironment, batch_reset, describe
+from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random, time_copies
 from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
+
+TIMED_COPIES = 64
+"""Copies as which a batched environment is timed: what one of it takes says nothing about how it trains."""
+
+TIMED_CALLS = 100
+"""Calls of step in which it is timed."""
 
 MOST_OUTSIDE = 3
 """Of observations outside of their spaces the report shows so many sentences."""
@@ -100,10 +106,17 @@ def check_environment(
         finally:
             env.close()
         behaviour = play_at_random(build_slots(factory, spaces, 1), spaces, steps, seed) if spaces else None
+        if behaviour and spaces and factory.batched:
+            behaviour.timed = time_copies(build_slots(factory, spaces, TIMED_COPIES), spaces, TIMED_CALLS, seed)
         not_repeated = ignored_seed(factory, spaces, seed) if spaces else ""
         interface = "batched" if factory.batched else "aec" if hasattr(env, "aec") else "parallel"
         api_test, api_warnings = _api_test(factory, interface, waits=bool(spaces and spaces.asynchronous))
     will: list[str] = []
+    if factory.batched and batch_reset(cast("BatchedEnvironment", env)):
+        will.append(
+            "reset_batch: training episodes that begin together are drawn by it, from one seed; evaluation episodes "
+            "and those of deterministic runs by reset, from exact seeds"
+        )
     if spaces and behaviour:
         will += _plans(spaces, behaviour, steps, not_repeated)
         cannot += _obstacles(spaces, behaviour)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from covey.envs.array_watch import WATCHED_COPIES
 from covey.envs.named_agents import with_names
 from covey.envs.slots import BatchedEnvironment, describe
 from covey.envs.turns import TurnsEnv
@@ -60,14 +61,14 @@ class EnvironmentFactory:
     config: Mapping[str, Any]
 
     def __call__(self) -> ParallelEnv[str, Any, Any]:
-        """Build a copy with the parallel interface: AEC environments are wrapped, batched ones have one copy.
+        """Build a copy with the parallel interface: AEC environments are wrapped, batched ones have few copies.
 
         Raises:
             EnvironmentLoadError: it does not import, the function refuses its arguments or fails, or what it
                 returns is no environment of a known interface.
         """
         if self.batched:
-            return cast("ParallelEnv[str, Any, Any]", self.batch(1))
+            return cast("ParallelEnv[str, Any, Any]", self.batch(WATCHED_COPIES))
         env = self._build(self.config)
         if hasattr(env, "agent_iter"):
             self._check(env, _AEC_API, "AEC")
@@ -101,6 +102,11 @@ class EnvironmentFactory:
         """
         env = self._build({**self.config, NUM_ENVS: num_envs})
         self._check(env, _BATCHED_API, "batched")
+        if getattr(env, "count", num_envs) != num_envs:
+            raise EnvironmentLoadError(
+                f"environment {self.entry_point}: count is {env.count} where it is built with num_envs={num_envs}, "
+                f"expected {num_envs}; set self.count = num_envs"
+            )
         return cast("BatchedEnvironment", env)
 
     def _build(self, config: Mapping[str, Any]) -> Any:

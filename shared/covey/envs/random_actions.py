@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -36,8 +37,14 @@ def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8
     return picked.astype(space.dtype)
 
 
-def random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator) -> list[NDArray[Any]]:
-    """Random legal actions for the agents of slot 0 that choose, zeros for all others: per group (S, N, *shape)."""
+def random_actions(
+    slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator, moving: Sequence[int] = (0,)
+) -> list[NDArray[Any]]:
+    """Random legal actions for the agents of the moving slots that choose, zeros for all others.
+
+    Returns:
+        Per group (S, N, *shape).
+    """
     arrays = slots.arrays
     chosen = []
     p = 0
@@ -45,8 +52,9 @@ def random_actions(slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Gener
         actions = np.zeros((slots.count, len(group), *group.action.shape), group.action.dtype)
         mask = arrays.mask[g]
         for n in range(len(group)):
-            if arrays.present[0, p] == Active.CHOSE:
-                actions[0, n] = random_action(group.action, rng, None if mask is None else mask[0, n])
+            for s in moving:
+                if arrays.present[s, p] == Active.CHOSE:
+                    actions[s, n] = random_action(group.action, rng, None if mask is None else mask[s, n])
             p += 1
         chosen.append(actions)
     return chosen

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import gymnasium
 import numpy as np
 
+from covey.envs.array_watch import watch_batched
 from covey.envs.random_actions import random_action
 from covey.envs.returned import (
     check_names,
@@ -46,10 +47,11 @@ def read_spaces(
     """Find the agents, spaces and groups of an environment.
 
     Spaces do not say whether agents wait, nor whether infos hold action masks. So a parallel environment is watched in
-    the episode of seed 0, played at random.
+    the episode of seed 0, played at random. A batched one says it, and is watched for what it writes.
 
     Args:
-        env: A parallel environment, which is reset and stepped, or a batched one.
+        env: A parallel environment, or a batched one of as many copies as its `count` says; it is played, and of no
+            further use.
         groups: Agent ids by group id, in place of the default groups.
 
     Raises:
@@ -61,7 +63,9 @@ def read_spaces(
     agents = [agent_spec(agent, observation, action) for agent, (observation, action) in declared_spaces(env).items()]
     _check_sizes(agents, groups)
     if hasattr(env, "attach"):  # batched: it has no infos, and says itself whether agents wait
-        asynchronous = bool(cast("BatchedEnvironment", env).asynchronous)
+        batched = cast("BatchedEnvironment", env)
+        asynchronous = bool(batched.asynchronous)
+        watch_batched(batched, EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous))
     else:
         with_masks, asynchronous = _watch(env, agents)
         # Agents that did not appear in that episode are taken to be like those with the same spaces.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.random_actions import random_actions
-from covey.envs.slots import Slots
+from covey.envs.slots import Fault, Slots
 from covey.envs.zero_sum import is_zero_sum
 from covey.rows import MAX_FLOAT32, Active, is_number
 from covey.spaces import EnvironmentSpaces
@@ -21,12 +21,32 @@ MAX_FAULTS = 3
 
 
 @dataclass
+class Timed:
+    """How fast an environment is.
+
+    Attributes:
+        copies: How many of them were stepped together.
+        steps: Env steps made, those of all copies.
+        step_s: Seconds that they took.
+    """
+
+    copies: int = 1
+    steps: int = 0
+    step_s: float = 0.0
+
+    @property
+    def steps_per_s(self) -> float:
+        """Env steps per second of all copies together on one core; 0 if no step was made."""
+        return self.steps / self.step_s if self.steps else 0.0
+
+
+@dataclass
 class Behaviour:
     """What an environment did while it was played at random.
 
     Attributes:
         steps: Env steps made.
-        step_s: Seconds that these steps took, without drawing actions.
+        timed: How fast steps were, without drawing actions and without resets.
         episode_lengths: Env steps of each episode that ended.
         most_acting: The most agents that acted in one step.
         waits: Whether a living agent did not act in a step.
@@ -42,7 +62,7 @@ class Behaviour:
     """
 
     steps: int = 0
-    step_s: float = 0.0
+    timed: Timed = field(default_factory=Timed)
     episode_lengths: list[int] = field(default_factory=list)
     most_acting: int = 0
     waits: bool = False
@@ -55,10 +75,34 @@ class Behaviour:
     faults: list[str] = field(default_factory=list)
     zero_sum: bool = False
 
-    @property
-    def steps_per_s(self) -> float:
-        """Env steps per second of one environment on one core; 0 if no step was made."""
-        return self.steps / self.step_s if self.steps else 0.0
+
+def time_copies(slots: Slots, spaces: EnvironmentSpaces, calls: int, seed: int) -> Timed:
+    """Step all copies of an environment together with random legal actions, and measure how fast they are.
+
+    Args:
+        slots: Of the environment; closed here.
+        spaces: Spaces of the environment.
+        calls: Of `step`; fewer if copies raise too often.
+        seed: Seeds the actions and the episodes.
+    """
+    rng = np.random.default_rng(seed)
+    timed = Timed(copies=slots.count)
+    everybody = list(range(slots.count))
+    due, faults = set(everybody), list[Fault]()
+    for call in range(calls):
+        if due:
+            faults += slots.reset(list(due), [seed + slots.count * call + s for s in due])
+        if len(faults) >= MAX_FAULTS:
+            break
+        actions = random_actions(slots, spaces, rng, everybody)
+        began = time.perf_counter()
+        raised = slots.step(everybody, actions)
+        timed.step_s += time.perf_counter() - began
+        timed.steps += slots.count
+        faults += raised
+        due = {s for s in everybody if not slots.arrays.living[s].any()} | {f.slot for f in raised}
+    slots.close()
+    return timed
 
 
 def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: int) -> Behaviour:
@@ -95,7 +139,8 @@ def play_at_random(slots: Slots, spaces: EnvironmentSpaces, steps: int, seed: in
             began = time.perf_counter()
             faults = slots.step([0], actions)
             if not faults:
-                seen.step_s += time.perf_counter() - began
+                seen.timed.step_s += time.perf_counter() - began
+                seen.timed.steps += 1
                 seen.steps += 1
                 length += 1
                 seen.dies = seen.dies or bool(living.any() and (before & (living == 0)).any())

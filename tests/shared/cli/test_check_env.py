@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -99,6 +100,14 @@ def test_other_rhythms(capfd: pytest.CaptureFixture[str]) -> None:
 def test_batched(capfd: pytest.CaptureFixture[str]) -> None:
     found = answer(capfd, "tests.support.environments:batched_counter", "--config", "walker_dies_at=2", "--steps", "20")
     assert found["interface"] == "batched" and found["agents_die"] and found["episodes"] == 4
+    assert found["steps"] == 20 and found["timed_copies"] == 64 and found["steps_per_s"] > 0
+    assert run(["check-env", "tests.support.drawn_together:drawn_together", "--steps", "20"]) == 0
+    shown = capfd.readouterr().out
+    assert re.search(r"^20 env steps, [\d,]+ per s as 64 copies; 5 episodes", shown, re.MULTILINE)
+    assert "\n+ reset_batch: training episodes that begin together are drawn by it, from one seed;" in shown
+    assert run(["check-env", "tests.support.environments:counter", "--steps", "20"]) == 0
+    one = capfd.readouterr().out
+    assert "copies" not in one and "reset_batch" not in one
 
 
 def test_spaces_that_are_not_served(capfd: pytest.CaptureFixture[str]) -> None:

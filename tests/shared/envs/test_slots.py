@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.support.environments import (
-    BatchedCounter,
     CounterEnv,
     Moment,
     ScriptedEnv,
@@ -17,6 +16,7 @@ from tests.support.environments import (
 )
 
 from covey.envs import SlotArrays, SyncSlots, build_slots, load_environment, read_spaces
+from covey.envs.batched import BatchedSlots
 from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 
@@ -265,7 +265,7 @@ def test_a_batched_environment_is_the_slots_itself_and_equals_its_copies_one_by_
     spaces = read_spaces(batched())
     assert spaces == read_spaces(single())
     ours, theirs = build_slots(single, spaces, 3), build_slots(batched, spaces, 3)
-    assert isinstance(ours, SyncSlots) and isinstance(theirs, BatchedCounter)
+    assert isinstance(ours, SyncSlots) and isinstance(theirs, BatchedSlots)
     assert theirs.count == 3
     for slots in (ours, theirs):
         slots.reset([0, 1, 2], [5, 6, 7])

@@ -1,0 +1,53 @@
+"""`covey train`, actors and what follows them in array environments as people write them, with real processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.processes import covey, covey_json, free_port, processes, until, write_config
+
+
+def configuration(folder: Path, name: str, algorithm: str, **environment: Any) -> Path:
+    return write_config(
+        folder / "job.yaml",
+        algorithm={"name": algorithm},
+        environment={"name": name, "config": {}, **environment},
+        training={"max_steps": 128, "evo_steps": 64, "pop_size": 2, "confirm_episodes": 2},
+        actors={"local": 1},
+    )
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [("Plain", "IPPO"), ("Choices", "MATD3"), ("Turns", "MADDPG")])
+def test_it_trains_and_evaluates(name: str, algorithm: str, tmp_path: Path) -> None:
+    job = configuration(tmp_path, f"tests.support.written_batches:{name}", algorithm)
+    result = covey_json("train", job, "--runs", tmp_path, "--json")
+    assert result["state"] == "complete" and set(result["best_per_agent"].values()) == {10.0}
+    evaluated = covey_json("evaluate", result["run_dir"], "--episodes", "5", "--json")
+    assert evaluated["per_agent"] == {"a_0": 10.0, "a_1": 10.0}
+
+
+@pytest.mark.parametrize("name", ["OtherDtype", "StepReward", "ResetsItself"])
+def test_check_env_and_train_refuse_it_by_the_same_sentence(name: str, tmp_path: Path) -> None:
+    entry_point = f"tests.support.broken_batches:{name}"
+    checked = covey("check-env", entry_point, "--json")
+    (sentence,) = json.loads(checked.stdout)["cannot"]
+    assert checked.returncode == 4 and "Traceback" not in checked.stderr
+    trained = covey("train", configuration(tmp_path, entry_point, "IPPO"), "--runs", tmp_path, "--json")
+    assert trained.stderr.strip() == f"covey: error: {sentence}" and trained.returncode == 3
+    assert trained.stdout == "" and [p.name for p in tmp_path.iterdir()] == ["job.yaml"], "no run is left behind"
+
+
+@pytest.mark.parametrize("name", ["OtherShape", "ReturnsNothing"])
+def test_an_actor_refuses_it_by_the_same_sentence(name: str, tmp_path: Path) -> None:
+    entry_point = f"tests.support.broken_batches:{name}"
+    (sentence,) = json.loads(covey("check-env", entry_point, "--json").stdout)["cannot"]
+    address = f"127.0.0.1:{free_port()}"
+    job = configuration(tmp_path, entry_point, "IPPO", spaces_from="actor")
+    with processes() as start:
+        start(tmp_path / "learner.log", "learner", job, "--bind", address, "--runs", tmp_path / "runs")
+        until(lambda: list((tmp_path / "runs").glob("*/address.json")), what="it serves")
+        actor = covey("actor", "--learner", address, "--allow-env", entry_point)
+    assert actor.returncode == 3 and f"covey actor: {sentence}" in actor.stderr and "Traceback" not in actor.stderr
