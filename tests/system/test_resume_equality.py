@@ -56,14 +56,19 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
     return Outcome(directory, state, tensors)
 
 
-@pytest.fixture(scope="module", params=["MATD3", "IPPO"])
+ON_A_GPU = [pytest.param((name, "cuda"), marks=pytest.mark.cuda) for name in ("MATD3", "IPPO")]
+
+
+@pytest.fixture(scope="module", params=[("MATD3", "cpu"), ("IPPO", "cpu"), *ON_A_GPU], ids="-".join)
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
     """A run without a kill, and one with a kill within its second generation."""
-    folder = tmp_path_factory.mktemp(request.param)
-    learn_step, own = (150, {}) if request.param == "IPPO" else (10, {"batch_size": 32})
+    name, device = request.param
+    folder = tmp_path_factory.mktemp(f"{name}-{device}")
+    learn_step, own = (150, {}) if name == "IPPO" else (10, {"batch_size": 32})
     config = write_config(
         folder / "same.yaml",
-        algorithm={"name": request.param, "learn_step": learn_step, **own},
+        algorithm={"name": name, "learn_step": learn_step, **own},
+        learner={"device": device},
         training={
             "max_steps": 3 * GENERATION_STEPS,
             "evo_steps": GENERATION_STEPS,

@@ -108,6 +108,31 @@ def test_the_example_runs(example: str) -> None:
     assert "Steps: [400, 400, 400, 400]" in told
 
 
+ON_A_GPU = """
+import runpy, sys, torch
+runpy.run_path(sys.argv[1], run_name="__main__")
+print("bytes on the GPU:", torch.cuda.max_memory_allocated())
+"""
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_example_runs_on_a_gpu(example: str) -> None:
+    environment = os.environ | {"MAX_STEPS": "400", "EVO_STEPS": "200", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", ON_A_GPU, str(ROOT / "examples" / f"{example}.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    told = result.stdout + result.stderr
+    assert "Steps: [400, 400, 400, 400]" in told
+    assert int(result.stdout.rpartition("bytes on the GPU: ")[2]) > 0
+    assert "all updates are eager" not in told  # what captures say of updates that are not those they were made of
+
+
 AGENTS = """
 bob_0: {latent_dim: 32, encoder_config: {hidden_size: [32], activation: ReLU}, head_config: {hidden_size: [32]}}
 bob_1: {latent_dim: 32, encoder_config: {hidden_size: [64, 64], activation: ReLU}, head_config: {hidden_size: [32]}}
