@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from covey.acting import LoadedPolicy
 from covey.collect.collector import Collector
-from covey.envs.direct import Direct
+from covey.envs.building import build_slots
 from covey.envs.loading import MakeEnv
 from covey.envs.slots import Slots
-from covey.envs.sync_slots import SyncSlots
 from covey.errors import EnvironmentLoadError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
@@ -44,7 +43,7 @@ def evaluate(
         EnvironmentLoadError: the environment raised.
         RefusedError: a policy does not fit its agent's spaces.
     """
-    environments = SyncSlots(Direct(make_env), spaces, min(slots, len(seeds)))
+    environments = build_slots(make_env, spaces, min(slots, len(seeds)))
     try:
         return play(environments, spaces, policies_by_agent, seeds, max_episode_steps)
     finally:
