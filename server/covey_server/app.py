@@ -15,6 +15,7 @@ import torch
 from covey.config import Config, load_config
 from covey.config.resuming import changes
 from covey.envs import load_environment, read_spaces
+from covey.envs.mpe import faster
 from covey.envs.repeats import ignored_seed
 from covey.errors import ConfigError, DiskFullError, StorageError
 from covey.resources import raise_file_limit
@@ -162,6 +163,9 @@ class LearnerProcess:
                 self.learner.event(f"training.deterministic: {differs}")
             with self.learner.lock:
                 self.learner.create_population(spaces)
+        arrays = faster(environment.name, environment.config)
+        if arrays and not self._resumed:
+            logger.info("environment.name: %s", arrays)
         files = raise_file_limit(FILES)
         if files < FILES:
             self.learner.event(

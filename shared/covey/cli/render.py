@@ -72,7 +72,7 @@ def render(
     film = Film()
     seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     limit = min(steps, trained.config.eval_episode_steps)
-    camera = film.camera(trained.environment(render_mode="rgb_array"))
+    camera = film.camera(trained.drawn_environment())
     # With one slot, episodes follow each other in the film.
     played = play_episodes(camera, trained.spaces, seats, seeds, limit, 1)
     try:

@@ -15,6 +15,7 @@ import numpy as np
 
 from covey.envs.building import build_slots
 from covey.envs.loading import EnvironmentFactory
+from covey.envs.mpe import faster
 from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, read_spaces
 from covey.envs.repeats import ignored_seed
 from covey.envs.slots import BatchedEnvironment, batch_reset, describe
@@ -119,6 +120,8 @@ def check_environment(
         )
     if spaces and behaviour:
         will += _plans(spaces, behaviour, steps, not_repeated)
+        if arrays := faster(factory.entry_point, factory.config):
+            will.append(f"speed: {arrays}")
         cannot += _obstacles(spaces, behaviour)
     return EnvironmentReport(
         entry_point=factory.entry_point,

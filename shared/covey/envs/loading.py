@@ -33,6 +33,9 @@ DEFAULT_FUNCTIONS = ("parallel_env", "env")
 NUM_ENVS = "num_envs"
 """The parameter by which a function takes how many copies of an environment to build as one object."""
 
+SHOWN_BY = "SHOWN_BY"
+"""What a batched environment's module may name: the entry point of the environment that draws one copy of it."""
+
 ENTRY_POINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
 """How the names of environments are written: "package.module:function", or "package.module"."""
 
@@ -85,6 +88,12 @@ class EnvironmentFactory:
             return NUM_ENVS in inspect.signature(_function(self.entry_point)).parameters
         except ValueError:  # a builtin without a signature
             return False
+
+    @property
+    def shown_by(self) -> str | None:
+        """The entry point of the environment that draws one copy of this batched one; None if its module names none."""
+        name = getattr(sys.modules[_function(self.entry_point).__module__], SHOWN_BY, None)
+        return name if isinstance(name, str) else None
 
     def takes(self, keyword: str) -> bool:
         """Whether the function has a parameter of this name, or takes any keyword."""

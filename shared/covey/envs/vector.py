@@ -6,6 +6,7 @@ PettingZoo's interface. Dims: E environments.
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from covey.envs.by_agent import AgentOrder, ByAgent
 from covey.envs.calls import EnvironmentCalls
 from covey.envs.copies import Copy, parallel
 from covey.envs.episode_starts import EpisodeStarts
-from covey.envs.loading import MakeEnv
+from covey.envs.loading import NUM_ENVS, MakeEnv
 from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.processes import CLOSE_S, AsyncSlots
 from covey.envs.reading import declared_spaces, read_spaces
@@ -99,6 +100,11 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         if not env_fns:
             raise EnvironmentLoadError("environments: expected at least one function that builds one, got none")
         env = parallel(env_fns[0]())
+        if hasattr(env, "attach"):
+            raise EnvironmentLoadError(
+                f"environments: {type(env).__name__} steps all its copies itself, expected functions that each build "
+                "one PettingZoo environment; covey train takes such arrays by their name"
+            )
         self.spaces = read_spaces(env)
         self.metadata: dict[str, Any] = getattr(env, "metadata", {})
         self.render_mode: str | None = getattr(env, "render_mode", None)
@@ -381,5 +387,14 @@ def make_multi_agent_vect_envs(env: Callable[..., Any], num_envs: int = 1, **env
         env: Builds the environment.
         num_envs: How many copies.
         env_kwargs: Keyword arguments of `env`.
+
+    Raises:
+        EnvironmentLoadError: as `PettingZooVecEnv`; `env` builds arrays that step all their copies themselves.
     """
+    try:
+        parameter = inspect.signature(env).parameters.get(NUM_ENVS)
+    except ValueError:  # a builtin without a signature
+        parameter = None
+    if parameter is not None and parameter.default is parameter.empty:
+        env_kwargs[NUM_ENVS] = 1  # so that it builds what is then refused
     return AsyncPettingZooVecEnv([partial(env, **env_kwargs)] * num_envs)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from covey.acting import LoadedPolicy
 from covey.config import Config, load_config
 from covey.envs import load_environment, read_spaces
+from covey.envs.loading import SHOWN_BY, EnvironmentFactory
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, SpaceError, StorageError
 from covey.networks.resolve import network_ids
 from covey.run.directory import SCORE, RunDirectory, read_policies
@@ -99,22 +101,59 @@ class TrainedMember:
         loaded = {network_id: LoadedPolicy.decode(file) for network_id, file in self.files.items()}
         return [loaded[network_id] for network_id in self.owners]
 
-    def environment(self, **config: Any) -> MakeEnv:
-        """Builds the environment that it was trained in, with further keyword arguments.
+    def environment(self) -> MakeEnv:
+        """Builds the environment that it was trained in.
+
+        Raises:
+            EnvironmentLoadError: it cannot be built here.
+            SpaceError: it is another environment than the run's.
+        """
+        recall_environment(self.run, self.config)
+        environment = self.config.environment
+        return self._checked(load_environment(environment.name, environment.config))
+
+    def drawn_environment(self) -> MakeEnv:
+        """Builds the environment that it was trained in so that it draws pictures.
+
+        A batched environment, which does not, is drawn by the one that its module names (`SHOWN_BY`).
+
+        Raises:
+            EnvironmentLoadError: it cannot be built here, or draws nothing.
+            SpaceError: it is another environment than the run's.
+        """
+        recall_environment(self.run, self.config)
+        environment = self.config.environment
+        config = {**environment.config, "render_mode": "rgb_array"}
+        make_env = load_environment(environment.name, config)
+        if make_env.batched:
+            shown_by = make_env.shown_by
+            if shown_by is None:
+                raise EnvironmentLoadError(
+                    f"environment {environment.name}: batched environments draw nothing, expected its module to name "
+                    f"one that draws a copy of it; add {SHOWN_BY} = 'MODULE:FUNCTION' there"
+                )
+            package = shown_by.partition(".")[0]
+            if importlib.util.find_spec(package) is None:
+                raise EnvironmentLoadError(
+                    f"environment {environment.name}: {shown_by} draws its pictures, expected the package {package} "
+                    f"here; pip install {package}"
+                )
+            make_env = load_environment(shown_by, config)
+        if not make_env.takes("render_mode"):
+            raise EnvironmentLoadError(
+                f"environment {make_env.entry_point}: its function takes no render_mode, expected one; give it that "
+                "parameter, and hand it on to the environment"
+            )
+        return self._checked(make_env)
+
+    def _checked(self, make_env: EnvironmentFactory) -> MakeEnv:
+        """Return what builds an environment, after comparing its agents and spaces with the run's.
 
         Raises:
             EnvironmentLoadError: it cannot be built here.
             SpaceError: it is another environment than the run's.
         """
         environment = self.config.environment
-        recall_environment(self.run, self.config)
-        make_env = load_environment(environment.name, {**environment.config, **config})
-        for keyword in config:
-            if not make_env.takes(keyword):
-                raise EnvironmentLoadError(
-                    f"environment {environment.name}: its function takes no {keyword}, expected one; give it that "
-                    "parameter, and hand it on to the environment"
-                )
         env = make_env()
         try:
             found = read_spaces(env, environment.groups)

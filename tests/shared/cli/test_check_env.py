@@ -191,6 +191,27 @@ def test_what_an_environment_prints_does_not_leak_and_what_breaks_the_rules_is_t
     assert not err and "hello" not in out and "10 env steps" in out and "2 episodes, of 5 to 5 steps" in out
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "offered"),
+    [
+        ("mpe2.simple_spread_v3", (), "covey.envs.mpe.simple_spread_v3"),
+        ("pettingzoo.mpe.simple_tag_v3:parallel_env", ("--config", "num_good=2"), "covey.envs.mpe.simple_tag_v3"),
+        ("mpe2.simple_v3", ("--config", "benchmark_data=true"), None),  # arrays have no infos
+        ("mpe2.simple_v3:env", (), None),  # there agents act one after the other
+        ("mpe2.simple_line_v1", (), None),
+        ("covey.envs.mpe.simple_v3", (), None),
+        ("pettingzoo.classic.rps_v2", (), None),
+    ],
+)
+def test_the_same_environment_as_arrays_is_offered_where_there_is_one(
+    name: str, options: tuple[str, ...], offered: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = [s for s in answer(capfd, name, "--steps", "10", *options)["will"] if s.startswith("speed:")]
+    module = name.partition(":")[0].replace("pettingzoo.mpe", "mpe2")
+    sentence = f"speed: {offered} is the same environment as arrays, many times as fast; name it in place of {module}"
+    assert told == ([sentence] if offered else [])
+
+
 def test_what_does_not_fit_all_algorithms(capfd: pytest.CaptureFixture[str]) -> None:
     found = answer(capfd, "tests.shared.cli.test_check_env:Choices", "--steps", "10")
     assert found["will"][0] == (

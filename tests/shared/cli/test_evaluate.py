@@ -174,3 +174,16 @@ def test_it_needs_no_torch(finished: RunDirectory) -> None:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "member 5 of generation 2: -" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["simple_spread_v3", "simple_tag_v3", "simple_crypto_v3"])
+def test_arrays_score_what_the_environment_that_they_copy_scores(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = {
+        package: untrained_run(tmp_path / package, {"name": "IPPO"}, {"name": f"{package}.{name}"})
+        for package in ("mpe2", "covey.envs.mpe")
+    }
+    single, arrays = (score(capsys, directory, "--episodes", "5") for directory in of.values())
+    assert arrays == single
+    assert arrays["stderr"] > 0

@@ -1,5 +1,6 @@
 """`covey render`: real environments, drawn without a screen."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -88,3 +89,34 @@ def test_a_function_without_render_mode_is_one_sentence(tmp_path: Path, capsys: 
     assert run(["render", str(drawn.path), "--out", str(tmp_path / "x.gif")]) == 3
     told = capsys.readouterr().err
     assert "its function takes no render_mode, expected one; give it that parameter" in told and told.count("\n") == 1
+
+
+def test_arrays_are_drawn_by_the_environment_that_they_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The film shows the episodes that `covey evaluate` plays: the returns are the same."""
+    config = {"N": 2, "max_cycles": 7, "dynamic_rescaling": False}
+    environment = {"name": "covey.envs.mpe.simple_spread_v3", "config": config}
+    job = untrained_run(tmp_path / "job", {"name": "IPPO"}, environment)
+    out = tmp_path / "x.gif"
+    assert run(["render", str(job.path), "--out", str(out), "--play", "agent_1=random"]) == 0
+    assert "8 frames" in capsys.readouterr().out and out.exists()
+    assert run(["render", str(job.path), "--out", str(out)]) == 0
+    drawn = capsys.readouterr().out.splitlines()[0]
+    assert run(["evaluate", str(job.path), "--episodes", "1", "--json"]) == 0
+    returns = json.loads(capsys.readouterr().out)["per_agent"]
+    assert drawn == "7 env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns.items())
+
+    monkeypatch.setitem(sys.modules, "mpe2", None)
+    assert run(["render", str(job.path), "--out", str(tmp_path / "y.gif")]) == 3
+    told = capsys.readouterr().err
+    assert "mpe2.simple_spread_v3 draws its pictures" in told and told.endswith("pip install mpe2\n")
+    assert told.count("\n") == 1
+
+
+def test_arrays_that_nothing_draws_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "tests.support.environments:batched_counter"
+    job = untrained_run(tmp_path / "job", {"name": "MADDPG"}, {"name": name})
+    assert run(["render", str(job.path), "--out", str(tmp_path / "x.gif")]) == 3
+    told = capsys.readouterr().err
+    assert "batched environments draw nothing" in told and "SHOWN_BY" in told and told.count("\n") == 1

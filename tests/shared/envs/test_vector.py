@@ -19,6 +19,7 @@ from tests.support.processes import PATIENCE_S
 
 import covey
 from covey import AsyncPettingZooVecEnv, PettingZooVecEnv, SyncPettingZooVecEnv, make_multi_agent_vect_envs
+from covey.envs.mpe import simple_spread_v3
 from covey.errors import EnvironmentLoadError
 
 VecEnv = PettingZooVecEnv[Any]
@@ -364,6 +365,14 @@ def test_copies_of_one_function_with_arguments(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(Path(__file__).parents[3])
     with make_multi_agent_vect_envs(counter, num_envs=3, length=4) as env:
         assert env.num_envs == 3 and env.get_attr("length") == (4, 4, 4)
+
+
+def test_arrays_that_step_all_their_copies_are_refused_by_one_sentence(build: Build) -> None:
+    sentence = "Spread steps all its copies itself, expected functions that each build one PettingZoo environment"
+    with pytest.raises(EnvironmentLoadError, match=sentence):
+        build([partial(simple_spread_v3.parallel_env, num_envs=1)] * 2)
+    with pytest.raises(EnvironmentLoadError, match=sentence):
+        make_multi_agent_vect_envs(simple_spread_v3.parallel_env, num_envs=4, N=2)
 
 
 def test_the_package_loads_its_names_only_when_asked() -> None:

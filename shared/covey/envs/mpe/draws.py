@@ -2,7 +2,8 @@
 
 An episode takes a few small integers first and then uniform numbers. Gymnasium makes a generator for every seed
 (`gymnasium.utils.seeding.np_random`: PCG64, seeded through numpy's SeedSequence), which takes longer than the numbers
-do. The same arithmetic over arrays of seeds takes a fraction of that. numpy promises that both stay as they are.
+do. The same arithmetic over arrays of seeds takes a fraction of that. numpy promises that SeedSequence and PCG64 stay
+as they are; a test compares what is drawn from them.
 
 Dims: R seeds, n numbers of each, K integers of each.
 """

@@ -14,6 +14,9 @@ from covey.envs.mpe.neighbours import keep_nearest
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, length, others, relative
 
+SHOWN_BY = "mpe2.simple_adversary_v3"
+"""The environment that draws a copy of this one."""
+
 
 def parallel_env(
     num_envs: int,

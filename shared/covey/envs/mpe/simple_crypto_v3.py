@@ -13,6 +13,9 @@ from covey.envs.mpe.arguments import check_arguments
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World
 
+SHOWN_BY = "mpe2.simple_crypto_v3"
+"""The environment that draws a copy of this one."""
+
 EVE, BOB, ALICE = range(3)
 COLORS = np.eye(4)[:, :2]
 """What stands for each of two landmarks, as messages and as keys: (W, 2)."""

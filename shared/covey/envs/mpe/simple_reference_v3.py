@@ -13,6 +13,9 @@ from covey.envs.mpe.arguments import check_arguments
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, length, relative
 
+SHOWN_BY = "mpe2.simple_reference_v3"
+"""The environment that draws a copy of this one."""
+
 COLORS = np.array([[0.75, 0.25, 0.25], [0.25, 0.75, 0.25], [0.25, 0.25, 0.75]])
 
 

@@ -13,6 +13,9 @@ from covey.envs.mpe.arguments import check_arguments
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, relative
 
+SHOWN_BY = "mpe2.simple_speaker_listener_v4"
+"""The environment that draws a copy of this one."""
+
 COLORS = np.array([[0.65, 0.15, 0.15], [0.15, 0.65, 0.15], [0.15, 0.15, 0.65]])
 
 

@@ -15,6 +15,9 @@ from covey.envs.mpe.neighbours import keep_nearest
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, length, others, relative
 
+SHOWN_BY = "mpe2.simple_spread_v3"
+"""The environment that draws a copy of this one."""
+
 AGENT = Body(0.15, collides=True, moves=True)
 COVERED = 0.1
 """How near an agent has to be to a landmark to cover it."""

@@ -16,6 +16,9 @@ from covey.envs.mpe.neighbours import keep_nearest, take
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, others, relative
 
+SHOWN_BY = "mpe2.simple_tag_v3"
+"""The environment that draws a copy of this one."""
+
 OBSTACLE = Body(0.2, collides=True)
 SLOW = 0.5
 """How fast good agents are in the curriculum, beside what they are else."""

@@ -11,6 +11,9 @@ from covey.envs.mpe.arguments import check_arguments
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, relative
 
+SHOWN_BY = "mpe2.simple_v3"
+"""The environment that draws a copy of this one."""
+
 
 def parallel_env(
     num_envs: int,

@@ -16,6 +16,9 @@ from covey.envs.mpe.chase import beyond_bounds, chasers, place_within, touching
 from covey.envs.mpe.task import Seen, Task, fill
 from covey.envs.mpe.world import Body, Floats, State, World, length, others, relative
 
+SHOWN_BY = "mpe2.simple_world_comm_v3"
+"""The environment that draws a copy of this one."""
+
 OBSTACLE, FOOD, FOREST = Body(0.2, collides=True), Body(0.03), Body(0.3)
 
 

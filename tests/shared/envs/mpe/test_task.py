@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from covey.envs import build_slots, load_environment, read_spaces
+from covey.envs.check import check_environment
 from covey.envs.mpe import TASKS
 from covey.errors import EnvironmentLoadError
 
@@ -139,3 +142,26 @@ def test_arguments_that_do_not_fit_are_refused_by_name(task: str, config: dict[s
         load_environment(PACKAGE + task, config)()
     assert sentence in str(told.value) and "\n" not in str(told.value)
     assert str(told.value).endswith("; correct environment.config")
+
+
+def test_neither_mpe2_nor_pygame_nor_torch_is_loaded() -> None:
+    """An actor that has none of them steps the tasks."""
+    ask = (
+        "import sys; sys.modules.update(dict.fromkeys(('mpe2', 'pygame', 'torch')))\n"  # importing them would fail
+        "from covey.envs import build_slots, load_environment, read_spaces\n"
+        "from covey.envs.mpe import TASKS\n"
+        "for task in TASKS:\n"
+        "    make = load_environment('covey.envs.mpe.' + task, {})\n"
+        "    slots = build_slots(make, read_spaces(make()), 2)\n"
+        "    assert not slots.reset([0, 1], [0, 1]) and slots.arrays.living.all()\n"
+        "    print(task)"
+    )
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert tuple(done.stdout.split()) == TASKS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_covey_can_train_in_it(task: str) -> None:
+    report = check_environment(load_environment(PACKAGE + task, {"continuous_actions": True}), steps=60)
+    assert report.trainable and report.interface == "batched" and report.kind == "simultaneous"
+    assert not report.behaviour.faults and not any("seed" in s for s in report.will)  # type: ignore[union-attr]
