@@ -93,11 +93,11 @@ def compare(task: str, config: Mapping[str, Any], episodes: int, first_seed: int
     factory = load_environment(f"covey.envs.mpe.{task}", dict(config))
     spaces = read_spaces(factory())
     slots: Any = build_slots(factory, spaces, episodes)
-    agents = list(single.possible_agents)
-    assert list(slots.possible_agents) == agents
+    agents, alike = list(single.possible_agents), factory.batch(1)
+    assert list(alike.possible_agents) == agents
     for agent in agents:
-        assert slots.observation_space(agent) == single.observation_space(agent), agent
-        assert slots.action_space(agent) == single.action_space(agent), agent
+        assert alike.observation_space(agent) == single.observation_space(agent), agent
+        assert alike.action_space(agent) == single.action_space(agent), agent
     seeds = [first_seed + k for k in range(episodes)]
     rng = np.random.default_rng(first_seed)
     column = {a: c for c, a in enumerate(a for group in spaces.groups for a in group.agents)}
