@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from covey import errors
 from covey.cli import INTERRUPTED, build_app
+from covey.collect import evaluate
 from covey.config import Config, load_config
 from covey.envs import load_environment
 from covey.envs.check import check_environment
@@ -96,6 +97,25 @@ def test_the_environment_that_a_page_shows_can_be_trained_in(tmp_path: Path, mon
     report = check_environment(load_environment(name, {}), steps=100)
     assert report.trainable
     assert report.api_test == "passed"
+
+
+def test_the_array_environment_that_a_page_shows_is_the_other_one_and_can_be_trained_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for page, name in (("environments", "twin"), ("array_environments", "meeting_arrays")):
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+        (tmp_path / f"{name}.py").write_text(blocks["python"])
+        (tmp_path / "job.yaml").write_text(blocks["yaml"])
+    arrays = load_environment(load_config(tmp_path / "job.yaml").environment.name, {})
+    report = check_environment(arrays, steps=100)
+    assert report.trainable and report.interface == "batched" and not any("seeds:" in s for s in report.will)
+    assert report.spaces is not None
+    seats = [None] * 2
+    played = evaluate(arrays, report.spaces, seats, range(9), 0, 3)
+    assert played == evaluate(load_environment("twin", {}), report.spaces, seats, range(9), 0, 3)
+    assert {e.length for e in played} == {25} and len({e.returns[0] for e in played}) > 3
 
 
 def test_the_configuration_page_is_fresh() -> None:

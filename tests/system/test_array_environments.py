@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,20 @@ def test_it_trains_and_evaluates(name: str, algorithm: str, tmp_path: Path) -> N
     assert result["state"] == "complete" and set(result["best_per_agent"].values()) == {10.0}
     evaluated = covey_json("evaluate", result["run_dir"], "--episodes", "5", "--json")
     assert evaluated["per_agent"] == {"a_0": 10.0, "a_1": 10.0}
+    if name == "Plain":
+        drawn = covey("render", result["run_dir"], "--out", tmp_path / "film.gif")
+        assert drawn.returncode == 3 and "steps its copies as arrays, which take no render_mode" in drawn.stderr
+
+
+def test_the_example_of_the_page_trains(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "array_environments.md").read_text()
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    (tmp_path / "meeting_arrays.py").write_text(blocks["python"])
+    job = tmp_path / "meeting_arrays.yaml"
+    job.write_text(blocks["yaml"])
+    small = [f"--set=training.{key}" for key in ("max_steps=2000", "evo_steps=1000", "pop_size=2")]
+    result = covey_json("train", job, "--runs", tmp_path / "runs", "--json", *small)
+    assert result["state"] == "complete" and result["env_steps"] == 4000 and result["updates"] > 0
 
 
 @pytest.mark.parametrize("name", ["OtherDtype", "StepReward", "ResetsItself"])

@@ -1,5 +1,8 @@
 """Loads environments, reads their spaces, and steps many copies of them ("slots") as batched arrays.
 
+An environment of one's own that steps its copies as arrays is a `BatchedEnvironment`; it writes `SlotArrays`, which
+`agent_arrays` splits by agent.
+
 Not imported here, as most users need neither: slots in worker processes (`processes`), and the vectorised
 environments of the library (`vector`).
 """

@@ -29,7 +29,7 @@ class SlotArrays:
         mask: Per group (S, N, mask width), 1 for actions that are legal now; None for groups without masks. An agent
             that waits keeps the mask with which it last acted; one that is not there has zeros.
         forced: Per group (S, N, *action shape): the actions that the environment takes where `present` is FORCED.
-        reward: (S, A), rewards of the last step.
+        reward: (S, A), rewards of the last step; 0 after a reset, and of agents that are not there.
         terminated: (S, A), 1 for agents that terminated in the last step.
         truncated: (S, A), 1 for agents that were truncated in the last step.
         present: (S, A), an `Active` value: CHOSE (1) is to act in the next step, FORCED (2) acts as the environment
