@@ -191,7 +191,7 @@ def run_training(config: Config, run: RunDirectory, *, resume: bool, quiet: bool
 
 def _train(config: Config, run: RunDirectory, console: Console, *, resume: bool) -> End:
     """Run a learner and its local actors to the end."""
-    process = LearnerProcess(config, run, resume=resume, local_actors=config.actors.local)
+    process = LearnerProcess(config, run, resume=resume)
     actors: LocalActors | None = None
     with stop_on_signals(process.trainer.request_stop) as interruption:
         try:
