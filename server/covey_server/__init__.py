@@ -3,6 +3,7 @@
 The names exported here train from Python in one process; `covey_server.api` defines them.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from covey.lazy import lazy_exports
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from covey_server.api.population import create_population as create_population
     from covey_server.api.training import train_multi_agent_off_policy as train_multi_agent_off_policy
     from covey_server.api.training import train_multi_agent_on_policy as train_multi_agent_on_policy
+
+# Threads of one update that wait for each other would spin by default, on cores that actors need: an update with two
+# threads beside busy processes then takes many times as long. OpenMP reads this once, when torch is first imported.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 # `covey learner --help` must not wait for torch.
 __getattr__, __all__ = lazy_exports(

@@ -46,6 +46,7 @@ from covey_server.storage.journal import Journal, Kind
 from covey_server.training.generational import Generational
 from covey_server.training.steady_state import SteadyState
 from covey_server.training.trainer import Trainer
+from covey_server.training.update_threads import check_threads
 
 logger = logging.getLogger("covey.learner")
 
@@ -72,12 +73,11 @@ class LearnerProcess:
         factory: Creates the run's populations; None: a `PopulationFactory` for the configuration.
         insecure: Whether other machines may connect without TLS or tokens. Only an argument: no configuration file can
             open a learner to the network.
-        local_actors: Number of actor processes on this machine, which leave fewer CPU cores to updates.
 
     Raises:
         StorageError: the run's directory cannot be written or, with `resume`, read.
-        ConfigError: this machine lacks the device, a hyperparameter's range exceeds what the algorithm allows,
-            `learner.bind` is reachable from other machines without TLS and tokens, or these cannot be used.
+        ConfigError: this machine lacks the device or the cores, a hyperparameter's range exceeds what the algorithm
+            allows, `learner.bind` is reachable from other machines without TLS and tokens, or these cannot be used.
     """
 
     def __init__(
@@ -88,13 +88,11 @@ class LearnerProcess:
         resume: bool = False,
         factory: PopulationFactory | None = None,
         insecure: bool = False,
-        local_actors: int = 0,
     ) -> None:
         self.config = config
         self.run = run
         self.tokens = Tokens.load(config.learner.tokens)
         check_exposure(config.learner, self.tokens, insecure=insecure)
-        torch.set_num_threads(update_threads(config, local_actors))
         # The trainer's thread gives the interpreter lock to the gRPC thread this often: at the default of 5 ms, actors
         # wait for orders while the trainer runs Python code.
         sys.setswitchinterval(0.0005)
@@ -105,6 +103,8 @@ class LearnerProcess:
         # What a resumed run may not change is refused before anything is touched.
         self._changes = changes(load_config(run.config, stored=True), config) if resume else []
         _check_device(config.learner.device)
+        if factory is None:  # else the number is what the caller told torch
+            check_threads(config)
         # For their errors only: before the run's directory is changed.
         backend_for(config.learner.updates, torch.device(config.learner.device))
         ranges(config)
@@ -318,22 +318,6 @@ class LearnerProcess:
         for name, count in status.gauges.items():
             values[f"gauge/{name}"] = float(count)
         return values
-
-
-def update_threads(config: Config, local_actors: int) -> int:
-    """Number of threads with which torch computes an update.
-
-    It is `learner.torch_threads` where that is set, and 1 in deterministic runs. Otherwise it is the number of CPU
-    cores that local actors and the gRPC thread leave free, at least 1 and at most torch's own default.
-    """
-    if config.learner.torch_threads is not None:
-        return config.learner.torch_threads
-    if config.training.deterministic:
-        return 1
-    # Where a scheduler such as Slurm grants fewer cores than the machine has, only those count.
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    left = cores - local_actors - 1
-    return max(1, min(left, torch.get_num_threads()))
 
 
 def _check_device(device: str) -> None:

@@ -271,7 +271,7 @@ class Attendance:
             self._release(key, f"{what}, for the third time, and was quarantined")
             return session
         revoked, steps = learner.scheduler.take_back(key)
-        learner.note_idleness()
+        learner.note_idleness(key)
         self._note_revoked(revoked, what)
         learner.event(f"{what}; its {steps:,} steps {self._go_to(key)}")
         learner.changed.notify_all()
@@ -311,7 +311,7 @@ class Attendance:
         """Remove a departed actor from the scheduler, journal its revoked orders, and log where its env steps go."""
         learner = self._learner
         revoked, steps = learner.scheduler.remove_actor(key)
-        learner.note_idleness()
+        learner.note_idleness(key)
         self._note_revoked(revoked, what)
         learner.event(f"{what}; its {steps:,} steps {self._go_to(key)}" if steps else what)
         learner.changed.notify_all()

@@ -25,6 +25,7 @@ from covey_server.coordination.recent_losses import RecentLosses
 from covey_server.coordination.run_state import RunProgress, RunState
 from covey_server.coordination.threads import Threads
 from covey_server.member import Member
+from covey_server.orders.at_work import ActorsAtWork
 from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.ledger import MemberLedger
 from covey_server.orders.rules import Rules
@@ -55,6 +56,7 @@ class Learner:
     Attributes:
         lock: Guards this object and everything reached from it.
         changed: Condition on the lock, notified whenever the trainer may have something new to do.
+        at_work: How long actors of this machine have been at work.
         bell: Rung when orders may be sent.
         losses: Members' losses, on their way from the trainer to the metrics.
         threads: The watched threads and tasks; if one ends unexpectedly, the run ends with a fault.
@@ -99,6 +101,7 @@ class Learner:
             (epoch << 40) + 1,
         )
         self.sessions = Sessions(config.learner.heartbeat_interval_s, clock)
+        self.at_work = ActorsAtWork(config.actors.vectorisation == "async", clock)
         self.totals = Totals()
         self.losses = RecentLosses()
         self.events: deque[str] = deque(maxlen=KEPT_EVENTS)
@@ -290,6 +293,7 @@ class Learner:
             if self._idle_since is not None:
                 self.totals.idle_s += self.clock() - self._idle_since
                 self._idle_since = None
+            self.at_work.begin(self.sessions.get(key))
             policies.drop_unnamed(self._named_policies)
             return order
 
@@ -311,8 +315,10 @@ class Learner:
             return [key for key in keys if self.scheduler.has_order_capacity(key)]
 
     @under_lock
-    def note_idleness(self) -> None:
-        """Begin to count idle time if no order is outstanding; called after orders have ended."""
+    def note_idleness(self, key: ActorKey) -> None:
+        """Note that orders of this actor have ended: with its last one its work ends, without any idle time begins."""
+        if not self.scheduler.orders_out(key):
+            self.at_work.end(key)
         if self._idle_since is None and not self.scheduler.outstanding():
             self._idle_since = self.clock()
 

@@ -74,7 +74,7 @@ def run_training(config: Config, run: RunDirectory, actors: LocalActors, *, resu
 
 def _train(config: Config, run: RunDirectory, actors: LocalActors, console: Console, *, resume: bool) -> End:
     """Run a learner and its local actors to the end."""
-    process = LearnerProcess(config, run, resume=resume, local_actors=config.actors.local)
+    process = LearnerProcess(config, run, resume=resume)
     with stop_on_signals(process.trainer.request_stop) as interruption:
         try:
             token = process.tokens.grant("actor") if process.tokens else None

@@ -116,7 +116,7 @@ class Intake:
             )
         self._count_and_log(session, fragment, order, accepted)
         self._outside.look(session, accepted.columns, population.spaces)
-        learner.note_idleness()
+        learner.note_idleness(session.key)
         learner.changed.notify_all()
         return ack_of(session)
 
@@ -254,6 +254,7 @@ class Intake:
                 self._note_training(session.key, brought=False)
             # Evaluation episodes may have ended in the fragment; their seeds are played again.
             self._learner.scheduler.evaluations.release(session.key)
+            self._learner.note_idleness(session.key)
         self._learner.changed.notify_all()
         ack = ack_of(session)
         ack.refusals.add(seq=fragment.seq, reason=error.reason, detail=str(error))

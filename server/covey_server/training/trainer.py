@@ -26,6 +26,7 @@ from covey_server.population import Population
 from covey_server.training.divergence import Divergence
 from covey_server.training.evaluator import Evaluator
 from covey_server.training.mode import EvolutionMode
+from covey_server.training.update_threads import UpdateThreads
 
 FULL_DISK_PAUSE_S = 5.0
 """Seconds between attempts to write a checkpoint to a full disk."""
@@ -98,6 +99,7 @@ class Trainer(WatchedThread):
         self.evaluator = Evaluator(learner, checkpointer, mode, self._unpack)
         self._disk = CheckpointThread(checkpointer, learner.threads, self._wake)
         self._divergence = Divergence(learner)
+        self._update_threads = UpdateThreads.of(learner.config, learner.at_work, learner.event)
         self._unpacked = True  # members' own weights are the newest
         self._stop_requested = False
         self._writing: _Writing | None = None
@@ -279,7 +281,9 @@ class Trainer(WatchedThread):
         learner, algorithm = self._learner, population.algorithm
         passes, member_updates = algorithm.passes, algorithm.member_updates
         self._unpacked = False
+        self._update_threads.begin(len(due))
         algorithm.update(due, population.experience)
+        self._update_threads.end(len(due))
         population.policies.offer(algorithm.snapshot())
         losses = algorithm.metrics() if learner.losses.wanted else {}
         if losses:

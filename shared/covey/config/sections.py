@@ -186,9 +186,10 @@ class Learner(Section):
     torch_threads: int | None = Field(
         default=None,
         ge=1,
-        description="CPU threads of one update. null: as many as there are cores that the actors of `covey train` and "
-        "the learner's connections leave, at most torch's own choice (which `OMP_NUM_THREADS` bounds), and 1 with "
-        "`training.deterministic`.",
+        description="CPU threads of one update, at most the learner's CPU cores. null: chosen while the run goes on, "
+        "from the cores that actors of this machine leave idle during updates and from the seconds that updates take; "
+        "the log tells each change. It begins with 1, is at most torch's own choice (which `OMP_NUM_THREADS` bounds), "
+        "and stays 1 with `training.deterministic`.",
     )
     updates: Updates = Field(
         default="auto",

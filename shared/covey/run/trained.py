@@ -154,23 +154,6 @@ class TrainedMember:
             SpaceError: it is another environment than the run's.
         """
         environment = self.config.environment
-<<<<<<< HEAD
-=======
-        recall_environment(self.run, self.config)
-        make_env = load_environment(environment.name, {**environment.config, **config})
-        if config and make_env.batched:
-            raise EnvironmentLoadError(
-                f"environment {environment.name}: it steps its copies as arrays, which take no {', '.join(config)}, "
-                "expected a PettingZoo environment; export the policies with covey export, and play them in a "
-                "PettingZoo environment of the same rules"
-            )
-        for keyword in config:
-            if not make_env.takes(keyword):
-                raise EnvironmentLoadError(
-                    f"environment {environment.name}: its function takes no {keyword}, expected one; give it that "
-                    "parameter, and hand it on to the environment"
-                )
->>>>>>> arrays14
         env = make_env()
         try:
             found = read_spaces(env, environment.groups)

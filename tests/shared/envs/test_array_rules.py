@@ -57,7 +57,6 @@ FORGETS = {
     "ResetBytes": left("observation", "a_1", r"\d", "reset"),
     "ResetMask": left("mask", "a_1", r"\d", "reset"),
     "StepReward": left("reward", "a_1", r"\d", "step"),
-    "StepFlags": left("terminated", "a_1", "1", "step"),
     "StepObservation": left("observation", "a_0", "0", "step"),
     "StepBytes": left("observation", "a_1", "2", "step"),
     "StepBits": left("observation", "a_1", r"\d", "step"),
