@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 """Arguments of each task besides those of all tasks, every one at another value than its default."""
 
-OF_ALL: tuple[dict[str, Any], ...] = ({"max_cycles": 60}, {"dynamic_rescaling": False})
+OF_ALL: tuple[dict[str, Any], ...] = ({"max_cycles": 40}, {"dynamic_rescaling": False})
 """Arguments that all tasks take."""
 
 

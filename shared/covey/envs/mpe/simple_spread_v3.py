@@ -58,14 +58,14 @@ def parallel_env(
         ConfigError: an argument has a value that it cannot have.
     """
     check_arguments("simple_spread_v3", locals())
-    neighbours = (num_agent_neighbors, num_landmark_neighbors)
+    neighbours = (num_landmark_neighbors, num_agent_neighbors)
     return Spread(
         num_envs, N, local_ratio, max_cycles, continuous_actions, curriculum, terminate_on_success, neighbours
     )
 
 
 class Spread(Task):
-    """Copies of the task; the arguments are those of `parallel_env`, neighbours being those of agents and landmarks."""
+    """Copies of the task; the arguments are those of `parallel_env`, neighbours being landmarks and agents."""
 
     def __init__(
         self,
@@ -79,8 +79,7 @@ class Spread(Task):
         neighbours: tuple[int | None, int | None],
     ) -> None:
         world = World([AGENT] * agents, [Body()] * agents)
-        others_seen = agents - 1 if neighbours[0] is None else neighbours[0]
-        landmarks_seen = agents if neighbours[1] is None else neighbours[1]
+        landmarks_seen, others_seen = neighbours[0] or agents, neighbours[1] or agents - 1
         # Agents have two words, but say nothing: the last numbers stay zero.
         width = 4 + 2 * landmarks_seen + 2 * others_seen + 2 * others_seen
         names = [f"agent_{i}" for i in range(agents)]
@@ -92,9 +91,8 @@ class Spread(Task):
     def observe(self, state: State, seen: Sequence[Seen]) -> None:
         """Show each agent its velocity and position, the landmarks and the other agents."""
         agents, landmarks = state.position[: self._agents], state.position[self._agents :]
-        seen_agents, seen_landmarks = self._neighbours
-        goals, _ = keep_nearest(relative(landmarks, agents), seen_landmarks)
-        away, _ = keep_nearest(agents[self._others] - agents[:, None], seen_agents)
+        goals, _ = keep_nearest(relative(landmarks, agents), self._neighbours[0])
+        away, _ = keep_nearest(agents[self._others] - agents[:, None], self._neighbours[1])
         fill(seen[0], state.velocity, agents, goals, away)
 
     def reward(self, state: State) -> Floats:

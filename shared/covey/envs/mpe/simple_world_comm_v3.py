@@ -81,11 +81,8 @@ class WorldComm(Task):
         around = 4 + 2 * fixed + 2 * (agents - 1) + forests
         kinds = [(adversaries, around + 2 * good + world.words), (good, around + 2 * (good - 1))]
         super().__init__(num_envs, world, names, kinds, max_cycles, continuous_actions)
-        self._agents, self._adversaries, self._good = (
-            slice(0, agents),
-            slice(0, adversaries),
-            slice(adversaries, agents),
-        )
+        self._agents = slice(0, agents)
+        self._adversaries, self._good = slice(0, adversaries), slice(adversaries, agents)
         self._fixed, self._obstacles = slice(agents, agents + fixed), slice(agents, agents + obstacles)
         self._food = slice(self._obstacles.stop, self._obstacles.stop + food)
         self._forests = slice(self._food.stop, self._food.stop + forests)

@@ -46,7 +46,7 @@ class Task(ABC):
         goals: For each integer that an episode draws first, from how many.
     """
 
-    asynchronous = False
+    asynchronous: bool = False
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Task(ABC):
         goals: Sequence[int] = (),
     ) -> None:
         self.count = num_envs
-        self.possible_agents = list(agents)
+        self.possible_agents: Sequence[str] = list(agents)
         self.world = world
         self.arrays: SlotArrays
         self._max_cycles, self._continuous, self._goals = max_cycles, continuous_actions, tuple(goals)

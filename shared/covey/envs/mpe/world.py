@@ -103,13 +103,12 @@ class World:
         self._movers = slice(movers[0], movers[-1] + 1) if movers else slice(0)  # in all tasks next to each other
         self._max_speed = np.array([[agents[i].max_speed] for i in movers])
         self._limited = bool(np.isfinite(self._max_speed).any())
-        pairs = [
+        self._pairs = [
             (a, b)
+            for a, first in enumerate(bodies)
             for b, second in enumerate(bodies)
-            for a, first in enumerate(bodies[:b])
-            if first.collides and second.collides and (first.moves or second.moves)
+            if a < b and first.collides and second.collides and (first.moves or second.moves)
         ]
-        self._pairs = sorted(pairs)
         self._first, self._second = (np.array([pair[i] for pair in self._pairs], np.intp) for i in (0, 1))
         self._touching = self.size[self._first] + self.size[self._second]  # (P, 1)
 

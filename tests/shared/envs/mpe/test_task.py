@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from covey.envs import build_slots, load_environment, read_spaces
+from covey.envs import BatchedEnvironment, SlotArrays, build_slots, load_environment, read_spaces
 from covey.envs.check import check_environment
-from covey.envs.mpe import TASKS
+from covey.envs.mpe import TASKS, simple_v3
 from covey.errors import EnvironmentLoadError
 
 COUNT = 6
@@ -32,6 +32,14 @@ def actions_of(spaces: Any, seed: int) -> list[np.ndarray[Any, Any]]:
         else rng.integers(g.action.n, size=(COUNT, len(g)))
         for g in spaces.groups
     ]
+
+
+def test_the_objects_have_the_interface_of_batched_environments() -> None:
+    env: BatchedEnvironment = simple_v3.parallel_env(num_envs=3)
+    assert env.count == 3 and not env.asynchronous and list(env.possible_agents) == ["agent_0"]
+    env.attach(read_spaces(cast("Any", env)), SlotArrays.zeros(read_spaces(cast("Any", env)), 3))
+    assert env.reset([], []) == [] and env.step([], [np.zeros((3, 1), np.int64)]) == []
+    assert not env.arrays.living.any()
 
 
 @pytest.mark.parametrize("continuous", [False, True])
@@ -148,7 +156,7 @@ def test_neither_mpe2_nor_pygame_nor_torch_is_loaded() -> None:
     """An actor that has none of them steps the tasks."""
     ask = (
         "import sys; sys.modules.update(dict.fromkeys(('mpe2', 'pygame', 'torch')))\n"  # importing them would fail
-        "from covey.envs import build_slots, load_environment, read_spaces\n"
+        "from covey.envs import BatchedEnvironment, SlotArrays, build_slots, load_environment, read_spaces\n"
         "from covey.envs.mpe import TASKS\n"
         "for task in TASKS:\n"
         "    make = load_environment('covey.envs.mpe.' + task, {})\n"
