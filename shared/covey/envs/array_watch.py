@@ -61,7 +61,7 @@ class _Watch:
     """The environment, and what is known of its episodes.
 
     Before each call sentinels are put where it must write: all of a slot that is reset; of a slot that is stepped what
-    its living agents show and earn, not whether they live, as environments may read that.
+    its living agents show and earn. Flags stay, as environments read them, and need not write those that do not change.
     """
 
     def __init__(self, env: BatchedEnvironment, spaces: EnvironmentSpaces, arrays: SlotArrays) -> None:
@@ -128,13 +128,12 @@ class _Watch:
         earlier = self._copy()
         for agent in self._agents.values():
             living = [s for s in slots if agent.living[s]]
-            self._put_sentinels(agent, ("terminated", "truncated", "reward", *SHOWN), living)
+            self._put_sentinels(agent, ("reward", *SHOWN), living)
         _, at, was = self._call("step", self._env.step, slots, given)
         for ended, (agent, rules) in zip(self._ended, self._rules("step", was, at), strict=True):
             before = earlier[agent.agent_id]
             lived = before.living[at] > 0
-            for array in ("terminated", "truncated", "reward"):
-                rules.written(array, lived)
+            rules.written("reward", lived)
             rules.values()
             rules.lives(lived, ended[at])
             ends = lived & ~rules.living
