@@ -61,7 +61,7 @@ class _Watch:
     """The environment, and what is known of its episodes.
 
     Before each call sentinels are put where it must write: all of a slot that is reset; of a slot that is stepped what
-    its living agents show and earn, not whether they live or end, as environments may read that, or leave it as it is.
+    its living agents show and earn. Flags stay, as environments read them, and need not write those that do not change.
     """
 
     def __init__(self, env: BatchedEnvironment, spaces: EnvironmentSpaces, arrays: SlotArrays) -> None:

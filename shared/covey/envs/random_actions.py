@@ -37,6 +37,18 @@ def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8
     return picked.astype(space.dtype)
 
 
+def unmasked_actions(space: Space, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Draw as many legal actions as `shape` says at once, (*shape, *action shape), which takes hardly any time."""
+    if isinstance(space, Box):
+        low, high = action_bounds(space)
+        drawn = rng.uniform(low, high, (*shape, space.width)).reshape(*shape, *space.shape)
+        return (drawn if np.dtype(space.dtype).kind == "f" else np.rint(drawn)).astype(space.dtype)
+    picked = rng.integers(choices(space), size=(*shape, len(choices(space))))
+    if isinstance(space, Discrete):
+        picked = picked[..., 0] + space.start
+    return picked.astype(space.dtype)
+
+
 def random_actions(
     slots: Slots, spaces: EnvironmentSpaces, rng: np.random.Generator, moving: Sequence[int] = (0,)
 ) -> list[NDArray[Any]]:

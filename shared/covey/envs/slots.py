@@ -69,12 +69,13 @@ class BatchedEnvironment(Slots, Protocol):
     inherited. A copy is called a slot; slots are numbered from 0.
 
     The environment shows everything in the arrays that `attach` gives it (`SlotArrays`; `agent_arrays` splits them by
-    agent). `reset` and `step` write all of what they hold of the slots given, in place, and nothing of other slots. An
-    agent is in the episode where `living` is 1 and is to act in the next step where `present` is an `Active` value
-    other than 0. In the step in which it ends its `terminated` or `truncated` is 1, its `living` and `present` are 0,
-    and its observation is its true last one; from the next step on it shows zeros. An episode is over when no agent of
-    the slot is living. It stays as it is then: only `reset` begins the next one. Agents have masks where their
-    observation space is a dictionary {observation, action_mask}.
+    agent). `reset` and `step` write what they hold of the slots given, in place, and nothing of other slots: a reset
+    everything, a step all rewards and observations, and flags where they change. An agent is in the episode where
+    `living` is 1 and is to act in the next step where `present` is an `Active` value other than 0. In the step in which
+    it ends its `terminated` or `truncated` is 1, its `living` and `present` are 0, and its observation is its true last
+    one; from the next step on it shows zeros. An episode is over when no agent of the slot is living. It stays as it is
+    then: only `reset` begins the next one. Agents have masks where their observation space is a dictionary
+    {observation, action_mask}.
 
     It may have one method more, where drawing many episodes at once is faster than seeding each of them:
     `reset_batch(slots: Sequence[int], seed: int) -> list[Fault]` begins an episode in each slot given, all of them

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from tests.support import broken_batches as broken
 from tests.support import written_batches as written
 from tests.support.environments import CounterEnv
@@ -22,7 +23,9 @@ from covey.envs import (
     read_spaces,
 )
 from covey.envs.check import check_environment
+from covey.envs.random_actions import unmasked_actions
 from covey.errors import EnvironmentLoadError
+from covey.spaces import from_gymnasium
 
 PLAYS = [
     *("Plain", "Images", "Bits", "Choices", "Board", "Turns", "Late", "Forced", "Breaks", "Raises", "Joint"),
@@ -57,6 +60,7 @@ FORGETS = {
     "ResetBytes": left("observation", "a_1", r"\d", "reset"),
     "ResetMask": left("mask", "a_1", r"\d", "reset"),
     "StepReward": left("reward", "a_1", r"\d", "step"),
+    "StepFlags": "step set living of agent 'a_1' in slot 1 to 0 without terminated or truncated, expected one of them",
     "StepObservation": left("observation", "a_0", "0", "step"),
     "StepBytes": left("observation", "a_1", "2", "step"),
     "StepBits": left("observation", "a_1", r"\d", "step"),
@@ -118,8 +122,8 @@ def factory(name: str) -> Any:
 
 @pytest.mark.parametrize("name", PLAYS)
 def test_what_keeps_to_the_interface_is_taken(name: str) -> None:
-    spaces = read_spaces(factory(name)())
-    assert spaces.agent_ids == ("a_0", "a_1")
+    found = read_spaces(factory(name)())
+    assert found.agent_ids == ("a_0", "a_1")
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -152,8 +156,8 @@ def test_numbers_that_nothing_can_learn_from_are_found_while_playing() -> None:
 
 
 def test_what_raises_is_reported_for_every_slot_that_was_to_move_and_goes_on_after_reset() -> None:
-    spaces = read_spaces(factory("Raises")())
-    slots = build_slots(factory("Raises"), spaces, 3)
+    found = read_spaces(factory("Raises")())
+    slots = build_slots(factory("Raises"), found, 3)
     assert slots.reset([0, 1, 2], [1, 2, 3]) == []
     actions = [np.zeros((3, 2), np.int64)]
     assert slots.step([0, 1, 2], actions) == slots.step([0, 2], actions) == []
@@ -161,7 +165,7 @@ def test_what_raises_is_reported_for_every_slot_that_was_to_move_and_goes_on_aft
     assert slots.step([0, 1], actions) == lost
     assert slots.reset([0, 1], [4, 5]) == slots.step([0, 1], actions) == []
     with pytest.raises(EnvironmentLoadError, match="raised in the episode of seed 3: RuntimeError: lost the map"):
-        evaluate(factory("Raises"), spaces, [None, None], [3], 0, 1)
+        evaluate(factory("Raises"), found, [None, None], [3], 0, 1)
     report = check_environment(factory("Raises"), 50)
     assert report.cannot[0].startswith("raised 3 times in 6 env steps: RuntimeError: lost the map")
 
@@ -175,10 +179,26 @@ def test_a_batch_that_raises_now_and_then_in_one_slot_plays() -> None:
     assert check_environment(factory("Breaks"), 50).trainable, "slot 0 never raises"
 
 
+def test_actions_drawn_at_once_are_within_their_spaces() -> None:
+    rng = np.random.default_rng(0)
+    kinds: list[Any] = [
+        spaces.Discrete(4, start=10),
+        spaces.MultiDiscrete([2, 5]),
+        spaces.MultiBinary(3),
+        spaces.Box(np.array([0, -np.inf], np.float32), np.array([np.inf, 1], np.float32)),
+        spaces.Box(-3, 3, (2, 2), np.int16),
+    ]
+    for kind in kinds:
+        drawn = unmasked_actions(from_gymnasium(kind, "action"), rng, (50, 3))
+        assert drawn.shape == (50, 3, *kind.shape) and drawn.dtype == kind.dtype
+        assert all(kind.contains(action[()]) for row in drawn for action in row)
+        assert len({action.tobytes() for row in drawn for action in row}) > 3
+
+
 def test_agents_arrays_are_views_of_the_groups_arrays() -> None:
-    spaces = read_spaces(CounterEnv())
-    arrays = SlotArrays.zeros(spaces, 3)
-    views = agent_arrays(spaces, arrays)
+    found = read_spaces(CounterEnv())
+    arrays = SlotArrays.zeros(found, 3)
+    views = agent_arrays(found, arrays)
     assert list(views) == ["walker_0", "caller_0", "walker_1"]
     assert [(v.group, v.index, v.column) for v in views.values()] == [(0, 0, 0), (1, 0, 2), (0, 1, 1)]
     views["walker_1"].observation[[0, 2]] = [1, 2, 3]
