@@ -30,6 +30,7 @@ class JointAction:
     Attributes:
         widths: Number of numbers in each agent's action.
         owner: For each number of the joint action, the agent that it belongs to.
+        own_columns: For each agent, where its own action's numbers are, a of them; those of fewer are filled up.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, scored: Sequence[int], device: torch.device) -> None:
@@ -37,12 +38,22 @@ class JointAction:
         self._agents, self._asynchronous = len(spaces.agents), spaces.asynchronous
         widths = torch.tensor(self.widths)
         self.owner = torch.arange(self._agents).repeat_interleave(widths).to(device)
-        # (N, 1, 1, A), true where a column is the agent's own; and the same as factors, in the order of scores.
-        self._own = self.owner == torch.arange(self._agents, device=device).view(-1, 1, 1, 1)
-        self._own_scored = self._own[list(scored)].float()
+        # The columns of each agent's own action, as many for all: narrower ones are filled up with column 0.
+        most = max(self.widths)
+        ends = widths.cumsum(0).tolist()
+        self.own_columns = [
+            [*range(end - width, end), *[0] * (most - width)] for end, width in zip(ends, self.widths, strict=True)
+        ]
+        self._own = torch.tensor(self.own_columns, device=device).flatten()
+        filled = torch.arange(most) >= widths.view(-1, 1, 1, 1)
+        self._filled = filled.to(device) if filled.any() else None
         # (A,) where in the order of scores a column's agent is; and 1 / the width of that agent's action.
         self._score_of = torch.tensor(list(scored)).argsort().to(device).index_select(0, self.owner)
         self._share = (1 / widths.float()).to(device).index_select(0, self.owner)
+        # (A,) where a column is among the own columns of all agents side by side, in the order of scores.
+        first = torch.tensor(ends) - widths
+        within = torch.arange(len(self.owner)) - first.repeat_interleave(widths)
+        self._among_own = self._score_of * most + within.to(device)
 
     def bound(self, action: Tensor, part: Tensor | None, done: Tensor | None) -> Tensor:
         """Replace the policies' actions by those in replay wherever an agent does not choose, as it waits or is forced.
@@ -58,27 +69,28 @@ class JointAction:
             return action
         return torch.where((part == CHOSE).index_select(-1, self.owner), action, done)
 
-    def own_beside(self, others: Tensor, own: Tensor) -> Tensor:
-        """For each agent, make a joint action with its own action from `own` and all other agents' from `others`.
+    def own_difference(self, action: Tensor, others: Tensor) -> Tensor:
+        """For each agent, say by how much its own action in `action` differs from that in `others`.
 
-        M members, B samples, N agents, A numbers of the joint action.
-
-        Returns:
-            (N, M, B, A).
-        """
-        return torch.where(self._own, own, others)
-
-    def own_gradient(self, input_grads: Tensor) -> Tensor:
-        """Keep of each agent's gradient only that with respect to its own action; side by side, (M, B, A).
-
-        M members, B samples, N agents, A numbers of the joint action.
+        M members, B samples, N agents, A numbers of the joint action, a of the widest agent's.
 
         Args:
-            input_grads: (N, M, B, A or more), of each agent's loss, in order of scores, with respect to all that its
-                critic reads besides observations. What it says of other agents' actions is left out: an agent does not
-                climb their returns.
+            action: (M, B, A).
+            others: (M, B, A).
+
+        Returns:
+            (N, M, B, a), zeros beyond an agent's own numbers.
         """
-        return (input_grads[..., : len(self.owner)] * self._own_scored).sum(0)
+        columns = (action - others).index_select(-1, self._own)
+        own = columns.view(*columns.shape[:-1], self._agents, -1).permute(2, 0, 1, 3)
+        return own if self._filled is None else own.masked_fill(self._filled, 0)
+
+    def side_by_side(self, own: Tensor) -> Tensor:
+        """Put numbers of each agent's own action, (N, M, B, a) in the order of scores, side by side: (M, B, A).
+
+        M members, B samples, N agents, A numbers of the joint action, a of the widest agent's.
+        """
+        return own.permute(1, 2, 0, 3).flatten(2).index_select(-1, self._among_own)
 
     def mean_weights(self, weight: Tensor) -> Tensor:
         """Spread each agent's sample weights (agents, members, samples) over the numbers of its action.

@@ -156,9 +156,16 @@ class OffPolicy(Algorithm):
         # The networks of all members, packed.
         widths = [n for a in spaces.agents for n in (a.observation.width, a.action.width)]
         self._actors = self._packed(["actor"], ids, widen=max(widths) <= MAX_PADDED_WIDTH)
-        self._critics = self._packed(twins, ids)
+        self._critics = self._packed(twins, ids, own_extra=self._joint.own_columns)
 
-    def _packed(self, roles: Sequence[str], ids: dict[str, tuple[int, ...]], *, widen: bool = False) -> PackedNetworks:
+    def _packed(
+        self,
+        roles: Sequence[str],
+        ids: dict[str, tuple[int, ...]],
+        *,
+        widen: bool = False,
+        own_extra: Sequence[Sequence[int]] = (),
+    ) -> PackedNetworks:
         multiple = self._updates.multiple
         return PackedNetworks(
             self._members,
@@ -168,6 +175,7 @@ class OffPolicy(Algorithm):
             multiple=multiple,
             # What is compiled for few shapes computes all samples of the largest batch in every pack.
             samples=self._sizes if multiple == 1 else None,
+            own_extra=own_extra,
         )
 
     @abstractmethod
@@ -293,7 +301,7 @@ class OffPolicy(Algorithm):
 
             dL/dtheta = dL/dQ . dQ/da . da/do . do/dtheta
                         policy_loss
-                                critics.input_grads
+                                critics.own_grads
                                         gradients
                                                 actors.agent_gradients
         """
@@ -302,13 +310,13 @@ class OffPolicy(Algorithm):
             outputs = outputs.detach().requires_grad_()
             action = self._heads.differentiable(outputs, draws, batch.legal)
         # An actor climbs its own critic alone: the others' actions are context, current or as they were.
-        seen, joint = action.detach(), self._settings.actor_loss == "joint"
-        if not joint or batch.part is not None:
-            others = self._joint.bound(seen, batch.part, batch.action) if joint else batch.action
-            seen = self._joint.own_beside(others, seen)
-        values = critics.values("frozen", batch.observation, self._joint.critic_extra(seen, batch.part))
+        others = batch.action
+        if self._settings.actor_loss == "joint":
+            others = self._joint.bound(action.detach(), batch.part, batch.action)
+        own = self._joint.own_difference(action.detach(), others)
+        values = critics.values("frozen", batch.observation, self._joint.critic_extra(others, batch.part), own)
         losses, grad_values = policy_loss(values, weight)
-        grad_action = self._joint.own_gradient(critics.input_grads(grad_values))
+        grad_action = self._joint.side_by_side(critics.own_grads(grad_values))
         (grad_outputs,) = gradients(action, [outputs], grad_action)
         if self._settings.output_penalty:
             # Plus the penalty times the mean square of each agent's outputs: p o^2, with the gradient 2 p o.

@@ -44,6 +44,8 @@ class PackedNetworks:
         widen: Whether networks that differ only in their inputs and outputs share a pack as well.
         multiple: Layers' sizes are padded to multiples of this, so that few mutations change a pack's shape.
         samples: How many each member learns from; a pack need not compute more. None: all that it is given.
+        own_extra: For critics whose gradient by an agent's own action is wanted: for each agent, which of the extra
+            inputs are its action, as many for all of them.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class PackedNetworks:
         widen: bool = False,
         multiple: int = 1,
         samples: Sequence[int] | None = None,
+        own_extra: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.samples = samples
+        self.samples, self.own_extra = samples, own_extra
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
         self.device = device
@@ -181,7 +184,7 @@ class Pass:
         for pack in owner.packs:
             taken = [r for r, (k, m) in enumerate(pack.rows) if m in chosen and k < keys]
             if taken:
-                self.rows.append(PackRows(pack, taken, owner.agents, members, owner.samples))
+                self.rows.append(PackRows(pack, taken, owner.agents, members, owner.samples, owner.own_extra))
         self._members = len(members)
         by_width: dict[int, list[PackRows]] = {}
         for own in self.rows:
@@ -193,13 +196,21 @@ class Pass:
         """For each batched forward that is run, the number of distinct population members that have networks in it."""
         return [own.owners.distinct_members for own in self.rows]
 
-    def values(self, mode: Mode, inputs: Sequence[Source], extra: Source) -> Tensor:
+    def values(self, mode: Mode, inputs: Sequence[Tensor], extra: Tensor, own: Tensor | None = None) -> Tensor:
         """Compute the critics' values, (J, M, B): J agents scored (once per critic), M members, B samples.
 
         The order is that of the networks' names, and within a network that of the agents that it scores.
+
+        Args:
+            mode: Which weights are used.
+            inputs: Per group of agents its observations, (M, B, width), or (N, M, B, width) if each agent has its own.
+            extra: (M, B, E) or (N, M, B, E) extra inputs, usually the joint action.
+            own: (N, M, B, a) what is added to each agent's own action among them, for its own critics alone. In mode
+                "frozen" a gradient may be asked of it.
         """
         (order,) = self._orders
-        return order.by_agent([own.apply(mode, inputs, extra) for own in order.rows], self._members).squeeze(-1)
+        outputs = [rows.apply(mode, inputs, extra, own) for rows in order.rows]
+        return order.by_agent(outputs, self._members).squeeze(-1)
 
     def value_gradients(self, grad_out: Tensor) -> list[Tensor]:
         """Return a loss's gradients with respect to the critics' parameters, given that with respect to their values.
@@ -216,8 +227,8 @@ class Pass:
         each = order.by_pack(grad_out.unsqueeze(-1))
         return [own.gradient(its) for own, its in zip(order.rows, each, strict=True)]
 
-    def input_grads(self, grad_out: Tensor) -> Tensor:
-        """Return the gradients of a loss with respect to the critics' extra inputs, usually the joint action.
+    def own_grads(self, grad_out: Tensor) -> Tensor:
+        """Return the gradients of a loss with respect to each agent's own action.
 
         They belong to the forward pass that `values` made last in mode "frozen", in which parameters have no gradients.
 
@@ -226,17 +237,17 @@ class Pass:
                 samples).
 
         Returns:
-            (J, M, B, E), E extra inputs: the share that goes through each of the J agents' values.
+            (J, M, B, a): the share that goes through the agent's own value.
         """
         (order,) = self._orders
         each = order.by_pack(grad_out.unsqueeze(-1))
-        return order.by_agent([own.input_grad(its) for own, its in zip(order.rows, each, strict=True)], self._members)
+        return order.by_agent([own.own_grad(its) for own, its in zip(order.rows, each, strict=True)], self._members)
 
     def outputs_by_agent(self, mode: Mode, inputs: Sequence[Source]) -> list[Tensor]:
         """Run the actors; returns for each agent, in environment order, its outputs (members, samples, outputs)."""
         found: dict[int, Tensor] = {}
         for order in self._orders:
-            outputs = order.by_agent([own.apply(mode, inputs, None) for own in order.rows], self._members)
+            outputs = order.by_agent([own.apply(mode, inputs) for own in order.rows], self._members)
             found |= {agent: y[..., :width] for (agent, width), y in zip(order.agents, outputs, strict=True)}
         return [found[agent] for agent in sorted(found)]
 

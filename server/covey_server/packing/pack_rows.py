@@ -1,19 +1,21 @@
 """Computes with some of a stack's networks in one batch: forward, gradients, an Adam step, target updates.
 
 Dims: K rows, P numbers of the padded network, M members of the pass, B samples, n agents that one network plays or
-scores (1 unless parameters are shared), O outputs, E extra inputs.
+scores (1 unless parameters are shared), O outputs, E extra inputs, a of them an agent's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey_server.packing.joint_inputs import ByMember, Extra, JointOps
 from covey_server.packing.optimiser import adam_, runs_of
 from covey_server.packing.pack import Pack
 from covey_server.packing.row_index import RowIndex
@@ -21,10 +23,12 @@ from covey_server.packing.row_inputs import RowInputs, Source
 from covey_server.packing.torch_ops import TorchOps, gradients
 
 OPS = TorchOps()
+JOINT_OPS = JointOps()
 
 Mode = Literal["learn", "frozen", "target"]
 """Which weights a forward pass uses, and what a gradient may be asked of afterwards: "learn" the parameters, and a
-gradient of them; "frozen" the parameters, and a gradient of the extra inputs; "target" the target weights, and none."""
+gradient of them; "frozen" the parameters, and a gradient of each agent's own among the extra inputs; "target" the
+target weights, and none."""
 
 KEPT_SUBSETS = 64
 """Subsets of rows, as minibatches without some of the networks make them, whose indices stay on the device; the one not
@@ -58,6 +62,7 @@ class PackRows:
         agents: For each key, the agents that its networks play or score.
         members: The members of the pass; every row belongs to one of them.
         samples: The batch size of each member of the population; None: every member learns from all samples.
+        own_extra: For each agent, which of the extra inputs are its own, as many for all of them.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class PackRows:
         agents: Sequence[tuple[int, ...]],
         members: tuple[int, ...],
         samples: Sequence[int] | None = None,
+        own_extra: Sequence[Sequence[int]] = (),
     ) -> None:
         device = pack.params.device
         self.pack = pack
@@ -84,7 +90,14 @@ class PackRows:
             device=device,
         )
         # Where several agents share a network, the one-hot index of the agent is the last of its extra inputs.
-        self._agent_index = torch.eye(pack.agents, device=device) if pack.agents > 1 else None
+        extra = pack.spec.extra - (pack.agents if pack.agents > 1 else 0)
+        scored = [(row, agent) for row, (k, _) in enumerate(pairs) for agent in agents[k]]
+        self._own_rows = None
+        if own_extra:
+            own_rows = [row * extra + column for row, agent in scored for column in own_extra[agent]]
+            self._own_rows = torch.tensor(own_rows, device=device)
+        self._joint_parts = [i.copies * pack.spec.latent_dim for i in pack.spec.inputs] + [extra]
+        self._joint_parts += [pack.agents] if pack.agents > 1 else []
         self._valid = {label: self.index.take(v) for label, v in pack.valid.items()}
         self._activations = pack.layout.activations(taken)
         self.mask = None if pack.mask is None else self.index.take(pack.mask)
@@ -95,18 +108,26 @@ class PackRows:
         return len(self.index)
 
     @torch.no_grad()
-    def apply(self, mode: Mode, inputs: Sequence[Source], extra: Source | None) -> Tensor:
+    def apply(
+        self, mode: Mode, inputs: Sequence[Source], extra: Tensor | None = None, own: Tensor | None = None
+    ) -> Tensor:
         """Run the networks, each on its own share of the inputs: (K * n, B, O), O outputs on B samples.
 
         K networks serve n agents each; n is 1 unless agents share parameters.
+
+        Args:
+            mode: Which weights are used.
+            inputs: What they read: of each agent for networks that act, or all observations for those that score.
+            extra: What networks that score read besides, (M, B, E) or (N, M, B, E).
+            own: (N, M, B, a), added to the extra inputs that are the agent's own.
         """
-        xs = [self._inputs.spread(source) for source in inputs]
-        joined = None if extra is None else self._inputs.spread(extra)
-        if joined is not None and self._agent_index is not None:
-            batch = joined.shape[1] // self.pack.agents
-            index = self._agent_index.repeat_interleave(batch, 0).expand(len(self), -1, -1)
-            joined = torch.cat([joined, index], -1)
-        y = self._forward(mode, xs, joined)
+        if extra is None:
+            y = self._forward(mode, [self._inputs.spread(source) for source in inputs], None)
+        else:
+            xs = [self._inputs.joint(source) for source in inputs if isinstance(source, Tensor)]
+            delta = None if own is None else self._inputs.by_agent(own)
+            joined = Extra(self._inputs.joint(extra), self.pack.agents, extra.dim() == 3, delta, self._own_rows)
+            y = self._forward(mode, xs, joined)
         return self._inputs.uncut(y.reshape(len(self) * self.pack.agents, -1, y.shape[-1]))
 
     @torch.no_grad()
@@ -114,18 +135,25 @@ class PackRows:
         """Run K networks, each on its own row of x (K, samples, inputs): (K, samples, outputs)."""
         return self._forward(mode, [x], None)
 
-    def _forward(self, mode: Mode, xs: Sequence[Tensor], extra: Tensor | None) -> Tensor:
+    def _forward(self, mode: Mode, xs: Sequence[Tensor | ByMember], extra: Extra | None) -> Tensor:
         matrix = self.pack.target if mode == "target" else self.pack.params
         assert matrix is not None
-        params = {name: v.detach() for name, v in self._views(self.index.take(matrix)).items()}
+        params: dict[str, Any] = {name: v.detach() for name, v in self._views(self.index.take(matrix)).items()}
+        if extra is not None:
+            # The weights of the layer that reads latents and extra inputs come in as many parts as these do.
+            layer = "head.0.weight" if self.pack.spec.head.hidden_size else "head.out.weight"
+            params[layer] = [part.detach() for part in params[layer].split_with_sizes(self._joint_parts, 1)]
         leaves: list[Tensor] = []  # what a gradient may be asked of
         if mode == "learn":
-            leaves = [v.requires_grad_() for v in params.values()]
-        elif mode == "frozen" and extra is not None:
-            extra = extra.detach().requires_grad_()
-            leaves = [extra]
+            leaves = [v for its in params.values() for v in (its if isinstance(its, list) else [its])]
+        elif mode == "frozen" and extra is not None and extra.own is not None:
+            leaves = [extra.own.detach()]
+            extra = replace(extra, own=leaves[0])
+        for leaf in leaves:
+            leaf.requires_grad_()
+        ops = OPS if extra is None else JOINT_OPS
         with torch.set_grad_enabled(bool(leaves)):
-            y: Tensor = self.pack.spec.apply(OPS, params, xs, extra, valid=self._valid, activations=self._activations)
+            y: Tensor = self.pack.spec.apply(ops, params, xs, extra, valid=self._valid, activations=self._activations)
 
         def backward(grad_out: Tensor) -> Tensor:
             found = gradients(y, leaves, grad_out)
@@ -145,7 +173,7 @@ class PackRows:
     def gradient(self, grad_out: Tensor) -> Tensor:
         """Return the gradient of a loss with respect to the parameters of the K networks, (K, numbers of a network).
 
-        It belongs to the last forward pass in mode "learn"; in mode "frozen" it is that of the extra inputs instead.
+        It belongs to the last forward pass in mode "learn"; in mode "frozen" it is that of `own` instead.
 
         Args:
             grad_out: Upstream gradient: of the loss with respect to the outputs, as `apply` or `outputs` gave them.
@@ -154,19 +182,16 @@ class PackRows:
         assert backward is not None
         return backward(self._inputs.cut(grad_out).reshape(len(self), -1, grad_out.shape[-1]))
 
-    def input_grad(self, grad_out: Tensor) -> Tensor:
-        """Return the gradient of a loss with respect to the extra inputs of the last forward pass in mode "frozen".
+    def own_grad(self, grad_out: Tensor) -> Tensor:
+        """Return the gradient of a loss with respect to `own` of the last forward pass, which was in mode "frozen".
 
         Args:
             grad_out: Upstream gradient: of the loss with respect to the outputs that `apply` gave.
 
         Returns:
-            (networks * agents of each, samples, extra inputs).
+            (networks * agents of each, samples, a).
         """
-        found = self.gradient(grad_out)
-        if self._agent_index is not None:
-            found = found[..., : -len(self._agent_index)]  # without the index of the agent
-        return self._inputs.uncut(found.reshape(len(self) * self.pack.agents, -1, found.shape[-1]))
+        return self._inputs.uncut(self.gradient(grad_out))
 
     def log_std(self, matrix: Tensor) -> Tensor | None:
         """Return the log standard deviations of K Gaussian policies, a view (K, 1, outputs) of their parameters.

@@ -8,7 +8,8 @@ the agents that it plays or scores. Example, with members 4 and 7 in the pass (p
     1     critic of 1    4             place 0                 1 * 2 + 0 = 2
     2     critic of 1    7             place 1                 1 * 2 + 1 = 3
 
-so that one `index_select` with (0, 0, 1), or (0, 2, 3), gives every row its own input.
+so that one `index_select` with (0, 0, 1), or (0, 2, 3), gives every row its own input. Where joint data is large, rows
+are given the data of their members in its place (`joint_inputs.ByMember`), and no copies are made.
 
 Dims: K rows, M members of the pass, B samples of D numbers, N agents of the environment,
 n agents that one network plays or scores.
@@ -20,6 +21,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from covey_server.packing.joint_inputs import ByMember, Run
+
+IN_PLACE = 1 << 15
+"""Numbers that a run of rows reads at once, from which on a product for each run costs less than copies for all."""
 
 Source = Tensor | Sequence[Tensor]
 """What networks read: (M, B, D) where all agents' networks of a member read the same, (N, M, B, D) or N times
@@ -61,21 +67,38 @@ class RowInputs:
             """Return positions as an index tensor on the device; None if they are 0, 1, 2 ... and need no index."""
             return None if places == list(range(available)) else torch.tensor(places).to(device, non_blocking=True)
 
-        self._by_member = index([member for _, member in scored], members)
+        joint = [member for _, member in scored[::per_row]]  # the agents of a row are of one member
+        self._by_member = index(joint, members)
+        self._runs = runs_of_members(joint)
         self._by_agent = index([agent * members + member for agent, member in scored], agents * members)
         read = {agent: i for i, agent in enumerate(self._read_agents)}
         self._by_read_agent = index([read[agent] * members + member for agent, member in scored], len(read) * members)
 
+    def joint(self, source: Tensor) -> Tensor | ByMember:
+        """Give each of K networks what its member's networks all read, (M, B, D): (K, B, D); else as `spread`."""
+        if source.dim() == 4:
+            return self.spread(source)
+        x = self.cut(source)
+        if self._by_member is None:
+            return x
+        read = x[0].numel() * len(self._by_member) // len(self._runs)
+        if read >= IN_PLACE and x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return ByMember(x, self._runs)
+        return x.index_select(0, self._by_member)
+
+    def by_agent(self, source: Tensor) -> Tensor:
+        """Gather what each network reads for each of its agents from (N, M, B, D): (K * n, B, D)."""
+        x = self.cut(source).flatten(0, 1)
+        return x if self._by_agent is None else x.index_select(0, self._by_agent)
+
     def spread(self, source: Source) -> Tensor:
-        """Gather each of K networks' inputs from `source`: (K, n * B, D), n agents a network, B samples, D numbers."""
-        if not isinstance(source, Tensor):
-            x, index = self._side_by_side([self.cut(source[agent]) for agent in self._read_agents]), self._by_read_agent
-        elif source.dim() == 4:
-            x, index = self.cut(source).flatten(0, 1), self._by_agent
+        """Gather each of K networks' inputs from data by agent: (K, n * B, D), n agents a network, B samples."""
+        if isinstance(source, Tensor):
+            x = self.by_agent(source)
         else:
-            x, index = self.cut(source), self._by_member
-        if index is not None:
-            x = x.index_select(0, index)
+            x = self._side_by_side([self.cut(source[agent]) for agent in self._read_agents])
+            if self._by_read_agent is not None:
+                x = x.index_select(0, self._by_read_agent)
         return x if self._per_row == 1 else x.reshape(x.shape[0] // self._per_row, -1, x.shape[-1])
 
     def cut(self, x: Tensor) -> Tensor:
@@ -103,3 +126,9 @@ class RowInputs:
         for rows, x in zip(padded, own, strict=True):
             rows[..., : x.shape[-1]] = x
         return padded.flatten(0, 1)
+
+
+def runs_of_members(members: Sequence[int]) -> tuple[Run, ...]:
+    """Split rows, given each one's member, into runs of neighbours that read neighbouring members."""
+    starts = [i for i, m in enumerate(members) if i == 0 or m != members[i - 1] + 1]
+    return tuple((a, b, members[a]) for a, b in zip(starts, [*starts[1:], len(members)], strict=True))

@@ -304,16 +304,20 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
 
 @pytest.mark.parametrize("chosen", [(0, 1, 2, 3, 4, 5, 6), (1, 3, 4, 6)])
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_gradients_of_inputs_and_parameters_are_those_of_each_alone(chosen: tuple[int, ...], layer_norm: bool) -> None:
+def test_gradients_of_own_inputs_and_parameters_are_those_of_each_alone(
+    chosen: tuple[int, ...], layer_norm: bool
+) -> None:
     members = population(layer_norm=layer_norm)
-    packed = PackedNetworks(members, CRITICS, CPU)
+    everything = [list(range(7))] * 2  # all extra inputs, as if they were the agent's own
+    packed = PackedNetworks(members, CRITICS, CPU, own_extra=everything)
     inputs, extra = critic_batch(len(members))
     at = torch.tensor(chosen)
+    own = torch.randn(2, len(chosen), B, 7, generator=torch.Generator().manual_seed(2))
     grad_out = torch.randn(4, len(chosen), B, generator=torch.Generator().manual_seed(1))
     for _ in range(2):  # what a pass has left behind is in no other
         selection = packed.select(chosen)
-        selection.values("frozen", [x[at] for x in inputs], extra[at])
-        input_grads = selection.input_grads(grad_out)
+        selection.values("frozen", [x[at] for x in inputs], extra[at] - 0.5, own)
+        own_grads = selection.own_grads(grad_out)
         selection.values("learn", [x[at] for x in inputs], extra[at])
         gradients = [g.clone() for g in selection.value_gradients(grad_out)]
         found: dict[tuple[int, int], Params] = {}
@@ -326,10 +330,12 @@ def test_gradients_of_inputs_and_parameters_are_those_of_each_alone(chosen: tupl
             for i, m in enumerate(chosen):
                 network = members[m].networks[key]
                 params = {name: torch.tensor(p, requires_grad=True) for name, p in network.params.items()}
-                own = extra[m].clone().requires_grad_()
-                value = network.spec.apply(TorchOps(), params, [x[m] for x in inputs], own).squeeze(-1)
+                value = network.spec.apply(TorchOps(), params, [x[m] for x in inputs], extra[m]).squeeze(-1)
                 ((value * grad_out[k, i]).sum()).backward()
-                torch.testing.assert_close(input_grads[k, i], own.grad, rtol=1e-4, atol=1e-5)
+                seen = (extra[m] - 0.5 + own[k % 2, i]).requires_grad_()
+                value = network.spec.apply(TorchOps(), params, [x[m] for x in inputs], seen).squeeze(-1)
+                (grad,) = torch.autograd.grad((value * grad_out[k, i]).sum(), seen)
+                torch.testing.assert_close(own_grads[k, i], grad, rtol=1e-4, atol=1e-5)
                 for name, p in params.items():
                     assert p.grad is not None
                     torch.testing.assert_close(torch.from_numpy(found[k, m][name]), p.grad, rtol=1e-4, atol=1e-5)
