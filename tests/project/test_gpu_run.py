@@ -35,6 +35,7 @@ def test_a_dry_run_writes_every_part(tmp_path: Path) -> None:
     tested = {line["test"].partition("::")[0] for line in lines["tests"]}
     assert tested == {
         "tests/server/algorithms/test_on_cuda.py",
+        "tests/server/api/test_library.py",
         "tests/server/api/test_page.py",
         "tests/server/experience/test_replay_on_cuda.py",
         "tests/system/test_resume_equality.py",
