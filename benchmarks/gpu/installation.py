@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {"covey": "shared", "covey_server": "server", "covey_actor": "actor_client"}
+OURS = {*SOURCES, "benchmarks", "tests"}
+"""Some packages install a `tests` of theirs, which would be found in place of the checkout's."""
 
 
 def refusal(wheels: Path) -> str | None:
@@ -44,7 +46,13 @@ def install(wheels: Path, folder: Path) -> str:
     # A machine's own settings of pip, such as constraints, are for packages from an index.
     environment = os.environ | {"PIP_CONFIG_FILE": os.devnull}
     subprocess.run([*pip, *map(str, sorted(wheels.glob("*.whl")))], check=True, env=environment)
-    # Behind the environment's own packages, so that these win.
-    outside = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
-    (packages / "outside.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in outside))
+    # What the outer Python has comes behind the environment's own packages, so that these win.
+    outside = folder / "outside"
+    outside.mkdir()
+    for path in sys.path:
+        if Path(path).name in ("site-packages", "dist-packages") and Path(path).is_dir():
+            for entry in Path(path).iterdir():
+                if entry.name not in OURS and not (outside / entry.name).exists():
+                    (outside / entry.name).symlink_to(entry)
+    (packages / "outside.pth").write_text(f"import site; site.addsitedir({str(outside)!r})\n")
     return python

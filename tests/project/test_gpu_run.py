@@ -122,6 +122,28 @@ def test_a_wheel_of_this_checkout_is_taken_and_no_other(tmp_path: Path) -> None:
     assert "2 wheels of covey" in str(installation.refusal(tmp_path))
 
 
+def test_the_environment_has_the_wheels_and_what_python_has_outside_but_no_tests_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "both-1-py3-none-any.whl", "w") as file:
+        file.writestr("both.py", "where = 'wheel'")
+        file.writestr("both-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: both\nVersion: 1\n")
+        file.writestr("both-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("both-1.dist-info/RECORD", "")
+    for number, names in enumerate((["both", "torch_like", "tests"], ["torch_like", "second"])):
+        packages = tmp_path / str(number) / "site-packages"
+        for name in names:
+            (packages / name).mkdir(parents=True)
+            (packages / name / "__init__.py").write_text(f"where = {number}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / str(n) / "site-packages") for n in range(2)] + sys.path)
+    python = installation.install(tmp_path / "wheels", tmp_path / "made")
+    code = "import both, torch_like, second, importlib.util; print(both.where, torch_like.where, second.where, "
+    code += "importlib.util.find_spec('tests'))"
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["wheel", "0", "1", "None"]
+
+
 def test_wheels_are_asked_for_of_all_that_covey_needs_but_of_torch() -> None:
     asked = {re.split(r"[<>=\[]", line)[0] for line in wheels.requirements()}
     assert {"grpcio", "protobuf", "zstandard", "pydantic", "gymnasium", "pettingzoo", "mpe2", "pytest"} <= asked
