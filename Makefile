@@ -8,6 +8,7 @@ CONFIG ?= examples/speaker_listener.yaml
 N ?= 1000000
 MINUTES ?= 20
 SEED ?= 0
+GPU_OUT ?= gpu.json
 
 # One thread a process: actors and learner share the cores among themselves.
 export OMP_NUM_THREADS ?= 1
@@ -16,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help venv train check check-style check-learning check-others
-.PHONY: test test-learning test-engines fuzz chaos lint bench results protos docs dist
+.PHONY: test test-learning test-engines fuzz chaos lint bench results protos docs dist gpu gpu-wheels
 
 help:
 	@echo "make train    train $(CONFIG); CONFIG=FILE for another job, ARGS='--set section.key=value' for more"
@@ -29,6 +30,8 @@ help:
 	@echo "make chaos    train for MINUTES=$(MINUTES) while everything fails, then compare both sides; KILLS=50: only learner kills"
 	@echo "make lint     style, types, freshness of generated files"
 	@echo "make bench    run the benchmarks and write docs/benchmarks.md; PEER=PYTHON compares with the AgileRL that it has"
+	@echo "make gpu      on a machine with an NVIDIA GPU and torch: tests and benchmarks on it, into $(GPU_OUT); docs/gpu.md"
+	@echo "make gpu-wheels       fill wheels/ for that, on a machine with a network"
 	@echo "make results  write docs/results.md from docs/results.json"
 	@echo "make protos   compile proto/covey/v1 into shared/covey/v1"
 	@echo "make docs     write docs/configuration.md from the configuration's models"
@@ -108,6 +111,13 @@ lint: venv
 # One thread a process and nothing else running: see benchmarks/README.md. A failed benchmark is in the page too.
 bench: venv
 	@status=0; $(BIN)/python benchmarks/suite.py $(ARGS) || status=$$?; $(BIN)/python -m benchmarks.pages.benchmarks; exit $$status
+
+# Without a network and without an environment of its own: PYTHON is one that has torch, wheels/ has all else.
+gpu:
+	$(PYTHON) -m benchmarks.gpu.run --out $(GPU_OUT) $(ARGS)
+
+gpu-wheels: venv
+	$(BIN)/python -m benchmarks.gpu.wheels wheels
 
 results: venv
 	$(BIN)/python -m benchmarks.pages.results

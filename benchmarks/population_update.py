@@ -2,12 +2,13 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/population_update.py [--algo IPPO] [--device cuda] [--profile]
 
-`page` is batch 32, hidden 32-32, latent 64, head 32; `learning` is batch 256, hidden 64-64, latent 64, head 64.
+`page` is batch 32, hidden 32-32, latent 64, head 32; `learning` is batch 256, hidden 64-64, latent 64, head 64; `large`
+is batch 1024, hidden 256-256, latent 64, head 256.
 Members are equal in structure and sizes (`--mixed`: widths and batch sizes differ; `--evolved N`: as N generations of
 selection by random scores and of the page's mutations leave them, with activations mutating too where `--act-mut` gives
 their odds). MATD3 runs with its policy delay of 2, so its figure is the mean of updates with and without the policy. An
-update of IPPO is a learning phase: 4 epochs in minibatches of 128 through rounds of 2048 env steps, whatever the
-setting's batch size.
+update of IPPO is a learning phase: 4 epochs in minibatches of 128 (`large`: 1024) through rounds of 2048 env
+steps, whatever the setting's batch size.
 
 "ms_learning" is without drawing the batch from replay, "gflops" what its matrix products come to in that time, and
 "gflops_of_large_products" what so many threads do at best, "gflops_of_the_page's_products" what they do of products of
@@ -47,8 +48,8 @@ from covey_server.member import Member, Network
 SETTINGS: dict[str, dict[str, Any]] = {
     "page": {"batch_size": 32, "hidden": [32, 32], "head": [32]},
     "learning": {"batch_size": 256, "hidden": [64, 64], "head": [64]},
+    "large": {"batch_size": 1024, "hidden": [256, 256], "head": [256], "minibatch": 1024},
 }
-
 
 BLOCKS = 25
 
@@ -75,7 +76,7 @@ def settings(algorithm: str, name: str, *, width: int = 0, batch: int = 0) -> Co
     hidden = [width] * len(s["hidden"]) if width else s["hidden"]
     rhythm = {"batch_size": batch or s["batch_size"], "learn_step": 100}
     if algorithm == "IPPO":
-        rhythm = {"batch_size": batch or 128, "learn_step": ROUND_STEPS, "update_epochs": 4}
+        rhythm = {"batch_size": batch or s.get("minibatch", 128), "learn_step": ROUND_STEPS, "update_epochs": 4}
     return parse_config(
         {
             "algorithm": {"name": algorithm, **rhythm},
@@ -290,7 +291,7 @@ def main() -> None:
     parser.add_argument("--algo", nargs="+", default=["MADDPG", "MATD3"], choices=list(ALGORITHMS))
     parser.add_argument("--updates", type=int, default=200, help="for each figure; ten are enough for IPPO")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 8, 16])
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", default=["page", "learning"], choices=list(SETTINGS))
     parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--evolved", type=int, metavar="GENERATIONS")
     parser.add_argument("--act-mut", type=float, default=0.0, help="odds of activations; those of other kinds are 0.2")

@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,13 +156,15 @@ def peer_versions(python: str) -> str:
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def run(command: list[str], limit_s: float) -> dict[str, Any]:
-    """Run one; what it printed, and what went wrong."""
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | os.environ
+def run(
+    command: list[str], limit_s: float, python: str = sys.executable, environ: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run one; what it printed, and what went wrong. `environ` are variables on top of this process's."""
+    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | os.environ | dict(environ or {})
     began = time.monotonic()
     error = None
     with subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [python, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
             printed, _ = process.communicate(timeout=limit_s)

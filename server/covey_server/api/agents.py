@@ -201,7 +201,11 @@ class Agent:
         algorithm, _ = self._pack()
         # Random numbers of an update follow from seed, member and update alone, whatever was updated before.
         seed, count = self.context.config.training.seed, self.member.updates
-        algorithm.learn((0,), experiences.batch, counter_rng.keys(seed, [self.index], [count], self._device))
+        drawn = experiences.batch
+        # The memory may be on another device. A copy to the CPU that does not wait would be read too early.
+        beside = self._device.type != "cpu"
+        batch = drawn.of([x.to(self._device, non_blocking=beside) for x in drawn.tensors()])
+        algorithm.learn((0,), batch, counter_rng.keys(seed, [self.index], [count], self._device))
         return algorithm.metrics()[self.index]
 
     def test(

@@ -75,7 +75,8 @@ class MultiAgentReplayBuffer:
         memory_size: Largest number of env steps held; the oldest ones are dropped.
         field_names: Accepted for AgileRL's sake; what is stored does not depend on it.
         agent_ids: Agents whose experience is expected; None: those of the first step saved.
-        device: Device on which experience is stored; use the one on which the members learn. None: the CPU.
+        device: Device on which experience is stored. From another one than the members learn on, every sample is
+            copied to theirs. None: the CPU.
         seed: Seed of the sampling.
 
     Raises:

@@ -199,9 +199,10 @@ class Learner(Section):
         "`compiled`: gradients through `torch.compile`, with layers and batches padded to multiples of 32, so that few "
         "mutations compile anew; needs a C++ compiler on a CPU or Triton on a GPU (without it the log warns, and "
         "updates are as with `auto`), and about a minute for each shape. "
-        "`auto`: `recorded` on a CPU, `graph` on CUDA, else `eager`. While a run goes on, the others are compared with "
-        "`eager` now and then; where they differ, the log says so and updates go on eagerly. `graph` and `compiled` "
-        "differ by rounding. The older key `compile: true` means `updates: compiled`.",
+        "`auto`: `recorded` on a CPU, `graph` on CUDA but with `training.deterministic`, else `eager`. While a run "
+        "goes on, the others are compared with `eager` now and then; where they differ, the log says so and updates go "
+        "on eagerly. `graph` and `compiled` differ by rounding. The older key `compile: true` means "
+        "`updates: compiled`.",
     )
     max_memory_bytes: int = Field(
         default=12 << 30,

@@ -19,6 +19,7 @@ import torch
 from pettingzoo.classic import tictactoe_v3
 from tests.support.asynchronous_play import PARTS, Recorder, RhythmsEnv
 from tests.support.environments import CounterEnv
+from tests.support.host_copies import HostCopies
 from tests.support.members import assert_same_networks
 
 from covey.collect.evaluate import evaluate
@@ -40,6 +41,7 @@ from covey_server.evolution.generation import copied
 from covey_server.experience.decisions import close_decisions
 from covey_server.experience.parts import Part
 from covey_server.packing import counter_rng
+from covey_server.packing.networks_by_role import PASS_COST
 
 NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [16]}}
 
@@ -48,7 +50,9 @@ def vectorised(make: Callable[[], Any] = CounterEnv, count: int = 3) -> SyncPett
     return SyncPettingZooVecEnv([make] * count)
 
 
-def population(algo: str, env: PettingZooVecEnv[Any], size: int = 2, **hyperparameters: Any) -> list[Agent]:
+def population(
+    algo: str, env: PettingZooVecEnv[Any], size: int = 2, device: str = "cpu", **hyperparameters: Any
+) -> list[Agent]:
     return create_population(
         algo,
         [env.single_observation_space(a) for a in env.agents],
@@ -57,6 +61,7 @@ def population(algo: str, env: PettingZooVecEnv[Any], size: int = 2, **hyperpara
         {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LEARN_STEP": 4, **hyperparameters},
         population_size=size,
         num_envs=env.num_envs,
+        device=device,
     )
 
 
@@ -108,6 +113,35 @@ def test_an_agent_that_dies_terminates_once_and_learns_nothing_after() -> None:
     assert (batch.weight[0, :, 2].numpy() == ~dead).all() and batch.weight[0, :, :2].all()
     assert (batch.terminated[0, :, 2].numpy()[~dead] == (step == 1)[~dead]).all()
     env.close()
+
+
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+def test_a_sample_of_a_memory_elsewhere_is_copied_to_where_the_member_learns(
+    algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PASS_COST, "meta", PASS_COST["cpu"])
+    env = vectorised()
+    memory = MultiAgentReplayBuffer(1000)
+    (played,), (agent,) = population(algorithm, env, 1), population(algorithm, env, 1, device="meta")
+    collect(played, env, memory, 20)
+    agent._pack()
+    with HostCopies() as copies, pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        agent.learn(memory.sample(16))  # to its end, where losses are read, which that device has not
+    assert copies.waits == copies.mixed == [] and agent.member.updates == 1
+    env.close()
+
+
+@pytest.mark.cuda
+def test_a_member_learns_the_same_wherever_it_and_its_memory_are() -> None:
+    losses = []
+    for learns, remembers in itertools.product(("cpu", "cuda"), repeat=2):
+        env = vectorised()
+        memory = MultiAgentReplayBuffer(1000, device=remembers)
+        (agent,) = population("MATD3", env, 1, device=learns)
+        collect(agent, env, memory, 20)
+        losses.append([agent.learn(memory.sample(16))["critic_loss"] for _ in range(5)])
+        env.close()
+    assert losses[1:] == [pytest.approx(losses[0], rel=1e-3)] * 3
 
 
 class Recorded(Recorder):
@@ -218,8 +252,10 @@ def test_exploration_and_what_replay_stores() -> None:
     stored = np.stack([raw["walker_0"] for _, raw in drawn])
     assert given.min() >= 1 and given.max() <= 3 and (stored.min() < 1 or stored.max() > 3)
     assert np.array_equal(given, np.clip(stored, 1, 3))
+    memory = MultiAgentReplayBuffer(1000)
+    collect(gaussian, env, memory, 1)
     with pytest.raises(ConfigError, match="train_multi_agent_on_policy"):
-        gaussian.learn(Experiences(None, env.spaces))  # type: ignore[arg-type]
+        gaussian.learn(memory.sample(1))
     env.close()
 
 

@@ -26,7 +26,7 @@ def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
 
     Args:
         updates: `learner.updates`. "auto" makes recordings on a CPU and CUDA graphs on CUDA, and is eager on other
-            devices and where this torch can do neither.
+            devices, in deterministic runs on CUDA, and where this torch can do neither.
         device: Where the population lives.
 
     Raises:
@@ -67,6 +67,10 @@ def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
 def _automatic(device: torch.device) -> Updates:
     if device.type == "cpu":
         kind, lacking = "recorded", missing(RECORDING)
+    elif device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        # Graphs are eager updates but for rounding, so a restart would show; and torch's deterministic writes to
+        # scattered rows wait for the device, which a capture cannot.
+        return "eager"
     elif device.type == "cuda":
         kind, lacking = "graph", missing(CAPTURING)
     else:

@@ -8,6 +8,7 @@ import torch
 from covey.config import Updates
 from covey.errors import ConfigError
 from covey_server.packing.updates import backend_for, choice, private_torch
+from covey_server.packing.updates.cuda_graph import CudaGraphs
 from covey_server.packing.updates.eager import Eager
 from covey_server.packing.updates.private_torch import Private
 from covey_server.packing.updates.recorded import Recorded
@@ -35,6 +36,16 @@ def test_this_torch_has_all_that_is_used_of_it() -> None:
 @pytest.mark.parametrize(("device", "kind"), [("cpu", Recorded), ("meta", Eager)])
 def test_auto_records_on_a_cpu_and_is_eager_where_there_is_nothing_else(device: str, kind: type) -> None:
     assert type(backend_for("auto", torch.device(device))) is kind
+
+
+@pytest.mark.parametrize(("deterministic", "kind"), [(False, CudaGraphs), (True, Eager)])
+def test_auto_on_cuda_captures_graphs_unless_the_run_is_deterministic(
+    deterministic: bool, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    assert type(backend_for("auto", torch.device("cuda"))) is kind
+    assert type(backend_for("auto", CPU)) is Recorded
 
 
 @pytest.mark.parametrize(
