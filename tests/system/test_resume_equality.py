@@ -74,6 +74,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "evo_steps": GENERATION_STEPS,
             "pop_size": 3,
             "confirm_episodes": 12,
+            "eval_loop": 4,  # dear enough for halving
         },
         # So short that within a twentieth of the env steps the best so far can be confirmed.
         environment={"config": {"continuous_actions": True, "max_cycles": 4}},

@@ -68,7 +68,8 @@ def train_multi_agent_off_policy(
         max_steps: Total number of env steps of each member, those of earlier calls included.
         evo_steps: Env steps of each member in a generation.
         eval_steps: Env steps after which an evaluation episode is cut off; None: 10,000.
-        eval_loop: Evaluation episodes for each environment; in the last generation at least 100 episodes a member.
+        eval_loop: Most evaluation episodes for each environment; in the last generation 100 episodes a member, if these
+            are more. Where they would cost more than a tenth of the env steps trained with, worse members play fewer.
         learning_delay: Env steps that the memory must hold before updates begin.
         target: Fitness at which training ends, once the best member reaches it in 100 additional episodes; None: never.
         tournament: Selection between generations; None: all members stay.

@@ -34,6 +34,7 @@ class Request:
         max_episode_steps: Env steps after which an episode is cut off.
         pending: Seeds that no actor has, in the order in which they are handed out.
         results: Undiscounted return of each agent, in environment order, by seed.
+        env_steps: Length of the episodes in `results` together.
         open_seeds: Number of seeds without a result, whether an actor has them or not.
         faults: How often the environment raised, by seed.
         players: The actors that have played some of the seeds.
@@ -45,6 +46,7 @@ class Request:
     max_episode_steps: int
     pending: deque[int]
     results: dict[int, list[float]] = field(default_factory=dict)
+    env_steps: int = 0
     open_seeds: int = 0
     faults: dict[int, int] = field(default_factory=dict)
     players: set[ActorKey] = field(default_factory=set)
@@ -152,6 +154,7 @@ class Evaluations:
             return "late" if episode.seed in task.given else "wrong"
         self._close(episode.task_id, task, episode.seed)
         task.request.results[episode.seed] = list(episode.returns)
+        task.request.env_steps += min(episode.length, task.request.max_episode_steps)
         task.request.players.add(actor)
         task.request.open_seeds -= 1
         return "counts"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from covey.run.trained import TrainedMember
 from covey_server.coordination.run_state import RunState
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.fitness import Score, best, fitness_of, with_opponents
 from covey_server.evolution.generation import sound
+from covey_server.evolution.halving import Halving
 from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.orders.evaluations import Request
@@ -49,6 +51,7 @@ class Evaluator:
         self._training = learner.config.training
         self._requests: dict[int, Request] = {}  # by member id: evaluations requested since it was last compared
         self._evaluated: set[int] = set()  # ids of the members among these that have their fitness
+        self._halving: Halving | None = None  # where all members are compared with each other
         self._confirming: dict[int, Comparison] = {}  # by the id of its best member, which plays further episodes
         self._kept = KeptBest(learner, checkpointer)
         self._cancelling = CancellingReturns(learner)
@@ -67,24 +70,29 @@ class Evaluator:
         return "ready" if member.member_id in self._evaluated else "evaluating"
 
     def request(self, population: Population, member: Member) -> None:
-        """Request the evaluation of a member's fitness."""
-        episodes = self._config.eval_episodes
+        """Request the evaluation of a member's fitness, or the first part of it where all are compared together."""
+        episodes, trained = self._config.eval_episodes, self._training.evo_steps
         with self._learner.lock:
             # The run's result is chosen by these evaluations: more episodes make a lucky choice less likely.
             if self._learner.in_last_generation(member.member_id):
-                episodes = max(episodes, self._training.confirm_episodes)
-        self._requests[member.member_id] = self._play(population, member.member_id, "fitness", episodes)
+                episodes, trained = max(episodes, self._training.confirm_episodes), self._training.max_steps
+        if self._mode.compares_all and len(population.members) > 1:
+            if self._halving is None:
+                members = [m.member_id for m in population.members]
+                self._halving = Halving(members, episodes, trained * len(members), partial(self._score, population))
+            episodes = self._halving.played
+        self._requests[member.member_id] = self._play(population, member.member_id, "fitness", range(episodes))
 
     def enter(self, population: Population, request: Request) -> None:
         """Record a finished evaluation, then compare members if enough are evaluated, or confirm the best one."""
         returns = [request.results[seed] for seed in sorted(request.results)]
-        score = fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
-        self._cancelling.look(population, request, score)
-        if request.member_id in population.policies.diverged:
-            # What was played were its last finite weights, which it has no more.
-            score = fitness_of([], population.spaces.agent_ids, self._config.fitness)
         with self._learner.lock:
             self._learner.totals.counters["evaluation_episodes"] += len(returns)
+        if self._halving is not None and request.purpose == "fitness":
+            self._go_on(population, request, self._halving)
+            return
+        score = self._score(population, request.member_id, returns)
+        self._look(population, request, score)
         if request.purpose != "fitness":
             self._kept.enter(request, population, score, len(returns))
         if request.purpose == "best":
@@ -94,14 +102,43 @@ class Evaluator:
         if request.purpose == "confirm":
             self._confirm(population, request.member_id, score, len(returns))
             return
-        member = self._rate(population, request.member_id, score)
-        self._evaluated.add(request.member_id)
+        self._enter_fitness(population, request.member_id, score)
+
+    def _go_on(self, population: Population, request: Request, halving: Halving) -> None:
+        """Record a part of a member's evaluation; after the last of a stage, have the next played or rate all."""
+        if not halving.enter(request.member_id, request.results, request.env_steps):
+            return
+        part = halving.advance()
+        if part is not None:
+            for member_id in halving.playing:
+                self._requests[member_id] = self._play(population, member_id, "fitness", part)
+            return
+        self._halving = None
+        for member_id, score in halving.scores().items():
+            self._look(population, self._requests[member_id], score)
+            self._enter_fitness(population, member_id, score)
+
+    def _enter_fitness(self, population: Population, member_id: int, score: Score) -> None:
+        """Record a member's fitness, then compare members if enough of them have one."""
+        member = self._rate(population, member_id, score)
+        self._evaluated.add(member_id)
         comparison = self._mode.compare(population, member, self._evaluated)
         if comparison is not None:
             self._compare(population, comparison)
 
-    def _play(self, population: Population, member_id: int, purpose: str, episodes: int) -> Request:
-        """Request evaluation episodes of a member against the configured opponents."""
+    def _look(self, population: Population, request: Request, score: Score) -> None:
+        """Look whether the returns behind a score cancel; one that has diverged has none."""
+        if request.member_id not in population.policies.diverged:
+            self._cancelling.look(population, request, score)
+
+    def _score(self, population: Population, member_id: int, returns: Sequence[Sequence[float]]) -> Score:
+        """Compute a member's score; one that has diverged has none, as it was played by its last finite weights."""
+        if member_id in population.policies.diverged:
+            returns = []
+        return fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
+
+    def _play(self, population: Population, member_id: int, purpose: str, part: range) -> Request:
+        """Request evaluation episodes of a member against the configured opponents: this part of all its seeds."""
         # Any living member may be an opponent, and all play with their newest weights.
         living = [m.member_id for m in population.members]
         population.policies.publish(living if self._config.fitness.opponents else [member_id])
@@ -114,22 +151,22 @@ class Evaluator:
                 self._checkpointer.best_member,
                 population.policies.refs,
             )
-            seeds = self._seeds(purpose, member_id, episodes)
+            seeds = self._seeds(purpose, member_id, part)
             request = self._learner.scheduler.evaluations.request(
                 member_id, purpose, players, seeds, self._config.eval_episode_steps
             )
         self._learner.bell.ring()
         return request
 
-    def _seeds(self, purpose: str, member_id: int, count: int) -> list[int]:
-        """Return the seeds of evaluation episodes, equal for all members, different in each generation.
+    def _seeds(self, purpose: str, member_id: int, part: range) -> list[int]:
+        """Return a part of the seeds of evaluation episodes, equal for all members, different in each generation.
 
         Call it under the lock.
         """
         generation = self._learner.ledger(member_id).generation
         # 30 bits: some environments pass their seed to libraries that take no more than 31, and the seeds from 2^30 on
         # are those of `covey evaluate`.
-        return [derive(self._training.seed, purpose, generation, k) & 0x3FFFFFFF for k in range(count)]
+        return [derive(self._training.seed, purpose, generation, k) & 0x3FFFFFFF for k in part]
 
     def _rate(self, population: Population, member_id: int, score: Score) -> Member:
         """Record a member's fitness and its standard error; returns the member."""
@@ -149,14 +186,14 @@ class Evaluator:
         self._keep_elite(population, fittest)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
             self._confirming[fittest] = comparison
-            request = self._play(population, fittest, "confirm", self._training.confirm_episodes)
+            request = self._play(population, fittest, "confirm", range(self._training.confirm_episodes))
             self._hold(request, population)
             return
         # A generation without any member at the target ends the streak.
         if not any(self._reaches_target(m.fitness) for m in population.members):
             self._checkpointer.target_streak = 0
         if episodes := self._kept.episodes(fitnesses[fittest]):
-            self._hold(self._play(population, fittest, "best", episodes), population)
+            self._hold(self._play(population, fittest, "best", range(episodes)), population)
             if self._training.deterministic:  # when it has been played would decide the numbers of training orders
                 self._confirming[fittest] = comparison
                 return

@@ -19,6 +19,8 @@ class Generational:
         factory: Makes the next generation by selection and mutation.
     """
 
+    compares_all = True
+
     def __init__(self, learner: Learner, factory: PopulationFactory) -> None:
         self._learner = learner
         self._factory = factory

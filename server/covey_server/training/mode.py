@@ -24,7 +24,13 @@ class Comparison:
 
 
 class EvolutionMode(Protocol):
-    """Decides when population members are compared, and which go on or are replaced."""
+    """Decides when population members are compared, and which go on or are replaced.
+
+    Attributes:
+        compares_all: Whether all members are always compared together, so that their evaluations may go by stages.
+    """
+
+    compares_all: bool
 
     def compare(self, population: Population, member: Member, evaluated: Collection[int]) -> Comparison | None:
         """Choose the members to compare now that one more has been evaluated; None if it has to wait for others.

@@ -23,6 +23,8 @@ class SteadyState:
         factory: Makes the children that replace members.
     """
 
+    compares_all = False
+
     def __init__(self, learner: Learner, factory: PopulationFactory) -> None:
         self._learner = learner
         self._factory = factory

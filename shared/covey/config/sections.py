@@ -34,7 +34,7 @@ class Environment(Section):
         ge=1,
         le=MAX_SLOTS,
         description="Copies of the environment that one actor process trains in, where `actors.max_slots` does not say "
-        "otherwise. An evaluation plays `training.eval_loop` x `num_envs` episodes.",
+        "otherwise. An evaluation plays `training.eval_loop` x `num_envs` episodes at most.",
     )
     config: Annotated[dict[str, Any], OnResume.FIXED] = Field(
         default_factory=dict, description="Keyword arguments of the function that builds the environment."
@@ -105,7 +105,11 @@ class Training(Section):
         description=f"Env steps after which an evaluation episode is cut off. null: {EVAL_STEPS_CAP:,}.",
     )
     eval_loop: int = Field(
-        default=1, ge=1, description="An evaluation plays `eval_loop` x `environment.num_envs` episodes."
+        default=1,
+        ge=1,
+        description="An evaluation plays `eval_loop` x `environment.num_envs` episodes. A member plays no more; where "
+        "those of all members would cost more than a tenth of the env steps trained with, the worse half of them stops "
+        "after a first part, then the worse half of those left.",
     )
     learning_delay: int = Field(
         default=0,
