@@ -73,6 +73,12 @@ class EnvironmentFactory:
         if self.batched:
             return cast("ParallelEnv[str, Any, Any]", self.batch(WATCHED_COPIES))
         env = self._build(self.config)
+        if hasattr(env, "attach"):
+            raise EnvironmentLoadError(
+                f"environment {self.entry_point} gives {type(env).__name__}, which steps all its copies itself, "
+                f"expected a function that is told how many by its parameter {NUM_ENVS}; leave that out of "
+                f"environment.config, as environment.{NUM_ENVS} says it"
+            )
         if hasattr(env, "agent_iter"):
             self._check(env, _AEC_API, "AEC")
             return cast("ParallelEnv[str, Any, Any]", with_names(TurnsEnv(env)))

@@ -143,6 +143,11 @@ def test_episodes_drawn_together_begin_as_those_of_seeds_do(task: str) -> None:
         ("simple_speaker_listener_v4", {"continuous_actions": "yes"}, "continuous_actions: 'yes', expected true"),
         ("simple_speaker_listener_v4", {"dynamic_rescaling": None}, "dynamic_rescaling: None, expected true"),
         ("simple_speaker_listener_v4", {"N": 3}, "unexpected keyword argument 'N'"),
+        ("simple_adversary_v3", {"num_landmark_neighbors": 1.5}, "num_landmark_neighbors: 1.5, expected an integer"),
+        ("simple_tag_v3", {"num_good": 0}, "num_good: 0, expected an integer of at least 1"),
+        ("simple_tag_v3", {"num_obstacles": -1}, "num_obstacles: -1, expected an integer of at least 0"),
+        ("simple_world_comm_v3", {"num_food": 0}, "num_food: 0, expected an integer of at least 1"),
+        ("simple_world_comm_v3", {"num_forests": "two"}, "num_forests: 'two', expected an integer of at least 0"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_by_name(task: str, config: dict[str, Any], sentence: str) -> None:
@@ -173,3 +178,11 @@ def test_covey_can_train_in_it(task: str) -> None:
     report = check_environment(load_environment(PACKAGE + task, {"continuous_actions": True}), steps=60)
     assert report.trainable and report.interface == "batched" and report.kind == "simultaneous"
     assert not report.behaviour.faults and not any("seed" in s for s in report.will)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "name", [PACKAGE + "simple_spread_v3", PACKAGE + "simple_crypto_v3", "tests.support.environments:batched_counter"]
+)
+def test_how_many_copies_there_are_is_no_argument_of_the_configuration(name: str) -> None:
+    with pytest.raises(EnvironmentLoadError, match=r"; leave that out of environment\.config, as"):
+        load_environment(name, {"num_envs": 2})()
