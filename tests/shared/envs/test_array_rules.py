@@ -24,6 +24,7 @@ from covey.envs import (
 )
 from covey.envs.check import check_environment
 from covey.envs.random_actions import unmasked_actions
+from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv
 from covey.errors import EnvironmentLoadError
 from covey.spaces import from_gymnasium
 
@@ -143,7 +144,7 @@ def test_check_env_says_the_same(name: str) -> None:
 
 def test_every_written_class_is_looked_at() -> None:
     classes = {n: v for m in (written, broken) for n, v in vars(m).items() if isinstance(v, type)}
-    assert {n for n, v in classes.items() if issubclass(v, written.Plain)} == {*PLAYS, *REFUSED}
+    assert {n for n, v in classes.items() if issubclass(v, written.Plain)} == {*PLAYS, *REFUSED, "Hangs"}
 
 
 def test_numbers_that_nothing_can_learn_from_are_found_while_playing() -> None:
@@ -210,6 +211,12 @@ def test_agents_arrays_are_views_of_the_groups_arrays() -> None:
     callers = np.array([[10], [11], [12]])
     assert views["walker_1"].actions([walkers, callers]).tolist() == [[2, 3], [6, 7], [10, 11]]
     assert views["caller_0"].actions([walkers, callers]).tolist() == [10, 11, 12]
+
+
+@pytest.mark.parametrize("vectorised", [SyncPettingZooVecEnv, AsyncPettingZooVecEnv])
+def test_the_librarys_environments_refuse_it(vectorised: Any) -> None:
+    with pytest.raises(EnvironmentLoadError, match="Plain steps its copies as arrays, expected PettingZoo"):
+        vectorised([lambda: written.Plain(1)])
 
 
 def test_the_interface_is_public() -> None:
