@@ -11,7 +11,7 @@ import gymnasium
 from covey.envs.named_agents import NamedAgents, with_names
 from covey.envs.reading import declared_spaces
 from covey.envs.turns import TurnsEnv
-from covey.errors import EnvironmentLoadError, SpaceError
+from covey.errors import SpaceError
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,7 @@ class Copy:
 
 
 def parallel(env: Any) -> Any:
-    """A parallel environment as it is; an AEC environment as a parallel one whose steps are turns; agents by name.
-
-    Raises:
-        EnvironmentLoadError: it steps copies of itself as arrays.
-    """
-    if hasattr(env, "attach") and hasattr(env, "asynchronous"):
-        raise EnvironmentLoadError(
-            f"environments: {type(env).__name__} steps its copies as arrays, expected PettingZoo environments; train "
-            "in it with covey train, or give its PettingZoo twin"
-        )
+    """A parallel environment as it is; an AEC environment as a parallel one whose steps are turns; agents by name."""
     return with_names(TurnsEnv(env) if hasattr(env, "agent_iter") else env)
 
 

@@ -109,12 +109,6 @@ class TrainedMember:
         environment = self.config.environment
         recall_environment(self.run, self.config)
         make_env = load_environment(environment.name, {**environment.config, **config})
-        if config and make_env.batched:
-            raise EnvironmentLoadError(
-                f"environment {environment.name}: it steps its copies as arrays, which take no {', '.join(config)}, "
-                "expected a PettingZoo environment; export the policies with covey export, and play them in a "
-                "PettingZoo environment of the same rules"
-            )
         for keyword in config:
             if not make_env.takes(keyword):
                 raise EnvironmentLoadError(

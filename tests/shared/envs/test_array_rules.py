@@ -24,7 +24,6 @@ from covey.envs import (
 )
 from covey.envs.check import check_environment
 from covey.envs.random_actions import unmasked_actions
-from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv
 from covey.errors import EnvironmentLoadError
 from covey.spaces import from_gymnasium
 
@@ -212,12 +211,6 @@ def test_agents_arrays_are_views_of_the_groups_arrays() -> None:
     callers = np.array([[10], [11], [12]])
     assert views["walker_1"].actions([walkers, callers]).tolist() == [[2, 3], [6, 7], [10, 11]]
     assert views["caller_0"].actions([walkers, callers]).tolist() == [10, 11, 12]
-
-
-@pytest.mark.parametrize("vectorised", [SyncPettingZooVecEnv, AsyncPettingZooVecEnv])
-def test_the_librarys_environments_refuse_it(vectorised: Any) -> None:
-    with pytest.raises(EnvironmentLoadError, match="Plain steps its copies as arrays, expected PettingZoo"):
-        vectorised([lambda: written.Plain(1)])
 
 
 def test_the_interface_is_public() -> None:
