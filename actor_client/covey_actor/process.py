@@ -161,7 +161,8 @@ class Actor:
             if self._error is not None or not line.is_alive() or self._leave.is_set():
                 break
         if self._joined.is_set():
-            in_processes = described.environment.vectorisation == environment_pb2.VECTORISATION_ASYNC
+            asked = described.environment.vectorisation
+            in_processes = asked == environment_pb2.VECTORISATION_ASYNC and not make_env.batched
             limit_s = described.environment.step_timeout_s
             limit_s = limit_s if limit_s > 0 else STEP_TIMEOUT_S  # for NaN too
             count, how = train_slots + eval_slots, "async" if in_processes else "sync"

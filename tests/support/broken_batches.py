@@ -273,6 +273,19 @@ class KeepsShowing(Plain):
         return []
 
 
+class KeepsMask(Choices):
+    """An agent that ended sees nothing, and its mask is still that of the time."""
+
+    def step(self, slots: Any, actions: Any) -> Any:
+        super().step(slots, actions)
+        agent, time = self.agents["a_1"], self.time[slots]
+        agent.living[slots] = agent.present[slots] = time < 4
+        agent.terminated[slots], agent.truncated[slots] = time == 4, 0
+        agent.reward[slots] *= time <= 4
+        agent.observation[slots] *= time <= 4
+        return []
+
+
 class EndsAtOnce(Plain):
     """Says in reset that the agents have been truncated."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -181,6 +182,15 @@ class Joint(Plain):
     def reset_batch(self, slots: Sequence[int], seed: int) -> Any:
         self.drawn[slots] = np.random.default_rng(seed).uniform(size=len(slots))
         return self.begin(slots)
+
+
+class Hangs(Plain):
+    """Takes a minute for the fifth step, where there are more copies than while it is tried out."""
+
+    def step(self, slots: Any, actions: Any) -> Any:
+        if self.count > 4 and self.time[slots].max() == 4:
+            time.sleep(60)
+        return super().step(slots, actions)
 
 
 def observed(values: Callable[[NDArray[Any]], Any]) -> type[Plain]:

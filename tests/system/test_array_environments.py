@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.support.processes import covey, covey_json, free_port, processes, until, write_config
 
+from covey.errors import StalledError
+
 
 def configuration(folder: Path, name: str, algorithm: str, **environment: Any) -> Path:
     return write_config(
@@ -28,9 +30,19 @@ def test_it_trains_and_evaluates(name: str, algorithm: str, tmp_path: Path) -> N
     assert result["state"] == "complete" and set(result["best_per_agent"].values()) == {10.0}
     evaluated = covey_json("evaluate", result["run_dir"], "--episodes", "5", "--json")
     assert evaluated["per_agent"] == {"a_0": 10.0, "a_1": 10.0}
-    if name == "Plain":
-        drawn = covey("render", result["run_dir"], "--out", tmp_path / "film.gif")
-        assert drawn.returncode == 3 and "steps its copies as arrays, which take no render_mode" in drawn.stderr
+
+
+@pytest.mark.parametrize("vectorisation", ["sync", "async"])
+def test_one_that_hangs_ends_its_actor_whatever_the_vectorisation(vectorisation: str, tmp_path: Path) -> None:
+    entry_point = "tests.support.written_batches:Hangs"
+    job = configuration(tmp_path, entry_point, "IPPO")
+    settings = [f"--set=actors.{key}" for key in (f"vectorisation={vectorisation}", "step_timeout_s=1.5")]
+    address = f"127.0.0.1:{free_port()}"
+    with processes() as start:
+        start(tmp_path / "learner.log", "learner", job, "--bind", address, "--runs", tmp_path / "runs", *settings)
+        until(lambda: list((tmp_path / "runs").glob("*/address.json")), what="it serves")
+        actor = covey("actor", "--learner", address, "--allow-env", entry_point)
+    assert actor.returncode == StalledError.exit_code and entry_point in actor.stderr, actor.stderr
 
 
 def test_the_example_of_the_page_trains(tmp_path: Path) -> None:

@@ -159,12 +159,14 @@ class AgentRules:
             "set mask of {who} to 0 for all actions, expected 1 for one at least; correct the mask, or end the agent",
         )
 
-    def absent(self, gone: Flags) -> None:
-        """An agent that is not in the episode, where `gone` is true, shows nothing and earns nothing."""
-        for name in ("observation", "reward"):
+    def absent(self, gone: Flags, why: str = "is not living") -> None:
+        """An agent that is not in the episode, or not yet, where `gone` is true, shows nothing and earns nothing."""
+        for name in ("observation", "mask", "reward"):
+            if getattr(self._agent, name) is None:
+                continue
             shown = in_slots(getattr(self._agent, name)[self._slots] != 0)
             self.refuse(
                 gone & shown,
-                f"left {name} of {{who}}, which is not living, expected zeros; clear what agents that have ended, or "
-                "are not there yet, show",
+                f"left {name} of {{who}}, which {why}, expected zeros; clear what agents that have ended, or "
+                "have not acted yet, show",
             )

@@ -110,6 +110,7 @@ class _Watch:
             rules.begins()
             self._check_shown(agent, rules, at, rules.present)
             rules.absent(~rules.living)
+            rules.absent(~rules.present, "has not acted yet")
             now, then = agent.observation, was[agent.agent_id].observation
             sure = bits(now.dtype) >= SURE_BITS
             self._unwritten[agent.agent_id][at] = (now[at] == then[at]) & sure
