@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from covey.config import Config
+from covey.config.sections import FRAGMENT_STEPS
 from covey.errors import DiskFullError, RefusedError, one_line
 from covey.run.directory import RunDirectory
 from covey.spaces import EnvironmentSpaces
@@ -28,6 +29,7 @@ from covey_server.member import Member
 from covey_server.orders.at_work import ActorsAtWork
 from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.ledger import MemberLedger
+from covey_server.orders.length import GROWTH
 from covey_server.orders.rules import Rules
 from covey_server.orders.scheduler import Scheduler
 from covey_server.orders.session import Session
@@ -88,10 +90,14 @@ class Learner:
         self.population: Population | None = None
         self._build = build
         training = config.training
+        shortest = config.actors.fragment_steps or FRAGMENT_STEPS
+        # Measured times must not decide what a deterministic run orders.
+        pinned = config.actors.fragment_steps is not None or training.deterministic
         self.scheduler = Scheduler(
             Rules(
                 seed=training.seed,
-                fragment_steps=config.actors.fragment_steps,
+                fragment_steps=shortest,
+                longest_steps=shortest if pinned else GROWTH * shortest,
                 turn_steps=config.actors.turn_steps,
                 random_steps=training.random_steps,
                 max_orders=1 if training.deterministic else 2,

@@ -17,11 +17,23 @@ AGENTS = 2
 
 
 def make_scheduler(
-    members: int = 4, quota: int = 100, max_orders: int = 2, random_steps: int = 0, turn_steps: int = 50
+    members: int = 4,
+    quota: int = 100,
+    max_orders: int = 2,
+    random_steps: int = 0,
+    turn_steps: int = 50,
+    longest_steps: int = 32,
 ) -> Scheduler:
     """A scheduler that has begun a generation in which every member gets `quota` steps."""
     scheduler = Scheduler(
-        Rules(seed=1, fragment_steps=32, turn_steps=turn_steps, random_steps=random_steps, max_orders=max_orders),
+        Rules(
+            seed=1,
+            fragment_steps=32,
+            longest_steps=longest_steps,
+            turn_steps=turn_steps,
+            random_steps=random_steps,
+            max_orders=max_orders,
+        ),
         lambda m: [PolicyRef(sha256=bytes([m, a]) * 16, member_id=m) for a in range(AGENTS)],
         lambda m: Exploration(),
     )

@@ -16,6 +16,7 @@ import torch
 from covey.collect.collector import most_train_slots
 from covey.config import Config, parse_config
 from covey.config.accelerators import device_of
+from covey.config.sections import FRAGMENT_STEPS
 from covey.envs import Slots, SyncSlots
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError
@@ -226,6 +227,8 @@ class Job:
         }
         data["fitness"]["reduce"] = "sum" if self.sum_scores else "mean"
         data["actors"]["max_slots"] = self._train_slots()
+        if data["actors"]["fragment_steps"] is None:
+            data["actors"]["fragment_steps"] = FRAGMENT_STEPS  # no network, so nothing is won by longer orders
         # The caller's own setting of torch stays.
         data["learner"]["torch_threads"] = torch.get_num_threads()
         data["checkpoint"]["keep"] = 1 if self.overwrite_checkpoints else 2

@@ -42,9 +42,9 @@ class EvaluationAnswers:
             self._learner.scheduler.evaluated(session.key, brought=True)
             return
         session.evaluated_steps += fragment.eval_steps
-        config = self._learner.config
+        config, shortest = self._learner.config, self._learner.scheduler.lengths.shortest
         # Of all evaluation slots one must have ended its episode within so many env steps.
-        limit = max(1, session.eval_slots) * (config.eval_episode_steps + config.actors.fragment_steps)
+        limit = max(1, session.eval_slots) * (config.eval_episode_steps + shortest)
         if evaluated.get("wrong"):
             what = "answered with other seeds, tasks or policies"
         elif order.evaluations and not (fragment.eval_steps or fragment.shortfall):

@@ -116,6 +116,8 @@ class Intake:
             )
         self._count_and_log(session, fragment, order, accepted)
         self._outside.look(session, accepted.columns, population.spaces)
+        if not fragment.shortfall:
+            self._measure(session.key, order, fragment)
         learner.note_idleness(session.key)
         learner.changed.notify_all()
         return ack_of(session)
@@ -188,6 +190,12 @@ class Intake:
         totals.raw_bytes += fragment.raw_bytes
         totals.actor_wait_s += fragment.wait_s
         return uncounted, evaluated
+
+    def _measure(self, key: ActorKey, order: Order, fragment: Fragment) -> None:
+        """Choose the length of an actor's next orders by this answered one, and tell if it changes."""
+        steps = self._learner.scheduler.lengths.measure(key, order, fragment.work_s, fragment.raw_bytes)
+        if steps is not None:
+            self._learner.event(f"orders to actor {key[0]}: up to {steps} steps of each environment, by what they took")
 
     def _counted_steps(self, population: Population, order: Order, accepted: Accepted) -> tuple[dict[int, int], int]:
         """Return the env steps that count, by member, and how many do not.

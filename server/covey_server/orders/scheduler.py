@@ -17,6 +17,8 @@ from covey.v1.order_pb2 import Exploration, Order, PolicyRef, SlotWork
 from covey.wire.limits import BUILTIN_RANDOM
 from covey_server.orders.evaluations import ActorKey, Evaluations
 from covey_server.orders.ledger import MemberLedger
+from covey_server.orders.length import OrderLengths
+from covey_server.orders.order_policies import OrderPolicies
 from covey_server.orders.pace import release_held
 from covey_server.orders.rules import Rules
 from covey_server.orders.slots import ActorSlots, Slot, assign, furthest_behind, has_turn, slots_by_member
@@ -43,6 +45,7 @@ class Scheduler:
 
     Attributes:
         evaluations: Evaluation requests, whose seeds are added to orders.
+        lengths: How many env steps an order asks of each environment, by actor.
         orders_in_generation: Number of orders since all members last began a generation together; it seeds the next
             one.
         steps_ordered: Env steps ordered over the run, less those that came back unplayed.
@@ -63,6 +66,7 @@ class Scheduler:
         self._orders: dict[int, tuple[ActorKey, Order]] = {}
         self._ledgers: dict[int, MemberLedger] = {}
         self.evaluations = Evaluations(first_order_id)
+        self.lengths = OrderLengths(rules.fragment_steps, rules.longest_steps)
         self.orders_in_generation = 0
         self.steps_ordered = 0
 
@@ -191,6 +195,7 @@ class Scheduler:
         """Remove an actor that is gone; its orders are taken back, as `take_back` returns them."""
         taken = self.take_back(key)
         self._actors.pop(key, None)
+        self.lengths.forget(key)
         return taken
 
     def orders_out(self, key: ActorKey) -> list[int]:
@@ -225,27 +230,16 @@ class Scheduler:
         if trains:
             assign(actor, actors, self._ledgers, self._rules.turn_steps)
         order = Order(order_id=self._next_order_id, generation=self.generation)
-        index: dict[bytes, int] = {}
-
-        def use(refs: Iterable[PolicyRef]) -> list[int]:
-            """Add policies to the order's list, if they are not in it yet, and return their indices there."""
-            indices = []
-            for ref in refs:
-                at = index.setdefault(ref.sha256 or ref.builtin.encode(), len(order.policies))
-                if at == len(order.policies):
-                    order.policies.append(ref)
-                indices.append(at)
-            return indices
-
+        policies = OrderPolicies(order)
         ledgers = self._ledgers.values()
         release_held(ledgers)
         if trains:
-            self._add_training(actor, order, use)
+            self._add_training(key, actor, order, policies)
             # Better a held member now than an idle actor: perhaps all others wait for their updates.
             if not order.slots and release_held(ledgers, at_once=True):
-                self._add_training(actor, order, use)
+                self._add_training(key, actor, order, policies)
         if evaluates:
-            self._add_evaluations(key, actor, order, use)
+            self._add_evaluations(key, actor, order, policies)
         if not order.slots and not order.eval_steps:
             return None
         # Exploration is seeded as the slots are: by the order's number, so that a run can be repeated.
@@ -342,15 +336,17 @@ class Scheduler:
             or self.evaluations.unfinished(key) > 0
         )
 
-    def _add_training(self, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]) -> None:
+    def _add_training(self, key: ActorKey, actor: ActorSlots, order: Order, policies: OrderPolicies) -> None:
         """Add to an order, for each of the actor's environments, env steps of the member that it plays for.
 
         A slot gets its fair share of what may be ordered for its member, which is that number divided by the member's
-        slots, but at least MIN_STEPS and at most a fragment. With 100 steps and 3 slots: 34, 34 and 32.
+        slots, but at least MIN_STEPS and at most the actor's length. With 100 steps and 3 slots: 34, 34 and 32.
         """
         rules = self._rules
         slot_counts = slots_by_member(self._actors.values(), self._ledgers)
         planned: Counter[int] = Counter()  # env steps of this order by member; the ledgers change when it is adopted
+        # What all slots of a member have in common, by its id and whether they are played at random.
+        common: dict[tuple[int, bool], tuple[list[int], Exploration, int]] = {}
         total = 0
         for i, slot in enumerate(actor.slots):
             ledger = self._ledgers.get(slot.member_id) if slot.member_id is not None else None
@@ -361,19 +357,23 @@ class Scheduler:
                 continue
             # Were the first slot to take all, the member's other slots would stand idle until the next generation.
             fair_share = -(-ledger.orderable // slot_counts[ledger.member_id])  # rounded up
-            steps = min(rules.fragment_steps, unplanned, max(MIN_STEPS, fair_share))
-            refs = self._policies_of(ledger.member_id)
-            if self.steps_ordered + total < rules.random_steps:
-                refs = [RANDOM] * len(refs)
+            at_random = self.steps_ordered + total < rules.random_steps
+            if (ledger.member_id, at_random) not in common:
+                refs = self._policies_of(ledger.member_id)
+                most = self.lengths.of(key, ledger, slot_counts[ledger.member_id])
+                indices = policies.use([RANDOM] * len(refs) if at_random else refs)
+                common[ledger.member_id, at_random] = indices, self._exploration_of(ledger.member_id), most
+            indices, exploration, most = common[ledger.member_id, at_random]
+            steps = min(most, unplanned, max(MIN_STEPS, fair_share))
             planned[ledger.member_id] += steps
             total += steps
             slot_work = SlotWork(
                 slot=i,
-                agent_policies=use(refs),
+                agent_policies=indices,
                 steps=steps,
                 restart=slot.fresh,
                 member_id=ledger.member_id,
-                exploration=self._exploration_of(ledger.member_id),
+                exploration=exploration,
             )
             # Seeds depend on the order's number, not on the clock or the actor, so that a run can be repeated.
             if slot.fresh:
@@ -387,14 +387,12 @@ class Scheduler:
                 slot_work.until_episode_end = slot.leaving = True
             order.slots.append(slot_work)
 
-    def _add_evaluations(
-        self, key: ActorKey, actor: ActorSlots, order: Order, use: Callable[[Iterable[PolicyRef]], list[int]]
-    ) -> None:
+    def _add_evaluations(self, key: ActorKey, actor: ActorSlots, order: Order, policies: OrderPolicies) -> None:
         """Add evaluation seeds to an actor's order, and env steps for those that it has still to play."""
         # Twice the slots, so that a slot which ends an episode within an order has a next one.
         free = 2 * actor.eval_slots - self.evaluations.unfinished(key)
         for task, refs in self.evaluations.take(key, free):
-            task.agent_policies[:] = use(refs)
+            task.agent_policies[:] = policies.use(refs)
             order.evaluations.append(task)
         if self.evaluations.unfinished(key):
             order.eval_steps = self._rules.fragment_steps

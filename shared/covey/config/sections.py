@@ -247,6 +247,10 @@ class Learner(Section):
         )
 
 
+FRAGMENT_STEPS = 32
+"""Env steps of one environment in an order, where `actors.fragment_steps` is not set and env steps are not cheap."""
+
+
 class Actors(Section):
     """The actor processes, which step environments: how many there are, and how they work."""
 
@@ -268,8 +272,13 @@ class Actors(Section):
         "`training.pop_size`, whichever is larger. An actor has fewer where the rows of more do not fit into a "
         "fragment.",
     )
-    fragment_steps: int = Field(
-        default=32, ge=1, le=1024, description="Most env steps of one environment in one order of the learner."
+    fragment_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Most env steps of one environment in one order of the learner. null: 32, and up to 256 for actors "
+        "whose env steps are so cheap that an order of 32 takes a few milliseconds; the log tells each change. With "
+        "`training.deterministic` it stays 32.",
     )
     turn_steps: int = Field(
         default=500,
