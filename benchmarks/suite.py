@@ -120,7 +120,7 @@ SUITE: dict[str, Benchmark] = {
 }
 """By name, in the order of the page; what a newcomer runs."""
 
-LEFT_OUT = ("agilerl_job", "costly", "environments", "learning", "soak", "suite")
+LEFT_OUT = ("agilerl_job", "array_parity", "costly", "environments", "learning", "soak", "suite", "time_to_score")
 """Files in benchmarks/ that are none, or that take hours and have pages of their own."""
 
 
