@@ -58,8 +58,11 @@ def tests() -> Part:
 def updates(device: str, kinds: list[str], cell_s: int, limit_s: float, *, dry: bool) -> Part:
     """Times of updates."""
     command = ["-m", "benchmarks.gpu.updates", "--device", device, "--updates", *kinds, "--cell-s", str(cell_s)]
-    tiny = ["--settings", "page", "--sizes", "1", "2", "--algo", "MADDPG", "IPPO", "--spend-s", "0", "--cell-s", "60"]
-    return Part(command + (tiny if dry else []), limit_s)  # the last --cell-s and --settings count
+    if device == "cpu":
+        command += ["--threads", *map(str, sorted({1, min(8, os.cpu_count() or 1)}))]
+    tiny = ["--settings", "page", "--sizes", "1", "2", "--algo", "MADDPG", "IPPO"]
+    tiny += ["--spend-s", "0", "--cell-s", "60", "--threads", "1"]
+    return Part(command + (tiny if dry else []), limit_s)  # of an option given twice the last counts
 
 
 def job(algorithm: str, device: str, *, dry: bool) -> Part:

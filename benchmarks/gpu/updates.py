@@ -11,8 +11,8 @@ the line says so. "captured" is what lay recorded afterwards, "trusted" whether 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -119,30 +119,28 @@ def main() -> None:
     parser.add_argument("--updates", nargs="+", default=["eager", "graph", "recorded"], choices=get_args(Updates))
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 16, 64, 256])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="CPU threads of an update")
     parser.add_argument("--spend-s", type=float, default=0.3, help="how long each is measured, at least 3 blocks")
     parser.add_argument("--cell-s", type=float, default=8.0, help="what would take longer in all is skipped")
     args = parser.parse_args()
-    # As many as the learner would have beside two actors.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 3))
     replay = filled_replay(SPACES, REPLAY_STEPS, args.device)
-    for setting in args.settings:
-        for algorithm in args.algo:
-            for updates in args.updates:
-                took_s, before = 0.0, 0
-                for size in args.sizes:
-                    line = {"algorithm": algorithm, "setting": setting, "updates": updates, "members": size}
-                    line |= {"device": args.device, "threads": torch.get_num_threads()}
-                    expected_s = took_s * size / before if before else 0.0
-                    if expected_s > args.cell_s:
-                        print(json.dumps(line | {"skipped": f"would take about {expected_s:.0f} s"}), flush=True)
-                        continue
-                    begins = time.perf_counter()
-                    try:
-                        line |= measured(algorithm, setting, size, args.device, updates, replay, args.spend_s)
-                    except torch.OutOfMemoryError as exc:
-                        line["skipped"] = str(exc).splitlines()[0]
-                    took_s, before = time.perf_counter() - begins, size
-                    print(json.dumps(line | {"seconds": round(took_s, 2)}), flush=True)
+    for setting, algorithm, updates, threads in itertools.product(args.settings, args.algo, args.updates, args.threads):
+        torch.set_num_threads(threads)
+        took_s, before = 0.0, 0
+        for size in args.sizes:
+            line = {"algorithm": algorithm, "setting": setting, "updates": updates, "members": size}
+            line |= {"device": args.device, "threads": threads}
+            expected_s = took_s * size / before if before else 0.0
+            if expected_s > args.cell_s:
+                print(json.dumps(line | {"skipped": f"would take about {expected_s:.0f} s"}), flush=True)
+                continue
+            begins = time.perf_counter()
+            try:
+                line |= measured(algorithm, setting, size, args.device, updates, replay, args.spend_s)
+            except torch.OutOfMemoryError as exc:
+                line["skipped"] = str(exc).splitlines()[0]
+            took_s, before = time.perf_counter() - begins, size
+            print(json.dumps(line | {"seconds": round(took_s, 2)}), flush=True)
 
 
 if __name__ == "__main__":
