@@ -117,7 +117,7 @@ SUITE: dict[str, Benchmark] = {
 }
 """By name, in the order of the page; what a newcomer runs."""
 
-LEFT_OUT = ("agilerl_job", "costly", "environments", "learning", "soak", "suite")
+LEFT_OUT = ("agents_scaling", "agilerl_job", "costly", "environments", "learning", "soak", "suite")
 """Files in benchmarks/ that are none, or that take hours and have pages of their own."""
 
 
