@@ -120,11 +120,17 @@ SUITE: dict[str, Benchmark] = {
 }
 """By name, in the order of the page; what a newcomer runs."""
 
-<<<<<<< HEAD
-LEFT_OUT = ("agilerl_job", "array_parity", "costly", "environments", "learning", "soak", "suite", "time_to_score")
-=======
-LEFT_OUT = ("agents_scaling", "agilerl_job", "costly", "environments", "learning", "soak", "suite")
->>>>>>> memory14
+LEFT_OUT = (
+    "agents_scaling",
+    "agilerl_job",
+    "array_parity",
+    "costly",
+    "environments",
+    "learning",
+    "soak",
+    "suite",
+    "time_to_score",
+)
 """Files in benchmarks/ that are none, or that take hours and have pages of their own."""
 
 

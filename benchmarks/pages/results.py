@@ -34,6 +34,9 @@ Wall time is that of training, with acting, learning, evaluation and evolution i
 what else that was doing; scores do not. Env steps count every `step()` of one environment, whatever the number of its
 agents.
 
+Runs before 2026-11-28 stepped mpe2's own environments, 8 to 16 copies of them, which the examples named then; now these
+name the same tasks as arrays (`covey.envs.mpe`), which play the same episodes in less time.
+
 Curves show the best member's fitness in every generation: a maximum over noisy evaluations of a few dozen episodes.
 They show when something was learned; the tables show how good it is.
 
@@ -49,7 +52,8 @@ def page(runs: list[Run]) -> str:
 def task_of(run: Run) -> tuple[str, bool]:
     """The run's key in TASKS."""
     environment = load_config(ROOT / run["config"]).environment
-    return environment.name, bool(environment.config.get("continuous_actions", False))
+    name = environment.name.replace("covey.envs.mpe.", "mpe2.")  # as arrays a task is the same
+    return name, bool(environment.config.get("continuous_actions", False))
 
 
 def of_task(task: tuple[str, bool], runs: list[Run]) -> list[Run]:
