@@ -45,7 +45,7 @@ from covey.v1.fragment_pb2 import Fragment  # noqa: E402
 from covey.v1.order_pb2 import Exploration, Order  # noqa: E402
 from covey.wire.policy_file import encode_policy, spec_of  # noqa: E402
 
-STEPS = 32  # of one slot in one order: the default of actors.fragment_steps
+STEPS = 32  # of one slot in one order: as long as orders are where env steps are not cheap
 ORDERS_A_BLOCK = 8
 VERSIONS = 20  # of each policy: more than an actor keeps
 

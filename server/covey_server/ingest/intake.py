@@ -192,10 +192,12 @@ class Intake:
         return uncounted, evaluated
 
     def _measure(self, key: ActorKey, order: Order, fragment: Fragment) -> None:
-        """Choose the length of an actor's next orders by this answered one, and tell if it changes."""
+        """Choose the length of an actor's next orders by this answered one, and tell of a change."""
         steps = self._learner.scheduler.lengths.measure(key, order, fragment.work_s, fragment.raw_bytes)
         if steps is not None:
-            self._learner.event(f"orders to actor {key[0]}: up to {steps} steps of each environment, by what they took")
+            self._learner.event(
+                f"orders ask for up to {steps} steps of each environment, by the seconds that they take"
+            )
 
     def _counted_steps(self, population: Population, order: Order, accepted: Accepted) -> tuple[dict[int, int], int]:
         """Return the env steps that count, by member, and how many do not.

@@ -39,11 +39,15 @@ class _Length:
         steps: Env steps of each environment.
         step_s: Seconds of a step of all environments, a mean over the last fragments; 0 before the first one.
         step_bytes: Bytes of rows of such a step, likewise.
+        rest: Fragments until the length may change again.
+        next_rest: The same after the next change; it doubles with each, so that a busy machine brings few of them.
     """
 
     steps: int
     step_s: float = 0.0
     step_bytes: float = 0.0
+    rest: int = 0
+    next_rest: int = 1
 
     def fits(self, steps: int, margin: float) -> bool:
         """Whether an order of so many steps stays within time and bytes, times a margin."""
@@ -75,7 +79,7 @@ class OrderLengths:
             raw_bytes: Bytes of the answer's rows before compression.
 
         Returns:
-            The new length, if it has changed.
+            The greatest length of all actors, if that has changed.
         """
         steps = max((work.steps for work in order.slots), default=0)
         # Orders with evaluations take longer than their training, and those of few steps are mostly their fixed price.
@@ -85,12 +89,23 @@ class OrderLengths:
         share = SHARE if length.step_s else 1.0
         length.step_s += share * (work_s / steps - length.step_s)
         length.step_bytes += share * (raw_bytes / steps - length.step_bytes)
+        length.rest -= 1
         before = length.steps
+        if length.rest >= 0:
+            return None
+        greatest = self._greatest()
         if 2 * length.steps <= self._longest and length.fits(2 * length.steps, 1.0):
             length.steps *= 2
         elif length.steps > self.shortest and not length.fits(length.steps, 1.5):  # a margin: it is not to swing
             length.steps = max(self.shortest, length.steps // 2)
-        return length.steps if length.steps != before else None
+        if length.steps == before:
+            return None
+        length.rest, length.next_rest = length.next_rest, 2 * length.next_rest
+        return self._greatest() if self._greatest() != greatest else None
+
+    def _greatest(self) -> int:
+        """The greatest length of all actors' orders."""
+        return max(length.steps for length in self._lengths.values())
 
     def of(self, key: ActorKey, ledger: MemberLedger, slots: int) -> int:
         """The most env steps that an order to an actor asks of each environment that collects for a member.

@@ -58,8 +58,20 @@ def test_cheap_steps_make_long_orders_within_seconds_and_bytes(step_s: float, st
 
 def test_an_environment_that_becomes_costly_gets_short_orders_again() -> None:
     lengths = settled(1e-5)
-    told = [lengths.measure(ACTOR, order(256), 1.0 * 256, 1000) for _ in range(5)]
-    assert told == [128, 64, 32, None, None]
+    told = [lengths.measure(ACTOR, order(256), 1.0 * 256, 1000) for _ in range(100)]
+    assert [steps for steps in told if steps is not None] == [128, 64, 32]
+
+
+def test_a_length_changes_ever_more_rarely_on_a_machine_that_is_busy_at_times() -> None:
+    lengths = OrderLengths(32, 256)
+    told = [lengths.measure(ACTOR, order(64), 64.0 if n // 8 % 2 else 1e-4, 1000) for n in range(10_000)]
+    assert 3 <= sum(steps is not None for steps in told) <= 14
+
+
+def test_only_the_greatest_length_of_all_actors_is_told() -> None:
+    lengths = OrderLengths(32, 64)
+    told = [lengths.measure((f"a{i}", 1), order(32), 1e-4, 100) for i in range(5)]
+    assert told == [64, None, None, None, None]
 
 
 @pytest.mark.parametrize("steps", [1, 32, 1024])
@@ -157,5 +169,5 @@ def test_a_real_run_has_orders_within_its_bounds(
     assert actor.ended() is None
     steps = [stream.steps for fragment in fragments for stream in fragment.streams]
     assert sum(steps) == 4000 and max(steps) == longest
-    told = [event for event in process.learner.events if event.startswith("orders to actor")]
+    told = [event for event in process.learner.events if event.startswith("orders ask for")]
     assert bool(told) == (longest > 32)
