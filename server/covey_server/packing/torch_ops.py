@@ -31,7 +31,8 @@ class TorchOps:
         if w.shape[-1] == 1:
             # Matrix products with one column are several times slower, backward too, than what they amount to.
             return (x * w.transpose(1, 2)).sum(-1, keepdim=True) + _by_row(b)
-        if w.shape[-1] < COLUMNS and not torch.compiler.is_compiling():  # which takes no such function
+        if w.shape[-1] < COLUMNS and x.device.type == "cpu" and not torch.compiler.is_compiling():
+            # (torch.compile takes no such function.)
             y: Tensor = _NarrowLinear.apply(x, w, _by_row(b))  # type: ignore[no-untyped-call]
             return y
         return torch.baddbmm(_by_row(b), x, w)
