@@ -115,8 +115,8 @@ def check_environment(
     will: list[str] = []
     if factory.batched and batch_reset(cast("BatchedEnvironment", env)):
         will.append(
-            "reset_batch: training episodes that begin together are drawn by it, from one seed; evaluation episodes "
-            "and those of deterministic runs by reset, from exact seeds"
+            "reset_batch: training draws the episodes that begin together by it, all at once; evaluation and "
+            "deterministic runs begin each by reset"
         )
     if spaces and behaviour:
         will += _plans(spaces, behaviour, steps, not_repeated)

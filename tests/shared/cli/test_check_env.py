@@ -104,7 +104,7 @@ def test_batched(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["check-env", "tests.support.drawn_together:drawn_together", "--steps", "20"]) == 0
     shown = capfd.readouterr().out
     assert re.search(r"^20 env steps, [\d,]+ per s as 64 copies; 5 episodes", shown, re.MULTILINE)
-    assert "\n+ reset_batch: training episodes that begin together are drawn by it, from one seed;" in shown
+    assert "\n+ reset_batch: training draws the episodes that begin together by it, all at once;" in shown
     assert run(["check-env", "tests.support.environments:counter", "--steps", "20"]) == 0
     one = capfd.readouterr().out
     assert "copies" not in one and "reset_batch" not in one

@@ -173,7 +173,7 @@ def test_what_raises_is_reported_for_every_slot_that_was_to_move_and_goes_on_aft
 
 def test_a_batch_that_raises_now_and_then_in_one_slot_plays() -> None:
     report = check_environment(factory("Joint"), 50)
-    assert report.trainable and report.will[0].startswith("reset_batch: training episodes that begin together")
+    assert report.trainable and report.will[0].startswith("reset_batch: training draws the episodes that begin")
     assert not any(s.startswith("reset_batch") for s in check_environment(factory("Plain"), 50).will)
     assert report.behaviour is not None and report.behaviour.timed.copies == 64
     assert report.behaviour.timed.steps == 6400 and report.behaviour.steps == 50
