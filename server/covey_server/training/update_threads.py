@@ -7,7 +7,7 @@ the update wait for it. So two things are measured around every update:
     ratio = (seconds of an update with another number of threads) / (seconds of the one before, with the present number)
 
 Cores less `busy` bound the number of threads. Within the bound the number that is twice or half as large is tried now
-and then, in TRIALS updates, and kept where the median of the ratios is below WORTH.
+and then, in a few updates, and kept where the median of the ratios is below WORTH.
 
 With one on-policy member, actors have no orders while it learns: `busy` is 0, and an update may use all cores. Where
 two members take turns, and two actors on two cores work for a tenth of the time, 1.8 cores are left: two threads are
@@ -29,7 +29,10 @@ from covey.errors import ConfigError
 from covey_server.orders.at_work import ActorsAtWork
 
 TRIALS = 3
-"""Updates in which another number of threads is tried; an odd number, as their median decides."""
+"""Fewest updates in which another number of threads is tried."""
+
+TRIAL_S = 0.3
+"""Fewest seconds that these updates take together: short ones are many, as what else the machine does disturbs each."""
 
 WORTH = 0.95
 """Another number of threads is kept if an update with it takes at most this part of the seconds."""
@@ -102,6 +105,7 @@ class UpdateThreads:
         self._upwards = True
         self._tried: int | None = None  # the number that is on trial
         self._ratios: list[float] = []
+        self._tried_s = 0.0  # seconds of the updates of the trial
         self._before: dict[int, float] = {}  # seconds of the last update with the present number, by members
         self._on_trial = False
 
@@ -140,7 +144,8 @@ class UpdateThreads:
         self._busy += (busy - self._busy) * min(1.0, took_s / self._measured_s)
         if self._on_trial:
             self._ratios.append(took_s / self._before.pop(members))
-            if len(self._ratios) == TRIALS:
+            self._tried_s += took_s
+            if len(self._ratios) >= TRIALS and self._tried_s >= TRIAL_S:
                 self._judge()
         else:
             self._before[members] = took_s
@@ -159,6 +164,7 @@ class UpdateThreads:
             more, fewer = min(2 * self.threads, left), max(1, self.threads // 2)
             first, second = (more, fewer) if self._upwards else (fewer, more)
             self._ratios.clear()
+            self._tried_s = 0.0
             self._tried = next((count for count in (first, second) if count != self.threads), None)
         return self._tried is not None
 
@@ -166,7 +172,7 @@ class UpdateThreads:
         """Keep the number of threads that was tried, if it is worth it, and let updates rest from trials."""
         ratio = median(self._ratios)
         if self._tried is not None and ratio <= WORTH:
-            self._change(self._tried, f"it takes {1 - ratio:.0%} less time, and actors leave the cores idle meanwhile")
+            self._change(self._tried, f"it takes {1 - ratio:.0%} less time")
         else:
             self._upwards = not self._upwards
             self._begin_rest()

@@ -77,6 +77,13 @@ def test_threads_that_bring_nothing_are_tried_ever_more_rarely(seconds: Callable
     assert 0 < machine.used.count(2) < 40
 
 
+def test_short_updates_are_tried_in_larger_numbers() -> None:
+    """Of updates of 1 ms, one in ten is disturbed for 50 ms: three of them would decide by chance."""
+    machine = Machine(2, lambda threads: 0.05 if len(machine.used) % 10 == 0 else 0.001)
+    machine.update(5000)
+    assert machine.told == [] and machine.used.count(2) > 10
+
+
 def test_no_thread_is_tried_on_the_core_of_an_actor_at_work() -> None:
     machine = Machine(2, lambda threads: 0.1 / threads, actors=2)
     machine.work(busy=True)
@@ -177,6 +184,7 @@ def test_a_real_run_tells_what_it_changes(
 ) -> None:
     monkeypatch.setattr(update_threads, "usable_cores", lambda: 2)
     monkeypatch.setattr(update_threads, "WORTH", 1e9)  # every trial is worth it, however noisy the machine
+    monkeypatch.setattr(update_threads, "TRIAL_S", 0.0)
     torch.set_num_threads(2)
     made = load_config(
         write_config(
