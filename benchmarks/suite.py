@@ -109,7 +109,7 @@ SUITE: dict[str, Benchmark] = {
     ),
     "actor_loop": Benchmark("actor_loop", 25, "--seconds 20", "--seconds 0.5"),
     "actor_process": Benchmark("actor_process", 20, "--repeats 5", "--repeats 1"),
-    "start": Benchmark("start", 60, "--repeats 5", "--repeats 1"),
+    "start": Benchmark("start", 40, "--repeats 5", "--repeats 1"),
     "evaluation_share": Benchmark("evaluation_share", 20, "--runs 300", "--runs 3"),
     "latency": Benchmark("latency", 30, "--seconds 20", "--seconds 2"),
     "wire": Benchmark("wire", 30, "--orders 20", "--orders 2"),

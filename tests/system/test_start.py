@@ -65,7 +65,7 @@ def train(folder: Path, *arguments: object, stand_ins: Path) -> subprocess.Compl
 def test_a_faulty_file_is_told_before_anything_large_is_imported(
     tmp_path: Path, stand_ins: Path, text: str | None, code: int, said: str
 ) -> None:
-    for module in ("torch", "numpy", "gymnasium"):
+    for module in ("torch", "numpy", "gymnasium", "grpc"):
         (stand_ins / f"{module}.py").write_text(f"raise SystemExit('{module} was imported')")
     if text is not None:
         (tmp_path / "job.yaml").write_text(text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
@@ -11,14 +11,12 @@ from rich.live import Live
 from covey.cli import tables
 from covey.cli.access import with_credentials
 from covey.cli.run_names import RunName
-from covey.cli.sources import DEADLINE_S, Answer, Question, Source, find_learner, find_source
 from covey.cli.terminal import say, say_json
 from covey.errors import StorageError
-from covey.v1 import population_service_pb2 as pb
 from covey.wire.credentials import Credentials
 
-CHECKPOINT_DEADLINE_S = 120.0
-"""Seconds to wait for a checkpoint, which is answered when it is on disk."""
+if TYPE_CHECKING:
+    from covey.cli.sources import Answer, Question, RunningLearner, Source
 
 LearnerAddress = Annotated[
     str | None,
@@ -80,7 +78,7 @@ def watch(
     as_json: Json = False,
 ) -> None:
     """Show the live status of a run until it ends; with --json one JSON object a line."""
-    source = find_source(learner, run, credentials)
+    source = _source(learner, run, credentials)
     answers = source.watch(interval)
     if as_json:
         for answer in answers:
@@ -99,45 +97,53 @@ def watch(
 
 def pause(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
     """Pause training, updates and env steps, until covey resume."""
-    found = find_learner(learner, run, credentials)
-    with found.errors():
-        found.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
+    found = _learner(learner, run, credentials)
+    found.pause()
     say(f"paused {found.address}")
 
 
 def resume(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
     """Go on with training after covey pause. A run that has ended goes on by --resume of the command that began it."""
-    found = find_learner(learner, run, credentials)
-    with found.errors():
-        found.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
+    found = _learner(learner, run, credentials)
+    found.resume()
     say(f"resumed {found.address}")
 
 
 def checkpoint(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
     """Write a checkpoint now, and print its directory on the learner's machine."""
-    found = find_learner(learner, run, credentials)
-    with found.errors():
-        say(found.stub.Checkpoint(pb.CheckpointRequest(), timeout=CHECKPOINT_DEADLINE_S).path)
+    say(_learner(learner, run, credentials).checkpoint())
 
 
 def drain(actor: ActorId, credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
     """Tell an actor to deliver what it has collected and end. Others take over its work."""
-    found = find_learner(learner, run, credentials)
-    with found.errors():
-        found.stub.DrainActor(pb.DrainActorRequest(actor_id=actor), timeout=DEADLINE_S)
+    found = _learner(learner, run, credentials)
+    found.drain(actor)
     say(f"draining {actor}")
 
 
 def stop(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:
     """Stop a run: write a checkpoint, end its actors and its learner. --resume of the command that began it goes on."""
-    found = find_learner(learner, run, credentials)
-    with found.errors():
-        found.stub.Shutdown(pb.ShutdownRequest(), timeout=CHECKPOINT_DEADLINE_S)
+    found = _learner(learner, run, credentials)
+    found.stop()
     say(f"stopping {found.address}")
 
 
+def _learner(learner: str | None, run: str | None, credentials: Credentials) -> "RunningLearner":
+    """The running learner that is meant. gRPC is imported only here, as no other command should wait for that."""
+    from covey.cli.sources import find_learner
+
+    return find_learner(learner, run, credentials)
+
+
+def _source(learner: str | None, run: str | None, credentials: Credentials) -> "Source":
+    """What answers questions about the run that is meant: its running learner, or its files."""
+    from covey.cli.sources import find_source
+
+    return find_source(learner, run, credentials)
+
+
 def _answer(
-    question: Question,
+    question: "Question",
     learner: str | None,
     run: str | None,
     credentials: Credentials,
@@ -146,7 +152,7 @@ def _answer(
     debug: bool = False,
 ) -> None:
     """Ask a run and print its answer, as JSON or as a table; `debug` adds what only developers need."""
-    source = find_source(learner, run, credentials)
+    source = _source(learner, run, credentials)
     with _understood(source):
         answer = source.ask(question)
         if as_json:
@@ -156,7 +162,7 @@ def _answer(
 
 
 @contextmanager
-def _understood(source: Source) -> Iterator[None]:
+def _understood(source: "Source") -> Iterator[None]:
     """A context in which an answer without what belongs in it becomes a sentence.
 
     Raises:
@@ -171,7 +177,7 @@ def _understood(source: Source) -> Iterator[None]:
         ) from exc
 
 
-def _table(question: Question, answer: Answer, *, debug: bool) -> RenderableType:
+def _table(question: "Question", answer: "Answer", *, debug: bool) -> RenderableType:
     """The table for the answer to a question; `debug` adds a learner's threads to the status."""
     answer = tables.printable_answer(answer)
     match question:

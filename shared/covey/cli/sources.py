@@ -33,6 +33,9 @@ from covey.wire.credentials import Credentials
 DEADLINE_S = 5.0
 """Seconds that a learner may take to answer a question."""
 
+CHECKPOINT_DEADLINE_S = 120.0
+"""Seconds to wait for a checkpoint, which is answered when it is on disk."""
+
 LINEAGE_DEADLINE_S = 60.0
 """Seconds that a learner may take to send a lineage, which may be megabytes."""
 
@@ -93,6 +96,31 @@ class RunningLearner:
         with self.errors():
             for frame in self.stub.WatchStatus(pb.WatchStatusRequest(interval_s=interval_s)):
                 yield status_json(frame.status)
+
+    def pause(self) -> None:
+        """Pause training, updates and env steps, until `resume`."""
+        with self.errors():
+            self.stub.Pause(pb.PauseRequest(), timeout=DEADLINE_S)
+
+    def resume(self) -> None:
+        """Go on with training after `pause`."""
+        with self.errors():
+            self.stub.Resume(pb.ResumeRequest(), timeout=DEADLINE_S)
+
+    def checkpoint(self) -> str:
+        """Have a checkpoint written; returns its directory on the learner's machine when it is on disk."""
+        with self.errors():
+            return self.stub.Checkpoint(pb.CheckpointRequest(), timeout=CHECKPOINT_DEADLINE_S).path
+
+    def drain(self, actor: str) -> None:
+        """Have an actor deliver what it has collected, and end."""
+        with self.errors():
+            self.stub.DrainActor(pb.DrainActorRequest(actor_id=actor), timeout=DEADLINE_S)
+
+    def stop(self) -> None:
+        """Stop the run with a checkpoint."""
+        with self.errors():
+            self.stub.Shutdown(pb.ShutdownRequest(), timeout=CHECKPOINT_DEADLINE_S)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
