@@ -123,6 +123,7 @@ SUITE: dict[str, Benchmark] = {
 LEFT_OUT = (
     "agents_scaling",
     "agilerl_job",
+    "array_environments",
     "array_parity",
     "costly",
     "environments",
