@@ -24,7 +24,7 @@ from torch import Tensor
 
 from covey_server.packing.joint_inputs import ByMember, Run
 
-IN_PLACE = 1 << 15
+IN_PLACE = 1 << 17
 """Numbers that a run of rows reads at once, from which on a product for each run costs less than copies for all."""
 
 Source = Tensor | Sequence[Tensor]
