@@ -5,7 +5,8 @@
 PYTHON is one with jax, optax and what `covey` in shared/ needs. Acting is one compiled call a step, an update another:
 estimates, ten epochs of four minibatches, all of it. The environment is numpy's, as for everybody. Numbers are those of
 examples/ippo_spread.yaml, but for the values, which have neither normalisation nor a clip; networks begin as those of
-stable-baselines3 do. Policies are saved between updates.
+stable-baselines3 do. Policies are saved between updates, the first one before anything is compiled, so rates have that
+in them.
 """
 
 from __future__ import annotations
