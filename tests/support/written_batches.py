@@ -85,7 +85,7 @@ class Images(Plain):
 class Bits(Plain):
     """An observation of one bit, which a sentinel equals by chance."""
 
-    seen = spaces.Box(0, 1, (1,), np.bool_)
+    seen = spaces.Box(0, 1, (1,), np.bool_)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def see(self, n: int, agent: AgentArrays, slots: Any) -> None:
         agent.observation[slots] = self.time[slots, None] % 2
