@@ -62,9 +62,18 @@ class Network:
     scale: ReturnScale = ReturnScale()
 
     @staticmethod
-    def fresh(spec: NetworkSpec, rng: np.random.Generator, *, with_target: bool = True) -> Network:
-        """Create a network with random initial weights, equal target weights and zero Adam moments."""
-        params = spec.init(rng)
+    def fresh(
+        spec: NetworkSpec, rng: np.random.Generator, *, with_target: bool = True, orthogonal: bool = False
+    ) -> Network:
+        """Create a network with random initial weights, equal target weights and zero Adam moments.
+
+        Args:
+            spec: Its architecture.
+            rng: Generator of the weights.
+            with_target: Whether it has target weights.
+            orthogonal: Whether weights start orthogonal.
+        """
+        params = spec.init(rng, orthogonal=orthogonal)
         target = {k: v.copy() for k, v in params.items()} if with_target else None
         return Network(spec, params, target, zeros_like(params), zeros_like(params))
 

@@ -174,7 +174,7 @@ class Alone:
                         x[at],
                         old[at],
                         target[at],
-                        h["clip_coef"],
+                        h["clip_coef"] if self.settings.clip_values else math.inf,
                         h["vf_coef"],
                         bound,
                     )

@@ -77,7 +77,11 @@ class Algorithm(ABC):
                 memory.
         """
         specs = cls.checked_specs(config, spaces)
-        return {key: Network.fresh(spec, rng, with_target=cls.with_targets) for key, spec in specs.items()}
+        orthogonal = config.algorithm.orthogonal_init
+        return {
+            key: Network.fresh(spec, rng, with_target=cls.with_targets, orthogonal=orthogonal)
+            for key, spec in specs.items()
+        }
 
     @classmethod
     def checked_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:

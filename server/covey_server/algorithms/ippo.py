@@ -8,7 +8,7 @@ With the policy pi and the values V at the round's start, for decision t of an a
 
 over `update_epochs` passes through the round in shuffled minibatches. A network whose last minibatch of a pass has
 mean (r - 1 - log r) above `target_kl` learns no more from this round. What the environment chose for an agent is left
-out of L_pi.
+out of L_pi. Without `clip_values`, c is infinite in L_V.
 
 Dims: R pairs of a policy and a value (network ids, each for the members due in turn); K networks of a pack, A policies
 and C values among them; n minibatches of B decisions.
@@ -270,6 +270,8 @@ class _PaddingGroup:
         policies, values = epoch.of(own.policies, n), epoch.of(own.values, n)
         a = len(own.policies)
         clip = self._of("clip_coef", own).unsqueeze(1)
+        if not self._settings.clip_values:
+            clip[a:] = torch.inf
         ent_coef, vf_coef = self._of("ent_coef", own)[:a], self._of("vf_coef", own)[a:]
         lr = self._hyper["lr"][list(members)]
         bound = self._max_norm(members)

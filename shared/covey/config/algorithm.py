@@ -208,6 +208,10 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
         description="Factor on the initial weights of a policy's last layer; a small one makes first choices nearly "
         "uniform.",
     )
+    clip_values: bool = Field(
+        default=True,
+        description="Whether the loss of values is clipped by `clip_coef` too; false: it is half the squared error.",
+    )
     normalize_values: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether value networks predict returns in units of the returns' running mean and deviation.",

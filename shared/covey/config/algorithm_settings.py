@@ -65,6 +65,11 @@ class AlgorithmSettings(Hyperparameters):
         default=False,
         description="Whether shared policies also read which agent of the group they act for, as a one-hot vector.",
     )
+    orthogonal_init: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether weights start as orthogonal matrices, times the square root of 2 in all layers but the "
+        "last, and biases as 0. false: uniform in +-1 / sqrt(inputs), as PyTorch's layers start.",
+    )
 
     @property
     def evolvable(self) -> tuple[str, ...]:

@@ -71,7 +71,8 @@ _OUTPUTS = Ignored(
     instead="a policy's outputs are mapped to the bounds of its action space, a critic's stay as they are"
 )
 _INITIAL = Ignored(
-    instead="layers start as their activation needs, a policy's last one scaled by algorithm.output_gain"
+    instead="layers start uniformly, or with algorithm.orthogonal_init orthogonally, a policy's last one scaled by "
+    "algorithm.output_gain"
 )
 _CHECKPOINTS = Ignored(
     instead="the run directory keeps checkpoints: one a generation and one every checkpoint.every_s seconds"

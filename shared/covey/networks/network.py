@@ -124,9 +124,15 @@ class NetworkSpec:
             head=self.head.resized("head", sizes),
         )
 
-    def init(self, rng: np.random.Generator) -> Params:
-        """Draw initial weights for all parameters; returns them by name."""
-        return {p.name: init_parameter(p, rng) for p in self.parameters}
+    def init(self, rng: np.random.Generator, *, orthogonal: bool = False) -> Params:
+        """Draw initial weights for all parameters; returns them by name.
+
+        Args:
+            rng: Generator of the draws.
+            orthogonal: Whether weights are orthogonal matrices, see `orthogonal_parameter`, instead of uniform numbers.
+        """
+        draw = orthogonal_parameter if orthogonal else init_parameter
+        return {p.name: draw(p, rng) for p in self.parameters}
 
     def apply(
         self,
@@ -254,3 +260,21 @@ def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32
         bound = p.gain / math.sqrt(p.fan_in)
         return rng.uniform(-bound, bound, p.shape).astype(np.float32)
     return np.full(p.shape, {"zeros": 0.0, "ones": 1.0, "constant": p.gain}[p.init], np.float32)
+
+
+def orthogonal_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw the initial values of one parameter: weights of a layer orthogonal, its biases 0, all else as without.
+
+    The rows or columns, whichever are fewer, of weights (inputs, outputs) are orthogonal and of one length: the square
+    root of 2 where an activation follows, the gain of its description in the last layer (Saxe et al., 2014; for PPO
+    Huang et al., 2022, "The 37 implementation details of PPO", 2).
+    """
+    if p.init != "uniform":
+        return init_parameter(p, rng)
+    if not p.inputs:
+        return np.zeros(p.shape, np.float32)
+    inputs, outputs = p.shape
+    q, r = np.linalg.qr(rng.standard_normal((max(p.shape), min(p.shape))))
+    q *= np.sign(np.diag(r))  # else it is not uniform over orthogonal matrices
+    gain = p.gain if p.name == "head.out.weight" else math.sqrt(2)
+    return (gain * (q if inputs >= outputs else q.T)).astype(np.float32)

@@ -53,6 +53,7 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
     "indicator": (ASYNCHRONOUS, True, {"agent_indicator": True}),
     "values in units": (ASYNCHRONOUS, True, {"normalize_values": True}),
     "early stop": (ASYNCHRONOUS, False, {"target_kl": 1e-4}),
+    "values unclipped": (ASYNCHRONOUS, True, {"clip_values": False, "orthogonal_init": True}),
 }
 
 
