@@ -95,7 +95,7 @@ class PackRows:
         self._own_rows = None
         if own_extra:
             own_rows = [row * extra + column for row, agent in scored for column in own_extra[agent]]
-            self._own_rows = torch.tensor(own_rows, device=device)
+            self._own_rows = torch.tensor(own_rows).to(device, non_blocking=True)
         self._joint_parts = [i.copies * pack.spec.latent_dim for i in pack.spec.inputs] + [extra]
         self._joint_parts += [pack.agents] if pack.agents > 1 else []
         self._valid = {label: self.index.take(v) for label, v in pack.valid.items()}
