@@ -17,7 +17,8 @@ class DrawnTogether(BatchedCounter):
     Args:
         num_envs: Copies.
         length: Env steps of an episode.
-        notes: A file to which every reset adds a line, "exact SLOT=SEED ..." or "joint SEED SLOT ..."; "" for none.
+        notes: A file to which every reset adds a line, the number of copies and "exact SLOT=SEED ..." or "joint SEED
+            SLOT ..."; "" for none.
         failing: A slot whose joint resets raise; -1 for none.
     """
 
@@ -40,7 +41,7 @@ class DrawnTogether(BatchedCounter):
         self.calls.append(" ".join(words))
         if self._notes:
             with Path(self._notes).open("a") as file:
-                file.write(self.calls[-1] + "\n")
+                file.write(f"{self.count} {self.calls[-1]}\n")
 
 
 def drawn_together(num_envs: int, length: int = 4, notes: str = "") -> DrawnTogether:
