@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,8 +184,11 @@ def _import_environment(settings: Config) -> None:
     """Import the environment, as its learner and local actors will, for the error that it may be.
 
     Raises:
-        EnvironmentLoadError: it does not import.
+        ModuleNotFoundError: torch is not installed, which the learner needs before anything else.
+        EnvironmentLoadError: the environment does not import.
     """
+    if find_spec("torch") is None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
     from covey.envs.loading import load_environment, present_name
 
     with redirect_stdout(sys.stderr):  # where it prints; the run's result goes to stdout
