@@ -88,7 +88,7 @@ def rollouts(spaces: EnvironmentSpaces, fragments: list[tuple[Columns, Fragment]
 
 
 def cpu_seconds(action: Callable[[], object]) -> float:
-    """What one call takes of the CPU."""
+    """Measure the CPU time of one call of a function."""
     start = time.process_time()
     action()
     return time.process_time() - start

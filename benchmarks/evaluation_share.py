@@ -125,7 +125,7 @@ def simulate(size: int, case: Case, episodes: int, runs: int) -> dict[str, objec
 
 
 def rounded(value: np.floating[Any]) -> float:
-    """As much of a figure as a simulation knows."""
+    """Round a figure to three decimals, which is what a simulation of a few hundred runs can tell."""
     return round(float(value), 3)
 
 

@@ -128,6 +128,7 @@ LEFT_OUT = (
     "costly",
     "environments",
     "learning",
+    "narrow_products",
     "soak",
     "suite",
     "time_to_score",

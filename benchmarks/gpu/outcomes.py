@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 MESSAGE_CHARS = 3000
-"""Of a failure: its end, which says what was wrong."""
+"""Most characters of a failed test's message; of a longer one the end is kept, which says what was wrong."""
 
 
 def _say(line: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ OPTIMIZER = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.002, eps=1e
 Layers = list[tuple[Array, Array]]
 """Weights (outputs, inputs) and biases (outputs,)."""
 Params = tuple[Layers, Layers]
-"""Of the policy and of the value network."""
+"""The parameters that are trained: layers of the policy network, then layers of the value network."""
 
 
 def layers(key: Array, sizes: list[int], gain: float) -> Layers:

@@ -184,11 +184,8 @@ def _import_environment(settings: Config) -> None:
     """Import the environment, as its learner and local actors will, for the error that it may be.
 
     Raises:
-        ModuleNotFoundError: torch is not installed, which the learner needs before anything else.
-        EnvironmentLoadError: the environment does not import.
+        EnvironmentLoadError: it does not import.
     """
-    if find_spec("torch") is None:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
     from covey.envs.loading import load_environment, present_name
 
     with redirect_stdout(sys.stderr):  # where it prints; the run's result goes to stdout
@@ -244,6 +241,8 @@ def _prepare(
 
     settings = with_entry_point(settings, config.parent, Path.cwd())
     if with_actors:
+        if find_spec("torch") is None:  # else its environment might be missed first, on a machine that is an actor's
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
         _import_environment(settings)
     run = new_run(settings, runs)
     remember_environment(run, settings)

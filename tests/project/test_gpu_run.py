@@ -47,7 +47,9 @@ def test_a_dry_run_writes_every_part(tmp_path: Path) -> None:
     assert all(lines[f"job_{name}_cpu"][0]["env_steps_per_s"] > 0 for name in ("maddpg", "ippo"))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="it is about machines without a GPU that torch can use, and this one has it"
+)
 def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path: Path) -> None:
     done = run("--out", tmp_path / "gpu.json")
     assert done.returncode == 1 and list(tmp_path.iterdir()) == []
@@ -68,7 +70,7 @@ TESTS = """
 import pytest
 def test_good(): pass
 def test_bad(): assert 1 == 2
-@pytest.mark.skip("not today")
+@pytest.mark.skip("to be reported as skipped")
 def test_left(): pass
 @pytest.fixture
 def broken(): raise ValueError("no fixture")
@@ -93,7 +95,9 @@ def test_each_test_is_a_line_whatever_becomes_of_it(tmp_path: Path) -> None:
         "test_without_its_fixture": "failed",
         "test_none.py": "failed",
     }
-    assert "assert 1 == 2" in lines["test_bad"]["message"] and "not today" in lines["test_left"]["message"]
+    assert (
+        "assert 1 == 2" in lines["test_bad"]["message"] and "to be reported as skipped" in lines["test_left"]["message"]
+    )
     assert "no fixture" in lines["test_without_its_fixture"]["message"]
     assert "nothing_of_this_name" in lines["test_none.py"]["message"]
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from covey_server.packing.recently_used import RecentlyUsed
+
 KEPT_INDICES = 64
-"""Combinations of members whose indices stay on the device; members fall due in few. The one not used for longest goes
-first: a step that has just run finds its own, as it must while it is captured."""
+"""Combinations of members whose indices stay on the device; members fall due in few."""
 
 
 class MemberVectors:
@@ -30,7 +31,7 @@ class MemberVectors:
             whole = all(isinstance(number, int) for number in numbers)
             self.vectors[name] = torch.tensor(numbers, dtype=torch.int64 if whole else torch.float32).to(device)
         self._members = len(next(iter(self.vectors.values())))
-        self._indices: dict[tuple[int, ...], Tensor] = {}
+        self._indices = RecentlyUsed[tuple[int, ...], Tensor](KEPT_INDICES)
 
     def of(self, name: str, chosen: tuple[int, ...]) -> Tensor:
         """Return the values of one hyperparameter for some members, one number each.
@@ -47,10 +48,6 @@ class MemberVectors:
 
         A recorded update reads it at a fixed place in memory.
         """
-        kept = self._indices.pop(places, None)
-        if kept is None:
-            while len(self._indices) >= KEPT_INDICES:
-                del self._indices[next(iter(self._indices))]
-            kept = torch.tensor(places, dtype=torch.int64).to(self._device, non_blocking=True)
-        self._indices[places] = kept  # at the end, as the last one used
-        return kept
+        return self._indices.get(
+            places, lambda: torch.tensor(places, dtype=torch.int64).to(self._device, non_blocking=True)
+        )

@@ -23,6 +23,7 @@ from covey.networks.pack import grouped, layer_activations, widened
 from covey_server.member import Member
 from covey_server.packing.pack import Pack
 from covey_server.packing.pack_rows import Mode, PackRows
+from covey_server.packing.recently_used import RecentlyUsed
 from covey_server.packing.row_inputs import Source
 
 PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
@@ -30,8 +31,7 @@ PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
 CPU, reckoned from the time that launches take on a GPU."""
 
 KEPT_PASSES = 64
-"""Passes whose indices stay on the device; members fall due in few combinations. The one not used for longest goes
-first: a step that has just run finds all of its own, as it must while it is captured."""
+"""Passes whose indices stay on the device; members fall due in few combinations."""
 
 
 class PackedNetworks:
@@ -80,7 +80,7 @@ class PackedNetworks:
             for taken in grouped([wide[row] for row in alike], PASS_COST[device.type]):
                 own = sorted((alike[i] for i in taken), key=place)
                 self.packs.append(Pack(own, [networks[row] for row in own], count, device, [wide[row] for row in own]))
-        self._passes: dict[tuple[tuple[int, ...], int], Pass] = {}
+        self._passes = RecentlyUsed[tuple[tuple[int, ...], int], Pass](KEPT_PASSES)
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Pass:
         """Return a batched pass over the networks of these members, given as ascending positions in the population.
@@ -89,13 +89,7 @@ class PackedNetworks:
         them.
         """
         keys = len(self.keys) if keys is None else keys
-        kept = self._passes.pop((members, keys), None)
-        if kept is None:
-            while len(self._passes) >= KEPT_PASSES:
-                del self._passes[next(iter(self._passes))]
-            kept = Pass(self, members, keys)
-        self._passes[members, keys] = kept  # at the end, as the last one used
-        return kept
+        return self._passes.get((members, keys), lambda: Pass(self, members, keys))
 
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the stacked matrices back into the members."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from covey_server.packing.joint_inputs import ByMember, Extra, JointOps
 from covey_server.packing.optimiser import adam_, runs_of
 from covey_server.packing.pack import Pack
+from covey_server.packing.recently_used import RecentlyUsed
 from covey_server.packing.row_index import RowIndex
 from covey_server.packing.row_inputs import RowInputs, Source
 from covey_server.packing.torch_ops import TorchOps, gradients
@@ -31,8 +32,7 @@ gradient of them; "frozen" the parameters, and a gradient of each agent's own am
 target weights, and none."""
 
 KEPT_SUBSETS = 64
-"""Subsets of rows, as minibatches without some of the networks make them, whose indices stay on the device; the one not
-used for longest goes first."""
+"""Subsets of rows, as minibatches without some of the networks make them, whose indices stay on the device."""
 
 
 class RowOwners:
@@ -101,7 +101,7 @@ class PackRows:
         self._valid = {label: self.index.take(v) for label, v in pack.valid.items()}
         self._activations = pack.layout.activations(taken)
         self.mask = None if pack.mask is None else self.index.take(pack.mask)
-        self._subsets: dict[bytes, tuple[RowIndex, RowIndex]] = {}
+        self._subsets = RecentlyUsed[bytes, tuple[RowIndex, RowIndex]](KEPT_SUBSETS)
         self._backward: Callable[[Tensor], Tensor] | None = None  # of the last forward pass that has a gradient
 
     def __len__(self) -> int:
@@ -250,16 +250,14 @@ class PackRows:
     def _moving(self, active: NDArray[np.bool_] | None) -> tuple[RowIndex, RowIndex]:
         """Return which stacked networks make an Adam step, and where these are among the networks of this pass."""
         key = b"" if active is None or active.all() else active.tobytes()
-        kept = self._subsets.pop(key, None)
-        if kept is None:
-            while len(self._subsets) >= KEPT_SUBSETS:
-                del self._subsets[next(iter(self._subsets))]
+
+        def make() -> tuple[RowIndex, RowIndex]:
             chosen = np.arange(len(self)) if not key or active is None else np.flatnonzero(active)
             device = self.pack.params.device
             own = self.index if not key else RowIndex(self.index.numbers[chosen], device)
-            kept = own, RowIndex(chosen, device)
-        self._subsets[key] = kept  # at the end, as the last one used
-        return kept
+            return own, RowIndex(chosen, device)
+
+        return self._subsets.get(key, make)
 
     def soften(self, tau: Tensor) -> None:
         """Move the target networks (Polyak averaging): target += tau * (params - target), one tau a member."""

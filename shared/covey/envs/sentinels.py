@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLAG = 255
-"""Where only 0, 1 and 2 may be."""
+"""The sentinel for flags such as `living` and `present`, which are 0, 1 or 2 once an environment has written them."""
 
 _FLOATS = {2: (6e4, 6.5e4, 10), 4: (1e6, 2e6, 20), 8: (1e299, 2e299, 50)}
 """By bytes of a floating-point number: between which two it is drawn, and bits of what is drawn.

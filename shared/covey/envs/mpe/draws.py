@@ -69,7 +69,7 @@ def draw_together(
 
 
 def _one_by_one(seeds: Sequence[int], choices: Sequence[int], n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """As `draw_exactly`, by a generator for every seed."""
+    """Draw the beginnings of episodes with one numpy generator for each seed; the slow form of `draw_exactly`."""
     integers, numbers = np.empty((len(choices), len(seeds)), np.int64), np.empty((n, len(seeds)))
     for r, seed in enumerate(seeds):
         rng = np.random.Generator(np.random.PCG64(seed))

@@ -87,7 +87,7 @@ class Task(ABC):
         return None
 
     def places(self) -> int:
-        """How many places an episode draws."""
+        """Return how many positions an episode draws at its start: one for each body, unless a task draws more."""
         return len(self.world.size)
 
     def place(self, drawn: Floats) -> Floats:

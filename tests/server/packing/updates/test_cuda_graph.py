@@ -29,7 +29,7 @@ class Graph:
 
 
 CAPTURES: list[dict[str, object]] = []
-"""How captures were asked for."""
+"""The keyword arguments of each call of the stand-in for `torch.cuda.graph`, in order."""
 
 
 @contextmanager
