@@ -22,6 +22,7 @@ STARTERS = frozenset(
         "InProcessActor",
         "LearnerProcess",
         "LocalActors",
+        "multiprocessing",
         "make_multi_agent_vect_envs",
     }
 )
