@@ -63,8 +63,7 @@ class Pack:
         self.second_moment = matrix([network.second_moment for network in networks], moments=True)
         self.adam_steps = np.array([network.adam_steps for network in networks], np.int64)
         self.steps = torch.from_numpy(self.adam_steps.astype(np.float32)).to(device)
-        mask = self.layout.mask
-        self.mask = None if mask.all() else torch.from_numpy(mask).to(device)
+        self.mask = torch.from_numpy(self.layout.mask).to(device) if self.layout.is_padded else None
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
 
     def unpack(self) -> None:
