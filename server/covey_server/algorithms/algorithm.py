@@ -20,6 +20,7 @@ from covey_server.experience.batch import Batch
 from covey_server.experience.experience import Experience
 from covey_server.member import Member, Network
 from covey_server.orders.pace import Pace
+from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
 
 
@@ -155,9 +156,30 @@ class Algorithm(ABC):
     def snapshot(self) -> PolicySnapshot:
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
 
-    @abstractmethod
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked networks of all members; none of an algorithm that stacks them in a way of its own."""
+        return ()
+
     def unpack(self) -> None:
         """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
+        for networks in self.packed():
+            networks.unpack()
+
+    def release(self) -> None:
+        """Let the members forget their own copies of what is stacked, until `unpack` gives them new ones.
+
+        Called when updates have made the copies old. Without this the learner holds every number twice.
+        """
+        for networks in self.packed():
+            networks.release()
+
+    def close(self) -> None:
+        """Free the stacked networks: the members' own copies are up to date, and nothing is learned here any more.
+
+        Called before the next generation's networks are stacked, so that there are not two generations in memory.
+        """
+        for networks in self.packed():
+            networks.close()
 
     @abstractmethod
     def metrics(self) -> dict[int, dict[str, float]]:

@@ -171,14 +171,13 @@ class IPPO(Algorithm):
         for member in members:
             member.updates += 1
 
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked policies and value networks."""
+        return [group.networks for group in self._groups]
+
     def snapshot(self) -> PolicySnapshot:
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
-        return PolicySnapshot.of([group.networks for group in self._groups], self._members)
-
-    def unpack(self) -> None:
-        """Copy weights, Adam moments and step counts from the stacked networks back into the members."""
-        for group in self._groups:
-            group.networks.unpack()
+        return PolicySnapshot.of(self.packed(), self._members)
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return losses, entropy, KL divergence and clip fraction, means since the last call, by member id."""
@@ -210,9 +209,10 @@ class _PaddingGroup:
         self._group, self._settings, self._device = group, settings, device
         self._pool = Pool(group, device)
         self._ids = [i for own in group for i in own.ids]
-        self._updates = backend_for(config.learner.updates, device)
-        self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
+        size = sum(m.networks[key].spec.numbers for m in members for key in keys)
+        self._updates = backend_for(config.learner.updates, device, size)
+        self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         self.networks = PackedNetworks(
             members,
             {key: (k,) for k, key in enumerate(keys)},

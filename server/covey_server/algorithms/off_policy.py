@@ -140,7 +140,8 @@ class OffPolicy(Algorithm):
         self._inputs = PolicyInputs(spaces, config.algorithm, ids, self._device)
         # How updates are run. Functions are not bound to this object, which would keep itself alive, with all its
         # tensors, until garbage is collected.
-        self._updates = backend_for(config.learner.updates, self._device)
+        numbers = sum(network.spec.numbers for m in members for network in m.networks.values())
+        self._updates = backend_for(config.learner.updates, self._device, numbers)
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.
@@ -329,10 +330,9 @@ class OffPolicy(Algorithm):
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
         return PolicySnapshot.of([self._actors], self._members)
 
-    def unpack(self) -> None:
-        """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
-        self._actors.unpack()
-        self._critics.unpack()
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked policies, and the stacked critics."""
+        return self._actors, self._critics
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return the mean "critic_loss" and "actor_loss" per network since the last call, by member id; then reset."""

@@ -91,6 +91,16 @@ class PackedNetworks:
         keys = len(self.keys) if keys is None else keys
         return self._passes.get((members, keys), lambda: Pass(self, members, keys))
 
+    def release(self) -> None:
+        """Let the members' networks forget their own numbers until `unpack` gives them those of the matrices."""
+        for pack in self.packs:
+            pack.release()
+
+    def close(self) -> None:
+        """Free the matrices; nothing can be computed any more. The members' own numbers must be up to date."""
+        self.packs.clear()
+        self._passes.clear()
+
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the stacked matrices back into the members."""
         for pack in self.packs:

@@ -66,6 +66,11 @@ class Pack:
         self.mask = torch.from_numpy(self.layout.mask).to(device) if self.layout.is_padded else None
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
 
+    def release(self) -> None:
+        """Let the networks forget their own numbers, which are out of date once the matrices have changed."""
+        for network in self.networks:
+            network.release()
+
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the matrices into the unpadded networks."""
         params, first, second = (m.cpu().numpy() for m in (self.params, self.first_moment, self.second_moment))
