@@ -21,7 +21,10 @@ from covey_server.member import ReturnScale
 from covey_server.packing.pack import Pack
 
 CHUNK = 512
-"""Inputs of a network that are evaluated at a time."""
+"""Inputs of a network that are evaluated at a time, if they take no more than CHUNK_BYTES."""
+
+CHUNK_BYTES = 32 << 20
+"""Bytes of the inputs of all networks of a pack that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def estimates(
         networks: All policies and values, pack by pack.
         rescale: Whether values are in units of their own, `Network.scale`.
     """
-    counts, device = pooled.counts, pooled.x.device
+    counts, device = pooled.counts, pooled.device
 
     def by_decision(numbers: Sequence[float] | NDArray[np.float64]) -> Tensor:
         """Repeat one number of each pair of policy and value network for all decisions that the pair learns from."""
@@ -126,23 +129,24 @@ def _rescaled(
 def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Tensor, Tensor]:
     """Compute log-probabilities of all decisions' actions and values of all observations, each by its own network.
 
-    Pairs have different numbers of decisions and views; networks of a pack read them side by side, `CHUNK` columns at a
+    Pairs have different numbers of decisions and views; networks of a pack read them side by side, some columns at a
     time, and what they give in padding is left out at the end.
     """
     widest = max(pooled.counts.max(), pooled.view_counts.max())
-    decisions, decided = _side_by_side(pooled.counts, widest, pooled.x.device)
-    views, viewed = _side_by_side(pooled.view_counts, widest, pooled.x.device)
-    log_prob, value = (torch.empty(decisions.shape, device=pooled.x.device) for _ in range(2))
+    decisions, decided = _side_by_side(pooled.counts, widest, pooled.device)
+    views, viewed = _side_by_side(pooled.view_counts, widest, pooled.device)
+    log_prob, value = (torch.empty(decisions.shape, device=pooled.device) for _ in range(2))
     for own in networks:
         # A list would be copied at every use, and the learner would wait for each copy.
         policies, values = (
             torch.tensor(pairs).long().to(decisions.device, non_blocking=True) for pairs in (own.policies, own.values)
         )
-        for first in range(0, widest, CHUNK):
-            columns = slice(first, first + CHUNK)
+        chunk = min(CHUNK, max(1, CHUNK_BYTES // (4 * len(own.rows) * own.rows.pack.spec.inputs[0].width)))
+        for first in range(0, widest, chunk):
+            columns = slice(first, first + chunk)
             at = decisions[policies, columns]
             seen = torch.cat([pooled.here[at], views[values, columns]])
-            outputs = own.rows.outputs("frozen", pooled.x[seen])
+            outputs = own.rows.outputs("frozen", pooled.inputs.take(seen))
             if own.policies:
                 mask = None if pooled.mask is None else pooled.mask[at]
                 found = own.log_probs(outputs, own.log_std(), pooled.action[at], mask)

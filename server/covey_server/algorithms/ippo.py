@@ -36,6 +36,7 @@ from covey_server.algorithms.epochs import Epoch, Minibatches
 from covey_server.algorithms.estimates import estimates
 from covey_server.algorithms.pooled import Pool
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
+from covey_server.algorithms.round_inputs import RoundInputs
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member
 from covey_server.orders.pace import Rounds
@@ -255,12 +256,12 @@ class _PaddingGroup:
                 if not active.any():
                     continue
                 passes += np.sum([active[:, np.equal(own.members, m)].any(1) for m in members], axis=0).tolist()
-                divergence = self._improve(own, members, epoch, pooled.x)
+                divergence = self._improve(own, members, epoch, pooled.inputs)
                 if self._settings.target_kl is not None:
                     stopped[own.policies] |= divergence.cpu().numpy() > self._settings.target_kl
         return passes
 
-    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: Tensor) -> Tensor:
+    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: RoundInputs) -> Tensor:
         """Learn for one epoch, one pass through the rollout, minibatch by minibatch.
 
         Returns:
@@ -279,7 +280,6 @@ class _PaddingGroup:
         view = torch.cat([policies.view, values.view], 1)
         log_ratios, losses = [], []
         for j in range(n):
-            seen = x.index_select(0, view[j].flatten()).view(*view.shape[1:], -1)
             own.rows.count_steps(active[j])
             moving = None if active[j].all() else active[j]
 
@@ -290,7 +290,7 @@ class _PaddingGroup:
 
             # All that decides which operations a step makes, besides what never changes in this object.
             step_counts = own.rows.equal_step_counts(moving)
-            which = None if moving is None else moving.tobytes()
+            which, seen = None if moving is None else moving.tobytes(), x.take(view[j])
             key = own.rows, step_counts, which, seen.shape, policies.mask is None
             inputs = [seen, clip, ent_coef, vf_coef, *policies.for_policies(j), *values.for_values(j)]
             log_ratio, *losses_j = (y.clone() for y in self._updates.run(key, step, inputs))

@@ -20,8 +20,12 @@ from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces, Group
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.rows_in_parts import RowsInParts
 from covey_server.experience.stream import Stream
 from covey_server.storage.journal import Position
+
+JOINED_BYTES = 16 << 20
+"""A round's observations of up to this many bytes are copied together; more, as of images, stay where they came."""
 
 VERSION = 1
 """Version of the rounds' state in checkpoints."""
@@ -35,9 +39,11 @@ class AgentDecisions:
     There are V observations ("views") and D closed decisions.
 
     Attributes:
-        view: (V, *observation shape), what the agent saw, in the space's own dtype.
-        here: (D,), index into `view` of what the agent saw when it decided.
-        after: (D,), index into `view` of what it saw when the decision closed.
+        source: (R, *observation shape), what the agent saw in all rows of the round, in the space's own dtype; not
+            copied.
+        rows: (V,), the rows that count.
+        here: (D,), index into `rows` of what the agent saw when it decided.
+        after: (D,), index into `rows` of what it saw when the decision closed.
         action: (D, *action shape).
         mask: (D, width), 1 for legal actions; None if the agent has no masks.
         forced: (D,) bool, whether the environment chose the action.
@@ -47,7 +53,8 @@ class AgentDecisions:
         continues: (D,) bool, whether the next decision in these arrays is the one made where this one closed.
     """
 
-    view: NDArray[np.generic]
+    source: NDArray[np.generic] | RowsInParts
+    rows: NDArray[np.int64]
     here: NDArray[np.int64]
     after: NDArray[np.int64]
     action: NDArray[np.generic]
@@ -57,6 +64,11 @@ class AgentDecisions:
     reward: NDArray[np.float32]
     terminated: NDArray[np.bool_]
     continues: NDArray[np.bool_]
+
+    @property
+    def view(self) -> NDArray[np.generic]:
+        """What the agent saw in the rows that count, (V, *observation shape); copied."""
+        return self.source[self.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,27 +197,32 @@ class Rollouts:
             fragments = self._rounds.pop(member_id).fragments
         # All streams of the round, one after another, as if they were one fragment.
         placed = [(held, stream) for held in fragments for stream in held.streams]
-        columns = {
-            name: np.concatenate([held.columns[name][s.first_row : s.first_row + s.rows] for held, s in placed])
-            for name in placed[0][0].columns
-        }
+        columns: Columns = {}
+        seen: dict[str, NDArray[np.generic] | RowsInParts] = {}
+        for name in placed[0][0].columns:
+            parts = [held.columns[name][s.first_row : s.first_row + s.rows] for held, s in placed]
+            if not name.endswith("/observation"):
+                columns[name] = np.concatenate(parts)
+            elif sum(part.nbytes for part in parts) > JOINED_BYTES:
+                seen[name] = RowsInParts(parts)
+            else:
+                seen[name] = np.concatenate(parts)
         closed = close_decisions(columns, [stream for _, stream in placed], self._spaces)
         kind = np.asarray(columns["kind"], np.uint8)
-        trajectory, from_earlier_policy = _trajectories(
-            self._spaces, columns, kind, [(held.actor, s) for held, s in placed]
-        )
+        trajectory, from_earlier_policy = _trajectories(seen, kind, [(held.actor, s) for held, s in placed])
         closes = closed.closes & ~from_earlier_policy[:, None]
         agents: dict[int, AgentDecisions] = {}
         for group in self._spaces.groups:
             for n, agent in enumerate(group.agents):
                 rows = np.flatnonzero(closes[:, agent])
-                agents[agent] = _agent_decisions(columns, closed, group, n, agent, rows, trajectory)
+                its = seen[f"{group.group_id}/observation"]
+                source = its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n]
+                agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory)
         return Rollout(tuple(agents[a] for a in range(len(agents))))
 
 
 def _trajectories(
-    spaces: EnvironmentSpaces,
-    columns: Columns,
+    seen: Mapping[str, NDArray[np.generic] | RowsInParts],
     kind: NDArray[np.uint8],
     placed: Sequence[tuple[Hashable, Stream]],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -217,8 +234,7 @@ def _trajectories(
     closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do not count.
 
     Args:
-        spaces: The run's spaces.
-        columns: All rows of the rollout, stream after stream.
+        seen: By group what its agents saw in all rows of the rollout, stream after stream.
         kind: (R,), their `covey.rows.RowKind`, of R rows.
         placed: Actor and stream, in the order of the rows.
 
@@ -241,7 +257,7 @@ def _trajectories(
     for start, end, (actor, stream) in zip(starts.tolist(), ends.tolist(), placed, strict=True):
         first = start + stream.lead_in_rows
         tail = open_tails.pop((actor, stream.slot), None)
-        if tail is not None and not stream.cut_before and _same_observations(spaces, columns, tail, first):
+        if tail is not None and not stream.cut_before and _same_observations(seen, tail, first):
             trajectory_of_segment[segment[start]] = trajectory_of_segment[segment[tail]]
         else:
             from_earlier_policy[start:first] = True
@@ -250,17 +266,18 @@ def _trajectories(
     return trajectory_of_segment[segment], from_earlier_policy
 
 
-def _same_observations(spaces: EnvironmentSpaces, columns: Columns, row: int, other: int) -> bool:
+def _same_observations(seen: Mapping[str, NDArray[np.generic] | RowsInParts], row: int, other: int) -> bool:
     """Whether all agents have equal observations in two rows.
 
     They differ if the environment played for another member between these rows.
     """
-    names = (f"{g.group_id}/observation" for g in spaces.groups)
-    return all(np.array_equal(columns[name][row], columns[name][other]) for name in names)
+    both = np.array([row, other])
+    return all(np.array_equal(*its[both]) for its in seen.values())
 
 
 def _agent_decisions(
     columns: Columns,
+    source: NDArray[np.generic] | RowsInParts,
     closed: ClosedDecisions,
     group: Group,
     n: int,
@@ -271,7 +288,8 @@ def _agent_decisions(
     """Collect the decisions that one agent made in an on-policy rollout, ordered by trajectory and time.
 
     Args:
-        columns: All rows of the round.
+        columns: All rows of the round, without observations.
+        source: What the agent saw in them.
         closed: When the round's decisions close.
         group: The agent's group.
         n: The agent's index in its group.
@@ -292,7 +310,8 @@ def _agent_decisions(
     continues &= ~closed.ended[rows, agent]
     g = group.group_id
     return AgentDecisions(
-        view=columns[f"{g}/observation"][:, n][viewed],
+        source=source,
+        rows=np.flatnonzero(viewed),
         here=view_of_row[rows],
         after=view_of_row[after],
         action=columns[f"{g}/action"][rows, n],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey.networks import NetworkSpec
-from covey.networks.pack import grouped, layer_activations, widened
+from covey.networks.pack import grouped, layer_activations, padded, widened
 from covey_server.member import Member
 from covey_server.packing.pack import Pack
 from covey_server.packing.pack_rows import Mode, PackRows
@@ -29,6 +29,10 @@ from covey_server.packing.row_inputs import Source
 PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
 """How many numbers of padding an update carries in the time of a further pass: measured at batches of 24 to 72 on the
 CPU, reckoned from the time that launches take on a GPU."""
+
+MOST_NUMBERS = {"cpu": 4 << 20, "cuda": 64 << 20}
+"""How many numbers a pack of more than one network has at most. Larger ones gain nothing from being computed together,
+and gradients take memory twice while they are put together, pack by pack."""
 
 KEPT_PASSES = 64
 """Passes whose indices stay on the device; members fall due in few combinations."""
@@ -78,8 +82,12 @@ class PackedNetworks:
         for count in sorted({len(its) for its in self.agents}):
             alike = [row for row in rows if len(self.agents[row[0]]) == count]
             for taken in grouped([wide[row] for row in alike], PASS_COST[device.type]):
-                own = sorted((alike[i] for i in taken), key=place)
-                self.packs.append(Pack(own, [networks[row] for row in own], count, device, [wide[row] for row in own]))
+                rows_of_pack = sorted((alike[i] for i in taken), key=place)
+                most = max(1, MOST_NUMBERS[device.type] // padded([wide[row] for row in rows_of_pack]).numbers)
+                for first in range(0, len(rows_of_pack), most):
+                    own = rows_of_pack[first : first + most]
+                    forms_of_own = [wide[row] for row in own]
+                    self.packs.append(Pack(own, [networks[row] for row in own], count, device, forms_of_own))
         self._passes = RecentlyUsed[tuple[tuple[int, ...], int], Pass](KEPT_PASSES)
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Pass:

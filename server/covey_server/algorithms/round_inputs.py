@@ -1,0 +1,133 @@
+"""What networks read of on-policy rollouts: encoded all at once where that is little, else by the minibatch.
+
+Encoded, a number takes four bytes; stored, a pixel takes one. A round of images is therefore kept as it came, and
+encoded where a minibatch needs it; for vectors one encoding for all passes is faster.
+
+Dims: V views (what an agent saw in some row) of all agents, W numbers that the widest network reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from covey_server.algorithms.agent_types import AgentType
+from covey_server.experience.observations import TorchEncoding
+from covey_server.experience.rollouts import AgentDecisions
+
+ENCODED_BYTES = 64 << 20
+"""Rounds that take up to this many bytes when they are encoded are encoded all at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRound:
+    """What one agent saw in one member's round, and how its network reads it.
+
+    Attributes:
+        decisions: The agent's decisions, with what it saw.
+        own: The agent's type.
+        encode: The encoding of its observations.
+        place: The agent's index among those that share its network.
+    """
+
+    decisions: AgentDecisions
+    own: AgentType
+    encode: TorchEncoding
+    place: int
+
+    def __len__(self) -> int:
+        return len(self.decisions.rows)
+
+    def seen(self, views: slice | NDArray[np.int64]) -> NDArray[np.generic]:
+        """Copy some of what the agent saw, as it is stored: (views, numbers)."""
+        seen = self.decisions.source[self.decisions.rows[views]]
+        return seen.reshape(len(seen), self.encode.numbers)
+
+    def read(self, seen: NDArray[np.generic], places: Sequence[int], width: int, device: torch.device) -> Tensor:
+        """Encode what agents of this type saw: observations, and their one-hot index if their network reads one.
+
+        Args:
+            seen: (views, numbers).
+            places: (views,), each agent's index among those that share its network.
+            width: Numbers to be zero-padded to.
+            device: Where they are needed.
+
+        Returns:
+            (views, width) float32.
+        """
+        x = self.encode(torch.from_numpy(seen).to(device, non_blocking=True))
+        if self.own.indicator:
+            index = torch.tensor(places).to(device, non_blocking=True)
+            x = torch.cat([x, F.one_hot(index, self.own.indicator).float()], -1)
+        return F.pad(x, (0, width - self.own.width)) if width > self.own.width else x
+
+
+class RoundInputs(Protocol):
+    """What networks read in V views, by their indices."""
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return what networks read in these views, (*index's shape, W) float32."""
+        ...
+
+
+class Encoded:
+    """Views that are encoded already.
+
+    Args:
+        agents: What each agent saw in each round, one after another.
+        width: W.
+        device: Where networks learn.
+    """
+
+    def __init__(self, agents: Sequence[AgentRound], width: int, device: torch.device) -> None:
+        read = []
+        for _, run in groupby(agents, key=lambda agent: id(agent.encode)):  # one encoding for all agents of a type
+            alike = list(run)
+            seen = np.concatenate([agent.seen(slice(None)) for agent in alike])
+            read.append(alike[0].read(seen, [a.place for a in alike for _ in range(len(a))], width, device))
+        self._x = torch.cat(read)
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return what networks read in these views."""
+        return self._x.index_select(0, index.flatten()).view(*index.shape, -1)
+
+
+class Stored:
+    """Views in the spaces' own dtypes, which are encoded whenever they are asked for.
+
+    Args:
+        agents: What each agent saw in each round, one after another.
+        width: W.
+        device: Where networks learn.
+    """
+
+    def __init__(self, agents: Sequence[AgentRound], width: int, device: torch.device) -> None:
+        self._agents, self._width, self._device = agents, width, device
+        self._ends = np.cumsum([len(agent) for agent in agents])
+
+    def take(self, index: Tensor) -> Tensor:
+        """Encode these views."""
+        wanted = index.flatten().cpu().numpy()
+        x = torch.empty(len(wanted), self._width, device=self._device)
+        whose = np.searchsorted(self._ends, wanted, side="right")
+        for a in np.unique(whose):
+            agent, at = self._agents[a], np.flatnonzero(whose == a)
+            seen = agent.seen(wanted[at] - (self._ends[a] - len(agent)))
+            read = agent.read(seen, [agent.place] * len(seen), self._width, self._device)
+            x[torch.from_numpy(at).to(self._device, non_blocking=True)] = read
+        return x.view(*index.shape, -1)
+
+
+def round_inputs(agents: Sequence[AgentRound], width: int, device: torch.device) -> RoundInputs:
+    """Encode what agents saw now, or prepare to do so by the minibatch, by the bytes that it would take."""
+    views = sum(map(len, agents))
+    kind = Encoded if 4 * width * views <= ENCODED_BYTES else Stored
+    return kind(agents, width, device)
