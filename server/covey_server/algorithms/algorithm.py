@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.memory import Memory, Networks, check_memory, planned_memory
 from covey.config import AlgorithmSettings, Config
 from covey.errors import ConfigError
 from covey.networks import NetworkSpec
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
-from covey_server.algorithms.roles import check_sizes
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import Experience
 from covey_server.member import Member, Network
 from covey_server.orders.pace import Pace
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
+
+
+def sharing(config: Config) -> Config:
+    """Return a run's configuration with `algorithm.share_parameters: true`."""
+    return config.model_copy(update={"algorithm": config.algorithm.model_copy(update={"share_parameters": True})})
 
 
 class Algorithm(ABC):
@@ -93,19 +98,36 @@ class Algorithm(ABC):
         """
         cls.check_actions(config.algorithm, spaces)
         specs = cls.network_specs(config, spaces)
-        limit = config.learner.max_memory_bytes
-        check_sizes(specs, config.training.pop_size, cls.experience_bytes(config, spaces), limit)
+        for spec in specs.values():
+            spec.check()
+        memory = cls.planned_memory(config, spaces, specs)
+        check_memory(config, memory, cls._shared_parameters(config, spaces, memory.networks.parameters))
         return specs
 
     @classmethod
-    def experience_bytes(cls, config: Config, spaces: EnvironmentSpaces) -> int:
-        """Bytes that `experience` takes when it is full; 0 where it holds little, as a round of env steps.
+    def planned_memory(
+        cls, config: Config, spaces: EnvironmentSpaces, specs: Mapping[str, NetworkSpec] | None = None
+    ) -> Memory:
+        """Predict what a run takes of memory.
 
         Raises:
-            ConfigError: the configured size holds nothing.
+            ConfigError: a section that does not fit the environment, or experience that holds nothing.
         """
-        del config, spaces
-        return 0
+        specs = cls.network_specs(config, spaces) if specs is None else specs
+        numbers = {key: spec.numbers for key, spec in specs.items()}
+        policies = sum(n for key, n in numbers.items() if key.startswith("actor/"))
+        networks = Networks(sum(numbers.values()), policies, cls.with_targets, config.training.pop_size)
+        return planned_memory(config, spaces, networks)
+
+    @classmethod
+    def _shared_parameters(cls, config: Config, spaces: EnvironmentSpaces, own: int) -> int | None:
+        """Numbers in one member's networks if agents of a group shared theirs; None if these are not fewer."""
+        try:
+            specs = cls.network_specs(sharing(config), spaces)
+        except ConfigError:  # a `network` section by agents
+            return None
+        shared = sum(spec.numbers for spec in specs.values())
+        return shared if shared < own else None
 
     @classmethod
     @abstractmethod

@@ -23,7 +23,7 @@ from covey_server.packing.pack import Pack
 CHUNK = 512
 """Inputs of a network that are evaluated at a time, if they take no more than CHUNK_BYTES."""
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 8 << 20
 """Bytes of the inputs of all networks of a pack that are evaluated at a time."""
 
 

@@ -278,7 +278,7 @@ class _PaddingGroup:
         bound = self._max_norm(members)
         active = np.concatenate([policies.policy_active, values.active], 1)
         view = torch.cat([policies.view, values.view], 1)
-        log_ratios, losses = [], []
+        results: list[Tensor] = []  # of all minibatches, made once: small ones in between would break up free memory
         for j in range(n):
             own.rows.count_steps(active[j])
             moving = None if active[j].all() else active[j]
@@ -293,11 +293,11 @@ class _PaddingGroup:
             which, seen = None if moving is None else moving.tobytes(), x.take(view[j])
             key = own.rows, step_counts, which, seen.shape, policies.mask is None
             inputs = [seen, clip, ent_coef, vf_coef, *policies.for_policies(j), *values.for_values(j)]
-            log_ratio, *losses_j = (y.clone() for y in self._updates.run(key, step, inputs))
-            log_ratios.append(log_ratio)
-            losses.append(losses_j)
-        l_pi, h, l_v = (torch.stack(x) for x in zip(*losses, strict=True))
-        log_ratio, weight = torch.stack(log_ratios), policies.policy_weight[:n]
+            found = self._updates.run(key, step, inputs)
+            results = results or [y.new_empty(n, *y.shape) for y in found]
+            for kept, y in zip(results, found, strict=True):
+                kept[j] = y
+        (log_ratio, l_pi, h, l_v), weight = results, policies.policy_weight[:n]
         ratio = log_ratio.exp()
         # The estimate of KL(pi, pi') that is never negative, mean (r - 1 - log r): Schulman, "Approximating KL
         # divergence", 2020.

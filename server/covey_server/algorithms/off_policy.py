@@ -92,12 +92,6 @@ class OffPolicy(Algorithm):
         return Replay(spaces, memory.max_size, memory.max_bytes, device)
 
     @classmethod
-    def experience_bytes(cls, config: Config, spaces: EnvironmentSpaces) -> int:
-        """Bytes of the replay memory when it is full."""
-        memory = config.replay_buffer
-        return Replay.planned_bytes(spaces, memory.max_size, memory.max_bytes)
-
-    @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
         """Make the rule for updates: one for every `learn_step` env steps collected for a member."""
         return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)

@@ -26,6 +26,9 @@ from covey_server.experience.rollouts import AgentDecisions
 ENCODED_BYTES = 64 << 20
 """Rounds that take up to this many bytes when they are encoded are encoded all at once."""
 
+PIECE_BYTES = 256 << 10
+"""Bytes of encoded views that are made at a time of rounds that are not: what a core's cache holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgentRound:
@@ -74,7 +77,7 @@ class RoundInputs(Protocol):
     """What networks read in V views, by their indices."""
 
     def take(self, index: Tensor) -> Tensor:
-        """Return what networks read in these views, (*index's shape, W) float32."""
+        """Return what networks read in these views, (*index's shape, W) float32; until the next call at least."""
         ...
 
 
@@ -112,17 +115,23 @@ class Stored:
     def __init__(self, agents: Sequence[AgentRound], width: int, device: torch.device) -> None:
         self._agents, self._width, self._device = agents, width, device
         self._ends = np.cumsum([len(agent) for agent in agents])
+        self._buffer = torch.empty(0, width, device=device)
 
     def take(self, index: Tensor) -> Tensor:
-        """Encode these views."""
+        """Encode these views, in memory that the next call overwrites."""
         wanted = index.flatten().cpu().numpy()
-        x = torch.empty(len(wanted), self._width, device=self._device)
+        if len(wanted) > len(self._buffer):
+            self._buffer = torch.empty(len(wanted), self._width, device=self._device)
+        x = self._buffer[: len(wanted)]
         whose = np.searchsorted(self._ends, wanted, side="right")
+        most = max(1, PIECE_BYTES // (4 * self._width))
         for a in np.unique(whose):
-            agent, at = self._agents[a], np.flatnonzero(whose == a)
-            seen = agent.seen(wanted[at] - (self._ends[a] - len(agent)))
-            read = agent.read(seen, [agent.place] * len(seen), self._width, self._device)
-            x[torch.from_numpy(at).to(self._device, non_blocking=True)] = read
+            agent, places = self._agents[a], np.flatnonzero(whose == a)
+            for first in range(0, len(places), most):
+                at = places[first : first + most]
+                seen = agent.seen(wanted[at] - (self._ends[a] - len(agent)))
+                read = agent.read(seen, [agent.place] * len(seen), self._width, self._device)
+                x[torch.from_numpy(at).to(self._device, non_blocking=True)] = read
         return x.view(*index.shape, -1)
 
 

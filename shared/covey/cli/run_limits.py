@@ -6,7 +6,9 @@ Join and training refuse by the same functions and in the same words.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from covey.bounds.memory import Memory, memory_lines
 from covey.collect.collector import check_slots, most_train_slots
 from covey.config import Config, parse_config
 from covey.config.installed_algorithms import import_implementation, installed_algorithms
@@ -56,6 +58,7 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
             f"memory: a row is {schema.row_bytes:,} bytes, so an actor has at most {most} training slots; it joins "
             "with as many as fit"
         )
+    lines: list[str] = []
     usable = installed_algorithms()[0]
     refused: dict[str, list[str]] = {}
     not_loaded: dict[str, list[str]] = {}
@@ -64,20 +67,25 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
             run = config or parse_config(
                 {"algorithm": {"name": name}, "environment": {"name": environment}, "training": {}}
             )
-            checked_specs = import_implementation(usable[name]).checked_specs
+            implementation = import_implementation(usable[name])
         except Exception as exc:  # the learner's packages are missing, or whatever a stranger's module raises
             remedy = "install the learner extra" if isinstance(exc, ModuleNotFoundError) else "repair its package"
             reason = one_line(f"{type(exc).__name__}: {exc}", 200)
             not_loaded.setdefault(f"their code does not load here ({reason}); {remedy}", []).append(name)
             continue
         try:
-            specs = checked_specs(run, spaces)
+            specs = implementation.checked_specs(run, spaces)
+            own = _said(run, spaces, implementation.planned_memory(run, spaces, specs))
+            lines += [f"{name}{'' if config else ' with the defaults'}: {line}" for line in own]
         except (ConfigError, SpaceError) as exc:
             # Of the defaults, the report says elsewhere which algorithms can learn the environment's actions.
             if config or isinstance(exc, ConfigError):
                 refused.setdefault(str(exc), []).append(name)
+                if found_shared := _if_shared(implementation, run, spaces):
+                    lines.append(f"{name} with algorithm.share_parameters: true: {found_shared}")
         else:
             found.parameters[name] = sum(spec.numbers for spec in specs.values())
+    found.will.extend(lines)
     for reason, names in not_loaded.items():
         found.will.append(f"networks: those of {', '.join(names)} are not counted, as {reason}")
     if found.parameters:
@@ -87,3 +95,19 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
         said = sentence if config else f"{' and '.join(names)} with the defaults: {sentence}"
         (found.will if found.parameters else found.cannot).append(said)
     return found
+
+
+def _said(run: Config, spaces: EnvironmentSpaces, memory: Memory) -> list[str]:
+    """What a run takes of memory, as the learner says it in its first lines."""
+    return [line.removeprefix("memory: ") for line in memory_lines(run, spaces, memory)]
+
+
+def _if_shared(implementation: Any, run: Config, spaces: EnvironmentSpaces) -> str | None:
+    """What a refused run would take if agents of a group shared their networks; None if it would be refused too."""
+    shared = run.algorithm.model_copy(update={"share_parameters": True})
+    run = run.model_copy(update={"algorithm": shared})
+    try:
+        specs = implementation.checked_specs(run, spaces)
+        return _said(run, spaces, implementation.planned_memory(run, spaces, specs))[0]
+    except (ConfigError, SpaceError):
+        return None
