@@ -139,15 +139,14 @@ def check_memory(config: Config, memory: Memory, shared_parameters: int | None =
     )
 
 
-def memory_lines(config: Config, spaces: EnvironmentSpaces, memory: Memory) -> tuple[str, str]:
-    """Say what a run takes of memory in two lines: of whom, and the experience that it holds."""
+def memory_line(memory: Memory) -> str:
+    """Say what a run takes of memory, of its learner and of an actor."""
     networks = memory.networks
-    first = (
+    return (
         f"memory: the learner takes about {mib(memory.learner_start)} at the start and {mib(memory.learner_full)} when "
         f"full, an actor with {memory.slots} training slots {mib(memory.actor_full)} besides its environments; "
         f"{networks.parameters:,} parameters a member, {networks.parameters * networks.members:,} in all"
     )
-    return first, experience_line(config, spaces)
 
 
 def experience_line(config: Config, spaces: EnvironmentSpaces) -> str:

@@ -9,7 +9,7 @@ import torch
 from tests.support import replays
 
 from covey.bounds.experience import planned_replay, replay_row_bytes
-from covey.bounds.memory import memory_lines
+from covey.bounds.memory import experience_line
 from covey.cli.run_limits import run_limits
 from covey.config import Config, parse_config
 from covey.errors import ConfigError
@@ -76,12 +76,9 @@ def test_a_run_that_is_too_large_is_refused_with_what_makes_it_fit(
 
 
 def test_a_replay_memory_that_holds_fewer_steps_says_so() -> None:
-    fewer, all_of_them = (
-        memory_lines(run, PISTONS, ALGORITHMS["MATD3"].planned_memory(run, PISTONS))[1]
-        for run in (config(), config(replay_buffer={"max_size": 1000}))
-    )
+    runs = config(), config(replay_buffer={"max_size": 1000})
+    fewer, all_of_them = (experience_line(run, PISTONS) for run in runs)
     assert "replay holds 20,270 env steps of the 100,000 of replay_buffer.max_size" in fewer
     assert "replay holds 1,000 env steps, in" in all_of_them
     run = config("IPPO")
-    line = memory_lines(run, PISTONS, ALGORITHMS["IPPO"].planned_memory(run, PISTONS))[1]
-    assert f"a round of {run.algorithm.learn_step:,} env steps" in line
+    assert f"a round of {run.algorithm.learn_step:,} env steps" in experience_line(run, PISTONS)
