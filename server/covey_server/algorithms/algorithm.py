@@ -115,8 +115,10 @@ class Algorithm(ABC):
         """
         specs = cls.network_specs(config, spaces) if specs is None else specs
         numbers = {key: spec.numbers for key, spec in specs.items()}
-        policies = sum(n for key, n in numbers.items() if key.startswith("actor/"))
-        networks = Networks(sum(numbers.values()), policies, cls.with_targets, config.training.pop_size)
+        policies = [n for key, n in numbers.items() if key.startswith("actor/")]
+        networks = Networks(
+            sum(numbers.values()), sum(policies), len(policies), cls.with_targets, config.training.pop_size
+        )
         return planned_memory(config, spaces, networks)
 
     @classmethod

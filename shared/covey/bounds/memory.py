@@ -11,6 +11,7 @@ from covey.config.sections import FRAGMENT_STEPS
 from covey.errors import ConfigError
 from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import EnvironmentSpaces
+from covey.wire.limits import CACHED_POLICIES, CACHED_POLICY_BYTES
 
 LEARNER_BYTES = 300 << 20
 """Bytes of a learner's process without networks and experience: Python, torch, gRPC, what is on its way."""
@@ -29,12 +30,14 @@ class Networks:
     Attributes:
         parameters: Numbers in the networks of one member.
         policy_parameters: Those of them that actors need.
+        policies: Networks that these are in.
         targets: Whether each network has a target network.
         members: Members of the population.
     """
 
     parameters: int
     policy_parameters: int
+    policies: int
     targets: bool
     members: int
 
@@ -90,14 +93,17 @@ def planned_memory(config: Config, spaces: EnvironmentSpaces, networks: Networks
     slots = max(1, min(config.train_slots, most_train_slots(spaces, RowSchema.of(spaces))))
     steps = config.actors.fragment_steps or FRAGMENT_STEPS
     fragment = min(MAX_RAW_BYTES, slots * (steps + 1) * row_bytes)
-    policies = 2 * 4 * networks.policy_parameters * networks.members
+    # All members' newest policies as they are fetched, decoded and stacked, and older versions.
+    newest = 3 * 4 * networks.policy_parameters * networks.members
+    kept = CACHED_POLICIES * 4 * networks.policy_parameters // max(1, networks.policies)
+    policies = newest + min(CACHED_POLICY_BYTES, kept)
     return Memory(
         networks=networks,
         experience=experience,
         batch=batch,
         learner_start=LEARNER_BYTES + networks.bytes,
         learner_full=LEARNER_BYTES + networks.bytes + experience + batch,
-        actor_start=ACTOR_BYTES + policies,
+        actor_start=ACTOR_BYTES,
         actor_full=ACTOR_BYTES + policies + FRAGMENT_COPIES * fragment,
         slots=slots,
     )
