@@ -95,7 +95,7 @@ PASS_COST = 100_000
 _KEPT_PACKS = 8
 
 _KEPT_BYTES = 16 << 20
-"""Bytes of packs beyond which none is kept besides the one in use: older versions of large policies are not worth it."""
+"""Bytes of packs beyond which only the one in use is kept: older versions of large policies are not worth it."""
 
 
 class ActingPack:
