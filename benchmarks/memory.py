@@ -36,8 +36,8 @@ IMAGE = [84, 84, 4]
 
 SHAPES: dict[str, dict[str, Any]] = {
     "vectors": {"agents": 3, "shape": [18], "algorithm": {"name": "MATD3"}, "max_size": 100_000, "steps": 52_000},
-    "images": {"agents": 2, "shape": IMAGE, "algorithm": {"name": "MATD3", "learn_step": 64}, "max_size": 4000},
-    "many agents": {"agents": 50, "shape": [16], "algorithm": {"name": "MATD3", "learn_step": 256}, "max_size": 4000},
+    "images": {"agents": 2, "shape": IMAGE, "algorithm": {"name": "MATD3", "learn_step": 64}, "max_size": 2000},
+    "many agents": {"agents": 50, "shape": [16], "algorithm": {"name": "MATD3", "learn_step": 256}, "max_size": 2000},
     "images, shared": {
         "agents": 20,
         "shape": IMAGE,
