@@ -3,10 +3,10 @@
     PYTHON benchmarks/peer/jax_ppo.py --out FOLDER [--layers 64 64] [--max-steps 400000] [--seed 0]
 
 PYTHON is one with jax, optax and what `covey` in shared/ needs. Acting is one compiled call a step, an update another:
-estimates, five epochs of eight minibatches, all of it. The environment is numpy's, as for everybody. Numbers are those of
-examples/ippo_spread.yaml, but for the values, which have neither normalisation nor a clip; networks begin as those of
-stable-baselines3 do. Policies are saved between updates, the first one before anything is compiled, so rates have that
-in them.
+estimates, five epochs of eight minibatches, all of it. The environment is numpy's, as for everybody. Numbers are those
+of examples/ippo_spread.yaml, but for the values, which have neither normalisation nor a clip; networks begin as those
+of stable-baselines3 do. Policies are saved between updates, the first one before anything is compiled, so rates have
+that in them.
 """
 
 from __future__ import annotations

@@ -254,11 +254,13 @@ FRAGMENT_STEPS = 32
 class Actors(Section):
     """The actor processes, which step environments: how many there are, and how they work."""
 
-    local: int = Field(
-        default=2,
+    local: int | None = Field(
+        default=None,
         ge=1,
         le=256,
-        description="Actor processes that `covey train` starts; always 1 with `training.deterministic`.",
+        description="Actor processes that `covey train` starts. null: two at first (one on a single core), and then "
+        "one more or less where the learner's or the actors' waits ask for it, at most as many as this machine has "
+        "cores; the log tells each change. Always 1 with `training.deterministic`.",
     )
     vectorisation: Literal["sync", "async"] = Field(
         default="sync",
