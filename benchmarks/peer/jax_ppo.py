@@ -124,10 +124,11 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=128)
     arguments = parser.parse_args()
     factory = load_environment("covey.envs.mpe.simple_spread_v3", {})
-    slots: Any = build_slots(factory, read_spaces(factory()), arguments.copies)
-    agent = slots.possible_agents[0]
-    width, actions = slots.observation_space(agent).shape[0], int(slots.action_space(agent).n)
-    agents, copies = len(slots.possible_agents), range(arguments.copies)
+    env: Any = factory()
+    slots: Any = build_slots(factory, read_spaces(env), arguments.copies)
+    agent = env.possible_agents[0]
+    width, actions = env.observation_space(agent).shape[0], int(env.action_space(agent).n)
+    agents, copies = len(env.possible_agents), range(arguments.copies)
     policy_key, value_key, key = jax.random.split(jax.random.key(arguments.seed), 3)
     hidden = [width, *arguments.layers]
     params = layers(policy_key, [*hidden, actions], 0.01), layers(value_key, [*hidden, 1], 1.0)

@@ -36,10 +36,11 @@ class Agents(VecEnv):  # type: ignore[misc]
 
     def __init__(self, copies: int, seed: int) -> None:
         factory = load_environment("covey.envs.mpe.simple_spread_v3", {})
-        self.slots = build_slots(factory, read_spaces(factory()), copies)
-        self.agents = len(self.slots.possible_agents)
-        agent = self.slots.possible_agents[0]
-        super().__init__(copies * self.agents, self.slots.observation_space(agent), self.slots.action_space(agent))
+        env: Any = factory()
+        self.slots = build_slots(factory, read_spaces(env), copies)
+        self.agents = len(env.possible_agents)
+        agent = env.possible_agents[0]
+        super().__init__(copies * self.agents, env.observation_space(agent), env.action_space(agent))
         self._copies, self._episodes = copies, np.random.default_rng(seed)
         self._infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
 
