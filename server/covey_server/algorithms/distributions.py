@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -98,7 +97,7 @@ class Gaussian(Distribution):
             grad_outputs = grad_log_prob.unsqueeze(-1) * z * inverse
             # Summed over decisions, as log_std is one parameter: the product sums grad_log_prob * z^2.
             grad_constant = (grad_entropy - grad_log_prob).sum(-1, keepdim=True)
-            return grad_outputs, torch.bmm(grad_log_prob.unsqueeze(1), squares).squeeze(1) + grad_constant
+            return grad_outputs, (grad_log_prob.unsqueeze(-1) * squares).sum(1) + grad_constant
 
         return LogProbs(log_prob, (constant + 0.5 * log_std.shape[-1]).expand_as(log_prob), backward)
 
@@ -192,8 +191,9 @@ class Bernoulli(Distribution):
             log p(a) = a x - log(1 + e^x)        H = log(1 + e^x) - p x
             d log p(a) / d x = a - p             d H / d x = -x p (1 - p)
         """
-        log_partition = F.softplus(outputs)
-        probs = torch.sigmoid(outputs)
+        # torch's own softplus and sigmoid round the last numbers of a tensor otherwise than the others.
+        log_partition = torch.relu(outputs) + torch.log1p(torch.exp(-outputs.abs()))
+        probs = 1 / (1 + torch.exp(-outputs))
         log_prob = (action * outputs - log_partition).sum(-1)
 
         def backward(grad_log_prob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None]:

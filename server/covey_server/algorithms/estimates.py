@@ -21,7 +21,7 @@ from covey_server.member import ReturnScale
 from covey_server.packing.pack import Pack
 
 CHUNK = 512
-"""Inputs of a network that are evaluated at a time."""
+"""Most inputs of a network that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ def estimates(
     networks: Sequence[ActorCriticRows],
     *,
     rescale: bool,
+    chunk: int = CHUNK,
 ) -> Estimates:
     """Compute log-probabilities, values, advantages and returns of a rollout's decisions by the networks as they are.
 
@@ -62,6 +63,7 @@ def estimates(
         gae_lambda: (R,) lambdas.
         networks: All policies and values, pack by pack.
         rescale: Whether values are in units of their own, `Network.scale`.
+        chunk: Inputs of a network that are evaluated at a time.
     """
     counts, device = pooled.counts, pooled.x.device
 
@@ -72,7 +74,7 @@ def estimates(
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
     scales = _scales(networks) if rescale else [ReturnScale()] * len(counts)
     mean, std = by_decision([s.mean for s in scales]), by_decision([s.std for s in scales])
-    log_prob, view_values = _evaluated(pooled, networks)
+    log_prob, view_values = _evaluated(pooled, networks, chunk)
     value = view_values.index_select(0, pooled.here) * std + mean
     advantage = advantages(
         reward=pooled.reward,
@@ -123,13 +125,14 @@ def _rescaled(
     return _scales(networks)
 
 
-def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Tensor, Tensor]:
+def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -> tuple[Tensor, Tensor]:
     """Compute log-probabilities of all decisions' actions and values of all observations, each by its own network.
 
-    Pairs have different numbers of decisions and views; networks of a pack read them side by side, `CHUNK` columns at a
-    time, and what they give in padding is left out at the end.
+    Pairs have different numbers of decisions and views; networks of a pack read them side by side, `chunk` columns at a
+    time, and what they give in padding is left out at the end. The last columns are filled up to a whole chunk, as
+    products round by how many there are.
     """
-    widest = max(pooled.counts.max(), pooled.view_counts.max())
+    widest = -(-max(pooled.counts.max(), pooled.view_counts.max()) // chunk) * chunk
     decisions, decided = _side_by_side(pooled.counts, widest, pooled.x.device)
     views, viewed = _side_by_side(pooled.view_counts, widest, pooled.x.device)
     log_prob, value = (torch.empty(decisions.shape, device=pooled.x.device) for _ in range(2))
@@ -138,8 +141,8 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Ten
         policies, values = (
             torch.tensor(pairs).long().to(decisions.device, non_blocking=True) for pairs in (own.policies, own.values)
         )
-        for first in range(0, widest, CHUNK):
-            columns = slice(first, first + CHUNK)
+        for first in range(0, widest, chunk):
+            columns = slice(first, first + chunk)
             at = decisions[policies, columns]
             seen = torch.cat([pooled.here[at], views[values, columns]])
             outputs = own.rows.outputs("frozen", pooled.x[seen])

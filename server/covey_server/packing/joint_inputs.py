@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from covey_server.packing.torch_ops import TorchOps
+from covey_server.packing.torch_ops import COLUMNS, TorchOps, product
 
 Run = tuple[int, int, int]
 """Neighbouring rows [first, behind the last) that read neighbouring members, and the first of these members."""
@@ -44,6 +44,10 @@ class ByMember(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """That of a copy for each network, (K, B, D)."""
         return self.runs[-1][1], *self.x.shape[1:]
+
+    def copied(self) -> Tensor:
+        """Return a copy for each network, (K, B, D)."""
+        return torch.cat([self.x[member : member + behind - first] for first, behind, member in self.runs])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,6 +85,8 @@ class JointOps(TorchOps):
 
     def linear(self, x: Any, w: Any, b: Tensor) -> Tensor:
         """Compute `x @ w + b`; x may be data of members in its place, or latents and extra inputs apart."""
+        if isinstance(x, ByMember) and w.shape[-1] < COLUMNS:
+            x = x.copied()
         if isinstance(x, ByMember):
             return _plus_product(b.expand(-1, x.shape[1], -1), x, w)
         if isinstance(x, Tensor):
@@ -109,7 +115,7 @@ def _plus_product(y: Tensor, x: Tensor | ByMember, w: Tensor) -> Tensor:
     if isinstance(x, ByMember):
         added: Tensor = _PlusProductByMember.apply(y, x.x, w, x.runs)  # type: ignore[no-untyped-call]
         return added
-    return torch.baddbmm(y, x, w)
+    return y + product(x, w) if 1 in w.shape[1:] else torch.baddbmm(y, x, w)
 
 
 class _PlusProductByMember(torch.autograd.Function):

@@ -28,9 +28,8 @@ class TorchOps:
         """Compute `x @ w + b`; for stacked networks, as one batched matrix product."""
         if w.dim() == 2:
             return torch.addmm(b, x, w)
-        if w.shape[-1] == 1:
-            # Matrix products with one column are several times slower, backward too, than what they amount to.
-            return (x * w.transpose(1, 2)).sum(-1, keepdim=True) + _by_row(b)
+        if 1 in w.shape[1:]:
+            return product(x, w) + _by_row(b)
         if w.shape[-1] < COLUMNS and x.device.type == "cpu" and not torch.compiler.is_compiling():
             # (torch.compile takes no such function.)
             y: Tensor = _NarrowLinear.apply(x, w, _by_row(b))  # type: ignore[no-untyped-call]
@@ -112,6 +111,15 @@ class _NarrowLinear(torch.autograd.Function):
             torch.bmm(grad_out.mT, x).mT if for_w else None,
             grad_out.sum(1, keepdim=True) if for_b else None,
         )
+
+
+def product(x: Tensor, w: Tensor) -> Tensor:
+    """Compute `x @ w` for stacked networks whose weights have one row or one column, without a matrix product.
+
+    A product of such matrices is several times slower, backward too, than what it amounts to; and how it rounds depends
+    on how many networks are stacked.
+    """
+    return x * w if w.shape[1] == 1 else (x * w.transpose(1, 2)).sum(-1, keepdim=True)
 
 
 def gradients(y: Tensor, leaves: Sequence[Tensor], grad_out: Tensor) -> Sequence[Tensor]:

@@ -20,7 +20,7 @@ from covey.acting.actions import ActionLayout
 from covey.acting.tape import Tape
 from covey.networks import MLP, NetworkSpec, Params
 from covey.networks.ops import Activation, Ops
-from covey.networks.pack import PackLayout, grouped, layer_activations
+from covey.networks.pack import PackLayout, grouped, layer_activations, padded
 from covey.observations import ObservationEncoding
 from covey.spaces import EnvironmentSpaces
 from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
@@ -81,7 +81,7 @@ class _Shape:
 @functools.lru_cache(maxsize=6)
 def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
     own = tuple(replace(spec, log_std=None) for spec in specs)
-    layout = PackLayout(own, tuple(widened(spec, width, outputs) for spec in specs))
+    layout = PackLayout(own, padded([widened(spec, width, outputs) for spec in specs]))
     return _Shape(layout, layout.valid(), layout.activations(range(len(specs))))
 
 

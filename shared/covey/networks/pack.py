@@ -10,7 +10,10 @@ operations whatever the number of layers. For example, hidden layers of 2 and of
     network 0:  w = a b 0 | c d 0    the third unit's column is padding, and so is its row in the next layer
     network 1:  w = a b c | d e f
 
-Dims: K networks, P numbers of the padded network.
+Rows are filled up to whole cache lines: kernels round by where in such a line a number lies, so that what becomes of a
+network does not depend on which row it is.
+
+Dims: K networks, P numbers of a row: those of the padded network, and what fills the line.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ from covey.networks.labels import Axis, ParamSpec, positions
 from covey.networks.network import NetworkSpec, Params
 from covey.networks.ops import Activation, Array
 from covey.networks.resize import get_subnetwork, subnetwork_names, with_subnetwork
+
+LINE = 16
+"""Numbers of a cache line, and of the widest registers."""
 
 
 def widened(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
@@ -56,11 +62,19 @@ def aligned(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
 
 def padded(specs: Sequence[NetworkSpec]) -> NetworkSpec:
     """Return the architecture that stacked networks are padded to: as deep as the deepest, each layer the widest."""
+    if any(spec.structure != specs[0].structure for spec in specs):
+        raise ValueError("networks of different structure cannot share a pack")
     first, *rest = aligned(specs)
     sizes = dict(first.sizes)
     for spec in rest:
         sizes = {label: max(size, spec.sizes[label]) for label, size in sizes.items()}
     return first.resized(sizes)
+
+
+def uneven(specs: Sequence[NetworkSpec], room: NetworkSpec) -> frozenset[str]:
+    """Name the layers, by the label of their units, in which any of these networks has fewer units than `room` has."""
+    own = aligned((*specs, room))[:-1]
+    return frozenset(label for label, n in room.sizes.items() if any(spec.sizes[label] < n for spec in own))
 
 
 def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
@@ -116,34 +130,34 @@ def layer_activations(spec: NetworkSpec) -> tuple[tuple[str, int], ...]:
 
 @dataclass(frozen=True)
 class PackLayout:
-    """Where each parameter of K stacked networks lies in their matrix (K, P), P numbers of the padded network.
+    """Where each parameter of K stacked networks lies in their matrix (K, P), P numbers of a row.
 
     Attributes:
-        specs: The networks; of one structure, unless `wide` is given.
-        wide: For each network a form with room for all its parameters, as `widened` makes it; these are of one
-            structure. Lets networks of different inputs and outputs share a pack.
+        specs: The networks; of one structure, unless `room` is given.
+        room: An architecture with room for all their parameters, to which they are padded: as `padded` makes it of
+            more networks, or of forms as `widened` makes them. None: that of these networks alone.
+        uneven: The layers, by the label of their units, that count as padded: those in which any network that `room`
+            was made for has fewer units. None: in which any of these networks has.
     """
 
     specs: tuple[NetworkSpec, ...]
-    wide: tuple[NetworkSpec, ...] | None = None
-
-    @cached_property
-    def _own(self) -> tuple[NetworkSpec, ...]:
-        """The networks with the layers and gates that padding adds, but each layer in its own width."""
-        return aligned(self.specs)
+    room: NetworkSpec | None = None
+    uneven: frozenset[str] | None = None
 
     @cached_property
     def padded(self) -> NetworkSpec:
         """The architecture that all stacked networks are padded to."""
-        wide = self.wide or self.specs
-        if any(spec.structure != wide[0].structure for spec in wide):
-            raise ValueError("networks of different structure cannot share a pack")
-        return padded(wide)
+        return self.room or padded(self.specs)
+
+    @cached_property
+    def _own(self) -> tuple[NetworkSpec, ...]:
+        """The networks with the layers and gates that padding adds, but each layer in its own width."""
+        return aligned((*self.specs, self.padded))[:-1]
 
     @cached_property
     def width(self) -> int:
-        """Number of elements P of the padded network, the width of the matrix."""
-        return self.padded.numbers
+        """Number of elements P of a row of the matrix: those of the padded network, in whole cache lines."""
+        return -(-self.padded.numbers // LINE) * LINE
 
     @cached_property
     def _places(self) -> dict[str, tuple[tuple[Axis, ...], NDArray[np.intp]]]:
@@ -163,12 +177,12 @@ class PackLayout:
         return grid[np.ix_(*(positions(a, b) for a, b in zip(p.axes, axes, strict=True)))]
 
     @cached_property
-    def _index(self) -> tuple[NDArray[np.intp] | None, ...]:
-        """For each network, the matrix columns of its own numbers, in parameter order; None if it has all columns."""
-        result: list[NDArray[np.intp] | None] = []
+    def _index(self) -> tuple[NDArray[np.intp] | slice, ...]:
+        """For each network, the matrix columns of its own numbers, in parameter order."""
+        result: list[NDArray[np.intp] | slice] = []
         for spec, own in zip(self.specs, self._own, strict=True):
-            if spec.numbers == self.width:
-                result.append(None)
+            if spec.numbers == self.padded.numbers:
+                result.append(slice(spec.numbers))
                 continue
             # Axes of the deepened form: the layer after an added one reads the added layer's units.
             axes = {p.name: p for p in own.parameters}
@@ -179,7 +193,7 @@ class PackLayout:
     def constants(self) -> NDArray[np.float32]:
         """The numbers in padding, (K, P): identity weights of added layers, 1 for added gates, 0 elsewhere.
 
-        K networks, P numbers of the padded one.
+        K networks, P numbers of a row.
         """
         constants = np.zeros((len(self.specs), self.width), np.float32)
         for row, spec, own in zip(constants, self.specs, self._own, strict=True):
@@ -216,26 +230,25 @@ class PackLayout:
     def mask(self) -> NDArray[np.float32]:
         """Which numbers of the matrix are a network's own, (K, P): 1 for those, 0 for padding.
 
-        K networks, P numbers of the padded one.
+        K networks, P numbers of a row.
         """
         mask = np.zeros((len(self.specs), self.width), np.float32)
         for row, index in zip(mask, self._index, strict=True):
-            row[slice(None) if index is None else index] = 1
+            row[index] = 1
         return mask
 
     def valid(self) -> dict[str, NDArray[np.float32]]:
         """For layers with padding, which units each of K networks has: by label (K, 1, units), 1 or 0."""
         result = {}
-        for label, width in self.padded.sizes.items():
+        for label in uneven(self.specs, self.padded) if self.uneven is None else sorted(self.uneven):
             own = np.array([spec.sizes[label] for spec in self._own])
-            if (own < width).any():
-                result[label] = (np.arange(width) < own[:, None]).astype(np.float32)[:, None, :]
+            result[label] = (np.arange(self.padded.sizes[label]) < own[:, None]).astype(np.float32)[:, None, :]
         return result
 
     def pack(
         self, networks: Sequence[Mapping[str, NDArray[np.float32]]], *, moments: bool = False
     ) -> NDArray[np.float32]:
-        """Write K networks' parameters into one matrix (K, P), constants in padding, P numbers of the padded network.
+        """Write K networks' parameters into one matrix (K, P), constants in padding, P numbers of a row.
 
         Args:
             networks: Parameters of each network by name, or optimiser moments.
@@ -243,8 +256,7 @@ class PackLayout:
         """
         flat = np.zeros_like(self.constants) if moments else self.constants.copy()
         for row, index, spec, params in zip(flat, self._index, self.specs, networks, strict=True):
-            own = np.concatenate([params[p.name].ravel() for p in spec.parameters])
-            row[slice(None) if index is None else index] = own
+            row[index] = np.concatenate([params[p.name].ravel() for p in spec.parameters])
         return flat
 
     def unpack(self, flat: NDArray[np.float32]) -> list[Params]:
@@ -254,7 +266,7 @@ class PackLayout:
     def unpack_row(self, k: int, row: NDArray[np.float32]) -> Params:
         """Copy the parameters of network k, without padding, out of its row of the matrix."""
         index = self._index[k]
-        own = row.copy() if index is None else row[index]
+        own = row[index].copy() if isinstance(index, slice) else row[index]
         params: Params = {}
         offset = 0
         for p in self.specs[k].parameters:
