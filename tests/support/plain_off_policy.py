@@ -35,7 +35,7 @@ def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], e
     for i, x in zip(spec.inputs, inputs, strict=True):
         for agent in torch.split(x, i.width, -1):
             y = agent
-            for layer in range(len(i.encoder.hidden_size)):
+            for layer in range(i.encoder.layers):
                 y = (y @ p[f"encoder.{i.name}.{layer}.weight"] + p[f"encoder.{i.name}.{layer}.bias"]).relu()
             joint.append((y @ p[f"encoder.{i.name}.out.weight"] + p[f"encoder.{i.name}.out.bias"]).relu())
     y = torch.cat([*joint, extra] if extra is not None else joint, -1)
