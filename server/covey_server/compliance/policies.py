@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.networks import MLP, Input, NetworkSpec
+from covey.config.encoder_choice import encoder_of
+from covey.config.network import EncoderConfig
+from covey.networks import MLP, Encoder, Input, NetworkSpec
+from covey.networks.images import is_image
 from covey.networks.ops import NumpyOps
 from covey.observations import ObservationEncoding
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, action_bounds, choices
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, action_bounds, choices, leaves
 from covey.wire.policy_file import PolicySpec, decode_policy, encode_policy, policy_sha256
 
 TOLERANCE = 1e-3
@@ -37,10 +40,16 @@ class SamplePolicy:
         action = group.action
         gaussian = not plain and isinstance(action, Box) and np.dtype(action.dtype).kind == "f"
         indicator = 0 if plain else len(group)
-        encoder, head = MLP(hidden_size=(16,)), MLP(hidden_size=(16,))
+        encoder: Encoder = MLP(hidden_size=(16,))
+        head = MLP(hidden_size=(16,))
         if not plain:
             encoder = MLP(hidden_size=(16, 12), activation="ELU", gated=(1,))
             head = MLP(hidden_size=(16,), activation="Tanh", layer_norm=True)
+            if any(is_image(leaf.space) for leaf in leaves(group.observation)):
+                # What a run's policies have by itself where they see images.
+                encoder = encoder_of(
+                    EncoderConfig(), group.observation, "network", f"group {group.group_id!r}", beside=indicator
+                )
         network = NetworkSpec(
             inputs=(Input("observation", group.observation.width + indicator, encoder),),
             head=head,

@@ -84,7 +84,7 @@ class TorchOps:
     def convolution(self, x: Tensor, w: Tensor, b: Tensor, window: Window) -> Tensor:
         """Convolve images, rows of channels, for one network or for K stacked ones.
 
-        On a CPU network by network, which takes a third to a sixth of the time of one convolution in K groups
+        On a CPU network by network, which takes about a third of the time of one convolution in K groups
         (benchmarks/convolutions.py); on a GPU, where launches cost more, in groups.
         """
         if w.dim() == 2:
