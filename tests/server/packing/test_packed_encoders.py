@@ -14,7 +14,11 @@ from covey.networks import CNN, MLP, Encoder, ImagePart, Input, MultiInput, Netw
 from covey.networks.resize import get_subnetwork, subnetwork_names
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.member import Member, Network
+from covey_server.packing import row_inputs
 from covey_server.packing.networks_by_role import PackedNetworks, Pass
+from covey_server.packing.torch_ops import TorchOps
+from covey_server.packing.updates.recorded import Recorded
+from covey_server.packing.updates.verification import Verification
 
 CPU = torch.device("cpu")
 SAMPLES = 6
@@ -89,7 +93,12 @@ def updated(members: Sequence[Member], draws: np.random.Generator, width: int, w
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_packed_networks_learn_what_each_learns_alone_after_generations_of_mutation(kind: str) -> None:
+@pytest.mark.parametrize("in_place", [False, True], ids=["copies", "in place"])
+def test_packed_networks_learn_what_each_learns_alone_after_generations_of_mutation(
+    kind: str, in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place: critics read the data of their members without a copy for each, as they do large data."""
+    monkeypatch.setattr(row_inputs, "IN_PLACE", 1 if in_place else 1 << 40)
     together = [member(kind, i) for i in range(3)]
     seen: set[str] = set()
     for generation in range(GENERATIONS):
@@ -119,6 +128,29 @@ def test_packed_networks_learn_what_each_learns_alone_after_generations_of_mutat
     if kind != "mlp":
         words = " ".join(seen)
         assert all(word in words for word in ("add_layer", "channel", "change_kernel", "latent")), seen
+
+
+@pytest.mark.parametrize("kind", ["cnn", "cnn, channels first, Tanh", "multi_input"])
+def test_a_recorded_pass_with_convolutions_is_what_was_recorded_to_the_bit(kind: str) -> None:
+    width = KINDS[kind][2]
+    spec = network([Input("observation", width, KINDS[kind][0])], 3, 0)
+    draw = np.random.default_rng(0)
+    natural = [spec.init(draw) for _ in range(2)]
+    params = {name: torch.from_numpy(np.stack([its[name] for its in natural])) for name in natural[0]}
+
+    def step(x: torch.Tensor) -> Sequence[torch.Tensor]:
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        with torch.enable_grad():
+            y = spec.apply(TorchOps(), leaves, [x])
+            loss = y.square().mean()
+        return [y.detach(), *torch.autograd.grad(loss, list(leaves.values()))]
+
+    backend = Recorded(Verification())
+    with torch.no_grad():
+        for _ in range(6):
+            x = torch.from_numpy(draw.normal(size=(2, SAMPLES, width)).astype(np.float32))
+            for one, other in zip(backend.run("key", step, [x]), step(x), strict=True):
+                assert torch.equal(one, other)
 
 
 def _copied(one: Member) -> Member:
