@@ -5,6 +5,7 @@ Dims of a minibatch: M members, B samples each, N agents in environment order, A
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey.rows import Columns
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, action_bounds
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, MultiDiscrete, action_bounds, choices
 from covey_server.experience.batch import Batch
 from covey_server.experience.observations import TorchEncoding
 from covey_server.experience.parts import FragmentDecisions, Part
@@ -50,7 +51,7 @@ class ActionRun:
         dtype: The matrix.
         offset: First number in the matrix's row.
         width: Number of numbers as stored, over these agents.
-        discrete: Number of values of a Discrete action; 0 for other actions.
+        choices: Number of values of each choice of a Discrete or MultiDiscrete action; () for other actions.
         start: The lowest value of a Discrete action.
     """
 
@@ -58,7 +59,7 @@ class ActionRun:
     dtype: str
     offset: int
     width: int
-    discrete: int
+    choices: tuple[int, ...]
     start: int
 
 
@@ -69,12 +70,12 @@ class MaskRun:
     Attributes:
         offset: First number in a row of the uint8 matrix.
         width: Number of numbers over these agents, or the width of their actions where they have no masks.
-        values: Number of values of one agent's mask; 0 where these agents have no masks.
+        choices: Number of values of each choice in one agent's mask; () where these agents have no masks.
     """
 
     offset: int
     width: int
-    values: int
+    choices: tuple[int, ...]
 
 
 class RowLayout:
@@ -103,7 +104,9 @@ class RowLayout:
         self._part = self.widths["uint8"]
         self.widths["uint8"] += self._agents
         self._affine = [self._unit_mapping(spaces, run, device) for run in self._actions]
-        self._values = [torch.arange(run.discrete, device=device) for run in self._actions]
+        one_hot = [self._one_hot_values(run) for run in self._actions]
+        self._values = [values.to(device) for values, _ in one_hot]
+        self._place = [None if place is None else place.to(device) for _, place in one_hot]
         # For each number of the joint action, the agent whose action it is.
         widths = torch.tensor([a.action.width for a in spaces.agents])
         self._action_owner = torch.arange(self._agents).repeat_interleave(widths).to(device)
@@ -176,9 +179,9 @@ class RowLayout:
             width = group.action.width * (last - first)
             if group.masked:
                 offset = self._place(f"{group_id}/action_mask", first, last, "uint8", width)
-                runs.append(MaskRun(offset, width, group.action.width))
+                runs.append(MaskRun(offset, width, choices(group.action)))
             else:
-                runs.append(MaskRun(0, width, 0))
+                runs.append(MaskRun(0, width, ()))
         return tuple(runs)
 
     def _place_numbers(self, spaces: EnvironmentSpaces, name: str, dtype: str) -> int:
@@ -199,13 +202,14 @@ class RowLayout:
             group = next(g for g in spaces.groups if g.group_id == group_id)
             space = group.action
             dtype = str(space.dtype)
-            numbers = last - first if isinstance(space, Discrete) else space.width * (last - first)
+            numbers = math.prod(space.shape) * (last - first)
             offset = self._place(f"{group_id}/action", first, last, dtype, numbers)
-            values, start = (space.n, space.start) if isinstance(space, Discrete) else (0, 0)
+            values = choices(space) if isinstance(space, Discrete | MultiDiscrete) else ()
+            start = space.start if isinstance(space, Discrete) else 0
             agents = tuple(range(at, at + last - first))
             # One run for all agents of a simple environment: its actions then take one operation per batch.
             before = runs[-1] if runs else None
-            if before and (before.dtype, before.discrete, before.start) == (dtype, values, start):
+            if before and (before.dtype, before.choices, before.start) == (dtype, values, start):
                 runs[-1] = ActionRun(
                     before.agents + agents, dtype, before.offset, before.width + numbers, values, start
                 )
@@ -218,7 +222,7 @@ class RowLayout:
     def _unit_mapping(spaces: EnvironmentSpaces, run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return factor and summand, (width,) float32 each, that map these agents' Box actions to [-1, 1].
 
-        Both are empty for other actions.
+        They leave switches of MultiBinary actions as they are, 0 or 1; both are empty for choices.
         """
         factors, summands = [], []
         for i in run.agents:
@@ -229,9 +233,24 @@ class RowLayout:
                 factor = torch.where(high > low, 2 / (high - low), 0)
                 factors.append(factor)
                 summands.append(torch.where(high > low, -1 - low * factor, 0))
+            elif isinstance(space, MultiBinary):
+                factors.append(torch.ones(space.n))
+                summands.append(torch.zeros(space.n))
         if not factors:
             return torch.empty(0), torch.empty(0)
         return torch.cat(factors).to(device, torch.float32), torch.cat(summands).to(device, torch.float32)
+
+    @staticmethod
+    def _one_hot_values(run: ActionRun) -> tuple[Tensor, Tensor | None]:
+        """Return what turns the choices of an action into one-hot vectors: the value that each number is 1 for.
+
+        Where there are several choices also which of them decides each number: (0, 1, 0, 1, 2) and (0, 0, 1, 1, 1) for
+        choices of 2 and 3 values.
+        """
+        if len(run.choices) < 2:
+            return torch.arange(sum(run.choices)) + run.start, None
+        values = torch.cat([torch.arange(n) for n in run.choices])
+        return values, torch.arange(len(run.choices)).repeat_interleave(torch.tensor(run.choices))
 
     def batch(self, now: dict[str, Tensor], after: dict[str, Tensor], links: Tensor | None, sizes: Tensor) -> Batch:
         """Make a minibatch from rows gathered from the replay matrices, given by dtype.
@@ -284,13 +303,17 @@ class RowLayout:
         return tuple(seen)
 
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
-        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], Discrete one-hot, zeros if absent."""
+        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], choices one-hot, zeros if absent."""
         actions = []
-        for run, affine, values in zip(self._actions, self._affine, self._values, strict=True):
+        for run, affine, values, place in zip(self._actions, self._affine, self._values, self._place, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]
-            if run.discrete:
+            if run.choices:
                 # One-hot: each stored number is compared with every value that it may have.
-                actions.append((raw.unsqueeze(-1) == values + run.start).float().flatten(-2))
+                if place is None:
+                    each = raw.unsqueeze(-1)
+                else:
+                    each = raw.unflatten(-1, (-1, len(run.choices))).index_select(-1, place)
+                actions.append((each == values).float().flatten(-2))
             else:
                 actions.append(raw.float() * affine[0] + affine[1])
         joint = actions[0] if len(actions) == 1 else torch.cat(actions, -1)
@@ -302,15 +325,17 @@ class RowLayout:
     def _legal_actions(self, flags: Tensor) -> Tensor | None:
         """Which numbers of the joint action are legal, (..., width) bool; None if no agent has an action mask.
 
-        Agents without a mask, and those whose mask is all zeros because they do not act, may do anything.
+        Agents without a mask may do anything; so may those whose mask is all zeros because they do not act, choice by
+        choice.
         """
         if not self._masks:
             return None
         legal = []
         for run in self._masks:
-            if run.values:
-                mask = flags[..., run.offset : run.offset + run.width].reshape(*flags.shape[:-1], -1, run.values) > 0
-                legal.append((mask | ~mask.any(-1, keepdim=True)).flatten(-2))
+            if run.choices:
+                mask = flags[..., run.offset : run.offset + run.width] > 0
+                by_choice = mask.unflatten(-1, (-1, sum(run.choices))).split_with_sizes(run.choices, -1)
+                legal.append(torch.cat([m | ~m.any(-1, keepdim=True) for m in by_choice], -1).flatten(-2))
             else:
                 legal.append(torch.ones((), dtype=torch.bool, device=flags.device).expand(*flags.shape[:-1], run.width))
         return legal[0] if len(legal) == 1 else torch.cat(legal, -1)

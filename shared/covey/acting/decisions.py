@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from covey.acting.actions import ActionLayout, GroupOutputs, best_choices
 from covey.acting.noise import SlotNoise
 from covey.acting.policies import LoadedPolicy, PolicyRows
+from covey.action_components import choice_of_output
 from covey.networks.network import LOG_STD
-from covey.spaces import EnvironmentSpaces, MultiBinary
+from covey.spaces import EnvironmentSpaces, MultiBinary, choices
 from covey.v1 import order_pb2
 
 _TINY = 1e-12  # keeps logarithms of uniforms finite
@@ -27,7 +28,8 @@ class Decisions:
 
     Draws of one step, in this sequence and of this shape whichever environments move: (S, box_width) normals, where a
     moving environment explores Box actions or samples them; then, where a choice is sampled or an agent plays at
-    random, (S, outputs of all agents + number of agents) uniforms.
+    random, (S, outputs of all agents + coins of all agents) uniforms: an agent has a coin for each choice of its
+    action, and one if it has none.
 
     Args:
         spaces: Spaces of the environment.
@@ -46,6 +48,9 @@ class Decisions:
         # Per agent (environment order): probability of a uniform choice, and whether a choice is sampled.
         self._chance = np.zeros((slots, agents))
         self._sampled = np.zeros((slots, agents))
+        coins = [max(1, len(choices(agent.action))) for agent in spaces.agents]
+        # Of each agent, where its coins lie among the uniforms, and in the end how many uniforms there are.
+        self._first_coin = (self._layout.width + np.cumsum([0, *coins])).tolist()
         self._chances: list[_Chance] = []  # set by `plan`, one for each group with discrete actions
         # Per number of a Box action: whether it is drawn uniformly, and whether the output is a Gaussian's mean.
         self._random_box = np.zeros((slots, self._layout.box_width), bool)
@@ -99,7 +104,9 @@ class Decisions:
         self._any_gaussian = bool(self._gaussian.any())
         self._any_sampled_box = bool(self._deviation.any())
         self._noise.move(moving, self._deviation if self._any_sampled_box else None)
-        self._chances = [_Chance(self._chance, self._sampled, out) for _, out in self._layout.choosing]
+        self._chances = [
+            _Chance(self._chance, self._sampled, out, self._first_coin) for _, out in self._layout.choosing
+        ]
         self._draws_uniform = self._any_random_box or any(c.any_uniform or c.any_sampled for c in self._chances)
 
     def prepare(self, rng: np.random.Generator, steps: int) -> None:
@@ -140,24 +147,24 @@ class Decisions:
         unit = unit + self._noise.step(rng) if self._noise.active else unit.astype(np.float64)
         uniform = None
         if self._draws_uniform:
-            uniform = rng.random((len(outputs), layout.width + len(self._spaces.agents)))
+            uniform = rng.random((len(outputs), self._first_coin[-1]))
             if self._any_random_box:
                 np.copyto(unit, 2 * uniform[:, : layout.box_width] - 1, where=self._random_box)
         samples = unit.copy() if self._any_sampled_box else None
         if self._any_gaussian:  # a Gaussian's mean has no limits, and may be infinite, which maps to no bound
             np.maximum(unit, -1, out=unit)
             np.minimum(unit, 1, out=unit)
-        choices = {
+        chosen = {
             out.group.group_id: self._choose(out, chance, outputs, uniform, mask[g])
             for (g, out), chance in zip(layout.choosing, self._chances, strict=True)
         }
         box = layout.box_actions(unit)
-        given = layout.split(box, choices)
+        given = layout.split(box, chosen)
         if samples is None:
             return given, given
         stored = layout.box_samples(samples)
         np.copyto(stored, box, where=self._deviation == 0)
-        return given, layout.split(stored, choices)
+        return given, layout.split(stored, chosen)
 
     def _choose(
         self,
@@ -186,8 +193,8 @@ class Decisions:
                 noise = np.log(inside / (1 - inside)) if switches else -np.log(-np.log(inside))
                 scores = scores + chance.sampled * noise
             if chance.any_uniform:
-                coin = uniform[:, self._layout.width + chance.agents]
-                scores = np.where((coin < chance.uniform)[..., None], u - 0.5 if switches else u, scores)
+                tossed = uniform[:, chance.coins] < chance.uniform[..., None]
+                scores = np.where(tossed, u - 0.5 if switches else u, scores)
         if mask is not None:
             scores = np.where(mask, np.maximum(scores, _LOWEST), -np.inf)
         return best_choices(space, scores)
@@ -200,10 +207,17 @@ class _Chance:
         uniform: (S, number of agents) in the environment's order, the probability of a uniform choice.
         sampled: The same shape, 1 where choices are sampled, 0 where the best is taken.
         out: The group's outputs.
+        first_coin: Of each agent, where the coin of its first choice lies among an environment's uniforms.
+
+    Attributes:
+        coins: (agents of the group, outputs), for each output where the coin of its choice lies.
     """
 
-    def __init__(self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: GroupOutputs) -> None:
-        self.agents = np.array(out.group.agents)
-        self.uniform = uniform[:, self.agents]
-        self.sampled = sampled[:, self.agents, None]
+    def __init__(
+        self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: GroupOutputs, first_coin: Sequence[int]
+    ) -> None:
+        agents = np.array(out.group.agents)
+        self.coins = np.array(first_coin)[agents, None] + choice_of_output(out.group.action)
+        self.uniform = uniform[:, agents]
+        self.sampled = sampled[:, agents, None]
         self.any_uniform, self.any_sampled = bool(self.uniform.any()), bool(self.sampled.any())
