@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey.errors import SpaceError
 from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space, action_bounds
 
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
@@ -214,3 +215,4 @@ def distribution_of(space: Space) -> Distribution:
             return Categorical(nvec)
         case MultiBinary():
             return Bernoulli()
+    raise SpaceError(f"actions {space}: expected Box, Discrete, MultiDiscrete or MultiBinary; wrap the environment")

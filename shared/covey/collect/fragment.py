@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from covey.collect.carried import Carried, LeadIn, group_columns
 from covey.envs.arrays import SlotArrays
@@ -57,7 +57,7 @@ class FragmentBuilder:
         self._groups = [g.group_id for g in spaces.groups]
         self._agents = group_columns(spaces)
 
-        def zeros(dtype: str, *shape: int) -> NDArray[Any]:
+        def zeros(dtype: DTypeLike, *shape: int) -> NDArray[Any]:
             return np.zeros((streams, capacity, *shape), dtype)
 
         agents = len(spaces.agents)

@@ -1,0 +1,52 @@
+"""Observation and action spaces of agents, trees of them, their values in arrays, and the groups that agents form."""
+
+from covey.spaces.from_gymnasium import from_gymnasium, observation_from_gymnasium
+from covey.spaces.kinds import (
+    DTYPES,
+    FORCED_KEY,
+    MASK_KEY,
+    AgentSpec,
+    Box,
+    DictSpace,
+    Discrete,
+    EnvironmentSpaces,
+    Group,
+    Leaf,
+    LeafSpace,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    TupleSpace,
+    action_bounds,
+    choices,
+    leaves,
+    mask_width,
+)
+from covey.spaces.values import at_path, leaf_arrays, nested
+
+__all__ = [
+    "DTYPES",
+    "FORCED_KEY",
+    "MASK_KEY",
+    "AgentSpec",
+    "Box",
+    "DictSpace",
+    "Discrete",
+    "EnvironmentSpaces",
+    "Group",
+    "Leaf",
+    "LeafSpace",
+    "MultiBinary",
+    "MultiDiscrete",
+    "Space",
+    "TupleSpace",
+    "action_bounds",
+    "at_path",
+    "choices",
+    "from_gymnasium",
+    "leaf_arrays",
+    "leaves",
+    "mask_width",
+    "nested",
+    "observation_from_gymnasium",
+]
