@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey.action_components import first_values
 from covey.rows import Columns
 from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, MultiDiscrete, action_bounds, choices
 from covey_server.experience.batch import Batch
@@ -52,7 +53,7 @@ class ActionRun:
         offset: First number in the matrix's row.
         width: Number of numbers as stored, over these agents.
         choices: Number of values of each choice of a Discrete or MultiDiscrete action; () for other actions.
-        start: The lowest value of a Discrete action.
+        start: The lowest value of each choice.
     """
 
     agents: tuple[int, ...]
@@ -60,7 +61,7 @@ class ActionRun:
     offset: int
     width: int
     choices: tuple[int, ...]
-    start: int
+    start: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +205,9 @@ class RowLayout:
             dtype = str(space.dtype)
             numbers = math.prod(space.shape) * (last - first)
             offset = self._place(f"{group_id}/action", first, last, dtype, numbers)
-            values = choices(space) if isinstance(space, Discrete | MultiDiscrete) else ()
-            start = space.start if isinstance(space, Discrete) else 0
+            is_choice = isinstance(space, Discrete | MultiDiscrete)
+            values = choices(space) if is_choice else ()
+            start = tuple(first_values(space).tolist()) if is_choice else ()
             agents = tuple(range(at, at + last - first))
             # One run for all agents of a simple environment: its actions then take one operation per batch.
             before = runs[-1] if runs else None
@@ -247,10 +249,9 @@ class RowLayout:
         Where there are several choices also which of them decides each number: (0, 1, 0, 1, 2) and (0, 0, 1, 1, 1) for
         choices of 2 and 3 values.
         """
-        if len(run.choices) < 2:
-            return torch.arange(sum(run.choices)) + run.start, None
-        values = torch.cat([torch.arange(n) for n in run.choices])
-        return values, torch.arange(len(run.choices)).repeat_interleave(torch.tensor(run.choices))
+        values = [torch.arange(first, first + n) for n, first in zip(run.choices, run.start, strict=True)]
+        place = torch.arange(len(run.choices)).repeat_interleave(torch.tensor(run.choices, dtype=torch.int64))
+        return torch.cat([torch.arange(0), *values]), place if len(values) > 1 else None
 
     def batch(self, now: dict[str, Tensor], after: dict[str, Tensor], links: Tensor | None, sizes: Tensor) -> Batch:
         """Make a minibatch from rows gathered from the replay matrices, given by dtype.

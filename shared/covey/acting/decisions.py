@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.acting.actions import ActionLayout, GroupOutputs, best_choices
+from covey.acting.actions import ActionLayout, LeafOutputs, best_choices
 from covey.acting.noise import SlotNoise
 from covey.acting.policies import LoadedPolicy, PolicyRows
 from covey.action_components import choice_of_output
@@ -51,7 +51,7 @@ class Decisions:
         coins = [max(1, len(choices(agent.action))) for agent in spaces.agents]
         # Of each agent, where its coins lie among the uniforms, and in the end how many uniforms there are.
         self._first_coin = (self._layout.width + np.cumsum([0, *coins])).tolist()
-        self._chances: list[_Chance] = []  # set by `plan`, one for each group with discrete actions
+        self._chances: list[_Chance] = []  # set by `plan`, one for each leaf with discrete actions
         # Per number of a Box action: whether it is drawn uniformly, and whether the output is a Gaussian's mean.
         self._random_box = np.zeros((slots, self._layout.box_width), bool)
         self._gaussian = np.zeros((slots, self._layout.box_width), bool)
@@ -87,10 +87,10 @@ class Decisions:
         moving = list(players)
         self._chance[moving] = self._explore[moving, None]
         self._sampled[moving] = self._sample[moving, None]
-        for out in self._layout.groups:
-            for n, agent in enumerate(out.group.agents):
+        for out in self._layout.leaves:
+            for n, agent in enumerate(out.agents):
                 first = out.start + n * out.width
-                numbers = slice(first, min(first + out.width, self._layout.box_width))  # none where it chooses
+                numbers = slice(first, min(first + out.width, self._layout.box_width))  # none of a discrete leaf
                 for slot, who in players.items():
                     policy = who[agent]
                     if policy is None:
@@ -99,7 +99,9 @@ class Decisions:
                     elif policy.spec.head == "stochastic" and first < self._layout.box_width:
                         self._gaussian[slot, numbers] = True
                         if self._sample_box[slot]:
-                            self._deviation[slot, numbers] = np.exp(policy.params[LOG_STD], dtype=np.float64)
+                            self._deviation[slot, numbers] = np.exp(
+                                policy.params[LOG_STD][out.outputs], dtype=np.float64
+                            )
         self._any_random_box = bool(self._random_box.any())
         self._any_gaussian = bool(self._gaussian.any())
         self._any_sampled_box = bool(self._deviation.any())
@@ -155,8 +157,8 @@ class Decisions:
             np.maximum(unit, -1, out=unit)
             np.minimum(unit, 1, out=unit)
         chosen = {
-            out.group.group_id: self._choose(out, chance, outputs, uniform, mask[g])
-            for (g, out), chance in zip(layout.choosing, self._chances, strict=True)
+            i: self._choose(out, chance, outputs, uniform, mask[out.group])
+            for (i, out), chance in zip(layout.choosing, self._chances, strict=True)
         }
         box = layout.box_actions(unit)
         given = layout.split(box, chosen)
@@ -168,22 +170,22 @@ class Decisions:
 
     def _choose(
         self,
-        out: GroupOutputs,
+        out: LeafOutputs,
         chance: _Chance,
         outputs: NDArray[np.float32],
         uniform: NDArray[np.float64] | None,
         mask: NDArray[np.uint8] | None,
     ) -> NDArray[Any]:
-        """Choose the discrete actions of one group, counted from 0: for each choice the value with the highest score.
+        """Choose the discrete actions of one leaf, counted from 0: for each choice the value with the highest score.
 
-        The shape is (environments, agents of the group, *action shape). Scores are the logits z; z - log(-log u), u
+        The shape is (environments, agents of the group, choices). Scores are the logits z; z - log(-log u), u
         uniform, where choices are sampled: with this Gumbel noise the highest score is a sample of softmax(z). For
         switches it is logistic noise, z + log(u / (1 - u)), which is positive with probability sigmoid(z). With the
         agent's chance of a uniform choice, scores are u (u - 1/2 for switches). Illegal values score -inf, so the same
         draws sample the softmax over legal values, or choose uniformly among them.
         """
-        space = out.group.action
-        shape = (len(outputs), out.agents, out.width)
+        space = out.leaf.space
+        shape = (len(outputs), len(out.agents), out.width)
         scores: NDArray[Any] = outputs[:, out.columns].reshape(shape)
         if uniform is not None and (chance.any_sampled or chance.any_uniform):
             u = uniform[:, out.columns].reshape(shape)
@@ -195,18 +197,18 @@ class Decisions:
             if chance.any_uniform:
                 tossed = uniform[:, chance.coins] < chance.uniform[..., None]
                 scores = np.where(tossed, u - 0.5 if switches else u, scores)
-        if mask is not None:
-            scores = np.where(mask, np.maximum(scores, _LOWEST), -np.inf)
+        if mask is not None and out.masked is not None:
+            scores = np.where(mask[..., out.masked], np.maximum(scores, _LOWEST), -np.inf)
         return best_choices(space, scores)
 
 
 class _Chance:
-    """How the agents of one group with discrete actions choose in S environments: best, sampled or uniform.
+    """How the agents of one group choose in S environments, in one leaf of their actions: best, sampled or uniform.
 
     Args:
         uniform: (S, number of agents) in the environment's order, the probability of a uniform choice.
         sampled: The same shape, 1 where choices are sampled, 0 where the best is taken.
-        out: The group's outputs.
+        out: The leaf's outputs.
         first_coin: Of each agent, where the coin of its first choice lies among an environment's uniforms.
 
     Attributes:
@@ -214,10 +216,10 @@ class _Chance:
     """
 
     def __init__(
-        self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: GroupOutputs, first_coin: Sequence[int]
+        self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: LeafOutputs, first_coin: Sequence[int]
     ) -> None:
-        agents = np.array(out.group.agents)
-        self.coins = np.array(first_coin)[agents, None] + choice_of_output(out.group.action)
+        agents = np.array(out.agents)
+        self.coins = np.array(first_coin)[agents, None] + out.first_choice + choice_of_output(out.leaf.space)
         self.uniform = uniform[:, agents]
         self.sampled = sampled[:, agents, None]
         self.any_uniform, self.any_sampled = bool(self.uniform.any()), bool(self.sampled.any())

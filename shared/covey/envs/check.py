@@ -22,7 +22,7 @@ from covey.envs.slots import BatchedEnvironment, batch_reset, describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random, time_copies
 from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
-from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
+from covey.spaces import Box, EnvironmentSpaces, action_bounds
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""

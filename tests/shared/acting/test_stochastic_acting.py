@@ -257,8 +257,8 @@ def test_encodings_indicators_and_both_heads_meet_in_a_step() -> None:
         seen = observations(4, seed)
         found = rows.forward(seen)
         for slot, who in players.items():
-            for g, (group, out) in enumerate(zip(SPACES.groups, layout.groups, strict=True)):
-                own = found[slot, out.columns].reshape(out.agents, out.width)
+            for g, (group, out) in enumerate(zip(SPACES.groups, layout.leaves, strict=True)):
+                own = found[slot, out.columns].reshape(len(out.agents), out.width)
                 for n, agent in enumerate(group.agents):
                     if who[agent] is not None:
                         np.testing.assert_allclose(
