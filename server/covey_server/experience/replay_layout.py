@@ -107,7 +107,7 @@ class RowLayout:
         self._affine = [self._unit_mapping(spaces, run, device) for run in self._actions]
         one_hot = [self._one_hot_values(run) for run in self._actions]
         self._values = [values.to(device) for values, _ in one_hot]
-        self._place = [None if place is None else place.to(device) for _, place in one_hot]
+        self._choice = [None if place is None else place.to(device) for _, place in one_hot]
         # For each number of the joint action, the agent whose action it is.
         widths = torch.tensor([a.action.width for a in spaces.agents])
         self._action_owner = torch.arange(self._agents).repeat_interleave(widths).to(device)
@@ -205,9 +205,10 @@ class RowLayout:
             dtype = str(space.dtype)
             numbers = math.prod(space.shape) * (last - first)
             offset = self._place(f"{group_id}/action", first, last, dtype, numbers)
-            is_choice = isinstance(space, Discrete | MultiDiscrete)
-            values = choices(space) if is_choice else ()
-            start = tuple(first_values(space).tolist()) if is_choice else ()
+            values: tuple[int, ...] = ()
+            start: tuple[int, ...] = ()
+            if isinstance(space, Discrete | MultiDiscrete):
+                values, start = choices(space), tuple(first_values(space).tolist())
             agents = tuple(range(at, at + last - first))
             # One run for all agents of a simple environment: its actions then take one operation per batch.
             before = runs[-1] if runs else None
@@ -306,7 +307,7 @@ class RowLayout:
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
         """Join all agents' actions of gathered rows: Box mapped to [-1, 1], choices one-hot, zeros if absent."""
         actions = []
-        for run, affine, values, place in zip(self._actions, self._affine, self._values, self._place, strict=True):
+        for run, affine, values, place in zip(self._actions, self._affine, self._values, self._choice, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]
             if run.choices:
                 # One-hot: each stored number is compared with every value that it may have.
