@@ -70,14 +70,14 @@ class MaskRun:
     Attributes:
         offset: First number in a row of the uint8 matrix.
         width: Number of numbers over these agents, or the width of their actions where they have no masks.
-        values: Number of values of one agent's mask; 0 where these agents have no masks.
-        place: For each number of one agent's action its place in the mask, or `values` where the mask says nothing
-            about it; None where both are the same.
+        choices: Number of values of each choice in one agent's mask; () where these agents have no masks.
+        place: For each number of one agent's action its place in the mask, or the mask's width where the mask says
+            nothing about it; None where both are the same.
     """
 
     offset: int
     width: int
-    values: int
+    choices: tuple[int, ...]
     place: Tensor | None = None
 
 

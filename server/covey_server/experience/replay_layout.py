@@ -21,7 +21,7 @@ from covey.spaces import (
     Group,
     LeafSpace,
     MultiDiscrete,
-    mask_width,
+    masked_choices,
 )
 from covey_server.experience.batch import Batch
 from covey_server.experience.observations import TorchEncoding
@@ -141,11 +141,12 @@ class RowLayout:
             group = next(g for g in spaces.groups if g.group_id == group_id)
             width = group.action.width * (last - first)
             if group.masked:
-                values = mask_width(group.action)
-                offset = self._place(f"{group_id}/action_mask", first, last, "uint8", values * (last - first))
-                runs.append(MaskRun(offset, values * (last - first), values, mask_places(group.action)))
+                values = tuple(n for n, _ in masked_choices(group.action))
+                numbers = sum(values) * (last - first)
+                offset = self._place(f"{group_id}/action_mask", first, last, "uint8", numbers)
+                runs.append(MaskRun(offset, numbers, values, mask_places(group.action)))
             else:
-                runs.append(MaskRun(0, width, 0))
+                runs.append(MaskRun(0, width, ()))
         return tuple(runs)
 
     def _place_numbers(self, spaces: EnvironmentSpaces, name: str, dtype: str) -> int:
@@ -240,7 +241,7 @@ class RowLayout:
         return tuple(seen)
 
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
-        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], Discrete one-hot, zeros if absent."""
+        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], choices one-hot, zeros if absent."""
         actions = []
         for run, affine, values, one_hot in zip(self._actions, self._affine, self._values, self._one_hot, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]
@@ -260,15 +261,17 @@ class RowLayout:
     def _legal_actions(self, flags: Tensor) -> Tensor | None:
         """Which numbers of the joint action are legal, (..., width) bool; None if no agent has an action mask.
 
-        Agents without a mask, and those whose mask is all zeros because they do not act, may do anything.
+        Agents without a mask may do anything; so may those whose mask is all zeros because they do not act, choice by
+        choice.
         """
         if not self._masks:
             return None
         legal = []
         for run in self._masks:
-            if run.values:
-                mask = flags[..., run.offset : run.offset + run.width].reshape(*flags.shape[:-1], -1, run.values) > 0
-                may = mask | ~mask.any(-1, keepdim=True)
+            if run.choices:
+                mask = flags[..., run.offset : run.offset + run.width] > 0
+                by_choice = mask.unflatten(-1, (-1, sum(run.choices))).split_with_sizes(run.choices, -1)
+                may = torch.cat([m | ~m.any(-1, keepdim=True) for m in by_choice], -1)
                 if run.place is not None:
                     may = F.pad(may, (0, 1), value=True).index_select(-1, run.place.to(may.device))
                 legal.append(may.flatten(-2))

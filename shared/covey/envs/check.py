@@ -22,7 +22,7 @@ from covey.envs.slots import BatchedEnvironment, batch_reset, describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random, time_copies
 from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
-from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds, leaves
+from covey.spaces import Box, EnvironmentSpaces, action_bounds, leaves
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
@@ -164,13 +164,13 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
 
 def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated: str) -> Iterator[str]:
     """Sentences about what covey will do with the environment; `not_repeated` is what `ignored_seed` says."""
-    other = next((a for a in spaces.agents if not isinstance(a.action, Box | Discrete)), None)
-    if other is None:
+    whole = next((a for a in spaces.agents if isinstance(a.action, Box) and np.dtype(a.action.dtype).kind != "f"), None)
+    if whole is None:
         yield "algorithms: IPPO, MADDPG and MATD3 fit"
     else:
         yield (
-            f"algorithms: IPPO fits; MADDPG and MATD3 want Box or Discrete actions, those of {other.agent_id!r} are "
-            f"{type(other.action).__name__}"
+            f"algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
+            f"{whole.agent_id!r} are {whole.action.dtype}"
         )
     for group in spaces.groups:
         if len(group) > 1:

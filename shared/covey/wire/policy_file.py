@@ -40,7 +40,8 @@ class PolicySpec:
             "stochastic": outputs for a Box are the means of a Gaussian in the same units, with standard deviations
             exp(`log_std`) from the network's parameters; what the environment gets is clipped. With both, outputs for
             Discrete, MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after
-            another.
+            another. Outputs for a Dict or Tuple are those for its leaves, one leaf after another; `log_std` has as many
+            numbers as there are outputs, of which those for leaves that are no Box mean nothing.
         indicator: 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
             follows the observation in the network's input.
     """
