@@ -76,6 +76,26 @@ def test_agents_may_have_encoders_of_different_kinds(tmp_path: Path) -> None:
         assert own["actor/catcher_1"]["observation"]["kind"] == "mlp"
 
 
+@pytest.mark.parametrize("name", ["IPPO", "MATD3"])
+def test_a_dictionary_with_an_image_gets_an_encoder_of_both(name: str, tmp_path: Path) -> None:
+    network = {"latent_dim": 16, "encoder_config": {"channel_size": [8, 8], "hidden_size": [8]}}
+    config = job(tmp_path / "job.yaml", ALGORITHMS[name], network, features=True)
+    result = covey_json("train", config, "--runs", tmp_path, "--json")
+    assert result["state"] == "complete" and result["env_steps"] == 384
+    for member in covey_json("members", result["run_dir"], "--json")["members"]:
+        for own in member["architecture"].values():
+            for encoder in own["encoders"].values():
+                inputs = encoder["inputs"]
+                assert encoder["kind"] == "multi_input"
+                assert {part: its["kind"] for part, its in inputs.items()} == {"image": "cnn", "vector": "mlp"}
+    exported = covey("export", result["run_dir"], "--out", tmp_path / "policy")
+    assert exported.returncode == 0, exported.stderr
+    policy = library.load_policy(tmp_path / "policy")
+    seen = {"image": np.zeros((10, 10, 3), np.uint8), "place": np.zeros(1, np.float32)}
+    actions = policy.act({agent: seen for agent in ("catcher_0", "catcher_1")})
+    assert all(int(action) in range(3) for action in actions.values())
+
+
 def test_a_kernel_without_room_is_refused_in_a_sentence(tmp_path: Path) -> None:
     network = {"encoder_config": {"kernel_size": [8, 4]}}
     done = covey("train", job(tmp_path / "job.yaml", ALGORITHMS["IPPO"], network), "--runs", tmp_path)
