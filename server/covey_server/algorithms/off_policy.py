@@ -24,10 +24,9 @@ import torch
 from torch import Tensor
 
 from covey.config import AlgorithmSettings, Config, OffPolicyAlgorithm, OffPolicyHyperparameters
-from covey.errors import SpaceError
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
-from covey.spaces import Box, Discrete, EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.action_heads import ActionHeads, Draws
 from covey_server.algorithms.advantages import power
@@ -70,13 +69,7 @@ class OffPolicy(Algorithm):
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
-        """Refuse with a SpaceError agents whose action space is neither Box nor Discrete."""
-        for agent in spaces.agents:
-            if not isinstance(agent.action, Box | Discrete):
-                raise SpaceError(
-                    f"action of agent {agent.agent_id!r}: {type(agent.action).__name__}, expected Box or Discrete for "
-                    f"{settings.name}; train it with IPPO"
-                )
+        """Refuse nothing: all kinds of action can be learned."""
 
     @classmethod
     def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
@@ -295,7 +288,7 @@ class OffPolicy(Algorithm):
         self._add_losses("actor_loss", chosen, losses)
 
     def _policy_gradients(
-        self, actors: Pass, critics: Pass, batch: Batch, weight: Tensor, draws: Tensor | None
+        self, actors: Pass, critics: Pass, batch: Batch, weight: Tensor, draws: Draws
     ) -> tuple[list[Tensor], Tensor]:
         """Compute the gradients of the policies' losses, one matrix for each stack of networks, and each member's loss.
 

@@ -51,9 +51,9 @@ def aligned(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
     result = specs
     for name in subnetwork_names(specs[0]):
         mlps = [get_subnetwork(spec, name) for spec in specs]
-        layers = max(len(mlp.hidden_size) for mlp in mlps)
+        layers = max(mlp.layers for mlp in mlps)
         gated = tuple(sorted({i for mlp in mlps for i in mlp.gated}))
-        if any(len(mlp.hidden_size) < layers or mlp.gated != gated for mlp in mlps):
+        if any(mlp.layers < layers or mlp.gated != gated for mlp in mlps):
             result = [
                 with_subnetwork(spec, name, mlp.aligned(layers, gated)) for spec, mlp in zip(result, mlps, strict=True)
             ]
@@ -98,10 +98,10 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
     def compare(a: int, b: int) -> None:
         (one, its), (other, others) = packs[a], packs[b]
         if one.structure == other.structure:
-            # Numbers that a pass computes with: those of the padded architecture, once for each network.
+            # Multiplications of a pass: those of the padded architecture, once for each network.
             joint = padded([one, other])
-            apart = one.numbers * len(its) + other.numbers * len(others)
-            joins[a, b] = (pass_cost + apart - joint.numbers * (len(its) + len(others)), joint)
+            apart = one.products * len(its) + other.products * len(others)
+            joins[a, b] = (pass_cost + apart - joint.products * (len(its) + len(others)), joint)
 
     for a, b in combinations(packs, 2):
         compare(a, b)
@@ -123,7 +123,7 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
 def layer_activations(spec: NetworkSpec) -> tuple[tuple[str, int], ...]:
     """Return a key by which to sort networks before stacking, so that equal activations are neighbours."""
     return tuple(
-        (mlp.activation, 0 if mlp.repeatable else len(mlp.hidden_size))
+        (mlp.activation, 0 if mlp.repeatable else mlp.layers)
         for mlp in (get_subnetwork(spec, name) for name in subnetwork_names(spec))
     )
 
@@ -216,7 +216,7 @@ class PackLayout:
         result: dict[str, Activation] = {}
         for name in subnetwork_names(self.padded):
             padded, own = get_subnetwork(self.padded, name), [get_subnetwork(self.specs[row], name) for row in rows]
-            layers = {f"{name}.{i}": [mlp.layer_activation(i) for mlp in own] for i in range(len(padded.hidden_size))}
+            layers = {f"{name}.{i}": [mlp.layer_activation(i) for mlp in own] for i in range(padded.layers)}
             layers[f"{name}.out"] = [mlp.activation for mlp in own]
             for layer, its in layers.items():
                 runs = tuple((activation, len(list(run))) for activation, run in groupby(its))
