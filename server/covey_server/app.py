@@ -257,6 +257,7 @@ class LearnerProcess:
             "best_fitness": None if best is None else best.fitness,
             "best_fitness_stderr": None if best is None else best.fitness_stderr,
             "best_per_agent": None,
+            "best_against": None,
             "best_confirmed": False,
         }
 
