@@ -42,12 +42,15 @@ class EliteBefore:
     policies: Sequence[PolicyRef]
 
 
-def by_sides(own: Sequence[PolicyRef], sides: Sequence[Collection[int]], elite: EliteBefore | None) -> list[LineUp]:
+def by_sides(
+    own: Sequence[PolicyRef], sides: Sequence[Collection[int]], counted: Collection[int], elite: EliteBefore | None
+) -> list[LineUp]:
     """Let a member play each side of a game, against random moves and against the elite of the generation before.
 
     Args:
         own: The member's policy of each agent, in environment order.
-        sides: Of each side that counts the indices of its agents; opponents play all other agents.
+        sides: Of each side the indices of its agents; opponents play all other agents.
+        counted: Indices of the agents whose returns count; a side without any is not played by the member.
         elite: None in the first generation, in which everybody plays against random moves only.
 
     Returns:
@@ -57,9 +60,10 @@ def by_sides(own: Sequence[PolicyRef], sides: Sequence[Collection[int]], elite: 
     if elite is not None:
         opponents[elite.name] = list(elite.policies)
     return [
-        LineUp([own[i] if i in side else others[i] for i in range(len(own))], side, name, by_sides=True)
+        LineUp([own[i] if i in side else others[i] for i in range(len(own))], ours, name, by_sides=True)
         for name, others in opponents.items()
         for side in sides
+        if (ours := set(side) & set(counted))
     ]
 
 

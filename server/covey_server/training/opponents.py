@@ -85,10 +85,8 @@ class Opponents:
             players = with_opponents(member_id, agents, fitness.opponents, living, best, refs_of, elite)
             return [LineUp(players, counted, named_opponents(fitness.opponents, elite))]
         generation = self._learner.ledger(member_id).generation
-        sides = [set(side) & set(counted) for side in self._sides(population, generation)]
-        if not any(sides):
-            return [LineUp(refs_of(member_id), counted)]
-        return by_sides(refs_of(member_id), [side for side in sides if side], elite)
+        sides = self._sides(population, generation)
+        return by_sides(refs_of(member_id), sides, counted, elite) or [LineUp(refs_of(member_id), counted)]
 
     def saw(self, population: Population, returns: Iterable[Sequence[float]]) -> bool:
         """Note evaluation episodes in which a member played all agents and whose returns sum to zero.

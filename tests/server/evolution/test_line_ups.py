@@ -64,12 +64,12 @@ def test_the_elite_before_plays_its_agents_or_the_member_itself() -> None:
 
 def test_each_side_is_played_against_random_and_the_elite() -> None:
     own = refs_of(5)
-    alone = by_sides(own, [{0}, {1}], None)
+    alone = by_sides(own, [{0}, {1}], {0, 1}, None)
     assert [(list(line_up.policies), set(line_up.counted), line_up.against) for line_up in alone] == [
         ([own[0], RANDOM], {0}, "random"),
         ([RANDOM, own[1]], {1}, "random"),
     ]
-    both = by_sides(own, [{0}, {1}], elite())
+    both = by_sides(own, [{0}, {1}], {0, 1}, elite())
     assert both[:2] == alone
     assert [(list(line_up.policies), line_up.by_sides) for line_up in both[2:]] == [
         ([own[0], elite().policies[1]], True),
@@ -79,14 +79,18 @@ def test_each_side_is_played_against_random_and_the_elite() -> None:
 
 def test_partners_are_played_together() -> None:
     own = [PolicyRef(sha256=bytes([a] * 32)) for a in range(4)]
-    first, second = by_sides(own, [{0, 2}, {1, 3}], None)
+    first, second = by_sides(own, [{0, 2}, {1, 3}], range(4), None)
     assert list(first.policies) == [own[0], RANDOM, own[2], RANDOM]
     assert list(second.policies) == [RANDOM, own[1], RANDOM, own[3]]
 
 
 def test_one_side_alone_is_played_where_it_alone_counts() -> None:
-    (only,) = by_sides(refs_of(5), [{1}], None)
+    (only,) = by_sides(refs_of(5), [{0}, {1}], {1}, None)
     assert list(only.policies) == [RANDOM, refs_of(5)[1]]
+    own = [PolicyRef(sha256=bytes([a] * 32)) for a in range(4)]
+    (both,) = by_sides(own, [{0, 2}, {1, 3}], {1}, None)
+    assert list(both.policies) == [RANDOM, own[1], RANDOM, own[3]], "its partner is the member's own"
+    assert set(both.counted) == {1}
 
 
 def played(*episodes: tuple[Sequence[float], set[int], str]) -> list[Played]:
@@ -133,7 +137,7 @@ def test_without_opponents_a_score_is_that_of_the_returns() -> None:
 def test_episodes_of_several_line_ups_are_tasks_of_their_own() -> None:
     evaluations = Evaluations()
     own = refs_of(5)
-    line_ups = by_sides(own, [{0}, {1}], None)
+    line_ups = by_sides(own, [{0}, {1}], {0, 1}, None)
     seats = {seed: line_ups[seed % 2].policies for seed in range(5)}
     request = evaluations.request(5, "fitness", seats, 100)
     tasks = evaluations.take(("actor", 1), 5)
