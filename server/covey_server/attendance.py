@@ -10,7 +10,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey.wire.messages import spaces_from_proto
-from covey.wire.versions import SPOKEN, Versions, agreed_version
+from covey.wire.versions import EVALUATION_SINCE, SPOKEN, Versions, agreed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
@@ -73,6 +73,7 @@ class Attendance:
         """
         config = self._learner.config
         environment = config.environment
+        evaluation = json.dumps(environment.evaluation_config) if environment.evaluation else None
         return pb.DescribeResponse(
             protocol_version=self._agreed(peer, Versions.of(request)),
             run_name=self._learner.run.name,
@@ -85,6 +86,7 @@ class Attendance:
                 vectorisation=Vectorisation.Value(f"VECTORISATION_{config.actors.vectorisation.upper()}"),
                 step_timeout_s=config.actors.step_timeout_s,
                 joint_seeds=not config.training.deterministic,
+                evaluation_config_json=evaluation,
             ),
         )
 
@@ -94,8 +96,12 @@ class Attendance:
         Raises:
             RefusedError: there is none.
         """
+        spoken = SPOKEN
+        if self._learner.config.environment.evaluation:  # which an older actor would not know of
+            spoken = Versions(max(SPOKEN.oldest, EVALUATION_SINCE), SPOKEN.newest)
+            who = f"{who}, in a run that sets environment.evaluation"
         try:
-            return agreed_version(who, actor, SPOKEN)
+            return agreed_version(who, actor, spoken)
         except RefusedError as exc:
             with self.lock:
                 self._learner.count("versions_refused")

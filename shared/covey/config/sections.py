@@ -39,6 +39,12 @@ class Environment(Section):
     config: Annotated[dict[str, Any], OnResume.FIXED] = Field(
         default_factory=dict, description="Keyword arguments of the function that builds the environment."
     )
+    evaluation: Annotated[dict[str, Any], OnResume.FIXED] = Field(
+        default_factory=dict,
+        description="Keyword arguments of that function in evaluations alone, such as longer episodes or fixed maps; "
+        "they come on top of `config` or in its place. Agents and spaces must be those of training. Actors from before "
+        "there was this key are refused in a run that sets it.",
+    )
     groups: Annotated[dict[str, list[str]] | None, OnResume.FIXED] = Field(
         default=None,
         description="Agents that are alike, as group id: list of agent ids, with every agent in exactly one group. "
@@ -50,6 +56,11 @@ class Environment(Section):
         "learner's machine needs no environment; `local`: it builds the environment once, as `covey train` always "
         "does.",
     )
+
+    @property
+    def evaluation_config(self) -> dict[str, Any]:
+        """Keyword arguments of the environment's function in evaluations."""
+        return {**self.config, **self.evaluation}
 
 
 class ReplayBuffer(Section):

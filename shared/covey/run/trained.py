@@ -107,7 +107,7 @@ class TrainedMember:
         return [loaded[network_id] for network_id in self.owners]
 
     def environment(self) -> MakeEnv:
-        """Builds the environment that it was trained in.
+        """Builds the environment that it was evaluated in by its run: that of training, unless the run says otherwise.
 
         Raises:
             EnvironmentLoadError: it cannot be built here.
@@ -115,10 +115,10 @@ class TrainedMember:
         """
         recall_environment(self.run, self.config)
         environment = self.config.environment
-        return self._checked(load_environment(environment.name, environment.config))
+        return self._checked(load_environment(environment.name, environment.evaluation_config))
 
     def drawn_environment(self) -> MakeEnv:
-        """Builds the environment that it was trained in so that it draws pictures.
+        """Builds the environment that it was evaluated in by its run so that it draws pictures.
 
         A batched environment, which does not, is drawn by the one that its module names (`SHOWN_BY`).
 
@@ -128,7 +128,7 @@ class TrainedMember:
         """
         recall_environment(self.run, self.config)
         environment = self.config.environment
-        config = {**environment.config, "render_mode": "rgb_array"}
+        config = {**environment.evaluation_config, "render_mode": "rgb_array"}
         make_env = load_environment(environment.name, config)
         if make_env.batched:
             shown_by = make_env.shown_by

@@ -34,6 +34,9 @@ class Versions:
 SPOKEN = Versions(OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION)
 """The protocol versions that this covey speaks, as an actor and as a learner."""
 
+EVALUATION_SINCE = 2
+"""The first version whose actors evaluate with other arguments of the environment's function than they train with."""
+
 
 def agreed_version(who: str, actor: Versions, learner: Versions) -> int:
     """The protocol version that an actor and a learner speak with each other: the newest that both know.
