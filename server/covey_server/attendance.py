@@ -10,7 +10,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey.wire.messages import spaces_from_proto
-from covey.wire.versions import SPOKEN, Versions, agreed_version, needed_version
+from covey.wire.versions import EVALUATION_SINCE, SPOKEN, Versions, agreed_version, needed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
@@ -73,6 +73,7 @@ class Attendance:
         """
         config = self._learner.config
         environment = config.environment
+        evaluation = json.dumps(environment.evaluation_config) if environment.evaluation else None
         return pb.DescribeResponse(
             protocol_version=self._agreed(peer, Versions.of(request)),
             run_name=self._learner.run.name,
@@ -86,6 +87,7 @@ class Attendance:
                 step_timeout_s=config.actors.step_timeout_s,
                 joint_seeds=not config.training.deterministic,
                 ignore_observations=environment.ignore_observations,
+                evaluation_config_json=evaluation,
             ),
         )
 
@@ -95,6 +97,8 @@ class Attendance:
         Raises:
             RefusedError: there is none.
         """
+        if self._learner.config.environment.evaluation:
+            who = f"{who}, in a run that sets environment.evaluation"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -107,8 +111,11 @@ class Attendance:
 
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
-        if self._learner.config.environment.ignore_observations:
+        environment = self._learner.config.environment
+        if environment.ignore_observations:
             return 2
+        if environment.evaluation:  # which an older actor would not know of
+            return EVALUATION_SINCE
         population = self._learner.population
         return SPOKEN.oldest if population is None else needed_version(population.spaces)
 

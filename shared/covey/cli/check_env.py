@@ -61,6 +61,7 @@ def check_env(
     from covey.cli.run_limits import RunLimits, run_limits
     from covey.envs import load_environment
     from covey.envs.check import check_environment
+    from covey.envs.check_evaluation import try_evaluation
     from covey.envs.own_modules import entry_point_of, search
 
     logging.basicConfig(format="%(message)s")
@@ -77,6 +78,9 @@ def check_env(
     groups = run.environment.groups if run else None
     ignored = run.environment.ignore_observations if run else ()
     report = check_environment(load_environment(entry_point, arguments), steps, groups=groups, ignored=ignored)
+    if run and run.environment.evaluation:
+        evaluation = load_environment(entry_point, {**arguments, **run.environment.evaluation})
+        report = try_evaluation(report, evaluation, steps, groups, ignored)
     limits = run_limits(report.spaces, entry_point, run) if report.spaces else RunLimits()
     report = replace(report, will=(*report.will, *limits.will), cannot=(*report.cannot, *limits.cannot))
     result = {**as_answer(report), "parameters": limits.parameters}

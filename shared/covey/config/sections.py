@@ -39,6 +39,12 @@ class Environment(Section):
     config: Annotated[dict[str, Any], OnResume.FIXED] = Field(
         default_factory=dict, description="Keyword arguments of the function that builds the environment."
     )
+    evaluation: Annotated[dict[str, Any], OnResume.FIXED] = Field(
+        default_factory=dict,
+        description="Keyword arguments of that function in evaluations alone, such as longer episodes or fixed maps; "
+        "they come on top of `config` or in its place. Agents and spaces must be those of training. Actors from before "
+        "there was this key are refused in a run that sets it.",
+    )
     groups: Annotated[dict[str, list[str]] | None, OnResume.FIXED] = Field(
         default=None,
         description="Agents that are alike, as group id: list of agent ids, with every agent in exactly one group. "
@@ -55,6 +61,11 @@ class Environment(Section):
         "learner's machine needs no environment; `local`: it builds the environment once, as `covey train` always "
         "does.",
     )
+
+    @property
+    def evaluation_config(self) -> dict[str, Any]:
+        """Keyword arguments of the environment's function in evaluations."""
+        return {**self.config, **self.evaluation}
 
 
 class ReplayBuffer(Section):
@@ -84,11 +95,14 @@ class Fitness(Section):
     reduce: Literal["sum", "mean"] = Field(
         default="sum", description="How the returns of the agents that count become one number for an episode."
     )
-    opponents: dict[str, Literal["random"] | int] = Field(
-        default_factory=dict,
-        description="Who plays an agent in evaluations, as agent id: `random`, or the id of a member of the first "
-        "generation, which plays with its newest policy. After its death the best member of the generation before "
-        "plays, or else the evaluated member itself. Training is not affected.",
+    opponents: dict[str, Literal["random", "elite"] | int] | None = Field(
+        default=None,
+        description="Who plays an agent in evaluations, as agent id: `random`; `elite`, the fittest member of the "
+        "generation before as it was then, or the evaluated member itself in the first generation; or the id of a "
+        "member of the first generation, which plays with its newest policy. After its death the best member of the "
+        "generation before plays, or else the evaluated member itself. null: nobody, but where returns sum to zero "
+        "each side is evaluated against `random` and against `elite`, so that fitnesses of different generations do "
+        "not compare. `{}`: nobody. Training is not affected.",
     )
 
 

@@ -20,7 +20,6 @@ from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, r
 from covey.envs.repeats import ignored_seed
 from covey.envs.slots import BatchedEnvironment, batch_reset, describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random, time_copies
-from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.spaces import Box, EnvironmentSpaces, action_bounds, leaves
 
@@ -200,7 +199,11 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     if (more := len(seen.outside) - MOST_OUTSIDE) > 0:
         yield f"bounds: {more} further sentences like these are in `covey check-env --json`, under `outside`"
     if seen.zero_sum:
-        yield f"opponents: the agents' returns sum to zero in every episode; {who_counts(spaces.agent_ids)}"
+        yield (
+            "opponents: the agents' returns sum to zero in every episode, so each side is evaluated against random and "
+            "the elite of the generation before, where fitness.opponents names nobody; in training a member's policies "
+            "play against each other, and one that both sides share against itself"
+        )
     if not_repeated:
         yield not_repeated
     if not seen.episode_lengths:

@@ -55,6 +55,7 @@ class EnvironmentSpec(_message.Message):
     STEP_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     JOINT_SEEDS_FIELD_NUMBER: _builtins.int
     IGNORE_OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    EVALUATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module:function", or "package.module", which means its parallel_env or else its env. Never empty."""
     config_json: _builtins.str
@@ -73,6 +74,10 @@ class EnvironmentSpec(_message.Message):
     """True: training slots whose episodes begin together may draw them together, from one generator that is seeded with a
     fixed function of the seeds which they would have taken one by one. Unset: every training episode follows from its
     own slot's seed alone, whatever other slots do. Evaluation episodes always follow from exactly their own seed.
+    """
+    evaluation_config_json: _builtins.str
+    """Since version 2. Keyword arguments of the function in evaluation slots, all of them, as a JSON object; agents and
+    spaces are the same. Unset: those of config_json.
     """
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentGroup]:
@@ -98,12 +103,15 @@ class EnvironmentSpec(_message.Message):
         step_timeout_s: _builtins.float = ...,
         joint_seeds: _builtins.bool = ...,
         ignore_observations: _abc.Iterable[_builtins.str] | None = ...,
+        evaluation_config_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "evaluation_config_json", b"evaluation_config_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "ignore_observations", b"ignore_observations", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "evaluation_config_json", b"evaluation_config_json", "groups", b"groups", "ignore_observations", b"ignore_observations", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__evaluation_config_json: _TypeAlias = _typing.Literal["evaluation_config_json"]  # noqa: Y015
+    _WhichOneofArgType__evaluation_config_json: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluation_config_json) -> _WhichOneofReturnType__evaluation_config_json | None: ...
 
 Global___EnvironmentSpec: _TypeAlias = EnvironmentSpec  # noqa: Y015
 

@@ -35,6 +35,9 @@ class Versions:
 SPOKEN = Versions(OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION)
 """The protocol versions that this covey speaks, as an actor and as a learner."""
 
+EVALUATION_SINCE = 2
+"""The first version whose actors evaluate with other arguments of the environment's function than they train with."""
+
 
 def needed_version(spaces: EnvironmentSpaces) -> int:
     """The oldest protocol version in which these spaces can be said: trees and several dimensions of choices need 2."""
