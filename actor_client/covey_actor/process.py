@@ -23,7 +23,7 @@ from covey.collect import Collector
 from covey.collect.collector import most_train_slots
 from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
 from covey.envs.allow_list import ALWAYS_ALLOWED
-from covey.envs.loading import ENTRY_POINT
+from covey.envs.found_functions import ENTRY_POINT
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, StalledError, one_line
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2

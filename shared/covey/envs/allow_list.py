@@ -6,7 +6,8 @@ import fnmatch
 import re
 from collections.abc import Sequence
 
-from covey.envs.loading import ENTRY_POINT, present_name
+from covey.envs.found_functions import ENTRY_POINT
+from covey.envs.loading import present_name
 from covey.envs.mpe import TASKS
 
 ALWAYS_ALLOWED = "environments of pettingzoo, mpe2 and covey.envs.mpe"
