@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import registry
 
 from covey.errors import EnvironmentLoadError
 
@@ -32,9 +33,9 @@ def registered(entry_point: str, module: str, environment_id: str) -> Callable[.
     Raises:
         EnvironmentLoadError: no such id is registered, or another package registers it.
     """
-    spec = gymnasium.registry.get(environment_id)
+    spec = registry.get(environment_id)
     if spec is None:
-        close = difflib.get_close_matches(environment_id, list(gymnasium.registry), n=1)
+        close = difflib.get_close_matches(environment_id, list(registry), n=1)
         hint = f"did you mean {module}:{close[0]}?" if close else "correct the id, or name the module that registers it"
         raise EnvironmentLoadError(
             f"environment {entry_point}: module {module!r} registers no gymnasium environment {environment_id!r}; "

@@ -65,11 +65,11 @@ class JaxMARLCopies:
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
         """Return the observation space of an agent in one copy."""
-        return self._spaces[agent][0]
+        return self._spaces[agent][0]  # type: ignore[no-any-return]
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
         """Return the action space of an agent in one copy."""
-        return self._spaces[agent][1]
+        return self._spaces[agent][1]  # type: ignore[no-any-return]
 
     def attach(self, spaces: EnvironmentSpaces, arrays: SlotArrays) -> None:
         """Take the arrays to write to."""

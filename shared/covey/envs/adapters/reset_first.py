@@ -32,11 +32,11 @@ class ResetFirst:
 
     def observation_space(self, agent: Any) -> gymnasium.Space[Any]:
         """Return the observation space of an agent."""
-        return self._spaces[agent][0]
+        return self._spaces[agent][0]  # type: ignore[no-any-return]
 
     def action_space(self, agent: Any) -> gymnasium.Space[Any]:
         """Return the action space of an agent."""
-        return self._spaces[agent][1]
+        return self._spaces[agent][1]  # type: ignore[no-any-return]
 
 
 def knows_its_spaces(env: Any) -> bool:
