@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def _trained(row: Row, python: Path, runs: Path, algorithm: str, limit_s: float,
     more = f"training.max_steps={2 * STEPS}"
     out = kept / "policy"
     arguments = json.dumps(dict(row.config))
-    stages = {
+    stages: dict[str, Callable[[], object]] = {
         "resumed": lambda: _learned(row, python, kept, ["--resume", run, "--set", more], limit_s),
         "evaluated": lambda: _well([python, "-m", "covey", "evaluate", run, "--episodes", 2], limit_s),
         "exported": lambda: _well([sys.executable, "-m", "covey", "export", run, "--out", out], limit_s),

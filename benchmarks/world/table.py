@@ -96,15 +96,15 @@ def _vectors() -> Iterator[Row]:
     beach = "momaland.envs.beach.beach"
     yield Row("momaland", beach, MOMA)
     yield Row("momaland", f"{WRAPPED}:weighted", MOMA, {"name": beach, "num_agents": 10})
-    items = {"name": "momaland.envs.item_gathering.item_gathering"}
+    items: dict[str, Any] = {"name": "momaland.envs.item_gathering.item_gathering"}
     yield Row("momaland", f"{WRAPPED}:weighted", MOMA, items)
     marl = ("overcooked", "laser-learning-environment")
     kitchen = {"layout": "coordination_ring", "horizon": 50}
     yield Row("overcooked", "overcooked:Overcooked.from_layout", marl, kitchen)
     yield Row("laser-learning-environment", "lle:level", marl, {"level": 3})
     for scenario in ("balance", "transport", "navigation"):
-        config = {"scenario": scenario, "max_steps": 50}
-        yield Row("vmas", "vmas:make_env", ("vmas",), config, beside_learner=True)
+        arena: dict[str, Any] = {"scenario": scenario, "max_steps": 50}
+        yield Row("vmas", "vmas:make_env", ("vmas",), arena, beside_learner=True)
     yield Row("jaxmarl", "jaxmarl:make", ("jaxmarl", "jax"), {"env_id": "MPE_simple_spread_v3"})
 
 
@@ -116,7 +116,7 @@ def _own_environments() -> Iterator[Row]:
 
 
 def _images() -> Iterator[Row]:
-    small = {"name": "pettingzoo.butterfly.pistonball_v6", "n_pistons": 4}
+    small: dict[str, Any] = {"name": "pettingzoo.butterfly.pistonball_v6", "n_pistons": 4}
     yield Row("butterfly", f"{WRAPPED}:small_images", GAMES, small, images=True)
     pong = {"name": "pettingzoo.butterfly.cooperative_pong_v6"}
     yield Row("butterfly", f"{WRAPPED}:small_images", GAMES, pong, images=True)

@@ -99,8 +99,8 @@ def test_an_actor_beside_old_packages_trains_and_says_what_needs_new_ones(old: S
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     runs = tmp_path / "runs"
-    command = [sys.executable, "-m", "covey", "learner", tmp_path / "job.yaml", "--bind", "127.0.0.1:0", "--runs", runs]
-    with started(command, environ=ENVIRONMENT, stdout=subprocess.DEVNULL) as learner:
+    learn = [sys.executable, "-m", "covey", "learner", tmp_path / "job.yaml", "--bind", "127.0.0.1:0", "--runs", runs]
+    with started(learn, environ=ENVIRONMENT, stdout=subprocess.DEVNULL) as learner:
         old.covey("actor", "--learner", address_of(runs, learner), "--env-path", ".", "--allow-env", "tag")
         assert learner.wait(PATIENCE_S) == 0
     (result,) = runs.glob("*/result.json")
