@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import sysconfig
@@ -41,8 +42,9 @@ def python_with(folder: Path, requires: tuple[str, ...], *, beside_learner: bool
     return python
 
 
-def version_of(python: Path, package: str) -> str:
-    """The version of a package in an environment; "" if it has another name there."""
+def version_of(python: Path, requirement: str) -> str:
+    """The version of a required package in an environment."""
+    package = re.split(r"[<>=\[]", requirement)[0]
     code = "import sys\nfrom importlib.metadata import version\nprint(version(sys.argv[1]))"
     done = subprocess.run([python, "-c", code, package], capture_output=True, text=True, check=False)
     return done.stdout.strip()

@@ -72,7 +72,7 @@ def tried(row: Row, folder: Path, limit_s: float) -> Outcome:
     found = Outcome(row.label, row.package)
     try:
         python = python_with(folder / "environments", row.requires, beside_learner=row.beside_learner)
-        found.installed, found.version = "yes", version_of(python, row.package)
+        found.installed, found.version = "yes", _version(row, python)
         found.check, report = _checked(row, python, limit_s)
         found.interface, found.steps_per_s = report.get("interface", ""), report.get("steps_per_s") or 0.0
         if found.check == "yes":
@@ -84,6 +84,10 @@ def tried(row: Row, folder: Path, limit_s: float) -> Outcome:
         found.check = found.check or f"took longer than {limit_s:g} s"
     found.seconds = round(time.monotonic() - began, 1)
     return found
+
+
+def _version(row: Row, python: Path) -> str:
+    return version_of(python, row.package) or version_of(python, row.requires[0])
 
 
 def _checked(row: Row, python: Path, limit_s: float) -> tuple[str, dict[str, Any]]:

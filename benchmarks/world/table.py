@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-GAMES = ("pygame-ce>=2.3", "pymunk>=6.2", "scipy>=1.4", "box2d>=2.3.10", "rlcard", "chess", "supersuit>=3.9")
+GAMES = (
+    "pettingzoo",
+    "pygame-ce>=2.3",
+    "pymunk>=6.2",
+    "scipy>=1.4",
+    "box2d>=2.3.10",
+    "rlcard",
+    "chess",
+    "supersuit>=3.9",
+)
 MOMA = ("momaland", "pymunk>=6.2", "scipy")
 OLD = ("numpy<2", "gymnasium<1", "pettingzoo==1.24.3")
 """What environments ask for that have not followed numpy 2 and gymnasium 1."""
@@ -21,7 +30,8 @@ class Row:
     Attributes:
         package: The package that it comes from, as the table names it.
         name: Its entry point.
-        requires: Packages to install beside an actor; equal tuples share an environment.
+        requires: Packages to install beside an actor; equal tuples share an environment. Where `package` is no name
+            of a package, the first is the environment's.
         config: Arguments of its function.
         opponents: Who plays at random while others are judged, where returns sum to zero.
         images: Whether agents see pixels; these are tried last, as they take long.
