@@ -9,7 +9,7 @@ from typing import Any
 from covey.envs import EnvironmentFactory, allowed, load_environment
 from covey.envs.allow_list import ALWAYS_ALLOWED
 from covey.envs.evaluation import load_evaluation
-from covey.envs.loading import ENTRY_POINT
+from covey.envs.found_functions import ENTRY_POINT
 from covey.errors import EnvironmentLoadError, one_line
 from covey.spaces import EnvironmentSpaces
 from covey.v1.environment_pb2 import EnvironmentSpec

@@ -27,7 +27,8 @@ class Environment(Section):
     name: Annotated[str, OnResume.FIXED] = Field(
         min_length=1,
         description="Environment to train in: a module with a function `parallel_env` or `env`, such as "
-        "`mpe2.simple_spread_v3`, or a function of your own as `package.module:function` or `./file.py:function`.",
+        "`mpe2.simple_spread_v3`, a function of your own as `package.module:function` or `./file.py:function`, or a "
+        "gymnasium environment as `package:ID`.",
     )
     num_envs: int = Field(
         default=8,

@@ -117,6 +117,9 @@ def check_environment(
         interface = "batched" if factory.batched else "aec" if hasattr(env, "aec") else "parallel"
         api_test, api_warnings = _api_test(factory, interface, waits=bool(spaces and spaces.asynchronous))
     will: list[str] = []
+    if factory.adapted:
+        into = "covey's batched interface" if factory.batched else "PettingZoo"
+        will.append(f"interface: it is {factory.adapted}, adapted to {into}")
     if factory.batched and batch_reset(cast("BatchedEnvironment", env)):
         will.append(
             "reset_batch: training draws the episodes that begin together by it, all at once; evaluation and "

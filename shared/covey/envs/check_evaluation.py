@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -17,7 +17,7 @@ def try_evaluation(
     factory: EnvironmentFactory,
     steps: int,
     groups: Mapping[str, Sequence[str]] | None,
-    ignored: Collection[str] = (),
+    ignored: Sequence[str] = (),
 ) -> EnvironmentReport:
     """Try out the environment of evaluations too, and add what it shows to the report of training's.
 

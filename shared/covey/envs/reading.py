@@ -62,7 +62,7 @@ def read_spaces(
         ignored: Dotted names of parts of observations that are left out (`environment.ignore_observations`).
 
     Raises:
-        EnvironmentLoadError: it does not say its agents or spaces before the first reset, or what its reset and step
+        EnvironmentLoadError: it does not say its agents or spaces, or what its reset and step
             return does not fit these.
         SpaceError: a kind of space, a size or a name that is not served.
         ConfigError: `groups` does not fit the agents, or no observation has a part that is to be left out.
@@ -110,7 +110,7 @@ def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium
     """Return each agent's observation and action space as Gymnasium's objects, in the environment's order.
 
     Raises:
-        EnvironmentLoadError: the environment does not know its agents or spaces before the first reset.
+        EnvironmentLoadError: the environment does not know its agents or spaces, before or after a reset.
         SpaceError: two of its agents have one name.
     """
     try:
@@ -119,7 +119,7 @@ def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium
     except Exception as exc:
         raise EnvironmentLoadError(
             f"environment {env}: reading its agents and spaces raised {describe(exc)}; "
-            "it must know possible_agents and their spaces before reset"
+            "it must know possible_agents and their spaces"
         ) from exc
     if len(declared) < len(ids):
         raise SpaceError(f"environment: possible_agents are {ids} as texts, expected no name twice; rename one")

@@ -130,7 +130,7 @@ class TrainedMember:
         environment = self.config.environment
         config = {**environment.evaluation_config, "render_mode": "rgb_array"}
         make_env = load_environment(environment.name, config)
-        if make_env.batched:
+        if load_environment(environment.name, environment.config).batched:
             shown_by = make_env.shown_by
             if shown_by is None:
                 raise EnvironmentLoadError(
