@@ -138,7 +138,9 @@ class Actor:
             )
         make_env = self._load(described.environment)
         env = make_env()
-        spaces = read_spaces(env, groups_from_proto(described.environment.groups))
+        spaces = read_spaces(
+            env, groups_from_proto(described.environment.groups), described.environment.ignore_observations
+        )
         env.close()
         schema = RowSchema.of(spaces)
         self._schema_hash = schema.hash

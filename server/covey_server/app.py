@@ -155,7 +155,7 @@ class LearnerProcess:
                 make = load_environment(environment.name, environment.config)
                 env = make()
                 try:
-                    spaces = read_spaces(env, environment.groups)
+                    spaces = read_spaces(env, environment.groups, environment.ignore_observations)
                 finally:
                     env.close()
                 differs = ignored_seed(make, spaces) if self.config.training.deterministic else None

@@ -27,7 +27,7 @@ from torch import Tensor
 from covey.config import AlgorithmSettings, Config, OnPolicyAlgorithm, OnPolicyHyperparameters
 from covey.errors import SpaceError
 from covey.networks import NetworkSpec
-from covey.spaces import Box, EnvironmentSpaces
+from covey.spaces import Box, EnvironmentSpaces, has_box, leaves
 from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.agent_types import AgentType, padding_groups
@@ -104,8 +104,8 @@ class IPPO(Algorithm):
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
         """Refuse with a SpaceError agents whose actions are integers in a Box; all other kinds can be learned."""
         for agent in spaces.agents:
-            space = agent.action
-            if isinstance(space, Box) and np.dtype(space.dtype).kind != "f":
+            integers = [b.space for b in leaves(agent.action) if isinstance(b.space, Box) and "int" in b.space.dtype]
+            if space := next(iter(integers), None):
                 raise SpaceError(
                     f"action of agent {agent.agent_id!r}: Box of {space.dtype}, expected floating-point numbers for "
                     f"{settings.name}; wrap the environment, or give it Discrete actions"
@@ -119,7 +119,7 @@ class IPPO(Algorithm):
         ids, configs = networks_by_id(config, spaces)
         specs = {}
         for i, agents in ids.items():
-            gaussian = isinstance(spaces.agents[agents[0]].action, Box)
+            gaussian = has_box(spaces.agents[agents[0]].action)
             specs[f"actor/{i}"] = replace(
                 actor_spec(settings, configs[i], spaces, agents),
                 output_gain=settings.output_gain,

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey.spaces import leaf_arrays, leaves
 from covey_server.algorithms.agent_types import AgentType
 from covey_server.experience.observations import TorchEncoding
 from covey_server.experience.rollouts import AgentDecisions, Rollout
@@ -83,7 +84,7 @@ class Pool:
 
     def __init__(self, group: Sequence[AgentType], device: torch.device) -> None:
         self._group, self._device = group, device
-        self._encodings = [TorchEncoding(own.observation, device) for own in group]
+        self._encodings = [[TorchEncoding(leaf.space, device) for leaf in leaves(own.observation)] for own in group]
         self._width = max(own.width for own in group)
         self._outputs = max(own.action.width for own in group)
         self._masked = any(own.masked for own in group)
@@ -122,9 +123,13 @@ class Pool:
 
     def _read(self, i: int, agents: AgentRounds) -> Tensor:
         """Encode what networks of agent type i read: observations, and the agent's one-hot index if they read one."""
-        own, encode = self._group[i], self._encodings[i]
+        own, encodings = self._group[i], self._encodings[i]
         view = np.concatenate([agent.view for agent, _ in agents])
-        x = encode(self._put(view.reshape(len(view), encode.numbers)))
+        seen = [
+            encode(self._put(np.ascontiguousarray(leaf).reshape(len(view), encode.numbers)))
+            for encode, leaf in zip(encodings, leaf_arrays(own.observation, view), strict=True)
+        ]
+        x = seen[0] if len(seen) == 1 else torch.cat(seen, -1)
         if own.indicator:
             index = self._put(np.repeat([j for _, j in agents], [len(agent.view) for agent, _ in agents]))
             x = torch.cat([x, F.one_hot(index, own.indicator).float()], -1)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, Columns, RowKind, RowSchema
+from covey.rows import Active, Columns, RowKind, RowSchema, leaf_columns, read_leaves
 from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces, Group
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
@@ -35,10 +35,10 @@ class AgentDecisions:
     There are V observations ("views") and D closed decisions.
 
     Attributes:
-        view: (V, *observation shape), what the agent saw, in the space's own dtype.
+        view: (V, *observation shape), what the agent saw, in the space's own dtype, structured for a tree.
         here: (D,), index into `view` of what the agent saw when it decided.
         after: (D,), index into `view` of what it saw when the decision closed.
-        action: (D, *action shape).
+        action: (D, *action shape), structured for a tree.
         mask: (D, width), 1 for legal actions; None if the agent has no masks.
         forced: (D,) bool, whether the environment chose the action.
         steps: (D,), env steps until the decision closed.
@@ -255,7 +255,7 @@ def _same_observations(spaces: EnvironmentSpaces, columns: Columns, row: int, ot
 
     They differ if the environment played for another member between these rows.
     """
-    names = (f"{g.group_id}/observation" for g in spaces.groups)
+    names = (name for g in spaces.groups for name, _ in leaf_columns(g.group_id, "observation", g.observation))
     return all(np.array_equal(columns[name][row], columns[name][other]) for name in names)
 
 
@@ -292,10 +292,10 @@ def _agent_decisions(
     continues &= ~closed.ended[rows, agent]
     g = group.group_id
     return AgentDecisions(
-        view=columns[f"{g}/observation"][:, n][viewed],
+        view=read_leaves(columns, g, "observation", group.observation, (viewed, n)),
         here=view_of_row[rows],
         after=view_of_row[after],
-        action=columns[f"{g}/action"][rows, n],
+        action=read_leaves(columns, g, "action", group.action, (rows, n)),
         mask=columns[f"{g}/action_mask"][rows, n] if group.masked else None,
         forced=closed.active[rows, agent] == Active.FORCED,
         steps=closed.steps[rows, agent],

@@ -75,7 +75,8 @@ def check_env(
         )
     arguments = {**(run.environment.config if run else {}), **arguments_of([t for t in config or [] if "=" in t])}
     groups = run.environment.groups if run else None
-    report = check_environment(load_environment(entry_point, arguments), steps, groups=groups)
+    ignored = run.environment.ignore_observations if run else ()
+    report = check_environment(load_environment(entry_point, arguments), steps, groups=groups, ignored=ignored)
     limits = run_limits(report.spaces, entry_point, run) if report.spaces else RunLimits()
     report = replace(report, will=(*report.will, *limits.will), cannot=(*report.cannot, *limits.cannot))
     result = {**as_answer(report), "parameters": limits.parameters}

@@ -44,6 +44,11 @@ class Environment(Section):
         description="Agents that are alike, as group id: list of agent ids, with every agent in exactly one group. "
         "null: agents form a group if their spaces are equal and so are their ids up to the last `_`.",
     )
+    ignore_observations: Annotated[list[str], OnResume.FIXED] = Field(
+        default_factory=list,
+        description="Parts of observations that are a Dict or Tuple which are left out, by their dotted names, such as "
+        "`mission` or `inventory.0`: text, and what else networks shall not read.",
+    )
     spaces_from: Literal["actor", "local"] = Field(
         default="actor",
         description="How the learner gets to know agents and spaces. `actor`: the first actor tells it, and the "

@@ -15,7 +15,7 @@ from covey.envs.agent_arrays import AgentArrays
 from covey.envs.sentinels import bits
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
-from covey.spaces import Group, choices
+from covey.spaces import Group, masked_choices
 
 Flags = NDArray[np.bool_]
 
@@ -153,7 +153,7 @@ class AgentRules:
             must & (mask > 1).any(axis=1),
             "set mask of {who} to other numbers, expected 0 and 1 alone; write 1 for actions that are legal",
         )
-        starts = [0, *accumulate(choices(group.action))][:-1]
+        starts = [0, *accumulate(n for n, _ in masked_choices(group.action))][:-1]
         self.refuse(
             must & ~np.logical_or.reduceat(mask > 0, starts, axis=1).all(axis=1),
             "set mask of {who} to 0 for all actions, expected 1 for one at least; correct the mask, or end the agent",

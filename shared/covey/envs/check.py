@@ -22,7 +22,7 @@ from covey.envs.slots import BatchedEnvironment, batch_reset, describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random, time_copies
 from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
-from covey.spaces import Box, EnvironmentSpaces, action_bounds
+from covey.spaces import Box, EnvironmentSpaces, action_bounds, leaves
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
@@ -79,7 +79,11 @@ class EnvironmentReport:
 
 
 def check_environment(
-    factory: EnvironmentFactory, steps: int, seed: int = 0, groups: Mapping[str, Sequence[str]] | None = None
+    factory: EnvironmentFactory,
+    steps: int,
+    seed: int = 0,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    ignored: Sequence[str] = (),
 ) -> EnvironmentReport:
     """Play an environment at random, run PettingZoo's own test, and say what covey can do with it.
 
@@ -88,6 +92,7 @@ def check_environment(
         steps: Env steps to play.
         seed: Seed of the episodes and actions; PettingZoo's test draws its own.
         groups: Agent ids by group id, as a configuration may give them; None: groups by the agents' names.
+        ignored: Dotted names of parts of observations that are left out, as a configuration may give them.
 
     Raises:
         EnvironmentLoadError: it cannot be built, does not know its agents before reset, or has agents that wait only
@@ -97,11 +102,11 @@ def check_environment(
         env = factory()
         try:
             declared = declared_spaces(env)
-            cannot = _unserved(declared)
+            cannot = _unserved(declared, ignored)
             spaces = None
             if not cannot:
                 try:
-                    spaces = read_spaces(env, groups)
+                    spaces = read_spaces(env, groups, ignored)
                 except (SpaceError, EnvironmentLoadError) as exc:  # training refuses it by the same words
                     cannot.append(str(exc))
         finally:
@@ -136,12 +141,12 @@ def check_environment(
     )
 
 
-def _unserved(declared: Mapping[str, tuple[Any, Any]]) -> list[str]:
+def _unserved(declared: Mapping[str, tuple[Any, Any]], ignored: Sequence[str]) -> list[str]:
     """Return a sentence for each agent with a space that covey cannot train with."""
     sentences = []
     for agent, (observation, action) in declared.items():
         try:
-            agent_spec(agent, observation, action)
+            agent_spec(agent, observation, action, ignored)
         except SpaceError as exc:
             sentences.append(str(exc))
     return sentences
@@ -159,13 +164,14 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
 
 def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated: str) -> Iterator[str]:
     """Sentences about what covey will do with the environment; `not_repeated` is what `ignored_seed` says."""
-    whole = next((a for a in spaces.agents if isinstance(a.action, Box) and np.dtype(a.action.dtype).kind != "f"), None)
+    boxes = ((a, leaf.space) for a in spaces.agents for leaf in leaves(a.action) if isinstance(leaf.space, Box))
+    whole = next(((agent, box) for agent, box in boxes if np.dtype(box.dtype).kind != "f"), None)
     if whole is None:
         yield "algorithms: IPPO, MADDPG and MATD3 fit"
     else:
         yield (
             f"algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
-            f"{whole.agent_id!r} are {whole.action.dtype}"
+            f"{whole[0].agent_id!r} are {whole[1].dtype}"
         )
     for group in spaces.groups:
         if len(group) > 1:
@@ -183,8 +189,10 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     if seen.forces:
         yield "forced actions: the environment's own actions are stored, and left out of the policy's loss"
     for group in spaces.groups:
-        if isinstance(group.action, Box) and not np.isfinite([group.action.low, group.action.high]).all():
-            ends = zip(*action_bounds(group.action), group.action.low, group.action.high, strict=True)
+        for box in (leaf.space for leaf in leaves(group.action)):
+            if not isinstance(box, Box) or np.isfinite([box.low, box.high]).all():
+                continue
+            ends = zip(*action_bounds(box), box.low, box.high, strict=True)
             open_ended = {(low, high) for low, high, *own in ends if not np.isfinite(own).all()}
             intervals = " and ".join(f"[{low:g}, {high:g}]" for low, high in sorted(open_ended)[:4])
             yield f"bounds: where actions of group {group.group_id!r} have no bound, policies stay within {intervals}"

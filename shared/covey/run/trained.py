@@ -156,7 +156,7 @@ class TrainedMember:
         environment = self.config.environment
         env = make_env()
         try:
-            found = read_spaces(env, environment.groups)
+            found = read_spaces(env, environment.groups, environment.ignore_observations)
         finally:
             env.close()
         if found != self.spaces:

@@ -1,6 +1,6 @@
 """Observation and action spaces of agents, trees of them, their values in arrays, and the groups that agents form."""
 
-from covey.spaces.from_gymnasium import from_gymnasium, observation_from_gymnasium
+from covey.spaces.from_gymnasium import SEEN_KEYS, from_gymnasium, observation_from_gymnasium, part_names, without_mask
 from covey.spaces.kinds import (
     DTYPES,
     FORCED_KEY,
@@ -19,8 +19,10 @@ from covey.spaces.kinds import (
     TupleSpace,
     action_bounds,
     choices,
+    has_box,
     leaves,
     mask_width,
+    masked_choices,
 )
 from covey.spaces.values import at_path, leaf_arrays, nested
 
@@ -28,6 +30,7 @@ __all__ = [
     "DTYPES",
     "FORCED_KEY",
     "MASK_KEY",
+    "SEEN_KEYS",
     "AgentSpec",
     "Box",
     "DictSpace",
@@ -44,9 +47,13 @@ __all__ = [
     "at_path",
     "choices",
     "from_gymnasium",
+    "has_box",
     "leaf_arrays",
     "leaves",
     "mask_width",
+    "masked_choices",
     "nested",
     "observation_from_gymnasium",
+    "part_names",
+    "without_mask",
 ]

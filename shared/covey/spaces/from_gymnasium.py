@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import gymnasium
 import numpy as np
@@ -41,12 +41,35 @@ def observation_from_gymnasium(
     Raises:
         SpaceError: a kind of space that covey cannot serve, or nothing is left of a tree.
     """
+    seen = without_mask(space)
+    return from_gymnasium(seen, what, ignored), seen is not space
+
+
+def without_mask(space: gymnasium.Space) -> gymnasium.Space:  # type: ignore[type-arg]
+    """Return the space of what is seen, of an observation space that may carry an action mask."""
     if not isinstance(space, gymnasium.spaces.Dict) or MASK_KEY not in space.spaces:
-        return from_gymnasium(space, what, ignored), False
-    rest = [key for key in space.spaces if key != MASK_KEY]
-    if len(rest) == 1 and rest[0] in SEEN_KEYS:
-        return from_gymnasium(space[rest[0]], what, ignored), True
-    return from_gymnasium(space, what, {MASK_KEY, *ignored}), True
+        return space
+    rest = {key: entry for key, entry in space.spaces.items() if key != MASK_KEY}
+    if len(rest) == 1 and next(iter(rest)) in SEEN_KEYS:
+        return next(iter(rest.values()))
+    return gymnasium.spaces.Dict(rest)
+
+
+def part_names(space: gymnasium.Space, path: tuple[str, ...] = ()) -> Iterator[str]:  # type: ignore[type-arg]
+    """Yield the dotted names of all parts of a space: entries of dictionaries, elements of tuples, and those in them.
+
+    Names are those that `from_gymnasium` takes for parts to leave out.
+    """
+    if path:
+        yield ".".join(path)
+    spaces = gymnasium.spaces
+    space = space if path else without_mask(space)
+    if isinstance(space, spaces.Dict):
+        for key, entry in space.spaces.items():
+            yield from part_names(entry, (*path, str(key)))
+    elif isinstance(space, spaces.Tuple):
+        for i, element in enumerate(space.spaces):
+            yield from part_names(element, (*path, str(i)))
 
 
 def _converted(
@@ -77,7 +100,7 @@ def _converted(
         )
     leave_out = ""
     if path and what.startswith("observation"):
-        leave_out = f", or leave it out by environment.ignore_observations: [{'.'.join(map(str, path))}]"
+        leave_out = f", or leave it out by environment.ignore_observations: [{'.'.join(map(str, path))!r}]"
     raise SpaceError(
         f"{_named(what, path)}: space {space}, expected Box, Discrete, MultiDiscrete or MultiBinary, or Dict or Tuple "
         f"of these; wrap the environment so that it gives one of them{leave_out}"

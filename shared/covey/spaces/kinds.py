@@ -341,6 +341,18 @@ def mask_width(action: Space) -> int:
     return width
 
 
+def masked_choices(action: Space) -> tuple[tuple[int, int], ...]:
+    """Return number of values and first value of each choice that a mask is about, in the mask's order."""
+    found: list[tuple[int, int]] = []
+    for leaf in leaves(action):
+        match leaf.space:
+            case Discrete(n, start):
+                found.append((n, start))
+            case MultiDiscrete(nvec, _, starts):
+                found += zip(nvec, starts, strict=True)
+    return tuple(found)
+
+
 def choices(action: Space) -> tuple[int, ...]:
     """Return how many values each choice of an action has: (n,) for Discrete, (2, 2, ...) for MultiBinary.
 
@@ -356,6 +368,11 @@ def choices(action: Space) -> tuple[int, ...]:
             case MultiBinary(n):
                 found += (2,) * n
     return tuple(found)
+
+
+def has_box(action: Space) -> bool:
+    """Whether an action is a Box, or has one among its leaves."""
+    return any(isinstance(leaf.space, Box) for leaf in leaves(action))
 
 
 def action_bounds(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ovey/v1/environment.proto\x12\x08\x63ovey.v1\"\xe7\x01\n\x0f\x45nvironmentSpec\x12\x13\n\x0b\x65ntry_point\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\x13\n\x0btrain_slots\x18\x03 \x01(\r\x12\x12\n\neval_slots\x18\x04 \x01(\r\x12$\n\x06groups\x18\x05 \x03(\x0b\x32\x14.covey.v1.AgentGroup\x12.\n\rvectorisation\x18\x06 \x01(\x0e\x32\x17.covey.v1.Vectorisation\x12\x16\n\x0estep_timeout_s\x18\x07 \x01(\x02\x12\x13\n\x0bjoint_seeds\x18\x08 \x01(\x08\"1\n\nAgentGroup\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tagent_ids\x18\x02 \x03(\t\"\x97\x02\n\x05Space\x12!\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x12.covey.v1.BoxSpaceH\x00\x12+\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x17.covey.v1.DiscreteSpaceH\x00\x12\x36\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1c.covey.v1.MultiDiscreteSpaceH\x00\x12\x32\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1a.covey.v1.MultiBinarySpaceH\x00\x12#\n\x04\x64ict\x18\x05 \x01(\x0b\x32\x13.covey.v1.DictSpaceH\x00\x12%\n\x05tuple\x18\x06 \x01(\x0b\x32\x14.covey.v1.TupleSpaceH\x00\x42\x06\n\x04kind\"2\n\tDictSpace\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.covey.v1.NamedSpace\":\n\nNamedSpace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05space\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\".\n\nTupleSpace\x12 \n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x0f.covey.v1.Space\"C\n\x08\x42oxSpace\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0b\n\x03low\x18\x03 \x03(\x01\x12\x0c\n\x04high\x18\x04 \x03(\x01\")\n\rDiscreteSpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x03\"@\n\x12MultiDiscreteSpace\x12\x0c\n\x04nvec\x18\x01 \x03(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\x12\r\n\x05start\x18\x03 \x03(\x03\",\n\x10MultiBinarySpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\"u\n\nAgentSpace\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12$\n\x0bobservation\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x1f\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x0e\n\x06masked\x18\x04 \x01(\x08\"O\n\x11\x45nvironmentSpaces\x12$\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x14.covey.v1.AgentSpace\x12\x14\n\x0c\x61synchronous\x18\x02 \x01(\x08*@\n\rVectorisation\x12\x16\n\x12VECTORISATION_SYNC\x10\x00\x12\x17\n\x13VECTORISATION_ASYNC\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ovey/v1/environment.proto\x12\x08\x63ovey.v1\"\x84\x02\n\x0f\x45nvironmentSpec\x12\x13\n\x0b\x65ntry_point\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\x13\n\x0btrain_slots\x18\x03 \x01(\r\x12\x12\n\neval_slots\x18\x04 \x01(\r\x12$\n\x06groups\x18\x05 \x03(\x0b\x32\x14.covey.v1.AgentGroup\x12.\n\rvectorisation\x18\x06 \x01(\x0e\x32\x17.covey.v1.Vectorisation\x12\x16\n\x0estep_timeout_s\x18\x07 \x01(\x02\x12\x13\n\x0bjoint_seeds\x18\x08 \x01(\x08\x12\x1b\n\x13ignore_observations\x18\t \x03(\t\"1\n\nAgentGroup\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tagent_ids\x18\x02 \x03(\t\"\x97\x02\n\x05Space\x12!\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x12.covey.v1.BoxSpaceH\x00\x12+\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x17.covey.v1.DiscreteSpaceH\x00\x12\x36\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1c.covey.v1.MultiDiscreteSpaceH\x00\x12\x32\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1a.covey.v1.MultiBinarySpaceH\x00\x12#\n\x04\x64ict\x18\x05 \x01(\x0b\x32\x13.covey.v1.DictSpaceH\x00\x12%\n\x05tuple\x18\x06 \x01(\x0b\x32\x14.covey.v1.TupleSpaceH\x00\x42\x06\n\x04kind\"2\n\tDictSpace\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.covey.v1.NamedSpace\":\n\nNamedSpace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05space\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\".\n\nTupleSpace\x12 \n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x0f.covey.v1.Space\"C\n\x08\x42oxSpace\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0b\n\x03low\x18\x03 \x03(\x01\x12\x0c\n\x04high\x18\x04 \x03(\x01\")\n\rDiscreteSpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x03\"@\n\x12MultiDiscreteSpace\x12\x0c\n\x04nvec\x18\x01 \x03(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\x12\r\n\x05start\x18\x03 \x03(\x03\",\n\x10MultiBinarySpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\"u\n\nAgentSpace\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12$\n\x0bobservation\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x1f\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x0e\n\x06masked\x18\x04 \x01(\x08\"O\n\x11\x45nvironmentSpaces\x12$\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x14.covey.v1.AgentSpace\x12\x14\n\x0c\x61synchronous\x18\x02 \x01(\x08*@\n\rVectorisation\x12\x16\n\x12VECTORISATION_SYNC\x10\x00\x12\x17\n\x13VECTORISATION_ASYNC\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'covey.v1.environment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VECTORISATION']._serialized_start=1191
-  _globals['_VECTORISATION']._serialized_end=1255
+  _globals['_VECTORISATION']._serialized_start=1220
+  _globals['_VECTORISATION']._serialized_end=1284
   _globals['_ENVIRONMENTSPEC']._serialized_start=41
-  _globals['_ENVIRONMENTSPEC']._serialized_end=272
-  _globals['_AGENTGROUP']._serialized_start=274
-  _globals['_AGENTGROUP']._serialized_end=323
-  _globals['_SPACE']._serialized_start=326
-  _globals['_SPACE']._serialized_end=605
-  _globals['_DICTSPACE']._serialized_start=607
-  _globals['_DICTSPACE']._serialized_end=657
-  _globals['_NAMEDSPACE']._serialized_start=659
-  _globals['_NAMEDSPACE']._serialized_end=717
-  _globals['_TUPLESPACE']._serialized_start=719
-  _globals['_TUPLESPACE']._serialized_end=765
-  _globals['_BOXSPACE']._serialized_start=767
-  _globals['_BOXSPACE']._serialized_end=834
-  _globals['_DISCRETESPACE']._serialized_start=836
-  _globals['_DISCRETESPACE']._serialized_end=877
-  _globals['_MULTIDISCRETESPACE']._serialized_start=879
-  _globals['_MULTIDISCRETESPACE']._serialized_end=943
-  _globals['_MULTIBINARYSPACE']._serialized_start=945
-  _globals['_MULTIBINARYSPACE']._serialized_end=989
-  _globals['_AGENTSPACE']._serialized_start=991
-  _globals['_AGENTSPACE']._serialized_end=1108
-  _globals['_ENVIRONMENTSPACES']._serialized_start=1110
-  _globals['_ENVIRONMENTSPACES']._serialized_end=1189
+  _globals['_ENVIRONMENTSPEC']._serialized_end=301
+  _globals['_AGENTGROUP']._serialized_start=303
+  _globals['_AGENTGROUP']._serialized_end=352
+  _globals['_SPACE']._serialized_start=355
+  _globals['_SPACE']._serialized_end=634
+  _globals['_DICTSPACE']._serialized_start=636
+  _globals['_DICTSPACE']._serialized_end=686
+  _globals['_NAMEDSPACE']._serialized_start=688
+  _globals['_NAMEDSPACE']._serialized_end=746
+  _globals['_TUPLESPACE']._serialized_start=748
+  _globals['_TUPLESPACE']._serialized_end=794
+  _globals['_BOXSPACE']._serialized_start=796
+  _globals['_BOXSPACE']._serialized_end=863
+  _globals['_DISCRETESPACE']._serialized_start=865
+  _globals['_DISCRETESPACE']._serialized_end=906
+  _globals['_MULTIDISCRETESPACE']._serialized_start=908
+  _globals['_MULTIDISCRETESPACE']._serialized_end=972
+  _globals['_MULTIBINARYSPACE']._serialized_start=974
+  _globals['_MULTIBINARYSPACE']._serialized_end=1018
+  _globals['_AGENTSPACE']._serialized_start=1020
+  _globals['_AGENTSPACE']._serialized_end=1137
+  _globals['_ENVIRONMENTSPACES']._serialized_start=1139
+  _globals['_ENVIRONMENTSPACES']._serialized_end=1218
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,7 @@ class EnvironmentSpec(_message.Message):
     VECTORISATION_FIELD_NUMBER: _builtins.int
     STEP_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     JOINT_SEEDS_FIELD_NUMBER: _builtins.int
+    IGNORE_OBSERVATIONS_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module:function", or "package.module", which means its parallel_env or else its env. Never empty."""
     config_json: _builtins.str
@@ -79,6 +80,12 @@ class EnvironmentSpec(_message.Message):
         with the same name before the last "_" and equal spaces).
         """
 
+    @_builtins.property
+    def ignore_observations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Dotted names of parts of observations that the actor leaves out of the spaces that it says and of its rows: keys and
+        indices on the way to the part, joined by ".". Version 2.
+        """
+
     def __init__(
         self,
         *,
@@ -90,10 +97,11 @@ class EnvironmentSpec(_message.Message):
         vectorisation: Global___Vectorisation.ValueType = ...,
         step_timeout_s: _builtins.float = ...,
         joint_seeds: _builtins.bool = ...,
+        ignore_observations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "ignore_observations", b"ignore_observations", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ a fragment is in `covey.rows`, what bounds a network in `covey.networks`. This m
 
 import re
 
-OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 1
+OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 2
 """Versions of the messages, and of what they mean, that this covey speaks; `covey.wire.versions` agrees on one."""
 
 # -- actors ----------------------------------------------------------------------------------------------------------
