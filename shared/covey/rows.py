@@ -110,7 +110,7 @@ def read_leaves(columns: Columns, group_id: str, what: str, space: Space, at: An
     if isinstance(space, LeafSpace):
         return parts[0]
     lead = parts[0].shape[: parts[0].ndim - len(leaves(space)[0].space.shape)]
-    values = np.empty(lead, space.dtype)
+    values = np.zeros(lead, space.dtype)  # not empty: bytes between fields are compared and hashed with them
     for target, part in zip(leaf_arrays(space, values), parts, strict=True):
         target[...] = part
     return values

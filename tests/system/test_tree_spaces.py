@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from tests.support.processes import covey
-from tests.support.tree_environments import MaskedTrees, Trees, TupleOfMaskedTrees
+from tests.support.tree_environments import MaskedTrees, TreeActions, Trees, TupleOfMaskedTrees
 
 import covey as library
 from covey.errors import SpaceError
@@ -81,3 +81,21 @@ def test_what_cannot_be_read_or_left_out_is_named(ignored: list[str], says: str,
     refused = covey("train", configuration(tmp_path, "Trees", "IPPO", ignored), "--runs", tmp_path)
     assert refused.returncode and says in " ".join(refused.stderr.split())
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("algorithm", ["IPPO", "MATD3"])
+def test_actions_are_dictionaries_on_the_whole_way(algorithm: str, tmp_path: Path) -> None:
+    trained = covey("train", configuration(tmp_path, "TreeActions", algorithm, []), "--runs", tmp_path, "--json")
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(trained.stdout)
+    assert result["state"] == "complete" and result["env_steps"] == 256
+    assert set(result["best_per_agent"].values()) == {10.0}, "nothing illegal was done, or episodes would be cut"
+    assert covey("export", result["run_dir"], "--out", tmp_path / "policy").returncode == 0
+    policy = library.load_policy(tmp_path / "policy")
+    env = TreeActions()
+    seen, infos = env.reset()
+    for deterministic in (True, False) * 5:
+        masks = {a: info["action_mask"] for a, info in infos.items()}
+        chosen = policy.act(seen, masks, deterministic=deterministic)
+        seen, _, _, _, infos = env.step(chosen)
+    assert not env.agents

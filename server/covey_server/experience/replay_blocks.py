@@ -15,7 +15,6 @@ from covey.spaces import (
     MultiDiscrete,
     Space,
     action_bounds,
-    choices,
     leaves,
     mask_width,
 )
@@ -72,8 +71,8 @@ class MaskRun:
         offset: First number in a row of the uint8 matrix.
         width: Number of numbers over these agents, or the width of their actions where they have no masks.
         choices: Number of values of each choice in one agent's mask; () where these agents have no masks.
-        place: For each number of one agent's action its place in the mask, or the mask's width where it says nothing
-            about it; None where both are the same.
+        place: For each number of one agent's action its place in the mask, or the mask's width where the mask says
+            nothing about it; None where both are the same.
     """
 
     offset: int
@@ -118,12 +117,6 @@ def unit_mapping(run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:
     if not factors:
         return torch.empty(0), torch.empty(0)
     return torch.cat(factors).to(device, torch.float32), torch.cat(summands).to(device, torch.float32)
-
-
-def masked_choices(action: Space) -> tuple[int, ...]:
-    """Return how many values each choice has that an action mask speaks of, in the mask's order."""
-    spaces = (leaf.space for leaf in leaves(action))
-    return tuple(n for space in spaces if isinstance(space, Discrete | MultiDiscrete) for n in choices(space))
 
 
 def mask_places(action: Space) -> Tensor | None:

@@ -21,7 +21,7 @@ from covey.spaces import (
     Group,
     LeafSpace,
     MultiDiscrete,
-    mask_width,
+    masked_choices,
 )
 from covey_server.experience.batch import Batch
 from covey_server.experience.observations import TorchEncoding
@@ -32,7 +32,6 @@ from covey_server.experience.replay_blocks import (
     MaskRun,
     StoredLeaf,
     mask_places,
-    masked_choices,
     unit_mapping,
 )
 
@@ -142,9 +141,10 @@ class RowLayout:
             group = next(g for g in spaces.groups if g.group_id == group_id)
             width = group.action.width * (last - first)
             if group.masked:
-                numbers = mask_width(group.action) * (last - first)
+                values = tuple(n for n, _ in masked_choices(group.action))
+                numbers = sum(values) * (last - first)
                 offset = self._place(f"{group_id}/action_mask", first, last, "uint8", numbers)
-                runs.append(MaskRun(offset, numbers, masked_choices(group.action), mask_places(group.action)))
+                runs.append(MaskRun(offset, numbers, values, mask_places(group.action)))
             else:
                 runs.append(MaskRun(0, width, ()))
         return tuple(runs)
@@ -241,7 +241,7 @@ class RowLayout:
         return tuple(seen)
 
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
-        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], Discrete one-hot, zeros if absent."""
+        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], choices one-hot, zeros if absent."""
         actions = []
         for run, affine, values, one_hot in zip(self._actions, self._affine, self._values, self._one_hot, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]
