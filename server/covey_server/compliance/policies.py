@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.action_components import first_values
 from covey.networks import MLP, Input, NetworkSpec
 from covey.networks.ops import NumpyOps
 from covey.observations import ObservationEncoding
@@ -27,6 +26,7 @@ from covey.spaces import (
     leaf_arrays,
     leaves,
 )
+from covey.spaces.components import first_values
 from covey.wire.policy_file import PolicySpec, decode_policy, encode_policy, policy_sha256
 
 TOLERANCE = 1e-3
