@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from covey.action_components import Component, Decides, components
 from covey.spaces import EnvironmentSpaces
+from covey.spaces.components import Component, Decides, components
 from covey_server.packing import counter_rng
 
 _Kind = tuple[Decides, int]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.action_components import first_values
 from covey.config.encoder_choice import encoder_of
 from covey.config.network import EncoderConfig
 from covey.networks import MLP, Encoder, Input, NetworkSpec
@@ -30,6 +29,7 @@ from covey.spaces import (
     leaf_arrays,
     leaves,
 )
+from covey.spaces.components import first_values
 from covey.wire.policy_file import PolicySpec, decode_policy, encode_policy, policy_sha256
 
 TOLERANCE = 1e-3

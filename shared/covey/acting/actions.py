@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.action_components import first_values
 from covey.rows import MAX_SAMPLE_UNITS
 from covey.spaces import (
     Box,
@@ -27,6 +26,7 @@ from covey.spaces import (
     choices,
     leaves,
 )
+from covey.spaces.components import first_values
 
 
 @dataclass(frozen=True, slots=True)

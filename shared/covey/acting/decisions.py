@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from covey.acting.actions import ActionLayout, LeafOutputs, best_choices
 from covey.acting.noise import SlotNoise
 from covey.acting.policies import LoadedPolicy, PolicyRows
-from covey.action_components import choice_of_output
 from covey.networks.network import LOG_STD
 from covey.spaces import EnvironmentSpaces, MultiBinary, choices
+from covey.spaces.components import choice_of_output
 from covey.v1 import order_pb2
 
 _TINY = 1e-12  # keeps logarithms of uniforms finite

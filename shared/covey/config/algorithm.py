@@ -35,8 +35,8 @@ class OffPolicyHyperparameters(Hyperparameters):
         default=0.1,
         ge=0,
         description="How much members explore. Box actions: standard deviation (Gaussian noise) or volatility "
-        "(Ornstein-Uhlenbeck), with the action range mapped to [-1, 1]; Discrete, MultiDiscrete and MultiBinary "
-        "actions: probability of drawing a choice uniformly, each choice by itself.",
+        "(Ornstein-Uhlenbeck), with the action range mapped to [-1, 1]; discrete ones: probability of drawing a "
+        "choice uniformly, each choice by itself.",
     )
 
 
@@ -53,7 +53,7 @@ class MATD3Hyperparameters(OffPolicyHyperparameters):
 class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
     """MADDPG and MATD3: off-policy actor-critic algorithms whose critics see what all agents see and do.
 
-    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """
 
     O_U_noise: bool = Field(
@@ -115,7 +115,7 @@ class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
 class MADDPGSettings(OffPolicyAlgorithm):
     """MADDPG: one critic for each agent, which sees what all agents see and do.
 
-    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = OffPolicyHyperparameters
@@ -127,7 +127,7 @@ class MADDPGSettings(OffPolicyAlgorithm):
 class MATD3Settings(MATD3Hyperparameters, OffPolicyAlgorithm):
     """MATD3: MADDPG with twin critics, delayed policies and target smoothing.
 
-    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = MATD3Hyperparameters
@@ -185,7 +185,7 @@ class OnPolicyHyperparameters(Hyperparameters):
 class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
     """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
 
-    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = OnPolicyHyperparameters

@@ -166,13 +166,14 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
 
 def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated: str) -> Iterator[str]:
     """Sentences about what covey will do with the environment; `not_repeated` is what `ignored_seed` says."""
-    whole = next((a for a in spaces.agents if isinstance(a.action, Box) and np.dtype(a.action.dtype).kind != "f"), None)
+    boxes = ((a, leaf.space) for a in spaces.agents for leaf in leaves(a.action) if isinstance(leaf.space, Box))
+    whole = next(((agent, box) for agent, box in boxes if np.dtype(box.dtype).kind != "f"), None)
     if whole is None:
         yield "algorithms: IPPO, MADDPG and MATD3 fit"
     else:
         yield (
             f"algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
-            f"{whole.agent_id!r} are {whole.action.dtype}"
+            f"{whole[0].agent_id!r} are {whole[1].dtype}"
         )
     for group in spaces.groups:
         if len(group) > 1:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.spaces import Box, Discrete, LeafSpace, MultiBinary, MultiDiscrete, Space, leaves
+from covey.spaces.kinds import Box, Discrete, LeafSpace, MultiBinary, MultiDiscrete, Space, leaves
 
 
 class Decides(enum.Enum):
