@@ -137,10 +137,12 @@ LEFT_OUT = (
     "agilerl_job",
     "array_environments",
     "array_parity",
+    "convolutions",
     "costly",
     "environments",
     "learning",
     "narrow_products",
+    "recording_share",
     "soak",
     "suite",
 )
