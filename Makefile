@@ -29,7 +29,7 @@ help:
 	@echo "make fuzz     N=$(N) hostile inputs over all decoders, and hostile calls of a learner; prints JSON"
 	@echo "make chaos    train for MINUTES=$(MINUTES) while everything fails, then compare both sides; KILLS=50: only learner kills"
 	@echo "make lint     style, types, freshness of generated files"
-	@echo "make bench    run the benchmarks and write docs/benchmarks.md; PEER=PYTHON compares with the AgileRL that it has"
+	@echo "make bench    run the benchmarks and write docs/benchmarks.md; PEER=PYTHON compares with the AgileRL that it has (also PEER_SB3, PEER_JAX)"
 	@echo "make gpu      on a machine with an NVIDIA GPU and torch: tests and benchmarks on it, into $(GPU_OUT); docs/gpu.md"
 	@echo "make gpu-wheels       fill wheels/ for that, on a machine with a network"
 	@echo "make results  write docs/results.md from docs/results.json"

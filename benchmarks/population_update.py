@@ -33,6 +33,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from covey.config import Config, Mutation, Training, Updates, parse_config
+from covey.networks.resize import get_subnetwork
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
 from covey.v1 import fragment_pb2
@@ -204,7 +205,7 @@ def sizes(member: Member) -> dict[str, Any]:
     """A member's networks, which are all of one architecture, and its batch."""
     spec = next(n.spec for key, n in member.networks.items() if key.startswith("actor/"))
     return {
-        "hidden": list(spec.inputs[0].encoder.hidden_size),
+        "hidden": list(get_subnetwork(spec, "encoder.observation").hidden_size),
         "latent": spec.latent_dim,
         "head": list(spec.head.hidden_size),
         "batch": member.hyperparameters.batch_size,

@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/suite.py [NAME ...] [--quick] [--out docs/benchmarks.json]
 
-All of them take about 20 minutes on two cores that have nothing else to do. `PEER`, in the environment, is a Python
-that has AgileRL (see agilerl_job.py): what can be compared with it is then measured in turn with it. Benchmarks run
+All of them take about half an hour on two cores that have nothing else to do. `PEER`, in the environment, is a Python
+that has AgileRL (see agilerl_job.py), `PEER_SB3` one with stable-baselines3 and `PEER_JAX` one with jax (see
+time_to_score.py): what can be compared with them is then measured in turn with them. Benchmarks run
 again replace their own entries; entries of another machine or of other versions leave the file. With --quick everything
 is shortened to a trial that says nothing, without a peer. The exit status is 1 if a benchmark failed.
 """
@@ -22,8 +23,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +38,28 @@ class Benchmark:
 
     Attributes:
         script: File in benchmarks/, without `.py`.
-        budget_s: What it takes with a peer, on two cores; a minute and three times as long is too long.
+        budget_s: What it takes with its peers, on two cores; a minute and three times as long is too long.
         options: Of the script.
         quick: What comes after them in a trial.
-        peer: What comes after them with a peer; `{python}` is it.
+        peers: What comes after them with a peer, by the variable that names its Python; `{python}` is it.
     """
 
     script: str
     budget_s: int
     options: str = ""
     quick: str = ""
-    peer: str = ""
+    peers: Mapping[str, str] = field(default_factory=dict)
 
-    def command(self, *, quick: bool, python: str | None) -> list[str]:
-        """The command as it is run, from the root of the checkout."""
-        words = shlex.split(" ".join([self.options, self.quick if quick else "", self.peer if python else ""]))
-        return [f"benchmarks/{self.script}.py", *(word.replace("{python}", python or "") for word in words)]
+    def command(self, *, quick: bool, pythons: Mapping[str, str]) -> list[str]:
+        """The command as it is run, from the root of the checkout, with the peers whose Pythons are given."""
+        peers = [text.replace("{python}", pythons[name]) for name, text in self.peers.items() if name in pythons]
+        words = shlex.split(" ".join([self.options, self.quick if quick else "", *peers]))
+        return [f"benchmarks/{self.script}.py", *words]
 
 
-def peer_job(options: str) -> str:
+def peer_job(options: str) -> dict[str, str]:
     """The option of job.py that has it run the same job on AgileRL."""
-    return f"--peer '{{python}} benchmarks/agilerl_job.py {options}'"
+    return {"PEER": f"--peer '{{python}} benchmarks/agilerl_job.py {options}'"}
 
 
 SHORT_JOB = "--max-steps 1000 --rounds 1"
@@ -68,6 +70,16 @@ FREQUENT = (
 """The range of learn_step would take it back to 20."""
 
 SUITE: dict[str, Benchmark] = {
+    "time_to_score": Benchmark(
+        "time_to_score",
+        500,
+        "spread --seeds 0 1 2 --max-steps 600000",
+        "--seeds 0 --max-steps 6400",
+        {
+            "PEER_SB3": "--peer '{python} benchmarks/peer/sb3_ppo.py'",
+            "PEER_JAX": "--peer '{python} benchmarks/peer/jax_ppo.py'",
+        },
+    ),
     "job_maddpg": Benchmark(
         "job", 120, "--algo MADDPG --rounds 3", SHORT_JOB, peer_job("--max-steps 5000 --evo-steps 5000")
     ),
@@ -91,21 +103,21 @@ SUITE: dict[str, Benchmark] = {
         170,
         "--updates 200 --sizes 1 4 16 64 --settings page",
         "--updates 10 --sizes 1 --algo MADDPG",
-        "--peer {python}",
+        {"PEER": "--peer {python}"},
     ),
     "population_update_evolved": Benchmark(
         "population_update",
         100,
         "--updates 200 --sizes 4 16 --settings page --evolved 20",
         "--updates 10 --sizes 4 --algo MADDPG",
-        "--peer {python}",
+        {"PEER": "--peer {python}"},
     ),
     "population_update_two_threads": Benchmark(
         "population_update",
         60,
         "--updates 200 --sizes 4 16 --settings page --threads 2",
         "--updates 10 --sizes 4 --algo MADDPG --threads 2",
-        "--peer {python}",
+        {"PEER": "--peer {python}"},
     ),
     "actor_loop": Benchmark("actor_loop", 25, "--seconds 20", "--seconds 0.5"),
     "actor_process": Benchmark("actor_process", 20, "--repeats 5", "--repeats 1"),
@@ -125,13 +137,14 @@ LEFT_OUT = (
     "agilerl_job",
     "array_environments",
     "array_parity",
+    "convolutions",
     "costly",
     "environments",
     "learning",
     "narrow_products",
+    "recording_share",
     "soak",
     "suite",
-    "time_to_score",
 )
 """Files in benchmarks/ that are none, or that take hours and have pages of their own."""
 
@@ -163,9 +176,13 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
-def peer_versions(python: str) -> str:
-    """Of AgileRL and its torch."""
-    code = "from importlib.metadata import version as v; print('agilerl', v('agilerl') + ', torch', v('torch'))"
+PEERS = {"PEER": ("agilerl", "torch"), "PEER_SB3": ("stable-baselines3", "torch"), "PEER_JAX": ("jax", "optax")}
+"""Packages whose versions are told, by the variable that names the peer's Python."""
+
+
+def peer_versions(python: str, packages: Sequence[str]) -> str:
+    """Of a peer's packages."""
+    code = f"from importlib.metadata import version as v; print(', '.join(p + ' ' + v(p) for p in {list(packages)}))"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -215,23 +232,24 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(SUITE):
         parser.error(f"unknown {', '.join(sorted(unknown))}, expected some of {', '.join(SUITE)}")
-    python = None if arguments.quick else os.environ.get("PEER")
+    pythons = {} if arguments.quick else {name: os.environ[name] for name in PEERS if os.environ.get(name)}
     sitting = {"machine": machine(), "versions": versions(), "quick": arguments.quick}
     about = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "commit": commit(),
         "load": round(os.getloadavg()[0], 2),  # before anything of ours ran
     }
-    peer = peer_versions(python) if python else None
+    versions_of = {name: peer_versions(python, PEERS[name]) for name, python in pythons.items()}
     failed = False
     for name in arguments.names or SUITE:
         benchmark = SUITE[name]
-        command = benchmark.command(quick=arguments.quick, python=python)
+        command = benchmark.command(quick=arguments.quick, pythons=pythons)
         print(f"{name}: {shlex.join(command)}", flush=True)
         result = run(command, 60 + 3 * benchmark.budget_s)
-        # The peer's path is this machine's alone.
-        shown = shlex.join(benchmark.command(quick=arguments.quick, python="PEER" if python else None))
-        entry = {"command": shown, **about, "peer": peer if benchmark.peer else None, **result}
+        # The peers' paths are this machine's alone.
+        shown = shlex.join(benchmark.command(quick=arguments.quick, pythons={name: name for name in pythons}))
+        peer = "; ".join(text for name, text in versions_of.items() if name in benchmark.peers) or None
+        entry = {"command": shown, **about, "peer": peer, **result}
         arguments.out.write_text(json.dumps(entered(arguments.out, sitting, {name: entry}), indent=1) + "\n")
         failed |= result["error"] is not None
         print(f"  {result['seconds']:.0f} s{': ' + result['error'] if result['error'] else ''}", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -14,17 +13,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import covey
 from covey.acting import LoadedPolicy
 from covey.cli.terminal import PrintableFormatter, exit_now, say
 from covey.collect import Collector
 from covey.collect.collector import most_train_slots
-from covey.envs import EnvironmentFactory, allowed, build_slots, load_environment, read_spaces
-from covey.envs.allow_list import ALWAYS_ALLOWED
-from covey.envs.loading import ENTRY_POINT
-from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, StalledError, one_line
+from covey.envs import build_slots, read_spaces
+from covey.errors import ConfigError, CoveyError, RefusedError, StalledError, one_line
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2, environment_pb2, fragment_pb2, order_pb2
 from covey.wire.channel import ANONYMOUS
@@ -32,6 +28,7 @@ from covey.wire.credentials import Credentials
 from covey.wire.limits import ACTOR_ID, MAX_COMPRESSION_LEVEL, MAX_SLOTS
 from covey.wire.messages import groups_from_proto, spaces_to_proto
 from covey_actor.connection import Backoffs, Connection
+from covey_actor.described import load_described, load_described_evaluation
 from covey_actor.environment_watch import EnvironmentWatch
 from covey_actor.outbox import Outbox, OutboxClosed
 from covey_actor.policy_cache import PolicyCache
@@ -42,9 +39,6 @@ MAX_ORDERS_HELD = 16
 
 MAX_ORDER_POLICY_BYTES = 1 << 30
 """Most bytes of all policies of one order."""
-
-MAX_CONFIG_BYTES = 1 << 16
-"""Most bytes of the environment's arguments, as JSON."""
 
 LEAVE_S = 10.0
 """Seconds that an actor which is to leave tries to deliver its fragments, and waits for its environments."""
@@ -136,10 +130,13 @@ class Actor:
                 f"learner {self._options.learner} wants {train_slots} training and {eval_slots} evaluation slots, "
                 f"expected 1 to {MAX_SLOTS} and at most {MAX_SLOTS}; correct environment.num_envs"
             )
-        make_env = self._load(described.environment)
+        make_env = load_described(described.environment, self._options.env, self._options.allow_env)
+        self._environment = make_env.entry_point
         env = make_env()
-        spaces = read_spaces(env, groups_from_proto(described.environment.groups))
+        groups = groups_from_proto(described.environment.groups)
+        spaces = read_spaces(env, groups, described.environment.ignore_observations)
         env.close()
+        make_evaluation = load_described_evaluation(described.environment, make_env, spaces, groups)
         schema = RowSchema.of(spaces)
         self._schema_hash = schema.hash
         if train_slots > (most := max(1, most_train_slots(spaces, schema))):
@@ -165,8 +162,9 @@ class Actor:
             in_processes = asked == environment_pb2.VECTORISATION_ASYNC and not make_env.batched
             limit_s = described.environment.step_timeout_s
             limit_s = limit_s if limit_s > 0 else STEP_TIMEOUT_S  # for NaN too
+            evaluation = None if make_evaluation is make_env else (make_evaluation, eval_slots)
             count, how = train_slots + eval_slots, "async" if in_processes else "sync"
-            slots = build_slots(make_env, spaces, count, how, limit_s)
+            slots = build_slots(make_env, spaces, count, how, limit_s, evaluation)
             joint_seeds = described.environment.joint_seeds
             collector = Collector(slots, spaces, schema, train_slots, self._compression_level, joint_seeds=joint_seeds)
             hung = partial(self._leave_hung, line)
@@ -272,25 +270,6 @@ class Actor:
 
     # Methods of the main thread.
 
-    def _load(self, spec: environment_pb2.EnvironmentSpec) -> EnvironmentFactory:
-        """Find the environment that the learner wants, if it is allowed here, or the one that `--env` names.
-
-        Raises:
-            EnvironmentLoadError: it is not allowed here, or cannot be loaded.
-        """
-        entry_point = self._options.env or spec.entry_point
-        if not self._options.env and not allowed(entry_point, self._options.allow_env):
-            # Advice that somebody pastes into a shell must hold nothing of the learner's but a name.
-            remedy = "name it as package.module:function in the learner's environment.name"
-            if ENTRY_POINT.fullmatch(entry_point):
-                remedy = f"if you trust it, start with --allow-env {entry_point} or --env {entry_point}"
-            raise EnvironmentLoadError(
-                f"environment {one_line(entry_point, 80)!r} is not on this actor's allow-list "
-                f"({', '.join([ALWAYS_ALLOWED, *self._options.allow_env])}); {one_line(remedy, 400)}"
-            )
-        self._environment = entry_point
-        return load_environment(entry_point, _parse_config(spec.config_json))
-
     def _collect(self, collector: Collector, watch: EnvironmentWatch) -> None:
         """Carry out orders until the actor is to leave; those that are left are answered as not run."""
         while not self._leave.is_set():
@@ -377,21 +356,3 @@ def _empty(
 ) -> fragment_pb2.Fragment:
     """Make the message that answers an order which was not carried out."""
     return fragment_pb2.Fragment(order_id=order.order_id, schema_hash=schema_hash, shortfall=shortfall)
-
-
-def _parse_config(text: str) -> dict[str, Any]:
-    """Read the environment's keyword arguments from the learner's JSON.
-
-    Raises:
-        EnvironmentLoadError: it is too long, or no JSON object.
-    """
-    try:
-        config = json.loads(text or "{}") if len(text) <= MAX_CONFIG_BYTES else None
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise EnvironmentLoadError(
-            f"environment: the learner's arguments {text[:80]!r} are not a JSON object of at most {MAX_CONFIG_BYTES} "
-            "bytes; correct environment.config"
-        )
-    return config

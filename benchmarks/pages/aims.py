@@ -56,7 +56,25 @@ def slowest(members: int) -> Callable[[dict[str, Any]], float | None]:
     return find
 
 
+def to_score(line: str, peer: str | None = None) -> Callable[[dict[str, Any]], float | None]:
+    """Seconds until ours reaches a score, or how many times as long a peer takes."""
+
+    def find(printed: dict[str, Any]) -> float | None:
+        summary: dict[str, Any] = printed.get("summary", {})
+        seconds = {name: (of.get(line) or {}).get("seconds") for name, of in summary.items()}
+        ours = seconds.get("covey")
+        if peer is None or ours is None:
+            return ours
+        its = next((value for name, value in seconds.items() if peer in name), None)
+        return None if its is None else its / ours
+
+    return find
+
+
 AIMS: tuple[Aim, ...] = (
+    Aim("IPPO in simple_spread: seconds to a score of -40", "time_to_score", 15, " s", to_score("to -40"), False),
+    Aim("the same to -35", "time_to_score", 25, " s", to_score("to -35"), False),
+    Aim("stable-baselines3's seconds to -40 over ours", "time_to_score", 2, "x", to_score("to -40", "sb3")),
     Aim("MADDPG, the page's settings: env steps/s against AgileRL", "job_maddpg", 8, "x", at("ratio")),
     Aim("IPPO, the page's settings: env steps/s against AgileRL", "job_ippo", 8, "x", at("ratio")),
     Aim("MADDPG, an update for 8 env steps, against AgileRL", "job_frequent_updates", 8, "x", at("ratio")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.pages import plots
-from benchmarks.pages.benchmark_tables import Lines
+from benchmarks.pages.benchmark_tables import Lines, who
 from matplotlib.axes import Axes
 
 
@@ -56,7 +56,20 @@ def curves_of_update(lines: Lines) -> Axes:
     return plot
 
 
+def curves_of_score(lines: Lines) -> Axes:
+    """Score over seconds since the process started, one curve a seed, and the lines that were to be reached."""
+    plot = plots.axes("simple_spread, one policy for three agents", "seconds since the start", "sum of returns")
+    curves: dict[str, list[list[list[float]]]] = {}
+    for line in lines:
+        if "curve" in line:
+            curves.setdefault(who(line["who"]), []).append([[point[0], point[3]] for point in line["curve"]])
+    plots.lines(plot, curves)
+    plots.levels(plot, {key[3:]: float(key[3:]) for key in lines[0] if key.startswith("to ")})
+    return plot
+
+
 PLOTS: dict[str, tuple[Callable[[Lines], bool], Callable[[Lines], Axes]]] = {
+    "time_to_score": (lambda lines: "curve" in lines[0], curves_of_score),
     "job_maddpg": (lambda lines: "peer" in lines[0], bars_of_job),
     "job_ippo": (lambda lines: "peer" in lines[0], bars_of_job),
     "job_frequent_updates": (lambda lines: "peer" in lines[0], bars_of_job),

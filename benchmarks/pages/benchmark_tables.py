@@ -87,10 +87,35 @@ def figures_of_break_even(lines: Lines) -> str:
     )
 
 
+WHO = {"covey": "covey", "sb3_ppo": "stable-baselines3's PPO", "jax_ppo": "a PPO in JAX"}
+"""Who trains, by a word of the command that was run."""
+
+
+def who(command: str) -> str:
+    """Whose command it is."""
+    return next((name for word, name in WHO.items() if word in command), command)
+
+
+def figures_of_score(lines: Lines) -> str:
+    """A row for each library: medians over the seeds."""
+    summary = lines[-1].get("summary", {})
+    ends = [key for of in summary.values() for key in of if key.startswith("to ")]
+    names = list(dict.fromkeys(ends))
+    head = ["", "env steps/s", "a CPU second", *(f"seconds to {n[3:]}" for n in names)]
+    head += [f"env steps to {n[3:]}" for n in names]
+    rows = []
+    for command, of in summary.items():
+        there = [of[n] or {} for n in names]
+        row = [who(command), number(of["env_steps_per_s"]), number(of["env_steps_per_cpu_s"])]
+        rows.append([*row, *(number(t.get("seconds")) for t in there), *(number(t.get("env_steps")) for t in there)])
+    return table(head, rows)
+
+
 FIGURES: dict[str, Callable[[Lines], str]] = {
     "population_update": figures_of_update,
     "population_update_evolved": figures_of_update,
     "population_update_two_threads": figures_of_update,
     "break_even": figures_of_break_even,
+    "time_to_score": figures_of_score,
 }
 """Tables for what the plain one would not show well."""

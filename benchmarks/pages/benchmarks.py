@@ -27,9 +27,9 @@ those against AgileRL were taken in turn with it, run by run, in the same sittin
 environment, whatever the number of its agents; env steps/s are those of training over the wall time of the whole job,
 with acting, learning, evaluation and evolution in it. Each process has one thread for its arithmetic.
 
-Written from [benchmarks.json](benchmarks.json). `make bench` makes both, in about 20 minutes on two cores that have
-nothing else to do; `PEER=PYTHON make bench` compares with AgileRL, if that Python has it, and
-`.venv/bin/python benchmarks/suite.py NAME` repeats one.
+Written from [benchmarks.json](benchmarks.json). `make bench` makes both, in about half an hour on two cores that have
+nothing else to do; `PEER=PYTHON make bench` compares with AgileRL, if that Python has it, `PEER_SB3=PYTHON` with
+stable-baselines3, `PEER_JAX=PYTHON` with JAX, and `.venv/bin/python benchmarks/suite.py NAME` repeats one.
 """
 
 QUICK = """
@@ -38,6 +38,10 @@ quoted.**
 """
 
 ABOUT: dict[str, str] = {
+    "time_to_score": "How long until what is trained plays well: IPPO, one member, in simple_spread as arrays, with "
+    "one thread, beside other libraries in the same environment with the same numbers and layers. Every two seconds "
+    "the policy is kept, and afterwards plays 400 unseen episodes; a score is reached where the next policy is above "
+    "it too. Medians over three seeds.",
     "job_maddpg": 'The off-policy job of AgileRL\'s page "Multi-Agent Training": MADDPG, population 4, evolution on, '
     "8 environments (in every actor), an update for each 100 env steps of a member.",
     "job_ippo": "Its on-policy job: IPPO, population 4, rollouts of 2,048 env steps, 4 epochs.",

@@ -1,12 +1,12 @@
 """Plain PPO in JAX in covey's simple_spread as arrays, for `time_to_score.py --peer`; prints one JSON object.
 
-    PYTHON benchmarks/peer/jax_ppo.py --out FOLDER [--layers 64 64 64] [--max-steps 400000] [--seed 0]
+    PYTHON benchmarks/peer/jax_ppo.py --out FOLDER [--layers 64 64] [--max-steps 400000] [--seed 0]
 
 PYTHON is one with jax, optax and what `covey` in shared/ needs. Acting is one compiled call a step, an update another:
-estimates, ten epochs of four minibatches, all of it. The environment is numpy's, as for everybody. Numbers are those of
-examples/ippo_spread.yaml, but for the values, which have neither normalisation nor a clip; networks begin as those of
-stable-baselines3 do. Policies are saved between updates, the first one before anything is compiled, so rates have that
-in them.
+estimates, five epochs of eight minibatches, all of it. The environment is numpy's, as for everybody. Numbers are those
+of examples/ippo_spread.yaml, but for the values, which have neither normalisation nor a clip; networks begin as those
+of stable-baselines3 do. Policies are saved between updates, the first one before anything is compiled, so rates have
+that in them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from jax import Array
 
 from covey.envs import build_slots, load_environment, read_spaces
 
-ROLLOUT, EPOCHS, MINIBATCHES = 3200, 10, 4
+ROLLOUT, EPOCHS, MINIBATCHES = 3200, 5, 8
 """Env steps between updates; passes over them; minibatches of a pass."""
 GAMMA, LAMBDA, CLIP, ENTROPY, VALUE = 0.95, 0.95, 0.2, 0.01, 0.5
-OPTIMIZER = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.002, eps=1e-5))
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.003, eps=1e-5))
 
 Layers = list[tuple[Array, Array]]
 """Weights (outputs, inputs) and biases (outputs,)."""
@@ -120,14 +120,15 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=400_000)
     parser.add_argument("--every-s", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--layers", type=int, nargs="+", default=[64, 64, 64], help="as the example's")
+    parser.add_argument("--layers", type=int, nargs="+", default=[64, 64], help="as the example's")
     parser.add_argument("--copies", type=int, default=128)
     arguments = parser.parse_args()
     factory = load_environment("covey.envs.mpe.simple_spread_v3", {})
-    slots: Any = build_slots(factory, read_spaces(factory()), arguments.copies)
-    agent = slots.possible_agents[0]
-    width, actions = slots.observation_space(agent).shape[0], int(slots.action_space(agent).n)
-    agents, copies = len(slots.possible_agents), range(arguments.copies)
+    env: Any = factory()
+    slots: Any = build_slots(factory, read_spaces(env), arguments.copies)
+    agent = env.possible_agents[0]
+    width, actions = env.observation_space(agent).shape[0], int(env.action_space(agent).n)
+    agents, copies = len(env.possible_agents), range(arguments.copies)
     policy_key, value_key, key = jax.random.split(jax.random.key(arguments.seed), 3)
     hidden = [width, *arguments.layers]
     params = layers(policy_key, [*hidden, actions], 0.01), layers(value_key, [*hidden, 1], 1.0)

@@ -25,8 +25,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from covey.envs import build_slots, load_environment, read_spaces
 
-ROLLOUT, MINIBATCHES = 3200, 4
-"""Env steps between updates; minibatches of an epoch."""
+ROLLOUT = 3200
+"""Env steps between updates."""
 
 
 class Agents(VecEnv):  # type: ignore[misc]
@@ -36,10 +36,11 @@ class Agents(VecEnv):  # type: ignore[misc]
 
     def __init__(self, copies: int, seed: int) -> None:
         factory = load_environment("covey.envs.mpe.simple_spread_v3", {})
-        self.slots = build_slots(factory, read_spaces(factory()), copies)
-        self.agents = len(self.slots.possible_agents)
-        agent = self.slots.possible_agents[0]
-        super().__init__(copies * self.agents, self.slots.observation_space(agent), self.slots.action_space(agent))
+        env: Any = factory()
+        self.slots = build_slots(factory, read_spaces(env), copies)
+        self.agents = len(env.possible_agents)
+        agent = env.possible_agents[0]
+        super().__init__(copies * self.agents, env.observation_space(agent), env.action_space(agent))
         self._copies, self._episodes = copies, np.random.default_rng(seed)
         self._infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
 
@@ -125,7 +126,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-steps", type=int, default=400_000)
     parser.add_argument("--every-s", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--layers", type=int, nargs="+", default=[64, 64, 64], help="as the example's")
+    parser.add_argument("--layers", type=int, nargs="+", default=[64, 64], help="as the example's")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--minibatches", type=int, default=8, help="of an epoch")
+    parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--copies", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
@@ -134,10 +138,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = PPO(
         "MlpPolicy",
         env,
-        learning_rate=0.002,
+        learning_rate=arguments.lr,
         n_steps=ROLLOUT // arguments.copies,
-        batch_size=ROLLOUT * env.agents // MINIBATCHES,
-        n_epochs=10,
+        batch_size=ROLLOUT * env.agents // arguments.minibatches,
+        n_epochs=arguments.epochs,
         gamma=0.95,
         gae_lambda=0.95,
         clip_range=0.2,

@@ -15,6 +15,7 @@ import torch
 from covey.config import Config, load_config
 from covey.config.resuming import changes
 from covey.envs import load_environment, read_spaces
+from covey.envs.evaluation import load_evaluation
 from covey.envs.mpe import faster
 from covey.envs.repeats import ignored_seed
 from covey.errors import ConfigError, DiskFullError, StorageError
@@ -155,9 +156,13 @@ class LearnerProcess:
                 make = load_environment(environment.name, environment.config)
                 env = make()
                 try:
-                    spaces = read_spaces(env, environment.groups)
+                    spaces = read_spaces(env, environment.groups, environment.ignore_observations)
                 finally:
                     env.close()
+                if environment.evaluation:
+                    load_evaluation(
+                        make, spaces, environment.evaluation_config, environment.groups, environment.ignore_observations
+                    )
                 differs = ignored_seed(make, spaces) if self.config.training.deterministic else None
             if differs:
                 self.learner.event(f"training.deterministic: {differs}")
@@ -257,6 +262,7 @@ class LearnerProcess:
             "best_fitness": None if best is None else best.fitness,
             "best_fitness_stderr": None if best is None else best.fitness_stderr,
             "best_per_agent": None,
+            "best_against": None,
             "best_confirmed": False,
         }
 

@@ -10,7 +10,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey.wire.messages import spaces_from_proto
-from covey.wire.versions import SPOKEN, Versions, agreed_version
+from covey.wire.versions import EVALUATION_SINCE, SPOKEN, Versions, agreed_version, needed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
@@ -73,6 +73,7 @@ class Attendance:
         """
         config = self._learner.config
         environment = config.environment
+        evaluation = json.dumps(environment.evaluation_config) if environment.evaluation else None
         return pb.DescribeResponse(
             protocol_version=self._agreed(peer, Versions.of(request)),
             run_name=self._learner.run.name,
@@ -85,6 +86,8 @@ class Attendance:
                 vectorisation=Vectorisation.Value(f"VECTORISATION_{config.actors.vectorisation.upper()}"),
                 step_timeout_s=config.actors.step_timeout_s,
                 joint_seeds=not config.training.deterministic,
+                ignore_observations=environment.ignore_observations,
+                evaluation_config_json=evaluation,
             ),
         )
 
@@ -94,8 +97,10 @@ class Attendance:
         Raises:
             RefusedError: there is none.
         """
+        if self._learner.config.environment.evaluation:
+            who = f"{who}, in a run that sets environment.evaluation"
         try:
-            return agreed_version(who, actor, SPOKEN)
+            return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
             with self.lock:
                 self._learner.count("versions_refused")
@@ -103,6 +108,16 @@ class Attendance:
                 if self._learner.totals.counters["versions_refused"].bit_count() == 1:
                     self._learner.event(f"refused: {exc}")
             raise
+
+    def _oldest(self) -> int:
+        """The oldest protocol version that the run can be served in."""
+        environment = self._learner.config.environment
+        if environment.ignore_observations:
+            return 2
+        if environment.evaluation:  # which an older actor would not know of
+            return EVALUATION_SINCE
+        population = self._learner.population
+        return SPOKEN.oldest if population is None else needed_version(population.spaces)
 
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Admit an actor to the run; the first valid Join builds the population.
@@ -116,6 +131,11 @@ class Attendance:
         learner = self._learner
         config = learner.config
         spaces = spaces_from_proto(request.spaces, config.environment.groups)
+        if (needed := needed_version(spaces)) > version:
+            raise RefusedError(
+                f"actor {one_line(request.actor_id, 64)!r}: speaks protocol version {version}, expected {needed} for "
+                "observations or actions that are a Dict or Tuple; install a newer covey there"
+            )
         with self.lock:
             if learner.state in CLOSED:
                 raise RefusedError(f"run {learner.run.name!r} is {learner.state.value}; there is no work for actors")

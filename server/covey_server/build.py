@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 
 from covey.config import Config
-from covey.config.architecture import resolve
+from covey.config.architecture import flattened_images, resolve
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm
@@ -20,6 +21,8 @@ from covey_server.member import Member
 from covey_server.packing.policies import PolicyStore
 from covey_server.population import Population
 from covey_server.seeds import generator
+
+logger = logging.getLogger("covey")
 
 
 class PopulationFactory:
@@ -39,7 +42,9 @@ class PopulationFactory:
         """
         config = self._config
         # All three are called for their errors, before networks are initialised.
-        resolve(config.network, spaces, config.algorithm.share_parameters)
+        shared = config.algorithm.share_parameters
+        for sentence in flattened_images(resolve(config.network, spaces, shared), spaces, shared):
+            logger.warning("%s", sentence)
         chosen_agents(spaces.agent_ids, config.fitness)
         self._implementation.checked_specs(config, spaces)
         seed = config.training.seed

@@ -87,10 +87,11 @@ def train(
         start_detached(run, [f"--set={text}" for text in overrides] if resume is not None else [])
         return
     from covey_server.processes.local_actors import LocalActors
+    from covey_server.processes.local_count import first_count
 
     # Importing torch takes seconds, in which the actors import what they need. It comes after all that can be refused
     # without it.
-    with LocalActors(settings) as actors:
+    with LocalActors(settings, first_count(settings)) as actors:
         from covey_server.train import run_training
 
         end = run_training(settings, run, actors, resume=resume is not None, quiet=as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -160,6 +160,24 @@ class Member:
                 f"member {self.member_id} has {type(self.hyperparameters).__name__}, expected {record.__name__}"
             )
         return self.hyperparameters
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSizes:
+    """What of a member decides how much others are padded: its architectures, and the hyperparameters that are sizes.
+
+    Attributes:
+        specs: Architectures of its networks, by the keys of `Member.networks`.
+        hyperparameters: As `Member.hyperparameters`.
+    """
+
+    specs: Mapping[str, NetworkSpec]
+    hyperparameters: Hyperparameters
+
+    @staticmethod
+    def of(member: Member) -> MemberSizes:
+        """Take the sizes from a member."""
+        return MemberSizes({key: n.spec for key, n in member.networks.items()}, member.hyperparameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,9 @@ from covey_server.experience.experience import Experience
 from covey_server.member import Member
 from covey_server.orders.pace import Pace
 from covey_server.packing.policies import PolicyStore
+
+KEPT_RETURNS = 1000
+"""Newest episodes whose returns are kept, to find out whether they sum to zero."""
 
 VERSION = 1
 """Format version of `Totals` in checkpoints."""
@@ -91,6 +94,7 @@ class Population:
         members: The living members, in order of their places.
         algorithm: Holds the members' networks packed, and updates them.
         lineage: Record of all members that ever lived.
+        returns: Each agent's return in the newest episodes that members played against themselves.
     """
 
     spaces: EnvironmentSpaces
@@ -101,3 +105,4 @@ class Population:
     members: list[Member]
     algorithm: Algorithm
     lineage: Lineage
+    returns: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=KEPT_RETURNS))

@@ -6,6 +6,7 @@ Importing this module imports torch.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from covey.cli.tables import WIDTH, plain_console
 from covey.cli.terminal import PrintableFormatter, printable
 from covey.config import Config
 from covey.errors import CoveyError
+from covey.resources import usable_cores
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
 from covey.v1.population_service_pb2 import MemberInfo, Status
@@ -27,6 +29,7 @@ from covey_server.app import LearnerProcess
 from covey_server.coordination.run_state import RunState
 from covey_server.coordination.signals import Interruption, stop_on_signals
 from covey_server.processes.local_actors import LocalActors
+from covey_server.processes.local_count import LocalCount, Measured, first_count
 from covey_server.security.attach import attach_command
 
 
@@ -81,12 +84,18 @@ def _train(config: Config, run: RunDirectory, actors: LocalActors, console: Cons
             actors.attach(process.start(), token, _teller(console))
             with _progress(console) as progress:
                 show = _watcher(config, progress)
+                chosen = config.actors.local is None
+                count = LocalCount(first_count(config), usable_cores(), process.learner.event) if chosen else None
 
                 def watch(status: Status) -> None:
                     show(status)
                     # Actors that end when the run is complete or stopped are not to be started again.
                     if status.state == "training":
                         actors.check(status.env_steps)
+                        if count is not None:
+                            totals, core_s = process.learner.totals, process.learner.at_work.core_s
+                            now = Measured(time.monotonic(), totals.env_steps, totals.learner_wait_s, core_s)
+                            actors.keep(count.look(now))
 
                 process.wait(watch)
         finally:

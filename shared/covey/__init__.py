@@ -7,8 +7,8 @@ from covey.lazy import lazy_exports
 if TYPE_CHECKING:
     from covey.config.hyperparameters import HyperparameterConfig as HyperparameterConfig
     from covey.config.hyperparameters import RLParameter as RLParameter
+    from covey.envs.observed import Observations as Observations
     from covey.envs.vector import AsyncPettingZooVecEnv as AsyncPettingZooVecEnv
-    from covey.envs.vector import Observations as Observations
     from covey.envs.vector import PettingZooVecEnv as PettingZooVecEnv
     from covey.envs.vector import SyncPettingZooVecEnv as SyncPettingZooVecEnv
     from covey.envs.vector import make_multi_agent_vect_envs as make_multi_agent_vect_envs
@@ -23,9 +23,9 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     {
         "covey.config.hyperparameters": ("HyperparameterConfig", "RLParameter"),
+        "covey.envs.observed": ("Observations",),
         "covey.envs.vector": (
             "AsyncPettingZooVecEnv",
-            "Observations",
             "PettingZooVecEnv",
             "SyncPettingZooVecEnv",
             "make_multi_agent_vect_envs",

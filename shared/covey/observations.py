@@ -1,7 +1,7 @@
 """Encodes observations for networks: from their own dtype to float32 numbers, discrete values as one-hot vectors.
 
 Box: flattened; integers with finite bounds (pixels, boards) are mapped to [0, 1]. Discrete and MultiDiscrete: one-hot
-vectors. MultiBinary: as it is.
+vectors. MultiBinary: as it is. Dict and Tuple: the encodings of their leaves, one after another.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.spaces import Box, Discrete, MultiDiscrete, Space
+from covey.spaces import Box, Discrete, LeafSpace, MultiDiscrete, Space, leaf_arrays, leaves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ObservationEncoding:
-    """How observations of one space are encoded; the learner computes the same with torch.
+class LeafEncoding:
+    """How observations of one space that is no tree are encoded; the learner computes the same with torch.
 
     Attributes:
         numbers: How many numbers an observation is stored as.
@@ -37,25 +37,25 @@ class ObservationEncoding:
     place: NDArray[np.int64] | None = None
 
     @staticmethod
-    def of(space: Space) -> ObservationEncoding:
+    def of(space: LeafSpace) -> LeafEncoding:
         """Return how observations of a space are encoded for networks."""
         match space:
             case Discrete(n, start):
-                return ObservationEncoding(1, n, values=np.arange(start, start + n), place=np.zeros(n, np.int64))
-            case MultiDiscrete(nvec):
-                values = np.concatenate([np.arange(n) for n in nvec])
+                return LeafEncoding(1, n, values=np.arange(start, start + n), place=np.zeros(n, np.int64))
+            case MultiDiscrete(nvec, _, start):
+                values = np.concatenate([np.arange(first, first + n) for first, n in zip(start, nvec, strict=True)])
                 place = np.repeat(np.arange(len(nvec)), nvec)
-                return ObservationEncoding(len(nvec), sum(nvec), values=values, place=place)
+                return LeafEncoding(len(nvec), sum(nvec), values=values, place=place)
             case Box():
                 low, high = np.asarray(space.low), np.asarray(space.high)
                 span = high - low
                 if np.dtype(space.dtype).kind not in "iu" or not np.isfinite(span).all() or (span <= 1).all():
-                    return ObservationEncoding(space.width, space.width)
+                    return LeafEncoding(space.width, space.width)
                 scale = 1 / np.maximum(span, 1)
-                return ObservationEncoding(
+                return LeafEncoding(
                     space.width, space.width, low=low.astype(np.float32), scale=scale.astype(np.float32)
                 )
-        return ObservationEncoding(space.width, space.width)
+        return LeafEncoding(space.width, space.width)
 
     @property
     def plain(self) -> bool:
@@ -72,3 +72,35 @@ class ObservationEncoding:
             y -= self.low
             y *= self.scale
         return y
+
+
+class ObservationEncoding:
+    """Encodes observations of any space: those of a tree leaf by leaf, one after another.
+
+    Args:
+        space: The observation space.
+
+    Attributes:
+        width: How many numbers a network reads.
+        plain: Whether encoding does nothing but convert the dtype to float32.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._leaves = [LeafEncoding.of(leaf.space) for leaf in leaves(space)]
+        self.width = space.width
+        self.plain = isinstance(space, LeafSpace) and self._leaves[0].plain
+
+    @staticmethod
+    def of(space: Space) -> ObservationEncoding:
+        """Return how observations of a space are encoded for networks."""
+        return ObservationEncoding(space)
+
+    def encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Encode flattened observations (..., numbers), or structured ones (..., 1); returns (..., width) float32."""
+        lead = x.shape[:-1]
+        parts = [
+            encoding.encode(leaf.reshape(*lead, -1))
+            for encoding, leaf in zip(self._leaves, leaf_arrays(self._space, x), strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)

@@ -1,4 +1,4 @@
-"""Memory and files that this process uses."""
+"""Memory, files and cores that this process uses or may use."""
 
 from __future__ import annotations
 
@@ -48,3 +48,8 @@ def raise_file_limit(wanted: int) -> int:
         return soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     return most
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: where a scheduler such as Slurm grants fewer than there are, only those."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

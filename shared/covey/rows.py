@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from covey.errors import FragmentError
-from covey.spaces import EnvironmentSpaces, mask_width
+from covey.spaces import EnvironmentSpaces, LeafSpace, Space, leaf_arrays, leaves, mask_width
 
 Columns = dict[str, NDArray[np.generic]]
 """Arrays by column name, each (R, *shape of one row)."""
@@ -85,12 +85,53 @@ class Column:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
+def leaf_columns(group_id: str, what: str, space: Space) -> list[tuple[str, LeafSpace]]:
+    """Return name and space of the columns that hold a group's observations or actions: one for each leaf.
+
+    Args:
+        group_id: The group.
+        what: "observation" or "action", which is also the whole name if the space is no tree.
+        space: The group's observation or action space.
+    """
+    return [(f"{group_id}/{what}{'.' if leaf.path else ''}{leaf.name}", leaf.space) for leaf in leaves(space)]
+
+
+def read_leaves(columns: Columns, group_id: str, what: str, space: Space, at: Any = slice(None)) -> NDArray[np.generic]:
+    """Return a group's observations or actions as one array, which is structured if the space is a tree.
+
+    Args:
+        columns: Arrays by column name.
+        group_id: The group.
+        what: "observation" or "action".
+        space: The group's observation or action space.
+        at: Indexes the rows and agents of every column.
+    """
+    return from_leaves(space, [columns[name][at] for name, _ in leaf_columns(group_id, what, space)])
+
+
+def from_leaves(space: Space, parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """Return values of a space, given leaf by leaf, as one array, which is structured if the space is a tree.
+
+    Args:
+        space: The space.
+        parts: For each leaf an array (..., *leaf's shape).
+    """
+    if isinstance(space, LeafSpace):
+        return parts[0]
+    lead = parts[0].shape[: parts[0].ndim - len(leaves(space)[0].space.shape)]
+    values = np.zeros(lead, space.dtype)  # not empty: bytes between fields are compared and hashed with them
+    for target, part in zip(leaf_arrays(space, values), parts, strict=True):
+        target[...] = part
+    return values
+
+
 @dataclass(frozen=True)
 class RowSchema:
     """The columns of timesteps ("rows") in an actor's message, in the order in which they are sent.
 
     First `kind (R,)` for R rows, then for every group of N agents `<group>/` + observation (N, ...), action (N, ...),
     action_mask (N, width) where the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
+    Observations and actions that are trees have a column for each leaf, such as `observation.image`.
     """
 
     columns: tuple[Column, ...]
@@ -101,10 +142,11 @@ class RowSchema:
         columns = [Column("kind", "uint8", ())]
         for group in spaces.groups:
             n = len(group)
+            for what, space in (("observation", group.observation), ("action", group.action)):
+                for name, leaf in leaf_columns(group.group_id, what, space):
+                    columns.append(Column(name, leaf.dtype, (n, *leaf.shape)))
             mask = (("action_mask", "uint8", (mask_width(group.action),)),) if group.masked else ()
             for name, dtype, shape in (
-                ("observation", group.observation.dtype, group.observation.shape),
-                ("action", group.action.dtype, group.action.shape),
                 *mask,
                 ("active", "uint8", ()),
                 ("reward", "float32", ()),

@@ -20,7 +20,7 @@ from covey.v1.environment_pb2 import EnvironmentSpec
 from covey.v1.order_pb2 import Exploration, Order
 from covey.wire.messages import groups_from_proto
 from covey.wire.policy_file import PolicySpec, encode_policy
-from covey_actor.process import _parse_config
+from covey_actor.described import arguments
 from covey_server.ingest.validation import check_fragment
 
 SPACES = read_spaces(CounterEnv())
@@ -65,7 +65,11 @@ def _carry_out(hostile: Order) -> None:
 
 def _hostile_description(rng: Random) -> EnvironmentSpec:
     spec = EnvironmentSpec(
-        entry_point="tests.support.environments:counter", config_json='{"length": 5}', train_slots=4, eval_slots=1
+        entry_point="tests.support.environments:counter",
+        config_json='{"length": 5}',
+        train_slots=4,
+        eval_slots=1,
+        evaluation_config_json='{"length": 9}',
     )
     spec.groups.add(group_id="walkers", agent_ids=["walker_0", "walker_1"])
     spec.groups.add(group_id="caller", agent_ids=["caller_0"])
@@ -76,7 +80,8 @@ def _hostile_description(rng: Random) -> EnvironmentSpec:
 
 
 def _read_description(hostile: EnvironmentSpec) -> None:
-    assert isinstance(_parse_config(hostile.config_json), dict)
+    assert isinstance(arguments(hostile.config_json, "environment.config"), dict)
+    assert isinstance(arguments(hostile.evaluation_config_json, "environment.evaluation"), dict)
     read_spaces(CounterEnv(), groups_from_proto(hostile.groups))
 
 

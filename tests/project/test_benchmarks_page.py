@@ -101,16 +101,16 @@ def test_the_command_writes_page_and_plots(tmp_path: Path, monkeypatch: pytest.M
         benchmarks.main()
 
 
-def test_every_script_is_in_the_suite_and_all_of_it_takes_twenty_minutes() -> None:
+def test_every_script_is_in_the_suite_and_all_of_it_takes_half_an_hour() -> None:
     scripts = {p.stem for p in (ROOT / "benchmarks").glob("*.py")}
     assert {b.script for b in suite.SUITE.values()} | set(suite.LEFT_OUT) == scripts
-    assert sum(b.budget_s for b in suite.SUITE.values()) <= 20 * 60
+    assert sum(b.budget_s for b in suite.SUITE.values()) <= 30 * 60
 
 
 def test_a_peer_is_an_option_of_the_command_and_only_if_there_is_one() -> None:
-    alone = suite.SUITE["job_maddpg"].command(quick=False, python=None)
+    alone = suite.SUITE["job_maddpg"].command(quick=False, pythons={})
     assert alone == ["benchmarks/job.py", "--algo", "MADDPG", "--rounds", "3"]
-    with_peer = suite.SUITE["job_maddpg"].command(quick=False, python="/there/python")
+    with_peer = suite.SUITE["job_maddpg"].command(quick=False, pythons={"PEER": "/there/python"})
     assert with_peer[: len(alone)] == alone
     assert with_peer[-2] == "--peer"
     assert with_peer[-1].startswith("/there/python benchmarks/agilerl_job.py --max-steps")

@@ -88,7 +88,8 @@ def test_every_exit_code_says_what_to_do() -> None:
 
 
 def test_the_environment_that_a_page_shows_can_be_trained_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "docs" / "environments.md").read_text()
+    _, _, text = (ROOT / "docs" / "environments.md").read_text().partition("## Your own environment")
+    text, _, _ = text.partition("\n## ")
     blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     (tmp_path / "meeting.py").write_text(blocks["python"])
     (tmp_path / "meeting.yaml").write_text(blocks["yaml"])

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import time
 import zipfile
@@ -16,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.distributions import ROOT, faults, source_of, wheel_of
+from tests.support.stranger import Stranger, build_distributions
 
 import covey
 
@@ -47,9 +45,7 @@ def parallel_env(**config):
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both, built as `make dist` builds them."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    build_distributions(folder)
     return folder
 
 
@@ -62,39 +58,6 @@ def block(language: str) -> str:
 def installed_mb(environment: Path) -> float:
     """Megabytes of all files in an environment, compiled modules included."""
     return sum(p.lstat().st_size for p in environment.rglob("*")) / 1e6
-
-
-class Stranger:
-    """An empty virtual environment in a folder of its own, of which nothing leads to the checkout."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = folder / "environment"
-        self._variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("COVEY_")}
-        self._variables |= {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
-        self.run(sys.executable, "-m", "venv", str(self.environment))
-
-    def run(self, *command: str, code: int = 0, variables: dict[str, str] | None = None) -> str:
-        """Run a command in the folder; what it prints, errors last. It must end with this code."""
-        environ = self._variables | (variables or {})
-        done = subprocess.run(
-            command, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=600, check=False
-        )
-        assert done.returncode == code, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
-
-    def covey(self, *arguments: str, code: int = 0, variables: dict[str, str] | None = None) -> str:
-        """Run the installed command."""
-        return self.run(str(self.environment / "bin" / "covey"), *arguments, code=code, variables=variables)
-
-    def python(self, code: str) -> str:
-        """Run some code."""
-        return self.run(str(self.environment / "bin" / "python"), "-c", code)
-
-    def install(self, wheel: Path, extras: str = "") -> None:
-        """Install the wheel, with versions of constraints.txt: of torch too, whatever else an index may offer."""
-        pip = (str(self.environment / "bin" / "python"), "-m", "pip", "install", "--quiet")
-        self.run(*pip, "-c", str(ROOT / "constraints.txt"), f"covey-marl{extras} @ {wheel.as_uri()}")
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ class TextObservations(CounterEnv):
 
 
 class DictObservations(CounterEnv):
-    """Observations of a kind that is not known."""
+    """Observations that are not the dictionaries of their space."""
 
     def observation_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
         del agent

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from covey.config import Config, MATD3Settings, OffPolicyAlgorithm
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
+from covey.spaces import AgentSpec, Box, EnvironmentSpaces, MultiBinary, choices
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
 from covey_server.member import Member, Network
@@ -35,7 +35,7 @@ def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], e
     for i, x in zip(spec.inputs, inputs, strict=True):
         for agent in torch.split(x, i.width, -1):
             y = agent
-            for layer in range(len(i.encoder.hidden_size)):
+            for layer in range(i.encoder.layers):
                 y = (y @ p[f"encoder.{i.name}.{layer}.weight"] + p[f"encoder.{i.name}.{layer}.bias"]).relu()
             joint.append((y @ p[f"encoder.{i.name}.out.weight"] + p[f"encoder.{i.name}.out.bias"]).relu())
     y = torch.cat([*joint, extra] if extra is not None else joint, -1)
@@ -158,11 +158,19 @@ class Alone:
         drawn: Tensor = draw(self.keys(), stream, batch * width)
         return drawn.view(batch, width)
 
+    def noise(self, stream: str, agent: int, batch: int, rows: Tensor | slice = slice(None)) -> Tensor:
+        """What is added to an agent's logits: Gumbel noise to those of choices, logistic noise to those of switches."""
+        space = self.spaces.agents[agent].action
+        law = "logistic" if isinstance(space, MultiBinary) else "gumbel"
+        return self.draws(getattr(counter_rng, law), f"{stream}_{law}", batch)[rows][:, self.columns(agent)]
+
     def chosen(self, spec: AgentSpec, out: Tensor, legal: Tensor | None) -> Tensor:
-        """One-hot of the best choice of those that are legal."""
-        assert isinstance(spec.action, Discrete)
+        """One-hot vectors of the best values that are legal, choice by choice; switches are on or off."""
+        if isinstance(spec.action, MultiBinary):
+            return torch.where(out > 0, 1.0, 0.0)
         best = out if legal is None else out.masked_fill(legal == 0, -torch.inf)
-        return torch.eye(spec.action.n)[best.argmax(-1)]
+        values = choices(spec.action)
+        return torch.cat([torch.eye(x.shape[-1])[x.argmax(-1)] for x in best.split(values, -1)], -1)
 
     def next_actions(self, look: Look) -> Tensor:
         """What target policies do where they choose; others are bound to what they did."""
@@ -179,7 +187,7 @@ class Alone:
                     action = matd3.smoothed(action, noise, settings.target_noise, settings.target_noise_clip)
             else:
                 if settings.name == "MATD3":
-                    out = out + self.draws(counter_rng.gumbel, "target_gumbel", size)[:, columns]
+                    out = out + self.noise("target", agent, size)
                 action = self.chosen(spec, out, None if look.legal is None else look.legal[:, columns])
             actions.append(torch.where(look.part[:, agent, None] == 1, action, look.action[:, columns]))
         return torch.cat(actions, -1)
@@ -266,15 +274,18 @@ class Alone:
         return self.differentiable(agent, out, now, rows)
 
     def differentiable(self, agent: int, out: Tensor, now: Look, rows: Tensor) -> Tensor:
-        """An agent's actions in these rows: squashed, or straight-through Gumbel-softmax of what is legal."""
+        """An agent's actions in these rows: squashed, or samples whose gradient is that of what is legal's softmax."""
         spec, columns = self.spaces.agents[agent], self.columns(agent)
         if isinstance(spec.action, Box):
             action: Tensor = matd3.squash(out)
             return action
-        out = out + self.draws(counter_rng.gumbel, "policy_gumbel", len(rows))[rows][:, columns]
+        out = out + self.noise("policy", agent, len(rows), rows)
+        if isinstance(spec.action, MultiBinary):
+            on = out.exp() / (1 + out.exp())
+            return self.chosen(spec, out, None) + on - on.detach()
         legal = torch.ones_like(out) if now.legal is None else now.legal[rows][:, columns].float()
-        powers = out.exp() * legal
-        soft = powers / powers.sum(-1, keepdim=True)
+        powers = (out.exp() * legal).split(choices(spec.action), -1)
+        soft = torch.cat([p / p.sum(-1, keepdim=True) for p in powers], -1)
         return self.chosen(spec, out, legal) + soft - soft.detach()
 
     def learn_nothing(self, key: str) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.rows import Columns, RowKind, RowSchema
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Space
+from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, choices
 from covey.v1.fragment_pb2 import SlotStream
 from covey_server.experience.parts import Part
 
@@ -66,7 +66,8 @@ class Cut:
 def something(space: Space, rng: np.random.Generator) -> NDArray[Any]:
     if isinstance(space, Discrete):
         return np.array(space.start + rng.integers(space.n))
-    assert isinstance(space, Box)
+    if not isinstance(space, Box):
+        return rng.integers(choices(space)).astype(space.dtype)
     if np.dtype(space.dtype).kind in "iu":
         return rng.integers(0, 9, space.shape).astype(space.dtype)
     return rng.uniform(-1, 1, space.shape).astype(space.dtype)
@@ -83,9 +84,10 @@ def decide(spaces: EnvironmentSpaces, agent: int, forced: bool, rng: np.random.G
     spec = spaces.agents[agent]
     action, mask = something(spec.action, rng), None
     if spec.masked:
-        assert isinstance(spec.action, Discrete)
-        mask = (rng.random(spec.action.n) < 0.5).astype(np.uint8)
-        mask[int(action) - spec.action.start] = 1
+        values = choices(spec.action)
+        mask = (rng.random(sum(values)) < 0.5).astype(np.uint8)
+        first = spec.action.start if isinstance(spec.action, Discrete) else 0
+        mask[np.cumsum((0, *values[:-1])) + action.reshape(-1) - first] = 1
     return Cell(something(spec.observation, rng), action, mask, Part.FORCED if forced else Part.CHOSE)
 
 

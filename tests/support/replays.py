@@ -11,7 +11,7 @@ from tests.support.random_play import fragments, play
 
 from covey.config import Config, parse_config
 from covey.rows import RowKind, RowSchema
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, choices
 from covey.v1.fragment_pb2 import SlotStream
 from covey_server.algorithms import build_networks
 from covey_server.experience.replay import Replay
@@ -47,19 +47,38 @@ SEEN = EnvironmentSpaces.build(
     ],
     asynchronous=True,
 )
+SEVERAL = EnvironmentSpaces.build(
+    [
+        AgentSpec("pointer_0", box(4), MultiDiscrete((3, 2, 3))),
+        AgentSpec("walker_0", box(3), Box("float32", (2,), (0, 0), (1, 4))),
+        AgentSpec("pointer_1", box(4), MultiDiscrete((3, 2, 3))),
+        AgentSpec("panel_0", box(2), MultiBinary(3)),
+        AgentSpec("talker_0", box(3), Discrete(3, start=2)),
+    ]
+)
+SEVERAL_IN_TURNS = EnvironmentSpaces.build(
+    [
+        AgentSpec("pointer_0", box(4), MultiDiscrete((3, 2, 3)), masked=True),
+        AgentSpec("walker_0", box(3), box(2)),
+        AgentSpec("pointer_1", box(4), MultiDiscrete((3, 2, 3)), masked=True),
+        AgentSpec("panel_0", box(2), MultiBinary(3)),
+        AgentSpec("talker_0", box(3), Discrete(3, start=2), masked=True),
+    ],
+    asynchronous=True,
+)
 CASES: dict[str, tuple[EnvironmentSpaces, dict[str, Any]]] = {
     "boxes": (BOXES, {}),
     "mixed kinds": (MIXED, {"max_grad_norm_actor": 0.5, "max_grad_norm_critic": 1.0}),
     "shared groups": (MIXED, {"shared": True}),
+    "several choices": (SEVERAL, {"shared": True}),
+    "several choices in turns": (SEVERAL_IN_TURNS, {}),
     "turns": (SEEN, {}),
     "turns, shared with indicator": (SEEN, {"shared": True, "agent_indicator": True}),
 }
 
-EACH_CASE = [
-    pytest.param(case, marks=() if case in ("boxes", "turns, shared with indicator") else pytest.mark.slow)
-    for case in CASES
-]
-"""All cases, as parameters: the fast loop has the simplest and the richest."""
+FAST = ("boxes", "several choices", "turns, shared with indicator")
+EACH_CASE = [pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in CASES]
+"""All cases, as parameters: the fast loop has the simplest and the richest ones."""
 
 
 def if_matd3(algorithm: str, **settings: float) -> dict[str, Any]:
@@ -105,9 +124,10 @@ def filled(
             for name in ("observation", "reward", "action"):
                 column = columns[f"{group.group_id}/{name}"]
                 column[:] = rng.normal(size=column.shape)
-            if isinstance(group.action, Discrete):
+            if not isinstance(group.action, Box):
                 action = columns[f"{group.group_id}/action"]
-                action[:] = group.action.start + rng.integers(0, group.action.n, action.shape)
+                first = group.action.start if isinstance(group.action, Discrete) else 0
+                action[:] = first + rng.integers(0, np.reshape(choices(group.action), group.action.shape), action.shape)
             columns[f"{group.group_id}/active"][:] = rng.random((length + 1, len(group))) < 0.8
             columns[f"{group.group_id}/{'terminated' if episode % 2 else 'truncated'}"][length - 1] = 1
         replay.insert(columns, [SlotStream(rows=length + 1, steps=length)])

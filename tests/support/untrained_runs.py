@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ def untrained_run(
     algorithm: dict[str, Any],
     environment: dict[str, Any],
     members: tuple[int, ...] = (3, 5),
+    sides: Sequence[Sequence[str]] = (),
     **sections: Any,
 ) -> RunDirectory:
-    """A run of one checkpoint whose last member is the best one; `sections` are further ones of its configuration."""
+    """A run of one checkpoint whose last member is the best one; `sections` are further ones of its configuration.
+
+    `sides` are those of a zero-sum game that is evaluated side by side.
+    """
     data = {"algorithm": algorithm, "environment": environment, "training": {}, "network": NETWORK, **sections}
     config = parse_config(data)
     env = load_environment(config.environment.name, config.environment.config)()
@@ -44,7 +49,7 @@ def untrained_run(
         for i in members
     ]
     state = {
-        "run": {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces)},
+        "run": {"best_member": members[-1], "config": data, "spaces": spaces_to_json(spaces), "sides": sides},
         "scheduler": {"ledgers": {str(i): {"generation": 2} for i in members}},
     }
     save_checkpoint(run.checkpoints, state, population)

@@ -82,6 +82,21 @@ class Images(Plain):
         agent.observation[slots] = self.time[slots, None, None]
 
 
+class Trees(Plain):
+    """Observations and actions that are dictionaries: the leaves are fields of the arrays."""
+
+    seen = spaces.Dict({"image": spaces.Box(0, 255, (4, 4), np.uint8), "time": spaces.Box(-10, 10, (3,), F)})
+    acts = spaces.Dict({"go": spaces.Discrete(3), "aim": spaces.Box(-1, 1, (2,), F)})
+
+    def step(self, slots: Any, actions: Any) -> Any:
+        assert actions[0]["aim"].shape == (self.count, 2, 2) and actions[0]["go"].dtype == np.int64
+        return super().step(slots, actions)
+
+    def see(self, n: int, agent: AgentArrays, slots: Any) -> None:
+        agent.observation["image"][slots] = self.time[slots, None, None]
+        agent.observation["time"][slots] = self.time[slots, None]
+
+
 class Bits(Plain):
     """An observation of one bit, which a sentinel equals by chance."""
 

@@ -27,6 +27,7 @@ MASKS = [
     Case(masks(in_infos=True, told=False), "IPPO", "MultiDiscrete"),
     Case(masks(in_infos=False, told=True), "MADDPG", "Discrete"),
     Case(masks(in_infos=True, told=True), "MATD3", "Discrete"),
+    Case(masks(in_infos=False, told=True), "MATD3", "MultiDiscrete"),
 ]
 FORCED = [
     Case(forced(paid=0.0, told=False), "IPPO", "Box"),

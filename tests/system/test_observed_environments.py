@@ -19,7 +19,7 @@ SHRUNK = {
     "environment.num_envs": 16,
     "environment.name": f"{HERE}:Pong",
     # A network of this machine's size, and as little training as shows both generations.
-    "network.encoder_config.hidden_size": [8],
+    "network.encoder_config.channel_size": [8, 8],
     "training.pop_size": 1,
     "training.max_steps": 64,
     "training.evo_steps": 32,

@@ -12,13 +12,20 @@ from tests.support.probes.errors import Case
 from tests.support.probes.runs import Runs, check_learned, check_untrained, probe_runs
 from tests.support.probes.trainers import Trainers
 
-# Each probe with both kinds of action and with both algorithms, in turns.
+SEVERAL = ("MultiDiscrete", "MultiBinary")
+POLICIES = [known for known in SIMPLE if known.wanted is not None]
+
+# Each probe with Discrete and Box actions and with both algorithms, in turns; policies of several choices besides.
 CASES = [
     Case(known, algorithm, kind)
     for i, known in enumerate((*SIMPLE, *ENDS, TEAM, TWINS, TEAM_APART, MIXED))
     for algorithm, kind in zip(
         ("MADDPG", "MATD3"), ("Discrete", "Box") if i % 2 == 0 else ("Box", "Discrete"), strict=True
     )
+] + [
+    Case(known, algorithm, kind)
+    for i, known in enumerate(POLICIES)
+    for algorithm, kind in zip(("MADDPG", "MATD3"), SEVERAL if i % 2 == 0 else SEVERAL[::-1], strict=True)
 ]
 
 

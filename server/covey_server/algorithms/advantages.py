@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
+TINY = 1e-30
+"""A base of powers above 0, which has a logarithm."""
+
+
+def power(base: Tensor, exponent: Tensor) -> Tensor:
+    """Compute base ** exponent for bases of 0 or more, as e ** (exponent * log(base)).
+
+    torch's own power rounds the last numbers of a tensor otherwise than the others, and these belong to somebody else
+    where other members learn in the same pass.
+    """
+    return (exponent * base.clamp(min=TINY).log()).exp()
+
 
 def advantages(
     *,
@@ -41,7 +53,7 @@ def advantages(
     Returns:
         (D,).
     """
-    discount = gamma**steps
+    discount = power(gamma, steps)
     delta = reward + discount * (1 - terminated) * next_value - value
     return discounted_sums(delta, discount * gae_lambda * continues, longest)
 

@@ -18,7 +18,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import Experience
-from covey_server.member import Member, Network
+from covey_server.member import Member, MemberSizes, Network
 from covey_server.orders.pace import Pace
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
@@ -49,9 +49,23 @@ class Algorithm(ABC):
 
     @abstractmethod
     def __init__(
-        self, config: Config, spaces: EnvironmentSpaces, members: Sequence[Member], device: torch.device | str = "cpu"
+        self,
+        config: Config,
+        spaces: EnvironmentSpaces,
+        members: Sequence[Member],
+        device: torch.device | str = "cpu",
+        population: Sequence[MemberSizes] | None = None,
     ) -> None:
-        """Stack the members' networks; the members' own copies change only at `unpack`, their update counts at once."""
+        """Stack the members' networks; the members' own copies change only at `unpack`, their update counts at once.
+
+        Args:
+            config: The run's configuration.
+            spaces: Spaces of the environment.
+            members: Who learns here.
+            device: Where.
+            population: Sizes of all members, in the order of their places, where `members` are a share of them. They
+                alone decide how much networks and batches are padded, so that a member learns the same in any share.
+        """
 
     # -- what a run consists of -----------------------------------------------------------------------------------
 

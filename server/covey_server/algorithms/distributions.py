@@ -16,11 +16,22 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space, action_bounds
+from covey.spaces import (
+    Box,
+    DictSpace,
+    Discrete,
+    LeafSpace,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    TupleSpace,
+    action_bounds,
+    leaf_arrays,
+    leaves,
+)
 
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
@@ -98,7 +109,7 @@ class Gaussian(Distribution):
             grad_outputs = grad_log_prob.unsqueeze(-1) * z * inverse
             # Summed over decisions, as log_std is one parameter: the product sums grad_log_prob * z^2.
             grad_constant = (grad_entropy - grad_log_prob).sum(-1, keepdim=True)
-            return grad_outputs, torch.bmm(grad_log_prob.unsqueeze(1), squares).squeeze(1) + grad_constant
+            return grad_outputs, (grad_log_prob.unsqueeze(-1) * squares).sum(1) + grad_constant
 
         return LogProbs(log_prob, (constant + 0.5 * log_std.shape[-1]).expand_as(log_prob), backward)
 
@@ -106,9 +117,9 @@ class Gaussian(Distribution):
 class Categorical(Distribution):
     """Distribution over Discrete and MultiDiscrete actions: independent choices, their logits one after another."""
 
-    def __init__(self, nvec: Sequence[int], start: int = 0) -> None:
-        self._nvec, self._start = list(nvec), start
-        self._values = np.concatenate([np.arange(start, start + n) for n in nvec])
+    def __init__(self, nvec: Sequence[int], start: Sequence[int]) -> None:
+        self._nvec = list(nvec)
+        self._values = np.concatenate([np.arange(first, first + n) for n, first in zip(nvec, start, strict=True)])
         self._place = np.repeat(np.arange(len(nvec)), nvec)
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
@@ -182,7 +193,7 @@ class Bernoulli(Distribution):
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Encode the switches of MultiBinary actions as the numbers 0 and 1."""
-        return action.astype(np.float32)
+        return action.reshape(len(action), -1).astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
         """Compute log-probabilities of actions and entropies, summed over the independent switches of an action.
@@ -192,8 +203,9 @@ class Bernoulli(Distribution):
             log p(a) = a x - log(1 + e^x)        H = log(1 + e^x) - p x
             d log p(a) / d x = a - p             d H / d x = -x p (1 - p)
         """
-        log_partition = F.softplus(outputs)
-        probs = torch.sigmoid(outputs)
+        # torch's own softplus and sigmoid round the last numbers of a tensor otherwise than the others.
+        log_partition = torch.relu(outputs) + torch.log1p(torch.exp(-outputs.abs()))
+        probs = 1 / (1 + torch.exp(-outputs))
         log_prob = (action * outputs - log_partition).sum(-1)
 
         def backward(grad_log_prob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None]:
@@ -203,14 +215,68 @@ class Bernoulli(Distribution):
         return LogProbs(log_prob, (log_partition - probs * outputs).sum(-1), backward)
 
 
+class Joint(Distribution):
+    """Distribution over actions that are dictionaries or tuples: each leaf is drawn by itself, from its own outputs."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._leaves = [leaf.space for leaf in leaves(space)]
+        self._each = [_of_leaf(leaf) for leaf in self._leaves]
+        self._widths = [leaf.width for leaf in self._leaves]
+
+    def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
+        """Encode each leaf by its own distribution, side by side."""
+        parts = zip(self._each, leaf_arrays(self._space, action), strict=True)
+        return np.concatenate([own.encode(part) for own, part in parts], 1)
+
+    def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
+        """Compute log-probabilities of actions and entropies: the sums over the leaves."""
+        split = [None if x is None else x.split_with_sizes(self._widths, -1) for x in (outputs, log_std, action, mask)]
+        each = [
+            own.log_probs(*(None if parts is None else parts[i] for parts in split))  # type: ignore[arg-type]
+            for i, own in enumerate(self._each)
+        ]
+
+        def backward(grad_log_prob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, Tensor | None]:
+            by_outputs, by_log_std = zip(*(own.backward(grad_log_prob, grad_entropy) for own in each), strict=True)
+            if log_std is None:
+                return torch.cat(by_outputs, -1), None
+            # Leaves that are no Box do not use their part of log_std.
+            parts = log_std.split_with_sizes(self._widths, -1)
+            grads = [torch.zeros_like(x) if g is None else g for x, g in zip(parts, by_log_std, strict=True)]
+            return torch.cat(by_outputs, -1), torch.cat(grads, -1)
+
+        log_prob, entropy = (
+            torch.stack(x).sum(0) for x in ([its.log_prob for its in each], [its.entropy for its in each])
+        )
+        return LogProbs(log_prob, entropy, backward)
+
+    def legal(self, mask: NDArray[Any]) -> NDArray[np.float32]:
+        """Return masks as wide as the outputs: what a mask says of choices, and 1 for all that cannot be masked."""
+        parts, at = [], 0
+        for own, space in zip(self._each, self._leaves, strict=True):
+            if isinstance(own, Categorical):
+                parts.append(own.legal(mask[:, at : at + space.width]))
+                at += space.width
+            else:
+                parts.append(np.ones((len(mask), space.width), np.float32))
+        return np.concatenate(parts, 1)
+
+
 def distribution_of(space: Space) -> Distribution:
     """Choose the probability distribution from which policies draw actions of this space."""
+    if isinstance(space, DictSpace | TupleSpace):
+        return Joint(space)
+    return _of_leaf(space)
+
+
+def _of_leaf(space: LeafSpace) -> Distribution:
     match space:
         case Box():
             return Gaussian(space)
         case Discrete(n, start):
-            return Categorical((n,), start)
-        case MultiDiscrete(nvec):
-            return Categorical(nvec)
+            return Categorical((n,), (start,))
+        case MultiDiscrete():
+            return Categorical(space.nvec, space.start)
         case MultiBinary():
             return Bernoulli()

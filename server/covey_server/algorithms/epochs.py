@@ -1,7 +1,7 @@
 """Shuffled PPO minibatches of many networks at once, each from its own decisions (transitions).
 
-Dims: R networks, D decisions of all of them; n minibatches (of the network that has most), B decisions of the largest
-one; M members due, O numbers of an action.
+Dims: R networks, D decisions of all of them; n minibatches (of the network that has most), B decisions of each
+(padded); M members due, O numbers of an action.
 """
 
 from __future__ import annotations
@@ -95,9 +95,10 @@ class Minibatches:
         pooled: The decisions.
         estimates: Their log-probabilities, advantages, values and returns before the phase.
         sizes: (R,) largest minibatch of each network.
+        samples: B, at least the decisions of any minibatch.
     """
 
-    def __init__(self, pooled: Pooled, estimates: Estimates, sizes: NDArray[np.int64]) -> None:
+    def __init__(self, pooled: Pooled, estimates: Estimates, sizes: NDArray[np.int64], samples: int) -> None:
         self._pooled = pooled
         counts, device = pooled.counts, pooled.device
         self._numbers = torch.stack(
@@ -109,7 +110,7 @@ class Minibatches:
         first = np.minimum(j, number) * counts // divisor
         length = np.minimum(j + 1, number) * counts // divisor - first
         self._active = length > 0
-        place = np.arange(length.max())
+        place = np.arange(samples)
         own = place < length[..., None]
         self._shape = own.shape
         # By network, (R, n * B); padding repeats the network's first decision.

@@ -21,10 +21,10 @@ from covey_server.member import ReturnScale
 from covey_server.packing.pack import Pack
 
 CHUNK = 512
-"""Inputs of a network that are evaluated at a time, if they take no more than CHUNK_BYTES."""
+"""Most inputs of a network that are evaluated at a time, if they take no more than CHUNK_BYTES."""
 
 CHUNK_BYTES = 8 << 20
-"""Bytes of the inputs of all networks of a pack that are evaluated at a time."""
+"""Bytes of a network's inputs that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ def estimates(
     networks: Sequence[ActorCriticRows],
     *,
     rescale: bool,
+    chunk: int = CHUNK,
 ) -> Estimates:
     """Compute log-probabilities, values, advantages and returns of a rollout's decisions by the networks as they are.
 
@@ -65,6 +66,7 @@ def estimates(
         gae_lambda: (R,) lambdas.
         networks: All policies and values, pack by pack.
         rescale: Whether values are in units of their own, `Network.scale`.
+        chunk: Inputs of a network that are evaluated at a time.
     """
     counts, device = pooled.counts, pooled.device
 
@@ -75,7 +77,7 @@ def estimates(
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
     scales = _scales(networks) if rescale else [ReturnScale()] * len(counts)
     mean, std = by_decision([s.mean for s in scales]), by_decision([s.std for s in scales])
-    log_prob, view_values = _evaluated(pooled, networks)
+    log_prob, view_values = _evaluated(pooled, networks, chunk)
     value = view_values.index_select(0, pooled.here) * std + mean
     advantage = advantages(
         reward=pooled.reward,
@@ -126,13 +128,15 @@ def _rescaled(
     return _scales(networks)
 
 
-def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Tensor, Tensor]:
+def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -> tuple[Tensor, Tensor]:
     """Compute log-probabilities of all decisions' actions and values of all observations, each by its own network.
 
-    Pairs have different numbers of decisions and views; networks of a pack read them side by side, some columns at a
-    time, and what they give in padding is left out at the end.
+    Pairs have different numbers of decisions and views; networks of a pack read them side by side, `chunk` columns at a
+    time, fewer where inputs are large, and what they give in padding is left out at the end. The last columns are
+    filled up to a whole chunk, as products round by how many there are.
     """
-    widest = max(pooled.counts.max(), pooled.view_counts.max())
+    chunk = min(chunk, max(1, CHUNK_BYTES // (4 * networks[0].rows.pack.spec.inputs[0].width)))
+    widest = -(-max(pooled.counts.max(), pooled.view_counts.max()) // chunk) * chunk
     decisions, decided = _side_by_side(pooled.counts, widest, pooled.device)
     views, viewed = _side_by_side(pooled.view_counts, widest, pooled.device)
     log_prob, value = (torch.empty(decisions.shape, device=pooled.device) for _ in range(2))
@@ -141,7 +145,6 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> tuple[Ten
         policies, values = (
             torch.tensor(pairs).long().to(decisions.device, non_blocking=True) for pairs in (own.policies, own.values)
         )
-        chunk = min(CHUNK, max(1, CHUNK_BYTES // (4 * len(own.rows) * own.rows.pack.spec.inputs[0].width)))
         for first in range(0, widest, chunk):
             columns = slice(first, first + chunk)
             at = decisions[policies, columns]

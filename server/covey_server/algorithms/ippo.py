@@ -27,18 +27,20 @@ from torch import Tensor
 from covey.config import AlgorithmSettings, Config, OnPolicyAlgorithm, OnPolicyHyperparameters
 from covey.errors import SpaceError
 from covey.networks import NetworkSpec
-from covey.spaces import Box, EnvironmentSpaces
+from covey.spaces import Box, EnvironmentSpaces, has_box, leaves
 from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.agent_types import AgentType, padding_groups
 from covey_server.algorithms.algorithm import Algorithm
+from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.epochs import Epoch, Minibatches
 from covey_server.algorithms.estimates import estimates
+from covey_server.algorithms.minibatch_sizes import MinibatchSizes
 from covey_server.algorithms.pooled import Pool
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
 from covey_server.algorithms.round_inputs import RoundInputs
 from covey_server.experience.rollouts import Rollout, Rollouts
-from covey_server.member import Member
+from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks
@@ -47,47 +49,6 @@ from covey_server.packing.updates import backend_for
 
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
 """Those of policies first, then those of values."""
-
-
-def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return PPO's policy loss, minus the clipped surrogate, for K policies, and its gradient by `log_ratio`.
-
-    Each has B decisions.
-
-    Args:
-        log_ratio: (K, B), log r = log pi'(a|o) - log pi(a|o).
-        advantage: (K, B).
-        clip: (K, 1).
-        weight: (K, B), with a sum of 1.
-    """
-    ratio = log_ratio.exp()
-    free, bound = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
-    # d (r A) / d log r = r A; where the clipped term is the smaller one, r does not move it.
-    grad_log_ratio = -weight * torch.where(free <= bound, free, 0)
-    return -(weight * torch.minimum(free, bound)).sum(-1), grad_log_ratio
-
-
-def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return PPO's clipped value loss for K value networks and B decisions: half the larger of two squared errors.
-
-    One error is that of the value, the other that of the value kept within `clip` of what it was before.
-
-    Args:
-        value: (K, B).
-        before: (K, B).
-        target: (K, B).
-        clip: (K, 1).
-        weight: (K, B).
-
-    Returns:
-        The loss (K,), and its gradient with respect to `value`.
-    """
-    error, moved = value - target, value - before
-    kept = moved.clamp(-clip, clip)
-    squares, bound = error.square(), (before + kept - target).square()
-    # Within the clip both are the same error, but for rounding; beyond it the kept one does not move with the value.
-    grad_value = weight * torch.where((squares >= bound) | (moved == kept), error, 0)
-    return 0.5 * (weight * torch.maximum(squares, bound)).sum(-1), grad_value
 
 
 class IPPO(Algorithm):
@@ -99,14 +60,15 @@ class IPPO(Algorithm):
         members: The population. `Member.updates` counts learning phases, `Network.scale` moves with each; everything
             else in a member stays as it is until `unpack`.
         device: Where training happens.
+        population: As `Algorithm` has it.
     """
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
         """Refuse with a SpaceError agents whose actions are integers in a Box; all other kinds can be learned."""
         for agent in spaces.agents:
-            space = agent.action
-            if isinstance(space, Box) and np.dtype(space.dtype).kind != "f":
+            integers = [b.space for b in leaves(agent.action) if isinstance(b.space, Box) and "int" in b.space.dtype]
+            if space := next(iter(integers), None):
                 raise SpaceError(
                     f"action of agent {agent.agent_id!r}: Box of {space.dtype}, expected floating-point numbers for "
                     f"{settings.name}; wrap the environment, or give it Discrete actions"
@@ -120,7 +82,7 @@ class IPPO(Algorithm):
         ids, configs = networks_by_id(config, spaces)
         specs = {}
         for i, agents in ids.items():
-            gaussian = isinstance(spaces.agents[agents[0]].action, Box)
+            gaussian = has_box(spaces.agents[agents[0]].action)
             specs[f"actor/{i}"] = replace(
                 actor_spec(settings, configs[i], spaces, agents),
                 output_gain=settings.output_gain,
@@ -147,14 +109,21 @@ class IPPO(Algorithm):
         return Exploration(kind=Exploration.KIND_SAMPLE)
 
     def __init__(
-        self, config: Config, spaces: EnvironmentSpaces, members: Sequence[Member], device: torch.device | str = "cpu"
+        self,
+        config: Config,
+        spaces: EnvironmentSpaces,
+        members: Sequence[Member],
+        device: torch.device | str = "cpu",
+        population: Sequence[MemberSizes] | None = None,
     ) -> None:
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
         self._members = list(members)
         self._seed = config.training.seed
         self._device = torch.device(device)
-        self._groups = [_PaddingGroup(g, config, members, self._device) for g in padding_groups(spaces, settings)]
+        everybody = [MemberSizes.of(m) for m in members] if population is None else population
+        groups = padding_groups(spaces, settings)
+        self._groups = [_PaddingGroup(g, config, members, self._device, everybody) for g in groups]
         self.passes = 0
         self.member_updates = 0
 
@@ -198,12 +167,18 @@ class _PaddingGroup:
     Args:
         group: The types of agents.
         config: The run's configuration.
-        members: The population.
+        members: Who learns here.
         device: Where training happens.
+        population: Sizes of all members.
     """
 
     def __init__(
-        self, group: Sequence[AgentType], config: Config, members: Sequence[Member], device: torch.device
+        self,
+        group: Sequence[AgentType],
+        config: Config,
+        members: Sequence[Member],
+        device: torch.device,
+        population: Sequence[MemberSizes],
     ) -> None:
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
@@ -220,7 +195,9 @@ class _PaddingGroup:
             device,
             widen=True,
             multiple=self._updates.multiple,
+            population=population,
         )
+        self._sizes = MinibatchSizes(group, population, self._updates)
         numbers = [m.own(OnPolicyHyperparameters).numbers() for m in members]
         self._hyper = {name: np.array([own[name] for own in numbers]) for name in settings.evolvable}
         self._sums = torch.zeros(len(METRICS), len(members), device=device)
@@ -229,6 +206,18 @@ class _PaddingGroup:
     @torch.no_grad()
     def learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor) -> list[int]:
         """Let these members learn from their rollouts; returns, for each batched pass, how many of them it updated."""
+        by_samples: dict[int, list[int]] = {}
+        for i, (m, rollout) in enumerate(zip(due, rounds, strict=True)):
+            samples = self._sizes.of(rollout, int(self._hyper["batch_size"][m]))
+            by_samples.setdefault(samples, []).append(i)
+        passes = []
+        for samples, places in by_samples.items():
+            own = keys.index_select(0, torch.tensor(places).to(self._device, non_blocking=True))
+            passes += self._learn(tuple(due[i] for i in places), [rounds[i] for i in places], own, samples)
+        return passes
+
+    def _learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor, samples: int) -> list[int]:
+        """Let members learn in minibatches that are padded to so many decisions; returns what `learn` does."""
         agents = [a for own in self._group for its in own.ids.values() for a in its]
         if not any(len(round.agents[a].here) for round in rounds for a in agents):
             return []
@@ -241,8 +230,9 @@ class _PaddingGroup:
             hyper["gae_lambda"],
             self._rows(due, due),
             rescale=self._settings.normalize_values,
+            chunk=self._sizes.chunk,
         )
-        minibatches = Minibatches(pooled, before, hyper["batch_size"])
+        minibatches = Minibatches(pooled, before, hyper["batch_size"], samples)
         stopped = np.zeros(len(whose), bool)  # pairs whose policy has moved too far: `target_kl`
         passes: list[int] = []
         for e in range(int(hyper["update_epochs"].max())):
@@ -388,7 +378,8 @@ class _PaddingGroup:
             active: (n, networks), whether a network learned from the minibatch.
         """
         at, names = np.array(members, np.int64), slice(first, first + len(values))
-        sums = torch.stack([x.sum(0) for x in values])
+        # One after the other: `sum` would round by how many networks there are beside.
+        sums = torch.stack([x.cumsum(0)[-1] for x in values])
         self._sums[names].index_add_(1, torch.from_numpy(at).to(self._device, non_blocking=True), sums)
         self._counts[names] += np.bincount(at, active.sum(0), len(self._counts[0])).astype(np.int64)
 

@@ -38,7 +38,7 @@ def critic_loss(value: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
     """
     error = value - target
     weighted = weight * error
-    return (weighted * error).sum((0, 1, 3)), 2 * weighted  # w e^2, and its gradient 2 w e
+    return _by_member(weighted * error), 2 * weighted  # w e^2, and its gradient 2 w e
 
 
 def policy_loss(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,4 +54,9 @@ def policy_loss(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         The losses, and their gradient with respect to `value`.
     """
     grad_value = -weight
-    return (grad_value * value).sum((0, 2)), grad_value
+    return _by_member((grad_value * value).unsqueeze(0)), grad_value
+
+
+def _by_member(terms: Tensor) -> Tensor:
+    """Sum (T, N, M, B) for each of M members, row by row: a sum over outer axes would round by how many there are."""
+    return terms.sum(-1).permute(2, 0, 1).contiguous().flatten(1).sum(-1)

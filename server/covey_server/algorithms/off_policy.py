@@ -7,9 +7,9 @@
 
 What the algorithms do differently in 1 (how targets act, which critic's word counts) and 3 (when) are their methods.
 
-Dims: M members of the pass, B samples (padded to the largest batch), N agents, T critics of one agent, A width of all
-agents' actions. Critics score agents in the order of `critic_order`. Where agents act at different times each has a
-next row of its own, and what is known of next rows has the N agents in front.
+Dims: M members of the pass, B samples (padded to the population's largest batch), N agents, T critics of one agent, A
+width of all agents' actions. Critics score agents in the order of `critic_order`. Where agents act at different times
+each has a next row of its own, and what is known of next rows has the N agents in front.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from covey.config import AlgorithmSettings, Config, OffPolicyAlgorithm, OffPolicyHyperparameters
-from covey.errors import SpaceError
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
-from covey.spaces import Box, Discrete, EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.action_heads import ActionHeads, Draws
+from covey_server.algorithms.advantages import power
 from covey_server.algorithms.agent_types import MAX_PADDED_WIDTH
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.critic_order import CriticOrder
@@ -41,7 +41,7 @@ from covey_server.algorithms.policy_inputs import PolicyInputs
 from covey_server.algorithms.roles import actor_spec, critic_spec, networks_by_id
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
-from covey_server.member import Member
+from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import UpdatesPerStep
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks, Pass
@@ -59,6 +59,7 @@ class OffPolicy(Algorithm):
         members: The population. `Member.updates` counts on with every update; everything else in a member stays as it
             is until `unpack`.
         device: Where training happens.
+        population: As `Algorithm` has it.
     """
 
     with_targets: ClassVar[bool] = True
@@ -68,13 +69,7 @@ class OffPolicy(Algorithm):
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
-        """Refuse with a SpaceError agents whose action space is neither Box nor Discrete."""
-        for agent in spaces.agents:
-            if not isinstance(agent.action, Box | Discrete):
-                raise SpaceError(
-                    f"action of agent {agent.agent_id!r}: {type(agent.action).__name__}, expected Box or Discrete for "
-                    f"{settings.name}; train it with IPPO"
-                )
+        """Refuse nothing: all kinds of action can be learned."""
 
     @classmethod
     def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
@@ -119,6 +114,7 @@ class OffPolicy(Algorithm):
         spaces: EnvironmentSpaces,
         members: Sequence[Member],
         device: torch.device | str = "cpu",
+        population: Sequence[MemberSizes] | None = None,
     ) -> None:
         assert isinstance(config.algorithm, OffPolicyAlgorithm)
         self._settings, self._seed, self._members = config.algorithm, config.training.seed, list(members)
@@ -140,14 +136,15 @@ class OffPolicy(Algorithm):
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.
         own = [m.own(OffPolicyHyperparameters) for m in members]
-        self._sizes = [h.batch_size for h in own]
-        self._vectors = MemberVectors(
-            {"gamma": [h.gamma for h in own], "tau": [h.tau for h in own], "batch_size": self._sizes}, self._device
-        )
+        values = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}
+        self._vectors = MemberVectors(values, self._device)
         self._lr_actor = np.array([h.lr_actor for h in own])
         self._lr_critic = np.array([h.lr_critic for h in own])
         networks: dict[Loss, int] = {"critic_loss": len(twins) * len(ids), "actor_loss": len(ids)}
         self._losses = LossMeans(networks, len(members), self._device)
+        # How many samples batches have and packs compute: by the sizes of the whole population, whoever is due.
+        self._population = [MemberSizes.of(m) for m in members] if population is None else population
+        self._samples = [self._updates.padded(m.hyperparameters.batch_size) for m in self._population]
         # The networks of all members, packed.
         widths = [n for a in spaces.agents for n in (a.observation.width, a.action.width)]
         self._actors = self._packed(["actor"], ids, widen=max(widths) <= MAX_PADDED_WIDTH)
@@ -161,15 +158,15 @@ class OffPolicy(Algorithm):
         widen: bool = False,
         own_extra: Sequence[Sequence[int]] = (),
     ) -> PackedNetworks:
-        multiple = self._updates.multiple
         return PackedNetworks(
             self._members,
             {f"{role}/{i}": agents for role in roles for i, agents in ids.items()},
             self._device,
             widen=widen,
-            multiple=multiple,
+            multiple=self._updates.multiple,
+            population=self._population,
             # What is compiled for few shapes computes all samples of the largest batch in every pack.
-            samples=self._sizes if multiple == 1 else None,
+            samples=self._samples if self._updates.cut else None,
             own_extra=own_extra,
         )
 
@@ -201,9 +198,7 @@ class OffPolicy(Algorithm):
         chosen = tuple(sorted(due))
         ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
-        largest = max(self._sizes[m] for m in chosen)
-        padded = -(-largest // self._updates.multiple) * self._updates.multiple
-        return chosen, experience.sample(keys, self._vectors.of("batch_size", chosen), padded), keys
+        return chosen, experience.sample(keys, self._vectors.of("batch_size", chosen), max(self._samples)), keys
 
     @torch.no_grad()
     def learn(self, chosen: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
@@ -272,7 +267,7 @@ class OffPolicy(Algorithm):
         target = td_target(
             self._order.numbers(batch.reward),
             self._order.numbers(batch.terminated),
-            gamma if batch.steps is None else gamma ** self._order.numbers(batch.steps),
+            gamma if batch.steps is None else power(gamma, self._order.numbers(batch.steps)),
             self._next_value(self._order.by_twin(next_values)),
         )
         values = critics.values("learn", batch.observation, self._joint.critic_extra(batch.action, batch.part))
@@ -288,7 +283,7 @@ class OffPolicy(Algorithm):
         self._add_losses("actor_loss", chosen, losses)
 
     def _policy_gradients(
-        self, actors: Pass, critics: Pass, batch: Batch, weight: Tensor, draws: Tensor | None
+        self, actors: Pass, critics: Pass, batch: Batch, weight: Tensor, draws: Draws
     ) -> tuple[list[Tensor], Tensor]:
         """Compute the gradients of the policies' losses, one matrix for each stack of networks, and each member's loss.
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey.spaces import leaves
 from covey_server.algorithms.agent_types import AgentType
 from covey_server.algorithms.round_inputs import AgentRound, RoundInputs, round_inputs
 from covey_server.experience.observations import TorchEncoding
@@ -86,7 +87,7 @@ class Pool:
 
     def __init__(self, group: Sequence[AgentType], device: torch.device) -> None:
         self._group, self._device = group, device
-        self._encodings = [TorchEncoding(own.observation, device) for own in group]
+        self._encodings = [[TorchEncoding(leaf.space, device) for leaf in leaves(own.observation)] for own in group]
         self._width = max(own.width for own in group)
         self._outputs = max(own.action.width for own in group)
         self._masked = any(own.masked for own in group)

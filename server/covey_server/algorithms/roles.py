@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
 from covey.config.architecture import mlp, resolve
+from covey.config.encoder_choice import encoder_of
 from covey.networks import Input, NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
@@ -46,7 +47,19 @@ def value_spec(
     agent = spaces.agents[agents[0]]
     width = agent.observation.width + indicator(algorithm, agents)
     return NetworkSpec(
-        inputs=(Input("observation", width, mlp(config.encoder_config)),),
+        inputs=(
+            Input(
+                "observation",
+                width,
+                encoder_of(
+                    config.encoder_config,
+                    agent.observation,
+                    "network",
+                    f"agent {agent.agent_id!r}",
+                    beside=width - agent.observation.width,
+                ),
+            ),
+        ),
         head=mlp(config.head_config),
         outputs=1,
         latent_dim=config.latent_dim,
@@ -70,7 +83,14 @@ def critic_spec(
     sharing = len(ids[network_id])
     return NetworkSpec(
         inputs=tuple(
-            Input(g.group_id, g.observation.width, mlp(configs[player[g.agents[0]]].encoder_config), len(g))
+            Input(
+                g.group_id,
+                g.observation.width,
+                encoder_of(
+                    configs[player[g.agents[0]]].encoder_config, g.observation, "network", f"group {g.group_id!r}"
+                ),
+                len(g),
+            )
             for g in spaces.groups
         ),
         head=mlp(own.head_config),

@@ -37,28 +37,33 @@ class AgentRound:
     Attributes:
         decisions: The agent's decisions, with what it saw.
         own: The agent's type.
-        encode: The encoding of its observations.
+        encode: The encodings of its observations, leaf by leaf.
         place: The agent's index among those that share its network.
     """
 
     decisions: AgentDecisions
     own: AgentType
-    encode: TorchEncoding
+    encode: Sequence[TorchEncoding]
     place: int
 
     def __len__(self) -> int:
         return len(self.decisions.rows)
 
-    def seen(self, views: slice | NDArray[np.int64]) -> NDArray[np.generic]:
-        """Copy some of what the agent saw, as it is stored: (views, numbers)."""
-        seen = self.decisions.source[self.decisions.rows[views]]
-        return seen.reshape(len(seen), self.encode.numbers)
+    def seen(self, views: slice | NDArray[np.int64]) -> list[NDArray[np.generic]]:
+        """Copy some of what the agent saw, as it is stored: (views, numbers) for each leaf."""
+        rows = self.decisions.rows[views]
+        return [
+            leaf[rows].reshape(len(rows), encode.numbers)
+            for leaf, encode in zip(self.decisions.source, self.encode, strict=True)
+        ]
 
-    def read(self, seen: NDArray[np.generic], places: Sequence[int], width: int, device: torch.device) -> Tensor:
+    def read(
+        self, seen: Sequence[NDArray[np.generic]], places: Sequence[int], width: int, device: torch.device
+    ) -> Tensor:
         """Encode what agents of this type saw: observations, and their one-hot index if their network reads one.
 
         Args:
-            seen: (views, numbers).
+            seen: (views, numbers) for each leaf.
             places: (views,), each agent's index among those that share its network.
             width: Numbers to be zero-padded to.
             device: Where they are needed.
@@ -66,7 +71,11 @@ class AgentRound:
         Returns:
             (views, width) float32.
         """
-        x = self.encode(torch.from_numpy(seen).to(device, non_blocking=True))
+        read = [
+            encode(torch.from_numpy(leaf).to(device, non_blocking=True))
+            for encode, leaf in zip(self.encode, seen, strict=True)
+        ]
+        x = read[0] if len(read) == 1 else torch.cat(read, -1)
         if self.own.indicator:
             index = torch.tensor(places).to(device, non_blocking=True)
             x = torch.cat([x, F.one_hot(index, self.own.indicator).float()], -1)
@@ -94,7 +103,7 @@ class Encoded:
         read = []
         for _, run in groupby(agents, key=lambda agent: id(agent.encode)):  # one encoding for all agents of a type
             alike = list(run)
-            seen = np.concatenate([agent.seen(slice(None)) for agent in alike])
+            seen = [np.concatenate(its) for its in zip(*(agent.seen(slice(None)) for agent in alike), strict=True)]
             read.append(alike[0].read(seen, [a.place for a in alike for _ in range(len(a))], width, device))
         self._x = torch.cat(read)
 
@@ -130,7 +139,7 @@ class Stored:
             for first in range(0, len(places), most):
                 at = places[first : first + most]
                 seen = agent.seen(wanted[at] - (self._ends[a] - len(agent)))
-                read = agent.read(seen, [agent.place] * len(seen), self._width, self._device)
+                read = agent.read(seen, [agent.place] * len(at), self._width, self._device)
                 x[torch.from_numpy(at).to(self._device, non_blocking=True)] = read
         return x.view(*index.shape, -1)
 

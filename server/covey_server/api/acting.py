@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from covey.acting import Decisions, LoadedPolicy
 from covey.envs.arrays import SlotArrays
-from covey.envs.vector import Observations
+from covey.envs.observed import Observations
+from covey.envs.returned import flat_mask, split_mask
 from covey.errors import SpaceError
 from covey.rows import Active
-from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces
+from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, Leaf, at_path, leaf_arrays, leaves, nested
 from covey.v1.order_pb2 import Exploration
 
 ByAgent = Mapping[str, Any]
 
 
-class RawActions(dict[str, NDArray[Any]]):
+class RawActions(dict[str, Any]):
     """Actions as the replay memory stores them: (environments, *shape) by agent, in units of the action space.
 
     They equal the actions for the environment, except that samples of Gaussian policies are not clipped.
@@ -33,7 +34,7 @@ class RawActions(dict[str, NDArray[Any]]):
         seen: The observations that the agents acted on, with masks, and which agents acted.
     """
 
-    def __init__(self, actions: Mapping[str, NDArray[Any]], spaces: EnvironmentSpaces, seen: SlotArrays) -> None:
+    def __init__(self, actions: Mapping[str, Any], spaces: EnvironmentSpaces, seen: SlotArrays) -> None:
         super().__init__(actions)
         self.spaces = spaces
         self.seen = seen
@@ -54,14 +55,36 @@ def is_batched(obs: ByAgent, spaces: EnvironmentSpaces) -> bool:
     """
     for *_, g, _, agent in columns(spaces):
         if agent in obs:
-            seen = obs[agent]["observation"] if isinstance(obs[agent], Mapping) else obs[agent]
-            return np.ndim(seen) > len(spaces.groups[g].observation.shape)
+            leaf = leaves(spaces.groups[g].observation)[0]
+            return np.ndim(_leaf_of(split_mask(obs[agent])[0], leaf, agent)) > len(leaf.space.shape)
     raise SpaceError(f"observations of {', '.join(map(repr, obs))}, expected some of {', '.join(spaces.agent_ids)}")
 
 
 def with_batch_axis(by_agent: ByAgent) -> dict[str, Any]:
     """Add a leading axis of length 1 to the arrays by agent of a single environment, nested dictionaries included."""
-    return {a: with_batch_axis(x) if isinstance(x, Mapping) else np.asarray(x)[None] for a, x in by_agent.items()}
+    return {agent: _batch_of_one(value) for agent, value in by_agent.items()}
+
+
+def _batch_of_one(value: Any) -> Any:
+    """Add a leading axis of length 1 to arrays in dictionaries and tuples."""
+    if isinstance(value, Mapping):
+        return {key: _batch_of_one(part) for key, part in value.items()}
+    return tuple(map(_batch_of_one, value)) if isinstance(value, tuple) else np.asarray(value)[None]
+
+
+def _leaf_of(value: Any, leaf: Leaf, agent: str) -> Any:
+    """The part of an agent's observations or actions that a leaf of their space stands for.
+
+    Raises:
+        SpaceError: there is none.
+    """
+    try:
+        return at_path(value, leaf.path)
+    except (LookupError, TypeError, ValueError) as exc:
+        raise SpaceError(
+            f"agent {agent!r}: {type(value).__name__} without {leaf.name}, expected dictionaries and tuples as in its "
+            "space"
+        ) from exc
 
 
 def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -> list[NDArray[Any]]:
@@ -71,13 +94,18 @@ def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -
     ]
     for _, g, n, agent in columns(spaces):
         if agent in by_agent:
-            stacked[g][:, n] = np.reshape(by_agent[agent], stacked[g][:, n].shape)
+            space = spaces.groups[g].action
+            for leaf, target in zip(leaves(space), leaf_arrays(space, stacked[g][:, n]), strict=True):
+                target[...] = np.reshape(_leaf_of(by_agent[agent], leaf, agent), target.shape)
     return stacked
 
 
-def by_agents(stacked: Sequence[NDArray[Any]], spaces: EnvironmentSpaces) -> dict[str, NDArray[Any]]:
-    """Split one array (environments, agents, *shape) per group into one (environments, *shape) by agent."""
-    found = {agent: stacked[g][:, n] for _, g, n, agent in columns(spaces)}
+def by_agents(stacked: Sequence[NDArray[Any]], spaces: EnvironmentSpaces) -> dict[str, Any]:
+    """Split one array (environments, agents, *shape) per group into one (environments, *shape) by agent.
+
+    Dictionaries and tuples of arrays where action spaces are trees.
+    """
+    found = {agent: nested(spaces.groups[g].action, stacked[g][:, n]) for _, g, n, agent in columns(spaces)}
     return {agent: found[agent] for agent in spaces.agent_ids}
 
 
@@ -95,7 +123,9 @@ def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> S
     Raises:
         SpaceError: no known agent, or numbers of environments that differ between agents.
     """
-    sizes = {len(x["observation"] if isinstance(x, Mapping) else x) for a, x in obs.items() if a in spaces.agent_ids}
+    parts = {agent: split_mask(seen) for agent, seen in obs.items()}
+    first = {agent: leaves(spaces.groups[g].observation)[0] for _, g, _, agent in columns(spaces)}
+    sizes = {len(_leaf_of(parts[a][0], leaf, a)) for a, leaf in first.items() if a in parts}
     if len(sizes) != 1:
         raise SpaceError(
             f"observations of {', '.join(map(repr, obs))}: batches of {sorted(sizes)}, expected one number of "
@@ -105,19 +135,23 @@ def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> S
     for p, g, n, agent in columns(spaces):
         if agent not in obs:
             continue
-        seen, info = obs[agent], infos.get(agent) or {}
-        given = seen if isinstance(seen, Mapping) else {"observation": seen, MASK_KEY: info.get(MASK_KEY)}
-        view, mask = arrays.observation[g][:, n], arrays.mask[g]
-        view[...] = np.reshape(given["observation"], view.shape)
+        group, info = spaces.groups[g], infos.get(agent) or {}
+        seen, legal = parts[agent]
+        legal = info.get(MASK_KEY) if legal is None else legal
+        views, mask = leaf_arrays(group.observation, arrays.observation[g][:, n]), arrays.mask[g]
+        for leaf, view in zip(leaves(group.observation), views, strict=True):
+            view[...] = np.reshape(_leaf_of(seen, leaf, agent), view.shape)
         if mask is not None:
-            mask[:, n] = 1 if given[MASK_KEY] is None else np.not_equal(given[MASK_KEY], 0)
+            mask[:, n] = 1 if legal is None else np.not_equal(flat_mask(legal, group.action), 0)
         arrays.present[:, p] = arrays.living[:, p] = Active.CHOSE
         if (forced := info.get(FORCED_KEY)) is not None:
             # Where the environment prescribes an action, that action is what the agent does.
-            target = arrays.forced[g][:, n]
-            values = np.reshape(forced, target.shape)
-            chosen = np.isnan(values).reshape(len(values), -1).any(1)
-            target[~chosen] = values[~chosen]
+            chosen = np.zeros(len(arrays.present), bool)
+            targets = leaf_arrays(group.action, arrays.forced[g][:, n])
+            for leaf, target in zip(leaves(group.action), targets, strict=True):
+                values = np.reshape(_leaf_of(forced, leaf, agent), target.shape)
+                chosen |= np.isnan(values).reshape(len(values), -1).any(1)
+                target[~chosen] = values[~chosen]
             arrays.present[~chosen, p] = Active.FORCED
     if not isinstance(obs, Observations):
         return arrays
@@ -146,7 +180,7 @@ class Acting:
         players: Sequence[LoadedPolicy],
         exploration: Exploration,
         rng: np.random.Generator,
-    ) -> tuple[dict[str, NDArray[Any]], RawActions]:
+    ) -> tuple[dict[str, Any], RawActions]:
         """Choose actions for all agents.
 
         Args:

@@ -19,7 +19,7 @@ from covey.collect.carried import Carried
 from covey.collect.fragment import FragmentBuilder, most_lead_in_rows
 from covey.config import ReplayBuffer
 from covey.envs.arrays import SlotArrays
-from covey.envs.vector import Observations
+from covey.envs.observed import Observations
 from covey.errors import ConfigError, SpaceError
 from covey.rows import RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces

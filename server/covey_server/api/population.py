@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from covey.config import Config, RLParameter, parse_config
 from covey.config.accelerators import device_of
-from covey.config.architecture import resolve
+from covey.config.architecture import flattened_images, resolve
 from covey.config.manifest import as_sections, translate
 from covey.envs.reading import agent_spec
 from covey.errors import ConfigError
@@ -18,6 +19,8 @@ from covey_server.api.agents import Agent, PopulationContext
 from covey_server.evolution.generation import initial_population
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.seeds import generator
+
+logger = logging.getLogger("covey")
 
 _NOT_SETTINGS = ("AGENT_IDS", "ALGO", "POP_SIZE", "POPULATION_SIZE", "NUM_ENVS")
 """Keys of `INIT_HP` that are not hyperparameters: arguments of `create_population`, or spaces, give these values."""
@@ -84,7 +87,9 @@ def create_population(
     spaces = _spaces(observation_space, action_space, given.get("AGENT_IDS"))
     config = _config(algo, net_config, given, hp_config, population_size, num_envs, str(device), seed)
     # Both are called for their errors, before networks are initialised.
-    resolve(config.network, spaces, config.algorithm.share_parameters)
+    shared = config.algorithm.share_parameters
+    for sentence in flattened_images(resolve(config.network, spaces, shared), spaces, shared):
+        logger.warning("%s", sentence)
     ranges(config)
     members = initial_population(
         config,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema, read_leaves
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
 from covey_server.compliance.asked import Work
@@ -98,12 +98,12 @@ class Slots:
             masks = columns.get(f"{name}/action_mask")
             for number, agent in enumerate(group.agents):
                 chose = steps & (columns[f"{name}/active"][rows, number] == Active.CHOSE)
-                taken = columns[f"{name}/action"][rows, number][chose]
+                taken = read_leaves(columns, name, "action", group.action, (rows, number))[chose]
                 player = work.players[agent]
                 if player is None:
                     self.drawn[name].update(action.tobytes() for action in taken)
                 elif work.exploration is None and chose.any():
-                    seen = columns[f"{name}/observation"][rows, number][chose]
+                    seen = read_leaves(columns, name, "observation", group.observation, (rows, number))[chose]
                     mask = None if masks is None else masks[rows, number][chose]
                     wrong = player.wrong(number, seen, taken, mask)
                     got = f"{int(wrong.sum())} others, the first {taken[wrong][:1].tolist()}"
@@ -113,4 +113,7 @@ class Slots:
                     self._check("actions" if player.plain else "layers", not wrong.any(), what, got)
 
     def _seen(self, accepted: Accepted, row: int) -> Seen:
-        return {g.group_id: accepted.columns[f"{g.group_id}/observation"][row].copy() for g in self._spaces.groups}
+        return {
+            g.group_id: read_leaves(accepted.columns, g.group_id, "observation", g.observation, row).copy()
+            for g in self._spaces.groups
+        }

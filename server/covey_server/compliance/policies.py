@@ -10,10 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.networks import MLP, Input, NetworkSpec
+from covey.config.encoder_choice import encoder_of
+from covey.config.network import EncoderConfig
+from covey.networks import MLP, Encoder, Input, NetworkSpec
+from covey.networks.images import is_image
 from covey.networks.ops import NumpyOps
 from covey.observations import ObservationEncoding
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, MultiBinary, action_bounds, choices
+from covey.spaces import (
+    Box,
+    Discrete,
+    EnvironmentSpaces,
+    Group,
+    LeafSpace,
+    MultiBinary,
+    MultiDiscrete,
+    action_bounds,
+    choices,
+    leaf_arrays,
+    leaves,
+)
+from covey.spaces.components import first_values
 from covey.wire.policy_file import PolicySpec, decode_policy, encode_policy, policy_sha256
 
 TOLERANCE = 1e-3
@@ -35,12 +51,19 @@ class SamplePolicy:
 
     def __init__(self, group: Group, *, plain: bool, seed: int) -> None:
         action = group.action
-        gaussian = not plain and isinstance(action, Box) and np.dtype(action.dtype).kind == "f"
+        boxes = [leaf.space.dtype for leaf in leaves(action) if isinstance(leaf.space, Box)]
+        gaussian = not plain and bool(boxes) and all(np.dtype(dtype).kind == "f" for dtype in boxes)
         indicator = 0 if plain else len(group)
-        encoder, head = MLP(hidden_size=(16,)), MLP(hidden_size=(16,))
+        encoder: Encoder = MLP(hidden_size=(16,))
+        head = MLP(hidden_size=(16,))
         if not plain:
             encoder = MLP(hidden_size=(16, 12), activation="ELU", gated=(1,))
             head = MLP(hidden_size=(16,), activation="Tanh", layer_norm=True)
+            if any(is_image(leaf.space) for leaf in leaves(group.observation)):
+                # What a run's policies have by itself where they see images.
+                encoder = encoder_of(
+                    EncoderConfig(), group.observation, "network", f"group {group.group_id!r}", beside=indicator
+                )
         network = NetworkSpec(
             inputs=(Input("observation", group.observation.width + indicator, encoder),),
             head=head,
@@ -75,20 +98,33 @@ class SamplePolicy:
             mask: (R, width), its legal values, if they are known.
         """
         z = self._outputs(number, seen)
-        action = self._group.action
+        wrong = np.zeros(len(z), bool)
+        first = first_masked = 0
+        for leaf, done in zip(leaves(self._group.action), leaf_arrays(self._group.action, taken), strict=True):
+            own, legal = z[:, first : first + leaf.space.width], None
+            if mask is not None and isinstance(leaf.space, Discrete | MultiDiscrete):
+                legal = mask.reshape(len(z), -1)[:, first_masked : first_masked + leaf.space.width]
+                first_masked += leaf.space.width
+            wrong |= self._wrong_leaf(leaf.space, own, done.reshape(len(z), -1), legal)
+            first += leaf.space.width
+        return wrong
+
+    def _wrong_leaf(
+        self, action: LeafSpace, z: NDArray[np.float64], taken: NDArray[Any], mask: NDArray[Any] | None
+    ) -> NDArray[np.bool_]:
+        """As `wrong`, of a leaf of the actions: its outputs z, what was done (R, numbers), its part of the mask."""
         if isinstance(action, Box):
             low, high = action_bounds(action)
             unit = np.tanh(z / 2) if self._spec.head == "deterministic" else np.clip(z, -1, 1)
             expected = low + (unit + 1) / 2 * (high - low)
             allowed = TOLERANCE * (high - low) / 2 + (0 if np.dtype(action.dtype).kind == "f" else 0.5 + TOLERANCE)
-            differ = np.abs(taken.reshape(len(z), -1) - expected) > allowed + 1e-6 * np.abs(expected)
+            differ = np.abs(taken - expected) > allowed + 1e-6 * np.abs(expected)
             return np.asarray(differ.any(1))
         close = TOLERANCE * (1 + np.abs(z).max(1, keepdims=True))
         if isinstance(action, MultiBinary):
-            return np.asarray(((np.abs(z) > close) & ((z > 0) != taken.reshape(z.shape).astype(bool))).any(1))
-        legal = np.ones(z.shape, bool) if mask is None else mask.reshape(z.shape) > 0
-        z = np.where(legal, z, -np.inf)
-        chosen = taken.reshape(len(z), -1).astype(np.int64) - (action.start if isinstance(action, Discrete) else 0)
+            return np.asarray(((np.abs(z) > close) & ((z > 0) != taken.astype(bool))).any(1))
+        z = z if mask is None else np.where(mask > 0, z, -np.inf)
+        chosen = taken.astype(np.int64) - first_values(action)
         wrong, start = np.zeros(len(z), bool), 0
         for i, values in enumerate(choices(action)):
             part = z[:, start : start + values]

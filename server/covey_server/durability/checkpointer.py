@@ -56,7 +56,9 @@ class Checkpointer:
         elites: The elites of generations, which are written before the checkpoint that knows them.
         best_member: Id of the best member of the last comparison; None before the first one.
         target_streak: Number of comparisons in a row whose confirmed best member reached `training.target_score`.
-        kept_fitness: Confirmed fitness of the best policy that the run has had; None before there is one.
+        kept_fitness: Confirmed fitness of the best policy that the run has had, or what it would be against itself as
+            the elite before (`Score.as_elite`); None before there is one.
+        sides: Of a zero-sum game whose members are evaluated against opponents, the agents of each side; else empty.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -69,6 +71,7 @@ class Checkpointer:
         self.best_member: int | None = None
         self.target_streak = 0
         self.kept_fitness: float | None = None
+        self.sides: list[list[str]] = []
 
     @property
     def lock(self) -> StateLock:
@@ -106,6 +109,7 @@ class Checkpointer:
                 "best_member": self.best_member,
                 "target_streak": self.target_streak,
                 "kept_fitness": self.kept_fitness,
+                "sides": self.sides,
                 "elites": self.elites.to_state(),
             },
             "scheduler": learner.scheduler.to_state(),

@@ -88,6 +88,7 @@ def restore(
             checkpointer.best_member = kept["best_member"]
             checkpointer.target_streak = int(kept["target_streak"])
             checkpointer.kept_fitness = kept.get("kept_fitness")  # runs of before have none
+            checkpointer.sides = [[str(agent) for agent in side] for side in kept.get("sides", [])]
             checkpointer.elites.from_state(kept.get("elites", {}))
             learner.superseded = [(Position(*start), Position(*end)) for start, end in kept["superseded"]]
             here, needed_from = Position(*kept["journal"]), Position(*kept["needed_from"])

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covey.networks import NetworkSpec, Params
-from covey.networks.network import LATENT, MAX_PARAMETERS
+from covey.networks import CNN, NetworkSpec, Params
+from covey.networks.network import LATENT, MAX_PARAMETERS, MAX_PRODUCTS
 from covey.networks.resize import (
     HEAD,
     Resize,
+    change_kernel,
     get_subnetwork,
     grow,
     insert_layer,
@@ -27,6 +28,9 @@ from covey.networks.resize import (
 from covey_server.member import Member, Network
 
 LAYER_METHODS = ("head.add_layer", "head.remove_layer")
+CONVOLUTION_LAYER_METHODS = ("encoder.add_layer", "encoder.remove_layer")
+"""Further changes of layers, of members with convolutions: of their encoders' convolutions alone."""
+
 NODE_METHODS = (
     "encoder.add_node",
     "encoder.remove_node",
@@ -35,8 +39,14 @@ NODE_METHODS = (
     "latent.add_node",
     "latent.remove_node",
 )
+KERNEL_METHOD = "encoder.change_kernel"
+"""A further change of units, of members with convolutions."""
+
+LARGEST_KERNEL = 9
+"""Rows and columns of a convolution's window up to which mutations enlarge it."""
+
 MLP_NODES = (16, 32, 64)
-"""Numbers of units that a mutation may add to, or remove from, a hidden layer."""
+"""Numbers of units that a mutation may add to, or remove from, a hidden layer; of channels half as many."""
 
 LATENT_NODES = (8, 16, 32)
 """Numbers of units that a mutation may add to, or remove from, the latent vector between encoders and head."""
@@ -47,14 +57,16 @@ class ArchitectureChange:
     """An architecture mutation, drawn once and applied to all networks of a member.
 
     Attributes:
-        method: One of `LAYER_METHODS` or `NODE_METHODS`.
+        method: One of `LAYER_METHODS` or `NODE_METHODS`, or one that only convolutions have.
         layer: Index of the hidden layer whose units change; a network with fewer hidden layers uses its last one.
-        units: Number of units to add or remove.
+        units: Number of units to add or remove; of convolutions, half as many channels.
+        wider: Whether windows of convolutions are enlarged rather than reduced, where their size changes.
     """
 
     method: str
     layer: int
     units: int
+    wider: bool = True
 
 
 def mutate_architecture(member: Member, new_layer_prob: float, rng: np.random.Generator) -> tuple[str, str]:
@@ -90,16 +102,19 @@ def draw_change(member: Member, new_layer_prob: float, rng: np.random.Generator)
         new_layer_prob: Probability of a change of layers; otherwise units change.
         rng: Random generator for the draws.
     """
-    methods = LAYER_METHODS if rng.random() < new_layer_prob else NODE_METHODS
+    methods: tuple[str, ...] = LAYER_METHODS if rng.random() < new_layer_prob else NODE_METHODS
+    if any(_convolutions(network.spec) for network in member.networks.values()):
+        methods += CONVOLUTION_LAYER_METHODS if methods is LAYER_METHODS else (KERNEL_METHOD,)
     method = methods[rng.integers(len(methods))]
     sizes = LATENT_NODES if method.startswith(LATENT) else MLP_NODES
     depths = [
-        len(get_subnetwork(network.spec, part).hidden_size)
+        get_subnetwork(network.spec, part).layers
         for network in member.networks.values()
         for part in _mutated_parts(network.spec, method)
     ]
     layer = int(rng.integers(max(1, *depths))) if depths else 0
-    return ArchitectureChange(method, layer, sizes[rng.integers(len(sizes))])
+    units = sizes[rng.integers(len(sizes))]
+    return ArchitectureChange(method, layer, units, method != KERNEL_METHOD or bool(rng.integers(2)))
 
 
 def apply_change(network: Network, change: ArchitectureChange, rng: np.random.Generator) -> tuple[Network, str]:
@@ -131,6 +146,11 @@ def apply_change(network: Network, change: ArchitectureChange, rng: np.random.Ge
     return network, ", ".join(done)
 
 
+def _convolutions(spec: NetworkSpec) -> tuple[str, ...]:
+    """Return the names of a network's convolutional encoders."""
+    return tuple(part for part in subnetwork_names(spec) if isinstance(get_subnetwork(spec, part), CNN))
+
+
 def resized(network: Network, resize: Resize) -> Network:
     """Move a network into a new architecture; weights, target weights and both Adam moments are moved alike."""
     return Network(
@@ -145,7 +165,12 @@ def resized(network: Network, resize: Resize) -> Network:
 
 
 def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
-    """Return the MLPs that a mutation changes: the head, all encoders, or none for the latent vector."""
+    """Return the parts of a network that a mutation changes: the head, encoders, or none for the latent vector.
+
+    Layers of encoders, and windows, change in convolutional encoders alone.
+    """
+    if method in (*CONVOLUTION_LAYER_METHODS, KERNEL_METHOD):
+        return _convolutions(spec)
     match method.partition(".")[0]:
         case "head":
             return (HEAD,)
@@ -157,29 +182,50 @@ def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
 def _resize_part(
     network: Network, part: str, method: str, change: ArchitectureChange, rng: np.random.Generator
 ) -> tuple[Resize | None, str]:
-    """Work out how a mutation changes one MLP of a network, its head or an encoder, within the MLP's bounds.
+    """Work out how a mutation changes one part of a network, its head or an encoder, within the part's bounds.
 
     Returns:
         The change, and a description of it; None instead of the change if the bounds allow nothing.
     """
-    mlp = get_subnetwork(network.spec, part)
-    layers = len(mlp.hidden_size)
+    own = get_subnetwork(network.spec, part)
+    layers = own.layers
     if not layers:
         return None, ""
+    layer = min(change.layer, layers - 1)
+    if method == "change_kernel":
+        return _resize_kernel(network.spec, part, layer, change.wider)
     # The last hidden layer always stays: without one there would be no width for a layer that is added later.
-    if method == "remove_layer" and layers > max(1, mlp.min_hidden_layers):
-        return remove_layer(network.spec, part), method
-    if method == "add_layer" and layers < mlp.max_hidden_layers:
+    if method == "remove_layer" and layers > max(1, own.min_hidden_layers):
+        resize = remove_layer(network.spec, part)
+        if _servable(resize.spec):  # behind fewer convolutions, more pixels are left
+            return resize, method
+    if method == "add_layer" and layers < own.max_hidden_layers:
         resize = insert_layer(network.spec, part)
         if _servable(resize.spec):
             return resize, method
     if method != "remove_node":
         method = "add_node"
-    layer = min(change.layer, layers - 1)
-    bounds = mlp.min_mlp_nodes, mlp.max_mlp_nodes
+    units = change.units // 2 if isinstance(own, CNN) else change.units
     label = f"{part}.{layer}.units"
-    resize_units, by = _resize_layer(network.spec, network.params, label, method, change.units, bounds, rng)
-    return resize_units, f"{method} {by:+d} at layer {layer}"
+    resize_units, by = _resize_layer(network.spec, network.params, label, method, units, own.unit_bounds, rng)
+    return resize_units, f"{method.replace('node', own.units)} {by:+d} at layer {layer}"
+
+
+def _resize_kernel(spec: NetworkSpec, part: str, layer: int, wider: bool) -> tuple[Resize | None, str]:
+    """Enlarge or reduce a convolution's windows by a pixel on each side, or the other way where there is no room.
+
+    Returns:
+        The change, and a description of it; None instead of the change if neither is possible.
+    """
+    own = get_subnetwork(spec, part)
+    kernel, window = own.kernel_size[layer], own.windows[layer]
+    for by in (1, -1) if wider else (-1, 1):
+        size = kernel + 2 * by
+        if 1 <= size <= max(kernel, min(LARGEST_KERNEL, window.height, window.width)) and size != kernel:
+            resize = change_kernel(spec, part, layer, by)
+            if _servable(resize.spec):
+                return resize, f"change_kernel {kernel} -> {size} at layer {layer}"
+    return None, ""
 
 
 def _resize_layer(
@@ -216,5 +262,5 @@ def _resize_layer(
 
 
 def _servable(spec: NetworkSpec) -> bool:
-    """Whether a network has so few parameters that actors accept it."""
-    return sum(p.size for p in spec.parameters) <= MAX_PARAMETERS
+    """Whether a network has so few parameters, and takes so few multiplications, that actors accept it."""
+    return spec.numbers <= MAX_PARAMETERS and spec.products <= MAX_PRODUCTS

@@ -1,22 +1,26 @@
-"""Computes a member's fitness from the returns of its evaluation episodes, and chooses its opponents in them."""
+"""Computes a member's fitness from the returns of its evaluation episodes."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covey.config import Fitness
 from covey.envs.zero_sum import is_zero_sum, who_counts
 from covey.errors import ConfigError
-from covey.v1.order_pb2 import PolicyRef
 from covey.wire.limits import BUILTIN_RANDOM
+from covey_server.evolution.line_ups import LineUp
 
 logger = logging.getLogger("covey.learner")
+
+ALL_ZERO = "all evaluated episodes returned zero to every agent: selection cannot tell members apart yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,81 @@ class Score:
         per_agent: Mean return of every agent, those played by opponents included.
         cancels: Whether all agents count and their returns cancel in every episode, so that such a fitness says
             nothing.
+        against: The mean over the episodes against each opponent by its name for people, such as "random"; empty where
+            nobody played against the member.
+        as_elite: Where each side of a game was played: what the fitness would be in the next generation, with this
+            policy as the elite that plays against it. Fitnesses of different generations have different opponents; a
+            later one is better than this if it is above that. None elsewhere, where fitnesses compare.
     """
 
     fitness: float
     stderr: float
     per_agent: dict[str, float]
     cancels: bool = False
+    against: dict[str, float] = field(default_factory=dict)
+    as_elite: float | None = None
+
+    @property
+    def versus(self) -> str:
+        """How the member did against each opponent, as the end of a sentence; empty where nobody played against it."""
+        return "".join(f", {mean:.2f} against {who}" for who, mean in self.against.items())
+
+
+class Played(NamedTuple):
+    """An evaluation episode that was played: each agent's return, and who played its agents."""
+
+    returns: Sequence[float]
+    line_up: LineUp
+
+
+def score_of(episodes: Sequence[Played], agent_ids: Sequence[str], config: Fitness) -> Score:
+    """Compute a member's score from evaluation episodes in which opponents may have played.
+
+    The fitness is the mean over episodes of the returns of the agents that count in each: with both sides of a game
+    played against an opponent, an episode in which the member was player_1 and won 1 and one in which it was player_2
+    and lost 1 make a fitness of 0.
+
+    Args:
+        episodes: The episodes; without any the fitness is NaN, which ranks worst.
+        agent_ids: All agents of the environment, in its order.
+        config: Section `fitness` of the configuration.
+
+    Raises:
+        ConfigError: the section names an agent that does not exist.
+    """
+    if not any(e.line_up.against for e in episodes):
+        return fitness_of([e.returns for e in episodes], agent_ids, config)
+    table = np.asarray([e.returns for e in episodes], np.float64)
+    counts = np.array([[i in e.line_up.counted for i in range(len(agent_ids))] for e in episodes])
+    scores = np.where(counts, table, 0.0).sum(1)
+    if config.reduce == "mean":
+        scores /= counts.sum(1)
+    if not table.any():
+        _warn_once(ALL_ZERO)
+    # Of an agent that the member played in some episodes, these; of one that opponents always played, all.
+    shown = counts | ~counts.any(0)
+    per_agent = {agent: float(table[shown[:, i], i].mean()) for i, agent in enumerate(agent_ids)}
+    against = {who: _mean(scores, [e.line_up.against == who for e in episodes]) for who in _opponents(episodes)}
+    as_elite = None
+    if all(e.line_up.by_sides for e in episodes) and BUILTIN_RANDOM in against:
+        # Half of the episodes are against random moves. In the other half it would play against itself: what it wins as
+        # one side it loses as the other, which is 0 over all sides.
+        as_elite = against[BUILTIN_RANDOM] / 2
+    return Score(float(scores.mean()), _stderr(scores), per_agent, against=against, as_elite=as_elite)
+
+
+def _opponents(episodes: Sequence[Played]) -> list[str]:
+    """The names of those who played against a member, each once, random first."""
+    return sorted({e.line_up.against for e in episodes}, key=lambda name: (name != BUILTIN_RANDOM, name))
+
+
+def _mean(scores: NDArray[np.float64], chosen: Sequence[bool]) -> float:
+    return float(scores[np.array(chosen)].mean())
+
+
+def _stderr(scores: NDArray[np.float64]) -> float:
+    """Standard error of the mean: sample standard deviation (n - 1 in the denominator) over the root of n."""
+    return float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else 0.0
 
 
 def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], config: Fitness) -> Score:
@@ -55,7 +128,7 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
     columns = chosen_agents(agent_ids, config)
     cancels = False
     if not table.any():
-        _warn_once("all evaluated episodes returned zero to every agent: selection cannot tell members apart yet")
+        _warn_once(ALL_ZERO)
     elif is_zero_sum(table):
         cancels = len(columns) == len(agent_ids)
         if not cancels and not config.opponents:
@@ -64,10 +137,8 @@ def fitness_of(returns: Sequence[Sequence[float]], agent_ids: Sequence[str], con
                 "member's policies; name other opponents in fitness.opponents"
             )
     scores = table[:, columns].sum(1) if config.reduce == "sum" else table[:, columns].mean(1)
-    # Standard error of the mean: sample standard deviation (n - 1 in the denominator) over the root of n.
-    stderr = float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else 0.0
     per_agent = dict(zip(agent_ids, table.mean(0).tolist(), strict=True))
-    return Score(float(scores.mean()), stderr, per_agent, cancels)
+    return Score(float(scores.mean()), _stderr(scores), per_agent, cancels)
 
 
 def cancelling(agent_ids: Sequence[str]) -> str:
@@ -96,11 +167,11 @@ def chosen_agents(agent_ids: Sequence[str], config: Fitness) -> list[int]:
     Raises:
         ConfigError: the section names an agent that does not exist, or opponents play all agents that count.
     """
-    for path, named in (("fitness.agents", config.agents or ()), ("fitness.opponents", config.opponents)):
+    for path, named in (("fitness.agents", config.agents or ()), ("fitness.opponents", config.opponents or ())):
         for agent in named:
             if agent not in agent_ids:
                 raise ConfigError(f"{path}: {agent!r}, expected some of {', '.join(agent_ids)}")
-    own = [a for a in agent_ids if a not in config.opponents]
+    own = [a for a in agent_ids if a not in (config.opponents or ())]
     counted = own if config.agents is None else [a for a in agent_ids if a in config.agents]
     if not set(counted) & set(own):
         raise ConfigError(
@@ -108,40 +179,6 @@ def chosen_agents(agent_ids: Sequence[str], config: Fitness) -> list[int]:
             "count; leave it an agent whose return counts"
         )
     return [agent_ids.index(a) for a in counted]
-
-
-def with_opponents(
-    member_id: int,
-    agent_ids: Sequence[str],
-    opponents: Mapping[str, str | int],
-    living: Collection[int],
-    champion: int | None,
-    refs_of: Callable[[int], Sequence[PolicyRef]],
-) -> list[PolicyRef]:
-    """Choose the policies that play the agents in a member's evaluation episodes: its own, or opponents'.
-
-    Args:
-        member_id: The evaluated member, which plays every agent that has no opponent.
-        agent_ids: All agents of the environment, in its order.
-        opponents: `fitness.opponents` of the configuration: by agent "random" or a member's id.
-        living: Ids of the population's members.
-        champion: Best member of the generation before, which replaces opponents that have died; if it is None or has
-            died too, the evaluated member replaces them.
-        refs_of: Returns the newest policies of a living member, one per agent.
-
-    Returns:
-        A reference to a policy for each agent, in the environment's order.
-    """
-    refs = list(refs_of(member_id))
-    for agent, opponent in opponents.items():
-        i = agent_ids.index(agent)
-        if isinstance(opponent, str):
-            refs[i] = PolicyRef(builtin=BUILTIN_RANDOM)
-            continue
-        # The named member, else the champion, else the evaluated member itself.
-        player = next((m for m in (opponent, champion) if m is not None and m in living), member_id)
-        refs[i] = refs_of(player)[i]
-    return refs
 
 
 def rank_key(fitness: float | None) -> float:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from covey_server.evolution.fitness import Score, best, rank_key
 
-Returns = Sequence[float]
-"""Undiscounted return of each agent in one episode, in the environment's order."""
+Episode = TypeVar("Episode")
+"""An episode that was played, as the function that computes scores takes it, such as each agent's return."""
 
 FEWEST_EPISODES = 4
 """Episodes that every member plays at least, if an evaluation has so many."""
@@ -62,7 +63,7 @@ def stages(members: int, episodes: int, affordable: float) -> list[Stage]:
     return plan
 
 
-class Halving:
+class Halving(Generic[Episode]):
     """One evaluation of a population, stage by stage. Its results depend on the episodes' alone, in whatever order.
 
     Args:
@@ -77,7 +78,7 @@ class Halving:
     """
 
     def __init__(
-        self, members: Sequence[int], episodes: int, trained: int, score: Callable[[int, Sequence[Returns]], Score]
+        self, members: Sequence[int], episodes: int, trained: int, score: Callable[[int, Sequence[Episode]], Score]
     ) -> None:
         self.playing = sorted(members)
         self.played = min(episodes, FEWEST_EPISODES)
@@ -85,16 +86,16 @@ class Halving:
         self._trained = trained
         self._score = score
         self._plan: list[Stage] | None = None
-        self._results: dict[int, dict[int, Returns]] = {m: {} for m in members}
+        self._results: dict[int, dict[int, Episode]] = {m: {} for m in members}
         self._open = set(members)
         self._env_steps = 0
 
-    def enter(self, member: int, results: Mapping[int, Returns], env_steps: int) -> bool:
+    def enter(self, member: int, results: Mapping[int, Episode], env_steps: int) -> bool:
         """Record what a member has played of the current stage; returns whether that was the last of the stage.
 
         Args:
             member: Its id.
-            results: Returns by seed; of seeds on which the environment failed there are none.
+            results: Episodes by seed; of seeds on which the environment failed there are none.
             env_steps: Length of these episodes together.
         """
         self._results[member] |= results
@@ -139,8 +140,8 @@ class Halving:
                 scores[member] = replace(scores[member], fitness=scores[leader].fitness - behind)
         return scores
 
-    def _of(self, member: int) -> dict[int, Returns]:
-        """Returns of a member's episodes by seed, ascending, so that sums do not depend on the order of arrival."""
+    def _of(self, member: int) -> dict[int, Episode]:
+        """A member's episodes by seed, ascending, so that sums do not depend on the order of arrival."""
         return dict(sorted(self._results[member].items()))
 
     def _mean(self, member: int, seeds: set[int] | None = None) -> float:

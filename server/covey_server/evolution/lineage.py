@@ -154,15 +154,12 @@ def entry_from_json(data: object) -> LineageEntry:
 
 
 def architecture(member: Member) -> dict[str, object]:
-    """Return layer widths and activations of each network of a member, as JSON for people to read."""
+    """Return encoders' kinds, layer widths and activations of each network of a member, as JSON for people to read."""
     result: dict[str, object] = {}
     for name, network in member.networks.items():
         spec = network.spec
         result[name] = {
-            "encoders": {
-                i.name: {"hidden_size": list(i.encoder.hidden_size), "activation": i.encoder.activation}
-                for i in spec.inputs
-            },
+            "encoders": {i.name: i.encoder.described() for i in spec.inputs},
             "latent_dim": spec.latent_dim,
             "head": {"hidden_size": list(spec.head.hidden_size), "activation": spec.head.activation},
         }

@@ -24,9 +24,9 @@ class Batch:
 
     Attributes:
         observation: Per group, (M, B, agents of the group * width); zeros for agents that are not there.
-        action: (M, B, A), Box mapped to [-1, 1] and Discrete as one-hot, agents in environment order; for an agent that
+        action: (M, B, A), Box mapped to [-1, 1] and choices as one-hot, agents in environment order; for an agent that
             waits the action that it is bound to, zeros for agents that are not there.
-        legal: (M, B, A) bool, false for Discrete actions that the agent's mask forbids; None without masks.
+        legal: (M, B, A) bool, false for values of choices that the agent's mask forbids; None without masks.
         part: (M, B, N) uint8, each agent's `Part` in the row.
         reward: (M, B, N), sum of the agent's rewards until its decision closes.
         steps: (M, B, N) int32, env steps until the decision closes.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from covey.observations import ObservationEncoding
-from covey.spaces import Space
+from covey.observations import LeafEncoding
+from covey.spaces import LeafSpace
 
 
 class TorchEncoding:
-    """Encodes observations of one space: Discrete values as one-hot, bounded integers of a Box mapped to [0, 1].
+    """Encodes observations of one space without parts: Discrete as one-hot, bounded integers of a Box mapped to [0, 1].
 
     Args:
         space: The observation space of one agent.
@@ -22,8 +22,8 @@ class TorchEncoding:
         plain: Whether encoding changes nothing but the dtype.
     """
 
-    def __init__(self, space: Space, device: torch.device | str = "cpu") -> None:
-        e = ObservationEncoding.of(space)
+    def __init__(self, space: LeafSpace, device: torch.device | str = "cpu") -> None:
+        e = LeafEncoding.of(space)
         self.numbers, self.width, self.plain = e.numbers, e.width, e.plain
         self._low, self._scale, self._values, self._place = (
             None if array is None else torch.from_numpy(array).to(device)

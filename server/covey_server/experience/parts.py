@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, Columns, RowKind
+from covey.rows import Active, Columns, RowKind, leaf_columns
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
 from covey_server.experience.decisions import ClosedDecisions, by_agent, close_decisions
@@ -130,8 +130,7 @@ def _any_number(columns: Columns, spaces: EnvironmentSpaces) -> NDArray[np.bool_
     """For each row and agent, whether any number of the agent's observation or action is not 0, (rows, agents) bool."""
     result = np.empty((len(columns["kind"]), len(spaces.agents)), bool)
     for g in spaces.groups:
-        seen, done = (columns[f"{g.group_id}/{name}"] for name in ("observation", "action"))
-        result[:, list(g.agents)] = (seen != 0).reshape(*seen.shape[:2], -1).any(2) | (done != 0).reshape(
-            *done.shape[:2], -1
-        ).any(2)
+        names = leaf_columns(g.group_id, "observation", g.observation) + leaf_columns(g.group_id, "action", g.action)
+        found = [columns[name] != 0 for name, _ in names]
+        result[:, list(g.agents)] = np.logical_or.reduce([x.reshape(*x.shape[:2], -1).any(2) for x in found])
     return result

@@ -5,76 +5,35 @@ Dims of a minibatch: M members, B samples each, N agents in environment order, A
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.rows import Columns
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, action_bounds
+from covey.rows import Columns, leaf_columns
+from covey.spaces import (
+    Discrete,
+    EnvironmentSpaces,
+    Group,
+    LeafSpace,
+    MultiDiscrete,
+    masked_choices,
+)
 from covey_server.experience.batch import Batch
 from covey_server.experience.observations import TorchEncoding
 from covey_server.experience.parts import FragmentDecisions, Part
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Where one column's numbers for some neighbouring agents of a group lie in a row of a replay matrix.
-
-    Attributes:
-        column: Name of the fragment's column.
-        first: First agent, by its index in the group.
-        last: The agent after the last one.
-        dtype: The matrix.
-        offset: First number in the matrix's row.
-        width: Number of numbers, over these agents.
-    """
-
-    column: str
-    first: int
-    last: int
-    dtype: str
-    offset: int
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class ActionRun:
-    """Where the actions of neighbouring agents lie in replay, if one operation can map them all for networks.
-
-    Attributes:
-        agents: Their indices in environment order.
-        dtype: The matrix.
-        offset: First number in the matrix's row.
-        width: Number of numbers as stored, over these agents.
-        discrete: Number of values of a Discrete action; 0 for other actions.
-        start: The lowest value of a Discrete action.
-    """
-
-    agents: tuple[int, ...]
-    dtype: str
-    offset: int
-    width: int
-    discrete: int
-    start: int
-
-
-@dataclass(frozen=True, slots=True)
-class MaskRun:
-    """Where the action masks of neighbouring agents, in environment order, lie side by side in replay.
-
-    Attributes:
-        offset: First number in a row of the uint8 matrix.
-        width: Number of numbers over these agents, or the width of their actions where they have no masks.
-        values: Number of values of one agent's mask; 0 where these agents have no masks.
-    """
-
-    offset: int
-    width: int
-    values: int
+from covey_server.experience.replay_blocks import (
+    ActionRun,
+    Block,
+    MaskRun,
+    StoredLeaf,
+    mask_places,
+    unit_mapping,
+)
 
 
 class RowLayout:
@@ -102,7 +61,11 @@ class RowLayout:
         # Parts come from no column of the fragment: they are computed when it is inserted.
         self._part = self.widths["uint8"]
         self.widths["uint8"] += self._agents
-        self._affine = [self._unit_mapping(spaces, run, device) for run in self._actions]
+        self._affine = [unit_mapping(run, device) for run in self._actions]
+        self._one_hot = [
+            TorchEncoding(run.spaces[0], device) if isinstance(run.spaces[0], MultiDiscrete) else None
+            for run in self._actions
+        ]
         self._values = [torch.arange(run.discrete, device=device) for run in self._actions]
         # For each number of the joint action, the agent whose action it is.
         widths = torch.tensor([a.action.width for a in spaces.agents])
@@ -154,17 +117,20 @@ class RowLayout:
         self.widths[dtype] = offset + width
         return offset
 
-    def _place_observation(self, group: Group, device: torch.device) -> tuple[TorchEncoding, str, int, int, Tensor]:
-        """Append the observations of a group of agents to the matrix of their dtype.
+    def _place_observation(self, group: Group, device: torch.device) -> tuple[list[StoredLeaf], int, Tensor]:
+        """Append the observations of a group of agents to the matrices of their dtypes.
 
         Returns:
-            The encoding; dtype, offset and width as stored; and the agent whose observation each encoded number is.
+            The leaves; the number of agents; and the agent whose observation each encoded number is.
         """
-        encoding = TorchEncoding(group.observation, device)
-        dtype, width = str(group.observation.dtype), encoding.numbers * len(group)
-        offset = self._place(f"{group.group_id}/observation", 0, len(group), dtype, width)
-        owner = torch.tensor(group.agents).repeat_interleave(encoding.width).to(device)
-        return encoding, dtype, offset, width, owner
+        stored = []
+        for column, leaf in leaf_columns(group.group_id, "observation", group.observation):
+            encoding = TorchEncoding(leaf, device)
+            width = encoding.numbers * len(group)
+            offset = self._place(column, 0, len(group), leaf.dtype, width)
+            stored.append(StoredLeaf(encoding, leaf.dtype, offset, width))
+        owner = torch.tensor(group.agents).repeat_interleave(group.observation.width).to(device)
+        return stored, len(group), owner
 
     def _place_masks(self, spaces: EnvironmentSpaces) -> tuple[MaskRun, ...]:
         """Append all agents' action masks to the uint8 matrix; returns () if no agent has one."""
@@ -175,10 +141,12 @@ class RowLayout:
             group = next(g for g in spaces.groups if g.group_id == group_id)
             width = group.action.width * (last - first)
             if group.masked:
-                offset = self._place(f"{group_id}/action_mask", first, last, "uint8", width)
-                runs.append(MaskRun(offset, width, group.action.width))
+                values = tuple(n for n, _ in masked_choices(group.action))
+                numbers = sum(values) * (last - first)
+                offset = self._place(f"{group_id}/action_mask", first, last, "uint8", numbers)
+                runs.append(MaskRun(offset, numbers, values, mask_places(group.action)))
             else:
-                runs.append(MaskRun(0, width, 0))
+                runs.append(MaskRun(0, width, ()))
         return tuple(runs)
 
     def _place_numbers(self, spaces: EnvironmentSpaces, name: str, dtype: str) -> int:
@@ -194,44 +162,30 @@ class RowLayout:
     def _place_actions(self, spaces: EnvironmentSpaces) -> tuple[ActionRun, ...]:
         """Append all agents' actions in environment order, joining neighbours that are stored and mapped alike."""
         runs: list[ActionRun] = []
-        at = 0
         for group_id, first, last in _neighbour_runs(spaces):
             group = next(g for g in spaces.groups if g.group_id == group_id)
-            space = group.action
-            dtype = str(space.dtype)
-            numbers = last - first if isinstance(space, Discrete) else space.width * (last - first)
-            offset = self._place(f"{group_id}/action", first, last, dtype, numbers)
-            values, start = (space.n, space.start) if isinstance(space, Discrete) else (0, 0)
-            agents = tuple(range(at, at + last - first))
-            # One run for all agents of a simple environment: its actions then take one operation per batch.
-            before = runs[-1] if runs else None
-            if before and (before.dtype, before.discrete, before.start) == (dtype, values, start):
-                runs[-1] = ActionRun(
-                    before.agents + agents, dtype, before.offset, before.width + numbers, values, start
-                )
-            else:
-                runs.append(ActionRun(agents, dtype, offset, numbers, values, start))
-            at += last - first
+            parts = leaf_columns(group_id, "action", group.action)
+            # Agents of one leaf lie side by side; of agents with several, one agent's leaves come before the next's.
+            several = [(first, last)] if len(parts) == 1 else [(n, n + 1) for n in range(first, last)]
+            for begin, end in several:
+                for column, leaf in parts:
+                    self._append_action(runs, column, leaf, begin, end)
         return tuple(runs)
 
-    @staticmethod
-    def _unit_mapping(spaces: EnvironmentSpaces, run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return factor and summand, (width,) float32 each, that map these agents' Box actions to [-1, 1].
-
-        Both are empty for other actions.
-        """
-        factors, summands = [], []
-        for i in run.agents:
-            space = spaces.agents[i].action
-            if isinstance(space, Box):
-                low, high = (torch.from_numpy(bound) for bound in action_bounds(space))
-                # u = 2 (x - low) / (high - low) - 1. Where both bounds are equal there is one action; 0 stands for it.
-                factor = torch.where(high > low, 2 / (high - low), 0)
-                factors.append(factor)
-                summands.append(torch.where(high > low, -1 - low * factor, 0))
-        if not factors:
-            return torch.empty(0), torch.empty(0)
-        return torch.cat(factors).to(device, torch.float32), torch.cat(summands).to(device, torch.float32)
+    def _append_action(self, runs: list[ActionRun], column: str, space: LeafSpace, first: int, last: int) -> None:
+        """Append the actions of agents `first` to `last` (excluded) of a column, joining them to the run before."""
+        numbers = math.prod(space.shape) * (last - first)
+        offset = self._place(column, first, last, space.dtype, numbers)
+        values, start = (space.n, space.start) if isinstance(space, Discrete) else (0, 0)
+        own = (space,) * (last - first)
+        # One run for all agents of a simple environment: its actions then take one operation per batch.
+        before = runs[-1] if runs else None
+        alike = before and (before.dtype, before.discrete, before.start) == (space.dtype, values, start)
+        joined = isinstance(space, MultiDiscrete) or (before and isinstance(before.spaces[0], MultiDiscrete))
+        if before and alike and (not joined or before.spaces[0] == space):
+            own, offset, numbers = before.spaces + own, before.offset, before.width + numbers
+            runs.pop()
+        runs.append(ActionRun(own, space.dtype, offset, numbers, values, start))
 
     def batch(self, now: dict[str, Tensor], after: dict[str, Tensor], links: Tensor | None, sizes: Tensor) -> Batch:
         """Make a minibatch from rows gathered from the replay matrices, given by dtype.
@@ -275,22 +229,27 @@ class RowLayout:
     def _encoded_observations(self, rows: dict[str, Tensor], part: Tensor | None) -> tuple[Tensor, ...]:
         """Encode gathered observations of each group, (..., agents of the group * width), zeros for absent agents."""
         seen = []
-        for encoding, dtype, offset, width, owner in self._observations:
-            x = encoding(rows[dtype][..., offset : offset + width])
+        for stored, agents, owner in self._observations:
+            encoded = [s.encoding(rows[s.dtype][..., s.offset : s.offset + s.width]) for s in stored]
+            x = encoded[0]
+            if len(encoded) > 1:  # the leaves of one agent before those of the next
+                x = torch.cat([y.unflatten(-1, (agents, -1)) for y in encoded], -1).flatten(-2)
             # Agents that are not there are stored as zeros, which an encoding may turn into other numbers.
-            if part is not None and not encoding.plain:
+            if part is not None and not all(s.encoding.plain for s in stored):
                 x = x * (part != Part.ABSENT).index_select(-1, owner)
             seen.append(x)
         return tuple(seen)
 
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
-        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], Discrete one-hot, zeros if absent."""
+        """Join all agents' actions of gathered rows: Box mapped to [-1, 1], choices one-hot, zeros if absent."""
         actions = []
-        for run, affine, values in zip(self._actions, self._affine, self._values, strict=True):
+        for run, affine, values, one_hot in zip(self._actions, self._affine, self._values, self._one_hot, strict=True):
             raw = rows[run.dtype][..., run.offset : run.offset + run.width]
             if run.discrete:
                 # One-hot: each stored number is compared with every value that it may have.
                 actions.append((raw.unsqueeze(-1) == values + run.start).float().flatten(-2))
+            elif one_hot is not None:
+                actions.append(one_hot(raw))
             else:
                 actions.append(raw.float() * affine[0] + affine[1])
         joint = actions[0] if len(actions) == 1 else torch.cat(actions, -1)
@@ -302,15 +261,20 @@ class RowLayout:
     def _legal_actions(self, flags: Tensor) -> Tensor | None:
         """Which numbers of the joint action are legal, (..., width) bool; None if no agent has an action mask.
 
-        Agents without a mask, and those whose mask is all zeros because they do not act, may do anything.
+        Agents without a mask may do anything; so may those whose mask is all zeros because they do not act, choice by
+        choice.
         """
         if not self._masks:
             return None
         legal = []
         for run in self._masks:
-            if run.values:
-                mask = flags[..., run.offset : run.offset + run.width].reshape(*flags.shape[:-1], -1, run.values) > 0
-                legal.append((mask | ~mask.any(-1, keepdim=True)).flatten(-2))
+            if run.choices:
+                mask = flags[..., run.offset : run.offset + run.width] > 0
+                by_choice = mask.unflatten(-1, (-1, sum(run.choices))).split_with_sizes(run.choices, -1)
+                may = torch.cat([m | ~m.any(-1, keepdim=True) for m in by_choice], -1)
+                if run.place is not None:
+                    may = F.pad(may, (0, 1), value=True).index_select(-1, run.place.to(may.device))
+                legal.append(may.flatten(-2))
             else:
                 legal.append(torch.ones((), dtype=torch.bool, device=flags.device).expand(*flags.shape[:-1], run.width))
         return legal[0] if len(legal) == 1 else torch.cat(legal, -1)

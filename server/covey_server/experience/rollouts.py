@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, Columns, RowKind, RowSchema
+from covey.rows import Active, Columns, RowKind, RowSchema, from_leaves, leaf_columns, read_leaves
 from covey.run.state_upgrades import check_version
-from covey.spaces import EnvironmentSpaces, Group
+from covey.spaces import EnvironmentSpaces, Group, Space
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.rows_in_parts import RowsInParts
@@ -39,12 +39,13 @@ class AgentDecisions:
     There are V observations ("views") and D closed decisions.
 
     Attributes:
-        source: (R, *observation shape), what the agent saw in all rows of the round, in the space's own dtype; not
-            copied.
+        observation: The agent's observation space.
+        source: For each leaf of it (R, *leaf's shape), what the agent saw in all rows of the round, in the leaf's own
+            dtype; not copied.
         rows: (V,), the rows that count.
         here: (D,), index into `rows` of what the agent saw when it decided.
         after: (D,), index into `rows` of what it saw when the decision closed.
-        action: (D, *action shape).
+        action: (D, *action shape), structured for a tree.
         mask: (D, width), 1 for legal actions; None if the agent has no masks.
         forced: (D,) bool, whether the environment chose the action.
         steps: (D,), env steps until the decision closed.
@@ -53,7 +54,8 @@ class AgentDecisions:
         continues: (D,) bool, whether the next decision in these arrays is the one made where this one closed.
     """
 
-    source: NDArray[np.generic] | RowsInParts
+    observation: Space
+    source: tuple[NDArray[np.generic] | RowsInParts, ...]
     rows: NDArray[np.int64]
     here: NDArray[np.int64]
     after: NDArray[np.int64]
@@ -67,8 +69,8 @@ class AgentDecisions:
 
     @property
     def view(self) -> NDArray[np.generic]:
-        """What the agent saw in the rows that count, (V, *observation shape); copied."""
-        return self.source[self.rows]
+        """What the agent saw in the rows that count, (V, *observation shape), structured for a tree; copied."""
+        return from_leaves(self.observation, [leaf[self.rows] for leaf in self.source])
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +197,16 @@ class Rollouts:
         """
         with self._lock:
             fragments = self._rounds.pop(member_id).fragments
+        groups = self._spaces.groups
         # All streams of the round, one after another, as if they were one fragment.
         placed = [(held, stream) for held in fragments for stream in held.streams]
         columns: Columns = {}
         seen: dict[str, NDArray[np.generic] | RowsInParts] = {}
+        names = {g.group_id: [n for n, _ in leaf_columns(g.group_id, "observation", g.observation)] for g in groups}
+        observed = {name for its in names.values() for name in its}
         for name in placed[0][0].columns:
             parts = [held.columns[name][s.first_row : s.first_row + s.rows] for held, s in placed]
-            if not name.endswith("/observation"):
+            if name not in observed:
                 columns[name] = np.concatenate(parts)
             elif sum(part.nbytes for part in parts) > JOINED_BYTES:
                 seen[name] = RowsInParts(parts)
@@ -212,11 +217,11 @@ class Rollouts:
         trajectory, from_earlier_policy = _trajectories(seen, kind, [(held.actor, s) for held, s in placed])
         closes = closed.closes & ~from_earlier_policy[:, None]
         agents: dict[int, AgentDecisions] = {}
-        for group in self._spaces.groups:
+        for group in groups:
+            own = [seen[name] for name in names[group.group_id]]
             for n, agent in enumerate(group.agents):
                 rows = np.flatnonzero(closes[:, agent])
-                its = seen[f"{group.group_id}/observation"]
-                source = its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n]
+                source = tuple(its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n] for its in own)
                 agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory)
         return Rollout(tuple(agents[a] for a in range(len(agents))))
 
@@ -234,7 +239,7 @@ def _trajectories(
     closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do not count.
 
     Args:
-        seen: By group what its agents saw in all rows of the rollout, stream after stream.
+        seen: By column what agents saw in all rows of the rollout, stream after stream.
         kind: (R,), their `covey.rows.RowKind`, of R rows.
         placed: Actor and stream, in the order of the rows.
 
@@ -277,7 +282,7 @@ def _same_observations(seen: Mapping[str, NDArray[np.generic] | RowsInParts], ro
 
 def _agent_decisions(
     columns: Columns,
-    source: NDArray[np.generic] | RowsInParts,
+    source: tuple[NDArray[np.generic] | RowsInParts, ...],
     closed: ClosedDecisions,
     group: Group,
     n: int,
@@ -289,7 +294,7 @@ def _agent_decisions(
 
     Args:
         columns: All rows of the round, without observations.
-        source: What the agent saw in them.
+        source: What the agent saw in them, leaf by leaf.
         closed: When the round's decisions close.
         group: The agent's group.
         n: The agent's index in its group.
@@ -310,11 +315,12 @@ def _agent_decisions(
     continues &= ~closed.ended[rows, agent]
     g = group.group_id
     return AgentDecisions(
+        observation=group.observation,
         source=source,
         rows=np.flatnonzero(viewed),
         here=view_of_row[rows],
         after=view_of_row[after],
-        action=columns[f"{g}/action"][rows, n],
+        action=read_leaves(columns, g, "action", group.action, (rows, n)),
         mask=columns[f"{g}/action_mask"][rows, n] if group.masked else None,
         forced=closed.active[rows, agent] == Active.FORCED,
         steps=closed.steps[rows, agent],

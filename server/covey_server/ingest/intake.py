@@ -177,6 +177,7 @@ class Intake:
         learner.scheduler.complete(fragment.order_id, counted, forget_slots=forgotten)
         if order.slots and not forgotten:
             self._note_training(key, brought=bool(accepted.steps_by_member))
+        population.returns.extend(tuple(e.returns) for e in fragment.episodes if not e.evaluation)
         evaluations = learner.scheduler.evaluations
         evaluated = Counter[str](evaluations.result(key, e) for e in fragment.episodes if e.evaluation)
         learner.totals.counters["evaluation_void"] += evaluated["late"] + evaluated["wrong"]
@@ -225,7 +226,8 @@ class Intake:
     def _count_and_log(self, session: Session, fragment: Fragment, order: Order, accepted: Accepted) -> None:
         """Update an actor's counters and the mean age of the policies it played, and log errors of its environments."""
         session.count(fragment, accepted.wire_bytes, accepted.rows, accepted.steps)
-        for ref in order.policies:
+        trained_with = {i for work in order.slots for i in work.agent_policies}
+        for ref in (order.policies[i] for i in sorted(trained_with)):
             if ref.sha256:
                 ledger = self._learner.scheduler.ledger(ref.member_id)
                 if ledger is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from covey.envs.observation_bounds import ObservationBounds
-from covey.rows import Columns
+from covey.rows import Columns, leaf_columns
 from covey.spaces import EnvironmentSpaces
 from covey_server.learner import Learner
 from covey_server.orders.session import Session
@@ -34,15 +34,15 @@ class OutsideSpaces:
             spaces: The run's spaces.
         """
         self._bounds = self._bounds or ObservationBounds(spaces)
-        for g, group in enumerate(spaces.groups):
-            name = group.group_id
-            found = self._bounds.outside(g, columns[f"{name}/observation"], columns[f"{name}/active"])
+        names = [name for g in spaces.groups for name, _ in leaf_columns(g.group_id, "observation", g.observation)]
+        for k, (name, (g, _)) in enumerate(zip(names, self._bounds.leaves, strict=True)):
+            found = self._bounds.outside(k, columns[name], columns[f"{spaces.groups[g].group_id}/active"])
             if found is None:
                 continue
             values, outside = found
             if not session.observations_outside:
                 row, member, number = np.unravel_index(int(outside.argmax()), outside.shape)
-                sentence = self._bounds.sentence(g, int(member), int(number), float(values[row, member, number]))
+                sentence = self._bounds.sentence(k, int(member), int(number), float(values[row, member, number]))
                 self._learner.event(
                     f"environment {self._learner.config.environment.name} of actor {session.actor_id}: {sentence}; it "
                     "is learned from as it is, and further ones are counted"

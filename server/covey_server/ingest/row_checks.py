@@ -14,8 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import FragmentError
-from covey.rows import MAX_FLOAT32, MAX_SAMPLE_UNITS, Active, Columns, RowKind
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Group, Space, action_bounds, choices
+from covey.rows import MAX_FLOAT32, MAX_SAMPLE_UNITS, Active, Columns, RowKind, leaf_columns
+from covey.spaces import (
+    Box,
+    Discrete,
+    EnvironmentSpaces,
+    Group,
+    LeafSpace,
+    MultiDiscrete,
+    action_bounds,
+    choices,
+    masked_choices,
+)
 from covey.wire.limits import MAX_REWARD, MAX_SUMMED_REWARDS
 from covey_server.experience.stream import Stream
 
@@ -43,32 +53,35 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
         for flag, most in (("active", 2), ("terminated", 1), ("truncated", 1)):
             if (worst := int(columns[f"{name}/{flag}"].max())) > most:
                 raise FragmentError("flags", f"{name}/{flag}: {worst}, expected 0 to {most}")
-        observation = columns[f"{name}/observation"]
-        if observation.dtype.kind == "f" and observation.size:
-            lowest, highest = _finite_range(f"{name}/observation", observation)
-            if max(-lowest, highest) > MAX_FLOAT32:  # which networks would read as infinite
-                raise FragmentError(
-                    "not_finite", f"{name}/observation: {lowest:g} to {highest:g}, expected numbers that float32 holds"
-                )
+        observed = leaf_columns(name, "observation", group.observation)
+        acted = leaf_columns(name, "action", group.action)
+        for column, _ in observed:
+            observation = columns[column]
+            if observation.dtype.kind == "f" and observation.size:
+                lowest, highest = _finite_range(column, observation)
+                if max(-lowest, highest) > MAX_FLOAT32:  # which networks would read as infinite
+                    raise FragmentError(
+                        "not_finite", f"{column}: {lowest:g} to {highest:g}, expected numbers that float32 holds"
+                    )
         _check_rewards(f"{name}/reward", columns[f"{name}/reward"], columns[f"{name}/age"])
-        for column in ("observation", "action"):
+        for column, _ in observed + acted:
             # numpy reads truth values as raw bytes, and what a byte other than 0 or 1 counts as is undefined.
-            values = columns[f"{name}/{column}"]
+            values = columns[column]
             if values.dtype == bool and (worst := int(values.view(np.uint8).max())) > 1:
-                raise FragmentError("flags", f"{name}/{column}: truth value {worst}, expected 0 or 1")
-        # The quick test holds all numbers at once against a range that is legal for each of them.
-        action = columns[f"{name}/action"]
-        limits = _action_limits(group.action, unclipped)
-        lowest, highest = _finite_range(f"{name}/action", action)
-        if not (lowest >= limits.safe_low and highest <= limits.safe_high):
-            # Zeros of rows and agents without an action may lie outside of the space: look only at actions taken.
-            acted = (np.asarray(columns[f"{name}/active"], np.uint8) > 0) & _HAS_ACTION[kind][:, None]
-            chosen: NDArray[Any] = action[acted]
-            if not ((chosen >= limits.low) & (chosen <= limits.high)).all():
-                raise FragmentError(
-                    "action_range",
-                    f"{name}/action: {chosen.min()} to {chosen.max()}, expected within {group.action}"[:300],
-                )
+                raise FragmentError("flags", f"{column}: truth value {worst}, expected 0 or 1")
+        for column, space in acted:
+            # The quick test holds all numbers at once against a range that is legal for each of them.
+            action = columns[column]
+            limits = _action_limits(space, unclipped)
+            lowest, highest = _finite_range(column, action)
+            if not (lowest >= limits.safe_low and highest <= limits.safe_high):
+                # Zeros of rows and agents without an action may lie outside of the space: look only at actions taken.
+                taken = (np.asarray(columns[f"{name}/active"], np.uint8) > 0) & _HAS_ACTION[kind][:, None]
+                chosen: NDArray[Any] = action[taken]
+                if not ((chosen >= limits.low) & (chosen <= limits.high)).all():
+                    raise FragmentError(
+                        "action_range", f"{column}: {chosen.min()} to {chosen.max()}, expected within {space}"[:300]
+                    )
         if group.masked:
             _check_masks(columns, group, kind)
 
@@ -102,7 +115,8 @@ def _check_masks(columns: Columns, group: Group, kind: NDArray[np.uint8]) -> Non
     if (worst := int(mask.max())) > 1:
         raise FragmentError("mask", f"{name}/action_mask: {worst}, expected 0 or 1")
     # A MultiDiscrete action has one mask, in which its choices lie side by side; `starts` is where each begins.
-    values = choices(group.action)
+    masked = masked_choices(group.action)
+    values = tuple(n for n, _ in masked)
     starts = np.cumsum((0, *values[:-1]))
     choosers = columns[f"{name}/active"] == Active.CHOSE
     legal = np.logical_or.reduceat(mask[choosers], starts, axis=-1)
@@ -110,9 +124,13 @@ def _check_masks(columns: Columns, group: Group, kind: NDArray[np.uint8]) -> Non
         raise FragmentError("mask", f"{name}/action_mask: none of {values} values is legal for an agent that acts")
     choosers &= _HAS_ACTION[kind][:, None]
     # (decisions, choices), each choice that was made; with its start added, its place in the mask.
-    chosen = np.asarray(columns[f"{name}/action"], np.int64)[choosers].reshape(-1, len(values))
-    first = group.action.start if isinstance(group.action, Discrete) else 0
-    if not np.take_along_axis(mask[choosers], chosen - first + starts, 1).all():
+    chosen = [
+        np.asarray(columns[column], np.int64)[choosers].reshape(np.count_nonzero(choosers), -1)
+        for column, space in leaf_columns(name, "action", group.action)
+        if isinstance(space, Discrete | MultiDiscrete)
+    ]
+    places = np.concatenate(chosen, axis=1) - np.array([first for _, first in masked]) + starts
+    if not np.take_along_axis(mask[choosers], places, 1).all():
         raise FragmentError("mask", f"{name}/action: a choice that its action_mask does not allow")
 
 
@@ -178,7 +196,7 @@ class _Limits(NamedTuple):
 
 
 @lru_cache
-def _action_limits(space: Space, unclipped: bool) -> _Limits:
+def _action_limits(space: LeafSpace, unclipped: bool) -> _Limits:
     """Return the limits of legal actions of a space, those of a Box widened by a tolerance for rounding."""
     if isinstance(space, Box):
         if unclipped:
@@ -193,6 +211,7 @@ def _action_limits(space: Space, unclipped: bool) -> _Limits:
         low, high = low - tolerance[0], high + tolerance[1]
     else:
         values = np.asarray(choices(space)).reshape(space.shape)
-        low = np.full_like(values, space.start if isinstance(space, Discrete) else 0)
+        first = space.start if isinstance(space, Discrete | MultiDiscrete) else 0
+        low = np.broadcast_to(np.reshape(first, np.shape(first) and space.shape), values.shape)
         high = low + values - 1
     return _Limits(low, high, float(low.max()), float(high.min()))

@@ -1,13 +1,14 @@
 """Evaluation episodes: which seeds each member has still to play, which actor plays them, and their returns.
 
-A request is one member's evaluation under fixed policies. Its seeds are handed out to actors in tasks; the seeds that a
-lost actor has not answered go back and are played again from the start of their episodes.
+A request is one member's evaluation by fixed policies, its own and perhaps opponents'. Its seeds are handed out to
+actors in tasks; the seeds that a lost actor has not answered go back and are played again from the start of their
+episodes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,34 +31,40 @@ class Request:
         member_id: The member that is evaluated.
         purpose: "fitness" for selection, "confirm" for the best member's further episodes, which may end the run, or
             "best" for those that may make it the best so far.
-        policies: The policy of each agent, in environment order.
+        players: By seed the policy of each agent in its episode, in environment order.
         max_episode_steps: Env steps after which an episode is cut off.
         pending: Seeds that no actor has, in the order in which they are handed out.
         results: Undiscounted return of each agent, in environment order, by seed.
         env_steps: Length of the episodes in `results` together.
         open_seeds: Number of seeds without a result, whether an actor has them or not.
         faults: How often the environment raised, by seed.
-        players: The actors that have played some of the seeds.
+        actors: The actors that have played some of the seeds.
     """
 
     member_id: int
     purpose: str
-    policies: list[PolicyRef]
+    players: Mapping[int, Sequence[PolicyRef]]
     max_episode_steps: int
     pending: deque[int]
     results: dict[int, list[float]] = field(default_factory=dict)
     env_steps: int = 0
     open_seeds: int = 0
     faults: dict[int, int] = field(default_factory=dict)
-    players: set[ActorKey] = field(default_factory=set)
+    actors: set[ActorKey] = field(default_factory=set)
 
-    @property
-    def fingerprint(self) -> bytes:
-        """What the report of an episode of this evaluation must name as its policies.
+    def fingerprint(self, seed: int) -> bytes:
+        """What the report of a seed's episode must name as its policies.
 
         For each agent the first 16 bytes of the SHA-256 of its policy file, or 16 zero bytes for a built-in policy.
         """
-        return b"".join(ref.sha256[:POLICY_PREFIX_BYTES] or bytes(POLICY_PREFIX_BYTES) for ref in self.policies)
+        return b"".join(ref.sha256[:POLICY_PREFIX_BYTES] or bytes(POLICY_PREFIX_BYTES) for ref in self.players[seed])
+
+    def alike(self, seeds: Iterable[int]) -> Iterable[list[int]]:
+        """Divide seeds into those whose episodes are played by the same policies, which one task can name."""
+        groups: dict[bytes, list[int]] = {}
+        for seed in seeds:
+            groups.setdefault(self.fingerprint(seed), []).append(seed)
+        return groups.values()
 
 
 @dataclass(slots=True)
@@ -86,20 +93,18 @@ class Evaluations:
         self,
         member_id: int,
         purpose: str,
-        policies: Sequence[PolicyRef],
-        seeds: Iterable[int],
+        players: Mapping[int, Sequence[PolicyRef]],
         max_episode_steps: int,
     ) -> Request:
         """Request evaluation episodes of a population member, one for each seed.
 
         Args:
             member_id: The member.
-            purpose: "fitness" or "confirm".
-            policies: The policy of each agent, in environment order.
-            seeds: One episode is played for each.
+            purpose: "fitness", "confirm" or "best".
+            players: By seed, of each of which one episode is played, the policy of each agent, in environment order.
             max_episode_steps: Env steps after which an episode is cut off.
         """
-        request = Request(member_id, purpose, list(policies), max_episode_steps, deque(seeds))
+        request = Request(member_id, purpose, players, max_episode_steps, deque(players))
         request.open_seeds = len(request.pending)
         self._requests.append(request)
         return request
@@ -113,28 +118,27 @@ class Evaluations:
         """Return how many evaluation seeds this actor was given and has not sent returns for."""
         return sum(len(t.open) for t in self._tasks.values() if t.actor == actor)
 
-    def take(self, actor: ActorKey, seeds: int) -> list[tuple[Evaluation, list[PolicyRef]]]:
+    def take(self, actor: ActorKey, seeds: int) -> list[tuple[Evaluation, Sequence[PolicyRef]]]:
         """Give an actor at most this many evaluation seeds.
 
-        Returns a task for each evaluation, with each agent's policy.
+        Returns a task for each evaluation and each set of policies in it, with each agent's policy.
         """
         tasks = []
         for request in self._requests:
             if seeds <= 0:
                 break
-            given = [request.pending.popleft() for _ in range(min(seeds, len(request.pending)))]
-            if not given:
-                continue
-            task = Evaluation(
-                task_id=self._next_task_id,
-                seeds=given,
-                max_episode_steps=request.max_episode_steps,
-                member_id=request.member_id,
-            )
-            self._tasks[self._next_task_id] = _Task(request, actor, frozenset(given), set(given))
-            self._next_task_id += 1
-            seeds -= len(given)
-            tasks.append((task, request.policies))
+            taken = [request.pending.popleft() for _ in range(min(seeds, len(request.pending)))]
+            seeds -= len(taken)
+            for given in request.alike(taken):
+                task = Evaluation(
+                    task_id=self._next_task_id,
+                    seeds=given,
+                    max_episode_steps=request.max_episode_steps,
+                    member_id=request.member_id,
+                )
+                self._tasks[self._next_task_id] = _Task(request, actor, frozenset(given), set(given))
+                self._next_task_id += 1
+                tasks.append((task, request.players[given[0]]))
         return tasks
 
     def result(self, actor: ActorKey, episode: Episode) -> Literal["counts", "late", "wrong"]:
@@ -148,14 +152,16 @@ class Evaluations:
         task = self._tasks.get(episode.task_id)
         if task is None:
             return "late" if 0 < episode.task_id < self._next_task_id else "wrong"
-        if task.actor != actor or episode.policies != task.request.fingerprint:
+        if task.actor != actor or episode.seed not in task.given:
+            return "wrong"
+        if episode.policies != task.request.fingerprint(episode.seed):
             return "wrong"
         if episode.seed not in task.open:
-            return "late" if episode.seed in task.given else "wrong"
+            return "late"
         self._close(episode.task_id, task, episode.seed)
         task.request.results[episode.seed] = list(episode.returns)
         task.request.env_steps += min(episode.length, task.request.max_episode_steps)
-        task.request.players.add(actor)
+        task.request.actors.add(actor)
         task.request.open_seeds -= 1
         return "counts"
 
@@ -211,7 +217,8 @@ class Evaluations:
 
     def named_policies(self) -> Iterator[bytes]:
         """Iterate over the SHA-256 hashes of the policies with which evaluation seeds are still to be played."""
-        return (ref.sha256 for request in self._requests if request.open_seeds for ref in request.policies)
+        playing = (r.players.values() for r in self._requests if r.open_seeds)
+        return (ref.sha256 for line_ups in playing for line_up in line_ups for ref in line_up)
 
     def clear(self) -> None:
         """Forget all requested evaluations and the seeds given to actors, as the run has ended."""

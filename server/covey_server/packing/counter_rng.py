@@ -99,3 +99,9 @@ def normal(keys: Tensor, stream: str, n: int) -> Tensor:
 def gumbel(keys: Tensor, stream: str, n: int) -> Tensor:
     """Draw n numbers of the standard Gumbel distribution for each of M keys, (M, n) float32."""
     return uniform(keys, stream, n).log_().neg_().log_().neg_()
+
+
+def logistic(keys: Tensor, stream: str, n: int) -> Tensor:
+    """Draw n numbers of the standard logistic distribution for each of M keys, (M, n) float32."""
+    u = uniform(keys, stream, n)
+    return u.log().sub_(u.neg_().log1p_())

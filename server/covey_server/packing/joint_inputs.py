@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from covey_server.packing.torch_ops import TorchOps
+from covey.networks.convolution import Window
+from covey_server.packing.torch_ops import COLUMNS, TorchOps, network_by_network, product
 
 Run = tuple[int, int, int]
 """Neighbouring rows [first, behind the last) that read neighbouring members, and the first of these members."""
@@ -44,6 +45,10 @@ class ByMember(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """That of a copy for each network, (K, B, D)."""
         return self.runs[-1][1], *self.x.shape[1:]
+
+    def copied(self) -> Tensor:
+        """Return a copy for each network, (K, B, D)."""
+        return torch.cat([self.x[member : member + behind - first] for first, behind, member in self.runs])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,12 +80,37 @@ class JointOps(TorchOps):
         """Reshape a tensor, or the data of members in its place."""
         return x._replace(x=x.x.reshape(len(x.x), *shape[1:])) if isinstance(x, ByMember) else x.reshape(shape)
 
+    def convolution(self, x: Any, w: Tensor, b: Tensor, window: Window) -> Tensor:
+        """Convolve images; those of members are read in their place by each network."""
+        if not isinstance(x, ByMember):
+            return super().convolution(x, w, b, window)
+        xs = [its for first, behind, member in x.runs for its in x.x[member : member + behind - first].unbind()]
+        return network_by_network(xs, w, b, window)
+
+    def channels_last(self, x: Any, channels: int) -> Any:
+        """Reorder images whose numbers come channel by channel to pixel by pixel."""
+        if isinstance(x, ByMember):
+            return x._replace(x=super().channels_last(x.x, channels))
+        return super().channels_last(x, channels)
+
+    def columns(self, x: Any, start: int, stop: int) -> Any:
+        """Return the numbers from `start` to before `stop` of the last axis."""
+        return x._replace(x=x.x[..., start:stop]) if isinstance(x, ByMember) else x[..., start:stop]
+
     def concat(self, xs: Sequence[Any]) -> Any:
+        """Concatenate along the last axis; data of members stays in its place."""
+        if isinstance(xs[0], ByMember):
+            return xs[0]._replace(x=torch.cat([x.x for x in xs], -1))
+        return super().concat(xs)
+
+    def joint(self, xs: Sequence[Any]) -> Any:
         """Leave latents and extra inputs apart, for `linear`."""
         return list(xs)
 
     def linear(self, x: Any, w: Any, b: Tensor) -> Tensor:
         """Compute `x @ w + b`; x may be data of members in its place, or latents and extra inputs apart."""
+        if isinstance(x, ByMember) and w.shape[-1] < COLUMNS:
+            x = x.copied()
         if isinstance(x, ByMember):
             return _plus_product(b.expand(-1, x.shape[1], -1), x, w)
         if isinstance(x, Tensor):
@@ -109,7 +139,7 @@ def _plus_product(y: Tensor, x: Tensor | ByMember, w: Tensor) -> Tensor:
     if isinstance(x, ByMember):
         added: Tensor = _PlusProductByMember.apply(y, x.x, w, x.runs)  # type: ignore[no-untyped-call]
         return added
-    return torch.baddbmm(y, x, w)
+    return y + product(x, w) if 1 in w.shape[1:] else torch.baddbmm(y, x, w)
 
 
 class _PlusProductByMember(torch.autograd.Function):

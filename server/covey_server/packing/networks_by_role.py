@@ -5,7 +5,7 @@ unless padding them to one shape would cost more than a further pass. A `Pass` i
 choose them, compute values, compute gradients, make an Adam step. This folder's README has an example.
 
 Dims: M members of a pass, B samples, J agents that networks play or score, summed over the networks (an agent counts
-once for each twin critic), K networks of a pack, P numbers of a padded network.
+once for each twin critic), K networks of a pack, P numbers of a row.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey.networks import NetworkSpec
-from covey.networks.pack import grouped, layer_activations, padded, widened
-from covey_server.member import Member
+from covey.networks.pack import grouped, layer_activations, padded, uneven, widened
+from covey_server.member import Member, MemberSizes
 from covey_server.packing.pack import Pack
 from covey_server.packing.pack_rows import Mode, PackRows
 from covey_server.packing.recently_used import RecentlyUsed
 from covey_server.packing.row_inputs import Source
+from covey_server.packing.updates import UpdateBackend
 
 PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
 """How many numbers of padding an update carries in the time of a further pass: measured at batches of 24 to 72 on the
@@ -41,13 +42,18 @@ KEPT_PASSES = 64
 class PackedNetworks:
     """All actors, or all critics, of a population, stacked so that networks of one structure run as one batch.
 
+    How much is padded, and which networks share a pack, follows from the sizes of the whole population alone. So the
+    members that others are divided from, or that learn in other passes, change no bit of what a network learns.
+
     Args:
-        members: The population; the networks are those in `Member.networks`.
+        members: Whose networks these are: those in `Member.networks`.
         agents: Network key ("actor/speaker_0") to the indices of the agents it plays or scores, in a fixed order.
         device: Where the packs live.
         widen: Whether networks that differ only in their inputs and outputs share a pack as well.
         multiple: Layers' sizes are padded to multiples of this, so that few mutations change a pack's shape.
-        samples: How many each member learns from; a pack need not compute more. None: all that it is given.
+        population: What is known of all members of the population, these among them; None: these are all.
+        samples: How many samples each member of the population learns from; a pack need not compute more than its
+            largest. None: all that it is given.
         own_extra: For critics whose gradient by an agent's own action is wanted: for each agent, which of the extra
             inputs are its action, as many for all of them.
     """
@@ -59,18 +65,21 @@ class PackedNetworks:
         device: torch.device,
         *,
         widen: bool = False,
-        multiple: int = 1,
+        multiple: int = UpdateBackend.multiple,
+        population: Sequence[MemberSizes] | None = None,
         samples: Sequence[int] | None = None,
         own_extra: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.samples, self.own_extra = samples, own_extra
+        self.samples, self.own_extra = None if samples is None else max(samples), own_extra
         self.keys = tuple(agents)
         self.agents = tuple(agents.values())
         self.device = device
-        rows = [(k, m) for k in range(len(self.keys)) for m in range(len(members))]
-        networks = {(k, m): members[m].networks[self.keys[k]] for k, m in rows}
-        forms = [_rounded_up(networks[row].spec, multiple) for row in rows]
-        wide = dict(zip(rows, widened(forms) if widen else forms, strict=True))
+        networks = {(k, m): own.networks[key] for k, key in enumerate(self.keys) for m, own in enumerate(members)}
+        everybody = [MemberSizes.of(m) for m in members] if population is None else population
+        every = [(k, e) for k in range(len(self.keys)) for e in range(len(everybody))]
+        specs = {(k, e): everybody[e].specs[self.keys[k]] for k, e in every}
+        forms = [_rounded_up(specs[row], multiple) for row in every]
+        wide = dict(zip(every, widened(forms) if widen else forms, strict=True))
         roles = [key.partition("/")[0] for key in self.keys]
 
         def place(row: tuple[int, int]) -> tuple[object, ...]:
@@ -80,14 +89,19 @@ class PackedNetworks:
         self.packs: list[Pack] = []
         # Networks of as many agents alone have outputs of one shape.
         for count in sorted({len(its) for its in self.agents}):
-            alike = [row for row in rows if len(self.agents[row[0]]) == count]
+            alike = [row for row in every if len(self.agents[row[0]]) == count]
             for taken in grouped([wide[row] for row in alike], PASS_COST[device.type]):
-                rows_of_pack = sorted((alike[i] for i in taken), key=place)
-                most = max(1, MOST_NUMBERS[device.type] // padded([wide[row] for row in rows_of_pack]).numbers)
-                for first in range(0, len(rows_of_pack), most):
-                    own = rows_of_pack[first : first + most]
-                    forms_of_own = [wide[row] for row in own]
-                    self.packs.append(Pack(own, [networks[row] for row in own], count, device, forms_of_own))
+                sharing = [alike[i] for i in taken]
+                # Equal architectures share a pack, so each network's pack is known by its architecture.
+                shapes = {(k, specs[k, e]) for k, e in sharing}
+                own = sorted((row for row in networks if (row[0], networks[row].spec) in shapes), key=place)
+                room = padded([wide[row] for row in sharing])
+                largest = None if samples is None else max(samples[e] for _, e in sharing)
+                both = room, uneven([specs[row] for row in sharing], room)
+                most = max(1, MOST_NUMBERS[device.type] // room.numbers)
+                for first in range(0, len(own), most):
+                    part = own[first : first + most]
+                    self.packs.append(Pack(part, [networks[row] for row in part], count, device, both, largest))
         self._passes = RecentlyUsed[tuple[tuple[int, ...], int], Pass](KEPT_PASSES)
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Pass:
@@ -184,7 +198,7 @@ class Pass:
 
     Where it is limited to the first names of networks, only those take part.
 
-    Dims: M members, B samples, J agents summed over networks, K networks of a pack, P numbers of a padded network.
+    Dims: M members, B samples, J agents summed over networks, K networks of a pack, P numbers of a row.
 
     Attributes:
         rows: The rows of each pack that has any.
@@ -233,7 +247,7 @@ class Pass:
             grad_out: Upstream gradient, of the loss with respect to the values: (agents scored, members, samples).
 
         Returns:
-            For each stack of K networks, (K, numbers of a network).
+            For each stack of K networks, (K, numbers of a row).
         """
         (order,) = self._orders
         each = order.by_pack(grad_out.unsqueeze(-1))
@@ -273,7 +287,7 @@ class Pass:
                 outputs).
 
         Returns:
-            For each stack of K networks, (K, numbers of a network).
+            For each stack of K networks, (K, numbers of a row).
         """
         found: dict[int, Tensor] = {}
         for order in self._orders:
@@ -300,7 +314,7 @@ class Pass:
         """Make one Adam step on all networks of this batch; call `count_steps` before, as it counts this step.
 
         Args:
-            gradients: For each stack of K networks, (K, numbers of a network); overwritten.
+            gradients: For each stack of K networks, (K, numbers of a row); overwritten.
             lr: Learning rates, one a member of the pass.
             max_norm: Bound of each network's gradient norm; None: no bound.
         """

@@ -3,7 +3,7 @@
 Parameters, targets and Adam moments are rows of (K, P) matrices, so that a layer is one batched product and an
 optimiser step a handful of operations. A pass works on some of the rows: see `pack_rows`.
 
-Dims: K networks, one row each; P numbers of the padded network.
+Dims: K networks, one row each; P numbers of a row: those of the padded network, in whole cache lines.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ class Pack:
         networks: The networks, one a row.
         agents: How many agents each of them plays or scores; more than 1 where parameters are shared.
         device: Where the matrices live.
-        wide: Forms of the networks that they are padded to first, where only these are of one structure.
+        room: The architecture that they are padded to, and the layers that count as padded, as `PackLayout` has them.
+            None: those that follow from these networks alone.
+        samples: How many samples any of the members learns from at most; None: all that there are.
 
     Attributes:
-        params: (K, P), P numbers of each padded network.
+        params: (K, P), P numbers of a row.
         target: (K, P) target parameters, or None where the networks have none.
         first_moment, second_moment: (K, P), Adam's.
         adam_steps: (K,) int64 steps that Adam has made, kept on the CPU for what Python decides by them.
         steps: (K,) float32, the same on the device, for Adam's arithmetic.
-        mask: (K, P), 1 for numbers of the network and 0 for padding; None where nothing is padded.
+        mask: (K, P), 1 for numbers of the network and 0 for padding; None where only lines are filled up.
         valid: For each layer's units, (K, units): 1 for a unit of the network and 0 for padding.
     """
 
@@ -45,12 +47,14 @@ class Pack:
         networks: Sequence[Network],
         agents: int,
         device: torch.device,
-        wide: Sequence[NetworkSpec] | None = None,
+        room: tuple[NetworkSpec, frozenset[str]] | None = None,
+        samples: int | None = None,
     ) -> None:
         self.rows = list(rows)
         self.agents = agents
         self.networks = list(networks)
-        self.layout = PackLayout(tuple(network.spec for network in networks), None if wide is None else tuple(wide))
+        self.samples = samples
+        self.layout = PackLayout(tuple(network.spec for network in networks), *(room or ()))
         self.spec = self.layout.padded
 
         def matrix(params: Sequence[Params], *, moments: bool = False) -> Tensor:
@@ -63,6 +67,7 @@ class Pack:
         self.second_moment = matrix([network.second_moment for network in networks], moments=True)
         self.adam_steps = np.array([network.adam_steps for network in networks], np.int64)
         self.steps = torch.from_numpy(self.adam_steps.astype(np.float32)).to(device)
+        # Beyond the padded network's numbers gradients are zeros anyway.
         self.mask = torch.from_numpy(self.layout.mask).to(device) if self.layout.is_padded else None
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
 

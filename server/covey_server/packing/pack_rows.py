@@ -1,6 +1,6 @@
 """Computes with some of a stack's networks in one batch: forward, gradients, an Adam step, target updates.
 
-Dims: K rows, P numbers of the padded network, M members of the pass, B samples, n agents that one network plays or
+Dims: K rows, P numbers of a row, M members of the pass, B samples, n agents that one network plays or
 scores (1 unless parameters are shared), O outputs, E extra inputs, a of them an agent's own.
 """
 
@@ -61,7 +61,7 @@ class PackRows:
         taken: Which of its rows, ascending.
         agents: For each key, the agents that its networks play or score.
         members: The members of the pass; every row belongs to one of them.
-        samples: The batch size of each member of the population; None: every member learns from all samples.
+        samples: How many samples batches have; a pack of fewer leaves the rest out. None: packs compute all.
         own_extra: For each agent, which of the extra inputs are its own, as many for all of them.
     """
 
@@ -71,7 +71,7 @@ class PackRows:
         taken: Sequence[int],
         agents: Sequence[tuple[int, ...]],
         members: tuple[int, ...],
-        samples: Sequence[int] | None = None,
+        samples: int | None = None,
         own_extra: Sequence[Sequence[int]] = (),
     ) -> None:
         device = pack.params.device
@@ -86,7 +86,7 @@ class PackRows:
             agents=len({agent for own in agents for agent in own}),
             members=len(members),
             width=pack.spec.inputs[0].width,
-            samples=None if samples is None else (max(samples[m] for _, m in pairs), max(samples[m] for m in members)),
+            samples=None if samples is None or pack.samples is None else (pack.samples, samples),
             device=device,
         )
         # Where several agents share a network, the one-hot index of the agent is the last of its extra inputs.
@@ -101,6 +101,7 @@ class PackRows:
         self._valid = {label: self.index.take(v) for label, v in pack.valid.items()}
         self._activations = pack.layout.activations(taken)
         self.mask = None if pack.mask is None else self.index.take(pack.mask)
+        self._line = torch.zeros(len(taken), pack.layout.width - pack.spec.numbers, device=device)
         self._subsets = RecentlyUsed[bytes, tuple[RowIndex, RowIndex]](KEPT_SUBSETS)
         self._backward: Callable[[Tensor], Tensor] | None = None  # of the last forward pass that has a gradient
 
@@ -157,7 +158,9 @@ class PackRows:
 
         def backward(grad_out: Tensor) -> Tensor:
             found = gradients(y, leaves, grad_out)
-            return torch.cat([g.reshape(len(self), -1) for g in found], 1) if mode == "learn" else found[0]
+            if mode == "frozen":
+                return found[0]
+            return torch.cat([*(g.reshape(len(self), -1) for g in found), self._line], 1)
 
         self._backward = backward if leaves else None
         return y.detach()
@@ -171,7 +174,7 @@ class PackRows:
         return {name: v if v.dim() > 2 else v.unsqueeze(1) for name, v in views.items()}
 
     def gradient(self, grad_out: Tensor) -> Tensor:
-        """Return the gradient of a loss with respect to the parameters of the K networks, (K, numbers of a network).
+        """Return the gradient of a loss with respect to the parameters of the K networks, (K, numbers of a row).
 
         It belongs to the last forward pass in mode "learn"; in mode "frozen" it is that of `own` instead.
 
@@ -198,7 +201,8 @@ class PackRows:
 
         None if the networks have none.
         """
-        return None if self.pack.spec.log_std is None else matrix[:, None, -self.pack.spec.outputs :]
+        spec = self.pack.spec
+        return None if spec.log_std is None else matrix[:, None, spec.numbers - spec.outputs : spec.numbers]
 
     def count_steps(self, active: NDArray[np.bool_] | None = None) -> None:
         """Add 1 to the Adam step counts of these networks in the CPU's copy; `move` adds it to the device's copy.

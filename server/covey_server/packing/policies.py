@@ -100,6 +100,19 @@ class PolicyStore:
         refs = self._published[member_id].refs
         return {i: self._blobs[refs[agents[0]].sha256] for i, agents in self._owners.items()}
 
+    def hold(self, member_id: int, files: Mapping[str, bytes]) -> list[PolicyRef]:
+        """Serve policy files of a member as it was earlier, as long as an order or an evaluation names them.
+
+        Args:
+            member_id: The member, alive or not.
+            files: A policy file for each network id.
+
+        Returns:
+            References, one per agent in environment order.
+        """
+        with self._mutex:
+            return self._keep(member_id, 0, files)
+
     def _encode(self, policies: Policies) -> dict[str, bytes]:
         """Serialise the policies of a member; returns the bytes of a policy file for each network id."""
         files = {}
@@ -111,8 +124,11 @@ class PolicyStore:
     def _enter(self, member_id: int, version: int, files: Mapping[str, bytes]) -> None:
         """Store policy files as the member's newest ones, unless another thread has published newer ones."""
         before = self._published.get(member_id)
-        if before is not None and before.version >= version:
-            return
+        if before is None or before.version < version:
+            self._published[member_id] = _Published(version, self._keep(member_id, version, files))
+
+    def _keep(self, member_id: int, version: int, files: Mapping[str, bytes]) -> list[PolicyRef]:
+        """Keep a member's policy files, by network id; returns a reference to each agent's."""
         refs: dict[int, PolicyRef] = {}
         for network_id, blob in files.items():
             sha256 = policy_sha256(blob)
@@ -121,7 +137,7 @@ class PolicyStore:
                 self._bytes += len(blob)
             for i in self._owners[network_id]:
                 refs[i] = PolicyRef(sha256=sha256, member_id=member_id, version=version)
-        self._published[member_id] = _Published(version, [refs[i] for i in range(len(self._agents))])
+        return [refs[i] for i in range(len(self._agents))]
 
     def forget(self, living: set[int]) -> None:
         """Stop offering policies of members that left the population, keeping files as long as an order names them."""

@@ -35,7 +35,7 @@ Source = Tensor | Sequence[Tensor]
 class RowInputs:
     """Gives each stacked network of a batched pass the data of its own member and agents, from the data of all of them.
 
-    Samples beyond the largest batch size of these networks' members are left out.
+    Samples beyond the largest batch size of the networks in the pack are left out.
 
     Args:
         scored: For each row, and each of the agents that its network plays or scores: the agent, and the place of the
@@ -44,8 +44,8 @@ class RowInputs:
         agents: How many agents the networks of the role play or score in all.
         members: M.
         width: Numbers that the networks' first input holds, of the widest.
-        samples: How many samples the rows' own members learn from at most, and all members of the pass; None: rows
-            compute all that they are given.
+        samples: How many samples members with networks in the pack learn from at most, and all of the population;
+            None: rows compute all that they are given.
         device: Where the data is.
     """
 
@@ -82,7 +82,8 @@ class RowInputs:
         if self._by_member is None:
             return x
         read = x[0].numel() * len(self._by_member) // len(self._runs)
-        if read >= IN_PLACE and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        # (What has one column alone is not multiplied as matrices are.)
+        if read >= IN_PLACE and x.shape[-1] > 1 and x.device.type == "cpu" and not torch.compiler.is_compiling():
             return ByMember(x, self._runs)
         return x.index_select(0, self._by_member)
 
@@ -102,7 +103,7 @@ class RowInputs:
         return x if self._per_row == 1 else x.reshape(x.shape[0] // self._per_row, -1, x.shape[-1])
 
     def cut(self, x: Tensor) -> Tensor:
-        """Drop samples of (..., samples, D) beyond the largest batch size of these networks' members."""
+        """Drop samples of (..., samples, D) beyond the largest batch size of the networks in the pack."""
         if self._samples is None or x.shape[-2] != self._samples[1]:
             return x
         return x[..., : self._samples[0], :]

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from covey.networks.convolution import Window
 from covey.networks.ops import ACTIVATIONS, Activation
 
 COLUMNS = 16
@@ -28,9 +29,8 @@ class TorchOps:
         """Compute `x @ w + b`; for stacked networks, as one batched matrix product."""
         if w.dim() == 2:
             return torch.addmm(b, x, w)
-        if w.shape[-1] == 1:
-            # Matrix products with one column are several times slower, backward too, than what they amount to.
-            return (x * w.transpose(1, 2)).sum(-1, keepdim=True) + _by_row(b)
+        if 1 in w.shape[1:]:
+            return product(x, w) + _by_row(b)
         if w.shape[-1] < COLUMNS and x.device.type == "cpu" and not torch.compiler.is_compiling():
             # (torch.compile takes no such function.)
             y: Tensor = _NarrowLinear.apply(x, w, _by_row(b))  # type: ignore[no-untyped-call]
@@ -80,6 +80,31 @@ class TorchOps:
         variance = (centred * centred).sum(-1, keepdim=True) / count
         return centred * torch.rsqrt(variance + 1e-5) * scale + bias
 
+    def convolution(self, x: Tensor, w: Tensor, b: Tensor, window: Window) -> Tensor:
+        """Convolve images, rows of channels, for one network or for K stacked ones.
+
+        On a CPU network by network, which takes about a third of the time of one convolution in K groups
+        (benchmarks/convolutions.py); on a GPU, where launches cost more, in groups.
+        """
+        if w.dim() == 2:
+            return convolved(x, w, b, window)
+        if x.device.type != "cpu":
+            return grouped_convolution(x, w, b, window)
+        return network_by_network(x.unbind(), w, b, window)
+
+    def channels_last(self, x: Tensor, channels: int) -> Tensor:
+        """Reorder images whose numbers come channel by channel, (..., numbers), to pixel by pixel."""
+        by_channel: Tensor = x.reshape(*x.shape[:-1], channels, -1)
+        return by_channel.mT.reshape(x.shape)
+
+    def columns(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Return the numbers from `start` to before `stop` of the last axis."""
+        return x[..., start:stop]
+
+    def joint(self, xs: Sequence[Tensor]) -> Any:
+        """Put what a network's head reads side by side."""
+        return self.concat(xs)
+
     def concat(self, xs: Sequence[Tensor]) -> Tensor:
         """Concatenate tensors along the last axis."""
         return torch.cat(list(xs), dim=-1)
@@ -87,6 +112,39 @@ class TorchOps:
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Reshape a tensor."""
         return x.reshape(shape)
+
+
+def convolved(x: Tensor, w: Tensor, b: Tensor, window: Window) -> Tensor:
+    """Convolve one network's images: (B * height * width, channels) to (B * cells, outputs)."""
+    kernel, channels = window.kernel, x.shape[-1]
+    images = x.reshape(-1, window.height, window.width, channels).permute(0, 3, 1, 2)
+    weights = w.reshape(kernel, kernel, channels, -1).permute(3, 2, 0, 1)
+    y = F.conv2d(_cropped(images, window), weights, b.flatten(), window.stride, max(0, window.padding))
+    return y.permute(0, 2, 3, 1).reshape(-1, w.shape[-1])
+
+
+def grouped_convolution(x: Tensor, w: Tensor, b: Tensor, window: Window) -> Tensor:
+    """Convolve images of K networks, (K, B * height * width, channels), as one convolution in K groups."""
+    networks, _, channels = x.shape
+    kernel, outputs = window.kernel, w.shape[-1]
+    images = x.reshape(networks, -1, window.height, window.width, channels).permute(1, 0, 4, 2, 3).flatten(1, 2)
+    weights = w.reshape(networks, kernel, kernel, channels, outputs).permute(0, 4, 3, 1, 2).flatten(0, 1)
+    padding = max(0, window.padding)
+    y = F.conv2d(_cropped(images, window), weights, b.flatten(), window.stride, padding, groups=networks)
+    by_network = y.reshape(len(y), networks, outputs, *y.shape[2:])
+    return by_network.permute(1, 0, 3, 4, 2).reshape(networks, -1, outputs)
+
+
+def network_by_network(xs: Sequence[Tensor], w: Tensor, b: Tensor, window: Window) -> Tensor:
+    """Convolve the images of each of K networks, K times (B * height * width, channels), with its own weights."""
+    each = zip(xs, w.unbind(), b.unbind(), strict=True)
+    return torch.stack([convolved(x, weights, bias, window) for x, weights, bias in each])
+
+
+def _cropped(images: Tensor, window: Window) -> Tensor:
+    """Leave out the pixels at the edges of images (..., height, width) that a negative padding says."""
+    edge = -window.padding
+    return images[..., edge:-edge, edge:-edge] if edge > 0 else images
 
 
 class _NarrowLinear(torch.autograd.Function):
@@ -112,6 +170,15 @@ class _NarrowLinear(torch.autograd.Function):
             torch.bmm(grad_out.mT, x).mT if for_w else None,
             grad_out.sum(1, keepdim=True) if for_b else None,
         )
+
+
+def product(x: Tensor, w: Tensor) -> Tensor:
+    """Compute `x @ w` for stacked networks whose weights have one row or one column, without a matrix product.
+
+    A product of such matrices is several times slower, backward too, than what it amounts to; and how it rounds depends
+    on how many networks are stacked.
+    """
+    return x * w if w.shape[1] == 1 else (x * w.transpose(1, 2)).sum(-1, keepdim=True)
 
 
 def gradients(y: Tensor, leaves: Sequence[Tensor], grad_out: Tensor) -> Sequence[Tensor]:

@@ -33,13 +33,14 @@ class LocalActors:
     `with` statement, at whose end all processes have ended, and at once those that no learner's address was told.
 
     Args:
-        config: The run's configuration; `actors.local` is the number of processes.
+        config: The run's configuration.
+        count: Number of processes at first.
     """
 
     MAX_QUICK_DEATHS = 3
     """Number of deaths of actor processes, before the run's first env step, at which the run ends."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, count: int) -> None:
         self._command = [
             # Quiet, as the learner says itself who joins and leaves.
             *(sys.executable, "-m", "covey_actor", "--learner-on-stdin", "--quiet"),
@@ -60,8 +61,9 @@ class LocalActors:
         self._deaths = 0  # since the run came on last
         self._env_steps = 0  # at the last death
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self._leaving: list[tuple[str, subprocess.Popen[bytes]]] = []  # told to leave, as fewer are wanted
         try:
-            for i in range(config.actors.local):
+            for i in range(count):
                 self._children.append(self._start(f"local-{i}"))
         except BaseException:
             self.stop(timeout_s=0.0)
@@ -150,15 +152,25 @@ class LocalActors:
             self._children[i] = self._start(name)
             self._introduce(*self._children[i])
 
+    def keep(self, count: int) -> None:
+        """Start further actor processes, or tell the newest to leave, until there are `count`, at least 1."""
+        while len(self._children) < count:
+            self._children.append(self._start(f"local-{len(self._children)}"))
+            self._introduce(*self._children[-1])
+        while len(self._children) > count:
+            self._leaving.append(self._children.pop())
+            self._leaving[-1][1].terminate()  # it hands in what it has, and ends
+
     def stop(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for each actor process to end by itself; then terminate or kill it."""
         # All are asked to end before any is waited for again, so that a hanging one does not hold up the others.
-        for _, child in self._children:
+        everyone = [*self._children, *self._leaving]
+        for _, child in everyone:
             try:
                 child.wait(timeout=timeout_s if self._learner else 0.0)
             except subprocess.TimeoutExpired:
                 child.terminate()
-        for _, child in self._children:
+        for _, child in everyone:
             try:
                 child.wait(timeout=2.0)
             except subprocess.TimeoutExpired:
@@ -167,7 +179,7 @@ class LocalActors:
             _close_stdin(child)
         for reader in self._readers:
             reader.join(timeout=1.0)  # what an actor said in the end is told before the run's error
-        for _, child in self._children:
+        for _, child in everyone:
             if not self._learner and child.stdout is not None:
                 child.stdout.close()
 

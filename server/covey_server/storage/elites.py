@@ -75,6 +75,7 @@ class EliteFolders:
         self._most = most
         self._tell = tell
         self._elites: Elites = {}
+        self._opened: tuple[Elite, TrainedMember] | None = None  # what `before` returned last
 
     def enter(self, member: TrainedMember, score: dict[str, Any]) -> None:
         """Enter a member that has ended a generation, unless a fitter one has ended it before.
@@ -91,6 +92,21 @@ class EliteFolders:
         newest = max(entered)
         # Also of those that a full disk keeps from being written no more than these wait in memory.
         self._elites = {g: entered[g] for g in sorted(entered) if stays(g, newest, self._most)}
+
+    def before(self, generation: int) -> TrainedMember | None:
+        """The newest elite of a generation before this one, ready to play; None if there is none.
+
+        Raises:
+            StorageError: its folder cannot be read.
+        """
+        newest = max((g for g in self._elites if g < generation), default=None)
+        if newest is None:
+            return None
+        elite = self._elites[newest]
+        if self._opened is None or self._opened[0] is not elite:
+            unwritten = elite.unwritten  # looked at once: the thread that writes checkpoints sets it to None
+            self._opened = elite, unwritten[0] if unwritten else TrainedMember.elite(self._run, newest)
+        return self._opened[1]
 
     def unwritten(self) -> Elites:
         """The elites that are not on the disk yet."""

@@ -25,7 +25,7 @@ class CancellingReturns:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._in_a_row = 0
-        self._players: set[ActorKey] = set()
+        self._actors: set[ActorKey] = set()
 
     def look(self, population: Population, request: Request, score: Score) -> None:
         """Look at an evaluation that has been played.
@@ -35,14 +35,14 @@ class CancellingReturns:
         """
         if not score.cancels:
             self._in_a_row = 0
-            self._players.clear()
+            self._actors.clear()
             return
         self._in_a_row += 1
-        self._players |= request.players
+        self._actors |= request.actors
         sentence = cancelling(population.spaces.agent_ids)
         if self._in_a_row == 1:
             self._learner.event(sentence)
         with self._learner.lock:
             actors = sum(1 for s in self._learner.sessions.active() if s.eval_slots)
-        if self._in_a_row > GENERATIONS * len(population.members) and len(self._players) >= min(2, actors):
+        if self._in_a_row > GENERATIONS * len(population.members) and len(self._actors) >= min(2, actors):
             raise ConfigError(sentence)

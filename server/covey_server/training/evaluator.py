@@ -8,9 +8,10 @@ from functools import partial
 from covey.run.trained import TrainedMember
 from covey_server.coordination.run_state import RunState
 from covey_server.durability.checkpointer import Checkpointer
-from covey_server.evolution.fitness import Score, best, fitness_of, with_opponents
+from covey_server.evolution.fitness import Played, Score, best, score_of
 from covey_server.evolution.generation import sound
 from covey_server.evolution.halving import Halving
+from covey_server.evolution.line_ups import LineUp
 from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.orders.evaluations import Request
@@ -19,6 +20,7 @@ from covey_server.seeds import derive
 from covey_server.training.cancelling import CancellingReturns
 from covey_server.training.kept_best import KeptBest
 from covey_server.training.mode import Comparison, EvolutionMode
+from covey_server.training.opponents import Opponents
 
 
 class Evaluator:
@@ -51,10 +53,13 @@ class Evaluator:
         self._training = learner.config.training
         self._requests: dict[int, Request] = {}  # by member id: evaluations requested since it was last compared
         self._evaluated: set[int] = set()  # ids of the members among these that have their fitness
-        self._halving: Halving | None = None  # where all members are compared with each other
+        self._halving: Halving[Played] | None = None  # where all members are compared with each other
         self._confirming: dict[int, Comparison] = {}  # by the id of its best member, which plays further episodes
         self._kept = KeptBest(learner, checkpointer)
         self._cancelling = CancellingReturns(learner)
+        self._opponents = Opponents(learner, checkpointer)
+        # Who plays the episodes that were requested, by member id, purpose and seed.
+        self._line_ups: dict[tuple[int, str, int], LineUp] = {}
         self.result: dict[str, object] | None = None
 
     def is_requested(self, member: Member) -> bool:
@@ -76,6 +81,7 @@ class Evaluator:
             # The run's result is chosen by these evaluations: more episodes make a lucky choice less likely.
             if self._learner.in_last_generation(member.member_id):
                 episodes, trained = max(episodes, self._training.confirm_episodes), self._training.max_steps
+        episodes = self._evenly(population, member.member_id, episodes)
         if self._mode.compares_all and len(population.members) > 1:
             if self._halving is None:
                 members = [m.member_id for m in population.members]
@@ -85,28 +91,31 @@ class Evaluator:
 
     def enter(self, population: Population, request: Request) -> None:
         """Record a finished evaluation, then compare members if enough are evaluated, or confirm the best one."""
-        returns = [request.results[seed] for seed in sorted(request.results)]
+        line_ups = {s: self._line_ups.pop((request.member_id, request.purpose, s)) for s in request.players}
+        episodes = {seed: Played(request.results[seed], line_ups[seed]) for seed in sorted(request.results)}
         with self._learner.lock:
-            self._learner.totals.counters["evaluation_episodes"] += len(returns)
+            self._learner.totals.counters["evaluation_episodes"] += len(episodes)
         if self._halving is not None and request.purpose == "fitness":
-            self._go_on(population, request, self._halving)
+            self._go_on(population, request, episodes, self._halving)
             return
-        score = self._score(population, request.member_id, returns)
+        score = self._score(population, request.member_id, list(episodes.values()))
         self._look(population, request, score)
         if request.purpose != "fitness":
-            self._kept.enter(request, population, score, len(returns))
+            self._kept.enter(request, population, score, len(episodes))
         if request.purpose == "best":
             if self._training.deterministic:
                 self._succeed(population, self._confirming.pop(request.member_id))
             return
         if request.purpose == "confirm":
-            self._confirm(population, request.member_id, score, len(returns))
+            self._confirm(population, request.member_id, score, len(episodes))
             return
         self._enter_fitness(population, request.member_id, score)
 
-    def _go_on(self, population: Population, request: Request, halving: Halving) -> None:
+    def _go_on(
+        self, population: Population, request: Request, episodes: dict[int, Played], halving: Halving[Played]
+    ) -> None:
         """Record a part of a member's evaluation; after the last of a stage, have the next played or rate all."""
-        if not halving.enter(request.member_id, request.results, request.env_steps):
+        if not halving.enter(request.member_id, episodes, request.env_steps):
             return
         part = halving.advance()
         if part is not None:
@@ -128,32 +137,39 @@ class Evaluator:
 
     def _look(self, population: Population, request: Request, score: Score) -> None:
         """Look whether the returns behind a score cancel; one that has diverged has none."""
-        if request.member_id not in population.policies.diverged:
+        if request.member_id in population.policies.diverged:
+            return
+        if not score.cancels or not self._opponents.saw(population, request.results.values()):
             self._cancelling.look(population, request, score)
 
-    def _score(self, population: Population, member_id: int, returns: Sequence[Sequence[float]]) -> Score:
+    def _score(self, population: Population, member_id: int, episodes: Sequence[Played]) -> Score:
         """Compute a member's score; one that has diverged has none, as it was played by its last finite weights."""
         if member_id in population.policies.diverged:
-            returns = []
-        return fitness_of(returns, population.spaces.agent_ids, self._config.fitness)
+            episodes = []
+        return score_of(episodes, population.spaces.agent_ids, self._config.fitness)
+
+    def _evenly(self, population: Population, member_id: int, episodes: int) -> int:
+        """Round a number of episodes up, so that each side is played as often against each opponent."""
+        self._opponents.prepare(population, member_id)
+        line_ups = self._opponents.count(population, member_id)
+        return -(-episodes // line_ups) * line_ups
 
     def _play(self, population: Population, member_id: int, purpose: str, part: range) -> Request:
         """Request evaluation episodes of a member against the configured opponents: this part of all its seeds."""
         # Any living member may be an opponent, and all play with their newest weights.
         living = [m.member_id for m in population.members]
         population.policies.publish(living if self._config.fitness.opponents else [member_id])
+        self._opponents.prepare(population, member_id)
         with self._learner.changed:
-            players = with_opponents(
-                member_id,
-                population.spaces.agent_ids,
-                self._config.fitness.opponents,
-                living,
-                self._checkpointer.best_member,
-                population.policies.refs,
-            )
-            seeds = self._seeds(purpose, member_id, part)
+            line_ups = self._opponents.line_ups(population, member_id)
+            seeds = zip(part, self._seeds(purpose, member_id, part), strict=True)
+            seats = {seed: line_ups[k % len(line_ups)] for k, seed in seeds}
+            self._line_ups |= {(member_id, purpose, seed): line_up for seed, line_up in seats.items()}
             request = self._learner.scheduler.evaluations.request(
-                member_id, purpose, players, seeds, self._config.eval_episode_steps
+                member_id,
+                purpose,
+                {s: line_up.policies for s, line_up in seats.items()},
+                self._config.eval_episode_steps,
             )
         self._learner.bell.ring()
         return request
@@ -186,7 +202,8 @@ class Evaluator:
         self._keep_elite(population, fittest)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
             self._confirming[fittest] = comparison
-            request = self._play(population, fittest, "confirm", range(self._training.confirm_episodes))
+            episodes = self._evenly(population, fittest, self._training.confirm_episodes)
+            request = self._play(population, fittest, "confirm", range(episodes))
             self._hold(request, population)
             return
         # A generation without any member at the target ends the streak.
@@ -217,7 +234,13 @@ class Evaluator:
         member = TrainedMember(
             learner.run, learner.run.elite(generation), member_id, generation, self._config, population.spaces, files
         )
-        score = {"member_id": member_id, "generation": generation, "fitness": fitness, "fitness_stderr": stderr}
+        score = {
+            "member_id": member_id,
+            "generation": generation,
+            "fitness": fitness,
+            "fitness_stderr": stderr,
+            "sides": self._checkpointer.sides,
+        }
         self._checkpointer.elites.enter(member, score)
 
     def _reaches_target(self, fitness: float | None) -> bool:
@@ -245,11 +268,12 @@ class Evaluator:
                 "best_fitness_episodes": episodes,
                 "best_confirmed": True,
                 "best_per_agent": score.per_agent,
+                "best_against": score.against,
                 "target_reached": reached,
             }
             self._learner.event(
                 f"complete: best member {member_id}, fitness {score.fitness:.2f} ± {score.stderr:.2f} "
-                f"over {episodes} fresh episodes"
+                f"over {episodes} fresh episodes{score.versus}"
             )
             self._learner.become(RunState.COMPLETE)
         self._learner.bell.ring()

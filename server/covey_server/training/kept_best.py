@@ -68,8 +68,9 @@ class KeptBest:
         if not found or math.isnan(score.fitness) or (kept is not None and score.fitness <= kept):
             return
         learner = self._learner
+        comparable = score.fitness if score.as_elite is None else score.as_elite
         if score.fitness <= kept_fitness(learner.run):
-            self._checkpointer.kept_fitness = score.fitness
+            self._checkpointer.kept_fitness = comparable
             return  # of a life of the learner that its checkpoint does not know
         _, files, generation = found[0]
         member = TrainedMember(
@@ -82,6 +83,9 @@ class KeptBest:
             "fitness_stderr": score.stderr,
             "episodes": episodes,
             "per_agent": score.per_agent,
+            "against": score.against,
+            "as_elite": score.as_elite,
+            "sides": self._checkpointer.sides,
         }
         try:
             write_kept(learner.run.best, member, words)
@@ -89,15 +93,16 @@ class KeptBest:
             # Its fitness is not what is kept: one that is no better than this may still be better than the one before.
             learner.event(f"{exc}; the best policy before stays")
             return
-        self._checkpointer.kept_fitness = score.fitness
+        self._checkpointer.kept_fitness = comparable
         learner.event(
             f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} ± "
-            f"{score.stderr:.2f} over {episodes} fresh episodes"
+            f"{score.stderr:.2f} over {episodes} fresh episodes{score.versus}"
         )
 
 
 def kept_fitness(run: RunDirectory) -> float:
-    """The fitness of the policy that a run keeps; minus infinity if it keeps none."""
+    """The fitness that is to be exceeded by what takes the place of a run's best; minus infinity if it keeps none."""
     with contextlib.suppress(StorageError, KeyError, TypeError, ValueError):
-        return float(read_json(run.best / SCORE)["fitness"])
+        score = read_json(run.best / SCORE)
+        return float(score["fitness"] if score.get("as_elite") is None else score["as_elite"])
     return -math.inf

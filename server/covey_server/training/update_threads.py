@@ -16,8 +16,6 @@ tried. Where both work all the time nothing is left, and an update has one threa
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -26,6 +24,7 @@ import torch
 
 from covey.config import Config
 from covey.errors import ConfigError
+from covey.resources import usable_cores
 from covey_server.orders.at_work import ActorsAtWork
 
 TRIALS = 3
@@ -51,11 +50,6 @@ FIRST_REST = 2
 
 LONGEST_REST = 1024
 """Most updates between two trials; their number doubles with every trial."""
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use: where a scheduler such as Slurm grants fewer than there are, only those."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def check_threads(config: Config) -> None:

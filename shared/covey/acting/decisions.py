@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.acting.actions import ActionLayout, GroupOutputs, best_choices
+from covey.acting.actions import ActionLayout, LeafOutputs, best_choices
 from covey.acting.noise import SlotNoise
 from covey.acting.policies import LoadedPolicy, PolicyRows
 from covey.networks.network import LOG_STD
-from covey.spaces import EnvironmentSpaces, MultiBinary
+from covey.spaces import EnvironmentSpaces, MultiBinary, choices
+from covey.spaces.components import choice_of_output
 from covey.v1 import order_pb2
 
 _TINY = 1e-12  # keeps logarithms of uniforms finite
@@ -27,7 +28,8 @@ class Decisions:
 
     Draws of one step, in this sequence and of this shape whichever environments move: (S, box_width) normals, where a
     moving environment explores Box actions or samples them; then, where a choice is sampled or an agent plays at
-    random, (S, outputs of all agents + number of agents) uniforms.
+    random, (S, outputs of all agents + coins of all agents) uniforms: an agent has a coin for each choice of its
+    action, and one if it has none.
 
     Args:
         spaces: Spaces of the environment.
@@ -46,7 +48,10 @@ class Decisions:
         # Per agent (environment order): probability of a uniform choice, and whether a choice is sampled.
         self._chance = np.zeros((slots, agents))
         self._sampled = np.zeros((slots, agents))
-        self._chances: list[_Chance] = []  # set by `plan`, one for each group with discrete actions
+        coins = [max(1, len(choices(agent.action))) for agent in spaces.agents]
+        # Of each agent, where its coins lie among the uniforms, and in the end how many uniforms there are.
+        self._first_coin = (self._layout.width + np.cumsum([0, *coins])).tolist()
+        self._chances: list[_Chance] = []  # set by `plan`, one for each leaf with discrete actions
         # Per number of a Box action: whether it is drawn uniformly, and whether the output is a Gaussian's mean.
         self._random_box = np.zeros((slots, self._layout.box_width), bool)
         self._gaussian = np.zeros((slots, self._layout.box_width), bool)
@@ -82,10 +87,10 @@ class Decisions:
         moving = list(players)
         self._chance[moving] = self._explore[moving, None]
         self._sampled[moving] = self._sample[moving, None]
-        for out in self._layout.groups:
-            for n, agent in enumerate(out.group.agents):
+        for out in self._layout.leaves:
+            for n, agent in enumerate(out.agents):
                 first = out.start + n * out.width
-                numbers = slice(first, min(first + out.width, self._layout.box_width))  # none where it chooses
+                numbers = slice(first, min(first + out.width, self._layout.box_width))  # none of a discrete leaf
                 for slot, who in players.items():
                     policy = who[agent]
                     if policy is None:
@@ -94,12 +99,16 @@ class Decisions:
                     elif policy.spec.head == "stochastic" and first < self._layout.box_width:
                         self._gaussian[slot, numbers] = True
                         if self._sample_box[slot]:
-                            self._deviation[slot, numbers] = np.exp(policy.params[LOG_STD], dtype=np.float64)
+                            self._deviation[slot, numbers] = np.exp(
+                                policy.params[LOG_STD][out.outputs], dtype=np.float64
+                            )
         self._any_random_box = bool(self._random_box.any())
         self._any_gaussian = bool(self._gaussian.any())
         self._any_sampled_box = bool(self._deviation.any())
         self._noise.move(moving, self._deviation if self._any_sampled_box else None)
-        self._chances = [_Chance(self._chance, self._sampled, out) for _, out in self._layout.choosing]
+        self._chances = [
+            _Chance(self._chance, self._sampled, out, self._first_coin) for _, out in self._layout.choosing
+        ]
         self._draws_uniform = self._any_random_box or any(c.any_uniform or c.any_sampled for c in self._chances)
 
     def prepare(self, rng: np.random.Generator, steps: int) -> None:
@@ -140,43 +149,43 @@ class Decisions:
         unit = unit + self._noise.step(rng) if self._noise.active else unit.astype(np.float64)
         uniform = None
         if self._draws_uniform:
-            uniform = rng.random((len(outputs), layout.width + len(self._spaces.agents)))
+            uniform = rng.random((len(outputs), self._first_coin[-1]))
             if self._any_random_box:
                 np.copyto(unit, 2 * uniform[:, : layout.box_width] - 1, where=self._random_box)
         samples = unit.copy() if self._any_sampled_box else None
         if self._any_gaussian:  # a Gaussian's mean has no limits, and may be infinite, which maps to no bound
             np.maximum(unit, -1, out=unit)
             np.minimum(unit, 1, out=unit)
-        choices = {
-            out.group.group_id: self._choose(out, chance, outputs, uniform, mask[g])
-            for (g, out), chance in zip(layout.choosing, self._chances, strict=True)
+        chosen = {
+            i: self._choose(out, chance, outputs, uniform, mask[out.group])
+            for (i, out), chance in zip(layout.choosing, self._chances, strict=True)
         }
         box = layout.box_actions(unit)
-        given = layout.split(box, choices)
+        given = layout.split(box, chosen)
         if samples is None:
             return given, given
         stored = layout.box_samples(samples)
         np.copyto(stored, box, where=self._deviation == 0)
-        return given, layout.split(stored, choices)
+        return given, layout.split(stored, chosen)
 
     def _choose(
         self,
-        out: GroupOutputs,
+        out: LeafOutputs,
         chance: _Chance,
         outputs: NDArray[np.float32],
         uniform: NDArray[np.float64] | None,
         mask: NDArray[np.uint8] | None,
     ) -> NDArray[Any]:
-        """Choose the discrete actions of one group, counted from 0: for each choice the value with the highest score.
+        """Choose the discrete actions of one leaf, counted from 0: for each choice the value with the highest score.
 
-        The shape is (environments, agents of the group, *action shape). Scores are the logits z; z - log(-log u), u
+        The shape is (environments, agents of the group, choices). Scores are the logits z; z - log(-log u), u
         uniform, where choices are sampled: with this Gumbel noise the highest score is a sample of softmax(z). For
         switches it is logistic noise, z + log(u / (1 - u)), which is positive with probability sigmoid(z). With the
         agent's chance of a uniform choice, scores are u (u - 1/2 for switches). Illegal values score -inf, so the same
         draws sample the softmax over legal values, or choose uniformly among them.
         """
-        space = out.group.action
-        shape = (len(outputs), out.agents, out.width)
+        space = out.leaf.space
+        shape = (len(outputs), len(out.agents), out.width)
         scores: NDArray[Any] = outputs[:, out.columns].reshape(shape)
         if uniform is not None and (chance.any_sampled or chance.any_uniform):
             u = uniform[:, out.columns].reshape(shape)
@@ -186,24 +195,31 @@ class Decisions:
                 noise = np.log(inside / (1 - inside)) if switches else -np.log(-np.log(inside))
                 scores = scores + chance.sampled * noise
             if chance.any_uniform:
-                coin = uniform[:, self._layout.width + chance.agents]
-                scores = np.where((coin < chance.uniform)[..., None], u - 0.5 if switches else u, scores)
-        if mask is not None:
-            scores = np.where(mask, np.maximum(scores, _LOWEST), -np.inf)
+                tossed = uniform[:, chance.coins] < chance.uniform[..., None]
+                scores = np.where(tossed, u - 0.5 if switches else u, scores)
+        if mask is not None and out.masked is not None:
+            scores = np.where(mask[..., out.masked], np.maximum(scores, _LOWEST), -np.inf)
         return best_choices(space, scores)
 
 
 class _Chance:
-    """How the agents of one group with discrete actions choose in S environments: best, sampled or uniform.
+    """How the agents of one group choose in S environments, in one leaf of their actions: best, sampled or uniform.
 
     Args:
         uniform: (S, number of agents) in the environment's order, the probability of a uniform choice.
         sampled: The same shape, 1 where choices are sampled, 0 where the best is taken.
-        out: The group's outputs.
+        out: The leaf's outputs.
+        first_coin: Of each agent, where the coin of its first choice lies among an environment's uniforms.
+
+    Attributes:
+        coins: (agents of the group, outputs), for each output where the coin of its choice lies.
     """
 
-    def __init__(self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: GroupOutputs) -> None:
-        self.agents = np.array(out.group.agents)
-        self.uniform = uniform[:, self.agents]
-        self.sampled = sampled[:, self.agents, None]
+    def __init__(
+        self, uniform: NDArray[np.float64], sampled: NDArray[np.float64], out: LeafOutputs, first_coin: Sequence[int]
+    ) -> None:
+        agents = np.array(out.agents)
+        self.coins = np.array(first_coin)[agents, None] + out.first_choice + choice_of_output(out.leaf.space)
+        self.uniform = uniform[:, agents]
+        self.sampled = sampled[:, agents, None]
         self.any_uniform, self.any_sampled = bool(self.uniform.any()), bool(self.sampled.any())

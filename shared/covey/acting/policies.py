@@ -20,7 +20,7 @@ from covey.acting.actions import ActionLayout
 from covey.acting.tape import Tape
 from covey.networks import MLP, NetworkSpec, Params
 from covey.networks.ops import Activation, Ops
-from covey.networks.pack import PackLayout, grouped, layer_activations
+from covey.networks.pack import PackLayout, grouped, layer_activations, padded
 from covey.observations import ObservationEncoding
 from covey.spaces import EnvironmentSpaces
 from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
@@ -80,7 +80,7 @@ class _Shape:
 @functools.lru_cache(maxsize=6)
 def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
     own = tuple(replace(spec, log_std=None) for spec in specs)
-    layout = PackLayout(own, tuple(widened(spec, width, outputs) for spec in specs))
+    layout = PackLayout(own, padded([widened(spec, width, outputs) for spec in specs]))
     return _Shape(layout, layout.valid(), layout.activations(range(len(specs))))
 
 
@@ -168,7 +168,7 @@ class PolicyRows:
         self._most_inputs = tuple(
             max((w for w in widths if w <= MAX_PADDED_WIDTH), default=1) for widths in (self._widths, indicated)
         )
-        self._most_outputs = max(g.width for g in layout.groups)
+        self._most_outputs = max(g.action.width for g in spaces.groups)
         self._passes: list[_Pass] = []
         # Outputs of all passes, one after another behind a single 0, and for each place among the outputs (S, W) the
         # position of its number there; 0, and so the number 0, where no policy plays.
@@ -222,10 +222,11 @@ class PolicyRows:
         group_rows = []
         for g, its in spans:
             slots, agents = index[its, :, 0], index[its, :, 1]
-            out = self._layout.groups[g]
-            # Where the outputs of these rows go: a view of the group's columns, (S, N, D).
-            view = self._source[:, out.columns].reshape(len(self._source), out.agents, out.width)
-            view[slots, agents] = places[its, :, : out.width]
+            for out in self._layout.leaves:
+                if out.group == g:
+                    # Where the outputs of these rows for a leaf go: a view of the leaf's columns, (S, N, D).
+                    view = self._source[:, out.columns].reshape(len(self._source), len(out.agents), out.width)
+                    view[slots, agents] = places[its, :, out.outputs]
             group_rows.append(_GroupRows(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
         return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size))
 

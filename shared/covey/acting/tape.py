@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.networks import NumpyOps
+from covey.networks.convolution import Convolution, Window
 from covey.networks.ops import Activation, Array
 
 # Computes what has no in-place form here. Not the tape's own inherited methods: bound to the tape, they would make a
@@ -72,6 +73,25 @@ class Tape(NumpyOps):
     def layer_norm(self, x: Array, scale: Array, bias: Array, valid: Array | None) -> Array:
         """Apply layer normalisation over the last axis in place, counting only valid units, now and in every replay."""
         return self._fill(x, functools.partial(_COMPUTED.layer_norm, x, scale, bias, valid))
+
+    def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
+        """Convolve images for stacked networks, now and in every replay."""
+        convolution = Convolution(x, w, b, window)
+        self._do(convolution)
+        return convolution.y
+
+    def channels_last(self, x: Array, channels: int) -> Array:
+        """Reorder images that come channel by channel to pixel by pixel, now and in every replay."""
+        by_channel = x.reshape(*x.shape[:-1], channels, -1)
+        y = np.empty((*x.shape[:-1], by_channel.shape[-1], channels), x.dtype)
+        self._do(np.copyto, y, by_channel.swapaxes(-1, -2))
+        return y.reshape(x.shape)
+
+    def columns(self, x: Array, start: int, stop: int) -> Array:
+        """Copy some numbers of the last axis, now and in every replay."""
+        y = np.empty((*x.shape[:-1], stop - start), x.dtype)
+        self._do(np.copyto, y, x[..., start:stop])
+        return y
 
     def concat(self, xs: Sequence[Array]) -> Array:
         """Concatenate along the last axis, now and in every replay."""

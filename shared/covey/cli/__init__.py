@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from covey import __version__
+from covey.cli.old_pydantic import asks_for_pydantic
 from covey.cli.terminal import discard_output, printable, protect_standard_streams, say
 from covey.errors import ConfigError, CoveyError
 
@@ -64,6 +65,8 @@ def describe(exc: Exception) -> tuple[str, int]:
         return str(exc), exc.exit_code
     if isinstance(exc, TyperException):
         return exc.format_message(), exc.exit_code
+    if asked := asks_for_pydantic(exc):
+        return asked, ConfigError.exit_code
     if isinstance(exc, ModuleNotFoundError) and (exc.name or "").split(".")[0] in LEARNER_MODULES:
         return f"module {exc.name} is not installed, this command needs the learner extra: {INSTALL_LEARNER}", 2
     return f"unexpected {type(exc).__name__}: {exc}; run with --debug for the traceback", 1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from covey.cli.old_pydantic import asks_for_pydantic
 from covey.errors import ConfigError, SpaceError, one_line
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def check_env(
 
     Ends with exit code 0 if covey can, 3 or 4 if not.
     """
-    from covey.cli.run_limits import RunLimits, run_limits
     from covey.envs import load_environment
     from covey.envs.check import check_environment
+    from covey.envs.check_evaluation import try_evaluation
     from covey.envs.own_modules import entry_point_of, search
 
     logging.basicConfig(format="%(message)s")
@@ -75,10 +76,24 @@ def check_env(
         )
     arguments = {**(run.environment.config if run else {}), **arguments_of([t for t in config or [] if "=" in t])}
     groups = run.environment.groups if run else None
-    report = check_environment(load_environment(entry_point, arguments), steps, groups=groups)
-    limits = run_limits(report.spaces, entry_point, run) if report.spaces else RunLimits()
-    report = replace(report, will=(*report.will, *limits.will), cannot=(*report.cannot, *limits.cannot))
-    result = {**as_answer(report), "parameters": limits.parameters}
+    ignored = run.environment.ignore_observations if run else ()
+    report = check_environment(load_environment(entry_point, arguments), steps, groups=groups, ignored=ignored)
+    if run and run.environment.evaluation:
+        evaluation = load_environment(entry_point, {**arguments, **run.environment.evaluation})
+        report = try_evaluation(report, evaluation, steps, groups, ignored)
+    parameters: dict[str, int] = {}
+    try:
+        from covey.cli.run_limits import run_limits
+    except ImportError as exc:
+        if not (asked := asks_for_pydantic(exc)):
+            raise
+        report = replace(report, will=(*report.will, f"networks: not counted, as {asked}"))
+    else:
+        if report.spaces:
+            limits = run_limits(report.spaces, entry_point, run)
+            report = replace(report, will=(*report.will, *limits.will), cannot=(*report.cannot, *limits.cannot))
+            parameters = limits.parameters
+    result = {**as_answer(report), "parameters": parameters}
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -162,10 +177,10 @@ def arguments_of(config: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: a text has another form.
     """
-    from covey.config.yaml_text import parse_yaml
-
     arguments = {}
     for text in config:
+        from covey.config.yaml_text import parse_yaml  # which needs pydantic 2: not every machine of an actor has it
+
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
             raise ConfigError(f"--config {text}: expected key=value, such as --config continuous_actions=true")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covey.cli.chosen import GENERATION, MEMBER, read_chosen
-from covey.cli.players import PLAY
+from covey.cli.players import PLAY, by
 from covey.cli.run_names import RunName
 from covey.cli.terminal import say, say_json
 
@@ -61,11 +61,20 @@ def evaluate(
     stderr = "" if result["stderr"] is None else f" ± {result['stderr']:.2f}"
     whose = f"member {result['member_id']} of generation {result['generation']}"
     say(f"{whose}: {result['mean_return']:.2f}{stderr} over {result['episodes']} episodes")
+    if result["against"] and "play" not in result:
+        for who, part in result["against"].items():
+            say(f"  against {who}: {part['mean_return']:.2f} over {part['episodes']} episodes")
+            _say_agents(part, "    ")
+        return
+    _say_agents(result, "  ")
+
+
+def _say_agents(result: dict[str, Any], indent: str) -> None:
+    """Print each agent's mean return, who plays it if it is not the member, and how often it won."""
     for agent, mean in result["per_agent"].items():
-        who = result.get("play", {}).get(agent)
-        by = "" if who is None else " (played at random)" if who == "random" else f" (played by member {who})"
+        who = by(result.get("play", {}).get(agent))
         shares = result.get("outcomes", {}).get(agent, {})
-        say(f"  {agent}{by}: {mean:.2f}" + "".join(f", {share:.1%} {word}" for word, share in shares.items()))
+        say(f"{indent}{agent}{who}: {mean:.2f}" + "".join(f", {share:.1%} {word}" for word, share in shares.items()))
 
 
 def play(trained: TrainedMember, episodes: int, seed: int, others: Sequence[str] = ()) -> dict[str, Any]:
@@ -75,16 +84,19 @@ def play(trained: TrainedMember, episodes: int, seed: int, others: Sequence[str]
         trained: The member.
         episodes: How many episodes to play, at least 1.
         seed: Seeds the sequence of episodes.
-        others: Agents that somebody else plays, each "AGENT=random" or "AGENT=MEMBER"; for agents that are not named
-            the run's `fitness.opponents` hold.
+        others: Agents that somebody else plays, each "AGENT=random", "AGENT=elite" or "AGENT=MEMBER"; without any the
+            opponents of the run's own evaluations play.
 
     Returns:
-        `mean_return` (over episodes, of the sum over agents), its `stderr` (None for a single episode), `per_agent`
-        means, `episodes`, `member_id`, the `generation` that its policies are of, and `policy`, where in the run's
-        directory they lie, such as best, elites/7 or checkpoints/00000012; with others who play also `play` (agent to
-        "random" or a member's id). With others, and where the returns of every episode sum to zero, `outcomes`: for
-        each agent its shares of `win`, `draw` and `loss`, by its return against the best of the other agents' returns
-        in the episode. There are none if all agents got the same in every episode, as where they cooperate.
+        `mean_return` (over episodes, of the sum over agents; where a zero-sum game is played side by side, over the
+        agents that the member plays), its `stderr` (None for a single episode), `per_agent` means (then over the
+        episodes in which the member plays the agent), `episodes`, `member_id`, the `generation` that its policies are
+        of, and `policy`, where in the run's directory they lie, such as best, elites/7 or checkpoints/00000012; with
+        others who play the same agents in every episode also `play` (agent to "random", "elite" or a member's id).
+        With others, and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of
+        `win`, `draw` and `loss`, by its return against the best of the other agents' returns in the episode. There are
+        none if all agents got the same in every episode, as where they cooperate. `against` has these numbers for each
+        opponent alone, by its name for people; empty where nobody plays against the member.
 
     Raises:
         StorageError: another member's policies cannot be read.
@@ -94,31 +106,64 @@ def play(trained: TrainedMember, episodes: int, seed: int, others: Sequence[str]
     """
     import numpy as np
 
-    from covey.cli.players import parse_play, players, run_opponents
+    from covey.cli.players import line_ups
     from covey.collect import evaluate as play_episodes
-    from covey.envs.zero_sum import is_zero_sum
 
-    spaces = trained.spaces
-    chosen = run_opponents(trained) | parse_play(others, spaces.agent_ids)
-    seats = players(trained, chosen)
-    seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
-    played = play_episodes(trained.environment(), spaces, seats, seeds, trained.config.eval_episode_steps, SLOTS)
-    returns = np.array([list(e.returns) for e in played])  # (episodes, agents)
-    totals = returns.sum(axis=1)
-    result: dict[str, Any] = {
-        "mean_return": float(totals.mean()),
-        "stderr": float(totals.std(ddof=1)) / math.sqrt(episodes) if episodes > 1 else None,
-        "per_agent": dict(zip(spaces.agent_ids, returns.mean(axis=0).tolist(), strict=True)),
-        "episodes": episodes,
+    spaces, chosen = trained.spaces, line_ups(trained, others)
+    returns = np.zeros((episodes, len(spaces.agents)))
+    own = np.ones((episodes, len(spaces.agents)), bool)  # whether the member plays the agent
+    make_env, limit = trained.environment(), trained.config.eval_episode_steps
+    for i, line_up in enumerate(chosen):
+        numbers = range(i, episodes, len(chosen))
+        if not numbers:
+            continue
+        seeds = [unseen_episode_seed(seed, k) for k in numbers]
+        played = play_episodes(make_env, spaces, line_up.seats, seeds, limit, SLOTS)
+        returns[numbers] = [list(e.returns) for e in played]
+        if len(chosen) > 1:  # else everybody's returns are shown, whoever plays
+            own[numbers] = [agent not in line_up.others for agent in spaces.agent_ids]
+    result = {
+        **_summary(returns, own, spaces.agent_ids, opposed=bool(chosen[0].others)),
         "member_id": trained.member_id,
         "generation": trained.generation,
         "policy": trained.folder.relative_to(trained.run.path).as_posix(),
+        "against": {},
     }
-    if chosen:
-        result["play"] = chosen
+    if len(chosen) == 1 and chosen[0].others:
+        result["play"] = chosen[0].others
+    for name in dict.fromkeys(line_up.against for line_up in chosen if line_up.against):
+        rows = [k for k in range(episodes) if chosen[k % len(chosen)].against == name]
+        if rows:
+            result["against"][name] = _summary(returns[rows], own[rows], spaces.agent_ids, opposed=True)
+    return result
+
+
+def _summary(
+    returns: NDArray[np.float64], own: NDArray[np.bool_], agent_ids: Sequence[str], *, opposed: bool
+) -> dict[str, Any]:
+    """Mean returns, and each agent's shares of wins, of episodes.
+
+    Args:
+        returns: (episodes, agents).
+        own: (episodes, agents), whether an agent's return counts in an episode.
+        agent_ids: The agents of the columns.
+        opposed: Whether somebody else plays some of the agents.
+    """
+    import numpy as np
+
+    from covey.envs.zero_sum import is_zero_sum
+
+    totals = np.where(own, returns, 0.0).sum(axis=1)
+    shown = [(i, agent, own[:, i]) for i, agent in enumerate(agent_ids) if own[:, i].any()]
+    result: dict[str, Any] = {
+        "mean_return": float(totals.mean()),
+        "stderr": float(totals.std(ddof=1)) / math.sqrt(len(totals)) if len(totals) > 1 else None,
+        "per_agent": {agent: float(returns[rows, i].mean()) for i, agent, rows in shown},
+        "episodes": len(totals),
+    }
     alike = bool((returns == returns[:, :1]).all())
-    if not alike and (chosen or is_zero_sum(returns)):
-        result["outcomes"] = outcomes(returns, spaces.agent_ids)
+    if not alike and (opposed or is_zero_sum(returns)):
+        result["outcomes"] = {agent: outcomes(returns[rows], agent_ids)[agent] for _, agent, rows in shown}
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,15 +14,19 @@ if TYPE_CHECKING:
     from covey.acting import LoadedPolicy
     from covey.run.trained import TrainedMember
 
+BY_NAME = ("random", "elite")
+"""Opponents that have a name; all others are members, by id."""
+
 PLAY = typer.Option(
     "--play",
     metavar="AGENT=WHO",
-    help="Let somebody else play this agent: AGENT=random, or AGENT=ID of another member; repeatable.",
+    help="Let somebody else play this agent: AGENT=random, AGENT=elite (of the generation before), or AGENT=ID of "
+    "another member; repeatable. Left out: the opponents of the run's own evaluations.",
 )
 
 
 def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str | int]:
-    """Read the values of `--play`; returns "random" or a member's id by agent id.
+    """Read the values of `--play`; returns "random", "elite" or a member's id by agent id.
 
     Raises:
         ConfigError: a value has another form, or its agent does not exist or is named twice.
@@ -29,18 +34,86 @@ def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str |
     chosen: dict[str, str | int] = {}
     for option in play:
         agent, equals, who = option.rpartition("=")
-        if not equals or not (who == "random" or who.isdecimal()):
-            raise ConfigError(f"--play {option}: expected AGENT=random or AGENT=MEMBER, such as {agent_ids[-1]}=random")
+        if not equals or not (who in BY_NAME or who.isdecimal()):
+            raise ConfigError(
+                f"--play {option}: expected AGENT=random, AGENT=elite or AGENT=MEMBER, such as {agent_ids[-1]}=random"
+            )
         if agent not in agent_ids:
             raise ConfigError(f"--play {option}: no agent {agent!r}, expected one of {', '.join(agent_ids)}")
         if agent in chosen:
             raise ConfigError(f"--play {option}: {agent} is played by {chosen[agent]} already; name it once")
-        chosen[agent] = who if who == "random" else int(who)
+        chosen[agent] = who if who in BY_NAME else int(who)
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class LineUp:
+    """Who plays in episodes of a trained member.
+
+    Attributes:
+        seats: The policy of each agent, in environment order; None plays at random.
+        others: Agents that somebody else than the member plays: "random", "elite" or a member's id, by agent id.
+        against: Who they are, for people; empty where the member plays all agents.
+    """
+
+    seats: Sequence[LoadedPolicy | None]
+    others: dict[str, str | int]
+    against: str = ""
+
+
+def line_ups(member: TrainedMember, play: Sequence[str]) -> list[LineUp]:
+    """Who plays in a trained member's episodes: episode k is played by line-up k modulo their number.
+
+    Those whom `--play` names; without it those of the run's own evaluations: whom `fitness.opponents` names, or where
+    it names nobody and the game is zero-sum, each side against random moves and against the elite of the generation
+    before.
+
+    Args:
+        member: The member that is played.
+        play: The values of `--play`.
+
+    Raises:
+        ConfigError: a value of `--play` has another form, or names an agent or member that is not there.
+        StorageError: the run cannot be read.
+    """
+    agents, named = member.spaces.agent_ids, member.config.fitness.opponents
+    chosen = parse_play(play, agents)
+    if chosen or named is not None or not member.sides:
+        chosen = run_opponents(member) | chosen
+        return [LineUp(players(member, chosen), chosen, _names(chosen))]
+    opponents: dict[str, str] = {"random": "random"}
+    if (elite := _elite_before(member)) is not None:
+        opponents["elite"] = f"the elite of generation {elite.generation}"
+    found = []
+    for who, name in opponents.items():
+        for side in member.sides:
+            others: dict[str, str | int] = {agent: who for agent in agents if agent not in side}
+            found.append(LineUp(players(member, others), others, name))
+    return found
+
+
+def by(who: str | int | None) -> str:
+    """Say in parentheses, behind an agent's id, who plays it; nothing if it is the member itself (None)."""
+    words = {None: "", "random": " (played at random)", "elite": " (played by the elite before)"}
+    return words.get(who if not isinstance(who, int) else "", f" (played by member {who})")
+
+
+def _names(chosen: dict[str, str | int]) -> str:
+    """Say for people who plays which agents, such as "random as player_2"."""
+    words = {"random": "random", "elite": "the elite before"}
+    return " and ".join(f"{words.get(str(who), f'member {who}')} as {agent}" for agent, who in chosen.items())
+
+
+def _elite_before(member: TrainedMember) -> TrainedMember | None:
+    """The newest elite that the run has kept of a generation before a member's; None if there is none."""
+    from covey.run.trained import TrainedMember
+
+    before = [g for g in member.run.elite_generations() if g < member.generation]
+    return TrainedMember.elite(member.run, before[-1]) if before else None
+
+
 def run_opponents(member: TrainedMember) -> dict[str, str | int]:
-    """Who plays agents in the run's own evaluations, by its `fitness.opponents`: "random" or a member's id.
+    """Who plays agents in the run's own evaluations, by its `fitness.opponents`: "random", "elite" or a member's id.
 
     The best member takes the place of one that has died.
 
@@ -50,7 +123,7 @@ def run_opponents(member: TrainedMember) -> dict[str, str | int]:
     from covey.run.trained import TrainedMember
 
     chosen: dict[str, str | int] = {}
-    for agent, who in member.config.fitness.opponents.items():
+    for agent, who in (member.config.fitness.opponents or {}).items():
         try:
             chosen[agent] = who if isinstance(who, str) else TrainedMember.read(member.run, who).member_id
         except ConfigError:  # it has died
@@ -63,7 +136,8 @@ def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedP
 
     Args:
         member: Plays all agents that `chosen` does not name.
-        chosen: By agent id "random", or the id of the member that plays the agent.
+        chosen: By agent id "random", "elite" (of the generation before; where there is none, the member itself), or
+            the id of the member that plays the agent.
 
     Raises:
         ConfigError: a chosen member does not live.
@@ -73,5 +147,10 @@ def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedP
     seats: list[LoadedPolicy | None] = list(member.policies())
     for agent, who in chosen.items():
         i = member.spaces.agent_ids.index(agent)
-        seats[i] = None if isinstance(who, str) else TrainedMember.read(member.run, who).policies()[i]
+        if who == "random":
+            seats[i] = None
+        elif isinstance(who, int):
+            seats[i] = TrainedMember.read(member.run, who).policies()[i]
+        elif (elite := _elite_before(member)) is not None:
+            seats[i] = elite.policies()[i]
     return seats

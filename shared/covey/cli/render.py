@@ -64,24 +64,30 @@ def render(
     # pygame draws into memory, as the machine may have no screen.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
-    from covey.cli.players import parse_play, players, run_opponents
+    from covey.cli.players import by, line_ups
     from covey.collect import evaluate as play_episodes
 
     trained = read_chosen(run, member, generation)
-    seats = players(trained, run_opponents(trained) | parse_play(play_ or [], trained.spaces.agent_ids))
+    chosen = line_ups(trained, play_ or [])
     film = Film()
-    seeds = [unseen_episode_seed(seed, k) for k in range(episodes)]
     limit = min(steps, trained.config.eval_episode_steps)
     camera = film.camera(trained.drawn_environment())
-    # With one slot, episodes follow each other in the film.
-    played = play_episodes(camera, trained.spaces, seats, seeds, limit, 1)
+    # One after the other, as they follow each other in the film.
+    played = [
+        play_episodes(camera, trained.spaces, chosen[k % len(chosen)].seats, [unseen_episode_seed(seed, k)], limit, 1)[
+            0
+        ]
+        for k in range(episodes)
+    ]
     try:
         film.save(out, fps or film.fps)
     except OSError as exc:
         raise StorageError(f"{out} cannot be written ({exc}); name another file with --out") from exc
-    for episode in played:
+    for k, episode in enumerate(played):
         returns = zip(trained.spaces.agent_ids, episode.returns, strict=True)
-        say(f"{episode.length} env steps: " + ", ".join(f"{agent} {value:.2f}" for agent, value in returns))
+        others = chosen[k % len(chosen)].others
+        played_by = [f"{agent}{by(others.get(agent))} {value:.2f}" for agent, value in returns]
+        say(f"{episode.length} env steps: " + ", ".join(played_by))
     say(f"{out}: {len(film.frames)} frames of member {trained.member_id} of generation {trained.generation}")
 
 

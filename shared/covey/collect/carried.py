@@ -90,7 +90,7 @@ class Carried:
             present, living = arrays.present[slots][:, agents], arrays.living[slots][:, agents]
             last = self.action[g][slots]
             lead = (*present.shape, *(1,) * (last.ndim - 2))
-            action = np.where(living.reshape(lead), last, 0)
+            action = np.where(living.reshape(lead), last, np.zeros((), last.dtype))
             action = np.where((present == Active.FORCED).reshape(lead), arrays.forced[g][slots], action)
             self.action[g][slots] = np.where((present == Active.CHOSE).reshape(lead), chosen[g][slots], action)
 
@@ -100,7 +100,8 @@ class Carried:
         for last, agents in zip(self.action, self._agents, strict=True):
             # Both are 0 or more, and `present` is 0 for an agent that waits: living and not present.
             waits = (arrays.living > arrays.present)[: len(last), agents]
-            actions.append(np.where(waits.reshape(*waits.shape, *(1,) * (last.ndim - 2)), last, 0))
+            nothing = np.zeros((), last.dtype)
+            actions.append(np.where(waits.reshape(*waits.shape, *(1,) * (last.ndim - 2)), last, nothing))
         return actions
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from covey.envs.arrays import SlotArrays
 from covey.rows import MAX_FLOAT32, is_number
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces, leaf_arrays, leaves
 from covey.wire.limits import MAX_REWARD
 
 
@@ -26,7 +26,12 @@ def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpac
         By slot: the first time at which it shows one, and one line about it.
     """
     rewards = np.moveaxis(arrays.reward, -1, 0)
-    observations = [o for o in arrays.observation if o.dtype.kind == "f"]
+    observations = [
+        leaf
+        for group, observation in zip(spaces.groups, arrays.observation, strict=True)
+        for leaf in leaf_arrays(group.observation, observation)
+        if leaf.dtype.kind == "f"
+    ]
     # Nearly always all numbers are finite, and then so are their sums; a sum that overflows is looked into below.
     with np.errstate(over="ignore", invalid="ignore"):
         if all(map(_all_numbers, observations)) and _within(rewards, MAX_REWARD):
@@ -35,8 +40,9 @@ def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpac
     column = 0
     for group, observation in zip(spaces.groups, arrays.observation, strict=True):
         for n, agent in enumerate(group.agents):
+            seen = zip(leaves(group.observation), leaf_arrays(group.observation, observation[:, :, n]), strict=True)
             for what, values, most in (
-                ("observation", observation[:, :, n], MAX_FLOAT32),
+                *((f"observation{' ' * bool(leaf.name)}{leaf.name}", values, MAX_FLOAT32) for leaf, values in seen),
                 ("reward", rewards[column], MAX_REWARD),
             ):
                 if values.dtype.kind != "f":

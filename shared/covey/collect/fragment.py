@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from covey.collect.carried import Carried, LeadIn, group_columns
 from covey.envs.arrays import SlotArrays
-from covey.rows import Active, Columns, RowKind, RowSchema
-from covey.spaces import EnvironmentSpaces, mask_width
+from covey.rows import Active, Columns, RowKind, RowSchema, leaf_columns
+from covey.spaces import EnvironmentSpaces, leaf_arrays, mask_width
 from covey.v1 import fragment_pb2
 
 
@@ -54,10 +54,10 @@ class FragmentBuilder:
         self._asynchronous = spaces.asynchronous
         self.lead = most_lead_in_rows(spaces)
         self.capacity = capacity
-        self._groups = [g.group_id for g in spaces.groups]
+        self._groups = spaces.groups
         self._agents = group_columns(spaces)
 
-        def zeros(dtype: str, *shape: int) -> NDArray[Any]:
+        def zeros(dtype: DTypeLike, *shape: int) -> NDArray[Any]:
             return np.zeros((streams, capacity, *shape), dtype)
 
         agents = len(spaces.agents)
@@ -203,9 +203,15 @@ class FragmentBuilder:
         flat = {name: joined(getattr(self, f"_{name}")) for name in ("active", "reward", "terminated", "truncated")}
         # Where every agent acts in every step, no decision stays open across fragments.
         flat["age"] = np.zeros(flat["active"].shape, np.uint32) if self._age is None else joined(self._age)
-        for g, (name, agents) in enumerate(zip(self._groups, self._agents, strict=True)):
-            columns[f"{name}/observation"] = joined(self._observation[g])
-            columns[f"{name}/action"] = joined(self._action[g])
+        for g, (group, agents) in enumerate(zip(self._groups, self._agents, strict=True)):
+            name = group.group_id
+            for what, space, values in (
+                ("observation", group.observation, self._observation[g]),
+                ("action", group.action, self._action[g]),
+            ):
+                names = leaf_columns(name, what, space)
+                for (column, _), leaf in zip(names, leaf_arrays(space, values), strict=True):
+                    columns[column] = joined(leaf)
             if (mask := self._mask[g]) is not None:
                 columns[f"{name}/action_mask"] = joined(mask)
             columns |= {f"{name}/{what}": values[:, agents] for what, values in flat.items()}

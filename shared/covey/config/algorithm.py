@@ -35,8 +35,8 @@ class OffPolicyHyperparameters(Hyperparameters):
         default=0.1,
         ge=0,
         description="How much members explore. Box actions: standard deviation (Gaussian noise) or volatility "
-        "(Ornstein-Uhlenbeck), with the action range mapped to [-1, 1]; Discrete actions: probability of one drawn "
-        "uniformly.",
+        "(Ornstein-Uhlenbeck), with the action range mapped to [-1, 1]; discrete ones: probability of drawing a "
+        "choice uniformly, each choice by itself.",
     )
 
 
@@ -53,7 +53,7 @@ class MATD3Hyperparameters(OffPolicyHyperparameters):
 class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
     """MADDPG and MATD3: off-policy actor-critic algorithms whose critics see what all agents see and do.
 
-    Actions are Box or Discrete.
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """
 
     O_U_noise: bool = Field(
@@ -85,7 +85,7 @@ class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
         default=0.0,
         ge=0,
         description="Weight, in a policy's loss, of the mean square of its outputs before they become actions; 0: "
-        "none, as published. Where policies saturate, as they do with Discrete actions or high learning rates, try "
+        "none, as published. Where policies saturate, as they do with discrete actions or high learning rates, try "
         "0.001 to 0.01.",
     )
     max_grad_norm_actor: float | None = Field(
@@ -113,7 +113,10 @@ class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
 
 
 class MADDPGSettings(OffPolicyAlgorithm):
-    """MADDPG: one critic for each agent, which sees what all agents see and do. Actions are Box or Discrete."""
+    """MADDPG: one critic for each agent, which sees what all agents see and do.
+
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
+    """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = OffPolicyHyperparameters
     implementation: ClassVar[str] = "covey_server.algorithms.maddpg:MADDPG"
@@ -122,7 +125,10 @@ class MADDPGSettings(OffPolicyAlgorithm):
 
 
 class MATD3Settings(MATD3Hyperparameters, OffPolicyAlgorithm):
-    """MATD3: MADDPG with twin critics, delayed policies and target smoothing. Actions are Box or Discrete."""
+    """MATD3: MADDPG with twin critics, delayed policies and target smoothing.
+
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
+    """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = MATD3Hyperparameters
     implementation: ClassVar[str] = "covey_server.algorithms.matd3:MATD3"
@@ -179,7 +185,7 @@ class OnPolicyHyperparameters(Hyperparameters):
 class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
     """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
 
-    Actions are Box, Discrete, MultiDiscrete or MultiBinary.
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = OnPolicyHyperparameters

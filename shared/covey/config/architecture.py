@@ -8,11 +8,13 @@ from typing import Any
 import pydantic
 
 from covey.config import MLPConfig, NetConfig
+from covey.config.encoder_choice import encoder_of
 from covey.config.section import explain
 from covey.errors import ConfigError
+from covey.networks.images import image_of, is_image
 from covey.networks.mlp import MLP
 from covey.networks.resolve import network_ids
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces, leaves
 
 
 def resolve(network: Mapping[str, Any], spaces: EnvironmentSpaces, shared: bool) -> dict[str, NetConfig]:
@@ -33,7 +35,7 @@ def resolve(network: Mapping[str, Any], spaces: EnvironmentSpaces, shared: bool)
         )
     if not nested:
         config = _parse("network", flat)
-        return {i: config for i in network_ids(spaces, shared)}
+        return {i: _fitting(config, spaces, agents, "network") for i, agents in network_ids(spaces, shared).items()}
     groups = {g.group_id: g for g in spaces.groups}
     for key in nested:
         if key not in groups and key not in spaces.agent_ids:
@@ -50,8 +52,42 @@ def resolve(network: Mapping[str, Any], spaces: EnvironmentSpaces, shared: bool)
                 f"network.{own[0]}: agents of group {network_id!r} share one policy; configure network.{network_id}"
             )
         named = [k for k in (*ids, network_id, group.group_id) if k in nested]
-        configs[network_id] = _parse(f"network.{named[0]}", nested[named[0]]) if named else NetConfig()
+        where = f"network.{named[0]}" if named else "network"
+        config = _parse(where, nested[named[0]]) if named else NetConfig()
+        configs[network_id] = _fitting(config, spaces, agents, where)
     return configs
+
+
+def _fitting(config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...], where: str) -> NetConfig:
+    """Return a network's configuration, if its encoder can read what these agents observe.
+
+    Raises:
+        ConfigError: it cannot; names the first of the agents.
+    """
+    first = spaces.agents[agents[0]]
+    encoder_of(config.encoder_config, first.observation, f"{where}.encoder_config", f"agent {first.agent_id!r}")
+    return config
+
+
+def flattened_images(configs: Mapping[str, NetConfig], spaces: EnvironmentSpaces, shared: bool) -> list[str]:
+    """Return a sentence for each network whose MLP reads an image as one flat vector.
+
+    Args:
+        configs: Configurations by network id, as `resolve` gives them.
+        spaces: Spaces of the environment.
+        shared: Whether agents of a group share their networks.
+    """
+    sentences = []
+    for network_id, agents in network_ids(spaces, shared).items():
+        seen = spaces.agents[agents[0]].observation
+        its = encoder_of(configs[network_id].encoder_config, seen, "network", network_id)
+        images = [image_of(leaf.space) for leaf in leaves(seen) if is_image(leaf.space)]
+        if isinstance(its, MLP) and images:
+            sentences.append(
+                f"network of {network_id}: images of {images[0]} are flattened for an MLP, as encoder_config has its "
+                "keys; give it those of a CNN, or none, for convolutions"
+            )
+    return sentences
 
 
 def _parse(path: str, data: Any) -> NetConfig:
@@ -62,5 +98,5 @@ def _parse(path: str, data: Any) -> NetConfig:
 
 
 def mlp(config: MLPConfig) -> MLP:
-    """The architecture that a configuration describes."""
+    """The MLP that a configuration describes."""
     return MLP.from_json(config.model_dump())

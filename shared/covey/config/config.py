@@ -166,11 +166,11 @@ def parse_config(data: Mapping[str, Any]) -> Config:
                 f"mutation.rl_hp_selection.{name}: no hyperparameter of {config.algorithm.name} that can mutate, "
                 f"expected one of {', '.join(evolvable)}{nearest(name, evolvable)}"
             )
-    for agent, opponent in config.fitness.opponents.items():
+    for agent, opponent in (config.fitness.opponents or {}).items():
         if isinstance(opponent, int) and not 0 <= opponent < config.training.pop_size:
             raise ConfigError(
-                f"fitness.opponents.{agent}: {opponent}: expected 'random' or a member of the first generation, 0 to "
-                f"{config.training.pop_size - 1}"
+                f"fitness.opponents.{agent}: {opponent}: expected 'random', 'elite' or a member of the first "
+                f"generation, 0 to {config.training.pop_size - 1}"
             )
     config.algorithm.check_training(config.training)
     if config.training.deterministic and config.evolution.mode == "steady_state":

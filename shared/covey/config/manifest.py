@@ -26,7 +26,7 @@ Data = dict[str, Any]
 SECTIONS = ("INIT_HP", "MUTATION_PARAMS")
 """Sections of the older form whose keys are translated one by one."""
 
-_NETWORK_SECTIONS = ("encoder_config", "head_config")
+_NETWORK_SECTIONS = ("encoder_config", "cnn_config", "mlp_config", "head_config")
 """Sections inside the description of one network."""
 
 

@@ -63,10 +63,8 @@ _PARAMETERS = Ignored(
     instead="a parameter mutation resets 5 % of the weights it draws and adds noise of mutation_sd to the others"
 )
 _FREQUENCIES = Ignored(instead="tournament selection is used, with tournament_size and elitism of selection_strategy")
-_CONVOLUTIONS = Ignored(
-    instead="convolutions are not built: images are scaled to [0, 1] and flattened for an MLP of hidden_size"
-)
-_MLP_ONLY = "encoders are MLPs; leave out the key to train one"
+_OTHER_ENCODER = "encoders are MLPs, CNNs or both (multi_input); leave out the key to train one"
+_HEAD = "a head is an MLP; leave out the key"
 _OUTPUTS = Ignored(
     instead="a policy's outputs are mapped to the bounds of its action space, a critic's stay as they are"
 )
@@ -124,34 +122,35 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "mutation.dormant_tau": _PARAMETERS,
     "mutation.overact_beta": _PARAMETERS,
     "mutation.regrama_out_scale": _PARAMETERS,
-    "network.arch": (
-        Dropped(when=("mlp",)),
-        Ignored(when=("cnn",), instead=_CONVOLUTIONS.instead),
-        Refused(instead=_MLP_ONLY),
-    ),
-    "network.simba": _unless(False, _MLP_ONLY),
+    "network.arch": (Dropped(when=("mlp", "cnn", "multi_input")), Refused(instead=_OTHER_ENCODER)),
+    "network.simba": _unless(False, _OTHER_ENCODER),
     "network.recurrent": _unless(False, "policies have no memory; leave out the key"),
     "network.squash_output": _unless(
         False, "samples of a Gaussian policy are clipped to the action's bounds, not squashed; leave out the key"
     ),
-    "network.encoder_config.arch": (
-        Dropped(when=("mlp",)),
-        Ignored(when=("cnn",), instead=_CONVOLUTIONS.instead),
-        Refused(instead=_MLP_ONLY),
+    "network.encoder_config.arch": Refused(
+        when=("lstm", "simba", "resnet", "cnn_lstm", "multi_input_lstm"), instead=_OTHER_ENCODER
+    ),
+    "network.encoder_config.sample_input": Ignored(instead="an image's size is that of the observation space"),
+    "network.encoder_config.init_dicts": Ignored(instead="all images get convolutions of encoder_config's sizes"),
+    "network.encoder_config.vector_space_mlp": (
+        Dropped(when=(True,)),
+        Ignored(instead="all that is no image goes through an MLP of hidden_size"),
     ),
     **{
-        f"network.encoder_config.{key}": _CONVOLUTIONS
-        for key in (
-            *("channel_size", "kernel_size", "stride_size", "min_channel_size", "max_channel_size", "sample_input"),
-            *("block_type", "init_dicts", "cnn_config"),
-        )
+        f"network.{at}.block_type": _unless("Conv2d", "convolutions have two dimensions; leave out the key")
+        for at in ("encoder_config", "cnn_config")
     },
     **{
-        f"network.encoder_config.{key}": Refused(instead=_MLP_ONLY)
-        for key in ("num_blocks", "min_blocks", "max_blocks", "hidden_state_size", "mlp_config", "vector_space_mlp")
+        f"network.encoder_config.{key}": Refused(instead=_OTHER_ENCODER)
+        for key in ("num_blocks", "min_blocks", "max_blocks", "hidden_state_size")
     },
-    "network.head_config.arch": (Dropped(when=("mlp",)), Refused(instead=_MLP_ONLY)),
-    **{f"network.{at}.{key}": rule for at in ("encoder_config", "head_config") for key, rule in _LAYERS.items()},
+    "network.head_config.arch": (Dropped(when=("mlp",)), Refused(instead=_HEAD)),
+    **{
+        f"network.{at}.{key}": rule
+        for at in ("encoder_config", "cnn_config", "mlp_config", "head_config")
+        for key, rule in _LAYERS.items()
+    },
     "replay_buffer.memory_size": Moved(to="replay_buffer.max_size"),
     "replay_buffer.standard_buffer": _unless(True, _UNIFORM),
     "replay_buffer.n_step_buffer": _unless(False, _UNIFORM),
@@ -217,7 +216,9 @@ OLDER: dict[str, str | Rule] = {
     "INIT_HP.WANDB": "logging.wandb",
     "INIT_HP.TORCH_COMPILE": "algorithm.torch_compiler",
     "INIT_HP.TORCH_COMPILER": "algorithm.torch_compiler",
-    "INIT_HP.CHANNELS_LAST": Ignored(instead="observations are flattened, in whatever order their axes come"),
+    "INIT_HP.CHANNELS_LAST": Ignored(
+        instead="which axis has an image's channels is found by their lengths; network.encoder_config.channels says it"
+    ),
     "INIT_HP.MIN_ACTION": _BOUNDS,
     "INIT_HP.MAX_ACTION": _BOUNDS,
     "INIT_HP.AGENT_IDS": Ignored(instead="the environment says who its agents are"),

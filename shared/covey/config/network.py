@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,6 +45,77 @@ class MLPConfig(Section):
         return self
 
 
+class EncoderConfig(MLPConfig):
+    """An encoder: what is between an observation and the latent space.
+
+    Of an image it is a CNN, of a dictionary or tuple with images in it `multi_input` (a CNN for each image, an MLP for
+    all the rest), of everything else an MLP; `kind`, or keys that one kind alone has, say otherwise. `hidden_size`,
+    `layer_norm` and the limits of nodes are those of an MLP; channels, kernels and strides those of a CNN.
+    """
+
+    kind: str | None = Field(
+        default=None,
+        alias="arch",
+        description="`mlp`, `cnn`, `multi_input`, or a kind that a package has installed; null: by the observation and "
+        "the other keys.",
+    )
+    channel_size: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Channels of each convolution in order, each from 1 to 4096; null: 32.",
+    )
+    kernel_size: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Rows and columns of each convolution's window; null: 8 where 36 pixels of the shorter side are "
+        "left, 4 from 12 on, else 3.",
+    )
+    stride_size: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Pixels from one window to the next; null: half the kernel, 1 for kernels below 4.",
+    )
+    min_channel_size: int = Field(default=16, ge=1, description="Fewest channels of a layer that mutations leave.")
+    max_channel_size: int = Field(
+        default=256, ge=1, le=4096, description="Most channels of a layer that mutations build."
+    )
+    channels: Literal["first", "last"] | None = Field(
+        default=None,
+        description="Which of an image's three axes has its channels; null: by their lengths (two equal neighbours are "
+        "height and width, else the shortest of first and last axis has the channels, the last in doubt).",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of a kind of encoder that a package has installed."
+    )
+    max_hidden_layers: int = Field(
+        default=3,
+        ge=1,
+        le=32,
+        description="Most hidden layers that mutations build; of a CNN at most 16, and 6 if it is not said.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_parts(cls, data: Any) -> Any:
+        """Take the keys of `cnn_config` and `mlp_config`, where AgileRL's manifests have them, for the encoder's."""
+        if not isinstance(data, Mapping):
+            return data
+        inner = [data[key] for key in ("cnn_config", "mlp_config") if isinstance(data.get(key), Mapping)]
+        own = {k: v for k, v in data.items() if k not in ("cnn_config", "mlp_config")}
+        return {k: v for part in reversed([own, *inner]) for k, v in part.items()} if inner else data
+
+    @model_validator(mode="after")
+    def _convolutions(self) -> EncoderConfig:
+        for key, most in (("channel_size", 4096), ("kernel_size", 255), ("stride_size", 255)):
+            its = getattr(self, key)
+            if its is not None and any(not 1 <= n <= most for n in its):
+                raise ValueError(f"{key} {its}, expected numbers from 1 to {most}")
+        return self
+
+
 class NetConfig(Section):
     """Architecture of the networks of one agent or group: an encoder for observations, a latent space, a head."""
 
@@ -56,8 +128,8 @@ class NetConfig(Section):
     max_latent_dim: int = Field(
         default=128, ge=1, le=65536, description="Most units of the latent space that mutations build."
     )
-    encoder_config: MLPConfig = Field(
-        default_factory=MLPConfig, description="Encoder: the layers between an observation and the latent space."
+    encoder_config: EncoderConfig = Field(
+        default_factory=EncoderConfig, description="Encoder: the layers between an observation and the latent space."
     )
     head_config: MLPConfig = Field(
         default_factory=MLPConfig, description="Head: the layers between the latent space and actions or values."

@@ -27,7 +27,8 @@ class Environment(Section):
     name: Annotated[str, OnResume.FIXED] = Field(
         min_length=1,
         description="Environment to train in: a module with a function `parallel_env` or `env`, such as "
-        "`mpe2.simple_spread_v3`, or a function of your own as `package.module:function` or `./file.py:function`.",
+        "`mpe2.simple_spread_v3`, a function of your own as `package.module:function` or `./file.py:function`, or a "
+        "gymnasium environment as `package:ID`.",
     )
     num_envs: int = Field(
         default=8,
@@ -39,10 +40,21 @@ class Environment(Section):
     config: Annotated[dict[str, Any], OnResume.FIXED] = Field(
         default_factory=dict, description="Keyword arguments of the function that builds the environment."
     )
+    evaluation: Annotated[dict[str, Any], OnResume.FIXED] = Field(
+        default_factory=dict,
+        description="Keyword arguments of that function in evaluations alone, such as longer episodes or fixed maps; "
+        "they come on top of `config` or in its place. Agents and spaces must be those of training. Actors from before "
+        "there was this key are refused in a run that sets it.",
+    )
     groups: Annotated[dict[str, list[str]] | None, OnResume.FIXED] = Field(
         default=None,
         description="Agents that are alike, as group id: list of agent ids, with every agent in exactly one group. "
         "null: agents form a group if their spaces are equal and so are their ids up to the last `_`.",
+    )
+    ignore_observations: Annotated[list[str], OnResume.FIXED] = Field(
+        default_factory=list,
+        description="Parts of observations that are a Dict or Tuple which are left out, by their dotted names, such as "
+        "`mission` or `inventory.0`: text, and what else networks shall not read.",
     )
     spaces_from: Literal["actor", "local"] = Field(
         default="actor",
@@ -50,6 +62,11 @@ class Environment(Section):
         "learner's machine needs no environment; `local`: it builds the environment once, as `covey train` always "
         "does.",
     )
+
+    @property
+    def evaluation_config(self) -> dict[str, Any]:
+        """Keyword arguments of the environment's function in evaluations."""
+        return {**self.config, **self.evaluation}
 
 
 class ReplayBuffer(Section):
@@ -79,11 +96,14 @@ class Fitness(Section):
     reduce: Literal["sum", "mean"] = Field(
         default="sum", description="How the returns of the agents that count become one number for an episode."
     )
-    opponents: dict[str, Literal["random"] | int] = Field(
-        default_factory=dict,
-        description="Who plays an agent in evaluations, as agent id: `random`, or the id of a member of the first "
-        "generation, which plays with its newest policy. After its death the best member of the generation before "
-        "plays, or else the evaluated member itself. Training is not affected.",
+    opponents: dict[str, Literal["random", "elite"] | int] | None = Field(
+        default=None,
+        description="Who plays an agent in evaluations, as agent id: `random`; `elite`, the fittest member of the "
+        "generation before as it was then, or the evaluated member itself in the first generation; or the id of a "
+        "member of the first generation, which plays with its newest policy. After its death the best member of the "
+        "generation before plays, or else the evaluated member itself. null: nobody, but where returns sum to zero "
+        "each side is evaluated against `random` and against `elite`, so that fitnesses of different generations do "
+        "not compare. `{}`: nobody. Training is not affected.",
     )
 
 
@@ -254,11 +274,13 @@ FRAGMENT_STEPS = 32
 class Actors(Section):
     """The actor processes, which step environments: how many there are, and how they work."""
 
-    local: int = Field(
-        default=2,
+    local: int | None = Field(
+        default=None,
         ge=1,
         le=256,
-        description="Actor processes that `covey train` starts; always 1 with `training.deterministic`.",
+        description="Actor processes that `covey train` starts. null: two at first (one on a single core), and then "
+        "one more or less where the learner's or the actors' waits ask for it, at most as many as this machine has "
+        "cores; the log tells each change. Always 1 with `training.deterministic`.",
     )
     vectorisation: Literal["sync", "async"] = Field(
         default="sync",

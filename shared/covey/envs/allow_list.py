@@ -6,7 +6,8 @@ import fnmatch
 import re
 from collections.abc import Sequence
 
-from covey.envs.loading import ENTRY_POINT, present_name
+from covey.envs.found_functions import ENTRY_POINT
+from covey.envs.loading import present_name
 from covey.envs.mpe import TASKS
 
 ALWAYS_ALLOWED = "environments of pettingzoo, mpe2 and covey.envs.mpe"
@@ -32,8 +33,8 @@ def allowed(entry_point: str, patterns: Sequence[str] = ()) -> bool:
     Args:
         entry_point: "package.module:function", or "package.module".
         patterns: What the actor's owner trusts besides the environments of pettingzoo, mpe2 and covey.envs.mpe: an
-            entry point, or a module with all functions that it has, those too that it imported from elsewhere. `*`
-            spans dots.
+            entry point, or a module with all functions that it has, those too that it imported from elsewhere, and
+            the gymnasium environments that its package registers. `*` spans dots.
     """
     if not ENTRY_POINT.fullmatch(entry_point):
         return False

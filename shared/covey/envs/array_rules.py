@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covey.envs.agent_arrays import AgentArrays
-from covey.envs.sentinels import bits
+from covey.envs.sentinels import bits, parts
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
-from covey.spaces import Group, choices
+from covey.spaces import Group, masked_choices
 
 Flags = NDArray[np.bool_]
 
@@ -69,20 +70,28 @@ class AgentRules:
 
     def written(self, name: str, must: Flags | None = None) -> None:
         """An array must have been written in all slots, or in those where `must` is true."""
-        now, was = getattr(self._agent, name)[self._slots], getattr(self._was, name)[self._slots]
+        for (part, now), (_, was) in zip(
+            parts(getattr(self._agent, name)), parts(getattr(self._was, name)), strict=True
+        ):
+            self._written(name, part, now[self._slots], was[self._slots], must)
+
+    def _written(self, name: str, part: str, now: NDArray[Any], was: NDArray[Any], must: Flags | None) -> None:
+        """A part of an array, a leaf of observations or actions that are trees, must have been written."""
         left = ~in_slots(now != was)
         # Where sentinels are numbers that might be written by chance, so many bits speak against it.
         weight = bits(now.dtype) * math.prod(now.shape[1:]) if name in ("observation", "forced") else SURE_BITS
         left &= True if must is None else must
         for slot, forgotten in zip(self._slots, left.tolist(), strict=True):
-            key = self._method, self._agent.agent_id, name, slot
+            key = self._method, self._agent.agent_id, name + part, slot
             self._forgotten[key] = self._forgotten.get(key, 0) + weight if forgotten else 0
-        sure = [self._forgotten[self._method, self._agent.agent_id, name, slot] >= SURE_BITS for slot in self._slots]
+        agent = self._agent.agent_id
+        sure = [self._forgotten[self._method, agent, name + part, slot] >= SURE_BITS for slot in self._slots]
         grouped = name in ("observation", "mask", "forced")
         self.refuse(
             left & np.array(sure, bool),
-            f"left {name} of {{who}} as it was, expected it written for every slot that {self._method} is given; write "
-            f"it in place, such as arrays.{name}{'[group]' if grouped else ''}[slots] = ...",
+            f"left {name}{' ' * bool(part)}{part} of {{who}} as it was, expected it written for every slot that "
+            f"{self._method} is given; write it in place, such as arrays.{name}{'[group]' if grouped else ''}"
+            f"{f'[{part!r}]' if part else ''}[slots] = ...",
         )
 
     def values(self) -> None:
@@ -153,7 +162,7 @@ class AgentRules:
             must & (mask > 1).any(axis=1),
             "set mask of {who} to other numbers, expected 0 and 1 alone; write 1 for actions that are legal",
         )
-        starts = [0, *accumulate(choices(group.action))][:-1]
+        starts = [0, *accumulate(n for n, _ in masked_choices(group.action))][:-1]
         self.refuse(
             must & ~np.logical_or.reduceat(mask > 0, starts, axis=1).all(axis=1),
             "set mask of {who} to 0 for all actions, expected 1 for one at least; correct the mask, or end the agent",
@@ -164,7 +173,9 @@ class AgentRules:
         for name in ("observation", "mask", "reward"):
             if getattr(self._agent, name) is None:
                 continue
-            shown = in_slots(getattr(self._agent, name)[self._slots] != 0)
+            shown = np.logical_or.reduce(
+                [in_slots(part[self._slots] != 0) for _, part in parts(getattr(self._agent, name))]
+            )
             self.refuse(
                 gone & shown,
                 f"left {name} of {{who}}, which {why}, expected zeros; clear what agents that have ended, or "

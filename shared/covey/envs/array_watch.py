@@ -18,7 +18,7 @@ from covey.envs.array_rules import SURE_BITS, AgentRules, in_slots
 from covey.envs.arrays import SlotArrays
 from covey.envs.batched import attach, check_arrays, fault_list
 from covey.envs.random_actions import random_actions
-from covey.envs.sentinels import FLAG, bits, drawn
+from covey.envs.sentinels import FLAG, bits, drawn, parts
 from covey.envs.slots import BatchedEnvironment, batch_reset, describe
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
@@ -223,6 +223,7 @@ class _Watch:
         """Put back what the environment has left where it may: what an agent that waits shows, what never changes."""
         for name in SHOWN:
             if (array := getattr(agent, name)) is not None:
-                now = array[slots]
-                left = now == getattr(was[agent.agent_id], name)[slots]
-                array[slots] = np.where(left, getattr(earlier[agent.agent_id], name)[slots], now)
+                then, before = getattr(was[agent.agent_id], name), getattr(earlier[agent.agent_id], name)
+                for (_, own), (_, put), (_, old) in zip(parts(array), parts(then), parts(before), strict=True):
+                    now = own[slots]
+                    own[slots] = np.where(now == put[slots], old[slots], now)

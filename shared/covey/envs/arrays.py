@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from covey.spaces import EnvironmentSpaces, mask_width
 
@@ -133,7 +133,7 @@ class SlotArrays:
             flags[slot] = 0
 
 
-def _fields(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _fields(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[DTypeLike, tuple[int, ...]]]:
     """Yield dtype and shape of every array for `count` copies of an environment, in the order of the attributes."""
     agents = (count, len(spaces.agents))
     for g in spaces.groups:

@@ -15,13 +15,15 @@ from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 
 
-def attach(env: BatchedEnvironment, spaces: EnvironmentSpaces, count: int) -> SlotArrays:
-    """Give an environment the arrays to which its `count` copies write; returns them.
+def attach(
+    env: BatchedEnvironment, spaces: EnvironmentSpaces, count: int, arrays: SlotArrays | None = None
+) -> SlotArrays:
+    """Give an environment the arrays to which its `count` copies write, new ones if None; returns them.
 
     Raises:
         EnvironmentLoadError: it fails, takes other arrays than these, or has another number of copies.
     """
-    arrays = SlotArrays.zeros(spaces, count)
+    arrays = SlotArrays.zeros(spaces, count) if arrays is None else arrays
     try:
         env.attach(spaces, arrays)
     except Exception as exc:
@@ -109,6 +111,7 @@ class BatchedSlots:
         env: The environment, to which arrays are attached here.
         spaces: Its spaces.
         count: How many copies it was built with.
+        arrays: The arrays of these copies; new ones if None.
 
     Attributes:
         reset_batch: Begins an episode in each slot given, all drawn from one seed; None if the environment does not.
@@ -117,9 +120,11 @@ class BatchedSlots:
         EnvironmentLoadError: it does not take the arrays; in `reset` and `step`, what it returns is no list of reports.
     """
 
-    def __init__(self, env: BatchedEnvironment, spaces: EnvironmentSpaces, count: int) -> None:
+    def __init__(
+        self, env: BatchedEnvironment, spaces: EnvironmentSpaces, count: int, arrays: SlotArrays | None = None
+    ) -> None:
         self.count = count
-        self.arrays = attach(env, spaces, count)
+        self.arrays = attach(env, spaces, count, arrays)
         self._env = env
         self.reset_batch = self._reset_batch if batch_reset(env) else None
 

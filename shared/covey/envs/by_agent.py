@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from covey.envs.arrays import SlotArrays
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
-from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces
+from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, Leaf, at_path, leaf_arrays, leaves, nested
 
 ByAgent = dict[str, NDArray[Any]]
 
@@ -38,6 +38,12 @@ class AgentOrder:
         groups = [seen.swapaxes(0, 1).copy() for seen in arrays.observation]
         return {agent: groups[g][n] for agent, (_, g, n) in self._where.items()}
 
+    def nested(self, observations: ByAgent) -> dict[str, Any]:
+        """Return observations as environments have them: dictionaries and tuples of arrays where spaces are trees."""
+        return {
+            agent: nested(self._groups[g].observation, observations[agent]) for agent, (_, g, _) in self._where.items()
+        }
+
     def update(self, observations: ByAgent, arrays: SlotArrays, envs: NDArray[np.intp]) -> None:
         """Overwrite the observations of these environments in each agent's array; those of others stay as they are."""
         for agent, (_, g, n) in self._where.items():
@@ -56,8 +62,19 @@ class AgentOrder:
             if (mask := arrays.mask[g]) is not None:
                 infos[agent][MASK_KEY] = mask[:, n].copy()
             if Active.FORCED in present[p]:
-                infos[agent][FORCED_KEY] = arrays.forced[g][:, n].copy()
+                infos[agent][FORCED_KEY] = nested(self._groups[g].action, arrays.forced[g][:, n].copy())
         return infos
+
+    @staticmethod
+    def _part(value: Any, leaf: Leaf, agent: str) -> Any:
+        """The part of an agent's actions that a leaf of their space stands for."""
+        try:
+            return at_path(value, leaf.path)
+        except (LookupError, TypeError, ValueError) as exc:
+            raise EnvironmentLoadError(
+                f"actions of {agent!r}: {type(value).__name__} without {leaf.name}, expected dictionaries and tuples "
+                "as in its action space, with an array for all environments in each leaf"
+            ) from exc
 
     def stack(self, actions: Mapping[str, Any], present: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """Stack the agents' actions into one array (E, N, *shape) per group: E environments, N agents of the group.
@@ -83,8 +100,11 @@ class AgentOrder:
                         f"actions: none for {agent!r}, which is to act in environment {needed[0]}"
                     )
                 continue
-            given = np.asarray(actions[agent])
-            if given.shape[:1] != target.shape[:1] or given.size != target.size:
-                raise EnvironmentLoadError(f"actions of {agent!r}: shape {given.shape}, expected {target.shape}")
-            target[...] = given.reshape(target.shape)
+            space = self._groups[g].action
+            for leaf, part in zip(leaves(space), leaf_arrays(space, target), strict=True):
+                given = np.asarray(self._part(actions[agent], leaf, agent))
+                if given.shape[:1] != part.shape[:1] or given.size != part.size:
+                    what = f"actions of {agent!r}{', ' * bool(leaf.name)}{leaf.name}"
+                    raise EnvironmentLoadError(f"{what}: shape {given.shape}, expected {part.shape}")
+                part[...] = given.reshape(part.shape)
         return stacked

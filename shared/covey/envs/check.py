@@ -20,9 +20,8 @@ from covey.envs.reading import agent_spec, declared_spaces, grouping_warnings, r
 from covey.envs.repeats import ignored_seed
 from covey.envs.slots import BatchedEnvironment, batch_reset, describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random, time_copies
-from covey.envs.zero_sum import who_counts
 from covey.errors import EnvironmentLoadError, SpaceError
-from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds
+from covey.spaces import Box, EnvironmentSpaces, action_bounds, leaves
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
@@ -79,7 +78,11 @@ class EnvironmentReport:
 
 
 def check_environment(
-    factory: EnvironmentFactory, steps: int, seed: int = 0, groups: Mapping[str, Sequence[str]] | None = None
+    factory: EnvironmentFactory,
+    steps: int,
+    seed: int = 0,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    ignored: Sequence[str] = (),
 ) -> EnvironmentReport:
     """Play an environment at random, run PettingZoo's own test, and say what covey can do with it.
 
@@ -88,6 +91,7 @@ def check_environment(
         steps: Env steps to play.
         seed: Seed of the episodes and actions; PettingZoo's test draws its own.
         groups: Agent ids by group id, as a configuration may give them; None: groups by the agents' names.
+        ignored: Dotted names of parts of observations that are left out, as a configuration may give them.
 
     Raises:
         EnvironmentLoadError: it cannot be built, does not know its agents before reset, or has agents that wait only
@@ -97,11 +101,11 @@ def check_environment(
         env = factory()
         try:
             declared = declared_spaces(env)
-            cannot = _unserved(declared)
+            cannot = _unserved(declared, ignored)
             spaces = None
             if not cannot:
                 try:
-                    spaces = read_spaces(env, groups)
+                    spaces = read_spaces(env, groups, ignored)
                 except (SpaceError, EnvironmentLoadError) as exc:  # training refuses it by the same words
                     cannot.append(str(exc))
         finally:
@@ -113,6 +117,9 @@ def check_environment(
         interface = "batched" if factory.batched else "aec" if hasattr(env, "aec") else "parallel"
         api_test, api_warnings = _api_test(factory, interface, waits=bool(spaces and spaces.asynchronous))
     will: list[str] = []
+    if factory.adapted:
+        into = "covey's batched interface" if factory.batched else "PettingZoo"
+        will.append(f"interface: it is {factory.adapted}, adapted to {into}")
     if factory.batched and batch_reset(cast("BatchedEnvironment", env)):
         will.append(
             "reset_batch: training draws the episodes that begin together by it, all at once; evaluation and "
@@ -136,12 +143,12 @@ def check_environment(
     )
 
 
-def _unserved(declared: Mapping[str, tuple[Any, Any]]) -> list[str]:
+def _unserved(declared: Mapping[str, tuple[Any, Any]], ignored: Sequence[str]) -> list[str]:
     """Return a sentence for each agent with a space that covey cannot train with."""
     sentences = []
     for agent, (observation, action) in declared.items():
         try:
-            agent_spec(agent, observation, action)
+            agent_spec(agent, observation, action, ignored)
         except SpaceError as exc:
             sentences.append(str(exc))
     return sentences
@@ -159,13 +166,14 @@ def _obstacles(spaces: EnvironmentSpaces, seen: Behaviour) -> list[str]:
 
 def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated: str) -> Iterator[str]:
     """Sentences about what covey will do with the environment; `not_repeated` is what `ignored_seed` says."""
-    other = next((a for a in spaces.agents if not isinstance(a.action, Box | Discrete)), None)
-    if other is None:
+    boxes = ((a, leaf.space) for a in spaces.agents for leaf in leaves(a.action) if isinstance(leaf.space, Box))
+    whole = next(((agent, box) for agent, box in boxes if np.dtype(box.dtype).kind != "f"), None)
+    if whole is None:
         yield "algorithms: IPPO, MADDPG and MATD3 fit"
     else:
         yield (
-            f"algorithms: IPPO fits; MADDPG and MATD3 want Box or Discrete actions, those of {other.agent_id!r} are "
-            f"{type(other.action).__name__}"
+            f"algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
+            f"{whole[0].agent_id!r} are {whole[1].dtype}"
         )
     for group in spaces.groups:
         if len(group) > 1:
@@ -183,8 +191,10 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     if seen.forces:
         yield "forced actions: the environment's own actions are stored, and left out of the policy's loss"
     for group in spaces.groups:
-        if isinstance(group.action, Box) and not np.isfinite([group.action.low, group.action.high]).all():
-            ends = zip(*action_bounds(group.action), group.action.low, group.action.high, strict=True)
+        for box in (leaf.space for leaf in leaves(group.action)):
+            if not isinstance(box, Box) or np.isfinite([box.low, box.high]).all():
+                continue
+            ends = zip(*action_bounds(box), box.low, box.high, strict=True)
             open_ended = {(low, high) for low, high, *own in ends if not np.isfinite(own).all()}
             intervals = " and ".join(f"[{low:g}, {high:g}]" for low, high in sorted(open_ended)[:4])
             yield f"bounds: where actions of group {group.group_id!r} have no bound, policies stay within {intervals}"
@@ -193,7 +203,11 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     if (more := len(seen.outside) - MOST_OUTSIDE) > 0:
         yield f"bounds: {more} further sentences like these are in `covey check-env --json`, under `outside`"
     if seen.zero_sum:
-        yield f"opponents: the agents' returns sum to zero in every episode; {who_counts(spaces.agent_ids)}"
+        yield (
+            "opponents: the agents' returns sum to zero in every episode, so each side is evaluated against random and "
+            "the elite of the generation before, where fitness.opponents names nobody; in training a member's policies "
+            "play against each other, and one that both sides share against itself"
+        )
     if not_repeated:
         yield not_repeated
     if not seen.episode_lengths:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import importlib
 import inspect
 import logging
-import pkgutil
-import re
 import sys
-import types
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from covey.envs.adapters import Adapter, adapter_of, knows_its_spaces, reset_first
 from covey.envs.array_watch import WATCHED_COPIES
+from covey.envs.found_functions import entry_function
+from covey.envs.gymnasium_ids import without_deprecations
 from covey.envs.named_agents import with_names
 from covey.envs.slots import BatchedEnvironment, describe
 from covey.envs.turns import TurnsEnv
@@ -27,8 +24,8 @@ from covey.errors import EnvironmentLoadError
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
 
-DEFAULT_FUNCTIONS = ("parallel_env", "env")
-"""Functions that an entry point without one may mean: the first of these that its module has."""
+KNOWN = "PettingZoo (parallel or AEC), gymnasium, MARLEnv, VMAS or JaxMARL, or a covey.envs.BatchedEnvironment"
+"""The interfaces that covey takes, in words."""
 
 NUM_ENVS = "num_envs"
 """The parameter by which a function takes how many copies of an environment to build as one object."""
@@ -36,10 +33,6 @@ NUM_ENVS = "num_envs"
 SHOWN_BY = "SHOWN_BY"
 """What a batched environment's module may name: the entry point of the environment that draws one copy of it."""
 
-ENTRY_POINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
-"""How the names of environments are written: "package.module:function", or "package.module"."""
-
-_VERSIONED = re.compile(r"(.+)_v(\d+)")
 _MOVED = "pettingzoo.mpe."  # these environments have become the package mpe2
 _PARALLEL_API = ("possible_agents", "observation_space", "action_space", "reset", "step", "close")
 _AEC_API = ("possible_agents", "observation_space", "action_space", "reset", "step", "observe")
@@ -51,17 +44,40 @@ MakeEnv = Callable[[], "ParallelEnv[str, Any, Any]"]
 logger = logging.getLogger("covey.envs")
 
 
+@dataclass
+class _Found:
+    """What a factory's first environment was: looked at once, since building one may take long.
+
+    Attributes:
+        batched: Whether it steps all its copies itself; None: not known yet.
+        takes_count: Whether its function is told the number of copies.
+        adapter: What makes a known interface of it; None: it has one.
+        words: What it is, in words; "" without an adapter.
+    """
+
+    batched: bool | None = None
+    takes_count: bool = False
+    adapter: Adapter | None = None
+    words: str = ""
+
+
 @dataclass(frozen=True)
 class EnvironmentFactory:
     """Builds copies of an environment that is known by name, so that other processes can build it too.
 
+    Environments of other interfaces than PettingZoo's are adapted (`covey.envs.adapters`), which the log says once.
+
     Attributes:
-        entry_point: "package.module:function", or "package.module".
+        entry_point: "package.module:function", "package.module", or "package.module:ID" of a gymnasium environment.
         config: Keyword arguments of the function.
     """
 
     entry_point: str
     config: Mapping[str, Any]
+    _found: _Found = field(default_factory=_Found, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EnvironmentFactory, (self.entry_point, dict(self.config))  # another process looks for itself
 
     def __call__(self) -> ParallelEnv[str, Any, Any]:
         """Build a copy with the parallel interface: AEC environments are wrapped, batched ones have few copies.
@@ -70,41 +86,39 @@ class EnvironmentFactory:
             EnvironmentLoadError: it does not import, the function refuses its arguments or fails, or what it
                 returns is no environment of a known interface.
         """
-        if self.batched:
+        if self._found.batched is None:
+            return cast("ParallelEnv[str, Any, Any]", self._look())
+        if self._found.batched:
             return cast("ParallelEnv[str, Any, Any]", self.batch(WATCHED_COPIES))
-        env = self._build(self.config)
-        if hasattr(env, "attach"):
-            raise EnvironmentLoadError(
-                f"environment {self.entry_point} gives {type(env).__name__}, which steps all its copies itself, "
-                f"expected a function that is told how many by its parameter {NUM_ENVS}; leave that out of "
-                f"environment.config, as environment.{NUM_ENVS} says it"
-            )
-        if hasattr(env, "agent_iter"):
-            self._check(env, _AEC_API, "AEC")
-            return cast("ParallelEnv[str, Any, Any]", with_names(TurnsEnv(env)))
-        self._check(env, _PARALLEL_API, "parallel")
-        return cast("ParallelEnv[str, Any, Any]", with_names(env))
+        return cast("ParallelEnv[str, Any, Any]", self._parallel(self._build(self.config)))
 
     @property
     def batched(self) -> bool:
-        """Whether the environment steps all its copies itself: its function takes `num_envs`, not set in config."""
-        if NUM_ENVS in self.config:
-            return False
-        try:
-            return NUM_ENVS in inspect.signature(_function(self.entry_point)).parameters
-        except ValueError:  # a builtin without a signature
-            return False
+        """Whether the environment steps all its copies itself, which the first one built tells.
+
+        Raises:
+            EnvironmentLoadError: none can be built.
+        """
+        if self._found.batched is None:
+            self._look().close()
+        return bool(self._found.batched)
+
+    @property
+    def adapted(self) -> str:
+        """What environments of another interface are, in words, once one was built; "" if they need no adapter."""
+        return self._found.words
 
     @property
     def shown_by(self) -> str | None:
         """The entry point of the environment that draws one copy of this batched one; None if its module names none."""
-        name = getattr(sys.modules[_function(self.entry_point).__module__], SHOWN_BY, None)
+        module = sys.modules.get(getattr(entry_function(self.entry_point), "__module__", ""))
+        name = getattr(module, SHOWN_BY, None)
         return name if isinstance(name, str) else None
 
     def takes(self, keyword: str) -> bool:
         """Whether the function has a parameter of this name, or takes any keyword."""
         try:
-            parameters = inspect.signature(_function(self.entry_point)).parameters
+            parameters = inspect.signature(entry_function(self.entry_point)).parameters
         except ValueError:  # a builtin without a signature
             return True
         return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -115,8 +129,69 @@ class EnvironmentFactory:
         Raises:
             EnvironmentLoadError: as for a single one.
         """
-        env = self._build({**self.config, NUM_ENVS: num_envs})
-        self._check(env, _BATCHED_API, "batched")
+        if self._found.batched is None:
+            self._look().close()
+        env = self._build({**self.config, NUM_ENVS: num_envs} if self._found.takes_count else self.config)
+        return self._as_batched(env, num_envs)
+
+    def _look(self) -> Any:
+        """Build the first environment, and find out of what interface it is; returns it in its known form."""
+        found, copies = self._found, WATCHED_COPIES
+        env = self._build({**self.config, NUM_ENVS: copies}) if self._may_take_count() else None
+        if env is not None:
+            # A parameter of that name alone says nothing: other interfaces have one too.
+            found.takes_count = hasattr(env, "attach") or self._adapts(env, batched=True)
+            if not found.takes_count and self._needs_count():
+                self._check(env, _BATCHED_API)
+            if not found.takes_count:
+                close_quietly(env)
+                env = None
+        if env is None:
+            env = self._build(self.config)
+            if not found.takes_count and hasattr(env, "attach"):
+                raise EnvironmentLoadError(
+                    f"environment {self.entry_point} gives {type(env).__name__}, which steps all its copies itself, "
+                    f"expected a function that is told how many by its parameter {NUM_ENVS}; leave that out of "
+                    f"environment.config, as environment.{NUM_ENVS} says it"
+                )
+        batched = found.takes_count or self._adapts(env, batched=True)
+        known = self._as_batched(env, copies) if batched else self._parallel(env)
+        found.batched = batched
+        return known
+
+    def _may_take_count(self) -> bool:
+        """Whether the function has a parameter `num_envs` that the configuration leaves out."""
+        return self._count_parameter() is not None
+
+    def _needs_count(self) -> bool:
+        """Whether the function cannot be called without `num_envs`."""
+        parameter = self._count_parameter()
+        return parameter is not None and parameter.default is parameter.empty
+
+    def _count_parameter(self) -> inspect.Parameter | None:
+        if NUM_ENVS in self.config:
+            return None
+        try:
+            return inspect.signature(entry_function(self.entry_point)).parameters.get(NUM_ENVS)
+        except ValueError:  # a builtin without a signature
+            return None
+
+    def _adapts(self, env: Any, *, batched: bool) -> bool:
+        """Find the adapter of an environment; whether it makes arrays of it, or else a parallel environment."""
+        if (match := adapter_of(env)) is None:
+            return False
+        adapter, words = match
+        if (adapter.batched is not None) != batched:
+            return False
+        self._found.adapter, self._found.words = adapter, words
+        _tell_adapted(self.entry_point, type(env).__name__, words)
+        return True
+
+    def _as_batched(self, env: Any, num_envs: int) -> BatchedEnvironment:
+        """An environment that steps its copies itself, adapted if it needs that, and checked."""
+        if (adapter := self._found.adapter) is not None and adapter.batched is not None:
+            env = self._adapting(adapter.batched, env, num_envs)
+        self._check(env, _BATCHED_API)
         if getattr(env, "count", num_envs) != num_envs:
             raise EnvironmentLoadError(
                 f"environment {self.entry_point}: count is {env.count} where it is built with num_envs={num_envs}, "
@@ -124,8 +199,33 @@ class EnvironmentFactory:
             )
         return cast("BatchedEnvironment", env)
 
+    def _parallel(self, env: Any) -> Any:
+        """A single environment with the parallel interface and agents that have names."""
+        turns = hasattr(env, "agent_iter")
+        if not knows_its_spaces(env):
+            if self._adapts(env, batched=False):
+                assert self._found.adapter is not None and self._found.adapter.parallel is not None
+                return with_names(self._adapting(self._found.adapter.parallel, env))
+            if has(env, "reset") and has(env, "step"):
+                env = reset_first(env)
+        self._check(env, _AEC_API if turns else _PARALLEL_API)
+        return with_names(TurnsEnv(env) if turns else env)
+
+    def _adapting(self, adapt: Callable[..., Any], env: Any, *arguments: Any) -> Any:
+        """Call an adapter; what it raises becomes a sentence about the environment."""
+        try:
+            with without_deprecations():
+                return adapt(env, *arguments)
+        except EnvironmentLoadError:
+            raise
+        except Exception as exc:
+            raise EnvironmentLoadError(
+                f"environment {self.entry_point} gives {type(env).__name__}, {self._found.words}, but adapting it "
+                f"raised {describe(exc)}; repair its package, or wrap it by a function of your own"
+            ) from exc
+
     def _build(self, config: Mapping[str, Any]) -> Any:
-        function = _function(self.entry_point)
+        function = entry_function(self.entry_point)
         try:
             inspect.signature(function).bind(**config)
         except TypeError as exc:
@@ -136,7 +236,7 @@ class EnvironmentFactory:
         except ValueError:
             pass  # a builtin without a signature: the call itself will tell
         try:
-            with _without_deprecations():
+            with without_deprecations():
                 return function(**config)
         except Exception as exc:
             raise EnvironmentLoadError(
@@ -144,12 +244,13 @@ class EnvironmentFactory:
                 "correct environment.config"
             ) from exc
 
-    def _check(self, env: Any, names: Sequence[str], interface: str) -> None:
-        missing = [name for name in names if not hasattr(env, name)]
+    def _check(self, env: Any, names: Sequence[str]) -> None:
+        interface = "the batched interface, covey.envs.BatchedEnvironment" if names is _BATCHED_API else KNOWN
+        missing = [name for name in names if not has(env, name)]
         if missing:
             raise EnvironmentLoadError(
                 f"environment {self.entry_point} gives {type(env).__name__} without {', '.join(missing)}, expected an "
-                f"environment of the {interface} interface"
+                f"environment of {interface}; return one from a function of your own"
             )
 
 
@@ -168,7 +269,7 @@ def load_environment(entry_point: str, config: Mapping[str, Any]) -> Environment
     name = present_name(entry_point)
     if name != entry_point:
         _tell_moved(entry_point, name)
-    _function(name)
+    entry_function(name)
     return EnvironmentFactory(name, dict(config))
 
 
@@ -182,85 +283,23 @@ def _tell_moved(entry_point: str, name: str) -> None:
     logger.warning("environment %s: pettingzoo.mpe has become the package mpe2; taking %s", entry_point, name)
 
 
-@contextlib.contextmanager
-def _without_deprecations() -> Iterator[None]:
-    """Ignore deprecation warnings: callers cannot change what the modules of environments use."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-        yield
+@functools.cache
+def _tell_adapted(entry_point: str, kind: str, words: str) -> None:
+    logger.info("environment %s gives %s, %s; adapted to PettingZoo", entry_point, kind, words)
 
 
-def _function(entry_point: str) -> Callable[..., Any]:
-    """Import the function that builds the environment.
-
-    Raises:
-        EnvironmentLoadError: the module does not import, or has no such function.
-    """
-    if not ENTRY_POINT.fullmatch(entry_point):
-        raise EnvironmentLoadError(f"environment {entry_point!r}: expected package.module or package.module:function")
-    name, _, attribute = entry_point.partition(":")
+def has(env: Any, name: str) -> bool:
+    """Whether an object has an attribute; one whose property raises has none."""
     try:
-        with _without_deprecations():
-            module = importlib.import_module(name)
-    except Exception as exc:  # the module's own code may raise anything
-        raise EnvironmentLoadError(f"environment {entry_point}: {_import_reason(name, exc)}") from exc
-    for candidate in [attribute] if attribute else DEFAULT_FUNCTIONS:
-        function = getattr(module, candidate, None)
-        if callable(function):
-            return function  # type: ignore[no-any-return]
-    raise EnvironmentLoadError(_no_function(entry_point, module, attribute))
+        return hasattr(env, name)
+    except Exception:
+        return False
 
 
-def _import_reason(name: str, exc: Exception) -> str:
-    """Say in words why importing a module failed, and what to do about it."""
-    if isinstance(exc, ModuleNotFoundError) and exc.name:
-        if name == exc.name or name.startswith(exc.name + "."):
-            parent = exc.name.rpartition(".")[0]
-            if not parent:
-                return f"no module {exc.name!r} is installed; {_own_file_hint(exc.name)}"
-            near = _nearest_module(exc.name)
-            hint = f"did you mean {near}?" if near else "install its package here, or correct the name"
-            return f"no module {exc.name!r} in package {parent!r}; {hint}"
-        return f"module {name!r} needs {exc.name!r}, which is not installed; install it here"
-    return f"importing {name!r} raised {describe(exc)}; repair its package, or correct the name"
-
-
-def _own_file_hint(name: str) -> str:
-    """What to do about a module that is not installed; its file may lie in this folder, perhaps by a similar name."""
-    here = [path.stem for path in Path.cwd().glob("*.py")]
-    here += [path.parent.name for path in Path.cwd().glob("*/__init__.py")]
-    if name in here:
-        return f"{name}.py lies in this folder, which is not searched: start with --env-path ."
-    if close := difflib.get_close_matches(name, here, n=1):
-        return f"did you mean {close[0]}, which lies in this folder?"
-    return "install its package here, start in the folder of its file, or correct the name"
-
-
-def _nearest_module(name: str) -> str | None:
-    """Return the installed module that was probably meant: another version, or a similar name; None if none."""
-    parent, _, wanted = name.rpartition(".")
-    beside = [m.name for m in pkgutil.iter_modules(sys.modules[parent].__path__)]
-    versioned = _VERSIONED.fullmatch(wanted)
-    if versioned:
-        versions = [
-            (abs(int(found[2]) - int(versioned[2])), m)
-            for m in beside
-            if (found := _VERSIONED.fullmatch(m)) and found[1] == versioned[1]
-        ]
-        if versions:
-            return f"{parent}.{min(versions)[1]}"
-    close = difflib.get_close_matches(wanted, beside, n=1)
-    return f"{parent}.{close[0]}" if close else None
-
-
-def _no_function(entry_point: str, module: types.ModuleType, attribute: str) -> str:
-    """Make the error sentence for a function that a module does not have, with a similar name if there is one."""
-    wanted = repr(attribute) if attribute else " or ".join(map(repr, DEFAULT_FUNCTIONS))
-    functions = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
-    close = difflib.get_close_matches(attribute, functions, n=1)
-    hint = f"; did you mean {module.__name__}:{close[0]}?" if close else "; name one as package.module:function"
-    return f"environment {entry_point}: module {module.__name__!r} has no function {wanted}{hint}"
+def close_quietly(env: Any) -> None:
+    """Close an environment that is not needed, whatever it raises."""
+    with contextlib.suppress(Exception):
+        env.close()
 
 
 def _keyword_hint(function: Callable[..., Any], config: Mapping[str, Any]) -> str:

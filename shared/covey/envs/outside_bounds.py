@@ -25,7 +25,8 @@ class OutsideBounds:
 
     def __init__(self, spaces: EnvironmentSpaces) -> None:
         self._bounds = ObservationBounds(spaces)
-        self._sizes = [len(group) for group in spaces.groups]
+        ends = np.cumsum([len(group) for group in spaces.groups]).tolist()
+        self._columns = [slice(end - len(group), end) for end, group in zip(ends, spaces.groups, strict=True)]
         self._left = MOST_SENTENCES
 
     def tell(self, arrays: SlotArrays) -> None:
@@ -40,14 +41,12 @@ class OutsideBounds:
             arrays: What the environments show, with or without a leading axis of time.
         """
         sentences: list[str] = []
-        column = 0
-        for g, (observations, size) in enumerate(zip(arrays.observation, self._sizes, strict=True)):
-            low, high = self._bounds.low[g], self._bounds.high[g]
-            present = arrays.present[..., column : column + size]
-            column += size
+        for k, (g, leaf) in enumerate(self._bounds.leaves):
+            low, high = self._bounds.low[k], self._bounds.high[k]
             if low is None or high is None or not self._left:
                 continue
-            found = self._bounds.outside(g, observations, present)
+            observations = arrays.observation[g][leaf.name] if leaf.path else arrays.observation[g]
+            found = self._bounds.outside(k, observations, arrays.present[..., self._columns[g]])
             if found is None:
                 continue
             values, outside = found
@@ -56,7 +55,7 @@ class OutsideBounds:
                 first = int(numbers[0])
                 value = float(values[outside[:, n, first].argmax(), n, first])
                 others = f" (and {len(numbers) - 1} of its other numbers)" if len(numbers) > 1 else ""
-                sentences.append(self._bounds.sentence(g, n, first, value) + others)
+                sentences.append(self._bounds.sentence(k, n, first, value) + others)
                 # What was told once is not looked for again.
                 low[n, numbers], high[n, numbers] = -np.inf, np.inf
         sentences = sentences[: self._left]

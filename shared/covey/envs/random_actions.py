@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 
 from covey.envs.slots import Slots
 from covey.rows import Active
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, action_bounds, choices
+from covey.spaces import (
+    Box,
+    Discrete,
+    EnvironmentSpaces,
+    LeafSpace,
+    MultiDiscrete,
+    Space,
+    action_bounds,
+    choices,
+    leaf_arrays,
+    leaves,
+)
 
 
 def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8] | None = None) -> NDArray[Any]:
@@ -22,6 +33,18 @@ def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8
         rng: Draws it.
         mask: (mask width,), not 0 for legal values, at least one of each choice; None: all values are legal.
     """
+    drawn = np.zeros(space.shape, space.dtype)
+    at = 0
+    for leaf, target in zip(leaves(space), leaf_arrays(space, drawn), strict=True):
+        width = leaf.space.width if isinstance(leaf.space, Discrete | MultiDiscrete) else 0
+        legal = None if mask is None or not width else mask[at : at + width]
+        target[...] = _random_leaf(leaf.space, rng, legal)
+        at += width
+    return drawn
+
+
+def _random_leaf(space: LeafSpace, rng: np.random.Generator, mask: NDArray[np.uint8] | None) -> NDArray[Any]:
+    """Draw a value of a space that is no tree."""
     if isinstance(space, Box):
         low, high = action_bounds(space)
         drawn = rng.uniform(low, high).reshape(space.shape)
@@ -32,21 +55,32 @@ def random_action(space: Space, rng: np.random.Generator, mask: NDArray[np.uint8
     legal = np.ones(sum(values), bool) if mask is None else np.asarray(mask, bool)
     bounds = pairwise(np.cumsum([0, *values]).tolist())
     picked = np.array([rng.choice(np.flatnonzero(legal[first:end])) for first, end in bounds])
-    if isinstance(space, Discrete):
-        picked = picked[0] + space.start
-    return picked.astype(space.dtype)
+    return _counted_from_start(picked, space)
 
 
 def unmasked_actions(space: Space, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
     """Draw as many legal actions as `shape` says at once, (*shape, *action shape), which takes hardly any time."""
+    drawn = np.zeros((*shape, *space.shape), space.dtype)
+    for leaf, target in zip(leaves(space), leaf_arrays(space, drawn), strict=True):
+        target[...] = _unmasked_leaf(leaf.space, rng, shape)
+    return drawn
+
+
+def _unmasked_leaf(space: LeafSpace, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Draw values of a space that is no tree."""
     if isinstance(space, Box):
         low, high = action_bounds(space)
         drawn = rng.uniform(low, high, (*shape, space.width)).reshape(*shape, *space.shape)
         return (drawn if np.dtype(space.dtype).kind == "f" else np.rint(drawn)).astype(space.dtype)
     picked = rng.integers(choices(space), size=(*shape, len(choices(space))))
-    if isinstance(space, Discrete):
-        picked = picked[..., 0] + space.start
-    return picked.astype(space.dtype)
+    return _counted_from_start(picked, space)
+
+
+def _counted_from_start(picked: NDArray[Any], space: LeafSpace) -> NDArray[Any]:
+    """Values (..., number of choices) that count from 0, as those of the space, (..., *shape)."""
+    first = np.asarray(space.start if isinstance(space, Discrete | MultiDiscrete) else 0)
+    values: NDArray[Any] = (picked + first).reshape((*picked.shape[:-1], *space.shape)).astype(space.dtype)
+    return values
 
 
 def random_actions(

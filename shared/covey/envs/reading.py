@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
@@ -15,22 +15,26 @@ from covey.envs.returned import (
     check_names,
     check_somebody,
     mask_array,
-    observation_array,
     reset_parts,
     reward_number,
+    split_mask,
     step_parts,
+    write_observation,
 )
 from covey.envs.slots import BatchedEnvironment, describe
-from covey.errors import EnvironmentLoadError, SpaceError
+from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
 from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import (
     MASK_KEY,
     AgentSpec,
     EnvironmentSpaces,
-    choices,
     from_gymnasium,
+    leaf_arrays,
+    leaves,
     mask_width,
+    nested,
     observation_from_gymnasium,
+    part_names,
 )
 from covey.wire.messages import spaces_from_proto, spaces_to_proto
 
@@ -42,7 +46,9 @@ WATCHED_STEPS = 100
 
 
 def read_spaces(
-    env: ParallelEnv[str, Any, Any], groups: Mapping[str, Sequence[str]] | None = None
+    env: ParallelEnv[str, Any, Any],
+    groups: Mapping[str, Sequence[str]] | None = None,
+    ignored: Collection[str] = (),
 ) -> EnvironmentSpaces:
     """Find the agents, spaces and groups of an environment.
 
@@ -53,14 +59,17 @@ def read_spaces(
         env: A parallel environment, or a batched one of as many copies as its `count` says; it is played, and of no
             further use.
         groups: Agent ids by group id, in place of the default groups.
+        ignored: Dotted names of parts of observations that are left out (`environment.ignore_observations`).
 
     Raises:
-        EnvironmentLoadError: it does not say its agents or spaces before the first reset, or what its reset and step
+        EnvironmentLoadError: it does not say its agents or spaces, or what its reset and step
             return does not fit these.
         SpaceError: a kind of space, a size or a name that is not served.
-        ConfigError: `groups` does not fit the agents.
+        ConfigError: `groups` does not fit the agents, or no observation has a part that is to be left out.
     """
-    agents = [agent_spec(agent, observation, action) for agent, (observation, action) in declared_spaces(env).items()]
+    declared = declared_spaces(env)
+    _check_ignored(declared, ignored)
+    agents = [agent_spec(agent, observation, action, ignored) for agent, (observation, action) in declared.items()]
     _check_sizes(agents, groups)
     if hasattr(env, "attach"):  # batched: it has no infos, and says itself whether agents wait
         batched = cast("BatchedEnvironment", env)
@@ -101,7 +110,7 @@ def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium
     """Return each agent's observation and action space as Gymnasium's objects, in the environment's order.
 
     Raises:
-        EnvironmentLoadError: the environment does not know its agents or spaces before the first reset.
+        EnvironmentLoadError: the environment does not know its agents or spaces, before or after a reset.
         SpaceError: two of its agents have one name.
     """
     try:
@@ -110,20 +119,33 @@ def declared_spaces(env: Any) -> dict[str, tuple[gymnasium.Space[Any], gymnasium
     except Exception as exc:
         raise EnvironmentLoadError(
             f"environment {env}: reading its agents and spaces raised {describe(exc)}; "
-            "it must know possible_agents and their spaces before reset"
+            "it must know possible_agents and their spaces"
         ) from exc
     if len(declared) < len(ids):
         raise SpaceError(f"environment: possible_agents are {ids} as texts, expected no name twice; rename one")
     return declared
 
 
-def agent_spec(agent: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> AgentSpec:
-    """Convert an agent's Gymnasium spaces to covey's own types.
+def _check_ignored(declared: Mapping[str, tuple[gymnasium.Space[Any], Any]], ignored: Collection[str]) -> None:
+    """Refuse names of parts that no agent's observations have."""
+    names = {name for observation, _ in declared.values() for name in part_names(observation)}
+    if unknown := sorted(set(ignored) - names):
+        raise ConfigError(
+            f"environment.ignore_observations: {unknown[0]!r}, expected names of parts of observations "
+            f"({', '.join(sorted(names)[:8]) or 'there are none: no observation is a Dict or Tuple'}); correct or "
+            "remove it"
+        )
+
+
+def agent_spec(
+    agent: str, observation: gymnasium.Space[Any], action: gymnasium.Space[Any], ignored: Collection[str] = ()
+) -> AgentSpec:
+    """Convert an agent's Gymnasium spaces to covey's own types, without the ignored parts of its observations.
 
     Raises:
         SpaceError: a kind of space that is not served.
     """
-    seen, masked = observation_from_gymnasium(observation, f"observation of agent {agent!r}")
+    seen, masked = observation_from_gymnasium(observation, f"observation of agent {agent!r}", ignored)
     spec = AgentSpec(agent, seen, from_gymnasium(action, f"action of agent {agent!r}"), masked)
     if masked:
         _check_masks(spec, observation[MASK_KEY])  # type: ignore[index]
@@ -159,7 +181,8 @@ def _check_masks(agent: AgentSpec, space: gymnasium.Space[Any] | None = None) ->
         width = mask_width(agent.action)
     except SpaceError as exc:
         raise SpaceError(f"agent {agent.agent_id!r}: {exc}; leave the mask out of its observations and infos") from exc
-    if space is not None and (space.shape is None or math.prod(space.shape) != width):
+    # A mask with a part for each component is looked at when the environment is watched.
+    if space is not None and space.shape is not None and math.prod(space.shape) != width:
         raise SpaceError(
             f"observation of agent {agent.agent_id!r}: {MASK_KEY} {space}, expected {width} numbers, one for each "
             f"value of its actions {agent.action}"
@@ -191,7 +214,8 @@ def _watch(env: ParallelEnv[str, Any, Any], agents: Sequence[AgentSpec]) -> tupl
                 idle &= set(env.agents).difference(acting)
                 masks = {a: _looked_at(specs[a], seen[a], infos.get(a)) for a in acting}
                 masked |= {a for a in acting if masks[a] is not None}
-                chosen = {a: random_action(specs[a].action, rng, masks[a])[()] for a in acting}
+                drawn = {a: random_action(specs[a].action, rng, masks[a])[()] for a in acting}
+                chosen = {a: nested(specs[a].action, action) for a, action in drawn.items()}
                 seen, rewards, terminated, truncated, infos = step_parts(env.step(chosen))
                 check_names(
                     specs,
@@ -219,14 +243,17 @@ def _watch(env: ParallelEnv[str, Any, Any], agents: Sequence[AgentSpec]) -> tupl
 
 def _looked_at(agent: AgentSpec, seen: Any, info: Mapping[str, Any] | None) -> Any:
     """Check the observation of an agent that is to act; returns its mask, flat, None if there is none."""
-    mask = _mask(seen, info)
-    value = seen["observation"] if isinstance(seen, Mapping) and MASK_KEY in seen else seen
-    observation_array(value, agent.observation.shape, np.dtype(agent.observation.dtype), agent.agent_id)
-    width = sum(choices(agent.action))
-    return mask_array(mask, width, agent.agent_id) if mask is not None and width else mask
-
-
-def _mask(seen: Any, info: Mapping[str, Any] | None) -> Any:
-    """The mask in an observation or info; None if there is none."""
-    mask = seen.get(MASK_KEY) if isinstance(seen, Mapping) else (info or {}).get(MASK_KEY)
-    return np.concatenate(mask) if isinstance(mask, tuple) else mask
+    value, mask = split_mask(seen)
+    if mask is None:
+        mask = (info or {}).get(MASK_KEY)
+    empty = np.empty(agent.observation.shape, agent.observation.dtype)
+    write_observation(
+        value, list(zip(leaves(agent.observation), leaf_arrays(agent.observation, empty), strict=True)), agent.agent_id
+    )
+    if mask is None:
+        return None
+    try:
+        width = mask_width(agent.action)
+    except SpaceError:  # said once all has been looked at
+        return np.zeros(0, np.uint8)
+    return mask_array(mask, width, agent.agent_id, agent.action)

@@ -6,13 +6,14 @@ A wrong name or shape is never passed over: an agent whose key is misspelt would
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import EnvironmentLoadError
+from covey.spaces import MASK_KEY, SEEN_KEYS, Discrete, Leaf, MultiDiscrete, Space, at_path, leaves
 
 RESET_PARTS = ("observations", "infos")
 STEP_PARTS = ("observations", "rewards", "terminations", "truncations", "infos")
@@ -89,7 +90,7 @@ def reward_number(value: Any, agent: str) -> float:
     return float(array.reshape(())[()])
 
 
-def observation_array(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], agent: str) -> Any:
+def observation_array(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], agent: str, leaf: str = "") -> Any:
     """An observation in the shape of its space; one that differs by axes of length 1 alone is reshaped.
 
     It may have another dtype than its space, as long as that one holds its numbers; a floating-point one rounds them.
@@ -100,10 +101,11 @@ def observation_array(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], 
     """
     if isinstance(value, np.ndarray) and value.shape == shape and (value.dtype == dtype or dtype.kind == "f"):
         return value  # the usual case
+    what = f"observation {leaf}" if leaf else "observation"
     array = _array(value)
     if array is None or _without_ones(array.shape) != _without_ones(shape):
         raise EnvironmentLoadError(
-            f"environment: observation of agent {agent!r} is {_kind(value, array)}, expected an array of shape {shape} "
+            f"environment: {what} of agent {agent!r} is {_kind(value, array)}, expected an array of shape {shape} "
             "as in its observation space; correct one of the two"
         )
     array = array.reshape(shape)
@@ -112,19 +114,80 @@ def observation_array(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], 
             changed = array.astype(dtype) != array
         if changed.any():
             raise EnvironmentLoadError(
-                f"environment: observation of agent {agent!r} holds {array[changed].flat[0]:g}, which {dtype} of its "
+                f"environment: {what} of agent {agent!r} holds {array[changed].flat[0]:g}, which {dtype} of its "
                 "observation space does not; give it observations of that dtype, or its space another dtype"
             )
     return array
 
 
-def mask_array(mask: Any, width: int, agent: str) -> NDArray[Any]:
-    """An action mask as a flat array of `width` numbers; a tuple holds the masks of several choices.
+def write_observation(value: Any, targets: Sequence[tuple[Leaf, NDArray[Any]]], agent: str) -> None:
+    """Write an observation to arrays, one for each leaf of its space; see `observation_array` for what is refused."""
+    for leaf, target in targets:
+        seen = leaf_value(value, leaf, agent) if leaf.path else value
+        target[...] = observation_array(seen, target.shape, target.dtype, agent, leaf.name)
+
+
+def leaf_value(value: Any, leaf: Leaf, agent: str) -> Any:
+    """The part of an observation that lies where a leaf of its space does.
+
+    Raises:
+        EnvironmentLoadError: the observation has no such part.
+    """
+    try:
+        return at_path(value, leaf.path)
+    except (LookupError, TypeError, ValueError) as exc:
+        raise EnvironmentLoadError(
+            f"environment: observation of agent {agent!r} is of type {type(value).__name__} and has no {leaf.name}, "
+            "expected dictionaries and tuples as in its observation space; correct one of the two"
+        ) from exc
+
+
+def split_mask(seen: Any) -> tuple[Any, Any]:
+    """Split an observation into what is seen and its action mask, None if it carries none.
+
+    As for its space, the dictionary without the mask is what is seen, or its only other entry `observation` or `obs`.
+    """
+    if not isinstance(seen, Mapping) or MASK_KEY not in seen:
+        return seen, None
+    if len(seen) == 2:
+        for key in SEEN_KEYS:
+            if key in seen:
+                return seen[key], seen[MASK_KEY]
+    return seen, seen[MASK_KEY]
+
+
+def flat_mask(mask: Any, action: Space) -> Any:
+    """An action mask in one piece, leaf after leaf and choice after choice; one that has one piece as it is.
+
+    Args:
+        mask: Numbers for all choices one after another; or dictionaries and tuples like actions, with the numbers of
+            each Discrete or MultiDiscrete leaf; or a tuple with an array for each choice of a MultiDiscrete. Arrays may
+            have further axes in front, such as one of environments.
+        action: The action space.
+
+    Raises:
+        LookupError, TypeError, ValueError: a part is missing.
+    """
+    if not isinstance(mask, Mapping | tuple):
+        return mask
+    pieces: list[Any] = []
+    for leaf in leaves(action):
+        if isinstance(leaf.space, Discrete | MultiDiscrete):
+            part = at_path(mask, leaf.path)
+            pieces += part if isinstance(part, tuple) else [part]
+    return np.concatenate(pieces, axis=-1)
+
+
+def mask_array(mask: Any, width: int, agent: str, action: Space) -> NDArray[Any]:
+    """An action mask as a flat array of `width` numbers; see `flat_mask` for what it may be.
 
     Raises:
         EnvironmentLoadError: it has another number of entries.
     """
-    array = _array(np.concatenate(mask) if isinstance(mask, tuple) else mask)
+    try:
+        array = _array(flat_mask(mask, action))
+    except (LookupError, TypeError, ValueError):
+        array = None
     if array is None or array.size != width:
         raise EnvironmentLoadError(
             f"environment: action mask of agent {agent!r} is {_kind(mask, array)}, expected {width} numbers, one for "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,19 @@ A float64 is so large that rewards added to it leave it as it was.
 """
 
 
+def parts(array: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
+    """Return the fields of a structured array, as views by their name; another array is its only part, without name."""
+    names = array.dtype.names
+    return [("", array)] if names is None else [(name, array[name]) for name in names]
+
+
 def drawn(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> NDArray[Any]:
     """Draw numbers that an environment writes by chance alone."""
+    if dtype.names is not None:
+        values = np.zeros(shape, dtype)
+        for _, part in parts(values):
+            part[...] = drawn(part.shape, part.dtype, rng)
+        return values
     if dtype.kind == "f":
         low, high, _ = _FLOATS[dtype.itemsize]
         return rng.uniform(low, high, shape).astype(dtype)
@@ -30,6 +42,8 @@ def drawn(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator
 
 def bits(dtype: np.dtype[Any]) -> int:
     """How unlikely it is that an environment writes a drawn number by chance: once in 2 to the power of this."""
+    if dtype.names is not None:
+        return sum(bits(dtype[name].base) * math.prod(dtype[name].shape) for name in dtype.names)
     if dtype.kind == "f":
         return _FLOATS[dtype.itemsize][2]
     return 1 if dtype.kind == "b" else 8 * dtype.itemsize

@@ -19,21 +19,33 @@ from covey.envs.returned import (
     check_names,
     check_somebody,
     mask_array,
-    observation_array,
     reset_parts,
     reward_number,
+    split_mask,
     step_parts,
+    write_observation,
 )
 from covey.envs.slots import Fault, describe
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
-from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, choices
+from covey.spaces import (
+    FORCED_KEY,
+    MASK_KEY,
+    EnvironmentSpaces,
+    Leaf,
+    LeafSpace,
+    at_path,
+    leaf_arrays,
+    leaves,
+    masked_choices,
+    nested,
+)
 
 if TYPE_CHECKING:
     from pettingzoo import ParallelEnv
 
-Entry = tuple[int, str, int, int, NDArray[Any]]
-"""An agent in a slot: its column, agent id, group, index in the group, and the view for its observation."""
+Entry = tuple[int, str, int, int, list[tuple[Leaf, NDArray[Any]]]]
+"""An agent in a slot: its column, agent id, group, index in the group, and a view for each leaf of its observation."""
 
 
 class SyncSlots:
@@ -67,7 +79,9 @@ class SyncSlots:
         self._masked = any(g.masked for g in spaces.groups)
         self._ids = dict.fromkeys(spaces.agent_ids)  # in their order, for looking names up
         # Per group, where the values of each choice begin in a mask.
-        self._choices = [[0, *accumulate(choices(g.action))][:-1] for g in spaces.groups]
+        self._choices = [[0, *accumulate(n for n, _ in masked_choices(g.action))][:-1] for g in spaces.groups]
+        # Agents whose actions environments get as dictionaries or tuples.
+        self._nested = {a.agent_id: a.action for a in spaces.agents if not isinstance(a.action, LeafSpace)}
         # What every step needs to know of each agent, looked up once. Agents are in the environment's order, in which
         # their actions are given to it.
         where = [(g, n) for g, group in enumerate(spaces.groups) for n in range(len(group))]
@@ -79,7 +93,7 @@ class SyncSlots:
                     spaces.agents[spaces.groups[g].agents[n]].agent_id,
                     g,
                     n,
-                    self.arrays.observation[g][s, n, ...],
+                    self._views(g, s, n),
                 )
                 for p, (g, n) in ordered
             ]
@@ -119,6 +133,9 @@ class SyncSlots:
                 given = {agent: actions[g][s, n] for _, agent, g, n, _ in acting}
                 if not steady:
                     self._force(s, given)
+                for agent, space in self._nested.items():
+                    if agent in given:
+                        given[agent] = nested(space, given[agent])
                 seen, rewards, terminated, truncated, infos = step_parts(env.step(given))  # type: ignore[union-attr]
                 agents = env.agents  # type: ignore[union-attr]
                 # The usual case, and the fast one: all act as before, and only observations and rewards are new.
@@ -131,10 +148,10 @@ class SyncSlots:
                     and len(rewards) == len(acting)
                     and not (any(infos.values()) and any(FORCED_KEY in infos.get(a[1], ()) for a in acting))
                 ):
-                    for p, agent, _, _, view in acting:
+                    for p, agent, _, _, views in acting:
                         if agent not in seen or agent not in rewards:  # as many as before, but others
                             break
-                        view[...] = observation_array(seen[agent], view.shape, view.dtype, agent)
+                        write_observation(seen[agent], views, agent)
                         reward[s, p] = reward_number(rewards[agent], agent)
                     else:
                         continue
@@ -182,7 +199,7 @@ class SyncSlots:
         self._acting[s] = acting = []
         steady = not self._masked
         for entry in self._all[s]:
-            p, agent, g, n, view = entry
+            p, agent, g, n, views = entry
             lived = bool(arrays.living[s, p])
             ended = lived and bool(terminated.get(agent, False))
             cut = lived and (bool(truncated.get(agent, False)) or (agent not in remaining and not ended))
@@ -198,7 +215,7 @@ class SyncSlots:
                 steady = steady and not forced
                 acting.append(entry)
                 if mask is None:
-                    view[...] = observation_array(seen[agent], view.shape, view.dtype, agent)
+                    write_observation(seen[agent], views, agent)
                 else:
                     self._read_masked(entry, mask[s, n], seen[agent], info, forced)
                 continue
@@ -206,10 +223,11 @@ class SyncSlots:
             if lived and lives:
                 continue  # waits: its observation and mask stay those with which it last acted
             if lived and agent in seen:
-                last = seen[agent] if mask is None else _split_mask(seen[agent])[0]
-                view[...] = observation_array(last, view.shape, view.dtype, agent)
+                last = seen[agent] if mask is None else split_mask(seen[agent])[0]
+                write_observation(last, views, agent)
             elif not lived:
-                view[...] = 0
+                for _, view in views:
+                    view[...] = 0
             if mask is not None:
                 mask[s, n] = 0
         self._steady[s] = steady
@@ -218,26 +236,35 @@ class SyncSlots:
         self, entry: Entry, legal: NDArray[np.uint8], seen: Any, info: Mapping[str, Any], forced: bool
     ) -> None:
         """Write the observation and the action mask of an agent that is to act to the arrays."""
-        _, agent, g, _, view = entry
-        value, mask = _split_mask(seen)
-        view[...] = observation_array(value, view.shape, view.dtype, agent)
+        _, agent, g, _, views = entry
+        value, mask = split_mask(seen)
+        write_observation(value, views, agent)
         if mask is None:
             mask = info.get(MASK_KEY)
         if mask is None:
             legal[...] = 1
             return
-        legal[...] = np.not_equal(mask_array(mask, len(legal), agent), 0)
+        legal[...] = np.not_equal(mask_array(mask, len(legal), agent, self._spaces.groups[g].action), 0)
         if not forced and not np.logical_or.reduceat(legal, self._choices[g]).all():
             raise EnvironmentLoadError(f"environment: agent {agent!r} is to act, but its {MASK_KEY} allows no action")
 
     def _read_forced(self, s: int, g: int, n: int, info: Mapping[str, Any]) -> bool:
         """Write the action that an environment forces on an agent to the arrays; returns whether there is one."""
         value = info.get(FORCED_KEY)
-        if value is None or np.isnan(value).any():
+        if value is None:
             return False
-        target = self.arrays.forced[g][s, n, ...]
-        target[...] = np.reshape(value, target.shape)
+        space = self._spaces.groups[g].action
+        values = [at_path(value, leaf.path) for leaf in leaves(space)]
+        if any(np.isnan(part).any() for part in values):
+            return False
+        for part, target in zip(values, leaf_arrays(space, self.arrays.forced[g][s, n, ...]), strict=True):
+            target[...] = np.reshape(part, target.shape)
         return True
+
+    def _views(self, g: int, s: int, n: int) -> list[tuple[Leaf, NDArray[Any]]]:
+        """Return the leaves of an agent's observation in a slot, each with a view of the arrays to write it to."""
+        space = self._spaces.groups[g].observation
+        return list(zip(leaves(space), leaf_arrays(space, self.arrays.observation[g][s, n, ...]), strict=True))
 
     def _force(self, s: int, given: dict[str, Any]) -> None:
         """Replace the actions that agents chose by the environment's own where it forces one on them."""
@@ -264,10 +291,3 @@ class SyncSlots:
             with contextlib.suppress(Exception):  # a broken environment may raise again
                 env.close()
         return Fault(s, describe(exc))
-
-
-def _split_mask(seen: Any) -> tuple[Any, Any]:
-    """Split an observation into the observation itself and its action mask, None if it carries none."""
-    if isinstance(seen, Mapping):
-        return seen["observation"], seen[MASK_KEY]
-    return seen, None

@@ -18,12 +18,12 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from covey.envs.arrays import SlotArrays
 from covey.envs.by_agent import AgentOrder, ByAgent
 from covey.envs.calls import EnvironmentCalls
 from covey.envs.copies import Copy, parallel
 from covey.envs.episode_starts import EpisodeStarts
 from covey.envs.loading import NUM_ENVS, MakeEnv
+from covey.envs.observed import Observations
 from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.processes import CLOSE_S, AsyncSlots
 from covey.envs.reading import declared_spaces, read_spaces
@@ -31,37 +31,9 @@ from covey.envs.slots import Fault
 from covey.envs.sync_slots import SyncSlots
 from covey.envs.worker import apply
 from covey.errors import EnvironmentLoadError
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import without_mask
 
-Step = tuple["Observations", ByAgent, ByAgent, ByAgent, dict[str, Any]]
-
-
-class Observations(dict[str, NDArray[Any]]):
-    """Observations of E environments by agent, (E, *shape); after an episode's end, those of the next episode.
-
-    Attributes:
-        final: By agent (E, *shape), what the step itself led to: where an episode ended, its last observation,
-            elsewhere the observation that is here too.
-        ended: (E,) bool, whether the episode ended in this step.
-        now: The slots' arrays, with masks and who is to act.
-        after: The same arrays as they were before the next episodes began; zeros for an environment that failed.
-        spaces: Spaces of the environments.
-    """
-
-    def __init__(
-        self,
-        seen: Mapping[str, NDArray[Any]],
-        final: ByAgent,
-        ended: NDArray[np.bool_],
-        now: SlotArrays,
-        after: SlotArrays,
-        spaces: EnvironmentSpaces,
-    ) -> None:
-        super().__init__(seen)
-        self.final = final
-        self.ended = ended
-        self.now, self.after = now, after
-        self.spaces = spaces
+Step = tuple[Observations, ByAgent, ByAgent, ByAgent, dict[str, Any]]
 
 
 S = TypeVar("S", bound=SyncSlots | AsyncSlots)
@@ -133,8 +105,7 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
         """Return an agent's observation space in all environments together, without masks."""
-        space = self.single_observation_space(agent)
-        return batch_space(space["observation"] if isinstance(space, gymnasium.spaces.Dict) else space, self.num_envs)
+        return batch_space(without_mask(self.single_observation_space(agent)), self.num_envs)
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
         """Return an agent's action space in all environments together."""
@@ -179,7 +150,8 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         self._terminated[:], self._truncated[:] = False, False
         self._seen = self._agents.observations(self.slots.arrays)
         ended, now = np.zeros(self.num_envs, np.bool_), self.slots.arrays.copy()
-        return Observations(self._seen, dict(self._seen), ended, now, now, self.spaces), self._infos(messages)
+        seen = self._agents.nested(self._seen)
+        return Observations(seen, dict(seen), ended, now, now, self.spaces), self._infos(messages)
 
     def step(self, actions: Mapping[str, Any]) -> Step:
         """Make one env step of every one of E environments.
@@ -238,7 +210,14 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
             self._agents.update(self._seen, arrays, rows)
         self._outside.tell(arrays)
         return (
-            Observations(self._seen, dict(final), ended, arrays.copy() if ended.any() else after, after, self.spaces),
+            Observations(
+                self._agents.nested(self._seen),
+                self._agents.nested(final),
+                ended,
+                arrays.copy() if ended.any() else after,
+                after,
+                self.spaces,
+            ),
             self._agents.columns(reward),
             self._agents.columns(terminated),
             self._agents.columns(truncated),

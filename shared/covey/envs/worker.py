@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from covey.envs.arrays import SlotArrays
 from covey.envs.loading import MakeEnv
@@ -179,9 +179,9 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _actions(spaces: EnvironmentSpaces, count: int) -> list[tuple[str, tuple[int, ...], int]]:
+def _actions(spaces: EnvironmentSpaces, count: int) -> list[tuple[DTypeLike, tuple[int, ...], int]]:
     """Return dtype, shape and bytes (rounded up to a multiple of 8) of each group's array of actions."""
-    fields = []
+    fields: list[tuple[DTypeLike, tuple[int, ...], int]] = []
     for g in spaces.groups:
         shape = (count, len(g), *g.action.shape)
         size = math.prod(shape) * np.dtype(g.action.dtype).itemsize

@@ -4,15 +4,22 @@ A spec names its parameters and labels their axes; padding, growth, removal and 
 follow from the labels (`labels.py`, `pack.py`, `resize.py`). A further kind of encoder is one file beside `mlp.py`.
 """
 
+from covey.networks.cnn import CNN
+from covey.networks.encoders import Encoder
 from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
+from covey.networks.multi_input import ImagePart, MultiInput
 from covey.networks.network import Input, NetworkSpec, Params
 from covey.networks.ops import NumpyOps, Ops
 
 __all__ = [
+    "CNN",
     "MLP",
     "Axis",
+    "Encoder",
+    "ImagePart",
     "Input",
+    "MultiInput",
     "NetworkSpec",
     "NumpyOps",
     "Ops",

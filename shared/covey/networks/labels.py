@@ -45,6 +45,7 @@ class ParamSpec:
         fan_in: Inputs of the layer, for "uniform".
         gain: Factor of "uniform"; the value itself for "constant".
         inputs: How many of the leading axes are inputs: 1 for weights, 0 for biases.
+        products: How often one forward pass multiplies by each number: once for each pixel that a convolution gives.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ParamSpec:
     fan_in: int = 1
     gain: float = 1.0
     inputs: int = 0
+    products: int = 1
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

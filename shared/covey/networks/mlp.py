@@ -33,6 +33,7 @@ class MLP:
     """
 
     kind: ClassVar[str] = "mlp"
+    units: ClassVar[str] = "node"
 
     hidden_size: tuple[int, ...] = (64,)
     activation: str = "ReLU"
@@ -42,6 +43,21 @@ class MLP:
     min_mlp_nodes: int = 16
     max_mlp_nodes: int = 500
     gated: tuple[int, ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """Number of hidden layers."""
+        return len(self.hidden_size)
+
+    @property
+    def unit_bounds(self) -> tuple[int, int]:
+        """Fewest units of a hidden layer that mutations leave, and most that they build."""
+        return self.min_mlp_nodes, self.max_mlp_nodes
+
+    @property
+    def parts(self) -> tuple[()]:
+        """Encoders inside this one: none."""
+        return ()
 
     @property
     def structure(self) -> tuple[object, ...]:
@@ -175,14 +191,21 @@ class MLP:
             "gated": list(self.gated),
         }
 
-    def check(self, what: str) -> None:
+    def described(self) -> dict[str, Any]:
+        """Return what people want to know of the architecture, as JSON."""
+        return {"kind": self.kind, "hidden_size": list(self.hidden_size), "activation": self.activation}
+
+    def check(self, what: str, width: int) -> None:
         """Refuse an architecture with fields of wrong types, as JSON from elsewhere may have them.
 
-        `what` names the network in errors.
+        Args:
+            what: Names the network in errors.
+            width: How many numbers it reads, which may be any.
 
         Raises:
             ConfigError: such a field, or too many layers.
         """
+        del width
         layers, gated = self.hidden_size, self.gated
         limits = (self.min_hidden_layers, self.max_hidden_layers, self.min_mlp_nodes, self.max_mlp_nodes)
         if not (type(layers) is type(gated) is tuple and len(layers) <= MAX_LAYERS):

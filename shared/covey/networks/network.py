@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import ConfigError
+from covey.networks.encoders import Encoder, encoder_kind
 from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
 from covey.networks.ops import ACTIVATIONS, Activation, Array, Ops
@@ -31,9 +32,7 @@ MAX_PARAMETERS = 64 << 20
 MAX_INPUTS = 1024
 MAX_COPIES = 4096  # agents that one network observes
 MAX_START = 1e6  # of `output_gain` and `log_std`, from which initial values are made
-
-ENCODERS: dict[str, type[MLP]] = {MLP.kind: MLP}
-"""Kinds of encoder by name. A further kind is a class with MLP's methods in a file of its own, and a line here."""
+MAX_PRODUCTS = 1 << 31  # multiplications that one observation may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Input:
 
     name: str
     width: int
-    encoder: MLP
+    encoder: Encoder
     copies: int = 1
 
 
@@ -95,6 +94,11 @@ class NetworkSpec:
     def numbers(self) -> int:
         """Number of elements of all parameters together."""
         return sum(p.size for p in self.parameters)
+
+    @cached_property
+    def products(self) -> int:
+        """Number of multiplications of one forward pass of one observation: of a convolution, many for each weight."""
+        return sum(p.size * p.products for p in self.parameters)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -171,7 +175,7 @@ class NetworkSpec:
             joint.append(y)
         if extra is not None:
             joint.append(extra)
-        x = joint[0] if len(joint) == 1 else ops.concat(joint)
+        x = joint[0] if len(joint) == 1 else ops.joint(joint)
         return self.head.apply(ops, params, "head", x, valid, activations)
 
     def to_json(self) -> dict[str, Any]:
@@ -209,7 +213,7 @@ class NetworkSpec:
                     Input(
                         str(i["name"]),
                         int(i["width"]),
-                        ENCODERS[i["encoder"]["kind"]].from_json(i["encoder"]),
+                        encoder_kind(str(i["encoder"]["kind"])).from_json(i["encoder"]),
                         int(i["copies"]),
                     )
                     for i in data["inputs"]
@@ -230,10 +234,11 @@ class NetworkSpec:
         Raises:
             ConfigError: an unknown activation, a size below 1, too many layers or parameters.
         """
-        for name, mlp in (("head", self.head), *((i.name, i.encoder) for i in self.inputs)):
-            if mlp.activation not in ACTIVATIONS:
-                raise ConfigError(f"{name}: activation {mlp.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-            mlp.check(name)
+        encoders = ((i.name, i.encoder, i.width) for i in self.inputs)
+        for name, part, width in (("head", self.head, self.latent_dim), *encoders):
+            if part.activation not in ACTIVATIONS:
+                raise ConfigError(f"{name}: activation {part.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            part.check(name, width)
         counts = (
             self.outputs,
             *self.sizes.values(),
@@ -252,6 +257,11 @@ class NetworkSpec:
             )
         if max(*counts, self.extra) > MAX_PARAMETERS or self.numbers > MAX_PARAMETERS:
             raise ConfigError(f"network spec: more than {MAX_PARAMETERS} parameters; configure smaller layers")
+        if self.products > MAX_PRODUCTS:
+            raise ConfigError(
+                f"network spec: {self.products:,} multiplications for one observation, expected at most "
+                f"{MAX_PRODUCTS:,}; configure fewer channels, larger strides or smaller images"
+            )
 
 
 def init_parameter(p: ParamSpec, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from covey.networks.convolution import Convolution, Window
+
 Array = Any
 """A numpy array or a torch tensor: networks are written once for both."""
 
@@ -59,8 +61,27 @@ class Ops(Protocol):
         """
         ...
 
+    def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
+        """Convolve images, (B * height * width, channels) or (K, B * height * width, channels) for K stacked networks.
+
+        Weights are (kernel * kernel * channels, outputs); returns (B * cells, outputs), a row for each window.
+        """
+        ...
+
+    def channels_last(self, x: Array, channels: int) -> Array:
+        """Reorder images whose numbers come channel by channel, (..., numbers), to pixel by pixel."""
+        ...
+
+    def columns(self, x: Array, start: int, stop: int) -> Array:
+        """Return the numbers from `start` to before `stop` of the last axis."""
+        ...
+
     def concat(self, xs: Sequence[Array]) -> Array:
         """Concatenate arrays along the last axis."""
+        ...
+
+    def joint(self, xs: Sequence[Array]) -> Array:
+        """Put what a network's head reads side by side: the latents of its encoders, and extra inputs."""
         ...
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
@@ -141,6 +162,24 @@ class NumpyOps:
         if scale.ndim == 2:
             scale, bias = scale[:, None, :], bias[:, None, :]
         return normal * scale + bias
+
+    def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
+        """Convolve images, rows of channels, for one network or for K stacked ones."""
+        if x.ndim == 2:
+            return Convolution(x[None], w[None], b[None], window)()[0]
+        return Convolution(x, w, b, window)()
+
+    def channels_last(self, x: Array, channels: int) -> Array:
+        """Reorder images whose numbers come channel by channel, (..., numbers), to pixel by pixel."""
+        return np.ascontiguousarray(x.reshape(*x.shape[:-1], channels, -1).swapaxes(-1, -2)).reshape(x.shape)
+
+    def columns(self, x: Array, start: int, stop: int) -> Array:
+        """Return the numbers from `start` to before `stop` of the last axis."""
+        return np.ascontiguousarray(x[..., start:stop])
+
+    def joint(self, xs: Sequence[Array]) -> Array:
+        """Put what a network's head reads side by side."""
+        return self.concat(xs)
 
     def concat(self, xs: Sequence[Array]) -> Array:
         """Concatenate arrays along the last axis."""

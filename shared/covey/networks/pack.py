@@ -10,7 +10,10 @@ operations whatever the number of layers. For example, hidden layers of 2 and of
     network 0:  w = a b 0 | c d 0    the third unit's column is padding, and so is its row in the next layer
     network 1:  w = a b c | d e f
 
-Dims: K networks, P numbers of the padded network.
+Rows are filled up to whole cache lines: kernels round by where in such a line a number lies, so that what becomes of a
+network does not depend on which row it is.
+
+Dims: K networks, P numbers of a row: those of the padded network, and what fills the line.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ from covey.networks.network import NetworkSpec, Params
 from covey.networks.ops import Activation, Array
 from covey.networks.resize import get_subnetwork, subnetwork_names, with_subnetwork
 
+LINE = 16
+"""Numbers of a cache line, and of the widest registers."""
+
 
 def widened(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
     """Widen one-input networks to the most inputs and outputs that any of them has, with `log_std` if any has it."""
@@ -46,9 +52,9 @@ def aligned(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
     result = specs
     for name in subnetwork_names(specs[0]):
         mlps = [get_subnetwork(spec, name) for spec in specs]
-        layers = max(len(mlp.hidden_size) for mlp in mlps)
+        layers = max(mlp.layers for mlp in mlps)
         gated = tuple(sorted({i for mlp in mlps for i in mlp.gated}))
-        if any(len(mlp.hidden_size) < layers or mlp.gated != gated for mlp in mlps):
+        if any(mlp.layers < layers or mlp.gated != gated for mlp in mlps):
             result = [
                 with_subnetwork(spec, name, mlp.aligned(layers, gated)) for spec, mlp in zip(result, mlps, strict=True)
             ]
@@ -57,11 +63,19 @@ def aligned(specs: Sequence[NetworkSpec]) -> tuple[NetworkSpec, ...]:
 
 def padded(specs: Sequence[NetworkSpec]) -> NetworkSpec:
     """Return the architecture that stacked networks are padded to: as deep as the deepest, each layer the widest."""
+    if any(spec.structure != specs[0].structure for spec in specs):
+        raise ValueError("networks of different structure cannot share a pack")
     first, *rest = aligned(specs)
     sizes = dict(first.sizes)
     for spec in rest:
         sizes = {label: max(size, spec.sizes[label]) for label, size in sizes.items()}
     return first.resized(sizes)
+
+
+def uneven(specs: Sequence[NetworkSpec], room: NetworkSpec) -> frozenset[str]:
+    """Name the layers, by the label of their units, in which any of these networks has fewer units than `room` has."""
+    own = aligned((*specs, room))[:-1]
+    return frozenset(label for label, n in room.sizes.items() if any(spec.sizes[label] < n for spec in own))
 
 
 def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
@@ -85,10 +99,10 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
     def compare(a: int, b: int) -> None:
         (one, its), (other, others) = packs[a], packs[b]
         if one.structure == other.structure:
-            # Numbers that a pass computes with: those of the padded architecture, once for each network.
+            # Multiplications of a pass: those of the padded architecture, once for each network.
             joint = padded([one, other])
-            apart = one.numbers * len(its) + other.numbers * len(others)
-            joins[a, b] = (pass_cost + apart - joint.numbers * (len(its) + len(others)), joint)
+            apart = one.products * len(its) + other.products * len(others)
+            joins[a, b] = (pass_cost + apart - joint.products * (len(its) + len(others)), joint)
 
     for a, b in combinations(packs, 2):
         compare(a, b)
@@ -110,7 +124,7 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
 def layer_activations(spec: NetworkSpec) -> tuple[tuple[str, int], ...]:
     """Return a key by which to sort networks before stacking, so that equal activations are neighbours."""
     return tuple(
-        (mlp.activation, 0 if mlp.repeatable else len(mlp.hidden_size))
+        (mlp.activation, 0 if mlp.repeatable else mlp.layers)
         for mlp in (get_subnetwork(spec, name) for name in subnetwork_names(spec))
     )
 
@@ -154,34 +168,34 @@ class Place:
 
 @dataclass(frozen=True)
 class PackLayout:
-    """Where each parameter of K stacked networks lies in their matrix (K, P), P numbers of the padded network.
+    """Where each parameter of K stacked networks lies in their matrix (K, P), P numbers of a row.
 
     Attributes:
-        specs: The networks; of one structure, unless `wide` is given.
-        wide: For each network a form with room for all its parameters, as `widened` makes it; these are of one
-            structure. Lets networks of different inputs and outputs share a pack.
+        specs: The networks; of one structure, unless `room` is given.
+        room: An architecture with room for all their parameters, to which they are padded: as `padded` makes it of
+            more networks, or of forms as `widened` makes them. None: that of these networks alone.
+        uneven: The layers, by the label of their units, that count as padded: those in which any network that `room`
+            was made for has fewer units. None: in which any of these networks has.
     """
 
     specs: tuple[NetworkSpec, ...]
-    wide: tuple[NetworkSpec, ...] | None = None
-
-    @cached_property
-    def _own(self) -> tuple[NetworkSpec, ...]:
-        """The networks with the layers and gates that padding adds, but each layer in its own width."""
-        return aligned(self.specs)
+    room: NetworkSpec | None = None
+    uneven: frozenset[str] | None = None
 
     @cached_property
     def padded(self) -> NetworkSpec:
         """The architecture that all stacked networks are padded to."""
-        wide = self.wide or self.specs
-        if any(spec.structure != wide[0].structure for spec in wide):
-            raise ValueError("networks of different structure cannot share a pack")
-        return padded(wide)
+        return self.room or padded(self.specs)
+
+    @cached_property
+    def _own(self) -> tuple[NetworkSpec, ...]:
+        """The networks with the layers and gates that padding adds, but each layer in its own width."""
+        return aligned((*self.specs, self.padded))[:-1]
 
     @cached_property
     def width(self) -> int:
-        """Number of elements P of the padded network, the width of the matrix."""
-        return self.padded.numbers
+        """Number of elements P of a row of the matrix: those of the padded network, in whole cache lines."""
+        return -(-self.padded.numbers // LINE) * LINE
 
     @cached_property
     def _places(self) -> dict[str, tuple[tuple[Axis, ...], int]]:
@@ -218,13 +232,13 @@ class PackLayout:
     @property
     def is_padded(self) -> bool:
         """Whether any of the networks has fewer numbers than the padded one."""
-        return any(spec.numbers < self.width for spec in self.specs)
+        return any(spec.numbers < self.padded.numbers for spec in self.specs)
 
     @property
     def constants(self) -> NDArray[np.float32]:
         """The numbers in padding, (K, P): identity weights of added layers, 1 for added gates, 0 elsewhere.
 
-        K networks, P numbers of the padded one. Made anew whenever it is asked for.
+        K networks, P numbers of a row. Made anew whenever it is asked for.
         """
         constants = np.zeros((len(self.specs), self.width), np.float32)
         for row, spec, own in zip(constants, self.specs, self._own, strict=True):
@@ -248,7 +262,7 @@ class PackLayout:
         result: dict[str, Activation] = {}
         for name in subnetwork_names(self.padded):
             padded, own = get_subnetwork(self.padded, name), [get_subnetwork(self.specs[row], name) for row in rows]
-            layers = {f"{name}.{i}": [mlp.layer_activation(i) for mlp in own] for i in range(len(padded.hidden_size))}
+            layers = {f"{name}.{i}": [mlp.layer_activation(i) for mlp in own] for i in range(padded.layers)}
             layers[f"{name}.out"] = [mlp.activation for mlp in own]
             for layer, its in layers.items():
                 runs = tuple((activation, len(list(run))) for activation, run in groupby(its))
@@ -262,7 +276,7 @@ class PackLayout:
     def mask(self) -> NDArray[np.float32]:
         """Which numbers of the matrix are a network's own, (K, P): 1 for those, 0 for padding.
 
-        K networks, P numbers of the padded one. Made anew whenever it is asked for.
+        K networks, P numbers of a row. Made anew whenever it is asked for.
         """
         mask = np.zeros((len(self.specs), self.width), np.float32)
         for row, places in zip(mask, self._where, strict=True):
@@ -273,16 +287,15 @@ class PackLayout:
     def valid(self) -> dict[str, NDArray[np.float32]]:
         """For layers with padding, which units each of K networks has: by label (K, 1, units), 1 or 0."""
         result = {}
-        for label, width in self.padded.sizes.items():
+        for label in uneven(self.specs, self.padded) if self.uneven is None else sorted(self.uneven):
             own = np.array([spec.sizes[label] for spec in self._own])
-            if (own < width).any():
-                result[label] = (np.arange(width) < own[:, None]).astype(np.float32)[:, None, :]
+            result[label] = (np.arange(self.padded.sizes[label]) < own[:, None]).astype(np.float32)[:, None, :]
         return result
 
     def pack(
         self, networks: Sequence[Mapping[str, NDArray[np.float32]]], *, moments: bool = False
     ) -> NDArray[np.float32]:
-        """Write K networks' parameters into one matrix (K, P), constants in padding, P numbers of the padded network.
+        """Write K networks' parameters into one matrix (K, P), constants in padding, P numbers of a row.
 
         Args:
             networks: Parameters of each network by name, or optimiser moments.

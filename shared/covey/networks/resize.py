@@ -21,15 +21,17 @@ exact even then, because nothing normalises latents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from covey.networks.cnn import CNN
+from covey.networks.convolution import Window, folded
 from covey.networks.labels import Axis, axis_width, kept, positions
-from covey.networks.mlp import MLP
 from covey.networks.network import NetworkSpec, Params
 
 HEAD = "head"
@@ -49,12 +51,14 @@ class Resize:
         origin: By name, for every parameter that takes numbers over: positions in the new parameter, and the positions
             in the old parameter that they come from.
         folded: If a hidden layer is removed, the prefixes of that layer and of the one after it: "head.1", "head.out".
+        window: How the removed layer's windows lay, if it was a convolution.
     """
 
     spec: NetworkSpec
     fresh: Params
     origin: Mapping[str, tuple[Index, Index]]
     folded: tuple[str, str] | None = None
+    window: Window | None = None
 
     def weights(self, old: Params) -> Params:
         """Return the parameters, or target parameters, for the new architecture; shares no memory with `old`."""
@@ -62,8 +66,14 @@ class Resize:
         if self.folded:
             # As if the removed layer had been linear: (x W + b) V + c = x (W V) + (b V + c).
             layer, after = self.folded
-            new[f"{after}.weight"] = old[f"{layer}.weight"] @ old[f"{after}.weight"]
-            new[f"{after}.bias"] = old[f"{layer}.bias"] @ old[f"{after}.weight"] + old[f"{after}.bias"]
+            weight, bias = old[f"{layer}.weight"], old[f"{layer}.bias"]
+            after_weight, after_bias = old[f"{after}.weight"], old[f"{after}.bias"]
+            if self.window is None:
+                new[f"{after}.weight"] = weight @ after_weight
+                new[f"{after}.bias"] = bias @ after_weight + after_bias
+            else:
+                new[f"{after}.weight"], added = folded(weight, bias, after_weight, self.window)
+                new[f"{after}.bias"] = after_bias + added
         return new
 
     def moments(self, old: Params) -> Params:
@@ -147,7 +157,7 @@ def insert_layer(spec: NetworkSpec, name: str) -> Resize:
         if p.name in old_names:
             continue
         if p.inputs:  # the weight is the identity; biases are 0, gates 0, scales of a normalisation 1
-            fresh[p.name] = np.eye(*p.shape, dtype=np.float32)
+            fresh[p.name] = _identity(*p.shape)
         else:
             one = p.init == "ones" and not p.name.endswith(".gate")
             fresh[p.name] = np.full(p.shape, float(one), np.float32)
@@ -161,36 +171,82 @@ def remove_layer(spec: NetworkSpec, name: str) -> Resize:
         spec: The architecture.
         name: "head" or "encoder.<input name>".
     """
-    mlp = get_subnetwork(spec, name)
-    new = with_subnetwork(spec, name, mlp.without_layer())
+    old = get_subnetwork(spec, name)
+    new = with_subnetwork(spec, name, old.without_layer())
     origin: dict[str, tuple[Index, Index]] = {
         p.name: (..., ...) for p in new.parameters if p.name != f"{name}.out.weight"
     }
-    return Resize(new, {}, origin, folded=(f"{name}.{len(mlp.hidden_size) - 1}", f"{name}.out"))
+    window = old.windows[-1] if isinstance(old, CNN) else None
+    return Resize(new, {}, origin, folded=(f"{name}.{old.layers - 1}", f"{name}.out"), window=window)
+
+
+def change_kernel(spec: NetworkSpec, name: str, layer: int, by: int) -> Resize:
+    """Give a convolution's windows `by` pixels more on each side, whose weights start at 0, or take as many away.
+
+    More pixels change no output. The layer gives as many pixels as before, as its border grows or shrinks alike.
+
+    Args:
+        spec: The architecture.
+        name: The encoder, "encoder.<input name>".
+        layer: Index of the convolution.
+        by: 1 or -1.
+    """
+    new = with_subnetwork(spec, name, get_subnetwork(spec, name).with_kernel(layer, by))
+    changed = f"{name}.{layer}.weight"
+    origin: dict[str, tuple[Index, Index]] = {p.name: (..., ...) for p in new.parameters if p.name != changed}
+    shapes = {side: next(p.shape for p in of.parameters if p.name == changed) for side, of in ((0, spec), (1, new))}
+    kernel = get_subnetwork(spec if by > 0 else new, name).kernel_size[layer]  # the smaller of both
+    small, large = (shapes[0], shapes[1]) if by > 0 else (shapes[1], shapes[0])
+    # Weights of the larger windows by row, column and channel: the smaller ones are in their middle.
+    grid = np.arange(large[0]).reshape(kernel + 2, kernel + 2, -1)
+    inner = np.ix_(grid[1:-1, 1:-1].ravel(), np.arange(large[1]))
+    whole = np.ix_(np.arange(small[0]), np.arange(small[1]))
+    origin[changed] = (inner, whole) if by > 0 else (whole, inner)
+    return Resize(new, {changed: np.zeros(shapes[1], np.float32)} if by > 0 else {}, origin)
 
 
 def subnetwork_names(spec: NetworkSpec) -> tuple[str, ...]:
-    """Return the names of a network's encoders, "encoder.<input name>", and then "head".
+    """Return the names of a network's encoders, "encoder.<input name>", of their parts, and then "head".
 
-    Names of parameters begin with them.
+    Names of parameters begin with them. A part is an encoder inside another, "encoder.<input name>.<part>".
     """
-    return (*(f"{ENCODER}{i.name}" for i in spec.inputs), HEAD)
+    return (*(name for name, _ in _encoders(spec)), HEAD)
 
 
-def get_subnetwork(spec: NetworkSpec, name: str) -> MLP:
-    """Return the head or encoder of a network by its name, "head" or "encoder.<input name>"."""
+def get_subnetwork(spec: NetworkSpec, name: str) -> Any:
+    """Return the head or encoder of a network by its name, as `subnetwork_names` gives them."""
+    return spec.head if name == HEAD else dict(_encoders(spec))[name]
+
+
+def with_subnetwork(spec: NetworkSpec, name: str, part: Any) -> NetworkSpec:
+    """Return the architecture with another head or encoder, named as `subnetwork_names` does."""
     if name == HEAD:
-        return spec.head
-    return next(i.encoder for i in spec.inputs if f"{ENCODER}{i.name}" == name)
+        return replace(spec, head=part)
 
+    def changed(own: str, encoder: Any) -> Any:
+        if name == own:
+            return part
+        inner = name.removeprefix(f"{own}.")
+        return encoder.with_part(inner, part) if inner in dict(encoder.parts) else encoder
 
-def with_subnetwork(spec: NetworkSpec, name: str, mlp: MLP) -> NetworkSpec:
-    """Return the architecture with another head or encoder, named "head" or "encoder.<input name>"."""
-    if name == HEAD:
-        return replace(spec, head=mlp)
     return replace(
-        spec, inputs=tuple(replace(i, encoder=mlp) if f"{ENCODER}{i.name}" == name else i for i in spec.inputs)
+        spec, inputs=tuple(replace(i, encoder=changed(f"{ENCODER}{i.name}", i.encoder)) for i in spec.inputs)
     )
+
+
+def _encoders(spec: NetworkSpec) -> Iterator[tuple[str, Any]]:
+    """Yield the encoders of a network by name, each followed by the encoders inside it."""
+    for i in spec.inputs:
+        yield f"{ENCODER}{i.name}", i.encoder
+        for part, encoder in i.encoder.parts:
+            yield f"{ENCODER}{i.name}.{part}", encoder
+
+
+def _identity(inputs: int, outputs: int) -> NDArray[np.float32]:
+    """Return weights of a layer that passes its input; of a convolution, the pixel in the middle of each window."""
+    weights = np.zeros((inputs // outputs, outputs, outputs), np.float32)
+    weights[len(weights) // 2] = np.eye(outputs)
+    return weights.reshape(inputs, outputs)
 
 
 def _origin(old: NetworkSpec, new: NetworkSpec, label: str, units: NDArray[np.intp]) -> dict[str, tuple[Index, Index]]:

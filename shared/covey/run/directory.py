@@ -32,6 +32,9 @@ from covey.wire.spaces_json import spaces_from_json
 Policies = dict[str, tuple[NetworkSpec, Params]]
 """A member's actor networks by network id."""
 
+Sides = tuple[tuple[str, ...], ...]
+"""The sides of a zero-sum game, each with the ids of its agents."""
+
 SCORE = "score.json"
 """In `best` and in folders of `elites`: whose policies they are, of which generation, and their fitness."""
 
@@ -193,6 +196,7 @@ class StoredMember:
         policies: Its actor networks by network id.
         spaces: Spaces of the environment.
         config: Configuration of the run.
+        sides: Of a zero-sum game whose members are evaluated against opponents, the agents of each side; else empty.
     """
 
     checkpoint: Path
@@ -201,6 +205,16 @@ class StoredMember:
     policies: Policies
     spaces: EnvironmentSpaces
     config: Config
+    sides: Sides
+
+
+def read_sides(value: Any) -> Sides:
+    """The sides of a zero-sum game, as a checkpoint or a score holds them; runs of before have none.
+
+    Raises:
+        TypeError: the value is no list of lists.
+    """
+    return tuple(tuple(map(str, side)) for side in value or ())
 
 
 def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMember:
@@ -226,6 +240,7 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMemb
             raise StorageError(f"{path}: no member has been evaluated yet; name one of {_ids(members)} with --member")
         if wanted not in members:
             raise ConfigError(f"member {wanted} {_fate(run, wanted)}; alive: {_ids(members)}")
+        sides = read_sides(kept.get("sides"))
         generation = int(state["scheduler"]["ledgers"][str(wanted)]["generation"])
         policies: Policies = {}
         for key, network in members[wanted]["networks"].items():
@@ -237,7 +252,7 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMemb
         raise StorageError(
             f"{path / STATE} cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"
         ) from exc
-    return StoredMember(path, int(wanted), generation, policies, spaces, config)
+    return StoredMember(path, int(wanted), generation, policies, spaces, config, sides)
 
 
 def _fate(run: RunDirectory, member_id: int) -> str:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covey.acting import Decisions, LoadedPolicy
+from covey.envs.returned import flat_mask, split_mask
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.files import cannot_read, read_json
-from covey.spaces import MASK_KEY, EnvironmentSpaces, mask_width
+from covey.spaces import MASK_KEY, EnvironmentSpaces, Leaf, Space, at_path, leaf_arrays, leaves, mask_width, nested
 from covey.v1.order_pb2 import Exploration
 from covey.wire.policy_file import decode_policy
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
@@ -65,7 +66,8 @@ class Policy:
 
         Args:
             observations: By agent id its observation, (*shape), or a batch of them, (B, *shape), the same B for all
-                agents; or a dictionary {"observation", "action_mask"} of either.
+                agents; or a dictionary {"observation", "action_mask"} of either. Where the observation space is a Dict
+                or Tuple: dictionaries and tuples of such arrays, as the environment gives them.
             masks: By agent id 1 for legal values and 0 for others, (mask width,) or (B, mask width).
             deterministic: True takes means and best choices. False samples choices, and Box actions of Gaussian
                 policies.
@@ -79,24 +81,27 @@ class Policy:
                 of an agent whose actions the environment restricts.
         """
         masks = dict(masks or {})
-        seen: dict[str, NDArray[Any]] = {}
+        seen: dict[str, list[NDArray[Any]]] = {}  # by agent, its leaves
         for agent, value in observations.items():
-            if isinstance(value, Mapping):
+            space = self._space(agent)
+            value, mask = split_mask(value)
+            if mask is not None:
+                masks.setdefault(agent, mask)
+            elif isinstance(value, Mapping) and not leaves(space)[0].path:
                 if "observation" not in value:
                     raise SpaceError(
                         f"agent {agent!r}: a dictionary of {', '.join(map(str, value))}, expected observation and "
                         f"{MASK_KEY}"
                     )
-                if MASK_KEY in value:
-                    masks.setdefault(agent, value[MASK_KEY])
                 value = value["observation"]
-            seen[agent] = np.asarray(value)
+            seen[agent] = [np.asarray(_part(value, leaf, agent)) for leaf in leaves(space)]
         size, batched = self._size(seen)
         observation = [np.zeros((size, len(g), *g.observation.shape), g.observation.dtype) for g in self.spaces.groups]
         legal: list[NDArray[np.uint8] | None] = [None] * len(observation)
-        for agent, value in seen.items():
+        for agent, values in seen.items():
             g, n = self._where[agent]
-            observation[g][:, n] = value
+            for part, value in zip(leaf_arrays(self._space(agent), observation[g][:, n]), values, strict=True):
+                part[...] = value
             if agent not in masks and self.spaces.groups[g].masked:
                 raise SpaceError(
                     f"agent {agent!r}: no mask, expected 1 or 0 for each of {mask_width(self.spaces.groups[g].action)} "
@@ -104,7 +109,7 @@ class Policy:
                 )
             if agent in masks:
                 width = mask_width(self.spaces.groups[g].action)
-                mask = np.asarray(masks[agent], np.uint8)
+                mask = np.asarray(flat_mask(masks[agent], self.spaces.groups[g].action), np.uint8)
                 if mask.shape != ((size, width) if batched else (width,)):
                     raise SpaceError(f"agent {agent!r}: mask of shape {mask.shape}, expected {width} numbers each")
                 rows = legal[g]
@@ -112,23 +117,37 @@ class Policy:
                     legal[g] = rows = np.ones((size, len(self.spaces.groups[g]), width), np.uint8)
                 rows[:, n] = mask
         given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng)
-        chosen = {agent: given[g][:, n] for agent, (g, n) in self._where.items() if agent in seen}
-        return {agent: chosen[agent] if batched else chosen[agent][0] for agent in seen}
+        acted = {}
+        for agent in seen:
+            g, n = self._where[agent]
+            chosen = given[g][:, n]
+            acted[agent] = nested(self.spaces.groups[g].action, chosen if batched else chosen[0])
+        return acted
 
-    def _size(self, seen: Mapping[str, NDArray[Any]]) -> tuple[int, bool]:
+    def _space(self, agent: str) -> Space:
+        """The observation space of an agent.
+
+        Raises:
+            SpaceError: the environment does not have that agent.
+        """
+        if agent not in self._where:
+            raise SpaceError(f"agent {agent!r}: unknown, expected some of {', '.join(self.spaces.agent_ids)}")
+        return self.spaces.groups[self._where[agent][0]].observation
+
+    def _size(self, seen: Mapping[str, Sequence[NDArray[Any]]]) -> tuple[int, bool]:
         """How many observations each agent is given, and whether they come as a batch.
 
         Raises:
-            SpaceError: an unknown agent, an observation of another shape, or batches of different sizes.
+            SpaceError: an observation of another shape, or batches of different sizes.
         """
         sizes: set[int | None] = set()
-        for agent, value in seen.items():
-            if agent not in self._where:
-                raise SpaceError(f"agent {agent!r}: unknown, expected some of {', '.join(self.spaces.agent_ids)}")
-            shape = self.spaces.groups[self._where[agent][0]].observation.shape
-            if value.shape != shape and value.shape[1:] != shape:
-                raise SpaceError(f"agent {agent!r}: observation of shape {value.shape}, expected {shape} or a batch")
-            sizes.add(None if value.shape == shape else len(value))
+        for agent, values in seen.items():
+            for leaf, value in zip(leaves(self._space(agent)), values, strict=True):
+                shape = leaf.space.shape
+                if value.shape != shape and value.shape[1:] != shape:
+                    what = f"observation{' ' * bool(leaf.name)}{leaf.name}"
+                    raise SpaceError(f"agent {agent!r}: {what} of shape {value.shape}, expected {shape} or a batch")
+                sizes.add(None if value.shape == shape else len(value))
         if len(sizes) > 1:
             raise SpaceError(f"observations: batches of {sizes} (None: no batch), expected the same for all agents")
         size = next(iter(sizes), None)
@@ -148,6 +167,21 @@ class Policy:
         while len(self._planned) > _KEPT_SIZES:
             del self._planned[next(iter(self._planned))]
         return decisions
+
+
+def _part(value: Any, leaf: Leaf, agent: str) -> Any:
+    """The part of an agent's observation that a leaf of its space stands for.
+
+    Raises:
+        SpaceError: there is none.
+    """
+    try:
+        return at_path(value, leaf.path)
+    except (LookupError, TypeError, ValueError) as exc:
+        raise SpaceError(
+            f"agent {agent!r}: observation of type {type(value).__name__} without {leaf.name}, expected dictionaries "
+            "and tuples as its environment gives them"
+        ) from exc
 
 
 def export(member: TrainedMember, directory: Path) -> Path:

@@ -14,7 +14,7 @@ from covey.envs import load_environment, read_spaces
 from covey.envs.loading import SHOWN_BY, EnvironmentFactory
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, SpaceError, StorageError
 from covey.networks.resolve import network_ids
-from covey.run.directory import SCORE, RunDirectory, read_policies
+from covey.run.directory import SCORE, RunDirectory, Sides, read_policies, read_sides
 from covey.run.files import cannot_read, read_json
 from covey.run.own_environment import recall_environment
 from covey.spaces import EnvironmentSpaces
@@ -37,6 +37,8 @@ class TrainedMember:
         config: Of the run.
         spaces: Of the environment it was trained in.
         files: A policy file for each network id.
+        sides: Of a zero-sum game whose members the run evaluated against opponents, the agents of each side; else
+            empty.
     """
 
     run: RunDirectory
@@ -46,6 +48,7 @@ class TrainedMember:
     config: Config
     spaces: EnvironmentSpaces
     files: dict[str, bytes]
+    sides: Sides = ()
 
     @staticmethod
     def read(run: RunDirectory, member_id: int | None = None) -> TrainedMember:
@@ -66,7 +69,9 @@ class TrainedMember:
             network, params = found.policies[network_id]
             spec = spec_of(network, spaces.agents[agents[0]], config.algorithm.stochastic_policies)
             files[network_id] = encode_policy(spec, params)
-        return TrainedMember(run, found.checkpoint, found.member_id, found.generation, config, spaces, files)
+        return TrainedMember(
+            run, found.checkpoint, found.member_id, found.generation, config, spaces, files, found.sides
+        )
 
     @staticmethod
     def elite(run: RunDirectory, generation: int) -> TrainedMember:
@@ -102,7 +107,7 @@ class TrainedMember:
         return [loaded[network_id] for network_id in self.owners]
 
     def environment(self) -> MakeEnv:
-        """Builds the environment that it was trained in.
+        """Builds the environment that it was evaluated in by its run: that of training, unless the run says otherwise.
 
         Raises:
             EnvironmentLoadError: it cannot be built here.
@@ -110,10 +115,10 @@ class TrainedMember:
         """
         recall_environment(self.run, self.config)
         environment = self.config.environment
-        return self._checked(load_environment(environment.name, environment.config))
+        return self._checked(load_environment(environment.name, environment.evaluation_config))
 
     def drawn_environment(self) -> MakeEnv:
-        """Builds the environment that it was trained in so that it draws pictures.
+        """Builds the environment that it was evaluated in by its run so that it draws pictures.
 
         A batched environment, which does not, is drawn by the one that its module names (`SHOWN_BY`).
 
@@ -123,9 +128,9 @@ class TrainedMember:
         """
         recall_environment(self.run, self.config)
         environment = self.config.environment
-        config = {**environment.config, "render_mode": "rgb_array"}
+        config = {**environment.evaluation_config, "render_mode": "rgb_array"}
         make_env = load_environment(environment.name, config)
-        if make_env.batched:
+        if load_environment(environment.name, environment.config).batched:
             shown_by = make_env.shown_by
             if shown_by is None:
                 raise EnvironmentLoadError(
@@ -156,7 +161,7 @@ class TrainedMember:
         environment = self.config.environment
         env = make_env()
         try:
-            found = read_spaces(env, environment.groups)
+            found = read_spaces(env, environment.groups, environment.ignore_observations)
         finally:
             env.close()
         if found != self.spaces:
@@ -183,7 +188,8 @@ def _kept(run: RunDirectory, folder: Path) -> TrainedMember:
         files = {i: (folder / Path(name).name).read_bytes() for i, name in names.items()}
         for i, agents in shared.items():
             decode_policy(files[i])[0].check_agent(names[i], spaces.agents[agents[0]])
-        return TrainedMember(run, folder, int(data["member_id"]), int(score["generation"]), config, spaces, files)
+        generation, sides = int(score["generation"]), read_sides(score.get("sides"))
+        return TrainedMember(run, folder, int(data["member_id"]), generation, config, spaces, files, sides)
     except OSError as exc:
         raise cannot_read(index, exc) from exc
     except (CoveyError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:

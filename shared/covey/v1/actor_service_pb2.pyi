@@ -29,7 +29,7 @@ class DescribeRequest(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     OLDEST_PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """Newest protocol version that the actor speaks. This file is version 1."""
+    """Newest protocol version that the actor speaks. This file is version 2."""
     oldest_protocol_version: _builtins.int
     """Oldest protocol version that the actor speaks. Unset: protocol_version alone."""
     def __init__(

@@ -54,6 +54,8 @@ class EnvironmentSpec(_message.Message):
     VECTORISATION_FIELD_NUMBER: _builtins.int
     STEP_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     JOINT_SEEDS_FIELD_NUMBER: _builtins.int
+    IGNORE_OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    EVALUATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module:function", or "package.module", which means its parallel_env or else its env. Never empty."""
     config_json: _builtins.str
@@ -73,10 +75,20 @@ class EnvironmentSpec(_message.Message):
     fixed function of the seeds which they would have taken one by one. Unset: every training episode follows from its
     own slot's seed alone, whatever other slots do. Evaluation episodes always follow from exactly their own seed.
     """
+    evaluation_config_json: _builtins.str
+    """Since version 2. Keyword arguments of the function in evaluation slots, all of them, as a JSON object; agents and
+    spaces are the same. Unset: those of config_json.
+    """
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentGroup]:
         """Groups that were set by hand. Together they name every agent once. Unset: the default rule (a group is the agents
         with the same name before the last "_" and equal spaces).
+        """
+
+    @_builtins.property
+    def ignore_observations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Dotted names of parts of observations that the actor leaves out of the spaces that it says and of its rows: keys and
+        indices on the way to the part, joined by ".". Version 2.
         """
 
     def __init__(
@@ -90,12 +102,16 @@ class EnvironmentSpec(_message.Message):
         vectorisation: Global___Vectorisation.ValueType = ...,
         step_timeout_s: _builtins.float = ...,
         joint_seeds: _builtins.bool = ...,
+        ignore_observations: _abc.Iterable[_builtins.str] | None = ...,
+        evaluation_config_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "evaluation_config_json", b"evaluation_config_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "groups", b"groups", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "evaluation_config_json", b"evaluation_config_json", "groups", b"groups", "ignore_observations", b"ignore_observations", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__evaluation_config_json: _TypeAlias = _typing.Literal["evaluation_config_json"]  # noqa: Y015
+    _WhichOneofArgType__evaluation_config_json: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluation_config_json) -> _WhichOneofReturnType__evaluation_config_json | None: ...
 
 Global___EnvironmentSpec: _TypeAlias = EnvironmentSpec  # noqa: Y015
 
@@ -134,6 +150,8 @@ class Space(_message.Message):
     DISCRETE_FIELD_NUMBER: _builtins.int
     MULTI_DISCRETE_FIELD_NUMBER: _builtins.int
     MULTI_BINARY_FIELD_NUMBER: _builtins.int
+    DICT_FIELD_NUMBER: _builtins.int
+    TUPLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def box(self) -> Global___BoxSpace: ...
     @_builtins.property
@@ -142,6 +160,14 @@ class Space(_message.Message):
     def multi_discrete(self) -> Global___MultiDiscreteSpace: ...
     @_builtins.property
     def multi_binary(self) -> Global___MultiBinarySpace: ...
+    @_builtins.property
+    def dict(self) -> Global___DictSpace:
+        """Trees: from version 2 on. At most 8 levels and 256 spaces that are not trees themselves; their dotted names (keys
+        and indices on the way, joined by ".") differ.
+        """
+
+    @_builtins.property
+    def tuple(self) -> Global___TupleSpace: ...
     def __init__(
         self,
         *,
@@ -149,16 +175,86 @@ class Space(_message.Message):
         discrete: Global___DiscreteSpace | None = ...,
         multi_discrete: Global___MultiDiscreteSpace | None = ...,
         multi_binary: Global___MultiBinarySpace | None = ...,
+        dict: Global___DictSpace | None = ...,
+        tuple: Global___TupleSpace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "discrete", b"discrete", "kind", b"kind", "multi_binary", b"multi_binary", "multi_discrete", b"multi_discrete"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "dict", b"dict", "discrete", b"discrete", "kind", b"kind", "multi_binary", b"multi_binary", "multi_discrete", b"multi_discrete", "tuple", b"tuple"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "discrete", b"discrete", "kind", b"kind", "multi_binary", b"multi_binary", "multi_discrete", b"multi_discrete"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "dict", b"dict", "discrete", b"discrete", "kind", b"kind", "multi_binary", b"multi_binary", "multi_discrete", b"multi_discrete", "tuple", b"tuple"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["box", "discrete", "multi_discrete", "multi_binary"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["box", "discrete", "multi_discrete", "multi_binary", "dict", "tuple"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Space: _TypeAlias = Space  # noqa: Y015
+
+@_typing.final
+class DictSpace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedSpace]:
+        """At least one, in the environment's order."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___NamedSpace] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DictSpace: _TypeAlias = DictSpace  # noqa: Y015
+
+@_typing.final
+class NamedSpace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 128 printable characters."""
+    @_builtins.property
+    def space(self) -> Global___Space: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        space: Global___Space | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["space", b"space"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "space", b"space"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedSpace: _TypeAlias = NamedSpace  # noqa: Y015
+
+@_typing.final
+class TupleSpace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Space]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___Space] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TupleSpace: _TypeAlias = TupleSpace  # noqa: Y015
 
 @_typing.final
 class BoxSpace(_message.Message):
@@ -224,18 +320,30 @@ class MultiDiscreteSpace(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NVEC_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def nvec(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Number of values of each choice, each at least 1. The values of a choice count from 0."""
+        """Number of values of each choice, each at least 1, row-major."""
+
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """From version 2 on. Shape of the array of choices. Unset: one dimension."""
+
+    @_builtins.property
+    def start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """From version 2 on. First value of each choice, as many as nvec has. Unset: 0."""
 
     def __init__(
         self,
         *,
         nvec: _abc.Iterable[_builtins.int] | None = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        start: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nvec", b"nvec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nvec", b"nvec", "shape", b"shape", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,16 +354,22 @@ class MultiBinarySpace(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     N_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
     n: _builtins.int
     """Number of switches (0 or 1 each), at least 1."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """From version 2 on. Shape of the array of switches. Unset: one dimension."""
+
     def __init__(
         self,
         *,
         n: _builtins.int = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

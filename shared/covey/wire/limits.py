@@ -6,7 +6,7 @@ a fragment is in `covey.rows`, what bounds a network in `covey.networks`. This m
 
 import re
 
-OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 1
+OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 2
 """Versions of the messages, and of what they mean, that this covey speaks; `covey.wire.versions` agrees on one."""
 
 # -- actors ----------------------------------------------------------------------------------------------------------
@@ -29,7 +29,13 @@ MAX_ID_CHARACTERS = 128
 """Characters of an agent's id, which stands in column names, errors and tables."""
 
 MAX_DIMS = 8
-"""Dimensions of a Box."""
+"""Dimensions of an array."""
+
+MAX_DEPTH = 8
+"""Levels of dictionaries and tuples in a space."""
+
+MAX_LEAVES = 256
+"""Arrays in a space that is a tree: each is a column of every fragment."""
 
 MAX_NUMBERS = 1 << 22
 """Numbers in the Boxes of all agents together: equal bounds travel as one number, and a small message must not become

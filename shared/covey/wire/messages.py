@@ -7,15 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, EnvironmentSpaces, Space, mask_width
+from covey.spaces import AgentSpec, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
 from covey.v1 import environment_pb2
 from covey.wire.limits import MAX_AGENTS, MAX_DIMS, MAX_ID_CHARACTERS, MAX_NUMBERS
-from covey.wire.space_fields import space_fields, space_from_fields
+from covey.wire.space_fields import space_fields, space_from_parts
 
 
 def space_to_proto(space: Space) -> environment_pb2.Space:
     """Convert a space to its protobuf message; bounds that are all equal are sent as one number."""
     kind, fields = space_fields(space)
+    if isinstance(space, DictSpace):
+        fields = {"entries": [{"name": name, "space": space_to_proto(entry)} for name, entry in space.entries]}
+    elif isinstance(space, TupleSpace):
+        fields = {"entries": [space_to_proto(entry) for entry in space.entries]}
     chosen: dict[str, Any] = {kind: fields}
     return environment_pb2.Space(**chosen)
 
@@ -26,12 +30,26 @@ def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
     Raises:
         SpaceError: unset, an unknown dtype, too large, or bounds that are none.
     """
+    return space_from_parts(message, lambda written: _parts(written, what), what)
+
+
+def _parts(message: environment_pb2.Space, what: str) -> tuple[str, Mapping[str, Any]]:
+    """Return kind and fields of a space's message; `entries` of a tree are pairs of a name and a message."""
     kind = message.WhichOneof("kind")
     if kind is None:
-        raise SpaceError(f"{what}: no space is set, expected Box, Discrete, MultiDiscrete or MultiBinary")
+        raise SpaceError(f"{what}: no space is set, expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple")
+    if kind == "dict":
+        return kind, {"entries": [(entry.name, entry.space) for entry in message.dict.entries]}
+    if kind == "tuple":
+        return kind, {"entries": [(str(i), entry) for i, entry in enumerate(message.tuple.entries)]}
     chosen = getattr(message, kind)
-    fields = {field.name: getattr(chosen, field.name) for field in chosen.DESCRIPTOR.fields}
-    return space_from_fields(kind, fields, what)
+    return kind, {field.name: getattr(chosen, field.name) for field in chosen.DESCRIPTOR.fields}
+
+
+def _box_numbers(message: environment_pb2.Space) -> int:
+    """Count the numbers in all Boxes of a space's message."""
+    entries = [*(entry.space for entry in message.dict.entries), *message.tuple.entries]
+    return sum(map(_box_numbers, entries)) + (math.prod(message.box.shape[:MAX_DIMS]) if message.HasField("box") else 0)
 
 
 def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpaces:
@@ -66,7 +84,7 @@ def spaces_from_proto(
     if not 1 <= len(message.agents) <= MAX_AGENTS:
         raise SpaceError(f"environment: {len(message.agents)} agents, expected 1 to {MAX_AGENTS}")
     # Counted before anything is built: a bound that was sent once is repeated for each number of a Box.
-    numbers = sum(math.prod(s.box.shape[:MAX_DIMS]) for a in message.agents for s in (a.observation, a.action))
+    numbers = sum(_box_numbers(s) for a in message.agents for s in (a.observation, a.action))
     if numbers > MAX_NUMBERS:
         raise SpaceError(f"environment: {numbers} numbers in the Boxes of all agents, expected at most {MAX_NUMBERS}")
     agents = []

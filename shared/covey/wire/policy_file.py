@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from covey.errors import ConfigError, DivergedError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
 from covey.networks.network import MAX_PARAMETERS
-from covey.spaces import AgentSpec, Box, Space
+from covey.spaces import AgentSpec, Box, Space, has_box, leaves
 from covey.wire.limits import MAX_AGENTS
 from covey.wire.spaces_json import space_from_json, space_to_json
 
@@ -40,7 +40,8 @@ class PolicySpec:
             "stochastic": outputs for a Box are the means of a Gaussian in the same units, with standard deviations
             exp(`log_std`) from the network's parameters; what the environment gets is clipped. With both, outputs for
             Discrete, MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after
-            another.
+            another. Outputs for a Dict or Tuple are those for its leaves, one leaf after another; `log_std` has as many
+            numbers as there are outputs, of which those for leaves that are no Box mean nothing.
         indicator: 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
             follows the observation in the network's input.
     """
@@ -90,11 +91,12 @@ class PolicySpec:
                 f"policy: network from {inputs} and {n.extra} extra inputs to {n.outputs} outputs, expected one input "
                 f"of {width} and {self.action.width} outputs, as the spaces and the indicator of {self.indicator} say"
             )
-        gaussian = self.head == "stochastic" and isinstance(self.action, Box)
+        gaussian = self.head == "stochastic" and has_box(self.action)
         if gaussian != (n.log_std is not None):
             raise ConfigError(f"policy: head {self.head!r} with log_std {n.log_std}, expected one for Gaussians alone")
-        if gaussian and np.dtype(self.action.dtype).kind != "f":
-            raise ConfigError(f"policy: a Gaussian of {self.action.dtype} actions, expected floating-point ones")
+        boxes = [leaf.space for leaf in leaves(self.action) if isinstance(leaf.space, Box)]
+        if gaussian and any(np.dtype(box.dtype).kind != "f" for box in boxes):
+            raise ConfigError(f"policy: a Gaussian of {self.action} actions, expected floating-point ones")
 
 
 def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicySpec:

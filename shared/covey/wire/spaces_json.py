@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, Box, EnvironmentSpaces, Space
+from covey.spaces import AgentSpec, Box, DictSpace, EnvironmentSpaces, Space, TupleSpace, leaves
 from covey.wire.limits import MAX_NUMBERS
-from covey.wire.space_fields import space_fields, space_from_fields
+from covey.wire.space_fields import space_fields, space_from_parts
 
 _BOUNDS = ("low", "high")
 
@@ -31,6 +31,10 @@ def float_from_json(value: Any) -> float:
 def space_to_json(space: Space) -> dict[str, Any]:
     """Convert a space to a JSON object; bounds that are all equal are written once."""
     kind, fields = space_fields(space)
+    if isinstance(space, DictSpace):
+        fields = {"entries": [[name, space_to_json(entry)] for name, entry in space.entries]}
+    elif isinstance(space, TupleSpace):
+        fields = {"entries": [space_to_json(entry) for entry in space.entries]}
     return {"kind": kind} | {
         name: [float_to_json(b) for b in value] if name in _BOUNDS else value for name, value in fields.items()
     }
@@ -43,9 +47,17 @@ def space_from_json(data: Any) -> Space:
         SpaceError: not such an object.
     """
     try:
-        return space_from_fields(data["kind"], data, "space")
+        return space_from_parts(data, _parts, "space")
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise SpaceError(f"space: {type(exc).__name__} {exc}, expected a space as covey writes it") from exc
+
+
+def _parts(data: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return kind and fields of a space's JSON object; `entries` of a tree are pairs of a name and an object."""
+    kind = data["kind"]
+    if kind == "tuple":
+        return kind, {"entries": [(str(i), entry) for i, entry in enumerate(data["entries"])]}
+    return kind, data
 
 
 def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
@@ -78,7 +90,8 @@ def spaces_from_json(data: Any) -> EnvironmentSpaces:
         for a in data["agents"]:
             observation, action = space_from_json(a["observation"]), space_from_json(a["action"])
             agents.append(AgentSpec(str(a["agent_id"]), observation, action, bool(a["masked"])))
-            numbers += sum(s.width for s in (observation, action) if isinstance(s, Box))
+            arrays = (leaf.space for s in (observation, action) for leaf in leaves(s))
+            numbers += sum(s.width for s in arrays if isinstance(s, Box))
             if numbers > MAX_NUMBERS:
                 raise SpaceError(f"spaces: more than {MAX_NUMBERS} numbers in the Boxes of all agents")
         asynchronous = bool(data["asynchronous"])

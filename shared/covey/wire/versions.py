@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covey.errors import RefusedError
+from covey.spaces import EnvironmentSpaces, MultiBinary, MultiDiscrete, leaves
 from covey.v1.actor_service_pb2 import DescribeRequest
 from covey.wire.limits import NEWEST_PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION
 
@@ -33,6 +34,20 @@ class Versions:
 
 SPOKEN = Versions(OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION)
 """The protocol versions that this covey speaks, as an actor and as a learner."""
+
+EVALUATION_SINCE = 2
+"""The first version whose actors evaluate with other arguments of the environment's function than they train with."""
+
+
+def needed_version(spaces: EnvironmentSpaces) -> int:
+    """The oldest protocol version in which these spaces can be said: trees and several dimensions of choices need 2."""
+    for agent in spaces.agents:
+        for leaf in (*leaves(agent.observation), *leaves(agent.action)):
+            space = leaf.space
+            several = isinstance(space, MultiDiscrete | MultiBinary) and len(space.shape) > 1
+            if leaf.path or several or (isinstance(space, MultiDiscrete) and any(space.start)):
+                return 2
+    return 1
 
 
 def agreed_version(who: str, actor: Versions, learner: Versions) -> int:

@@ -17,7 +17,8 @@ from covey.config import Config
 from covey.rows import RowKind
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
-from covey_server.algorithms.ippo import IPPO, METRICS, policy_loss, value_loss
+from covey_server.algorithms.clipped_losses import policy_loss, value_loss
+from covey_server.algorithms.ippo import IPPO, METRICS
 from covey_server.experience.rollouts import Rollouts
 from covey_server.experience.stream import Stream
 from covey_server.member import Member, ReturnScale

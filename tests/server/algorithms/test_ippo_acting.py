@@ -22,8 +22,9 @@ from covey.spaces import AgentSpec, Box, Discrete, action_bounds, choices
 from covey.v1.order_pb2 import Exploration, Order
 from covey_server.algorithms import ippo
 from covey_server.algorithms.agent_types import padding_groups
+from covey_server.algorithms.clipped_losses import policy_loss
 from covey_server.algorithms.estimates import Estimates, estimates
-from covey_server.algorithms.ippo import IPPO, policy_loss
+from covey_server.algorithms.ippo import IPPO
 from covey_server.experience.rollouts import AgentDecisions, Rollouts
 from covey_server.ingest.validation import check_fragment
 from covey_server.packing.policies import PolicyStore

@@ -78,11 +78,12 @@ def test_values_of_ippo_are_of_what_an_agent_sees_itself_and_have_no_targets() -
     assert all(n.target is None for n in made.values())
 
 
-@pytest.mark.parametrize("action", [MultiDiscrete((2, 3)), MultiBinary(2)])
-def test_kinds_of_action_without_a_policy_gradient_are_refused_by_name(action: Space) -> None:
-    with pytest.raises(SpaceError, match=rf"'a_0': {type(action).__name__}, expected Box or Discrete for MATD3"):
-        networks("MATD3", alone(box(2), action))
-    assert networks("IPPO", alone(box(2), action))["actor/a_0"].spec.outputs == action.width
+@pytest.mark.parametrize("action", [box(2), Discrete(3), MultiDiscrete((2, 3)), MultiBinary(2)])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "IPPO"])
+def test_every_algorithm_learns_every_kind_of_action(algorithm: str, action: Space) -> None:
+    made = networks(algorithm, alone(box(2), action))
+    assert made["actor/a_0"].spec.outputs == action.width
+    assert all(n.spec.extra == (0 if algorithm == "IPPO" else action.width) for k, n in made.items() if "critic" in k)
 
 
 def test_integers_in_a_box_have_no_density() -> None:

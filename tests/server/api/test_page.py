@@ -14,6 +14,7 @@ import yaml
 from gymnasium.spaces import Box, Discrete
 
 from covey.errors import ConfigError
+from covey.networks.resize import get_subnetwork
 from covey_server import create_population
 
 ROOT = Path(__file__).parents[3]
@@ -154,7 +155,11 @@ def hidden_sizes(algo: str, net_config: str) -> dict[str, tuple[int, ...]]:
     spaces = names["observation_spaces"], names["action_spaces"]
     (agent,) = create_population(algo, *spaces, yaml.safe_load(net_config), hyperparameters)
     networks = agent.member.networks
-    return {name: n.spec.inputs[0].encoder.hidden_size for name, n in networks.items() if name.startswith("actor/")}
+    return {
+        name: get_subnetwork(n.spec, "encoder.observation").hidden_size
+        for name, n in networks.items()
+        if name.startswith("actor/")
+    }
 
 
 def test_the_pages_architectures_are_built() -> None:

@@ -16,6 +16,7 @@ from covey_server.compliance.rules import RULES
 
 OWN = [sys.executable, "-m", "covey", "actor", "--learner", "{address}"]
 COUNTER = ["--env", "tests.support.environments:counter"]
+PIXELS = "tests.support.catching:catching"
 
 
 def verdicts(*arguments: object, wait_s: float = PATIENCE_S) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -30,10 +31,16 @@ def of(told: dict[str, dict[str, Any]], verdict: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "environment", [[], ["--env", "pettingzoo.classic.tictactoe_v3"], [*COUNTER, "--config", "walker_dies_at=3"]]
+    "environment",
+    [
+        [],
+        ["--env", "pettingzoo.classic.tictactoe_v3"],
+        [*COUNTER, "--config", "walker_dies_at=3"],
+        ["--env", PIXELS],
+    ],
 )
 def test_coveys_own_actor_keeps_all_rules(environment: list[str]) -> None:
-    code, told = verdicts(*environment, "--", *OWN, "--allow-env", COUNTER[1])
+    code, told = verdicts(*environment, "--", *OWN, "--allow-env", COUNTER[1], "--allow-env", PIXELS)
     assert of(told, "holds") == set(RULES), told
     assert code == 0
 

@@ -94,9 +94,10 @@ def test_a_method_touches_only_its_part(method: str) -> None:
 def test_encoder_methods_reach_every_encoder_of_a_critic() -> None:
     member = make_member()
     apply_to_all(member, ArchitectureChange("encoder.add_node", 0, 16))
-    encoders = [i.encoder.hidden_size for i in member.networks["critic_1/speaker"].spec.inputs]
+    critic, actor = (member.networks[key].spec for key in ("critic_1/speaker", "actor/speaker"))
+    encoders = [get_subnetwork(critic, f"encoder.{i.name}").hidden_size for i in critic.inputs]
     assert encoders == [(24, 6), (24, 6)]
-    assert member.networks["actor/speaker"].spec.inputs[0].encoder.hidden_size == (24, 6)
+    assert get_subnetwork(actor, "encoder.observation").hidden_size == (24, 6)
 
 
 def test_a_layer_that_a_network_lacks_means_its_last() -> None:

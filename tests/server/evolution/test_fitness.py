@@ -9,10 +9,7 @@ import pytest
 
 from covey.config import Fitness
 from covey.errors import ConfigError
-from covey.v1.fragment_pb2 import Episode
-from covey.v1.order_pb2 import PolicyRef
-from covey_server.evolution.fitness import _warn_once, cancelling, chosen_agents, fitness_of, with_opponents
-from covey_server.orders.evaluations import Evaluations
+from covey_server.evolution.fitness import _warn_once, cancelling, chosen_agents, fitness_of
 
 AGENTS = ("player_1", "player_2")
 GAME = [[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [0.0, 0.0]]
@@ -74,38 +71,3 @@ def test_a_zero_sum_game_against_itself_is_warned_of_once(caplog: pytest.LogCapt
 def test_names_and_seats_are_checked(config: Fitness, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         chosen_agents(AGENTS, config)
-
-
-def refs_of(member: int) -> list[PolicyRef]:
-    return [PolicyRef(sha256=bytes([member, agent] * 16), member_id=member) for agent in range(2)]
-
-
-def players(opponents: dict[str, str | int], living: set[int], champion: int | None) -> list[PolicyRef]:
-    return with_opponents(5, AGENTS, opponents, living, champion, refs_of)
-
-
-def test_members_play_all_agents_without_opponents() -> None:
-    assert players({}, {5, 6}, None) == refs_of(5)
-
-
-def test_opponents_play_their_agents() -> None:
-    assert players({"player_2": "random"}, {5, 6}, None) == [refs_of(5)[0], PolicyRef(builtin="random")]
-    assert players({"player_1": 6}, {5, 6}, 5) == [refs_of(6)[0], refs_of(5)[1]]
-
-
-def test_an_opponent_that_died_is_followed_by_the_best() -> None:
-    assert players({"player_2": 0}, {5, 6, 7}, 7) == [refs_of(5)[0], refs_of(7)[1]]
-    assert players({"player_2": 0}, {5, 6}, None) == refs_of(5)
-    assert players({"player_2": 0}, {0, 5}, 5) == [refs_of(5)[0], refs_of(0)[1]]
-
-
-def test_an_episode_against_random_is_entered() -> None:
-    evaluations = Evaluations()
-    request = evaluations.request(5, "fitness", players({"player_2": "random"}, {5}, None), [9], 100)
-    ((task, refs),) = evaluations.take(("actor", 1), 4)
-    assert [ref.builtin for ref in refs] == ["", "random"]
-    played = bytes([5, 0] * 8) + bytes(16)
-    assert evaluations.result(("actor", 1), Episode(task_id=task.task_id, seed=9, policies=played[:16])) == "wrong"
-    episode = Episode(task_id=task.task_id, seed=9, policies=played, returns=[1.0, -1.0])
-    assert evaluations.result(("actor", 1), episode) == "counts"
-    assert evaluations.pop_finished() is request and request.results == {9: [1.0, -1.0]}

@@ -30,7 +30,9 @@ def cost(plan: Sequence[Stage]) -> int:
     return sum(s.members * (s.episodes - b) for s, b in zip(plan, before, strict=False))
 
 
-def play(table: NDArray[np.float64], trained: int, length: int = 25, rng: np.random.Generator | None = None) -> Halving:
+def play(
+    table: NDArray[np.float64], trained: int, length: int = 25, rng: np.random.Generator | None = None
+) -> Halving[Sequence[float]]:
     """Play an evaluation to its end; `table` has a sum of returns, NaN for a fault, by member and seed."""
     halving = Halving(range(len(table)), table.shape[1], trained, score)
     part: range | None = range(halving.played)

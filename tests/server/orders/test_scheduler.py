@@ -70,7 +70,9 @@ def test_every_seed_is_played_once_even_if_actors_vanish(actors: list[int], memb
     for work in scheduler.ledgers:
         work.accepted = 1
     requests = [
-        scheduler.evaluations.request(m, "fitness", [PolicyRef(sha256=bytes([m]) * 32)] * AGENTS, range(seeds), 25)
+        scheduler.evaluations.request(
+            m, "fitness", dict.fromkeys(range(seeds), [PolicyRef(sha256=bytes([m]) * 32)] * AGENTS), 25
+        )
         for m in range(members)
     ]
     for i, slots in enumerate(actors):
@@ -109,7 +111,7 @@ def make_episode(task_id: int, seed: int, refs: list[PolicyRef]) -> Episode:
 
 def test_an_episode_under_other_policies_does_not_count() -> None:
     scheduler = make_scheduler(1, quota=1)
-    scheduler.evaluations.request(0, "fitness", [PolicyRef(sha256=b"p" * 32)] * AGENTS, [7], 25)
+    scheduler.evaluations.request(0, "fitness", dict.fromkeys([7], [PolicyRef(sha256=b"p" * 32)] * AGENTS), 25)
     scheduler.add_actor(("a", 1), 1, 1)
     order = scheduler.next_order(("a", 1))
     assert order is not None
@@ -120,7 +122,7 @@ def test_an_episode_under_other_policies_does_not_count() -> None:
 
 def test_seeds_of_an_order_that_was_never_run_are_given_again() -> None:
     scheduler = make_scheduler(1, quota=0)
-    scheduler.evaluations.request(0, "fitness", [PolicyRef(sha256=b"p" * 32)] * AGENTS, [7, 8], 25)
+    scheduler.evaluations.request(0, "fitness", dict.fromkeys([7, 8], [PolicyRef(sha256=b"p" * 32)] * AGENTS), 25)
     scheduler.add_actor(("a", 1), 1, 1)
     lost = scheduler.next_order(("a", 1))
     assert lost and list(lost.evaluations[0].seeds) == [7, 8]
@@ -306,7 +308,7 @@ def test_one_that_plays_no_evaluations_leaves_them_to_others() -> None:
     bad, good, trains = ("bad", 1), ("good", 1), ("trains", 1)
     scheduler.add_actor(bad, 1, 2)
     scheduler.add_actor(trains, 1, 0)
-    scheduler.evaluations.request(0, "fitness", [PolicyRef(sha256=bytes(32))] * AGENTS, range(9), 25)
+    scheduler.evaluations.request(0, "fitness", dict.fromkeys(range(9), [PolicyRef(sha256=bytes(32))] * AGENTS), 25)
     for _ in range(5):  # one without evaluation slots is no other
         order = scheduler.next_order(bad)
         assert order is not None and order.evaluations

@@ -171,7 +171,7 @@ def test_large_data_of_a_member_is_read_in_its_place_and_small_data_is_copied() 
 def test_a_critic_that_agents_share_encodes_what_they_see_once(agents: int) -> None:
     """Products of a forward pass, counted: 2 x samples x inputs x outputs each, of 16 outputs and more."""
     spaces = EnvironmentSpaces.build([AgentSpec(f"a_{i}", box(7), box(2)) for i in range(agents)])
-    network = {"latent_dim": 16, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [32, 24]}}
+    network = {"latent_dim": 16, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [32, 48]}}
     config = parse_config(
         {
             "algorithm": {"name": "MADDPG", "share_parameters": True},
@@ -187,5 +187,5 @@ def test_a_critic_that_agents_share_encodes_what_they_see_once(agents: int) -> N
     with FlopCounterMode(display=False) as counter:
         critics.select((0,)).values("target", [torch.zeros(1, B, 7 * agents)], torch.zeros(1, B, 2 * agents))
     once = agents * (7 * 16 + 16 * 16) + (16 + 2) * agents * 32
-    each = agents * 32 * 24
+    each = agents * 32 * 48
     assert counter.get_total_flops() == 2 * B * (once + each)

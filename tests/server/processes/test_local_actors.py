@@ -19,7 +19,7 @@ from covey_server.processes.local_actors import LocalActors
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """A run of two local actors."""
-    return load_config(write_config(tmp_path / "job.yaml", actors={"local": 2}))
+    return load_config(write_config(tmp_path / "job.yaml"))
 
 
 def children() -> list[psutil.Process]:
@@ -34,7 +34,7 @@ def test_nothing_here_imports_torch() -> None:
 
 def test_actors_wait_until_they_are_told_and_leave_with_the_block(config: Config) -> None:
     before = {p.pid for p in children()}
-    with LocalActors(config) as actors:
+    with LocalActors(config, 2) as actors:
         waiting = [p for p in children() if p.pid not in before]
         assert len(waiting) == 2
         # They have imported what they need, environment included, and read on from stdin.
@@ -60,7 +60,7 @@ def kill_one(before: set[int]) -> None:
 def test_an_actor_that_starts_later_is_told_too_and_deaths_are_counted(config: Config) -> None:
     said: list[str] = []
     before = {p.pid for p in children()}
-    with LocalActors(config) as actors:
+    with LocalActors(config, 2) as actors:
         # Nobody listens there: the actors say so, which shows that they were told.
         address = f"127.0.0.1:{free_port()}"
         actors.attach(address, None, said.append)
@@ -74,4 +74,20 @@ def test_an_actor_that_starts_later_is_told_too_and_deaths_are_counted(config: C
         kill_one(before)
         with pytest.raises(RefusedError, match="3 times without an env step"):
             actors.check(env_steps=0)
+    assert {p.pid for p in children()} <= before
+
+
+def test_more_actors_start_and_fewer_leave_in_order(config: Config) -> None:
+    before = {p.pid for p in children()}
+    said: list[str] = []
+    with LocalActors(config, 1) as actors:
+        actors.attach(f"127.0.0.1:{free_port()}", None, said.append)
+        (first,) = (p for p in children() if p.pid not in before)
+        actors.keep(3)
+        assert len({p.pid for p in children()} - before) == 3
+        until(lambda: all(any(f"local-{i}" in line for line in said) for i in range(3)), what="all were told")
+        actors.keep(1)
+        until(lambda: {p.pid for p in children()} - before == {first.pid}, what="the newest have left")
+        actors.check(env_steps=0)  # nobody died
+        assert {p.pid for p in children()} - before == {first.pid}
     assert {p.pid for p in children()} <= before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.bad_actors import returns_that_cancel
@@ -12,9 +13,11 @@ from tests.support.simulated_run import SimulatedActor, SimulatedRun
 from covey.errors import ConfigError
 from covey_server.training.cancelling import GENERATIONS
 
-SECTIONS = {
+SECTIONS: dict[str, Any] = {
     "training": {"max_steps": 10**6, "evo_steps": 64, "pop_size": 2, "confirm_episodes": 2},
     "actors": {"fragment_steps": 32},
+    # Where nobody is named, a game whose returns cancel gets opponents.
+    "fitness": {"opponents": {}},
 }
 
 

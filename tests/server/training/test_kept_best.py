@@ -37,7 +37,7 @@ def played(process: LearnerProcess, kept: KeptBest, member_id: int, fitness: flo
     """A member's confirming episodes, from the request to their score."""
     population = process.learner.population
     assert isinstance(population, Population)
-    request = Request(member_id, "best", [], 25, deque())
+    request = Request(member_id, "best", {}, 25, deque())
     kept.hold(request, population, 3)
     kept.enter(request, population, Score(fitness, 0.5, {"speaker_0": fitness, "listener_0": 0.0}), 12)
 

@@ -17,12 +17,13 @@ from tests.support.processes import ENVIRONMENT, covey, write_config
 from tests.support.running_actors import Running
 
 from covey.config import load_config, parse_config
+from covey.resources import usable_cores
 from covey.run.new_run import new_run
 from covey_server.app import LearnerProcess
 from covey_server.orders.at_work import ActorsAtWork
 from covey_server.orders.session import Session
 from covey_server.training import update_threads
-from covey_server.training.update_threads import UpdateThreads, check_threads, usable_cores
+from covey_server.training.update_threads import UpdateThreads, check_threads
 
 
 @pytest.fixture(autouse=True)

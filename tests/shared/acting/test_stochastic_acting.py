@@ -13,7 +13,7 @@ from covey.acting import Decisions, LoadedPolicy, PolicyRows
 from covey.acting.actions import ActionLayout
 from covey.networks import NumpyOps
 from covey.observations import ObservationEncoding
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, choices
 from covey.v1 import order_pb2
 
 SEEN = Box("float32", (4,), (-np.inf,) * 4, (np.inf,) * 4)
@@ -165,6 +165,23 @@ def test_with_its_chance_a_choice_is_uniform_whatever_the_kind_of_action() -> No
     assert np.bincount(random[POINTER][:, 0, 1], minlength=4) / 4000 == pytest.approx([0.25] * 4, abs=0.03)
 
 
+@pytest.mark.parametrize("group", [POINTER, SWITCH])
+def test_each_choice_explores_by_itself(group: int) -> None:
+    # Policies so sure of themselves that all that differs from the best is explored.
+    who: Players = [
+        LoadedPolicy(bytes([i]) * 32, p.spec, {k: v * 1000 if "head.out" in k else v for k, v in p.params.items()})
+        for i, p in enumerate(member(1, "deterministic"))
+        if p is not None
+    ]
+    best, _ = drawn(who, Explore(), ALL_LEGAL, times=1)
+    given, _ = drawn(who, Explore(kind=Explore.KIND_GAUSSIAN, scale=0.5), ALL_LEGAL)
+    other = given[group][:, 0] != best[group][:, 0]
+    values = np.array(choices(SPACES.groups[group].action))
+    chance = 0.5 * (1 - 1 / values)  # a uniform draw may be the best one
+    assert other.mean(axis=0) == pytest.approx(chance, abs=0.03)
+    assert (other[:, 0] & other[:, 1]).mean() == pytest.approx(chance[0] * chance[1], abs=0.03)
+
+
 def test_without_exploration_stochastic_policies_take_means_and_best_choices() -> None:
     who = member(2)
     seen = observations(2)
@@ -240,8 +257,8 @@ def test_encodings_indicators_and_both_heads_meet_in_a_step() -> None:
         seen = observations(4, seed)
         found = rows.forward(seen)
         for slot, who in players.items():
-            for g, (group, out) in enumerate(zip(SPACES.groups, layout.groups, strict=True)):
-                own = found[slot, out.columns].reshape(out.agents, out.width)
+            for g, (group, out) in enumerate(zip(SPACES.groups, layout.leaves, strict=True)):
+                own = found[slot, out.columns].reshape(len(out.agents), out.width)
                 for n, agent in enumerate(group.agents):
                     if who[agent] is not None:
                         np.testing.assert_allclose(

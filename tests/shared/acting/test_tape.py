@@ -54,7 +54,9 @@ def test_norms_and_gates_with_padding(mlp: dict[str, object]) -> None:
 
 def test_networks_that_differ_in_depth_and_activation() -> None:
     wide = network(8, "GELU")
-    deeper = Input("observation", 5, wide.inputs[0].encoder.with_layer())
+    encoder = wide.inputs[0].encoder
+    assert isinstance(encoder, MLP)
+    deeper = Input("observation", 5, encoder.with_layer())
     agree([network(4, "ReLU"), replace(wide, inputs=(deeper,)), network(4, "ELU")], 2)
 
 

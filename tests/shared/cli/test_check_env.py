@@ -149,6 +149,14 @@ class Choices(CounterEnv):
         return gymnasium.spaces.MultiDiscrete([2, 3])
 
 
+class WholeNumbers(CounterEnv):
+    """Integers in a Box."""
+
+    def action_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
+        del agent
+        return gymnasium.spaces.Box(-2, 2, (2,), np.int32)
+
+
 class Large(CounterEnv):
     """Observations of which four rows do not fit into a fragment."""
 
@@ -212,11 +220,20 @@ def test_the_same_environment_as_arrays_is_offered_where_there_is_one(
     assert told == ([sentence] if offered else [])
 
 
-def test_what_does_not_fit_all_algorithms(capfd: pytest.CaptureFixture[str]) -> None:
-    found = answer(capfd, "tests.shared.cli.test_check_env:Choices", "--steps", "10")
-    assert found["will"][0] == (
-        "algorithms: IPPO fits; MADDPG and MATD3 want Box or Discrete actions, those of 'walker_0' are MultiDiscrete"
-    )
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ("Choices", "algorithms: IPPO, MADDPG and MATD3 fit"),
+        (
+            "WholeNumbers",
+            "algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
+            "'walker_0' are int32",
+        ),
+    ],
+)
+def test_which_algorithms_fit(environment: str, sentence: str, capfd: pytest.CaptureFixture[str]) -> None:
+    found = answer(capfd, f"tests.shared.cli.test_check_env:{environment}", "--steps", "10")
+    assert found["will"][0] == sentence
 
 
 @pytest.mark.slow

@@ -38,7 +38,8 @@ def test_the_best_member_is_scored_summed_over_agents(
     finished: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = score(capsys, finished, "--episodes", "6")
-    assert set(result) == {"mean_return", "stderr", "per_agent", "episodes", "member_id", "generation", "policy"}
+    keys = {"mean_return", "stderr", "per_agent", "episodes", "member_id", "generation", "policy", "against"}
+    assert set(result) == keys and result["against"] == {}
     assert (result["member_id"], result["generation"], result["episodes"]) == (5, 2, 6)
     assert result["policy"] == "checkpoints/00000001"
     assert list(result["per_agent"]) == ["speaker_0", "listener_0"]
@@ -105,6 +106,28 @@ def test_the_runs_own_opponents_play(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
 
 
+def test_each_side_of_a_zero_sum_game_is_played_where_the_run_did_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = [["player_1"], ["player_2"]]
+    by_sides = tictactoe(tmp_path / "a", sides=sides)
+    result = score(capsys, by_sides, "--episodes", "20")
+    assert list(result["against"]) == ["random"] and "play" not in result, "no generation has left an elite"
+    won = result["per_agent"]
+    assert result["mean_return"] == pytest.approx((won["player_1"] + won["player_2"]) / 2)
+    for agent in won:
+        shares = result["outcomes"][agent]
+        assert sum(shares.values()) == pytest.approx(1) and shares["win"] - shares["loss"] == pytest.approx(won[agent])
+    assert run(["evaluate", str(by_sides.path), "--episodes", "4"]) == 0
+    assert "\n  against random: " in capsys.readouterr().out
+    chosen = score(capsys, by_sides, "--episodes", "4", "--play", "player_2=random")
+    assert chosen["play"] == {"player_2": "random"}, "what the command line says comes first"
+    named = tictactoe(tmp_path / "b", sides=sides, fitness={"opponents": {"player_2": "elite"}})
+    assert score(capsys, named, "--episodes", "2")["play"] == {"player_2": "elite"}
+    nobody = tictactoe(tmp_path / "c", sides=sides, fitness={"opponents": {}})
+    assert score(capsys, nobody, "--episodes", "2")["against"] == {}
+
+
 def test_an_agent_can_be_played_by_another_member(finished: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     others = ["--play", "speaker_0=3", "--play", "listener_0=3"]
     result = score(capsys, finished, "--episodes", "3", *others)
@@ -144,8 +167,8 @@ def test_outcomes_compare_with_the_best_of_the_others() -> None:
     [
         (["nobody=random"], ["--play nobody=random", "no agent 'nobody'", "speaker_0, listener_0"]),
         (["listener_0=4"], ["member 4 is not alive; alive: 3, 5"]),
-        (["listener_0=best"], ["--play listener_0=best", "AGENT=random or AGENT=MEMBER"]),
-        (["listener_0"], ["--play listener_0", "AGENT=random or AGENT=MEMBER"]),
+        (["listener_0=best"], ["--play listener_0=best", "AGENT=random, AGENT=elite or AGENT=MEMBER"]),
+        (["listener_0"], ["--play listener_0", "AGENT=random, AGENT=elite or AGENT=MEMBER"]),
         (["listener_0=3", "listener_0=5"], ["played by 3 already"]),
     ],
 )

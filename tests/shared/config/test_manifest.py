@@ -9,7 +9,11 @@ import yaml
 from tests.support.manifests import OFF_POLICY, OLDER_OFF_POLICY, OLDER_ON_POLICY, ON_POLICY
 
 from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config
+from covey.config.architecture import resolve
+from covey.config.encoder_choice import encoder_of
 from covey.errors import ConfigError
+from covey.networks import CNN
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 
 
 def load(tmp_path: Path, text: str, *overrides: str, **changes: dict[str, Any]) -> Config:
@@ -90,17 +94,20 @@ def test_the_older_off_policy_form_says_the_same_in_upper_case(
     assert len(named) == 4
 
 
-def test_the_older_on_policy_form_with_convolutions_trains_on_flattened_images(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_older_on_policy_form_with_convolutions_has_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     c = load(tmp_path, OLDER_ON_POLICY)
     expected = {"lr": 0.0002, "gae_lambda": 0.94, "ent_coef": 0.03, "max_grad_norm": 0.4, "target_kl": None}
     assert isinstance(c.algorithm, OnPolicyAlgorithm) and c.algorithm.model_dump().items() >= expected.items()
     assert list(c.mutation.rl_hp_selection) == ["lr", "learn_step"]
-    assert c.network["encoder_config"] == {"activation": "ReLU"}
     named = warnings(caplog)
-    (about,) = [text for text in named if "channel_size" in text]
-    assert "kernel_size" in about and "stride_size" in about and "flattened" in about
+    assert not [text for text in named if "channel_size" in text or "flattened" in text]
+    spaces = EnvironmentSpaces.build(
+        [AgentSpec("a", Box("uint8", (21, 21, 4), (0,) * 1764, (255,) * 1764), Discrete(2))]
+    )
+    config = resolve(c.network, spaces, False)["a"].encoder_config
+    encoder = encoder_of(config, spaces.agents[0].observation, "network", "agent 'a'")
+    assert isinstance(encoder, CNN) and encoder.image == (21, 21, 4)
+    assert (encoder.channel_size, encoder.kernel_size, encoder.stride_size) == ((16, 16), (6, 3), (3, 2))
     (about,) = [text for text in named if "MIN_ENT_COEF" in text]
     assert "MAX_ENT_COEF" in about
 
@@ -140,7 +147,7 @@ def test_multi_frequency_selection_becomes_a_tournament(tmp_path: Path, caplog: 
         ("algorithm", {"torch_compiler": "default"}, ["algorithm.torch_compiler"]),
         ("algorithm", {"vect_noise_dim": 12}, ["algorithm.vect_noise_dim"]),
         ("mutation", {"network": {"min_latent_dim": 4}}, ["mutation.network", "limits"]),
-        ("network", {"arch": "cnn"}, ["network.arch", "flattened"]),
+        ("network", {"encoder_config": {"sample_input": [3, 8, 8]}}, ["network.encoder_config.sample_input"]),
         (
             "network",
             {"speaker_0": {"head_config": {"output_vanish": True}}},
@@ -170,6 +177,8 @@ def test_a_key_without_meaning_is_named_with_what_happens_instead(
         ("network", {"simba": True}, ["network.simba: True", "MLP"]),
         ("network", {"squash_output": True}, ["network.squash_output: True", "clipped"]),
         ("network", {"arch": "lstm"}, ["network.arch: 'lstm'"]),
+        ("network", {"encoder_config": {"arch": "lstm"}}, ["network.encoder_config.arch: 'lstm'"]),
+        ("network", {"encoder_config": {"block_type": "Conv3d"}}, ["block_type: 'Conv3d'"]),
         ("network", {"encoder_config": {"num_blocks": 2}}, ["network.encoder_config.num_blocks"]),
         ("replay_buffer", {"per_buffer": True}, ["replay_buffer.per_buffer", "uniformly"]),
         ("environment", {"wrappers": ["x.y"]}, ["environment.wrappers", "package.module:function"]),

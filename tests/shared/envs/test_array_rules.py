@@ -14,6 +14,7 @@ from tests.support.environments import CounterEnv
 from covey.collect import evaluate
 from covey.envs import (
     Active,
+    AgentArrays,
     BatchedEnvironment,
     Fault,
     SlotArrays,
@@ -29,7 +30,7 @@ from covey.spaces import from_gymnasium
 
 PLAYS = [
     *("Plain", "Images", "Bits", "Choices", "Board", "Turns", "Late", "Forced", "Breaks", "Raises", "Joint"),
-    *("NotFinite", "Outside"),
+    *("NotFinite", "Outside", "Trees"),
 ]
 
 LEFT = r"left {} of agent '{}' in slot {} as it was, expected it written for every slot that {} is given"
@@ -132,6 +133,15 @@ def test_what_breaks_it_is_refused_by_one_sentence(name: str) -> None:
     with pytest.raises(EnvironmentLoadError, match=f"^environment[^:]*(:\\w+)?: {REFUSED[name]}") as refused:
         read_spaces(factory(name)())
     assert "\n" not in str(refused.value) and "; " in str(refused.value)
+
+
+def test_a_leaf_that_is_forgotten_is_named() -> None:
+    class Forgets(written.Trees):
+        def see(self, n: int, agent: AgentArrays, slots: Any) -> None:
+            agent.observation["time"][slots] = self.time[slots, None]
+
+    with pytest.raises(EnvironmentLoadError, match=r"left observation image of agent 'a_0'.*\[group\]\['image'\]"):
+        read_spaces(Forgets(4))
 
 
 @pytest.mark.parametrize("name", ["OtherShape", "StepReward", "ResetsItself", "ReturnsNothing"])

@@ -378,6 +378,6 @@ def test_arrays_that_step_all_their_copies_are_refused_by_one_sentence(build: Bu
 def test_the_package_loads_its_names_only_when_asked() -> None:
     code = "import sys, covey; assert not {'numpy', 'pettingzoo'} & set(sys.modules); print(covey.Observations)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "covey.envs.vector.Observations" in done.stdout
+    assert "covey.envs.observed.Observations" in done.stdout
     with pytest.raises(AttributeError, match="module 'covey' has no attribute 'nothing'"):
         covey.nothing  # noqa: B018

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -9,9 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
+from covey.spaces import (
+    AgentSpec,
+    Box,
+    DictSpace,
+    Discrete,
+    EnvironmentSpaces,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    TupleSpace,
+)
 from covey.v1 import environment_pb2
-from covey.wire.limits import MAX_AGENTS
+from covey.wire.limits import MAX_AGENTS, MAX_DEPTH
 from covey.wire.messages import (
     groups_from_proto,
     groups_to_proto,
@@ -20,6 +31,7 @@ from covey.wire.messages import (
     spaces_from_proto,
     spaces_to_proto,
 )
+from covey.wire.spaces_json import space_from_json, space_to_json
 
 FINITE = st.floats(-1e6, 1e6)
 
@@ -33,10 +45,86 @@ def boxes(draw: st.DrawFn) -> Box:
     return Box(draw(st.sampled_from(("float32", "uint8", "int64"))), shape, low, high)
 
 
-@given(st.one_of(boxes(), st.builds(Discrete, st.integers(1, 1000), st.integers(-5, 5))))
-def test_spaces_survive_the_wire(space: Space) -> None:
+LEAVES = st.one_of(
+    boxes(),
+    st.builds(Discrete, st.integers(1, 1000), st.integers(-5, 5)),
+    st.sampled_from((MultiDiscrete((2, 3)), MultiDiscrete((2, 3, 4, 5), (2, 2), (0, 1, 2, 3)), MultiBinary(4, (2, 2)))),
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.dictionaries(st.sampled_from(("a", "image", "x y")), inner, min_size=1).map(
+            lambda entries: DictSpace(tuple(entries.items()))
+        ),
+        st.lists(inner, min_size=1, max_size=3).map(lambda entries: TupleSpace(tuple(entries))),
+    ),
+    max_leaves=6,
+)
+
+
+@given(TREES)
+def test_spaces_survive_the_wire_and_files(space: Space) -> None:
     data = space_to_proto(space).SerializeToString()
     assert space_from_proto(environment_pb2.Space.FromString(data), "it") == space
+    assert space_from_json(json.loads(json.dumps(space_to_json(space)))) == space
+
+
+def named(name: str, space: environment_pb2.Space) -> environment_pb2.Space:
+    return environment_pb2.Space(dict=environment_pb2.DictSpace(entries=[{"name": name, "space": space}]))  # type: ignore[list-item]
+
+
+def test_trees_that_none_can_have_are_refused_by_the_name_of_the_part() -> None:
+    leaf = box()
+    deep = leaf
+    for _ in range(MAX_DEPTH + 1):
+        deep = named("a", deep)
+    twice = environment_pb2.Space(
+        dict=environment_pb2.DictSpace(
+            entries=[
+                environment_pb2.NamedSpace(name="a.b", space=leaf),
+                environment_pb2.NamedSpace(name="a", space=named("b", leaf)),
+            ]
+        )
+    )
+    large = environment_pb2.Space(tuple=environment_pb2.TupleSpace(entries=[box(shape=[1 << 21])] * 3))
+    many = environment_pb2.Space(tuple=environment_pb2.TupleSpace(entries=[leaf] * 257))
+    for space, says in (
+        (deep, "more than 8 levels"),
+        (twice, "two entries have the dotted name 'a.b'"),
+        (large, "more than 4194304 numbers"),
+        (many, "256 arrays"),
+        (named("", leaf), "expected a name"),
+        (named("a\n", leaf), "expected a name"),
+        (environment_pb2.Space(dict=environment_pb2.DictSpace()), "without entries"),
+        (named("in", box(low=[2.0])), "agent 'a', in: a lower bound"),
+        (named("in", environment_pb2.Space()), "no space is set"),
+    ):
+        with pytest.raises(SpaceError, match=says) as caught:
+            space_from_proto(space, "action of agent 'a'")
+        assert str(caught.value).startswith("action of agent 'a'")
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"kind": "dict", "entries": {"a": 1}},
+        {"kind": "dict", "entries": [["a"]]},
+        {"kind": "tuple", "entries": [5]},
+        {"kind": "multi_discrete", "nvec": [2, 3], "shape": [5]},
+        {"kind": "multi_discrete", "nvec": [2, 3], "start": [5]},
+        {"kind": "multi_discrete", "nvec": [2, 3], "start": [1 << 63, 0]},
+        {"kind": "multi_binary", "n": 4, "shape": [-2, -2]},
+    ],
+)
+def test_trees_in_files_that_are_none_are_refused(space: object) -> None:
+    with pytest.raises(SpaceError):
+        space_from_json(space)
+
+
+def test_what_version_1_knows_is_written_as_version_1_writes_it() -> None:
+    assert space_to_json(MultiDiscrete((2, 3))) == {"kind": "multi_discrete", "nvec": [2, 3]}
+    assert space_to_json(MultiBinary(3)) == {"kind": "multi_binary", "n": 3}
+    assert space_to_proto(MultiDiscrete((2, 3))).SerializeToString() == b"\x1a\x04\x0a\x02\x02\x03"
 
 
 def test_equal_bounds_travel_as_one_number() -> None:

@@ -27,8 +27,8 @@ def off_policy_config(path: Path, case: Case) -> Path:
         **({"policy_freq": 2} if case.algorithm == "MATD3" else {}),
         "O_U_noise": False,
         "expl_noise": 0.5,
-        # For the same reason. In a Box it would keep policies from the ends.
-        "output_penalty": 0.01 if case.kind == "Discrete" else 0.0,
+        # For the same reason. In a Box it would keep policies from the ends; a choice among several matters less.
+        "output_penalty": {"Discrete": 0.01, "Box": 0.0}.get(case.kind, 0.0002),
     }
     return _write(path, case, algorithm, random_steps=case.steps)
 

@@ -11,6 +11,8 @@ from tests.support.probes.environment import Numbers
 from tests.support.probes.learned import Learned
 from tests.support.probes.simultaneous import AGENTS
 
+from covey.spaces import choices
+
 VALUE_TOLERANCE = 0.1
 ACTION_TOLERANCE = 0.1
 """Of a Box, the share of its range; of a choice, how likely another one may be when the policy is sampled."""
@@ -34,7 +36,8 @@ class Known:
         values: Of the kind of action: what an agent's part is worth from there on, if all go on as is wanted.
         wanted: Of the kind of action.
         config: Further arguments of the function.
-        steps: Env steps of each member; IPPO, which learns from each just once, gets four times as many.
+        steps: Env steps of each member; IPPO, which learns from each just once, gets four times as many, others twice
+            as many where actions are several choices.
         tolerance: Of values.
         box_tolerance: The same where actions are Box: critics see the ends of the range seldom, and must bend.
         algorithm: Further settings.
@@ -76,8 +79,10 @@ class Case:
 
     @property
     def steps(self) -> int:
-        """Env steps of each member."""
-        return self.known.steps * (4 if self.algorithm == "IPPO" else 1)
+        """Env steps of each member; the less a single choice changes a reward, the more."""
+        if self.algorithm == "IPPO":
+            return self.known.steps * 4
+        return self.known.steps * (2 if self.kind in ("MultiDiscrete", "MultiBinary") else 1)
 
     def named(self, numbers: Seen) -> Numbers:
         """Numbers by agent."""
@@ -107,7 +112,9 @@ def value_errors(learned: Learned, case: Case) -> list[float]:
 def _done(learned: Learned, case: Case, seen: Seen) -> list[Seen]:
     """All that all agents may do; for IPPO what they should, or 0 where that does not matter."""
     if case.algorithm != "IPPO":
-        places = [(0.0, 1.0) if learned.space(a).width == 2 else (0.0, 0.5, 1.0) for a in case.known.agents]
+        # Of several choices the ends alone, as one place between them stands for many actions.
+        ends = [learned.space(a).width == 2 or len(choices(learned.space(a))) > 1 for a in case.known.agents]
+        places = [(0.0, 1.0) if only else (0.0, 0.5, 1.0) for only in ends]
         return list(product(*places))
     wanted = case.known.wanted(case.kind)(seen) if case.known.wanted else (0.0,) * len(seen)
     return [tuple(w or 0.0 for w in wanted)]

@@ -16,7 +16,7 @@ from covey.networks.resolve import network_ids
 from covey.run.checkpoint_format import read_newest
 from covey.run.directory import RunDirectory
 from covey.run.trained import TrainedMember
-from covey.spaces import Box, Discrete, EnvironmentSpaces, Space, mask_width
+from covey.spaces import Box, EnvironmentSpaces, MultiBinary, Space, choices, mask_width
 from covey.v1.order_pb2 import Exploration
 from covey.wire.policy_file import encode_policy, spec_of
 from covey_server.member import Member, Network
@@ -157,7 +157,10 @@ def _row(numbers: list[float]) -> np.ndarray:
 
 
 def _critic_action(space: Space, done: float) -> list[float]:
-    """As critics see actions: one-hot, or from -1 to 1."""
-    if isinstance(space, Discrete):
-        return [float(k == round(done * (space.n - 1))) for k in range(space.n)]
-    return [2 * done - 1]
+    """As critics see actions: one-hot, or from -1 to 1; of several choices, each at that end that `place` counts so."""
+    if isinstance(space, Box):
+        return [2 * done - 1]
+    shares = [done if i % 2 == 0 else 1 - done for i in range(len(choices(space)))]
+    if isinstance(space, MultiBinary):
+        return shares
+    return [float(k == round(x * (n - 1))) for x, n in zip(shares, choices(space), strict=True) for k in range(n)]

@@ -36,6 +36,7 @@ class Compiled(UpdateBackend):
     """
 
     multiple = 32
+    cut = False
 
     def pure(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
         """Return the function compiled; if its first results differ from eager ones, it stays eager."""

@@ -43,7 +43,7 @@ def assert_close(one: Member, other: Member) -> None:
             torch.testing.assert_close(values, other.networks[key].params[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["mixed kinds", "turns"])
+@pytest.mark.parametrize("case", ["mixed kinds", "several choices", "turns"])
 @pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
 def test_updates_from_replay_are_the_same_compiled(
     algorithm: str, case: str, backend: CompileCounterWithBackend

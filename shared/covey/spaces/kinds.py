@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,16 +57,29 @@ class Discrete:
 
 @dataclass(frozen=True, slots=True)
 class MultiDiscrete:
-    """The space of several choices at once: number i is one of 0 to `nvec[i]` - 1."""
+    """The space of several choices at once: choice i is one of the `nvec[i]` integers from `start[i]` on.
+
+    Choices may form an array of any shape; all tuples list them in row-major order.
+
+    Attributes:
+        nvec: The number of values of each choice.
+        shape: Shape of an action or observation; left out: (number of choices,).
+        start: The first value of each choice; left out: zeros.
+    """
 
     nvec: tuple[int, ...]
+    shape: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
 
     dtype = "int64"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of an action or observation: one number per choice."""
-        return (len(self.nvec),)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", self.shape or (len(self.nvec),))
+        object.__setattr__(self, "start", self.start or (0,) * len(self.nvec))
+
+    def __repr__(self) -> str:
+        shape = f", shape={self.shape}" * (len(self.shape) > 1)
+        return f"MultiDiscrete(nvec={self.nvec}{shape}{f', start={self.start}' * any(self.start)})"
 
     @property
     def width(self) -> int:
@@ -77,16 +89,23 @@ class MultiDiscrete:
 
 @dataclass(frozen=True, slots=True)
 class MultiBinary:
-    """The space of `n` switches, numbers that are 0 or 1."""
+    """The space of `n` switches, numbers that are 0 or 1, in an array of any shape.
+
+    Attributes:
+        n: The number of switches.
+        shape: Shape of an action or observation; left out: (n,).
+    """
 
     n: int
+    shape: tuple[int, ...] = ()
 
     dtype = "int8"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of an action or observation: one number per switch."""
-        return (self.n,)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", self.shape or (self.n,))
+
+    def __repr__(self) -> str:
+        return f"MultiBinary(n={self.n}{f', shape={self.shape}' * (len(self.shape) > 1)})"
 
     @property
     def width(self) -> int:
@@ -94,7 +113,100 @@ class MultiBinary:
         return self.n
 
 
-Space = Box | Discrete | MultiDiscrete | MultiBinary
+LeafSpace = Box | Discrete | MultiDiscrete | MultiBinary
+"""A space whose values are one array of numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class DictSpace:
+    """The space of dictionaries: a name and a space for each entry, in order. Entries may be dictionaries or tuples."""
+
+    entries: tuple[tuple[str, Space], ...]
+
+    shape = ()
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The structured dtype of a value: a field for each leaf, by its dotted name."""
+        return _structured(self)
+
+    def __repr__(self) -> str:
+        return f"Dict({', '.join(f'{name}: {space}' for name, space in self.entries)})"
+
+    @property
+    def width(self) -> int:
+        """Numbers that a network reads of all entries together, or gives for them."""
+        return sum(space.width for _, space in self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class TupleSpace:
+    """The space of tuples: a space for each element. Elements may be dictionaries or tuples."""
+
+    entries: tuple[Space, ...]
+
+    shape = ()
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The structured dtype of a value: a field for each leaf, by its dotted name."""
+        return _structured(self)
+
+    def __repr__(self) -> str:
+        return f"Tuple({', '.join(map(str, self.entries))})"
+
+    @property
+    def width(self) -> int:
+        """Numbers that a network reads of all elements together, or gives for them."""
+        return sum(space.width for space in self.entries)
+
+
+Space = Box | Discrete | MultiDiscrete | MultiBinary | DictSpace | TupleSpace
+"""An observation or action space: one array, or a tree of dictionaries and tuples whose leaves are arrays.
+
+Values of a tree are held in structured numpy arrays, so that every space has a `dtype` and a `shape`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An array within a space that is a tree.
+
+    Attributes:
+        name: Keys and indices on the way to it, joined by dots: `image`, `inventory.0`; "" if the space is no tree.
+        space: The space of the array.
+        path: The same keys and indices, by which a value of the tree is subscripted one after another.
+    """
+
+    name: str
+    space: LeafSpace
+    path: tuple[str | int, ...] = ()
+
+
+def leaves(space: Space) -> tuple[Leaf, ...]:
+    """Return the arrays that make up a space, in order; a space that is no tree is its only leaf, without a name.
+
+    Dictionaries are gone through in their own order, tuples by index.
+    """
+    return tuple(_leaves(space, ()))
+
+
+def _structured(space: DictSpace | TupleSpace) -> np.dtype[np.void]:
+    """Return the structured dtype of a tree's values, aligned."""
+    return np.dtype([(leaf.name, leaf.space.dtype, leaf.space.shape) for leaf in leaves(space)], align=True)
+
+
+def _leaves(space: Space, path: tuple[str | int, ...]) -> Iterator[Leaf]:
+    """Yield the leaves of a space that lies at this path in another."""
+    match space:
+        case DictSpace(entries):
+            for name, entry in entries:
+                yield from _leaves(entry, (*path, name))
+        case TupleSpace(elements):
+            for i, element in enumerate(elements):
+                yield from _leaves(element, (*path, i))
+        case _:
+            yield Leaf(".".join(map(str, path)), space, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,33 +322,6 @@ def _explicit_groups(ids: list[str], groups: Mapping[str, Sequence[str]]) -> dic
     return {g: [ids.index(a) for a in members] for g, members in groups.items()}
 
 
-def from_gymnasium(space: gymnasium.Space, what: str) -> Space:  # type: ignore[type-arg]
-    """Convert a Gymnasium space to covey's own type; `what` names it in errors ("observation of agent 'a_0'").
-
-    Raises:
-        SpaceError: a kind of space that covey cannot serve.
-    """
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Discrete):
-        return Discrete(int(space.n), int(space.start))
-    if isinstance(space, spaces.MultiDiscrete) and np.ndim(space.nvec) == 1 and not np.any(space.start):
-        return MultiDiscrete(tuple(int(n) for n in space.nvec))
-    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
-        return MultiBinary(int(space.shape[0]))
-    if isinstance(space, spaces.Box) and space.dtype is not None:
-        low = np.asarray(space.low, dtype=np.float64).ravel().tolist()
-        high = np.asarray(space.high, dtype=np.float64).ravel().tolist()
-        return Box(np.dtype(space.dtype).name, tuple(space.shape), tuple(low), tuple(high))
-    if type(space).__module__.split(".")[0] == "gym":
-        raise SpaceError(
-            f"{what}: space {space} of the old package gym, expected one of gymnasium; import gymnasium in its place"
-        )
-    raise SpaceError(
-        f"{what}: space {space}, expected Box, Discrete, MultiDiscrete or MultiBinary; "
-        "wrap the environment so that it gives one of them"
-    )
-
-
 MASK_KEY = "action_mask"
 """Key of action masks (1: legal), in observations that are dictionaries, or in infos."""
 
@@ -244,48 +329,50 @@ FORCED_KEY = "env_defined_actions"
 """Key in an agent's info for the action that the environment takes in the agent's place."""
 
 
-def observation_from_gymnasium(space: gymnasium.Space, what: str) -> tuple[Space, bool]:  # type: ignore[type-arg]
-    """Convert a Gymnasium observation space to covey's own type; returns also whether it carries an action mask.
-
-    Observations with a mask are dictionaries {observation, action_mask}; the space returned is the observation's.
-
-    Raises:
-        SpaceError: a kind of space that covey cannot serve.
-    """
-    if isinstance(space, gymnasium.spaces.Dict):
-        if set(space.spaces) == {"observation", MASK_KEY}:
-            return from_gymnasium(space["observation"], what), True
-        raise SpaceError(
-            f"{what}: dictionary of {', '.join(map(str, space.spaces))}, expected observation and {MASK_KEY}; "
-            "wrap the environment so that it gives one array"
-        )
-    return from_gymnasium(space, what), False
-
-
 def mask_width(action: Space) -> int:
-    """Return the length of an action mask: one number for each value of each discrete choice.
+    """Return the length of an action mask: one number for each value of each discrete choice, leaf after leaf.
 
     Raises:
         SpaceError: actions that cannot be masked.
     """
-    if isinstance(action, Discrete | MultiDiscrete):
-        return action.width
-    raise SpaceError(f"action mask: for {type(action).__name__} actions, expected Discrete or MultiDiscrete ones")
+    width = sum(leaf.space.width for leaf in leaves(action) if isinstance(leaf.space, Discrete | MultiDiscrete))
+    if not width:
+        raise SpaceError(f"action mask: for {type(action).__name__} actions, expected Discrete or MultiDiscrete ones")
+    return width
+
+
+def masked_choices(action: Space) -> tuple[tuple[int, int], ...]:
+    """Return number of values and first value of each choice that a mask is about, in the mask's order."""
+    found: list[tuple[int, int]] = []
+    for leaf in leaves(action):
+        match leaf.space:
+            case Discrete(n, start):
+                found.append((n, start))
+            case MultiDiscrete(nvec, _, starts):
+                found += zip(nvec, starts, strict=True)
+    return tuple(found)
 
 
 def choices(action: Space) -> tuple[int, ...]:
     """Return how many values each choice of an action has: (n,) for Discrete, (2, 2, ...) for MultiBinary.
 
-    A Box has no choices: ().
+    A Box has no choices: (). A tree has those of its leaves, one after another.
     """
-    match action:
-        case Discrete(n):
-            return (n,)
-        case MultiDiscrete(nvec):
-            return nvec
-        case MultiBinary(n):
-            return (2,) * n
-    return ()
+    found: list[int] = []
+    for leaf in leaves(action):
+        match leaf.space:
+            case Discrete(n):
+                found.append(n)
+            case MultiDiscrete(nvec):
+                found += nvec
+            case MultiBinary(n):
+                found += (2,) * n
+    return tuple(found)
+
+
+def has_box(action: Space) -> bool:
+    """Whether an action is a Box, or has one among its leaves."""
+    return any(isinstance(leaf.space, Box) for leaf in leaves(action))
 
 
 def action_bounds(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

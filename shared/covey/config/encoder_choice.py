@@ -1,0 +1,137 @@
+"""The encoder that an observation gets: of the kind that the configuration says, else by what is observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covey.config.network import EncoderConfig, MLPConfig
+from covey.errors import ConfigError
+from covey.networks.cnn import CNN, MAX_LAYERS
+from covey.networks.encoders import Encoder, encoder_kind
+from covey.networks.images import Image, image_of, is_image, sized
+from covey.networks.mlp import MLP
+from covey.networks.multi_input import ImagePart, MultiInput
+from covey.spaces import Space, leaves
+
+_MLP_KEYS = frozenset({"hidden_size", "layer_norm", "min_mlp_nodes", "max_mlp_nodes"})
+_CNN_KEYS = frozenset(
+    {"channel_size", "kernel_size", "stride_size", "min_channel_size", "max_channel_size", "channels"}
+)
+
+
+def encoder_of(config: EncoderConfig, space: Space, where: str, whose: str, *, beside: int = 0) -> Encoder:
+    """Return the encoder of an observation.
+
+    Args:
+        config: Its configuration.
+        space: What is observed.
+        where: Dotted path of the configuration, for errors.
+        whose: Who observes, for errors: "agent 'listener_0'".
+        beside: How many numbers the encoder reads behind the observation, such as an agent's one-hot index.
+
+    Raises:
+        ConfigError: keys of several kinds, an unknown kind, a kind that cannot read such observations, or a kernel that
+            does not fit an image.
+    """
+    kind = config.kind or _kind(config, space, where, whose)
+    match kind:
+        case MLP.kind:
+            _only(config, _CNN_KEYS, where, kind)
+            return _mlp(config)
+        case CNN.kind:
+            _only(config, _MLP_KEYS, where, kind)
+            image = image_of(space, config.channels)
+            if image is None:
+                raise ConfigError(
+                    f"{where}: {_named(config, kind, _CNN_KEYS)}, but {whose} observes {space}, expected an image of "
+                    "two or three axes; give agents that see no image an encoder_config of their own"
+                )
+            return _cnn(config, image, where, whose)
+        case MultiInput.kind:
+            return _multi_input(config, space, where, whose, beside)
+    made: Encoder = encoder_kind(kind).from_json(config.options)
+    return made
+
+
+def _kind(config: EncoderConfig, space: Space, where: str, whose: str) -> str:
+    """Choose the kind of encoder by the keys that are given, or by what is observed."""
+    given = _given(config)
+    images = [leaf for leaf in leaves(space) if is_image(leaf.space)]
+    if images and images[0].name:
+        return MultiInput.kind  # with keys of both kinds, as it has encoders of both
+    if given & _MLP_KEYS and given & _CNN_KEYS:
+        raise ConfigError(
+            f"{where}: {_listed(given & _MLP_KEYS)} of an MLP and {_listed(given & _CNN_KEYS)} of a CNN, expected "
+            f"those of one kind: {whose} observes {space}; leave the others out"
+        )
+    if given & _CNN_KEYS:
+        return CNN.kind
+    return CNN.kind if images and not given & _MLP_KEYS else MLP.kind
+
+
+def _mlp(config: MLPConfig) -> MLP:
+    """Return the MLP that an encoder's configuration describes."""
+    return MLP(
+        hidden_size=tuple(config.hidden_size),
+        **{key: getattr(config, key) for key in MLPConfig.model_fields if key != "hidden_size"},
+    )
+
+
+def _cnn(config: EncoderConfig, image: Image, where: str, whose: str) -> CNN:
+    """Return the CNN that an encoder's configuration describes, sized to an image where it does not say."""
+    channels, kernels, strides = sized(image, config.channel_size, config.kernel_size, config.stride_size, where, whose)
+    said = "max_hidden_layers" in config.model_fields_set
+    return CNN(
+        image=(image.height, image.width, image.channels),
+        channels_first=image.channels_first,
+        channel_size=channels,
+        kernel_size=kernels,
+        stride_size=strides,
+        padding=(0,) * len(kernels),
+        activation=config.activation,
+        min_hidden_layers=config.min_hidden_layers,
+        max_hidden_layers=min(MAX_LAYERS, config.max_hidden_layers) if said else 6,
+        min_channel_size=config.min_channel_size,
+        max_channel_size=config.max_channel_size,
+    )
+
+
+def _multi_input(config: EncoderConfig, space: Space, where: str, whose: str, beside: int) -> MultiInput:
+    """Return an encoder with a CNN for each image of an observation, and an MLP for all the rest."""
+    parts: list[ImagePart] = []
+    at, rest = 0, beside
+    for leaf in leaves(space):
+        image = image_of(leaf.space, config.channels) if is_image(leaf.space) else None
+        if image is None:
+            rest += leaf.space.width
+        else:
+            name = leaf.name or "image"
+            parts.append(ImagePart(name, at, _cnn(config, image, where, f"{whose}, {name}")))
+        at += leaf.space.width
+    if not parts:
+        raise ConfigError(
+            f"{where}: kind 'multi_input', but {whose} observes {space}, expected a dictionary or tuple with an image "
+            "in it; leave out the kind for an MLP"
+        )
+    return MultiInput(images=tuple(parts), vector=_mlp(config) if rest else None, activation=config.activation)
+
+
+def _only(config: EncoderConfig, others: frozenset[str], where: str, kind: str) -> None:
+    """Refuse keys that a kind of encoder does not have."""
+    foreign = _given(config) & others
+    if foreign:
+        raise ConfigError(f"{where}: {_listed(foreign)}, no key of kind {kind!r}; leave it out, or choose another kind")
+
+
+def _named(config: EncoderConfig, kind: str, keys: frozenset[str]) -> str:
+    """Name what asks for a kind: the kind itself, or keys that it alone has."""
+    return f"kind {kind!r}" if config.kind else _listed(_given(config) & keys)
+
+
+def _given(config: EncoderConfig) -> set[str]:
+    """Return the keys that the configuration gives, but for one that asks for what a CNN does anyway."""
+    return config.model_fields_set - (set() if config.layer_norm else {"layer_norm"})
+
+
+def _listed(keys: Any) -> str:
+    return ", ".join(sorted(keys))

@@ -1,0 +1,47 @@
+"""Values of spaces that are trees: as environments have them (dictionaries and tuples), and as structured arrays.
+
+In arrays a value of a tree is one element with a field for each leaf, named by the leaf's dotted name. Functions here
+take spaces that are no trees too: those have one leaf, which is the array itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from covey.spaces.kinds import DictSpace, Space, TupleSpace, leaves
+
+
+def leaf_arrays(space: Space, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Return views of an array's leaves, in the order of `leaves(space)`: each (..., *shape of the leaf)."""
+    return tuple(values[leaf.name] if leaf.path else values for leaf in leaves(space))
+
+
+def nested(space: Space, values: NDArray[Any]) -> Any:
+    """Return values as environments have them: dictionaries and tuples of views, each (..., *shape of the leaf)."""
+    leaf = iter(leaf_arrays(space, values))
+
+    def build(part: Space) -> Any:
+        match part:
+            case DictSpace(entries):
+                return {name: build(entry) for name, entry in entries}
+            case TupleSpace(elements):
+                return tuple(build(element) for element in elements)
+        return next(leaf)
+
+    return build(space)
+
+
+def at_path(value: Any, path: tuple[str | int, ...]) -> Any:
+    """Return what lies at a path in a value of dictionaries and tuples.
+
+    A tuple is subscripted by the number in a name: one that lost elements is a dictionary named by its indices.
+
+    Raises:
+        LookupError, TypeError, ValueError: there is no such part.
+    """
+    for key in path:
+        value = value[key] if isinstance(value, Mapping) else value[int(key)]
+    return value

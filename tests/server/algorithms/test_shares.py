@@ -1,0 +1,132 @@
+"""A population divided among several learners learns to the bit what it learns in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support import replays, rounds
+from tests.support.members import assert_same_networks
+
+from covey.config import Config
+from covey.networks.ops import ACTIVATIONS
+from covey.spaces import AgentSpec, EnvironmentSpaces, MultiBinary
+from covey_server.algorithms import ALGORITHMS, build_networks
+from covey_server.member import Member, MemberSizes
+
+MEMBERS = 8
+
+NARROW = EnvironmentSpaces.build(
+    [AgentSpec(f"one_{i}", replays.box(1), replays.box(1)) for i in range(2)]
+    + [AgentSpec("two_0", replays.box(2), replays.box(2))]
+)
+SWITCHES = EnvironmentSpaces.build(
+    [AgentSpec("a_0", replays.box(1), MultiBinary(3)), AgentSpec("b_0", replays.box(3), replays.box(1))]
+)
+OFF_POLICY = {"boxes": replays.BOXES, "mixed": replays.MIXED, "turns": replays.SEEN, "narrow": NARROW}
+ON_POLICY = {"simultaneous": rounds.SIMULTANEOUS, "asynchronous": rounds.ASYNCHRONOUS, "switches": SWITCHES}
+
+SHARES: tuple[tuple[range, ...], ...] = (
+    (range(4), range(4, 8)),
+    (range(4), range(4, 8)),
+    (range(1), range(1, 8)),
+    tuple(range(m, m + 1) for m in range(MEMBERS)),
+)
+
+
+class Case:
+    """A random population: sizes, depths, activations, batch sizes and rhythms differ."""
+
+    def __init__(self, algorithm: str, seed: int) -> None:
+        self.rng = np.random.default_rng([seed, sum(map(ord, algorithm))])
+        self.algorithm = algorithm
+        kinds = ON_POLICY if algorithm == "IPPO" else OFF_POLICY
+        self.spaces = list(kinds.values())[seed % len(kinds)]
+        self.shared = bool(self.rng.random() < 0.5)
+        self.normalised = seed % 6 == 5
+        self.settings: dict[str, Any] = {}
+        if algorithm == "IPPO":
+            self.settings["normalize_values"] = bool(self.rng.random() < 0.5)
+        else:
+            self.settings |= {"actor_loss": str(self.rng.choice(["own", "joint"])), "output_penalty": 0.01}
+        self.config = self._config([16], [16], "ReLU", 16)
+
+    def _config(self, hidden: Sequence[int], head: Sequence[int], activation: str, latent: int) -> Config:
+        made = (rounds if self.algorithm == "IPPO" else replays).config
+        arguments: tuple[Any, ...] = () if self.algorithm == "IPPO" else (self.algorithm,)
+        plain = made(*arguments, shared=self.shared, **self.settings)
+        layers = {"activation": activation, "layer_norm": self.normalised}
+        return Config.model_validate(
+            plain.model_dump(mode="json", exclude_unset=True)
+            | {
+                "network": {
+                    "latent_dim": latent,
+                    "encoder_config": {"hidden_size": list(hidden), **layers},
+                    "head_config": {"hidden_size": list(head), **layers},
+                }
+            }
+        )
+
+    def members(self) -> list[Member]:
+        rng = np.random.default_rng(self.rng.bit_generator.state["state"]["state"] % (1 << 32))
+        found = []
+        few = int(rng.integers(1, 4))  # of the same few architectures
+        for member_id in range(MEMBERS):
+            own = np.random.default_rng([int(rng.integers(1 << 30)) if few == 3 else member_id % few, few])
+            layers = own.integers(2, 40, own.integers(1, 3))
+            head = own.integers(2, 40, own.integers(1, 3))
+            made = self._config(layers.tolist(), head.tolist(), str(own.choice(ACTIVATIONS)), int(own.integers(8, 24)))
+            numbers: dict[str, Any] = {"batch_size": int(rng.integers(1, 70)), "gamma": float(rng.uniform(0.5, 1))}
+            if self.algorithm == "IPPO":
+                numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
+                numbers |= {"learn_step": int(rng.integers(10, 60))}
+            else:
+                numbers |= {"lr_actor": float(rng.uniform(1e-4, 1e-2)), "tau": float(rng.uniform(0.01, 0.2))}
+                numbers |= {"policy_freq": int(rng.integers(1, 4))} if self.algorithm == "MATD3" else {}
+            found.append(
+                Member(
+                    member_id=member_id,
+                    networks=build_networks(made, self.spaces, np.random.default_rng(member_id)),
+                    hyperparameters=made.algorithm.initial_hyperparameters().changed(**numbers),
+                )
+            )
+        return found
+
+    def learn(
+        self, members: Sequence[Member], share: range, dues: Sequence[Sequence[int]]
+    ) -> dict[int, dict[str, float]]:
+        """Let a share of the members learn, as one process of several would; returns what it says of them."""
+        sizes = [MemberSizes.of(m) for m in members]
+        own = [members[m] for m in share]
+        learner = ALGORITHMS[self.algorithm](self.config, self.spaces, own, "cpu", sizes)
+        replay = replays.filled(self.spaces) if self.algorithm != "IPPO" else None
+        for i, due in enumerate(dues):
+            here = [m - share.start for m in due if m in share]
+            if here:
+                learner.update(here, replay if replay is not None else self._rollouts([members[m] for m in due], i))
+        learner.unpack()
+        return learner.metrics()
+
+    def _rollouts(self, members: Sequence[Member], i: int) -> Any:
+        steps = {m.member_id: max(1, m.hyperparameters.learn_step // rounds.SLOTS) for m in members}
+        return rounds.together(self.spaces, steps, i)
+
+
+@pytest.mark.parametrize("algorithm", ["IPPO", "MADDPG", "MATD3"])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 3 else ()) for seed in range(32)])
+def test_members_learn_the_same_in_any_share_of_the_population(algorithm: str, seed: int) -> None:
+    case = Case(algorithm, seed)
+    together, divided = case.members(), case.members()
+    everybody = list(range(MEMBERS))
+    some = sorted(case.rng.choice(MEMBERS, 5, replace=False).tolist())
+    dues = [everybody, some, everybody, everybody]
+    said = case.learn(together, range(MEMBERS), dues)
+    found: dict[int, dict[str, float]] = {}
+    for share in SHARES[seed % len(SHARES)]:
+        found |= case.learn(divided, share, dues)
+    for one, other in zip(together, divided, strict=True):
+        assert one.updates == other.updates > 0
+        assert_same_networks(one, other)
+    assert {m: repr(its) for m, its in said.items()} == {m: repr(its) for m, its in found.items()}

@@ -1,0 +1,109 @@
+"""Which protocol version a run needs: spaces that are trees need version 2, all others are served in version 1 too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tests.support.processes import PATIENCE_S, write_config
+from tests.support.tree_environments import MaskedTrees, ReadableTrees
+
+from covey.config import load_config
+from covey.envs.reading import read_spaces
+from covey.run.new_run import new_run
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
+from covey.v1 import actor_service_pb2 as pb
+from covey.v1.actor_service_pb2_grpc import ActorServiceStub
+from covey.wire.messages import spaces_to_proto
+from covey.wire.versions import needed_version
+from covey_server.app import LearnerProcess
+
+PLAIN = EnvironmentSpaces.build([AgentSpec("a_0", Box("float32", (3,), (-1.0,) * 3, (1.0,) * 3), Discrete(3))])
+TREES = read_spaces(ReadableTrees())
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., ActorServiceStub]]:
+    """Start a learner with changes to the section `environment`, and give a stub that calls it."""
+    ends: list[Callable[[], Any]] = []
+
+    def start(**environment: object) -> ActorServiceStub:
+        section = {"name": "tests.support.tree_environments:MaskedTrees", **environment}
+        config = load_config(write_config(tmp_path / "job.yaml", environment=section))
+        process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
+        process.start()
+        channel = grpc.insecure_channel(process.address)
+        ends.extend((channel.close, process.stop))
+        return ActorServiceStub(channel)
+
+    yield start
+    for end in ends:
+        end()
+
+
+def join(stub: ActorServiceStub, spaces: EnvironmentSpaces, version: int, incarnation: int) -> pb.JoinResponse:
+    request = pb.JoinRequest(
+        protocol_version=version,
+        actor_id=f"actor-{incarnation}",
+        incarnation=incarnation,
+        spaces=spaces_to_proto(spaces),
+        train_slots=1,
+        eval_slots=1,
+    )
+    return stub.Join(request, timeout=PATIENCE_S)
+
+
+def refusal(call: Callable[[], Any]) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    return str(caught.value.details())
+
+
+def describe(stub: ActorServiceStub, version: int) -> pb.DescribeResponse:
+    return stub.Describe(pb.DescribeRequest(protocol_version=version, oldest_protocol_version=1), timeout=PATIENCE_S)
+
+
+def test_a_run_without_trees_serves_both_versions(serve: Callable[..., ActorServiceStub]) -> None:
+    stub = serve()
+    assert [describe(stub, version).protocol_version for version in (1, 2, 3)] == [1, 2, 2]
+    first, second = join(stub, PLAIN, 1, 1), join(stub, PLAIN, 2, 2)
+    assert first.schema_hash == second.schema_hash
+    assert describe(stub, 1).protocol_version == 1
+
+
+def test_trees_are_said_in_version_2_alone(serve: Callable[..., ActorServiceStub]) -> None:
+    stub = serve()
+    assert "speaks protocol version 1, expected 2" in refusal(lambda: join(stub, TREES, 1, 1))
+    join(stub, TREES, 2, 2)
+    text = refusal(lambda: describe(stub, 1))
+    assert "the actor speaks protocol version 1, the learner version 2" in text
+    assert "install a newer covey on the actor's side" in text
+    assert describe(stub, 2).protocol_version == 2
+
+
+def test_parts_that_are_left_out_need_an_actor_that_leaves_them_out(serve: Callable[..., ActorServiceStub]) -> None:
+    stub = serve(ignore_observations=["mission"])
+    assert "the learner version 2" in refusal(lambda: describe(stub, 1))
+    told = describe(stub, 2).environment.ignore_observations
+    assert list(told) == ["mission"]
+    join(stub, read_spaces(MaskedTrees(), ignored=told), 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("space", "version"),
+    [
+        (MultiDiscrete((2, 3)), 1),
+        (MultiDiscrete((2, 3), start=(0, 1)), 2),
+        (MultiDiscrete((2, 3, 2, 2), (2, 2)), 2),
+        (MultiBinary(4), 1),
+        (MultiBinary(4, (2, 2)), 2),
+        (TREES.agents[0].observation, 2),
+    ],
+)
+def test_which_version_a_space_needs(space: Space, version: int) -> None:
+    assert needed_version(EnvironmentSpaces.build([AgentSpec("a_0", space, Discrete(2))])) == version
+    assert needed_version(EnvironmentSpaces.build([AgentSpec("a_0", Discrete(2), space)])) == version
