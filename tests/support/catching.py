@@ -69,7 +69,7 @@ class Catching(ParallelEnv):  # type: ignore[misc]
         self._paddles = self._draw.integers(self._cells - PADDLE + 1, size=2)
         return self._seen(), {a: {} for a in self.agents}
 
-    def step(self, actions: dict[str, int]) -> tuple[dict[str, Any], ...]:
+    def step(self, actions: dict[str, int]) -> Any:
         """Move paddles, then the ball."""
         moves = np.array([int(actions[a]) - 1 for a in self.possible_agents])
         self._paddles = np.clip(self._paddles + moves, 0, self._cells - PADDLE)

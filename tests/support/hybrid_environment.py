@@ -47,7 +47,7 @@ class Hybrid(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
         self.agents, self._left = list(self.possible_agents), 4
         return self._look(), {a: {} for a in self.agents}
 
-    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    def step(self, actions: dict[str, Any]) -> Any:
         rewards = {a: self._earned(a, actions[a]) for a in self.agents}
         self._left -= 1
         over, agents, seen = self._left == 0, list(self.agents), self._look()

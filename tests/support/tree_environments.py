@@ -13,7 +13,7 @@ from tests.support.written_environments import F, Plain
 class Trees(Plain):
     """Observations are a dictionary of an image, a tuple, and a text that nobody can read."""
 
-    seen = spaces.Dict(
+    tree = spaces.Dict(
         {
             "image": spaces.Box(0, 255, (4, 3), np.uint8),
             "inventory": spaces.Tuple((spaces.Discrete(4, start=1), spaces.MultiBinary([2, 2]))),
@@ -21,6 +21,7 @@ class Trees(Plain):
             "where": spaces.Box(-10, 10, (2,), F),
         }
     )
+    seen = tree
 
     def observation(self, agent: Any) -> Any:
         image = np.full((4, 3), self.time, np.uint8)
@@ -37,7 +38,7 @@ class MaskedTrees(Trees):
     """The same with an action mask beside it: agents may not do 2."""
 
     def observation_space(self, agent: Any) -> Any:
-        return spaces.Dict({**self.seen.spaces, "action_mask": spaces.MultiBinary(3)})
+        return spaces.Dict({**self.tree.spaces, "action_mask": spaces.MultiBinary(3)})
 
     def observation(self, agent: Any) -> Any:
         return super().observation(agent) | {"action_mask": np.array([1, 1, 0], np.int8)}
@@ -51,7 +52,7 @@ class TupleOfMaskedTrees(MaskedTrees):
     """The same tree under the key `obs`, as a tuple, beside the mask."""
 
     def observation_space(self, agent: Any) -> Any:
-        held = spaces.Tuple(tuple(self.seen.spaces.values()))
+        held = spaces.Tuple(tuple(self.tree.spaces.values()))
         return spaces.Dict({"obs": held, "action_mask": spaces.MultiBinary(3)})
 
     def observation(self, agent: Any) -> Any:
@@ -63,7 +64,8 @@ class TupleOfMaskedTrees(MaskedTrees):
 class ReadableTrees(Trees):
     """The same without the text."""
 
-    seen = spaces.Dict({key: part for key, part in Trees.seen.spaces.items() if key != "mission"})
+    tree = spaces.Dict({key: part for key, part in Trees.tree.spaces.items() if key != "mission"})
+    seen = tree
 
 
 class TreeActions(Plain):

@@ -54,7 +54,8 @@ class Pack:
         self.agents = agents
         self.networks = list(networks)
         self.samples = samples
-        self.layout = PackLayout(tuple(network.spec for network in networks), *(room or ()))
+        wide, uneven = room or (None, None)
+        self.layout = PackLayout(tuple(network.spec for network in networks), wide, uneven)
         self.spec = self.layout.padded
 
         def matrix(params: Sequence[Params], *, moments: bool = False) -> Tensor:

@@ -44,15 +44,35 @@ class MultiInput:
 
     kind: ClassVar[str] = "multi_input"
     units: ClassVar[str] = "node"
-    layers: ClassVar[int] = 0
-    gated: ClassVar[tuple[int, ...]] = ()
-    min_hidden_layers: ClassVar[int] = 0
-    max_hidden_layers: ClassVar[int] = 0
-    unit_bounds: ClassVar[tuple[int, int]] = (0, 0)
 
     images: tuple[ImagePart, ...]
     vector: MLP | None = None
     activation: str = "ReLU"
+
+    @property
+    def gated(self) -> tuple[int, ...]:
+        """No layers of its own, and so none that are gated."""
+        return ()
+
+    @property
+    def min_hidden_layers(self) -> int:
+        """No layers of its own: mutations change those of the parts."""
+        return 0
+
+    @property
+    def max_hidden_layers(self) -> int:
+        """No layers of its own: mutations change those of the parts."""
+        return 0
+
+    @property
+    def layers(self) -> int:
+        """No layers of its own: mutations change those of the parts."""
+        return 0
+
+    @property
+    def unit_bounds(self) -> tuple[int, int]:
+        """No units of its own: mutations change those of the parts."""
+        return 0, 0
 
     @property
     def structure(self) -> tuple[object, ...]:

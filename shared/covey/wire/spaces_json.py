@@ -32,9 +32,9 @@ def space_to_json(space: Space) -> dict[str, Any]:
     """Convert a space to a JSON object; bounds that are all equal are written once."""
     kind, fields = space_fields(space)
     if isinstance(space, DictSpace):
-        fields = {"entries": [[name, space_to_json(entry)] for name, entry in space.entries]}
-    elif isinstance(space, TupleSpace):
-        fields = {"entries": [space_to_json(entry) for entry in space.entries]}
+        return {"kind": kind, "entries": [[name, space_to_json(entry)] for name, entry in space.entries]}
+    if isinstance(space, TupleSpace):
+        return {"kind": kind, "entries": [space_to_json(entry) for entry in space.entries]}
     return {"kind": kind} | {
         name: [float_to_json(b) for b in value] if name in _BOUNDS else value for name, value in fields.items()
     }

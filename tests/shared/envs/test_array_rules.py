@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ def test_a_leaf_that_is_forgotten_is_named() -> None:
             agent.observation["time"][slots] = self.time[slots, None]
 
     with pytest.raises(EnvironmentLoadError, match=r"left observation image of agent 'a_0'.*\[group\]\['image'\]"):
-        read_spaces(Forgets(4))
+        read_spaces(cast(Any, Forgets(4)))
 
 
 @pytest.mark.parametrize("name", ["OtherShape", "StepReward", "ResetsItself", "ReturnsNothing"])

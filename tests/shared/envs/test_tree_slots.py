@@ -115,6 +115,7 @@ def test_vectorised_environments_give_trees_of_batches() -> None:
     env = SyncPettingZooVecEnv([ReadableTrees, ReadableTrees, ReadableTrees])
     seen, _ = env.reset(seed=0)
     assert seen["a_1"]["inventory"][1].shape == (3, 2, 2)
+    before = seen
     for _ in range(10):
         before = seen
         seen, *_ = env.step({a: env.action_space(a).sample() for a in env.agents})

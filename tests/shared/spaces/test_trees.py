@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -101,7 +103,7 @@ def test_a_choice_of_one_dimension_is_written_as_before() -> None:
 @pytest.mark.parametrize("key", ["observation", "obs"])
 def test_an_observation_beside_its_mask_is_the_observation_alone(key: str) -> None:
     mask = gymnasium.spaces.MultiBinary(2)
-    seen = {key: gymnasium.spaces.Discrete(3), "action_mask": mask}
+    seen: dict[str, gymnasium.Space[Any]] = {key: gymnasium.spaces.Discrete(3), "action_mask": mask}
     assert observation_from_gymnasium(gymnasium.spaces.Dict(seen), "it") == (Discrete(3), True)
     more = gymnasium.spaces.Dict(seen | {"time": gymnasium.spaces.Discrete(9)})
     assert observation_from_gymnasium(more, "it") == (

@@ -32,7 +32,7 @@ class JaxMARLCopies:
     arrays: SlotArrays
 
     def __init__(self, env: Any, num_envs: int) -> None:
-        import jax
+        import jax  # pyright: ignore[reportMissingImports]
 
         self.env, self.count = env, num_envs
         self.possible_agents = [str(agent) for agent in env.agents]

@@ -190,7 +190,8 @@ def test_an_idle_action_lies_in_its_space() -> None:
 def test_a_gymnasium_id_is_named_by_the_package_that_registers_it() -> None:
     env: Any = load_environment(f"{HERE}:Plates-v1", {})()
     assert isinstance(env.unwrapped, TupleGame) and env.unwrapped.length == 2
-    assert load_environment(f"{HERE}:Plates-v1", {"length": 6})().unwrapped.length == 6
+    env = load_environment(f"{HERE}:Plates-v1", {"length": 6})()
+    assert env.unwrapped.length == 6
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,8 @@ def test_a_name_leads_to_what_is_the_packages_own_and_to_nothing_else(name: str,
 
 
 def test_a_class_method_and_a_modules_other_name_are_names() -> None:
-    assert load_environment(f"{HERE}:Cupboard.opened", {"length": 2})().length == 2
+    env: Any = load_environment(f"{HERE}:Cupboard.opened", {"length": 2})()
+    assert env.length == 2
     import tests.support
 
     tests.support.beside_v1 = tests.support.other_interfaces  # type: ignore[attr-defined]
