@@ -31,6 +31,9 @@ ALL = {
 }
 
 
+FLAT = {"encoder_config": {"kind": "mlp"}}
+
+
 def config(name: str = "MATD3", **sections: Any) -> Config:
     algorithm = {"name": name, **sections.pop("algorithm", {})}
     return parse_config({"algorithm": algorithm, "environment": {"name": "none"}, "training": {}, **sections})
@@ -51,7 +54,12 @@ def test_a_row_takes_in_replay_what_is_computed_without_torch(kind: str) -> None
 @pytest.mark.parametrize(
     ("name", "spaces", "sections", "remedies"),
     [
-        ("MATD3", PISTONS, {}, ("algorithm.share_parameters: true", "replay_buffer.max_size", "training.pop_size")),
+        (
+            "MATD3",
+            PISTONS,
+            {"network": FLAT},
+            ("algorithm.share_parameters: true", "replay_buffer.max_size", "training.pop_size"),
+        ),
         ("MADDPG", CROWD, {}, ("algorithm.share_parameters: true",)),
         ("IPPO", PISTONS, {"algorithm": {"learn_step": 100_000}}, ("algorithm.learn_step", "training.pop_size")),
         ("MATD3", replays.BOXES, {"learner": {"max_memory_bytes": 1 << 20}}, ("learner.max_memory_bytes",)),
