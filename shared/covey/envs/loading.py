@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from covey.envs.adapters import Adapter, adapter_of, knows_its_spaces, reset_first
+from covey.envs import adapters
+from covey.envs.adapters import Adapter, knows_its_spaces, reset_first
 from covey.envs.array_watch import WATCHED_COPIES
 from covey.envs.found_functions import entry_function
 from covey.envs.gymnasium_ids import without_deprecations
@@ -178,7 +179,7 @@ class EnvironmentFactory:
 
     def _adapts(self, env: Any, *, batched: bool) -> bool:
         """Find the adapter of an environment; whether it makes arrays of it, or else a parallel environment."""
-        if (match := adapter_of(env)) is None:
+        if (match := adapters.adapter_of(env)) is None:
             return False
         adapter, words = match
         if (adapter.batched is not None) != batched:

@@ -84,13 +84,14 @@ class Policy:
         seen: dict[str, list[NDArray[Any]]] = {}  # by agent, its leaves
         for agent, value in observations.items():
             space = self._space(agent)
+            keys = list(value) if isinstance(value, Mapping) else []
             value, mask = split_mask(value)
             if mask is not None:
                 masks.setdefault(agent, mask)
-            elif isinstance(value, Mapping) and not leaves(space)[0].path:
+            if isinstance(value, Mapping) and not leaves(space)[0].path:
                 if "observation" not in value:
                     raise SpaceError(
-                        f"agent {agent!r}: a dictionary of {', '.join(map(str, value))}, expected observation and "
+                        f"agent {agent!r}: a dictionary of {', '.join(map(str, keys))}, expected observation and "
                         f"{MASK_KEY}"
                     )
                 value = value["observation"]
