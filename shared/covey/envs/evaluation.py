@@ -40,7 +40,7 @@ def load_evaluation(
     try:
         env = make()
     except EnvironmentLoadError as exc:
-        raise EnvironmentLoadError(f"{exc} or environment.evaluation") from exc
+        raise EnvironmentLoadError(f"{exc} (built with environment.evaluation on top of environment.config)") from exc
     try:
         found = read_spaces(env, groups, ignored)
     finally:

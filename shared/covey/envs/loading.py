@@ -155,7 +155,8 @@ class EnvironmentFactory:
                     f"expected a function that is told how many by its parameter {NUM_ENVS}; leave that out of "
                     f"environment.config, as environment.{NUM_ENVS} says it"
                 )
-        batched = found.takes_count or self._adapts(env, batched=True)
+        # What knows its spaces as PettingZoo's environments do is no other package's.
+        batched = found.takes_count or (not knows_its_spaces(env) and self._adapts(env, batched=True))
         known = self._as_batched(env, copies) if batched else self._parallel(env)
         found.batched = batched
         return known

@@ -124,7 +124,10 @@ def write_observation(value: Any, targets: Sequence[tuple[Leaf, NDArray[Any]]], 
     """Write an observation to arrays, one for each leaf of its space; see `observation_array` for what is refused."""
     for leaf, target in targets:
         seen = leaf_value(value, leaf, agent) if leaf.path else value
-        target[...] = observation_array(seen, target.shape, target.dtype, agent, leaf.name)
+        shape, dtype = target.shape, target.dtype
+        if not (isinstance(seen, np.ndarray) and seen.shape == shape and (seen.dtype == dtype or dtype.kind == "f")):
+            seen = observation_array(seen, shape, dtype, agent, leaf.name)
+        target[...] = seen
 
 
 def leaf_value(value: Any, leaf: Leaf, agent: str) -> Any:

@@ -11,16 +11,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from covey.spaces.kinds import DictSpace, Space, TupleSpace, leaves
+from covey.spaces.kinds import DictSpace, LeafSpace, Space, TupleSpace, leaves
 
 
 def leaf_arrays(space: Space, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """Return views of an array's leaves, in the order of `leaves(space)`: each (..., *shape of the leaf)."""
-    return tuple(values[leaf.name] if leaf.path else values for leaf in leaves(space))
+    if isinstance(space, LeafSpace):
+        return (values,)
+    return tuple(values[leaf.name] for leaf in leaves(space))
 
 
 def nested(space: Space, values: NDArray[Any]) -> Any:
     """Return values as environments have them: dictionaries and tuples of views, each (..., *shape of the leaf)."""
+    if isinstance(space, LeafSpace):
+        return values
     leaf = iter(leaf_arrays(space, values))
 
     def build(part: Space) -> Any:
