@@ -44,7 +44,7 @@ def timed(owner: type, name: str, spent: Counter[str]) -> None:
         try:
             return method(*args, **kwargs)
         finally:
-            spent[f"{name}_ms"] += int(1e3 * (clock() - start) + 0.5)
+            spent[f"{name}_us"] += int(1e6 * (clock() - start))
             spent[name] += 1
 
     setattr(owner, name, call)
@@ -98,15 +98,15 @@ def main() -> None:
         if generation < args.generations:
             size = len(members)
             members = next_generation(members, config, selecting, mutating, generation * size, generation)
-    anew = (spent["capture_ms"] + spent["compare_ms"]) / 1e3
+    anew = (spent["capture_us"] + spent["compare_us"]) / 1e6
     result = {
         "passes": updates,
         "update_s": round(update_s, 2),
         "ms_per_pass": round(1e3 * update_s / updates, 2),
         "captures": spent["capture"],
-        "capture_s": spent["capture_ms"] / 1e3,
+        "capture_s": round(spent["capture_us"] / 1e6, 3),
         "comparisons": spent["compare"],
-        "comparison_s": spent["compare_ms"] / 1e3,
+        "comparison_s": round(spent["compare_us"] / 1e6, 3),
         "share": round(anew / update_s, 3),
     }
     print(json.dumps(result))

@@ -181,7 +181,7 @@ PEERS = {"PEER": ("agilerl", "torch"), "PEER_SB3": ("stable-baselines3", "torch"
 
 
 def peer_versions(python: str, packages: Sequence[str]) -> str:
-    """Of a peer's packages."""
+    """Return the versions of packages that another Python has installed, as text: "jax 0.10.2, optax 0.2.6"."""
     code = f"from importlib.metadata import version as v; print(', '.join(p + ' ' + v(p) for p in {list(packages)}))"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 

@@ -87,12 +87,12 @@ def figures_of_break_even(lines: Lines) -> str:
     )
 
 
-WHO = {"covey": "covey", "sb3_ppo": "stable-baselines3's PPO", "jax_ppo": "a PPO in JAX"}
-"""Who trains, by a word of the command that was run."""
+WHO = {"sb3_ppo": "stable-baselines3's PPO", "jax_ppo": "a PPO in JAX"}
+"""Libraries beside covey, by a word of the command that trains with them."""
 
 
 def who(command: str) -> str:
-    """Whose command it is."""
+    """Return the name of the library that a command of time_to_score.py trains with, for people; ours is "covey"."""
     return next((name for word, name in WHO.items() if word in command), command)
 
 

@@ -30,6 +30,6 @@ def _cell(text: str) -> str:
 
 
 def _reasons(o: Outcome) -> Iterator[tuple[str, str]]:
-    """What did not work, and why."""
+    """Yield name and reason of each stage that did not work in an environment."""
     texts = {"install": o.installed, "check-env": o.check, **o.trained, **{s: getattr(o, s) for s in STAGES}}
     yield from ((what, why) for what, why in texts.items() if why not in ("", "yes"))

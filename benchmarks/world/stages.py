@@ -27,13 +27,14 @@ import covey
 from covey.envs import load_environment
 env = load_environment(sys.argv[2], json.loads(sys.argv[3]))()
 policy = covey.load_policy(sys.argv[1])
-if not hasattr(env, "attach"):
-    seen, infos = env.reset(seed=0)
-    for _ in range(5):
-        masks = {a: infos[a]["action_mask"] for a in seen if a in env.agents and "action_mask" in infos.get(a, {})}
-        seen, _, _, _, infos = env.step(policy.act({a: seen[a] for a in seen if a in env.agents}, masks))
-        if not env.agents:
-            break
+if hasattr(env, "attach"):
+    sys.exit("loaded, and not played here: the environment steps all its copies at once")
+seen, infos = env.reset(seed=0)
+for _ in range(5):
+    masks = {a: infos[a]["action_mask"] for a in seen if a in env.agents and "action_mask" in infos.get(a, {})}
+    seen, _, _, _, infos = env.step(policy.act({a: seen[a] for a in seen if a in env.agents}, masks))
+    if not env.agents:
+        break
 """
 
 

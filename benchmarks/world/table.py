@@ -50,7 +50,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What tells it from others in the table."""
+        """Return a name of this row that no other has: the entry point and the values of its arguments."""
         values = [str(v) for v in self.config.values() if isinstance(v, str | int)]
         return " ".join([self.name.removeprefix(f"{WRAPPED}:"), *values])
 

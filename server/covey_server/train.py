@@ -29,7 +29,7 @@ from covey_server.app import LearnerProcess
 from covey_server.coordination.run_state import RunState
 from covey_server.coordination.signals import Interruption, stop_on_signals
 from covey_server.processes.local_actors import LocalActors
-from covey_server.processes.local_count import LocalCount, Measured, first_count
+from covey_server.processes.local_count import LocalCount, Measured
 from covey_server.security.attach import attach_command
 
 
@@ -84,8 +84,7 @@ def _train(config: Config, run: RunDirectory, actors: LocalActors, console: Cons
             actors.attach(process.start(), token, _teller(console))
             with _progress(console) as progress:
                 show = _watcher(config, progress)
-                chosen = config.actors.local is None
-                count = LocalCount(first_count(config), usable_cores(), process.learner.event) if chosen else None
+                count = LocalCount(usable_cores(), process.learner.event) if config.actors.local is None else None
 
                 def watch(status: Status) -> None:
                     show(status)
@@ -93,9 +92,9 @@ def _train(config: Config, run: RunDirectory, actors: LocalActors, console: Cons
                     if status.state == "training":
                         actors.check(status.env_steps)
                         if count is not None:
-                            totals, core_s = process.learner.totals, process.learner.at_work.core_s
-                            now = Measured(time.monotonic(), totals.env_steps, totals.learner_wait_s, core_s)
-                            actors.keep(count.look(now))
+                            actors.keep(count.look(_measured(process, status, actors.running)))
+                    elif count is not None:
+                        count.interrupted()
 
                 process.wait(watch)
         finally:
@@ -105,6 +104,21 @@ def _train(config: Config, run: RunDirectory, actors: LocalActors, console: Cons
     _show_members(console, process.report.members(), result)
     _say_what_next(console, result, "train")
     return End(result, interruption)
+
+
+def _measured(process: LearnerProcess, status: Status, running: int) -> Measured:
+    """What the number of local actors is chosen from."""
+    learner = process.learner
+    return Measured(
+        clock_s=time.monotonic(),
+        generation=status.generation,
+        env_steps=status.env_steps + status.eval_env_steps,
+        learner_wait_s=learner.totals.learner_wait_s,
+        core_s=learner.at_work.core_s,
+        actor_s=learner.at_work.actor_s,
+        running=running,
+        joined=status.actors,
+    )
 
 
 def run_learner(config: Config, run: RunDirectory, *, resume: bool, insecure: bool) -> End:

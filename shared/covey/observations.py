@@ -98,9 +98,11 @@ class ObservationEncoding:
 
     def encode(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Encode flattened observations (..., numbers), or structured ones (..., 1); returns (..., width) float32."""
+        if isinstance(self._space, LeafSpace):
+            return self._leaves[0].encode(x)
         lead = x.shape[:-1]
         parts = [
             encoding.encode(leaf.reshape(*lead, -1))
             for encoding, leaf in zip(self._leaves, leaf_arrays(self._space, x), strict=True)
         ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        return np.concatenate(parts, axis=-1)

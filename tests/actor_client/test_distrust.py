@@ -131,7 +131,7 @@ def test_it_takes_no_policy_that_is_none(learner: ScriptedLearner, blob: str) ->
     hostile = order(1)
     for ref in hostile.policies:
         ref.sha256 = policy_sha256(data)
-    ends_with(learner, lambda work: work.order(hostile), "policy|network spec|hidden")
+    ends_with(learner, lambda work: work.order(hostile), "policy|network spec|hidden|encoder kind")
 
 
 def test_it_takes_no_policy_that_is_another_than_its_name_says(learner: ScriptedLearner) -> None:

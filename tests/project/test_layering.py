@@ -152,7 +152,7 @@ ROOMS = {
         "run": {"acting", "config", "envs", "networks", "wire", "errors", "spaces"},
         "collect": {"acting", "envs", "wire", "v1", "errors", "rows", "spaces"},
         "acting": {"networks", "wire", "v1", "observations", "rows", "spaces"},
-        "envs": {"wire", "errors", "rows", "spaces"},
+        "envs": {"lazy", "wire", "errors", "rows", "spaces"},
         "config": {"networks", "wire", "errors", "spaces"},
         "wire": {"networks", "v1", "errors", "spaces"},
         "networks": {"errors", "spaces"},

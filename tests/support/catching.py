@@ -47,7 +47,7 @@ class Catching(ParallelEnv):  # type: ignore[misc]
         self._image = spaces.Box(0, 255, shape, np.uint8)
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
-        """What an agent sees."""
+        """Return the observation space of an agent: the screen, in a dictionary with its place if `features` is set."""
         del agent
         if not self._features:
             return self._image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -24,20 +23,16 @@ def trained(folder: Path, environment: str, algorithm: str, **training: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("environment", "algorithm", "package"),
+    ("environment", "algorithm"),
     [
-        ("tictactoe_v3", "IPPO", ""),
-        ("tictactoe_v3", "MATD3", ""),
-        ("connect_four_v3", "IPPO", ""),
-        ("rps_v2", "IPPO", ""),
-        ("leduc_holdem_v4", "IPPO", "rlcard"),
+        ("tictactoe_v3", "IPPO"),
+        ("tictactoe_v3", "MATD3"),
+        ("connect_four_v3", "IPPO"),
+        ("rps_v2", "IPPO"),
+        ("leduc_holdem_v4", "IPPO"),
     ],
 )
-def test_a_game_needs_no_opponents_in_its_configuration(
-    environment: str, algorithm: str, package: str, tmp_path: Path
-) -> None:
-    if package and importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+def test_a_game_needs_no_opponents_in_its_configuration(environment: str, algorithm: str, tmp_path: Path) -> None:
     result = trained(tmp_path, f"pettingzoo.classic.{environment}", algorithm)
     run = result["run_dir"]
     assert result["state"] == "complete" and result["env_steps"] == 4 * 600
@@ -74,8 +69,6 @@ def test_a_run_goes_on_with_its_opponents(tmp_path: Path) -> None:
 
 def test_hanabi_takes_all_seeds(tmp_path: Path) -> None:
     """Its C++ takes seeds below 2^31 only."""
-    if importlib.util.find_spec("pyspiel") is None:
-        pytest.skip("open_spiel is not installed")
     result = trained(tmp_path, "pettingzoo.classic.hanabi_v5", "IPPO")
     run = result["run_dir"]
     assert result["state"] == "complete" and not result["best_against"], "its players win together"

@@ -20,7 +20,7 @@ SETTINGS = {
     "IPPO": ({"learn_step": 128, "batch_size": 64, "lr": 0.004, "update_epochs": 4, "gamma": 0.0}, 2048),
 }
 AT_RANDOM = 4 * (0.5 + 0.5 + 0.42 + 0.5 + 0.33 + 0.5) / 6
-"""What an arm earns in an episode by acting at random."""
+"""Expected return of one agent that acts at random: four steps, each the mean of what its six parts earn."""
 
 
 @pytest.mark.parametrize("algorithm", list(SETTINGS))

@@ -36,6 +36,11 @@ from covey.spaces import (
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
 
+def flat(action: NDArray[Any]) -> NDArray[Any]:
+    """Return actions (D, *shape) as rows of numbers, (D, numbers); D may be 0."""
+    return action.reshape(len(action), math.prod(action.shape[1:]))
+
+
 @dataclass(frozen=True, slots=True)
 class LogProbs:
     """Log-probabilities of given actions under policies, and the policies' entropies.
@@ -85,10 +90,10 @@ class Gaussian(Distribution):
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Map Box actions from their bounds to [-1, 1], the units in which policies predict their means."""
-        flat = action.reshape(len(action), -1).astype(np.float64)
+        numbers = flat(action).astype(np.float64)
         span = self._high - self._low
         # Where the bounds are equal there is one action: any number stands for it.
-        return np.where(span > 0, 2 * (flat - self._low) / np.where(span > 0, span, 1) - 1, 0).astype(np.float32)
+        return np.where(span > 0, 2 * (numbers - self._low) / np.where(span > 0, span, 1) - 1, 0).astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
         """Compute log-densities of actions and entropies, in units of the action range mapped to [-1, 1].
@@ -124,7 +129,7 @@ class Categorical(Distribution):
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Encode actions as one-hot vectors: one for each choice of an action, joined."""
-        one_hot: NDArray[np.bool_] = action.reshape(len(action), -1)[:, self._place] == self._values
+        one_hot: NDArray[np.bool_] = flat(action)[:, self._place] == self._values
         return one_hot.astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
@@ -193,7 +198,7 @@ class Bernoulli(Distribution):
 
     def encode(self, action: NDArray[Any]) -> NDArray[np.float32]:
         """Encode the switches of MultiBinary actions as the numbers 0 and 1."""
-        return action.reshape(len(action), -1).astype(np.float32)
+        return flat(action).astype(np.float32)
 
     def log_probs(self, outputs: Tensor, log_std: Tensor | None, action: Tensor, mask: Tensor | None) -> LogProbs:
         """Compute log-probabilities of actions and entropies, summed over the independent switches of an action.

@@ -67,8 +67,8 @@ class IPPO(Algorithm):
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
         """Refuse with a SpaceError agents whose actions are integers in a Box; all other kinds can be learned."""
         for agent in spaces.agents:
-            integers = [b.space for b in leaves(agent.action) if isinstance(b.space, Box) and "int" in b.space.dtype]
-            if space := next(iter(integers), None):
+            boxes = [leaf.space for leaf in leaves(agent.action) if isinstance(leaf.space, Box)]
+            if space := next((box for box in boxes if np.dtype(box.dtype).kind != "f"), None):
                 raise SpaceError(
                     f"action of agent {agent.agent_id!r}: Box of {space.dtype}, expected floating-point numbers for "
                     f"{settings.name}; wrap the environment, or give it Discrete actions"

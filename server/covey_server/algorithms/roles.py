@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
-from covey.config.architecture import mlp, resolve
-from covey.config.encoder_choice import encoder_of
+from covey.config.architecture import resolve
+from covey.config.encoder_choice import encoder_of, mlp
 from covey.networks import Input, NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces

@@ -18,7 +18,7 @@ from covey.envs.observed import Observations
 from covey.envs.returned import flat_mask, split_mask
 from covey.errors import SpaceError
 from covey.rows import Active
-from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, Leaf, at_path, leaf_arrays, leaves, nested
+from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, leaf_arrays, leaves, nested, part_of
 from covey.v1.order_pb2 import Exploration
 
 ByAgent = Mapping[str, Any]
@@ -56,7 +56,7 @@ def is_batched(obs: ByAgent, spaces: EnvironmentSpaces) -> bool:
     for *_, g, _, agent in columns(spaces):
         if agent in obs:
             leaf = leaves(spaces.groups[g].observation)[0]
-            return np.ndim(_leaf_of(split_mask(obs[agent])[0], leaf, agent)) > len(leaf.space.shape)
+            return np.ndim(part_of(split_mask(obs[agent])[0], leaf, f"agent {agent!r}")) > len(leaf.space.shape)
     raise SpaceError(f"observations of {', '.join(map(repr, obs))}, expected some of {', '.join(spaces.agent_ids)}")
 
 
@@ -72,21 +72,6 @@ def _batch_of_one(value: Any) -> Any:
     return tuple(map(_batch_of_one, value)) if isinstance(value, tuple) else np.asarray(value)[None]
 
 
-def _leaf_of(value: Any, leaf: Leaf, agent: str) -> Any:
-    """The part of an agent's observations or actions that a leaf of their space stands for.
-
-    Raises:
-        SpaceError: there is none.
-    """
-    try:
-        return at_path(value, leaf.path)
-    except (LookupError, TypeError, ValueError) as exc:
-        raise SpaceError(
-            f"agent {agent!r}: {type(value).__name__} without {leaf.name}, expected dictionaries and tuples as in its "
-            "space"
-        ) from exc
-
-
 def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -> list[NDArray[Any]]:
     """Stack actions by agent into one array (environments, agents of the group, *shape) per group, zeros if missing."""
     stacked: list[NDArray[Any]] = [
@@ -96,7 +81,7 @@ def by_groups(by_agent: ByAgent, spaces: EnvironmentSpaces, environments: int) -
         if agent in by_agent:
             space = spaces.groups[g].action
             for leaf, target in zip(leaves(space), leaf_arrays(space, stacked[g][:, n]), strict=True):
-                target[...] = np.reshape(_leaf_of(by_agent[agent], leaf, agent), target.shape)
+                target[...] = np.reshape(part_of(by_agent[agent], leaf, f"agent {agent!r}"), target.shape)
     return stacked
 
 
@@ -125,7 +110,7 @@ def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> S
     """
     parts = {agent: split_mask(seen) for agent, seen in obs.items()}
     first = {agent: leaves(spaces.groups[g].observation)[0] for _, g, _, agent in columns(spaces)}
-    sizes = {len(_leaf_of(parts[a][0], leaf, a)) for a, leaf in first.items() if a in parts}
+    sizes = {len(part_of(parts[a][0], leaf, f"agent {a!r}")) for a, leaf in first.items() if a in parts}
     if len(sizes) != 1:
         raise SpaceError(
             f"observations of {', '.join(map(repr, obs))}: batches of {sorted(sizes)}, expected one number of "
@@ -140,7 +125,7 @@ def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> S
         legal = info.get(MASK_KEY) if legal is None else legal
         views, mask = leaf_arrays(group.observation, arrays.observation[g][:, n]), arrays.mask[g]
         for leaf, view in zip(leaves(group.observation), views, strict=True):
-            view[...] = np.reshape(_leaf_of(seen, leaf, agent), view.shape)
+            view[...] = np.reshape(part_of(seen, leaf, f"agent {agent!r}"), view.shape)
         if mask is not None:
             mask[:, n] = 1 if legal is None else np.not_equal(flat_mask(legal, group.action), 0)
         arrays.present[:, p] = arrays.living[:, p] = Active.CHOSE
@@ -149,7 +134,7 @@ def to_slot_arrays(obs: ByAgent, infos: ByAgent, spaces: EnvironmentSpaces) -> S
             chosen = np.zeros(len(arrays.present), bool)
             targets = leaf_arrays(group.action, arrays.forced[g][:, n])
             for leaf, target in zip(leaves(group.action), targets, strict=True):
-                values = np.reshape(_leaf_of(forced, leaf, agent), target.shape)
+                values = np.reshape(part_of(forced, leaf, f"agent {agent!r}"), target.shape)
                 chosen |= np.isnan(values).reshape(len(values), -1).any(1)
                 target[~chosen] = values[~chosen]
             arrays.present[~chosen, p] = Active.FORCED

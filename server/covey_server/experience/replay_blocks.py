@@ -119,7 +119,7 @@ def unit_mapping(run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.cat(factors).to(device, torch.float32), torch.cat(summands).to(device, torch.float32)
 
 
-def mask_places(action: Space) -> Tensor | None:
+def mask_places(action: Space, device: torch.device) -> Tensor | None:
     """Return for each number of an action its place in the mask, see `MaskRun`."""
     width, at = mask_width(action), 0
     if width == action.width:
@@ -129,4 +129,4 @@ def mask_places(action: Space) -> Tensor | None:
         masked = isinstance(leaf.space, Discrete | MultiDiscrete)
         places += range(at, at + leaf.space.width) if masked else [width] * leaf.space.width
         at += leaf.space.width if masked else 0
-    return torch.tensor(places)
+    return torch.tensor(places).to(device, non_blocking=True)

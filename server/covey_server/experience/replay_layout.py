@@ -54,7 +54,7 @@ class RowLayout:
         self.blocks: list[Block] = []
         self._observations = [self._place_observation(group, device) for group in spaces.groups]
         self._actions = self._place_actions(spaces)
-        self._masks = self._place_masks(spaces)
+        self._masks = self._place_masks(spaces, device)
         self._agents = len(spaces.agents)
         self._reward = self._place_numbers(spaces, "reward", "float32")
         self._terminated = self._place_numbers(spaces, "terminated", "uint8")
@@ -132,7 +132,7 @@ class RowLayout:
         owner = torch.tensor(group.agents).repeat_interleave(group.observation.width).to(device)
         return stored, len(group), owner
 
-    def _place_masks(self, spaces: EnvironmentSpaces) -> tuple[MaskRun, ...]:
+    def _place_masks(self, spaces: EnvironmentSpaces, device: torch.device) -> tuple[MaskRun, ...]:
         """Append all agents' action masks to the uint8 matrix; returns () if no agent has one."""
         if not any(group.masked for group in spaces.groups):
             return ()
@@ -144,7 +144,7 @@ class RowLayout:
                 values = tuple(n for n, _ in masked_choices(group.action))
                 numbers = sum(values) * (last - first)
                 offset = self._place(f"{group_id}/action_mask", first, last, "uint8", numbers)
-                runs.append(MaskRun(offset, numbers, values, mask_places(group.action)))
+                runs.append(MaskRun(offset, numbers, values, mask_places(group.action, device)))
             else:
                 runs.append(MaskRun(0, width, ()))
         return tuple(runs)
@@ -271,9 +271,10 @@ class RowLayout:
             if run.choices:
                 mask = flags[..., run.offset : run.offset + run.width] > 0
                 by_choice = mask.unflatten(-1, (-1, sum(run.choices))).split_with_sizes(run.choices, -1)
-                may = torch.cat([m | ~m.any(-1, keepdim=True) for m in by_choice], -1)
+                free = [m | ~m.any(-1, keepdim=True) for m in by_choice]
+                may = free[0] if len(free) == 1 else torch.cat(free, -1)
                 if run.place is not None:
-                    may = F.pad(may, (0, 1), value=True).index_select(-1, run.place.to(may.device))
+                    may = F.pad(may, (0, 1), value=True).index_select(-1, run.place)
                 legal.append(may.flatten(-2))
             else:
                 legal.append(torch.ones((), dtype=torch.bool, device=flags.device).expand(*flags.shape[:-1], run.width))

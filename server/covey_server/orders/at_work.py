@@ -28,14 +28,22 @@ class ActorsAtWork:
         self._host = socket.gethostname()
         self._lock = threading.Lock()
         self._cores: dict[ActorKey, int] = {}  # those of the actors at work
-        self._sum_s = 0.0
+        self._core_s = self._actor_s = 0.0
         self._since = clock()
 
     @property
     def core_s(self) -> float:
         """Core-seconds that actors of this machine have been at work, up to now. Any thread may ask."""
         with self._lock:
-            return self._add()
+            self._add()
+            return self._core_s
+
+    @property
+    def actor_s(self) -> float:
+        """Seconds that actors of this machine have been at work, up to now, summed over them. Any thread may ask."""
+        with self._lock:
+            self._add()
+            return self._actor_s
 
     def begin(self, session: Session | None) -> None:
         """Note that an actor was given an order; one on another machine uses no core of this one."""
@@ -51,9 +59,9 @@ class ActorsAtWork:
             self._add()
             self._cores.pop(key, None)
 
-    def _add(self) -> float:
-        """Add what was worked since the last time, and return the sum."""
+    def _add(self) -> None:
+        """Add what was worked since the last time."""
         now = self._clock()
-        self._sum_s += sum(self._cores.values()) * (now - self._since)
+        self._core_s += sum(self._cores.values()) * (now - self._since)
+        self._actor_s += len(self._cores) * (now - self._since)
         self._since = now
-        return self._sum_s

@@ -6,13 +6,17 @@ the learner's address, and its token, from the first line of its stdin; when std
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 
 from covey.config import Config
@@ -24,6 +28,19 @@ logger = logging.getLogger("covey.learner")
 
 LONGEST_LINE = 8192
 """Bytes of a line that an actor process prints; a longer one is passed on in parts."""
+
+
+LONGEST_LEAVE_S = 30.0
+"""Seconds after which an actor process that was told to leave, as fewer are wanted, is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """An actor process that was told to leave, as fewer are wanted; `since_s` are monotonic seconds."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    since_s: float
 
 
 class LocalActors:
@@ -61,10 +78,12 @@ class LocalActors:
         self._deaths = 0  # since the run came on last
         self._env_steps = 0  # at the last death
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
-        self._leaving: list[tuple[str, subprocess.Popen[bytes]]] = []  # told to leave, as fewer are wanted
+        self._names = (f"local-{i}" for i in itertools.count())  # never used again: one that leaves may still be there
+        self._least = count  # processes from this one on are extra: if they die, the run goes on without them
+        self._leaving: list[Leaving] = []
         try:
-            for i in range(count):
-                self._children.append(self._start(f"local-{i}"))
+            for _ in range(count):
+                self._children.append(self._start(next(self._names)))
         except BaseException:
             self.stop(timeout_s=0.0)
             raise
@@ -123,8 +142,13 @@ class LocalActors:
                     text = line.decode(errors="replace").rstrip()
                     self._tell(text if name in text else f"{name}: {text}")
 
+    @property
+    def running(self) -> int:
+        """Number of actor processes that are to be there."""
+        return len(self._children)
+
     def check(self, env_steps: int) -> None:
-        """Start again the actor processes that died.
+        """Start again the actor processes that died, and forget those that have left.
 
         Args:
             env_steps: Env steps that the run has made so far.
@@ -133,11 +157,20 @@ class LocalActors:
             EnvironmentLoadError: an actor could not create the environment; starting it again would not help.
             RefusedError: processes died several times without an env step in between.
         """
-        for i, (name, child) in enumerate(self._children):
-            # None: the process runs. 0: it has ended in order, because the run is over.
+        self._look_after_leaving()
+        # 0: it has ended in order, because somebody told it to, or the run is over.
+        for name, child in [(name, child) for name, child in self._children if child.poll() == 0]:
+            _close_stdin(child)
+            self._children.remove((name, child))
+        for i, (name, child) in enumerate(list(self._children)):
             code = child.poll()
-            if code is None or code == 0:
+            if code is None:
                 continue
+            if i >= self._least:
+                logger.warning("local actor %s ended with code %d; the run goes on with %d", name, code, i)
+                _close_stdin(child)
+                self._children.remove((name, child))
+                return
             self._deaths = 1 if env_steps > self._env_steps else self._deaths + 1
             self._env_steps = env_steps
             if code == EnvironmentLoadError.exit_code:
@@ -155,16 +188,29 @@ class LocalActors:
     def keep(self, count: int) -> None:
         """Start further actor processes, or tell the newest to leave, until there are `count`, at least 1."""
         while len(self._children) < count:
-            self._children.append(self._start(f"local-{len(self._children)}"))
+            self._children.append(self._start(next(self._names)))
             self._introduce(*self._children[-1])
-        while len(self._children) > count:
-            self._leaving.append(self._children.pop())
-            self._leaving[-1][1].terminate()  # it hands in what it has, and ends
+        while len(self._children) > max(1, count):
+            name, child = self._children.pop()
+            child.terminate()  # it hands in what it has, and ends
+            self._leaving.append(Leaving(name, child, time.monotonic()))
+
+    def _look_after_leaving(self) -> None:
+        """Forget the processes that have left as they were told, and kill one that does not."""
+        for leaving in list(self._leaving):
+            code = leaving.process.poll()
+            if code is not None:
+                if code not in (0, -signal.SIGTERM):
+                    logger.warning("local actor %s left with code %d", leaving.name, code)
+                _close_stdin(leaving.process)
+                self._leaving.remove(leaving)
+            elif time.monotonic() - leaving.since_s > LONGEST_LEAVE_S:
+                leaving.process.kill()
 
     def stop(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for each actor process to end by itself; then terminate or kill it."""
         # All are asked to end before any is waited for again, so that a hanging one does not hold up the others.
-        everyone = [*self._children, *self._leaving]
+        everyone = [*self._children, *((leaving.name, leaving.process) for leaving in self._leaving)]
         for _, child in everyone:
             try:
                 child.wait(timeout=timeout_s if self._learner else 0.0)

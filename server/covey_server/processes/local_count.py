@@ -1,8 +1,8 @@
 """How many actor processes `covey train` keeps on its own machine, chosen from measured waits while a run goes on.
 
-Over every window of some seconds three things are measured:
+Over every generation, as training and evaluation make different demands, three things are measured:
 
-    rate    = env steps a second
+    rate    = env steps a second, of training and of evaluations
     waited  = part of the time in which the learner had nothing to learn from
     at_work = actor processes of this machine that had an order, on average
 
@@ -20,7 +20,7 @@ from covey.config import Config
 from covey.resources import usable_cores
 
 WINDOW_S = 10.0
-"""Least seconds that are measured at a time."""
+"""Least seconds that are measured at a time: as many whole generations as it takes."""
 
 WAITED = 0.2
 """Part of the time that the learner must wait for one more process to be tried."""
@@ -40,8 +40,8 @@ GAIN = 1.05
 LOSS = 0.95
 """A process less is kept where the rate is at least so many times what it was."""
 
-FIRST_REST, LONGEST_REST = 1, 64
-"""Windows between two trials: their number doubles with every trial that brings nothing."""
+LONGEST_REST = 64
+"""Most generations between two trials: their number doubles with every trial that brings nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,24 @@ class Measured:
 
     Attributes:
         clock_s: Monotonic seconds.
-        env_steps: Env steps of all members.
+        generation: Number of the generation.
+        env_steps: Env steps of all members, in training and in evaluations.
         learner_wait_s: Seconds that the learner has waited for env steps.
-        core_s: Seconds that actor processes of this machine have been at work, summed over them.
+        core_s: Core-seconds that actors of this machine have been at work, summed over them.
+        actor_s: Seconds that these actors have been at work, summed over them: less than `core_s` where each
+            environment has a process of its own.
+        running: Local actor processes that run.
+        joined: Actors that have joined the run, wherever they are.
     """
 
     clock_s: float
+    generation: int
     env_steps: int
     learner_wait_s: float
     core_s: float
+    actor_s: float
+    running: int
+    joined: int
 
 
 def first_count(config: Config) -> int:
@@ -69,67 +78,71 @@ def first_count(config: Config) -> int:
 class LocalCount:
     """Chooses the number of local actor processes.
 
+    While other actors have joined too, or some are missing, the number stays as it is: nothing is compared then.
+
     Args:
-        first: How many there are at first.
         cores: CPU cores of this machine; there are never more processes.
         tell: Called with a sentence whenever the number changes.
-
-    Attributes:
-        count: How many there should be.
     """
 
-    def __init__(self, first: int, cores: int, tell: Callable[[str], None]) -> None:
-        self.count = first
-        self._cores, self._tell = cores, tell
-        self._began: Measured | None = None
-        self._joining = False  # a window in which the number has just changed is not counted
-        self._trial: tuple[int, float] | None = None  # the number and the rate before what is tried now
-        self._rest = self._next_rest = FIRST_REST
+    def __init__(self, cores: int, tell: Callable[[str], None]) -> None:
+        self._most, self._cores, self._tell = cores, cores, tell
+        self._generation: int | None = None  # as of the last look
+        self._began: Measured | None = None  # where a generation began that is measured
+        self._trial: tuple[int, int, float] | None = None  # the number on trial, and number and rate before it
+        self._rest = self._next_rest = 1  # generations until something is tried
+
+    def interrupted(self) -> None:
+        """Forget what was measured since the generation began: the run pauses."""
+        self._began = None
 
     def look(self, now: Measured) -> int:
         """Take a look at the run, about once a second; returns how many processes there should be from now on."""
+        count = now.running
+        begins, self._generation = now.generation != self._generation, now.generation
+        if self._trial is not None and count != self._trial[0]:
+            # One on trial has ended by itself: more than are left are not tried again.
+            self._most, self._trial = max(1, min(self._most, count)), None
+        if now.joined != count or (self._began is not None and self._began.running != count):
+            self._began = None
+            return count
+        if not begins:
+            return count
         if self._began is None:
             self._began = now
-        took_s = now.clock_s - self._began.clock_s
-        if took_s < WINDOW_S or now.env_steps == self._began.env_steps:
-            return self.count
-        before, self._began = self._began, now
-        if self._joining:
-            self._joining = False
-            return self.count
+        before, took_s = self._began, now.clock_s - self._began.clock_s
+        if took_s < WINDOW_S or now.env_steps == before.env_steps:
+            return count
+        self._began = now
         rate = (now.env_steps - before.env_steps) / took_s
-        waited = (now.learner_wait_s - before.learner_wait_s) / took_s
-        at_work = (now.core_s - before.core_s) / took_s
         if self._trial is not None:
-            self._judge(rate)
-        elif self._rest > 0:
+            return self._judged(rate)
+        if self._rest > 0:
             self._rest -= 1
-        else:
-            self._try(rate, waited, at_work)
-        return self.count
+            return count
+        waited = (now.learner_wait_s - before.learner_wait_s) / took_s
+        idle = self._cores - (now.core_s - before.core_s) / took_s - (1 - waited)
+        at_work = (now.actor_s - before.actor_s) / took_s
+        if count < self._most and waited >= WAITED and at_work >= FULL * count and idle >= IDLE:
+            self._trial = count + 1, count, rate
+            return self._changed(count + 1, count, f"the learner waits {waited:.0%} of the time, and a core is idle")
+        if count > 1 and at_work <= NEEDLESS * (count - 1):
+            self._trial = count - 1, count, rate
+            return self._changed(count - 1, count, f"those that there are work {at_work / count:.0%} of the time")
+        return count
 
-    def _try(self, rate: float, waited: float, at_work: float) -> None:
-        """Try one process more or less, if what was measured speaks for it."""
-        idle = self._cores - at_work - (1 - waited)
-        if self.count < self._cores and waited >= WAITED and at_work >= FULL * self.count and idle >= IDLE:
-            self._trial = self.count, rate
-            self._change(self.count + 1, f"the learner waits {waited:.0%} of the time, and a core is idle")
-        elif self.count > 1 and at_work <= NEEDLESS * (self.count - 1):
-            self._trial = self.count, rate
-            self._change(self.count - 1, f"those that there are work {at_work / self.count:.0%} of the time")
-
-    def _judge(self, rate: float) -> None:
-        """Keep the number that was tried, or go back to the one before."""
+    def _judged(self, rate: float) -> int:
+        """Keep the number that was tried, or go back to the one before; returns it."""
         assert self._trial is not None
-        (count, before), self._trial = self._trial, None
+        (tried, count, before), self._trial = self._trial, None
         self._rest = self._next_rest
-        if rate >= before * (GAIN if self.count > count else LOSS):
-            self._next_rest = FIRST_REST
-            return
+        if rate >= before * (GAIN if tried > count else LOSS):
+            self._next_rest = 1
+            return tried
         self._next_rest = min(2 * self._next_rest, LONGEST_REST)
-        self._change(count, f"{rate:,.0f} env steps/s instead of {before:,.0f}")
+        return self._changed(count, tried, f"{rate:,.0f} env steps/s instead of {before:,.0f}")
 
-    def _change(self, count: int, why: str) -> None:
-        """Ask for another number of processes, and say why."""
-        self._tell(f"local actors: {count}, before {self.count}: {why}")
-        self.count, self._joining = count, True
+    def _changed(self, count: int, before: int, why: str) -> int:
+        """Say why there is another number from now on, and return it."""
+        self._tell(f"local actors: {count}, before {before}: {why}")
+        return count

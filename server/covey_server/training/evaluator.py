@@ -210,6 +210,7 @@ class Evaluator:
         if not any(self._reaches_target(m.fitness) for m in population.members):
             self._checkpointer.target_streak = 0
         if episodes := self._kept.episodes(fitnesses[fittest]):
+            episodes = self._evenly(population, fittest, episodes)
             self._hold(self._play(population, fittest, "best", range(episodes)), population)
             if self._training.deterministic:  # when it has been played would decide the numbers of training orders
                 self._confirming[fittest] = comparison

@@ -97,9 +97,12 @@ class ActionLayout:
                 self.box_width = start
         self.width = start
         self.leaves = tuple(placed[i] for i in range(len(unplaced)))
+        self._dtypes = [group.action.dtype for group in spaces.groups]
         boxes = [(out, out.leaf.space) for out in self.leaves if isinstance(out.leaf.space, Box)]
         self._box_dtypes = {box.dtype for _, box in boxes if np.dtype(box.dtype).kind == "f"}
         self.choosing = tuple((i, out) for i, out in enumerate(self.leaves) if not isinstance(out.leaf.space, Box))
+        choosers = [(i, out.leaf.space) for i, out in self.choosing]
+        self._first = {i: first_values(own) for i, own in choosers if isinstance(own, Discrete | MultiDiscrete)}
         # [-1, 1] is mapped to [low, high] by middle + half * unit.
         low, high = np.empty(self.box_width), np.empty(self.box_width)
         for out, box_space in boxes:
@@ -151,15 +154,13 @@ class ActionLayout:
                 own = typed.get(space.dtype)
                 values = np.rint(box[:, out.columns]) if own is None else own[:, out.columns]
             else:
-                values = chosen[i]
-                if isinstance(space, Discrete | MultiDiscrete):
-                    values = values + first_values(space)
+                values = chosen[i] + self._first[i] if i in self._first else chosen[i]
             values = values.reshape(len(box), len(out.agents), *space.shape)
             if not out.leaf.path:
                 actions.append(values.astype(space.dtype, copy=False))
                 continue
             if out.first == 0 and len(actions) == out.group:
-                actions.append(np.empty((len(box), len(out.agents)), self._groups[out.group].action.dtype))
+                actions.append(np.empty((len(box), len(out.agents)), self._dtypes[out.group]))
             actions[out.group][out.leaf.name] = values
         return actions
 

@@ -145,12 +145,14 @@ def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedP
     from covey.run.trained import TrainedMember
 
     seats: list[LoadedPolicy | None] = list(member.policies())
+    elite = _elite_before(member) if "elite" in chosen.values() else None
+    elite_policies = elite.policies() if elite is not None else None
     for agent, who in chosen.items():
         i = member.spaces.agent_ids.index(agent)
         if who == "random":
             seats[i] = None
         elif isinstance(who, int):
             seats[i] = TrainedMember.read(member.run, who).policies()[i]
-        elif (elite := _elite_before(member)) is not None:
-            seats[i] = elite.policies()[i]
+        elif elite_policies is not None:
+            seats[i] = elite_policies[i]
     return seats

@@ -59,9 +59,7 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
             f"memory: a row is {schema.row_bytes:,} bytes, so an actor has at most {most} training slots; it joins "
             "with as many as fit"
         )
-    takes: dict[
-        str, list[str]
-    ] = {}  # what a run takes of memory, a sentence each, to the algorithms with which it does
+    takes: dict[str, list[str]] = {}  # from a sentence on memory to the algorithms of which it is true
     shared: list[str] = []
     usable = installed_algorithms()[0]
     refused: dict[str, list[str]] = {}

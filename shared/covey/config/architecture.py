@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from covey.config import MLPConfig, NetConfig
+from covey.config import NetConfig
 from covey.config.encoder_choice import encoder_of
 from covey.config.section import explain
 from covey.errors import ConfigError
@@ -95,8 +95,3 @@ def _parse(path: str, data: Any) -> NetConfig:
         return NetConfig.model_validate(data)
     except pydantic.ValidationError as exc:
         raise ConfigError(f"{path}.{explain(exc, NetConfig)}") from exc
-
-
-def mlp(config: MLPConfig) -> MLP:
-    """The MLP that a configuration describes."""
-    return MLP.from_json(config.model_dump())

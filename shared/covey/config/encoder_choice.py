@@ -7,7 +7,7 @@ from typing import Any
 from covey.config.network import EncoderConfig, MLPConfig
 from covey.errors import ConfigError
 from covey.networks.cnn import CNN, MAX_LAYERS
-from covey.networks.encoders import Encoder, encoder_kind
+from covey.networks.encoders import ENCODERS, Encoder, encoder_kind
 from covey.networks.images import Image, image_of, is_image, sized
 from covey.networks.mlp import MLP
 from covey.networks.multi_input import ImagePart, MultiInput
@@ -34,10 +34,12 @@ def encoder_of(config: EncoderConfig, space: Space, where: str, whose: str, *, b
             does not fit an image.
     """
     kind = config.kind or _kind(config, space, where, whose)
+    if kind in ENCODERS and config.options:
+        raise ConfigError(f"{where}.options: for kinds that a package has installed, not for {kind!r}; leave it out")
     match kind:
         case MLP.kind:
             _only(config, _CNN_KEYS, where, kind)
-            return _mlp(config)
+            return mlp(config)
         case CNN.kind:
             _only(config, _MLP_KEYS, where, kind)
             image = image_of(space, config.channels)
@@ -49,7 +51,14 @@ def encoder_of(config: EncoderConfig, space: Space, where: str, whose: str, *, b
             return _cnn(config, image, where, whose)
         case MultiInput.kind:
             return _multi_input(config, space, where, whose, beside)
-    made: Encoder = encoder_kind(kind).from_json(config.options)
+    _only(config, frozenset(EncoderConfig.model_fields) - {"kind", "options"}, where, kind)
+    try:
+        made: Encoder = encoder_kind(kind).from_json(config.options)
+        made.check(where, space.width + beside)
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ConfigError(
+            f"{where}.options: {type(exc).__name__} {exc}, expected keys of kind {kind!r}; see its package"
+        ) from exc
     return made
 
 
@@ -69,8 +78,8 @@ def _kind(config: EncoderConfig, space: Space, where: str, whose: str) -> str:
     return CNN.kind if images and not given & _MLP_KEYS else MLP.kind
 
 
-def _mlp(config: MLPConfig) -> MLP:
-    """Return the MLP that an encoder's configuration describes."""
+def mlp(config: MLPConfig) -> MLP:
+    """Return the MLP that the configuration of an encoder or a head describes."""
     return MLP(
         hidden_size=tuple(config.hidden_size),
         **{key: getattr(config, key) for key in MLPConfig.model_fields if key != "hidden_size"},
@@ -113,7 +122,7 @@ def _multi_input(config: EncoderConfig, space: Space, where: str, whose: str, be
             f"{where}: kind 'multi_input', but {whose} observes {space}, expected a dictionary or tuple with an image "
             "in it; leave out the kind for an MLP"
         )
-    return MultiInput(images=tuple(parts), vector=_mlp(config) if rest else None, activation=config.activation)
+    return MultiInput(images=tuple(parts), vector=mlp(config) if rest else None, activation=config.activation)
 
 
 def _only(config: EncoderConfig, others: frozenset[str], where: str, kind: str) -> None:

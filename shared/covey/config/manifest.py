@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from covey.config.algorithm import OffPolicyAlgorithm
@@ -135,7 +136,8 @@ def _kept(
         elif value is None or value == [] or isinstance(rule, Dropped):
             continue
         elif isinstance(rule, Moved):
-            moves.append((dotted, rule, value))
+            to = ".".join((*prefix, rule.to[1:])) if rule.to.startswith(".") else rule.to
+            moves.append((dotted, replace(rule, to=to), value))
         elif isinstance(rule, Ignored):
             left_out.append((dotted, rule.instead))
         elif isinstance(rule, Refused):
@@ -145,7 +147,7 @@ def _kept(
 
 def _pattern(path: tuple[str, ...]) -> str:
     """The path as `RULES` has it: under `network`, without the id of an agent or group."""
-    if path[0] != "network" or len(path) < 3:
+    if path[0] != "network" or len(path) < 3 or "options" in path[1:-1]:  # a stranger's keys are its own
         return ".".join(path)
     return ".".join(["network", *path[-2:]] if path[-2] in _NETWORK_SECTIONS else ["network", path[-1]])
 

@@ -25,7 +25,7 @@ class Moved(Rule):
     """The value belongs to another key of covey's.
 
     Attributes:
-        to: Dotted path of that key.
+        to: Dotted path of that key; from the same section on where it begins with a dot.
         values: What some values become; None: the key is not set. Other values stay as they are.
         clash: What happens if that key is given too: an error, or the moved value yields to the other, or wins over it.
     """
@@ -122,7 +122,10 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "mutation.dormant_tau": _PARAMETERS,
     "mutation.overact_beta": _PARAMETERS,
     "mutation.regrama_out_scale": _PARAMETERS,
-    "network.arch": (Dropped(when=("mlp", "cnn", "multi_input")), Refused(instead=_OTHER_ENCODER)),
+    "network.arch": (
+        Moved(when=("mlp", "cnn", "multi_input"), to=".encoder_config.kind", clash="yields"),
+        Refused(instead=_OTHER_ENCODER),
+    ),
     "network.simba": _unless(False, _OTHER_ENCODER),
     "network.recurrent": _unless(False, "policies have no memory; leave out the key"),
     "network.squash_output": _unless(

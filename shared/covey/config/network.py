@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from covey.config.section import OnResume, Section
+from covey.networks.cnn import MAX_KERNEL
 
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
 
@@ -103,13 +104,19 @@ class EncoderConfig(MLPConfig):
         """Take the keys of `cnn_config` and `mlp_config`, where AgileRL's manifests have them, for the encoder's."""
         if not isinstance(data, Mapping):
             return data
-        inner = [data[key] for key in ("cnn_config", "mlp_config") if isinstance(data.get(key), Mapping)]
-        own = {k: v for k, v in data.items() if k not in ("cnn_config", "mlp_config")}
-        return {k: v for part in reversed([own, *inner]) for k, v in part.items()} if inner else data
+        names = [key for key in ("cnn_config", "mlp_config") if isinstance(data.get(key), Mapping)]
+        own = {k: v for k, v in data.items() if k not in names}
+        for name in names:
+            for key, value in data[name].items():
+                if own.setdefault(key, value) != value:
+                    raise ValueError(
+                        f"{name}.{key} {value!r} beside {own[key]!r}, expected one value: CNN and MLP share this key"
+                    )
+        return own
 
     @model_validator(mode="after")
     def _convolutions(self) -> EncoderConfig:
-        for key, most in (("channel_size", 4096), ("kernel_size", 255), ("stride_size", 255)):
+        for key, most in (("channel_size", 4096), ("kernel_size", MAX_KERNEL), ("stride_size", 255)):
             its = getattr(self, key)
             if its is not None and any(not 1 <= n <= most for n in its):
                 raise ValueError(f"{key} {its}, expected numbers from 1 to {most}")

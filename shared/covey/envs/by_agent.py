@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from covey.envs.arrays import SlotArrays
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
-from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, Leaf, at_path, leaf_arrays, leaves, nested
+from covey.spaces import FORCED_KEY, MASK_KEY, EnvironmentSpaces, leaf_arrays, leaves, nested, part_of
 
 ByAgent = dict[str, NDArray[Any]]
 
@@ -65,17 +65,6 @@ class AgentOrder:
                 infos[agent][FORCED_KEY] = nested(self._groups[g].action, arrays.forced[g][:, n].copy())
         return infos
 
-    @staticmethod
-    def _part(value: Any, leaf: Leaf, agent: str) -> Any:
-        """The part of an agent's actions that a leaf of their space stands for."""
-        try:
-            return at_path(value, leaf.path)
-        except (LookupError, TypeError, ValueError) as exc:
-            raise EnvironmentLoadError(
-                f"actions of {agent!r}: {type(value).__name__} without {leaf.name}, expected dictionaries and tuples "
-                "as in its action space, with an array for all environments in each leaf"
-            ) from exc
-
     def stack(self, actions: Mapping[str, Any], present: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """Stack the agents' actions into one array (E, N, *shape) per group: E environments, N agents of the group.
 
@@ -102,7 +91,7 @@ class AgentOrder:
                 continue
             space = self._groups[g].action
             for leaf, part in zip(leaves(space), leaf_arrays(space, target), strict=True):
-                given = np.asarray(self._part(actions[agent], leaf, agent))
+                given = np.asarray(part_of(actions[agent], leaf, f"actions of {agent!r}", EnvironmentLoadError))
                 if given.shape[:1] != part.shape[:1] or given.size != part.size:
                     what = f"actions of {agent!r}{', ' * bool(leaf.name)}{leaf.name}"
                     raise EnvironmentLoadError(f"{what}: shape {given.shape}, expected {part.shape}")

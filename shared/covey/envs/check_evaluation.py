@@ -34,7 +34,7 @@ def try_evaluation(
     try:
         return with_evaluation(training, check_environment(factory, steps, groups=groups, ignored=ignored))
     except EnvironmentLoadError as exc:
-        raise EnvironmentLoadError(f"{exc} or environment.evaluation") from exc
+        raise EnvironmentLoadError(f"{exc} (built with environment.evaluation on top of environment.config)") from exc
 
 
 def with_evaluation(training: EnvironmentReport, evaluation: EnvironmentReport) -> EnvironmentReport:
@@ -55,7 +55,7 @@ def with_evaluation(training: EnvironmentReport, evaluation: EnvironmentReport) 
 
 
 def _played(report: EnvironmentReport) -> Iterator[str]:
-    """What happened in the environment of evaluations."""
+    """Yield sentences about the episodes that were played in the environment of evaluations, such as their lengths."""
     seen = report.behaviour
     if seen is None:
         yield "environment.evaluation is set, and was not played"

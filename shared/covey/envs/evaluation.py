@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from covey.envs.loading import EnvironmentFactory, load_environment
+from covey.envs.loading import NUM_ENVS, EnvironmentFactory, load_environment
 from covey.envs.reading import read_spaces
 from covey.errors import EnvironmentLoadError, SpaceError
 from covey.spaces import EnvironmentSpaces
@@ -31,16 +31,16 @@ def load_evaluation(
         EnvironmentLoadError: it cannot be built with these arguments.
         SpaceError: its agents or spaces are others.
     """
-    make = load_environment(training.entry_point, config)
-    if make.batched != training.batched:
+    if training.batched and NUM_ENVS in config:
         raise EnvironmentLoadError(
             f"environment {training.entry_point}: environment.evaluation sets num_envs, expected it to be left out as "
             "in training; environment.num_envs says how many copies there are"
         )
+    make = load_environment(training.entry_point, config)
     try:
         env = make()
     except EnvironmentLoadError as exc:
-        raise EnvironmentLoadError(f"{exc} or environment.evaluation") from exc
+        raise EnvironmentLoadError(f"{exc} (built with environment.evaluation on top of environment.config)") from exc
     try:
         found = read_spaces(env, groups, ignored)
     finally:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from covey.envs.adapters import Adapter, adapter_of, knows_its_spaces, reset_first
+from covey.envs import adapters
+from covey.envs.adapters import Adapter, knows_its_spaces, reset_first
 from covey.envs.array_watch import WATCHED_COPIES
 from covey.envs.found_functions import entry_function
 from covey.envs.gymnasium_ids import without_deprecations
@@ -154,7 +155,8 @@ class EnvironmentFactory:
                     f"expected a function that is told how many by its parameter {NUM_ENVS}; leave that out of "
                     f"environment.config, as environment.{NUM_ENVS} says it"
                 )
-        batched = found.takes_count or self._adapts(env, batched=True)
+        # What knows its spaces as PettingZoo's environments do is no other package's.
+        batched = found.takes_count or (not knows_its_spaces(env) and self._adapts(env, batched=True))
         known = self._as_batched(env, copies) if batched else self._parallel(env)
         found.batched = batched
         return known
@@ -178,7 +180,7 @@ class EnvironmentFactory:
 
     def _adapts(self, env: Any, *, batched: bool) -> bool:
         """Find the adapter of an environment; whether it makes arrays of it, or else a parallel environment."""
-        if (match := adapter_of(env)) is None:
+        if (match := adapters.adapter_of(env)) is None:
             return False
         adapter, words = match
         if (adapter.batched is not None) != batched:

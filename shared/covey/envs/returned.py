@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import EnvironmentLoadError
-from covey.spaces import MASK_KEY, SEEN_KEYS, Discrete, Leaf, MultiDiscrete, Space, at_path, leaves
+from covey.spaces import MASK_KEY, SEEN_KEYS, Discrete, Leaf, MultiDiscrete, Space, at_path, leaves, part_of
 
 RESET_PARTS = ("observations", "infos")
 STEP_PARTS = ("observations", "rewards", "terminations", "truncations", "infos")
@@ -123,23 +123,13 @@ def observation_array(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], 
 def write_observation(value: Any, targets: Sequence[tuple[Leaf, NDArray[Any]]], agent: str) -> None:
     """Write an observation to arrays, one for each leaf of its space; see `observation_array` for what is refused."""
     for leaf, target in targets:
-        seen = leaf_value(value, leaf, agent) if leaf.path else value
-        target[...] = observation_array(seen, target.shape, target.dtype, agent, leaf.name)
-
-
-def leaf_value(value: Any, leaf: Leaf, agent: str) -> Any:
-    """The part of an observation that lies where a leaf of its space does.
-
-    Raises:
-        EnvironmentLoadError: the observation has no such part.
-    """
-    try:
-        return at_path(value, leaf.path)
-    except (LookupError, TypeError, ValueError) as exc:
-        raise EnvironmentLoadError(
-            f"environment: observation of agent {agent!r} is of type {type(value).__name__} and has no {leaf.name}, "
-            "expected dictionaries and tuples as in its observation space; correct one of the two"
-        ) from exc
+        seen = value
+        if leaf.path:
+            seen = part_of(value, leaf, f"environment: observation of agent {agent!r}", EnvironmentLoadError)
+        shape, dtype = target.shape, target.dtype
+        if not (isinstance(seen, np.ndarray) and seen.shape == shape and (seen.dtype == dtype or dtype.kind == "f")):
+            seen = observation_array(seen, shape, dtype, agent, leaf.name)
+        target[...] = seen
 
 
 def split_mask(seen: Any) -> tuple[Any, Any]:

@@ -12,6 +12,12 @@ from covey.networks.labels import Axis, ParamSpec, Segment, axis_width
 from covey.networks.ops import IDEMPOTENT, Activation, Array, Ops
 
 MAX_LAYERS = 16
+MAX_KERNEL = 255
+"""Most pixels of a window, each way."""
+
+MAX_GATHERED = 1 << 26
+"""Most numbers of all windows of one image together: an actor copies them before it multiplies."""
+
 MAX_CELLS = 1 << 20
 """Most pixels of an image, and of what a layer makes of it: a description names each on its axes."""
 
@@ -283,9 +289,19 @@ class CNN:
         if min(*self.image, *self.channel_size, *self.kernel_size, *self.stride_size) < 1 or self.numbers > width:
             raise ConfigError(f"{what}: image {self.image} of {width} numbers, expected sizes from 1 on and no more")
         pixels = self.image[0] * self.image[1]
-        for window in self.windows:
+        read = (self.image[2], *self.channel_size)
+        for window, channels in zip(self.windows, read, strict=False):
             if window.padding >= window.kernel or min(window.rows, window.columns) < 1:
                 raise ConfigError(f"{what}: kernel {window.kernel} has no room in {window.height} x {window.width}")
+            # Neither convolutions as they are configured nor mutations give more pixels than they read.
+            larger = window.rows > window.height or window.columns > window.width
+            gathered = window.cells * window.kernel**2 * channels
+            if window.kernel > MAX_KERNEL or larger or gathered > MAX_GATHERED:
+                raise ConfigError(
+                    f"{what}: kernel {window.kernel} with padding {window.padding} on {window.height} x {window.width} "
+                    f"x {channels}, expected at most {MAX_KERNEL}, no more pixels than are read, and windows of at "
+                    f"most {MAX_GATHERED} numbers together; make them smaller"
+                )
             pixels = max(pixels, window.cells)
         if pixels > MAX_CELLS:
             raise ConfigError(f"{what}: an image of {pixels} pixels, expected at most {MAX_CELLS}; make it smaller")

@@ -51,17 +51,17 @@ class Window:
 
     @property
     def rows(self) -> int:
-        """How many windows lie below each other."""
+        """Height of the output: number of window positions along the height of the image."""
         return (self.height + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
     def columns(self) -> int:
-        """How many windows lie side by side."""
+        """Width of the output: number of window positions along the width of the image."""
         return (self.width + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
     def cells(self) -> int:
-        """How many windows there are, each a pixel of what the convolution gives."""
+        """Number of pixels of the output, one for each window position."""
         return self.rows * self.columns
 
 

@@ -26,7 +26,7 @@ class ImagePart:
 
     @property
     def stop(self) -> int:
-        """Where the numbers that follow the image begin."""
+        """Index in the flattened observation of the first number behind this image."""
         return self.start + self.encoder.numbers
 
 

@@ -255,7 +255,9 @@ class NetworkSpec:
             raise ConfigError(
                 f"network spec: output_gain {self.output_gain}, log_std {self.log_std}, expected at most {MAX_START:g}"
             )
-        if max(*counts, self.extra) > MAX_PARAMETERS or self.numbers > MAX_PARAMETERS:
+        # What is read is bounded first: parameters are described before they are counted.
+        read = sum(i.width for i in self.inputs)
+        if max(*counts, self.extra, read) > MAX_PARAMETERS or self.numbers > MAX_PARAMETERS:
             raise ConfigError(f"network spec: more than {MAX_PARAMETERS} parameters; configure smaller layers")
         if self.products > MAX_PRODUCTS:
             raise ConfigError(

@@ -21,7 +21,7 @@ from covey.acting import Decisions, LoadedPolicy
 from covey.envs.returned import flat_mask, split_mask
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.files import cannot_read, read_json
-from covey.spaces import MASK_KEY, EnvironmentSpaces, Leaf, Space, at_path, leaf_arrays, leaves, mask_width, nested
+from covey.spaces import MASK_KEY, EnvironmentSpaces, Space, leaf_arrays, leaves, mask_width, nested, part_of
 from covey.v1.order_pb2 import Exploration
 from covey.wire.policy_file import decode_policy
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
@@ -84,17 +84,20 @@ class Policy:
         seen: dict[str, list[NDArray[Any]]] = {}  # by agent, its leaves
         for agent, value in observations.items():
             space = self._space(agent)
+            keys = list(value) if isinstance(value, Mapping) else []
             value, mask = split_mask(value)
             if mask is not None:
                 masks.setdefault(agent, mask)
-            elif isinstance(value, Mapping) and not leaves(space)[0].path:
+            if isinstance(value, Mapping) and not leaves(space)[0].path:
                 if "observation" not in value:
                     raise SpaceError(
-                        f"agent {agent!r}: a dictionary of {', '.join(map(str, value))}, expected observation and "
+                        f"agent {agent!r}: a dictionary of {', '.join(map(str, keys))}, expected observation and "
                         f"{MASK_KEY}"
                     )
                 value = value["observation"]
-            seen[agent] = [np.asarray(_part(value, leaf, agent)) for leaf in leaves(space)]
+            seen[agent] = [
+                np.asarray(part_of(value, leaf, f"observation of agent {agent!r}")) for leaf in leaves(space)
+            ]
         size, batched = self._size(seen)
         observation = [np.zeros((size, len(g), *g.observation.shape), g.observation.dtype) for g in self.spaces.groups]
         legal: list[NDArray[np.uint8] | None] = [None] * len(observation)
@@ -167,21 +170,6 @@ class Policy:
         while len(self._planned) > _KEPT_SIZES:
             del self._planned[next(iter(self._planned))]
         return decisions
-
-
-def _part(value: Any, leaf: Leaf, agent: str) -> Any:
-    """The part of an agent's observation that a leaf of its space stands for.
-
-    Raises:
-        SpaceError: there is none.
-    """
-    try:
-        return at_path(value, leaf.path)
-    except (LookupError, TypeError, ValueError) as exc:
-        raise SpaceError(
-            f"agent {agent!r}: observation of type {type(value).__name__} without {leaf.name}, expected dictionaries "
-            "and tuples as its environment gives them"
-        ) from exc
 
 
 def export(member: TrainedMember, directory: Path) -> Path:

@@ -24,7 +24,7 @@ from covey.spaces.kinds import (
     mask_width,
     masked_choices,
 )
-from covey.spaces.values import at_path, leaf_arrays, nested
+from covey.spaces.values import at_path, leaf_arrays, nested, part_of
 
 __all__ = [
     "DTYPES",
@@ -55,5 +55,6 @@ __all__ = [
     "nested",
     "observation_from_gymnasium",
     "part_names",
+    "part_of",
     "without_mask",
 ]

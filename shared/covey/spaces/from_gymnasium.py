@@ -85,7 +85,8 @@ def _converted(
     if isinstance(space, spaces.Discrete):
         return Discrete(int(space.n), int(space.start))
     if isinstance(space, spaces.MultiDiscrete) and np.ndim(space.nvec) >= 1:
-        nvec, start = (tuple(int(n) for n in np.ravel(numbers)) for numbers in (space.nvec, space.start))
+        first = getattr(space, "start", np.zeros_like(space.nvec))  # gymnasium 0.28 has none
+        nvec, start = (tuple(int(n) for n in np.ravel(numbers)) for numbers in (space.nvec, first))
         return MultiDiscrete(nvec, tuple(space.shape), start)
     if isinstance(space, spaces.MultiBinary):
         return MultiBinary(int(np.prod(space.shape)), tuple(space.shape))

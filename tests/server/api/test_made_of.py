@@ -161,8 +161,8 @@ def test_keys_of_which_nothing_was_made_are_listed_with_the_reason(caplog: pytes
         "selected",
         "INIT_HP.ENV_NAME: not compared with anything: the environments are those of env",
         "INIT_HP.TORCH_COMPILE: not compared with anything: updates run as the learner chooses",
-        "INIT_HP.CHANNELS_LAST: no meaning here, left out: observations are flattened, in whatever order their axes "
-        "come",
+        "INIT_HP.CHANNELS_LAST: no meaning here, left out: which axis has an image's channels is found by their "
+        "lengths; network.encoder_config.channels says it",
         "INIT_HP.POLICY_FREQ: no meaning here, left out: MADDPG has no such hyperparameter",
         "MUT_P.MIN_LEARN_STEP, MUT_P.MAX_ENT_COEF: not compared with anything: hp_config of create_population does not "
         "name the hyperparameter",

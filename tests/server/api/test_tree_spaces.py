@@ -18,7 +18,7 @@ INIT_HP = {"BATCH_SIZE": 16, "LEARN_STEP": 8, "POP_SIZE": 1}
 class Without(MaskedTrees):
     """The masked environment without its text."""
 
-    seen = ReadableTrees.seen
+    seen = tree = ReadableTrees.tree
 
     def observation(self, agent: Any) -> Any:
         seen = super().observation(agent)

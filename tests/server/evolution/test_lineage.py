@@ -101,8 +101,8 @@ def test_an_architecture_shows_every_network() -> None:
     assert set(shown) == set(make_member().networks)
     assert shown["critic_1/speaker"] == {
         "encoders": {
-            "speaker": {"hidden_size": [8, 6], "activation": "ReLU"},
-            "listener": {"hidden_size": [8, 6], "activation": "ReLU"},
+            "speaker": {"kind": "mlp", "hidden_size": [8, 6], "activation": "ReLU"},
+            "listener": {"kind": "mlp", "hidden_size": [8, 6], "activation": "ReLU"},
         },
         "latent_dim": 5,
         "head": {"hidden_size": [7], "activation": "ReLU"},

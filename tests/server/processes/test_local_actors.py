@@ -91,3 +91,31 @@ def test_more_actors_start_and_fewer_leave_in_order(config: Config) -> None:
         actors.check(env_steps=0)  # nobody died
         assert {p.pid for p in children()} - before == {first.pid}
     assert {p.pid for p in children()} <= before
+
+
+def test_one_that_was_told_to_leave_is_none_that_is_there(config: Config) -> None:
+    before = {p.pid for p in children()}
+    with LocalActors(config, 2) as actors:
+        actors.attach(f"127.0.0.1:{free_port()}", None, lambda line: None)
+        first, other = (p for p in children() if p.pid not in before)
+        until(lambda: opened(first) and opened(other), what="they have imported")
+        first.terminate()
+        until(lambda: first not in children(), what="it has left")
+        actors.check(env_steps=0)
+        assert actors.running == 1
+        actors.keep(1)
+        assert {p.pid for p in children()} - before == {other.pid}
+
+
+def test_an_extra_actor_that_dies_is_not_replaced(config: Config) -> None:
+    before = {p.pid for p in children()}
+    with LocalActors(config, 1) as actors:
+        actors.attach(f"127.0.0.1:{free_port()}", None, lambda line: None)
+        (first,) = (p for p in children() if p.pid not in before)
+        actors.keep(2)
+        (extra,) = (p for p in children() if p.pid not in before | {first.pid})
+        extra.kill()
+        os.waitid(os.P_PID, extra.pid, os.WEXITED | os.WNOWAIT)
+        for _ in range(5):
+            actors.check(env_steps=0)
+        assert actors.running == 1 and {p.pid for p in children()} - before == {first.pid}

@@ -29,8 +29,6 @@ ALL = {
     "turns": replays.SEEN,
     "images": PISTONS,
 }
-
-
 FLAT = {"encoder_config": {"kind": "mlp"}}
 
 
@@ -74,10 +72,11 @@ def test_a_run_that_is_too_large_is_refused_with_what_makes_it_fit(
     assert all(remedy in str(refused.value) for remedy in remedies), refused.value
     # What is named does make it fit, and check-env says so.
     if remedies[0].startswith("algorithm.share"):
-        shared = config(name, algorithm={"share_parameters": True}, replay_buffer={"max_size": 1000})
+        shared = config(name, algorithm={"share_parameters": True}, **sections)
         specs = ALGORITHMS[name].checked_specs(shared, spaces)
         assert f"{sum(s.numbers for s in specs.values()):,} parameters a member" in str(refused.value)
-        told = run_limits(spaces, "none", None).will
+        limits = run_limits(spaces, "none", run)
+        told = limits.will + limits.cannot
         assert any(s.startswith(f"{name} with algorithm.share_parameters: true: the learner takes") for s in told), told
     else:
         assert "share_parameters" not in str(refused.value)

@@ -10,6 +10,7 @@ import pytest
 from covey.config import NetConfig
 from covey.config.architecture import flattened_images, resolve
 from covey.config.encoder_choice import encoder_of
+from covey.config.network import EncoderConfig
 from covey.errors import ConfigError
 from covey.networks import CNN, MLP, Encoder, MultiInput
 from covey.networks.images import image_of
@@ -131,6 +132,7 @@ def test_dictionaries_and_tuples_with_images_get_an_encoder_for_each() -> None:
         (VECTOR, {"channel_size": [8]}, ["channel_size", "agent 'a'", "expected an image"]),
         (Discrete(4), {"kind": "cnn"}, ["kind 'cnn'", "agent 'a'", "expected an image"]),
         (VECTOR, {"kind": "multi_input"}, ["'multi_input'", "agent 'a'", "dictionary or tuple"]),
+        (FRAME, {"kind": "cnn", "options": {"depth": 3}}, ["options", "not for 'cnn'"]),
         (FRAME, {"kind": "spinning"}, ["'spinning'", "cnn, mlp, multi_input"]),
     ],
 )
@@ -166,3 +168,9 @@ def test_a_flattened_image_is_told() -> None:
 
 def test_an_array_without_pixels_is_no_image() -> None:
     assert image_of(pixels(0, 4, 3)) is None
+
+
+def test_parts_that_contradict_each_other_are_refused() -> None:
+    both = {"cnn_config": {"activation": "ReLU"}, "mlp_config": {"activation": "Tanh"}}
+    with pytest.raises(ValueError, match=r"mlp_config\.activation 'Tanh' beside 'ReLU'"):
+        EncoderConfig.model_validate(both)

@@ -82,7 +82,7 @@ def schema_accepts(model: type[Section], data: dict[str, Any]) -> bool:
 def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert len(SECTIONS) == 20 and {m.__name__ for m in SECTIONS} - {"Config"} == set(SCHEMA["$defs"])
+    assert len(SECTIONS) == 21 and {m.__name__ for m in SECTIONS} - {"Config"} == set(SCHEMA["$defs"])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -197,6 +197,6 @@ def test_the_page_has_a_line_for_every_key() -> None:
                 line.startswith(f"| `{key}`{other} | ") and line.endswith(f" | {meaning(field)} |") for line in lines
             ), f"{model.__name__}.{key}"
     assert "## `mutation.rl_hp_selection.NAME`" in lines
-    assert "## `network.encoder_config`, `network.head_config`" in lines
+    assert "## `network.encoder_config`" in lines and "## `network.head_config`" in lines
     assert "## `selection_strategy` (also `tournament_selection`)" in lines
     assert "| `seed` | `0` | integer, >= 0, < 2^63 | " in "\n".join(lines)

@@ -43,6 +43,7 @@ def entry_points() -> Iterator[str]:
                 yield f"{name}:{attribute}"
 
 
+@pytest.mark.filterwarnings("ignore")  # of environments' own packages
 def test_nothing_of_the_allowed_packages_can_be_called_but_environments() -> None:
     found = list(entry_points())
     called = [e for e in found if allowed(e)]

@@ -55,8 +55,8 @@ def test_what_is_left_out_must_be_there() -> None:
     [
         ("image", np.zeros((3, 4), np.uint8), "observation image of agent 'a_0' is an array of shape (3, 4)"),
         ("where", np.zeros(3), "observation where of agent 'a_0' is an array of shape (3,)"),
-        ("inventory", (1,), "has no inventory.1"),
-        ("inventory", None, "has no inventory.0"),
+        ("inventory", (1,), "without inventory.1"),
+        ("inventory", None, "without inventory.0"),
     ],
 )
 def test_parts_of_another_form_are_named(key: str, value: Any, says: str) -> None:

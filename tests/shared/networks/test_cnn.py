@@ -196,7 +196,7 @@ def test_larger_windows_change_no_output_and_smaller_ones_give_the_network_back(
 
 
 def test_smaller_windows_keep_their_middle(spec: NetworkSpec) -> None:
-    """What is cut off counts as 0."""
+    """A smaller kernel computes what the larger one does with zeros for the weights of its border."""
     params = drawn(spec)
     for name in subnetwork_names(spec):
         own = get_subnetwork(spec, name)
@@ -229,6 +229,9 @@ def test_an_architecture_comes_back_from_json(spec: NetworkSpec) -> None:
         {"padding": [3, 0]},
         {"padding": [-4, 0]},
         {"padding": [1 << 30, 0]},
+        # One window of which the border would be described number by number.
+        {"kernel_size": [30_000, 2], "padding": [29_999, 0], "stride_size": [60_000, 1]},
+        {"stride_size": [1, 1], "kernel_size": [3, 2], "padding": [2, 0]},  # more pixels than are read
         {"channel_size": [8, 1 << 40]},
         {"channel_size": [8, 6.5]},
         {"gated": [2]},
@@ -245,8 +248,8 @@ def test_an_architecture_that_no_image_fits_is_refused(changes: dict[str, Any]) 
 
 
 def test_more_multiplications_than_an_actor_takes_are_refused() -> None:
-    wide = cnn(image=(512, 512, 3), channel_size=(256, 256), kernel_size=(9, 9), stride_size=(1, 8))
-    data = network(wide, 512 * 512 * 3).to_json()
+    wide = cnn(image=(512, 512, 1), channel_size=(256, 1), kernel_size=(9, 1), stride_size=(1, 1))
+    data = network(wide, 512 * 512).to_json()
     with pytest.raises(ConfigError, match="multiplications for one observation"):
         NetworkSpec.from_json({**data, "latent_dim": 2})
 

@@ -4,8 +4,16 @@ An adapter is chosen by looking at the object that an environment's function ret
 entry point group `covey.adapters`, whose entries name an `Adapter`.
 """
 
+from typing import TYPE_CHECKING
+
 from covey.envs.adapters.adapter import Adapter
-from covey.envs.adapters.installed import adapter_of
 from covey.envs.adapters.reset_first import knows_its_spaces, reset_first
+from covey.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from covey.envs.adapters.installed import adapter_of as adapter_of
+
+# Most environments need none: the adapters themselves are imported when one is looked for.
+__getattr__, _ = lazy_exports(__name__, {"covey.envs.adapters.installed": ("adapter_of",)})
 
 __all__ = ["Adapter", "adapter_of", "knows_its_spaces", "reset_first"]

@@ -62,7 +62,7 @@ def idle_action(space: gymnasium.Space[Any]) -> Any:
     if isinstance(space, gymnasium.spaces.Box):
         return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
     if isinstance(space, gymnasium.spaces.MultiDiscrete | gymnasium.spaces.MultiBinary):
-        return np.zeros(space.shape, space.dtype)
+        return np.zeros(space.shape, space.dtype) + np.asarray(getattr(space, "start", 0), space.dtype)
     if isinstance(space, gymnasium.spaces.Tuple):
         return tuple(map(idle_action, space.spaces))
     if isinstance(space, gymnasium.spaces.Dict):

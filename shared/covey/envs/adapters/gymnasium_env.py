@@ -61,7 +61,7 @@ class TupleAgents(AdaptedEnv):
 
     def _each(self, value: Any, what: str) -> ByAgent:
         """By agent what is given as a list, or what is given once for all."""
-        if not isinstance(value, tuple | list | np.ndarray) or np.ndim(value) == 0:
+        if not isinstance(value, tuple | list) and np.ndim(value) == 0:
             if what != "observations":
                 return dict.fromkeys(self.possible_agents, value)
             value = (value,)

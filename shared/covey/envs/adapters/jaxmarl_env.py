@@ -44,24 +44,25 @@ class JaxMARLCopies:
                 mask = gymnasium.spaces.Box(0, 1, (int(does.n),), np.int8)
                 seen = gymnasium.spaces.Dict({"observation": seen, MASK_KEY: mask})
             self._spaces[agent] = seen, does
-        self._key = jax.random.PRNGKey(0)
 
         def begin(seeds: Any, states: Any, chosen: Any) -> Any:
             """Begin an episode in the copies chosen; returns what all of them see, and their states."""
-            seen, new = jax.vmap(lambda seed: env.reset(jax.random.PRNGKey(seed)))(seeds)
-            states = new if states is None else _selected(jax, chosen, new, states)
-            return seen, states, self._masks(jax, states)
+            keys = jax.vmap(jax.random.PRNGKey)(seeds)
+            seen, new = jax.vmap(env.reset)(keys)
+            # Each copy has a key of its own, from its seed: what its steps draw follows from that alone.
+            own = new, jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+            states = own if states is None else _selected(jax, chosen, own, states)
+            return seen, states, self._masks(jax, states[0])
 
-        def advance(key: Any, states: Any, actions: Any, chosen: Any) -> Any:
+        def advance(states: Any, actions: Any, chosen: Any) -> Any:
             """Make an env step in the copies chosen, without JaxMARL's reset by itself."""
-            keys = jax.random.split(key, num_envs)
-            seen, new, rewards, dones, _ = jax.vmap(env.step_env)(keys, states, actions)
-            states = _selected(jax, chosen, new, states)
-            return seen, states, rewards, dones, self._masks(jax, states)
+            keys = jax.vmap(jax.random.split)(states[1])
+            seen, new, rewards, dones, _ = jax.vmap(env.step_env)(keys[:, 0], states[0], actions)
+            states = _selected(jax, chosen, (new, keys[:, 1]), states)
+            return seen, states, rewards, dones, self._masks(jax, states[0])
 
         self._begin, self._advance = jax.jit(begin), jax.jit(advance)
-        self._split = jax.random.split
-        self._states: Any = None
+        self._states: Any = None  # of the environment and of the generators, by copy
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
         """Return the observation space of an agent in one copy."""
@@ -92,14 +93,13 @@ class JaxMARLCopies:
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
         """Make one env step in each slot given; an agent whose `done` is set has ended, `__all__` ends everybody."""
-        self._key, key = self._split(self._key)
         at = np.asarray(slots)
         given = {}
         for name, agent in self._agents.items():
             rows = np.zeros((self.count, *agent.forced.shape[1:]), agent.forced.dtype)
             rows[at] = agent.actions(actions)[at]
             given[name] = rows
-        result = self._advance(key, self._states, given, self._chosen(slots))
+        result = self._advance(self._states, given, self._chosen(slots))
         seen, self._states, rewards, dones, masks = result
         over = np.asarray(dones[EVERYBODY])[at]
         for name, agent in self._agents.items():

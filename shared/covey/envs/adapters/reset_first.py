@@ -7,6 +7,8 @@ from typing import Any
 
 import gymnasium
 
+from covey.errors import EnvironmentLoadError, one_line
+
 
 class ResetFirst:
     """A parallel or AEC environment that was reset once, so that its agents and their spaces are known.
@@ -15,11 +17,10 @@ class ResetFirst:
     attributes `observation_spaces` and `action_spaces` alone.
 
     Args:
-        env: The environment; it is reset here, with seed 0.
+        env: The environment, which has been reset.
     """
 
     def __init__(self, env: Any) -> None:
-        env.reset(seed=0)
         self.env = env
         self.possible_agents = list(getattr(env, "possible_agents", None) or env.agents)
         self._spaces = {a: (_space(env, "observation", a), _space(env, "action", a)) for a in self.possible_agents}
@@ -48,10 +49,21 @@ def knows_its_spaces(env: Any) -> bool:
 
 
 def reset_first(env: Any) -> Any:
-    """The environment as `ResetFirst`, or as it is if a reset does not help."""
+    """The environment as `ResetFirst`, or as it is if a reset does not help: whoever reads its spaces says so.
+
+    Raises:
+        EnvironmentLoadError: the reset raised.
+    """
+    try:
+        env.reset(seed=0)
+    except Exception as exc:
+        raise EnvironmentLoadError(
+            f"environment {type(env).__name__}: it does not know its agents and their spaces before a reset, and reset "
+            f"raised {type(exc).__name__}: {one_line(str(exc), 300)}; correct environment.config, or repair it"
+        ) from exc
     try:
         return ResetFirst(env)
-    except Exception:  # whoever reads its spaces says what is wrong
+    except Exception:  # no agents or spaces even now, as is said where they are read
         return env
 
 

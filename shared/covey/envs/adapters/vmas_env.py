@@ -35,7 +35,8 @@ class VMASCopies:
     arrays: SlotArrays
 
     def __init__(self, env: Any, num_envs: int) -> None:
-        self.env, self.count = env, num_envs
+        self.env, self.count = env, int(env.num_envs)  # which may not be what was asked for
+        del num_envs
         spaces = [_in_order(env, space) for space in (env.observation_space, env.action_space)]
         self._spaces = {agent.name: pair for agent, *pair in zip(env.agents, *spaces, strict=True)}
         self.possible_agents = list(self._spaces)
@@ -78,7 +79,8 @@ class VMASCopies:
             rows = np.zeros((self.count, *agent.forced.shape[1:]), agent.forced.dtype)
             rows[slots] = agent.actions(actions)[slots]
             given.append(self.env.steps.new_tensor(rows.reshape(self.count, -1).astype(np.float32)))
-        others = [s for s in range(self.count) if s not in set(slots)]
+        stepping = set(slots)
+        others = [s for s in range(self.count) if s not in stepping]
         held = list(_tensors(self.env, self.count)) if others else []
         before = [owner[key].clone() for owner, key in held]
         seen, rewards, terminated, truncated, _ = self._stepped(given)

@@ -1,4 +1,7 @@
-"""Adapters of packages that are not installed for development; where one is, its test runs."""
+"""Tests of adapters with the packages that they are for, which are not installed for development.
+
+`tests/project/test_adapted_packages.py` runs them in an environment that has these packages.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from covey.spaces import Box, EnvironmentSpaces
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 BATCHED = [
-    pytest.param("vmas", "vmas:make_env", {"scenario": "balance", "max_steps": 12}, id="vmas-balance"),
-    pytest.param("vmas", "vmas:make_env", {"scenario": "transport", "max_steps": 12}, id="vmas-transport"),
-    pytest.param("jaxmarl", "jaxmarl:make", {"env_id": "MPE_simple_spread_v3"}, id="jaxmarl-spread"),
+    pytest.param("vmas:make_env", {"scenario": "balance", "max_steps": 12}, id="vmas-balance"),
+    pytest.param("vmas:make_env", {"scenario": "transport", "max_steps": 12}, id="vmas-transport"),
+    pytest.param("jaxmarl:make", {"env_id": "MPE_simple_spread_v3"}, id="jaxmarl-spread"),
 ]
 
 
@@ -36,9 +39,8 @@ def actions(spaces: EnvironmentSpaces, value: float) -> list[NDArray[Any]]:
     ]
 
 
-@pytest.mark.parametrize(("package", "name", "config"), BATCHED)
-def test_copies_that_are_not_stepped_keep_their_state(package: str, name: str, config: dict[str, Any]) -> None:
-    pytest.importorskip(package)
+@pytest.mark.parametrize(("name", "config"), BATCHED)
+def test_copies_that_are_not_stepped_keep_their_state(name: str, config: dict[str, Any]) -> None:
     shown = []
     for others_first in (True, False):
         slots, spaces = slots_of(name, config)
@@ -54,9 +56,8 @@ def test_copies_that_are_not_stepped_keep_their_state(package: str, name: str, c
         np.testing.assert_allclose(with_others, alone, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("package", "name", "config"), BATCHED)
-def test_an_episode_follows_from_its_seed_in_whatever_slot(package: str, name: str, config: dict[str, Any]) -> None:
-    pytest.importorskip(package)
+@pytest.mark.parametrize(("name", "config"), BATCHED)
+def test_an_episode_follows_from_its_seed_in_whatever_slot(name: str, config: dict[str, Any]) -> None:
     slots, _ = slots_of(name, config)
     slots.reset([0, 1, 2], [11, 12, 11])
     seen = slots.arrays.observation[0]
@@ -64,16 +65,15 @@ def test_an_episode_follows_from_its_seed_in_whatever_slot(package: str, name: s
 
 
 @pytest.mark.parametrize(
-    ("package", "name", "config", "agents"),
+    ("name", "config", "agents"),
     [
-        ("lbforaging", "lbforaging:Foraging-8x8-2p-3f-v3", {}, 2),
-        ("rware", "rware:rware-tiny-2ag-v2", {}, 2),
-        ("overcooked", "overcooked:Overcooked.from_layout", {"layout": "coordination_ring", "horizon": 20}, 2),
-        ("lle", "lle:level", {"level": 3}, 2),
+        ("lbforaging:Foraging-8x8-2p-3f-v3", {}, 2),
+        ("rware:rware-tiny-2ag-v2", {}, 2),
+        ("overcooked:Overcooked.from_layout", {"layout": "coordination_ring", "horizon": 20}, 2),
+        ("lle:level", {"level": 3}, 2),
     ],
 )
-def test_an_episode_is_played_with_all_its_agents(package: str, name: str, config: dict[str, Any], agents: int) -> None:
-    pytest.importorskip(package)
+def test_an_episode_is_played_with_all_its_agents(name: str, config: dict[str, Any], agents: int) -> None:
     factory = load_environment(name, config)
     spaces = read_spaces(factory())
     assert spaces.agent_ids == tuple(f"agent_{i}" for i in range(agents)) and len(spaces.groups) == 1
