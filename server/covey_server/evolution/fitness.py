@@ -99,8 +99,8 @@ def score_of(episodes: Sequence[Played], agent_ids: Sequence[str], config: Fitne
 def _even_against_itself(episodes: Sequence[Played], agents: int, config: Fitness) -> bool:
     """Whether a member that plays each side of a game against itself gets 0 over all sides.
 
-    What it wins as one side it loses as the others, so that is so where all agents count, and each as much: as a sum, or
-    as means over sides of one size. Where player_1 alone counts, it may win as that against itself. And where one
+    What it wins as one side it loses as the others, so that is so where all agents count, and each as much: as a sum,
+    or as means over sides of one size. Where player_1 alone counts, it may win as that against itself. And where one
     attacker gets 3 and each of three defenders -1, the means of both sides are 3 and -1, which is 1 over both.
     """
     if not all(e.line_up.by_sides for e in episodes):

@@ -84,8 +84,10 @@ class Evaluator:
         episodes = self._evenly(population, member.member_id, episodes)
         if self._mode.compares_all and len(population.members) > 1:
             if self._halving is None:
+                line_ups = self._count_line_ups(population, member.member_id)
                 members = [m.member_id for m in population.members]
-                self._halving = Halving(members, episodes, trained * len(members), partial(self._score, population))
+                score = partial(self._score, population)
+                self._halving = Halving(members, episodes, trained * len(members), score, line_ups)
             episodes = self._halving.played
         self._requests[member.member_id] = self._play(population, member.member_id, "fitness", range(episodes))
 
@@ -150,9 +152,13 @@ class Evaluator:
 
     def _evenly(self, population: Population, member_id: int, episodes: int) -> int:
         """Round a number of episodes up, so that each side is played as often against each opponent."""
-        self._opponents.prepare(population, member_id)
-        line_ups = self._opponents.count(population, member_id)
+        line_ups = self._count_line_ups(population, member_id)
         return -(-episodes // line_ups) * line_ups
+
+    def _count_line_ups(self, population: Population, member_id: int) -> int:
+        """In how many ways a member meets its opponents, one after the other."""
+        self._opponents.prepare(population, member_id)
+        return self._opponents.count(population, member_id)
 
     def _play(self, population: Population, member_id: int, purpose: str, part: range) -> Request:
         """Request evaluation episodes of a member against the configured opponents: this part of all its seeds."""
