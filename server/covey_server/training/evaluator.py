@@ -141,7 +141,8 @@ class Evaluator:
         """Look whether the returns behind a score cancel; one that has diverged has none."""
         if request.member_id in population.policies.diverged:
             return
-        if not score.cancels or not self._opponents.saw(population, request.results.values()):
+        played = [(request.actors[seed][0], returns) for seed, returns in request.results.items()]
+        if not score.cancels or not self._opponents.saw(population, played):
             self._cancelling.look(population, request, score)
 
     def _score(self, population: Population, member_id: int, episodes: Sequence[Played]) -> Score:
