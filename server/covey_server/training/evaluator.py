@@ -16,7 +16,7 @@ from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.orders.evaluations import Request
 from covey_server.population import Population
-from covey_server.seeds import derive
+from covey_server.seeds import episode_seeds
 from covey_server.training.cancelling import CancellingReturns
 from covey_server.training.kept_best import KeptBest
 from covey_server.training.mode import Comparison, EvolutionMode
@@ -187,9 +187,7 @@ class Evaluator:
         Call it under the lock.
         """
         generation = self._learner.ledger(member_id).generation
-        # 30 bits: some environments pass their seed to libraries that take no more than 31, and the seeds from 2^30 on
-        # are those of `covey evaluate`.
-        return [derive(self._training.seed, purpose, generation, k) & 0x3FFFFFFF for k in part]
+        return episode_seeds(self._training.seed, purpose, generation, part.stop)[part.start :]
 
     def _rate(self, population: Population, member_id: int, score: Score) -> Member:
         """Record a member's fitness and its standard error; returns the member."""
