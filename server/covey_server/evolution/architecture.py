@@ -221,7 +221,7 @@ def _resize_kernel(spec: NetworkSpec, part: str, layer: int, wider: bool) -> tup
     kernel, window = own.kernel_size[layer], own.windows[layer]
     for by in (1, -1) if wider else (-1, 1):
         size = kernel + 2 * by
-        if 1 <= size <= max(kernel, min(LARGEST_KERNEL, window.height, window.width)) and size != kernel:
+        if 1 <= size <= max(kernel, min(LARGEST_KERNEL, window.height, window.width)):
             resize = change_kernel(spec, part, layer, by)
             if _servable(resize.spec):
                 return resize, f"change_kernel {kernel} -> {size} at layer {layer}"

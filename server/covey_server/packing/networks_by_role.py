@@ -28,8 +28,8 @@ from covey_server.packing.row_inputs import Source
 from covey_server.packing.updates import UpdateBackend
 
 PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
-"""How many numbers of padding an update carries in the time of a further pass: measured at batches of 24 to 72 on the
-CPU, reckoned from the time that launches take on a GPU."""
+"""How many multiplications for padding, of one sample, an update makes in the time of a further pass: measured at
+batches of 24 to 72 on the CPU, reckoned from the time that launches take on a GPU."""
 
 MOST_NUMBERS = {"cpu": 4 << 20, "cuda": 64 << 20}
 """How many numbers a pack of more than one network has at most. Larger ones gain nothing from being computed together,

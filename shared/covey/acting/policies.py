@@ -90,7 +90,7 @@ def _grouped(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> list[l
 
 
 PASS_COST = 100_000
-"""Numbers of padding that take as long, in one step, as a further pass."""
+"""Multiplications for padding that take as long, in one step, as a further pass."""
 
 _KEPT_PACKS = 8
 

@@ -85,7 +85,7 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
 
     Args:
         specs: The networks.
-        pass_cost: Numbers of padding that cost as much as a further batch.
+        pass_cost: Multiplications for padding, in a pass over one observation, that cost as much as a further batch.
 
     Returns:
         For each pack positions in `specs`, rising.

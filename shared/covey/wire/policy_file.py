@@ -25,6 +25,9 @@ from covey.wire.spaces_json import space_from_json, space_to_json
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
+HashedFiles = Mapping[str, tuple[bytes, bytes]]
+"""A member's policy files by network id, each with its SHA-256: (hash, file)."""
+
 HEADS = ("deterministic", "stochastic")
 
 
@@ -128,6 +131,11 @@ def _text(spec: PolicySpec) -> str:
 def policy_sha256(data: bytes) -> bytes:
     """Return the SHA-256 of a policy file, 32 bytes, by which the policy is named."""
     return hashlib.sha256(data).digest()
+
+
+def hashed(files: Mapping[str, bytes]) -> HashedFiles:
+    """Hash policy files by network id. It takes milliseconds for large ones, so nobody does it under a lock."""
+    return {network_id: (policy_sha256(file), file) for network_id, file in files.items()}
 
 
 def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
