@@ -13,6 +13,7 @@ from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm
 from covey_server.evolution.fitness import chosen_agents
+from covey_server.evolution.frequencies import next_by_frequencies
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.evolution.lineage import Lineage
 from covey_server.evolution.succession import successor
@@ -133,7 +134,8 @@ class PopulationFactory:
     def _successors(self, population: Population, generation: int) -> list[Member]:
         """Members of the next generation, by the configured selection and mutation."""
         seed = self._config.training.seed
-        return next_generation(
+        by_frequencies = self._config.selection_strategy.strategy == "multi_frequency"
+        return (next_by_frequencies if by_frequencies else next_generation)(
             population.members,
             self._config,
             generator(seed, "selection", generation),

@@ -121,7 +121,8 @@ class Member:
             that were not made yet.
         fitness: Mean return of its newest evaluation; None before the first one.
         fitness_stderr: Standard error of `fitness`.
-        mutation: How it was created: "initial", "none", "architecture", "parameters", "activation", "rl_hp" or "elite".
+        mutation: How it was created: "initial", "none", "architecture", "parameters", "activation", "rl_hp" or
+            "elite"; in multi-frequency selection also "stayed" or "migrant".
         change: The mutation in words, such as "head.add_node +32" or "lr_actor 0.001 -> 0.0012".
     """
 

@@ -62,7 +62,6 @@ def _unless(value: Any, instead: str) -> tuple[Rule, ...]:
 _PARAMETERS = Ignored(
     instead="a parameter mutation resets 5 % of the weights it draws and adds noise of mutation_sd to the others"
 )
-_FREQUENCIES = Ignored(instead="tournament selection is used, with tournament_size and elitism of selection_strategy")
 _OTHER_ENCODER = "encoders are MLPs, CNNs or both (multi_input); leave out the key to train one"
 _HEAD = "a head is an MLP; leave out the key"
 _OUTPUTS = Ignored(
@@ -160,14 +159,11 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "replay_buffer.per_buffer": _unless(False, _UNIFORM),
     "replay_buffer.n_step_buffer_args": Ignored(instead=_UNIFORM.partition(";")[0]),
     "replay_buffer.per_buffer_args": Ignored(instead=_UNIFORM.partition(";")[0]),
-    "selection_strategy.strategy": Ignored(when=("multi_frequency",), instead=_FREQUENCIES.instead),
-    **{
-        f"selection_strategy.{key}": _FREQUENCIES
-        for key in (
-            *("n_subpopulations", "n_individuals_per_subpopulation", "evolution_frequency_ratios", "n_winners"),
-            *("n_survivors", "n_open_for_migration", "n_losers", "rand_seed", "seed"),
-        )
-    },
+    "selection_strategy.n_individuals_per_subpopulation": Ignored(
+        instead="training.pop_size is divided by n_subpopulations"
+    ),
+    "selection_strategy.rand_seed": Moved(to="training.seed", clash="yields"),
+    "selection_strategy.seed": Moved(to="training.seed", clash="yields"),
     "training.population_size": Moved(to="training.pop_size"),
     "training.metrics_interval": Moved(to="training.evo_steps"),
     "training.replay_buffer": Moved(to="replay_buffer"),

@@ -68,8 +68,8 @@ either, `--set` takes the keys of this page, and a key that the manifest leaves 
   then a label).
 - `mutation.rand_seed` is `training.seed`, where that is not given. `training.sum_scores: false` is
   `fitness.reduce: mean`; the scores of each agent are reported with either. `pettingzoo.mpe.*` is `mpe2.*`.
-- A key that covey does not have is named in a warning, which says what happens instead: `multi_frequency` selection
-  becomes a tournament, all kinds of parameter mutation become one.
+- A key that covey does not have is named in a warning, which says what happens instead: all kinds of parameter mutation
+  become one.
 - A value that would make it another experiment is an error: `simba: true`, `squash_output: true`, `recurrent: true`,
   wrappers, prioritised or multi-step replay, `hpo: false`.
 """

@@ -11,6 +11,7 @@ from tests.support.manifests import OFF_POLICY, OLDER_OFF_POLICY, OLDER_ON_POLIC
 from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config
 from covey.config.architecture import resolve
 from covey.config.encoder_choice import encoder_of
+from covey.config.evolution import Brackets
 from covey.errors import ConfigError
 from covey.networks import CNN
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
@@ -129,16 +130,15 @@ def test_keys_of_parameter_mutations_are_named_once(tmp_path: Path, caplog: pyte
     assert "adds noise of mutation_sd" in text
 
 
-def test_multi_frequency_selection_becomes_a_tournament(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_multi_frequency_selection_is_what_the_manifest_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = yaml.safe_load(ON_POLICY)
     brackets = {"n_subpopulations": 2, "n_winners": 2, "n_survivors": 0, "n_open_for_migration": 1, "n_losers": 3}
     data["selection_strategy"] = {"strategy": "multi_frequency", "evolution_frequency_ratios": [1, 4], **brackets}
     data["training"]["pop_size"] = 12
     c = load(tmp_path, yaml.safe_dump(data))
-    assert (c.selection_strategy.strategy, c.training.pop_size) == ("tournament", 12)
-    (text,) = warnings(caplog)
-    assert "tournament selection is used" in text
-    assert all(f"selection_strategy.{key}" in text for key in ("strategy", "evolution_frequency_ratios", *brackets))
+    assert (c.selection_strategy.strategy, c.training.pop_size) == ("multi_frequency", 12)
+    assert c.selection_strategy.brackets(12) == Brackets(6, (1, 4), 2, 0, 1, 3)
+    assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize(
