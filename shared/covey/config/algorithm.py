@@ -1,4 +1,4 @@
-"""The `algorithm:` sections of MADDPG, MATD3 and IPPO."""
+"""The `algorithm:` sections of MADDPG, MATD3, IPPO and MAPPO."""
 
 from __future__ import annotations
 
@@ -239,3 +239,18 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
                 f"training.random_steps: {training.random_steps}, expected 0 with {self.name}, which learns from "
                 "nothing but what its own policy played"
             )
+
+
+class MAPPOSettings(OnPolicyAlgorithm):
+    """MAPPO: IPPO whose value networks see what all agents see.
+
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
+    """
+
+    implementation: ClassVar[str] = "covey_server.algorithms.mappo:MAPPO"
+
+    name: Literal["MAPPO"] = Field(description="Name of the algorithm.")
+    normalize_values: Annotated[bool, OnResume.FIXED] = Field(
+        default=True,
+        description="Whether value networks predict returns in units of the returns' running mean and deviation.",
+    )
