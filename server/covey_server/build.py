@@ -78,14 +78,19 @@ class PopulationFactory:
         """Select and mutate: create the next generation and record births and deaths in the lineage.
 
         Args:
-            population: The evaluated population; its members' weights must have been unpacked.
+            population: The evaluated population; its members' weights must have been unpacked. They are gone
+                afterwards, and its algorithm is closed.
             generation: Number of the generation that begins.
 
         Returns:
             The next generation's members, and an algorithm that holds their networks packed.
         """
         lineage = population.lineage
+        # One generation's stacked networks at a time, and one of the members' own: of large networks two are too much.
+        population.algorithm.close()
         members = self._successors(population, generation)
+        for member in population.members:
+            member.release()
         before = {m.member_id for m in population.members}
         after = {m.member_id for m in members}
         for member_id in before - after:

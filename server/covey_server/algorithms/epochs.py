@@ -100,7 +100,7 @@ class Minibatches:
 
     def __init__(self, pooled: Pooled, estimates: Estimates, sizes: NDArray[np.int64], samples: int) -> None:
         self._pooled = pooled
-        counts, device = pooled.counts, pooled.x.device
+        counts, device = pooled.counts, pooled.device
         self._numbers = torch.stack(
             [estimates.log_prob, estimates.advantage, estimates.value, estimates.target, pooled.chosen], -1
         )

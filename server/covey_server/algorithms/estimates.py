@@ -21,7 +21,10 @@ from covey_server.member import ReturnScale
 from covey_server.packing.pack import Pack
 
 CHUNK = 512
-"""Most inputs of a network that are evaluated at a time."""
+"""Most inputs of a network that are evaluated at a time, if they take no more than CHUNK_BYTES."""
+
+CHUNK_BYTES = 8 << 20
+"""Bytes of a network's inputs that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def estimates(
         rescale: Whether values are in units of their own, `Network.scale`.
         chunk: Inputs of a network that are evaluated at a time.
     """
-    counts, device = pooled.counts, pooled.x.device
+    counts, device = pooled.counts, pooled.device
 
     def by_decision(numbers: Sequence[float] | NDArray[np.float64]) -> Tensor:
         """Repeat one number of each pair of policy and value network for all decisions that the pair learns from."""
@@ -129,13 +132,14 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) 
     """Compute log-probabilities of all decisions' actions and values of all observations, each by its own network.
 
     Pairs have different numbers of decisions and views; networks of a pack read them side by side, `chunk` columns at a
-    time, and what they give in padding is left out at the end. The last columns are filled up to a whole chunk, as
-    products round by how many there are.
+    time, fewer where inputs are large, and what they give in padding is left out at the end. The last columns are
+    filled up to a whole chunk, as products round by how many there are.
     """
+    chunk = min(chunk, max(1, CHUNK_BYTES // (4 * networks[0].rows.pack.spec.inputs[0].width)))
     widest = -(-max(pooled.counts.max(), pooled.view_counts.max()) // chunk) * chunk
-    decisions, decided = _side_by_side(pooled.counts, widest, pooled.x.device)
-    views, viewed = _side_by_side(pooled.view_counts, widest, pooled.x.device)
-    log_prob, value = (torch.empty(decisions.shape, device=pooled.x.device) for _ in range(2))
+    decisions, decided = _side_by_side(pooled.counts, widest, pooled.device)
+    views, viewed = _side_by_side(pooled.view_counts, widest, pooled.device)
+    log_prob, value = (torch.empty(decisions.shape, device=pooled.device) for _ in range(2))
     for own in networks:
         # A list would be copied at every use, and the learner would wait for each copy.
         policies, values = (
@@ -145,7 +149,7 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) 
             columns = slice(first, first + chunk)
             at = decisions[policies, columns]
             seen = torch.cat([pooled.here[at], views[values, columns]])
-            outputs = own.rows.outputs("frozen", pooled.x[seen])
+            outputs = own.rows.outputs("frozen", pooled.inputs.take(seen))
             if own.policies:
                 mask = None if pooled.mask is None else pooled.mask[at]
                 found = own.log_probs(outputs, own.log_std(), pooled.action[at], mask)

@@ -38,6 +38,7 @@ from covey_server.algorithms.estimates import estimates
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
 from covey_server.algorithms.pooled import Pool
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
+from covey_server.algorithms.round_inputs import RoundInputs
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
@@ -140,14 +141,13 @@ class IPPO(Algorithm):
         for member in members:
             member.updates += 1
 
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked policies and value networks."""
+        return [group.networks for group in self._groups]
+
     def snapshot(self) -> PolicySnapshot:
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
-        return PolicySnapshot.of([group.networks for group in self._groups], self._members)
-
-    def unpack(self) -> None:
-        """Copy weights, Adam moments and step counts from the stacked networks back into the members."""
-        for group in self._groups:
-            group.networks.unpack()
+        return PolicySnapshot.of(self.packed(), self._members)
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return losses, entropy, KL divergence and clip fraction, means since the last call, by member id."""
@@ -185,9 +185,10 @@ class _PaddingGroup:
         self._group, self._settings, self._device = group, settings, device
         self._pool = Pool(group, device)
         self._ids = [i for own in group for i in own.ids]
-        self._updates = backend_for(config.learner.updates, device)
-        self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
+        size = sum(m.networks[key].spec.numbers for m in members for key in keys)
+        self._updates = backend_for(config.learner.updates, device, size)
+        self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         self.networks = PackedNetworks(
             members,
             {key: (k,) for k, key in enumerate(keys)},
@@ -245,12 +246,12 @@ class _PaddingGroup:
                 if not active.any():
                     continue
                 passes += np.sum([active[:, np.equal(own.members, m)].any(1) for m in members], axis=0).tolist()
-                divergence = self._improve(own, members, epoch, pooled.x)
+                divergence = self._improve(own, members, epoch, pooled.inputs)
                 if self._settings.target_kl is not None:
                     stopped[own.policies] |= divergence.cpu().numpy() > self._settings.target_kl
         return passes
 
-    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: Tensor) -> Tensor:
+    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: RoundInputs) -> Tensor:
         """Learn for one epoch, one pass through the rollout, minibatch by minibatch.
 
         Returns:
@@ -267,9 +268,8 @@ class _PaddingGroup:
         bound = self._max_norm(members)
         active = np.concatenate([policies.policy_active, values.active], 1)
         view = torch.cat([policies.view, values.view], 1)
-        log_ratios, losses = [], []
+        results: list[Tensor] = []  # of all minibatches, made once: small ones in between would break up free memory
         for j in range(n):
-            seen = x.index_select(0, view[j].flatten()).view(*view.shape[1:], -1)
             own.rows.count_steps(active[j])
             moving = None if active[j].all() else active[j]
 
@@ -280,14 +280,14 @@ class _PaddingGroup:
 
             # All that decides which operations a step makes, besides what never changes in this object.
             step_counts = own.rows.equal_step_counts(moving)
-            which = None if moving is None else moving.tobytes()
+            which, seen = None if moving is None else moving.tobytes(), x.take(view[j])
             key = own.rows, step_counts, which, seen.shape, policies.mask is None
             inputs = [seen, clip, ent_coef, vf_coef, *policies.for_policies(j), *values.for_values(j)]
-            log_ratio, *losses_j = (y.clone() for y in self._updates.run(key, step, inputs))
-            log_ratios.append(log_ratio)
-            losses.append(losses_j)
-        l_pi, h, l_v = (torch.stack(x) for x in zip(*losses, strict=True))
-        log_ratio, weight = torch.stack(log_ratios), policies.policy_weight[:n]
+            found = self._updates.run(key, step, inputs)
+            results = results or [y.new_empty(n, *y.shape) for y in found]
+            for kept, y in zip(results, found, strict=True):
+                kept[j] = y
+        (log_ratio, l_pi, h, l_v), weight = results, policies.policy_weight[:n]
         ratio = log_ratio.exp()
         # The estimate of KL(pi, pi') that is never negative, mean (r - 1 - log r): Schulman, "Approximating KL
         # divergence", 2020.

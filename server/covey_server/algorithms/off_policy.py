@@ -87,12 +87,6 @@ class OffPolicy(Algorithm):
         return Replay(spaces, memory.max_size, memory.max_bytes, device)
 
     @classmethod
-    def experience_bytes(cls, config: Config, spaces: EnvironmentSpaces) -> int:
-        """Bytes of the replay memory when it is full."""
-        memory = config.replay_buffer
-        return Replay.planned_bytes(spaces, memory.max_size, memory.max_bytes)
-
-    @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
         """Make the rule for updates: one for every `learn_step` env steps collected for a member."""
         return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)
@@ -136,13 +130,14 @@ class OffPolicy(Algorithm):
         self._inputs = PolicyInputs(spaces, config.algorithm, ids, self._device)
         # How updates are run. Functions are not bound to this object, which would keep itself alive, with all its
         # tensors, until garbage is collected.
-        self._updates = backend_for(config.learner.updates, self._device)
+        numbers = sum(network.spec.numbers for m in members for network in m.networks.values())
+        self._updates = backend_for(config.learner.updates, self._device, numbers)
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.
         own = [m.own(OffPolicyHyperparameters) for m in members]
-        numbers = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}
-        self._vectors = MemberVectors(numbers, self._device)
+        values = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}
+        self._vectors = MemberVectors(values, self._device)
         self._lr_actor = np.array([h.lr_actor for h in own])
         self._lr_critic = np.array([h.lr_critic for h in own])
         networks: dict[Loss, int] = {"critic_loss": len(twins) * len(ids), "actor_loss": len(ids)}
@@ -324,10 +319,9 @@ class OffPolicy(Algorithm):
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
         return PolicySnapshot.of([self._actors], self._members)
 
-    def unpack(self) -> None:
-        """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
-        self._actors.unpack()
-        self._critics.unpack()
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked policies, and the stacked critics."""
+        return self._actors, self._critics
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return the mean "critic_loss" and "actor_loss" per network since the last call, by member id; then reset."""

@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
 from covey.config.architecture import resolve
 from covey.config.encoder_choice import encoder_of, mlp
-from covey.errors import ConfigError
 from covey.networks import Input, NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
-
-PARAMETER_BYTES = 48
-"""Bytes that the learner takes for one parameter of one member: the number itself, its target, its two moments, all of
-them once more in packs, gradients, and what packing pads."""
-
-
-def check_sizes(specs: Mapping[str, NetworkSpec], members: int, experience_bytes: int, limit: int) -> None:
-    """Refuse what memory does not hold before any of it is allocated: an actor's spaces decide on it.
-
-    Args:
-        specs: One member's networks.
-        members: How many members there are.
-        experience_bytes: What the memory of env steps takes when it is full.
-        limit: Most bytes of everything together, `learner.max_memory_bytes`.
-
-    Raises:
-        ConfigError: a network is too large, or everything together is.
-    """
-    for spec in specs.values():
-        spec.check()
-    numbers = members * sum(spec.numbers for spec in specs.values())
-    if numbers * PARAMETER_BYTES + experience_bytes > limit:
-        raise ConfigError(
-            f"network: {numbers:,} parameters in the {members} members that these spaces ask for take "
-            f"{_mib(numbers * PARAMETER_BYTES)}, and a full replay memory {_mib(experience_bytes)}, expected at most "
-            f"{_mib(limit)} together; configure smaller networks, a smaller training.pop_size or "
-            "replay_buffer.max_size, or raise learner.max_memory_bytes"
-        )
-
-
-def _mib(count: int) -> str:
-    """A number of bytes in MiB."""
-    return f"{count / (1 << 20):,.0f} MiB"
 
 
 def networks_by_id(

@@ -31,6 +31,10 @@ PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
 """How many numbers of padding an update carries in the time of a further pass: measured at batches of 24 to 72 on the
 CPU, reckoned from the time that launches take on a GPU."""
 
+MOST_NUMBERS = {"cpu": 4 << 20, "cuda": 64 << 20}
+"""How many numbers a pack of more than one network has at most. Larger ones gain nothing from being computed together,
+and gradients take memory twice while they are put together, pack by pack."""
+
 KEPT_PASSES = 64
 """Passes whose indices stay on the device; members fall due in few combinations."""
 
@@ -91,11 +95,13 @@ class PackedNetworks:
                 # Equal architectures share a pack, so each network's pack is known by its architecture.
                 shapes = {(k, specs[k, e]) for k, e in sharing}
                 own = sorted((row for row in networks if (row[0], networks[row].spec) in shapes), key=place)
-                if own:
-                    room = padded([wide[row] for row in sharing])
-                    most = None if samples is None else max(samples[e] for _, e in sharing)
-                    both = room, uneven([specs[row] for row in sharing], room)
-                    self.packs.append(Pack(own, [networks[row] for row in own], count, device, both, most))
+                room = padded([wide[row] for row in sharing])
+                largest = None if samples is None else max(samples[e] for _, e in sharing)
+                both = room, uneven([specs[row] for row in sharing], room)
+                most = max(1, MOST_NUMBERS[device.type] // room.numbers)
+                for first in range(0, len(own), most):
+                    part = own[first : first + most]
+                    self.packs.append(Pack(part, [networks[row] for row in part], count, device, both, largest))
         self._passes = RecentlyUsed[tuple[tuple[int, ...], int], Pass](KEPT_PASSES)
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Pass:
@@ -106,6 +112,16 @@ class PackedNetworks:
         """
         keys = len(self.keys) if keys is None else keys
         return self._passes.get((members, keys), lambda: Pass(self, members, keys))
+
+    def release(self) -> None:
+        """Let the members' networks forget their own numbers until `unpack` gives them those of the matrices."""
+        for pack in self.packs:
+            pack.release()
+
+    def close(self) -> None:
+        """Free the matrices; nothing can be computed any more. The members' own numbers must be up to date."""
+        self.packs.clear()
+        self._passes.clear()
 
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the stacked matrices back into the members."""

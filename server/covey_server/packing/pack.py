@@ -68,10 +68,14 @@ class Pack:
         self.second_moment = matrix([network.second_moment for network in networks], moments=True)
         self.adam_steps = np.array([network.adam_steps for network in networks], np.int64)
         self.steps = torch.from_numpy(self.adam_steps.astype(np.float32)).to(device)
-        mask = self.layout.mask
         # Beyond the padded network's numbers gradients are zeros anyway.
-        self.mask = None if mask[:, : self.spec.numbers].all() else torch.from_numpy(mask).to(device)
+        self.mask = torch.from_numpy(self.layout.mask).to(device) if self.layout.is_padded else None
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
+
+    def release(self) -> None:
+        """Let the networks forget their own numbers, which are out of date once the matrices have changed."""
+        for network in self.networks:
+            network.release()
 
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the matrices into the unpadded networks."""

@@ -146,7 +146,7 @@ class PolicyStore:
             self.diverged = {m: version for m, version in self.diverged.items() if m in living}
 
     def drop_unnamed(self, named: Callable[[], set[bytes]]) -> None:
-        """Delete policy files that nobody uses any more, once the store has doubled in size since the last clean-up.
+        """Delete policy files that nobody uses any more, once the store has grown by a quarter since the last clean-up.
 
         Args:
             named: Gives the hashes of policies that orders and evaluations name; the newest ones stay anyway.
@@ -158,7 +158,7 @@ class PolicyStore:
             kept = in_orders | {ref.sha256 for published in self._published.values() for ref in published.refs}
             self._blobs = {sha256: blob for sha256, blob in self._blobs.items() if sha256 in kept}
             self._bytes = sum(map(len, self._blobs.values()))
-            self._sweep_at = max(MIN_SWEEP_BYTES, 2 * self._bytes)
+            self._sweep_at = max(MIN_SWEEP_BYTES, self._bytes + self._bytes // 4)
 
     @property
     def size(self) -> int:

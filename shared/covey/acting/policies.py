@@ -77,7 +77,6 @@ class _Shape:
     activations: Mapping[str, Activation]
 
 
-# Few are kept: where sizes differ, each holds indices four times as large as its pack.
 @functools.lru_cache(maxsize=6)
 def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
     own = tuple(replace(spec, log_std=None) for spec in specs)
@@ -95,6 +94,9 @@ PASS_COST = 100_000
 
 _KEPT_PACKS = 8
 
+_KEPT_BYTES = 16 << 20
+"""Bytes of packs beyond which only the one in use is kept: older versions of large policies are not worth it."""
+
 
 class ActingPack:
     """K policies padded to one architecture and stacked, for one forward pass.
@@ -107,7 +109,9 @@ class ActingPack:
 
     def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
         shape = _shape(tuple(p.spec.network for p in policies), width, outputs)
-        self._params = shape.layout.views(shape.layout.pack([policy.params for policy in policies]))
+        matrix = shape.layout.pack([policy.params for policy in policies])
+        self.bytes = matrix.nbytes
+        self._params = shape.layout.views(matrix)
         self._spec, self._valid, self._activations = shape.layout.padded, shape.valid, shape.activations
         self.width = self._spec.inputs[0].width
         self.indicated = policies[0].spec.indicator > 0
@@ -254,6 +258,8 @@ class PolicyRows:
             policies, self._most_inputs[policies[0].spec.indicator > 0], self._most_outputs
         )
         self._packs[key] = pack
-        while len(self._packs) > _KEPT_PACKS:
+        while len(self._packs) > 1 and (
+            len(self._packs) > _KEPT_PACKS or sum(its.bytes for its in self._packs.values()) > _KEPT_BYTES
+        ):
             del self._packs[next(iter(self._packs))]
         return pack

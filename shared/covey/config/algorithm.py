@@ -192,6 +192,7 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
     implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
     stochastic_policies: ClassVar[bool] = True
     training_function: ClassVar[str] = "train_multi_agent_on_policy"
+    learns_from: ClassVar[Literal["replay", "rounds"]] = "rounds"
 
     name: Literal["IPPO"] = Field(description="Name of the algorithm.")
     target_kl: float | None = Field(

@@ -91,3 +91,9 @@ POLICY_PREFIX_BYTES = 16
 
 MAX_FAULT_CHARACTERS = 500
 """Characters of what an environment raised, as a fragment reports it: one line for logs and tables."""
+
+CACHED_POLICIES = 128
+"""Policies that an actor keeps in memory: newer versions come all the time, and older ones are played for a while."""
+
+CACHED_POLICY_BYTES = 64 << 20
+"""Bytes of the files of policies that an actor keeps."""

@@ -81,7 +81,7 @@ def test_covey_train_says_the_same(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_without_a_configuration_every_algorithm_is_tried_with_its_defaults(capfd: pytest.CaptureFixture[str]) -> None:
-    crowd = ["--config", "agents=60", "--config", "width=1024"]
+    crowd = ["--config", "agents=90", "--config", "width=1024"]
     found = answer(capfd, CROWD, *crowd, code=0)
     assert set(found["parameters"]) == {"IPPO"}, "agents of a group share one policy there"
     refused = [s.partition(" with the defaults: network: ")[0] for s in found["will"] if "with the defaults: n" in s]
