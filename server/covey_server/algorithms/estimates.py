@@ -148,8 +148,7 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) 
         for first in range(0, widest, chunk):
             columns = slice(first, first + chunk)
             at = decisions[policies, columns]
-            seen = torch.cat([pooled.here[at], views[values, columns]])
-            outputs = own.rows.outputs("frozen", pooled.inputs.take(seen))
+            outputs = own.rows.outputs("frozen", pooled.read(pooled.here[at], views[values, columns]))
             if own.policies:
                 mask = None if pooled.mask is None else pooled.mask[at]
                 found = own.log_probs(outputs, own.log_std(), pooled.action[at], mask)

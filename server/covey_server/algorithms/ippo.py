@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.config import AlgorithmSettings, Config, OnPolicyAlgorithm, OnPolicyHyperparameters
+from covey.config import AlgorithmSettings, Config, NetConfig, OnPolicyAlgorithm, OnPolicyHyperparameters
 from covey.errors import SpaceError
 from covey.networks import NetworkSpec
 from covey.spaces import Box, EnvironmentSpaces, has_box, leaves
@@ -35,10 +35,10 @@ from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.epochs import Epoch, Minibatches
 from covey_server.algorithms.estimates import estimates
+from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
-from covey_server.algorithms.pooled import Pool
+from covey_server.algorithms.pooled import Pool, Pooled
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
-from covey_server.algorithms.round_inputs import RoundInputs
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
@@ -88,7 +88,20 @@ class IPPO(Algorithm):
                 output_gain=settings.output_gain,
                 log_std=settings.action_std_init if gaussian else None,
             )
-        return specs | {f"critic/{i}": value_spec(settings, configs[i], spaces, ids[i]) for i in ids}
+        return specs | {f"critic/{i}": cls.value_spec(settings, configs[i], spaces, ids[i]) for i in ids}
+
+    @classmethod
+    def value_spec(
+        cls, settings: OnPolicyAlgorithm, network: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
+    ) -> NetworkSpec:
+        """Describe the value network of the agents that share one."""
+        return value_spec(settings, network, spaces, agents)
+
+    @classmethod
+    def joint_view(cls, spaces: EnvironmentSpaces, device: torch.device) -> JointView | None:
+        """What value networks see; None: the same as policies."""
+        del spaces, device
+        return None
 
     @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Rollouts:
@@ -123,7 +136,8 @@ class IPPO(Algorithm):
         self._device = torch.device(device)
         everybody = [MemberSizes.of(m) for m in members] if population is None else population
         groups = padding_groups(spaces, settings)
-        self._groups = [_PaddingGroup(g, config, members, self._device, everybody) for g in groups]
+        joint = self.joint_view(spaces, self._device)
+        self._groups = [_PaddingGroup(g, config, members, self._device, everybody, joint) for g in groups]
         self.passes = 0
         self.member_updates = 0
 
@@ -170,6 +184,7 @@ class _PaddingGroup:
         members: Who learns here.
         device: Where training happens.
         population: Sizes of all members.
+        joint: What value networks see; None: the same as policies.
     """
 
     def __init__(
@@ -179,11 +194,12 @@ class _PaddingGroup:
         members: Sequence[Member],
         device: torch.device,
         population: Sequence[MemberSizes],
+        joint: JointView | None,
     ) -> None:
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
         self._group, self._settings, self._device = group, settings, device
-        self._pool = Pool(group, device)
+        self._pool = Pool(group, device, joint)
         self._ids = [i for own in group for i in own.ids]
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
         size = sum(m.networks[key].spec.numbers for m in members for key in keys)
@@ -246,12 +262,12 @@ class _PaddingGroup:
                 if not active.any():
                     continue
                 passes += np.sum([active[:, np.equal(own.members, m)].any(1) for m in members], axis=0).tolist()
-                divergence = self._improve(own, members, epoch, pooled.inputs)
+                divergence = self._improve(own, members, epoch, pooled)
                 if self._settings.target_kl is not None:
                     stopped[own.policies] |= divergence.cpu().numpy() > self._settings.target_kl
         return passes
 
-    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: RoundInputs) -> Tensor:
+    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, pooled: Pooled) -> Tensor:
         """Learn for one epoch, one pass through the rollout, minibatch by minibatch.
 
         Returns:
@@ -267,7 +283,6 @@ class _PaddingGroup:
         lr = self._hyper["lr"][list(members)]
         bound = self._max_norm(members)
         active = np.concatenate([policies.policy_active, values.active], 1)
-        view = torch.cat([policies.view, values.view], 1)
         results: list[Tensor] = []  # of all minibatches, made once: small ones in between would break up free memory
         for j in range(n):
             own.rows.count_steps(active[j])
@@ -280,7 +295,8 @@ class _PaddingGroup:
 
             # All that decides which operations a step makes, besides what never changes in this object.
             step_counts = own.rows.equal_step_counts(moving)
-            which, seen = None if moving is None else moving.tobytes(), x.take(view[j])
+            which = None if moving is None else moving.tobytes()
+            seen = pooled.read(policies.view[j], values.view[j])
             key = own.rows, step_counts, which, seen.shape, policies.mask is None
             inputs = [seen, clip, ent_coef, vf_coef, *policies.for_policies(j), *values.for_values(j)]
             found = self._updates.run(key, step, inputs)

@@ -49,7 +49,8 @@ class PackedNetworks:
         members: Whose networks these are: those in `Member.networks`.
         agents: Network key ("actor/speaker_0") to the indices of the agents it plays or scores, in a fixed order.
         device: Where the packs live.
-        widen: Whether networks that differ only in their inputs and outputs share a pack as well.
+        widen: Whether networks that differ only in their inputs and outputs share a pack as well, where their roles
+            read as many numbers at most.
         multiple: Layers' sizes are padded to multiples of this, so that few mutations change a pack's shape.
         population: What is known of all members of the population, these among them; None: these are all.
         samples: How many samples each member of the population learns from; a pack need not compute more than its
@@ -78,9 +79,15 @@ class PackedNetworks:
         everybody = [MemberSizes.of(m) for m in members] if population is None else population
         every = [(k, e) for k in range(len(self.keys)) for e in range(len(everybody))]
         specs = {(k, e): everybody[e].specs[self.keys[k]] for k, e in every}
-        forms = [_rounded_up(specs[row], multiple) for row in every]
-        wide = dict(zip(every, widened(forms) if widen else forms, strict=True))
         roles = [key.partition("/")[0] for key in self.keys]
+        wide = {row: _rounded_up(specs[row], multiple) for row in every}
+        if widen:
+            by_width: dict[int, list[tuple[int, int]]] = {}  # networks of those roles that read as much at most
+            for role in dict.fromkeys(roles):
+                its = [row for row in every if roles[row[0]] == role]
+                by_width.setdefault(max(wide[row].inputs[0].width for row in its), []).extend(its)
+            for its in by_width.values():
+                wide.update(zip(its, widened([wide[row] for row in its]), strict=True))
 
         def place(row: tuple[int, int]) -> tuple[object, ...]:
             """Return a network's sort key within its stack: actor or critic first, then activation functions."""

@@ -183,18 +183,13 @@ class OnPolicyHyperparameters(Hyperparameters):
 
 
 class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
-    """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
-
-    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
-    """
+    """What PPO's `algorithm:` sections have in common: a policy and a value network for each agent or group."""
 
     hyperparameters: ClassVar[type[Hyperparameters]] = OnPolicyHyperparameters
-    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
     stochastic_policies: ClassVar[bool] = True
     training_function: ClassVar[str] = "train_multi_agent_on_policy"
     learns_from: ClassVar[Literal["replay", "rounds"]] = "rounds"
 
-    name: Literal["IPPO"] = Field(description="Name of the algorithm.")
     target_kl: float | None = Field(
         default=None,
         gt=0,
@@ -240,6 +235,17 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
                 f"training.random_steps: {training.random_steps}, expected 0 with {self.name}, which learns from "
                 "nothing but what its own policy played"
             )
+
+
+class IPPOSettings(OnPolicyAlgorithm):
+    """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
+
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
+    """
+
+    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
+
+    name: Literal["IPPO"] = Field(description="Name of the algorithm.")
 
 
 class MAPPOSettings(OnPolicyAlgorithm):

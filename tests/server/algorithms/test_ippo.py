@@ -1,4 +1,4 @@
-"""IPPO against a second implementation, and what it must not do."""
+"""IPPO and MAPPO against a second implementation, and what they must not do."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
 from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.ippo import IPPO, METRICS
+from covey_server.algorithms.mappo import MAPPO
 from covey_server.experience.rollouts import Rollouts
 from covey_server.experience.stream import Stream
 from covey_server.member import Member, ReturnScale
@@ -55,6 +56,9 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
     "values in units": (ASYNCHRONOUS, True, {"normalize_values": True}),
     "early stop": (ASYNCHRONOUS, False, {"target_kl": 1e-4}),
     "values unclipped": (ASYNCHRONOUS, True, {"clip_values": False, "orthogonal_init": True}),
+    "MAPPO": (SIMULTANEOUS, True, {"name": "MAPPO"}),
+    "MAPPO, asynchronous, shared": (ASYNCHRONOUS, True, {"name": "MAPPO", "agent_indicator": True}),
+    "MAPPO, asynchronous, apart": (ASYNCHRONOUS, False, {"name": "MAPPO", "normalize_values": False}),
 }
 
 
@@ -62,7 +66,7 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("case", "pass_cost"),
     [
-        pytest.param(case, pass_cost, marks=() if case == "simultaneous" else pytest.mark.slow)
+        pytest.param(case, pass_cost, marks=() if case in ("simultaneous", "MAPPO") else pytest.mark.slow)
         for case, pass_cost in zip(CASES, itertools.cycle((25_000, 1)))
     ],
 )
@@ -74,7 +78,7 @@ def test_a_packed_population_learns_what_each_member_learns_alone(
     made = config(shared, **settings)
     members = population(spaces, shared, **settings)
     alone = [Alone(made, spaces, m) for m in members]
-    learner = IPPO(made, spaces, members)
+    learner = (MAPPO if made.algorithm.name == "MAPPO" else IPPO)(made, spaces, members)
     steps = {5: 22, 2: 13, 9: 17, 7: 22}
     for i, due in enumerate([(0, 1, 2, 3), (0, 2), (3, 1)]):
         rollouts = together(spaces, {members[m].member_id: steps[members[m].member_id] for m in due}, i)
