@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from covey.config.section import OnResume, Section
-from covey.networks.cnn import MAX_KERNEL
 
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
 
@@ -116,7 +115,7 @@ class EncoderConfig(MLPConfig):
 
     @model_validator(mode="after")
     def _convolutions(self) -> EncoderConfig:
-        for key, most in (("channel_size", 4096), ("kernel_size", MAX_KERNEL), ("stride_size", 255)):
+        for key, most in (("channel_size", 4096), ("kernel_size", 255), ("stride_size", 255)):
             its = getattr(self, key)
             if its is not None and any(not 1 <= n <= most for n in its):
                 raise ValueError(f"{key} {its}, expected numbers from 1 to {most}")
