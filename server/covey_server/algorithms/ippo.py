@@ -16,7 +16,7 @@ and C values among them; n minibatches of B decisions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +39,7 @@ from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
 from covey_server.algorithms.pooled import Pool, Pooled
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
+from covey_server.algorithms.schedules import scheduled
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
@@ -215,13 +216,16 @@ class _PaddingGroup:
         )
         self._sizes = MinibatchSizes(group, population, self._updates)
         numbers = [m.own(OnPolicyHyperparameters).numbers() for m in members]
-        self._hyper = {name: np.array([own[name] for own in numbers]) for name in settings.evolvable}
+        self._config, self._members = config, members
+        self._own_hyper = {name: np.array([own[name] for own in numbers]) for name in settings.evolvable}
+        self._hyper: Mapping[str, NDArray[np.float64]] = self._own_hyper  # as they are in this update
         self._sums = torch.zeros(len(METRICS), len(members), device=device)
         self._counts = np.zeros((len(METRICS), len(members)), np.int64)
 
     @torch.no_grad()
     def learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor) -> list[int]:
         """Let these members learn from their rollouts; returns, for each batched pass, how many of them it updated."""
+        self._hyper = scheduled(self._config, self._members, self._own_hyper)
         by_samples: dict[int, list[int]] = {}
         for i, (m, rollout) in enumerate(zip(due, rounds, strict=True)):
             samples = self._sizes.of(rollout, int(self._hyper["batch_size"][m]))
@@ -280,7 +284,7 @@ class _PaddingGroup:
         if not self._settings.clip_values:
             clip[a:] = torch.inf
         ent_coef, vf_coef = self._of("ent_coef", own)[:a], self._of("vf_coef", own)[a:]
-        lr = self._hyper["lr"][list(members)]
+        own.rows.set_rates(self._hyper["lr"][list(members)])
         bound = self._max_norm(members)
         active = np.concatenate([policies.policy_active, values.active], 1)
         results: list[Tensor] = []  # of all minibatches, made once: small ones in between would break up free memory
@@ -290,14 +294,13 @@ class _PaddingGroup:
 
             def step(*tensors: Tensor, moving: NDArray[np.bool_] | None = moving) -> Sequence[Tensor]:
                 gradient, *metrics = self._gradients_of(self, own, *tensors)
-                own.rows.move(gradient, lr, bound, moving)
+                own.rows.move(gradient, bound, moving)
                 return metrics
 
             # All that decides which operations a step makes, besides what never changes in this object.
-            step_counts = own.rows.equal_step_counts(moving)
             which = None if moving is None else moving.tobytes()
             seen = pooled.read(policies.view[j], values.view[j])
-            key = own.rows, step_counts, which, seen.shape, policies.mask is None
+            key = own.rows, own.rows.runs(moving), which, seen.shape, policies.mask is None
             inputs = [seen, clip, ent_coef, vf_coef, *policies.for_policies(j), *values.for_values(j)]
             found = self._updates.run(key, step, inputs)
             results = results or [y.new_empty(n, *y.shape) for y in found]

@@ -21,6 +21,7 @@ from torch import Tensor
 from covey.networks import NetworkSpec
 from covey.networks.pack import grouped, layer_activations, padded, uneven, widened
 from covey_server.member import Member, MemberSizes
+from covey_server.packing.optimiser import Runs
 from covey_server.packing.pack import Pack
 from covey_server.packing.pack_rows import Mode, PackRows
 from covey_server.packing.recently_used import RecentlyUsed
@@ -306,27 +307,30 @@ class Pass:
                 found[self.rows.index(its)] = its.gradient(grad_out)
         return [found[p] for p in sorted(found)]
 
-    def count_steps(self) -> tuple[tuple[bool, ...], ...]:
-        """Add 1 to the Adam step count of each network of this batch, in the copy of the counts that the CPU keeps.
+    def count_steps(self, lr: NDArray[np.float64]) -> tuple[Runs, ...]:
+        """Prepare an Adam step: set the networks' learning rates, and add 1 to the CPU's copy of their step counts.
+
+        Args:
+            lr: Learning rates, one a member of the pass.
 
         Returns:
-            For each pack (stack of networks), whether a network has made as many steps as the one before it: where this
-            pattern is equal, `move` makes the same calls.
+            For each pack (stack of networks), which networks are moved in one call: where this is equal, `move` makes
+            the same calls.
         """
         for own in self.rows:
+            own.set_rates(lr)
             own.count_steps()
-        return tuple(own.equal_step_counts() for own in self.rows)
+        return tuple(own.runs() for own in self.rows)
 
-    def move(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
-        """Make one Adam step on all networks of this batch; call `count_steps` before, as it counts this step.
+    def move(self, gradients: Sequence[Tensor], max_norm: float | None) -> None:
+        """Make one Adam step on all networks of this batch; call `count_steps` before.
 
         Args:
             gradients: For each stack of K networks, (K, numbers of a row); overwritten.
-            lr: Learning rates, one a member of the pass.
             max_norm: Bound of each network's gradient norm; None: no bound.
         """
         for own, gradient in zip(self.rows, gradients, strict=True):
-            own.move(gradient, lr, max_norm)
+            own.move(gradient, max_norm)
 
     def soften(self, tau: Tensor) -> None:
         """Move the members' target networks (Polyak averaging): target += tau * (params - target), one tau a member."""
