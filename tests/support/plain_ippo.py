@@ -23,6 +23,7 @@ from covey.config import Config, MAPPOSettings, OnPolicyAlgorithm
 from covey.networks.resolve import network_ids
 from covey.observations import ObservationEncoding
 from covey.spaces import Box, Discrete, EnvironmentSpaces, MultiDiscrete, Space, action_bounds
+from covey_server.algorithms.mappo import turns
 from covey_server.algorithms.roles import indicator
 from covey_server.experience.rollouts import AgentDecisions, Rollout
 from covey_server.member import Member, Network
@@ -148,11 +149,18 @@ class Alone:
 
     def update(self, rollout: Rollout) -> None:
         self.rounds += 1
-        for network_id, agents in self.ids.items():
-            self.learn(network_id, agents, rollout)
+        ids = list(self.ids)
+        changed = np.ones(len(rollout.columns["kind"]))  # by those that have learned, in each row
+        if isinstance(self.settings, MAPPOSettings) and self.settings.sequential:
+            kinds = [self.spaces.agents[self.ids[i][0]] for i in ids]
+            alike = [(a.observation, a.action, a.masked) for a in kinds]
+            ids.sort(key=lambda i: alike.index(alike[list(self.ids).index(i)]))  # as agents of a kind are neighbours
+            ids = [ids[turn] for turn in turns(self.made.training.seed, self.updates, len(ids))]
+        for network_id in ids:
+            self.learn(network_id, self.ids[network_id], rollout, changed)
         self.updates += 1
 
-    def learn(self, network_id: str, agents: Sequence[int], rollout: Rollout) -> None:
+    def learn(self, network_id: str, agents: Sequence[int], rollout: Rollout, changed: NDArray[np.float64]) -> None:
         decisions = [rollout.agents[a] for a in agents]
         actor, critic = f"actor/{network_id}", f"critic/{network_id}"
         agent = self.spaces.agents[agents[0]]
@@ -188,6 +196,8 @@ class Alone:
         chose = torch.from_numpy(np.concatenate([~d.forced for d in decisions]))
         if not len(x):
             return
+        rows = np.concatenate([d.rows[d.here] for d in decisions])
+        factor = torch.from_numpy(changed[rows]).float()
         with torch.no_grad():
             old_log_prob = self.nets[actor](seen).log_prob(action)
         bound = h.get("max_grad_norm", math.inf)
@@ -217,7 +227,7 @@ class Alone:
                     seen[at],
                     action[at],
                     old_log_prob[at],
-                    ippo.normalized(gain[at]) if len(at) > 1 else torch.zeros(1),
+                    factor[at] * ippo.normalized(gain[at]) if len(at) > 1 else torch.zeros(1),
                     h["clip_coef"],
                     h["ent_coef"],
                     bound,
@@ -226,6 +236,10 @@ class Alone:
                 divergence = metrics["approx_kl"]
             if self.settings.target_kl is not None and divergence > self.settings.target_kl:
                 break
+        if isinstance(self.settings, MAPPOSettings) and self.settings.sequential:
+            with torch.no_grad():
+                ratio = (self.nets[actor](seen).log_prob(action) - old_log_prob).exp()
+            np.multiply.at(changed, rows, torch.where(chose, ratio, 1).numpy())
 
     def rescale(self, critic: str, returns: NDArray[Any]) -> None:
         """The last layer moves against the units; those are the mixture of ten rounds at most."""

@@ -34,7 +34,7 @@ from covey_server.algorithms.agent_types import AgentType, padding_groups
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.epochs import Epoch, Minibatches
-from covey_server.algorithms.estimates import estimates
+from covey_server.algorithms.estimates import estimates, evaluated
 from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
 from covey_server.algorithms.pooled import Pool, Pooled
@@ -99,6 +99,11 @@ class IPPO(Algorithm):
         return value_spec(settings, network, spaces, agents)
 
     @classmethod
+    def learning_groups(cls, spaces: EnvironmentSpaces, settings: OnPolicyAlgorithm) -> list[list[AgentType]]:
+        """Group the agents' networks by which of them learn at once."""
+        return padding_groups(spaces, settings)
+
+    @classmethod
     def joint_view(cls, spaces: EnvironmentSpaces, device: torch.device) -> JointView | None:
         """What value networks see; None: the same as policies."""
         del spaces, device
@@ -132,29 +137,42 @@ class IPPO(Algorithm):
     ) -> None:
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
-        self._members = list(members)
+        self._config, self._members = config, list(members)
         self._seed = config.training.seed
         self._device = torch.device(device)
         everybody = [MemberSizes.of(m) for m in members] if population is None else population
-        groups = padding_groups(spaces, settings)
+        groups = self.learning_groups(spaces, settings)
         joint = self.joint_view(spaces, self._device)
-        self._groups = [_PaddingGroup(g, config, members, self._device, everybody, joint) for g in groups]
+        self._groups = [LearningGroup(g, config, members, self._device, everybody, joint) for g in groups]
         self.passes = 0
         self.member_updates = 0
 
     def update(self, due: Sequence[int], experience: Rollouts) -> None:
         """Let each member in `due` (positions in the population) learn from its rollout, taken out of `experience`."""
         chosen = tuple(sorted(due))
-        members = [self._members[m] for m in chosen]
-        rounds = [experience.take(member.member_id) for member in members]
-        ids, counts = [m.member_id for m in members], [m.updates for m in members]
-        keys = counter_rng.keys(self._seed, ids, counts, self._device)
+        rounds = [experience.take(self._members[m].member_id) for m in chosen]
+        self.learn_rounds(chosen, rounds)
+        for m in chosen:
+            self._members[m].updates += 1
+
+    def learn_rounds(self, due: tuple[int, ...], rounds: Sequence[Rollout]) -> None:
+        """Let members, by their positions in the population, learn from a rollout each."""
         for group in self._groups:
-            for learned in group.learn(chosen, rounds, keys):
-                self.passes += 1
-                self.member_updates += learned
-        for member in members:
-            member.updates += 1
+            self.learn_group(group, due, rounds)
+
+    def learn_group(
+        self,
+        group: LearningGroup,
+        due: tuple[int, ...],
+        rounds: Sequence[Rollout],
+        factors: Sequence[NDArray[np.float32]] | None = None,
+    ) -> None:
+        """Let a group of members' networks learn; see `LearningGroup.learn`."""
+        ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in due), strict=True)
+        keys = counter_rng.keys(self._seed, ids, counts, self._device)
+        for learned in group.learn(due, rounds, keys, factors):
+            self.passes += 1
+            self.member_updates += learned
 
     def packed(self) -> Sequence[PackedNetworks]:
         """Return the stacked policies and value networks."""
@@ -174,7 +192,7 @@ class IPPO(Algorithm):
         }
 
 
-class _PaddingGroup:
+class LearningGroup:
     """Policies and value networks of similar agents, of all members, padded to one size to learn in one batch.
 
     Each learns from its own agents' decisions (transitions).
@@ -223,8 +241,22 @@ class _PaddingGroup:
         self._counts = np.zeros((len(METRICS), len(members)), np.int64)
 
     @torch.no_grad()
-    def learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor) -> list[int]:
-        """Let these members learn from their rollouts; returns, for each batched pass, how many of them it updated."""
+    def learn(
+        self,
+        due: tuple[int, ...],
+        rounds: Sequence[Rollout],
+        keys: Tensor,
+        factors: Sequence[NDArray[np.float32]] | None = None,
+    ) -> list[int]:
+        """Let these members learn from their rollouts; returns, for each batched pass, how many of them it updated.
+
+        Args:
+            due: Their positions in the population.
+            rounds: Their rollouts.
+            keys: Random keys, one a member.
+            factors: For each rollout (rows,), by what advantages of decisions in a row are multiplied. The ratios of
+                the probabilities of what these agents did, after learning over before, are multiplied in. None: 1.
+        """
         self._hyper = scheduled(self._config, self._members, self._own_hyper)
         by_samples: dict[int, list[int]] = {}
         for i, (m, rollout) in enumerate(zip(due, rounds, strict=True)):
@@ -233,10 +265,18 @@ class _PaddingGroup:
         passes = []
         for samples, places in by_samples.items():
             own = keys.index_select(0, torch.tensor(places).to(self._device, non_blocking=True))
-            passes += self._learn(tuple(due[i] for i in places), [rounds[i] for i in places], own, samples)
+            its = None if factors is None else [factors[i] for i in places]
+            passes += self._learn(tuple(due[i] for i in places), [rounds[i] for i in places], own, samples, its)
         return passes
 
-    def _learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor, samples: int) -> list[int]:
+    def _learn(
+        self,
+        due: tuple[int, ...],
+        rounds: Sequence[Rollout],
+        keys: Tensor,
+        samples: int,
+        factors: Sequence[NDArray[np.float32]] | None,
+    ) -> list[int]:
         """Let members learn in minibatches that are padded to so many decisions; returns what `learn` does."""
         agents = [a for own in self._group for its in own.ids.values() for a in its]
         if not any(len(round.agents[a].here) for round in rounds for a in agents):
@@ -252,7 +292,9 @@ class _PaddingGroup:
             rescale=self._settings.normalize_values,
             chunk=self._sizes.chunk,
         )
-        minibatches = Minibatches(pooled, before, hyper["batch_size"], samples)
+        decided = [] if factors is None else self._decided(rounds, factors)
+        factor = torch.from_numpy(np.concatenate([own[at] for own, at in decided])) if decided else None
+        minibatches = Minibatches(pooled, before, hyper["batch_size"], samples, factor)
         stopped = np.zeros(len(whose), bool)  # pairs whose policy has moved too far: `target_kl`
         passes: list[int] = []
         for e in range(int(hyper["update_epochs"].max())):
@@ -269,7 +311,26 @@ class _PaddingGroup:
                 divergence = self._improve(own, members, epoch, pooled)
                 if self._settings.target_kl is not None:
                     stopped[own.policies] |= divergence.cpu().numpy() > self._settings.target_kl
+        if decided:
+            # Of what agents chose alone: what the environment forced is as likely as before.
+            after, _ = evaluated(pooled, self._rows(due, due), self._sizes.chunk)
+            ratio = torch.where(pooled.chosen > 0, (after - before.log_prob).exp(), 1).cpu().numpy()
+            ends = np.cumsum([len(at) for _, at in decided])
+            for (product, at), its in zip(decided, np.split(ratio, ends[:-1]), strict=True):
+                product[at] *= its
         return passes
+
+    def _decided(
+        self, rounds: Sequence[Rollout], factors: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Return for each agent and round, in the order of pooled decisions, the round's factors and their rows."""
+        return [
+            (its, rollout.agents[a].rows[rollout.agents[a].here])
+            for own in self._group
+            for agents in own.ids.values()
+            for rollout, its in zip(rounds, factors, strict=True)
+            for a in agents
+        ]
 
     def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, pooled: Pooled) -> Tensor:
         """Learn for one epoch, one pass through the rollout, minibatch by minibatch.

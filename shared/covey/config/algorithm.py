@@ -264,3 +264,8 @@ class MAPPOSettings(OnPolicyAlgorithm):
         default=True,
         description="Whether value networks predict returns in units of the returns' running mean and deviation.",
     )
+    sequential: bool = Field(
+        default=False,
+        description="Whether agents learn one after another in random order, each weighing decisions by what those "
+        "before it have changed (HAPPO); agents that share a network learn together.",
+    )

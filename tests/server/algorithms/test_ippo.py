@@ -58,6 +58,9 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
     "values unclipped": (ASYNCHRONOUS, True, {"clip_values": False, "orthogonal_init": True}),
     "MAPPO": (SIMULTANEOUS, True, {"name": "MAPPO"}),
     "MAPPO, asynchronous, shared": (ASYNCHRONOUS, True, {"name": "MAPPO", "agent_indicator": True}),
+    "HAPPO": (SIMULTANEOUS, False, {"name": "MAPPO", "sequential": True}),
+    "HAPPO, asynchronous, shared": (ASYNCHRONOUS, True, {"name": "MAPPO", "sequential": True}),
+    "HAPPO, asynchronous, apart": (ASYNCHRONOUS, False, {"name": "MAPPO", "sequential": True}),
     "MAPPO, asynchronous, apart": (ASYNCHRONOUS, False, {"name": "MAPPO", "normalize_values": False}),
 }
 
@@ -66,7 +69,7 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("case", "pass_cost"),
     [
-        pytest.param(case, pass_cost, marks=() if case in ("simultaneous", "MAPPO") else pytest.mark.slow)
+        pytest.param(case, pass_cost, marks=() if case in ("simultaneous", "MAPPO", "HAPPO") else pytest.mark.slow)
         for case, pass_cost in zip(CASES, itertools.cycle((25_000, 1)))
     ],
 )
