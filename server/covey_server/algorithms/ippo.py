@@ -420,7 +420,7 @@ class LearningGroup:
         log_ratio = found.log_prob - log_prob
         l_pi, grad_log_prob = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
         h = (policy_weight * found.entropy).sum(-1)
-        l_v, grad_value = value_loss(outputs[a:, :, 0], value, target, clip[a:], weight)
+        l_v, grad_value = value_loss(outputs[a:, :, 0], value, target, clip[a:], weight, self._settings.huber_delta)
         # Minus ent_coef * H is part of L_pi; a value is the first output of its network, the rest is padding.
         grad_outputs, grad_log_std = found.backward(grad_log_prob, -ent_coef.unsqueeze(1) * policy_weight)
         grad_outputs[a:, :, 0] = vf_coef.unsqueeze(1) * grad_value

@@ -217,6 +217,12 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
         default=True,
         description="Whether the loss of values is clipped by `clip_coef` too; false: it is half the squared error.",
     )
+    huber_delta: float | None = Field(
+        default=None,
+        gt=0,
+        description="Error of a value from which on its loss grows with the error instead of its square (Huber). "
+        "null: nowhere.",
+    )
     normalize_values: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether value networks predict returns in units of the returns' running mean and deviation.",

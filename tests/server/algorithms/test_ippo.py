@@ -221,6 +221,20 @@ def test_gradients_of_losses_are_those_of_autograd(loss: Callable[..., tuple[Ten
     torch.testing.assert_close(pull.detach(), expected, rtol=1e-4, atol=1e-7)
 
 
+def test_errors_beyond_the_bound_of_hubers_loss_count_by_their_size() -> None:
+    draw = torch.Generator().manual_seed(0)
+    value, before, target = torch.randn(3, 2, 1000, generator=draw)
+    value.requires_grad_()
+    weight, clip = torch.full((2, 1000), 1 / 1000), torch.tensor([[0.2], [torch.inf]])
+    loss, pull = value_loss(value, before, target, clip, weight, 0.5)
+    near = before + (value - before).clamp(-clip, clip)
+    each = [torch.nn.functional.huber_loss(v, target, delta=0.5, reduction="none") for v in (value, near)]
+    expected = torch.maximum(*each).mean(1)
+    torch.testing.assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(expected.sum(), value)
+    torch.testing.assert_close(pull.detach(), gradient, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize(("pass_cost", "passes"), [(25_000, 1), (1, 2)])
 def test_members_per_pass_counts_members_in_packs_of_their_own_apart(
     pass_cost: int, passes: int, monkeypatch: pytest.MonkeyPatch
