@@ -77,7 +77,7 @@ def estimates(
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
     scales = _scales(networks) if rescale else [ReturnScale()] * len(counts)
     mean, std = by_decision([s.mean for s in scales]), by_decision([s.std for s in scales])
-    log_prob, view_values = _evaluated(pooled, networks, chunk)
+    log_prob, view_values = evaluated(pooled, networks, chunk)
     value = view_values.index_select(0, pooled.here) * std + mean
     advantage = advantages(
         reward=pooled.reward,
@@ -128,7 +128,7 @@ def _rescaled(
     return _scales(networks)
 
 
-def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -> tuple[Tensor, Tensor]:
+def evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -> tuple[Tensor, Tensor]:
     """Compute log-probabilities of all decisions' actions and values of all observations, each by its own network.
 
     Pairs have different numbers of decisions and views; networks of a pack read them side by side, `chunk` columns at a
@@ -148,8 +148,7 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) 
         for first in range(0, widest, chunk):
             columns = slice(first, first + chunk)
             at = decisions[policies, columns]
-            seen = torch.cat([pooled.here[at], views[values, columns]])
-            outputs = own.rows.outputs("frozen", pooled.inputs.take(seen))
+            outputs = own.rows.outputs("frozen", pooled.read(pooled.here[at], views[values, columns]))
             if own.policies:
                 mask = None if pooled.mask is None else pooled.mask[at]
                 found = own.log_probs(outputs, own.log_std(), pooled.action[at], mask)

@@ -39,6 +39,7 @@ from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.member_vectors import MemberVectors
 from covey_server.algorithms.policy_inputs import PolicyInputs
 from covey_server.algorithms.roles import actor_spec, critic_spec, networks_by_id
+from covey_server.algorithms.schedules import scheduled
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
 from covey_server.member import Member, MemberSizes
@@ -117,7 +118,8 @@ class OffPolicy(Algorithm):
         population: Sequence[MemberSizes] | None = None,
     ) -> None:
         assert isinstance(config.algorithm, OffPolicyAlgorithm)
-        self._settings, self._seed, self._members = config.algorithm, config.training.seed, list(members)
+        self._config, self._settings = config, config.algorithm
+        self._seed, self._members = config.training.seed, list(members)
         self._device = torch.device(device)
         self.passes = 0
         self.member_updates = 0
@@ -138,8 +140,7 @@ class OffPolicy(Algorithm):
         own = [m.own(OffPolicyHyperparameters) for m in members]
         values = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}
         self._vectors = MemberVectors(values, self._device)
-        self._lr_actor = np.array([h.lr_actor for h in own])
-        self._lr_critic = np.array([h.lr_critic for h in own])
+        self._own_lr = {name: np.array([getattr(h, name) for h in own]) for name in ("lr_actor", "lr_critic")}
         networks: dict[Loss, int] = {"critic_loss": len(twins) * len(ids), "actor_loss": len(ids)}
         self._losses = LossMeans(networks, len(members), self._device)
         # How many samples batches have and packs compute: by the sizes of the whole population, whoever is due.
@@ -213,7 +214,11 @@ class OffPolicy(Algorithm):
             self._members[m].updates += 1
         acting = tuple(m for m in chosen if self._policy_due(self._members[m]))
         critics = self._critics.select(chosen)
-        step_counts = critics.count_steps(), self._actors.select(acting).count_steps() if acting else ()
+        lr = scheduled(self._config, self._members, self._own_lr)
+        runs = (
+            critics.count_steps(lr["lr_critic"][list(chosen)]),
+            self._actors.select(acting).count_steps(lr["lr_actor"][list(acting)]) if acting else (),
+        )
         self._losses.count("critic_loss", chosen)
         self._losses.count("actor_loss", acting)
         self.passes += len(critics.rows_members)
@@ -224,7 +229,7 @@ class OffPolicy(Algorithm):
             return []
 
         # All that decides which operations a step makes, besides what never changes in this object.
-        key = chosen, acting, step_counts, batch.part is None, batch.action.shape
+        key = chosen, acting, runs, batch.part is None, batch.action.shape
         self._updates.run(key, step, [keys, *batch.tensors()])
 
     def _step(self, chosen: tuple[int, ...], acting: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
@@ -251,7 +256,7 @@ class OffPolicy(Algorithm):
         gradients, losses = self._gradients_of_critics(
             self, critics, self._actors.select(chosen), batch, weight, draws, gamma
         )
-        critics.move(gradients, self._lr_critic[list(chosen)], self._settings.max_grad_norm_critic)
+        critics.move(gradients, self._settings.max_grad_norm_critic)
         self._add_losses("critic_loss", chosen, losses)
 
     def _critic_gradients(
@@ -279,7 +284,7 @@ class OffPolicy(Algorithm):
         critics = self._critics.select(chosen, self._order.networks)  # the first twin of each agent
         draws = self._heads.policy_draws(keys, weight.shape[-1])
         gradients, losses = self._gradients_of_policies(self, actors, critics, batch, weight, draws)
-        actors.move(gradients, self._lr_actor[list(chosen)], self._settings.max_grad_norm_actor)
+        actors.move(gradients, self._settings.max_grad_norm_actor)
         self._add_losses("actor_loss", chosen, losses)
 
     def _policy_gradients(

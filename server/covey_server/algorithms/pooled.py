@@ -20,6 +20,7 @@ from torch import Tensor
 
 from covey.spaces import leaves
 from covey_server.algorithms.agent_types import AgentType
+from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.round_inputs import AgentRound, RoundInputs, round_inputs
 from covey_server.experience.observations import TorchEncoding
 from covey_server.experience.rollouts import AgentDecisions, Rollout
@@ -43,7 +44,8 @@ class Pooled:
         continues    1, 0, 0                                               two trajectories, the longest of 2
 
     Attributes:
-        inputs: Gives what networks read in the V views, W numbers each, zero-padded to the widest.
+        inputs: Gives what policies read in the V views, W numbers each, zero-padded to the widest.
+        value_inputs: Gives what value networks read there; the same object unless they see more than policies.
         device: Where the tensors are.
         view_counts: (R,) views of each pair.
         here: (D,) int64, the view where the decision was made.
@@ -61,6 +63,7 @@ class Pooled:
     """
 
     inputs: RoundInputs
+    value_inputs: RoundInputs
     device: torch.device
     view_counts: NDArray[np.int64]
     here: Tensor
@@ -76,6 +79,20 @@ class Pooled:
     longest: int
     forced: bool
 
+    def read(self, policies: Tensor, values: Tensor) -> Tensor:
+        """Return what a pack's networks read, policies first: (A + C, B, inputs) float32.
+
+        Args:
+            policies: (A, B) views that A policies read.
+            values: (C, B) views that C value networks read.
+        """
+        if self.value_inputs is self.inputs:
+            return self.inputs.take(torch.cat([policies, values]))
+        both = [
+            inputs.take(views) for inputs, views in ((self.inputs, policies), (self.value_inputs, values)) if len(views)
+        ]
+        return both[0] if len(both) == 1 else torch.cat(both)
+
 
 class Pool:
     """Pools the rollouts of agents whose networks are padded to one size and learn in one batch.
@@ -83,10 +100,11 @@ class Pool:
     Args:
         group: The types of agents whose networks they are.
         device: Where they learn.
+        joint: What value networks see; None: the same as policies.
     """
 
-    def __init__(self, group: Sequence[AgentType], device: torch.device) -> None:
-        self._group, self._device = group, device
+    def __init__(self, group: Sequence[AgentType], device: torch.device, joint: JointView | None = None) -> None:
+        self._group, self._device, self._joint = group, device, joint
         self._encodings = [[TorchEncoding(leaf.space, device) for leaf in leaves(own.observation)] for own in group]
         self._width = max(own.width for own in group)
         self._outputs = max(own.action.width for own in group)
@@ -107,8 +125,10 @@ class Pool:
         first_view = np.repeat(np.cumsum(views) - views, decisions)  # of each decision's agent, among all views
         forced = _joined(agents, "forced")
         continues = _joined(agents, "continues")
+        inputs = self._inputs(by_type)
         return Pooled(
-            inputs=self._inputs(by_type),
+            inputs=inputs,
+            value_inputs=inputs if self._joint is None else self._joint_inputs(self._joint, rounds),
             device=self._device,
             view_counts=np.bincount(pair, views, len(sizes)).astype(np.int64),
             here=self._put(_joined(agents, "here") + first_view),
@@ -126,13 +146,24 @@ class Pool:
         )
 
     def _inputs(self, by_type: Sequence[AgentRounds]) -> RoundInputs:
-        """What networks read: observations, and the agent's one-hot index if they read one."""
+        """What policies read: observations, and the agent's one-hot index if they read one."""
         agents = [
-            AgentRound(agent, own, encode, place)
+            AgentRound(agent.rows, agent.source, encode, own.indicator, place)
             for own, encode, its in zip(self._group, self._encodings, by_type, strict=True)
             for agent, place in its
         ]
         return round_inputs(agents, self._width, self._device)
+
+    def _joint_inputs(self, joint: JointView, rounds: Sequence[Rollout]) -> RoundInputs:
+        """What value networks read that see all agents, in the same order as `_inputs`."""
+        agents = [
+            AgentRound(r.agents[a].rows, joint.sources(a, r), joint.encodings(a), own.indicator, place)
+            for own in self._group
+            for agents in own.ids.values()
+            for r in rounds
+            for place, a in enumerate(agents)
+        ]
+        return round_inputs(agents, joint.width + max(own.indicator for own in self._group), self._device)
 
     def _acted(self, own: AgentType, agents: AgentRounds) -> Tensor:
         """Encode the actions of a type of agents, zero-padded to the widest policy's outputs: (decisions, outputs)."""

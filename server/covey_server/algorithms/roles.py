@@ -8,8 +8,10 @@ from covey.config import AlgorithmSettings, Config, NetConfig
 from covey.config.architecture import resolve
 from covey.config.encoder_choice import encoder_of, mlp
 from covey.networks import Input, NetworkSpec
+from covey.networks.cnn import CNN
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
+from covey_server.algorithms.joint_view import JointView
 
 
 def networks_by_id(
@@ -41,25 +43,30 @@ def actor_spec(
 
 
 def value_spec(
-    algorithm: AlgorithmSettings, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
+    algorithm: AlgorithmSettings,
+    config: NetConfig,
+    spaces: EnvironmentSpaces,
+    agents: tuple[int, ...],
+    joint: JointView | None = None,
 ) -> NetworkSpec:
-    """Describe these agents' value network: from an agent's own observation, and its index if wanted, to one number."""
+    """Describe these agents' value network, from observations, and the agent's index if wanted, to one number.
+
+    Args:
+        algorithm: Says whether networks that agents share read an index.
+        config: The network's configuration.
+        spaces: Spaces of the environment.
+        agents: The agents.
+        joint: What it sees; None: the agent's own observation.
+    """
     agent = spaces.agents[agents[0]]
-    width = agent.observation.width + indicator(algorithm, agents)
+    encoder_config, observation, more = config.encoder_config, agent.observation, indicator(algorithm, agents)
+    if joint is not None:
+        observation, more = joint.observation(agents[0]), more + joint.more
+        if encoder_config.kind == CNN.kind:  # of one image; here are several
+            encoder_config = encoder_config.model_copy(update={"kind": None})
+    encoder = encoder_of(encoder_config, observation, "network", f"agent {agent.agent_id!r}", beside=more)
     return NetworkSpec(
-        inputs=(
-            Input(
-                "observation",
-                width,
-                encoder_of(
-                    config.encoder_config,
-                    agent.observation,
-                    "network",
-                    f"agent {agent.agent_id!r}",
-                    beside=width - agent.observation.width,
-                ),
-            ),
-        ),
+        inputs=(Input("observation", observation.width + more, encoder),),
         head=mlp(config.head_config),
         outputs=1,
         latent_dim=config.latent_dim,

@@ -19,9 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey_server.algorithms.agent_types import AgentType
 from covey_server.experience.observations import TorchEncoding
-from covey_server.experience.rollouts import AgentDecisions
+from covey_server.experience.rows_in_parts import RowsInParts
 
 ENCODED_BYTES = 64 << 20
 """Rounds that take up to this many bytes when they are encoded are encoded all at once."""
@@ -32,38 +31,40 @@ PIECE_BYTES = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class AgentRound:
-    """What one agent saw in one member's round, and how its network reads it.
+    """What a network of one agent reads of one member's round: for policies what the agent saw, for critics also more.
 
     Attributes:
-        decisions: The agent's decisions, with what it saw.
-        own: The agent's type.
-        encode: The encodings of its observations, leaf by leaf.
+        rows: (V,), the rows that count.
+        sources: What is read in all rows of the round: arrays of R rows each, in the spaces' own dtypes.
+        encode: Their encodings, an object that rounds of one kind share.
+        indicator: Length of the one-hot index that networks of several agents read besides; 0 for none.
         place: The agent's index among those that share its network.
     """
 
-    decisions: AgentDecisions
-    own: AgentType
+    rows: NDArray[np.int64]
+    sources: Sequence[NDArray[np.generic] | RowsInParts]
     encode: Sequence[TorchEncoding]
+    indicator: int
     place: int
 
     def __len__(self) -> int:
-        return len(self.decisions.rows)
+        return len(self.rows)
 
     def seen(self, views: slice | NDArray[np.int64]) -> list[NDArray[np.generic]]:
-        """Copy some of what the agent saw, as it is stored: (views, numbers) for each leaf."""
-        rows = self.decisions.rows[views]
+        """Copy some of what is read, as it is stored: (views, numbers) for each source."""
+        rows = self.rows[views]
         return [
-            leaf[rows].reshape(len(rows), encode.numbers)
-            for leaf, encode in zip(self.decisions.source, self.encode, strict=True)
+            source[rows].reshape(len(rows), encode.numbers)
+            for source, encode in zip(self.sources, self.encode, strict=True)
         ]
 
     def read(
         self, seen: Sequence[NDArray[np.generic]], places: Sequence[int], width: int, device: torch.device
     ) -> Tensor:
-        """Encode what agents of this type saw: observations, and their one-hot index if their network reads one.
+        """Encode what is read of rounds of this kind, with the agents' one-hot index if their network reads one.
 
         Args:
-            seen: (views, numbers) for each leaf.
+            seen: (views, numbers) for each source.
             places: (views,), each agent's index among those that share its network.
             width: Numbers to be zero-padded to.
             device: Where they are needed.
@@ -72,14 +73,14 @@ class AgentRound:
             (views, width) float32.
         """
         read = [
-            encode(torch.from_numpy(leaf).to(device, non_blocking=True))
-            for encode, leaf in zip(self.encode, seen, strict=True)
+            encode(torch.from_numpy(source).to(device, non_blocking=True))
+            for encode, source in zip(self.encode, seen, strict=True)
         ]
         x = read[0] if len(read) == 1 else torch.cat(read, -1)
-        if self.own.indicator:
+        if self.indicator:
             index = torch.tensor(places).to(device, non_blocking=True)
-            x = torch.cat([x, F.one_hot(index, self.own.indicator).float()], -1)
-        return F.pad(x, (0, width - self.own.width)) if width > self.own.width else x
+            x = torch.cat([x, F.one_hot(index, self.indicator).float()], -1)
+        return F.pad(x, (0, width - x.shape[-1])) if width > x.shape[-1] else x
 
 
 class RoundInputs(Protocol):

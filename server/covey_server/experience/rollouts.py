@@ -75,9 +75,15 @@ class AgentDecisions:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A population member's complete on-policy rollout: the decisions of each agent, in environment order."""
+    """A population member's complete on-policy rollout.
+
+    Attributes:
+        agents: The decisions of each agent, in environment order.
+        columns: All rows of the round by column, but for observations.
+    """
 
     agents: tuple[AgentDecisions, ...]
+    columns: Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +229,7 @@ class Rollouts:
                 rows = np.flatnonzero(closes[:, agent])
                 source = tuple(its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n] for its in own)
                 agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory)
-        return Rollout(tuple(agents[a] for a in range(len(agents))))
+        return Rollout(tuple(agents[a] for a in range(len(agents))), columns)
 
 
 def _trajectories(

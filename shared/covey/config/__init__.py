@@ -1,7 +1,9 @@
 """One YAML file configures a run: its sections as models, AgileRL's manifests, and sentences for errors in them."""
 
 from covey.config.algorithm import (
+    IPPOSettings,
     MADDPGSettings,
+    MAPPOSettings,
     MATD3Hyperparameters,
     MATD3Settings,
     OffPolicyAlgorithm,
@@ -38,9 +40,11 @@ __all__ = [
     "Evolution",
     "Fitness",
     "Hyperparameters",
+    "IPPOSettings",
     "Learner",
     "Logging",
     "MADDPGSettings",
+    "MAPPOSettings",
     "MATD3Hyperparameters",
     "MATD3Settings",
     "MLPConfig",

@@ -11,8 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from covey.config.schedule import Scheduled
 from covey.config.section import OnResume, Section
 from covey.config.sections import Training
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Scheduled) else value
 
 
 class Hyperparameters(Section):
@@ -82,8 +87,20 @@ class AlgorithmSettings(Hyperparameters):
     def initial_hyperparameters(self) -> Hyperparameters:
         """The record of a fresh member: the values that are configured."""
         return self.hyperparameters.model_validate(
-            {name: getattr(self, name) for name in self.hyperparameters.model_fields}
+            {name: _plain(getattr(self, name)) for name in self.hyperparameters.model_fields}
         )
+
+    def shares(self, progress: float) -> dict[str, float]:
+        """By what members' own values of scheduled hyperparameters are multiplied when a share of the run is done.
+
+        Args:
+            progress: The share, 0 to 1: a member's env steps of `training.max_steps`.
+
+        Returns:
+            Factors by name; empty where nothing is scheduled.
+        """
+        values = ((name, getattr(self, name)) for name in self.hyperparameters.model_fields)
+        return {name: value.share(progress) for name, value in values if isinstance(value, Scheduled)}
 
     def check_training(self, training: Training) -> None:
         """Hold the `training:` section against the algorithm.

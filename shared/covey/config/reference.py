@@ -15,6 +15,7 @@ from covey.config.config import Config
 from covey.config.evolution import RLParameter
 from covey.config.network import NetConfig
 from covey.config.resuming import on_resume
+from covey.config.schedule import SCHEDULE
 from covey.config.schema import Algorithms, algorithm_name, all_algorithms, description, evolvable, meaning
 
 HEAD = """# Configuration
@@ -153,7 +154,8 @@ def _expected(field: FieldInfo) -> str:
     ]
     lengths = [f"at least {m.min_length} long" for m in field.metadata if isinstance(m, annotated_types.MinLen)]
     lengths += [f"at most {m.max_length} long" for m in field.metadata if isinstance(m, annotated_types.MaxLen)]
-    return ", ".join([text, *bounds, *lengths])
+    moving = ["or `{from, to}`"] if SCHEDULE in field.metadata else []
+    return ", ".join([text, *bounds, *lengths, *moving])
 
 
 def _number(value: float) -> str:

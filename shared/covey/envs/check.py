@@ -169,10 +169,10 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     boxes = ((a, leaf.space) for a in spaces.agents for leaf in leaves(a.action) if isinstance(leaf.space, Box))
     whole = next(((agent, box) for agent, box in boxes if np.dtype(box.dtype).kind != "f"), None)
     if whole is None:
-        yield "algorithms: IPPO, MADDPG and MATD3 fit"
+        yield "algorithms: IPPO, MAPPO, MADDPG and MATD3 fit"
     else:
         yield (
-            f"algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
+            f"algorithms: MADDPG and MATD3 fit; IPPO and MAPPO want floating-point numbers in a Box of actions, those of "
             f"{whole[0].agent_id!r} are {whole[1].dtype}"
         )
     for group in spaces.groups:
