@@ -55,7 +55,7 @@ def configuration(name: str) -> dict[str, Any]:
     return {
         "algorithm": shape["algorithm"],
         "environment": {
-            "name": "benchmarks.shapes",
+            "name": "benchmarks.synthetic.shapes",
             "config": {"agents": shape["agents"], "shape": shape["shape"]},
             "num_envs": 4,
         },

@@ -172,8 +172,8 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
         yield "algorithms: IPPO, MAPPO, MADDPG and MATD3 fit"
     else:
         yield (
-            f"algorithms: MADDPG and MATD3 fit; IPPO and MAPPO want floating-point numbers in a Box of actions, those of "
-            f"{whole[0].agent_id!r} are {whole[1].dtype}"
+            f"algorithms: MADDPG and MATD3 fit; IPPO and MAPPO want floating-point numbers in a Box of actions, those "
+            f"of {whole[0].agent_id!r} are {whole[1].dtype}"
         )
     for group in spaces.groups:
         if len(group) > 1:
