@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
 from covey.config.architecture import resolve
-from covey.config.encoder_choice import encoder_of, mlp
+from covey.config.encoder_choice import encoder_of, mlp, policy_encoder_of
 from covey.errors import ConfigError
 from covey.networks import Input, NetworkSpec
 from covey.networks.resolve import network_ids
@@ -53,10 +53,16 @@ def networks_by_id(
     """Return, by network id, the agents that each network plays and its resolved `network` configuration.
 
     Raises:
-        ConfigError: a `network` section that does not fit the environment.
+        ConfigError: a `network` section that does not fit the environment, or memory that the algorithm cannot train.
     """
     shared = config.algorithm.share_parameters
-    return network_ids(spaces, shared), resolve(config.network, spaces, shared)
+    configs = resolve(config.network, spaces, shared)
+    if any(own.encoder_config.recurrent for own in configs.values()) and not config.algorithm.recurrent_policies:
+        raise ConfigError(
+            f"network.encoder_config.recurrent: true, but {config.algorithm.name} trains policies without memory; "
+            "leave it out, or choose algorithm.name: IPPO"
+        )
+    return network_ids(spaces, shared), configs
 
 
 def indicator(algorithm: AlgorithmSettings, agents: tuple[int, ...]) -> int:
@@ -72,13 +78,18 @@ def actor_spec(
 ) -> NetworkSpec:
     """Describe these agents' policy network: from an agent's own observation to the logits or numbers of its action."""
     action = spaces.agents[agents[0]].action
-    return replace(value_spec(algorithm, config, spaces, agents), outputs=action.width)
+    spec = replace(value_spec(algorithm, config, spaces, agents), outputs=action.width, reads_memory=0)
+    encoder = policy_encoder_of(config.encoder_config, spec.inputs[0].encoder)
+    return replace(spec, inputs=(replace(spec.inputs[0], encoder=encoder),))
 
 
 def value_spec(
     algorithm: AlgorithmSettings, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
 ) -> NetworkSpec:
-    """Describe these agents' value network: from an agent's own observation, and its index if wanted, to one number."""
+    """Describe these agents' value network: from an agent's own observation, and its index if wanted, to one number.
+
+    Where the policy has memory, the value network has none of its own but reads the policy's state.
+    """
     agent = spaces.agents[agents[0]]
     width = agent.observation.width + indicator(algorithm, agents)
     return NetworkSpec(
@@ -100,6 +111,7 @@ def value_spec(
         latent_dim=config.latent_dim,
         min_latent_dim=config.min_latent_dim,
         max_latent_dim=config.max_latent_dim,
+        reads_memory=config.encoder_config.hidden_state_size if config.encoder_config.recurrent else 0,
     )
 
 
