@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 from covey.collect.collector import most_train_slots
+from covey.config.architecture import asks_for_memory
 from covey.errors import RefusedError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey.wire.messages import spaces_from_proto
-from covey.wire.versions import EVALUATION_SINCE, SPOKEN, Versions, agreed_version, needed_version
+from covey.wire.versions import EVALUATION_SINCE, MEMORY_SINCE, SPOKEN, Versions, agreed_version, needed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
@@ -99,6 +100,8 @@ class Attendance:
         """
         if self._learner.config.environment.evaluation:
             who = f"{who}, in a run that sets environment.evaluation"
+        elif asks_for_memory(self._learner.config.network):
+            who = f"{who}, in a run whose policies have memory (network.encoder_config.recurrent)"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -116,6 +119,8 @@ class Attendance:
             return 2
         if environment.evaluation:  # which an older actor would not know of
             return EVALUATION_SINCE
+        if asks_for_memory(self._learner.config.network):  # states travel with the rows
+            return MEMORY_SINCE
         population = self._learner.population
         return SPOKEN.oldest if population is None else needed_version(population.spaces)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.advantages import advantages
 from covey_server.algorithms.pooled import Pooled
+from covey_server.algorithms.recollection import Recollection
 from covey_server.algorithms.return_scale import move_units, updated
 from covey_server.member import ReturnScale
 from covey_server.packing.pack import Pack
@@ -54,6 +55,7 @@ def estimates(
     *,
     rescale: bool,
     chunk: int = CHUNK,
+    remembered: Recollection | None = None,
 ) -> Estimates:
     """Compute log-probabilities, values, advantages and returns of a rollout's decisions by the networks as they are.
 
@@ -67,6 +69,7 @@ def estimates(
         networks: All policies and values, pack by pack.
         rescale: Whether values are in units of their own, `Network.scale`.
         chunk: Inputs of a network that are evaluated at a time.
+        remembered: What is known of policies with memory.
     """
     counts, device = pooled.counts, pooled.device
 
@@ -77,7 +80,9 @@ def estimates(
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
     scales = _scales(networks) if rescale else [ReturnScale()] * len(counts)
     mean, std = by_decision([s.mean for s in scales]), by_decision([s.std for s in scales])
-    log_prob, view_values = evaluated(pooled, networks, chunk)
+    log_prob, view_values = evaluated(pooled, [own for own in networks if not own.recurrent], chunk)
+    if remembered is not None:
+        log_prob = torch.where(remembered.known, remembered.log_prob, log_prob)
     value = view_values.index_select(0, pooled.here) * std + mean
     advantage = advantages(
         reward=pooled.reward,

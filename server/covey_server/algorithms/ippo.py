@@ -36,10 +36,13 @@ from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.epochs import Epoch, Minibatches
 from covey_server.algorithms.estimates import estimates, evaluated
 from covey_server.algorithms.joint_view import JointView
+from covey_server.algorithms.metric_sums import MetricSums
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
 from covey_server.algorithms.pooled import Pool, Pooled
+from covey_server.algorithms.recollection import recollected
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
 from covey_server.algorithms.schedules import scheduled
+from covey_server.algorithms.sequences import Sequences
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
@@ -184,7 +187,7 @@ class IPPO(Algorithm):
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return losses, entropy, KL divergence and clip fraction, means since the last call, by member id."""
-        taken = [group.take_metrics() for group in self._groups]
+        taken = [group.metrics.take() for group in self._groups]
         sums, counts = (np.sum([t[i] for t in taken], axis=0) for i in range(2))
         return {
             member.member_id: {name: float(sums[i, m] / counts[i, m]) for i, name in enumerate(METRICS) if counts[i, m]}
@@ -232,13 +235,12 @@ class LearningGroup:
             multiple=self._updates.multiple,
             population=population,
         )
-        self._sizes = MinibatchSizes(group, population, self._updates)
+        self._sizes = MinibatchSizes(group, population, self._updates, settings.bptt_steps)
         numbers = [m.own(OnPolicyHyperparameters).numbers() for m in members]
         self._config, self._members = config, members
         self._own_hyper = {name: np.array([own[name] for own in numbers]) for name in settings.evolvable}
         self._hyper: Mapping[str, NDArray[np.float64]] = self._own_hyper  # as they are in this update
-        self._sums = torch.zeros(len(METRICS), len(members), device=device)
-        self._counts = np.zeros((len(METRICS), len(members)), np.int64)
+        self.metrics = MetricSums(len(METRICS), len(members), device)
 
     @torch.no_grad()
     def learn(
@@ -281,20 +283,29 @@ class LearningGroup:
         agents = [a for own in self._group for its in own.ids.values() for a in its]
         if not any(len(round.agents[a].here) for round in rounds for a in agents):
             return []
-        pooled = self._pool(rounds)
+        played = pooled = self._pool(rounds)
         whose = np.tile(due, len(self._ids))  # position in the population of the member of each of the R pairs
         hyper = {name: values[whose] for name, values in self._hyper.items()}
+        networks = self._rows(due, due)
+        remembered = recollected(played, networks)
+        if remembered is not None:
+            pooled = remembered.beside(played)
         before = estimates(
             pooled,
             hyper["gamma"],
             hyper["gae_lambda"],
-            self._rows(due, due),
+            networks,
             rescale=self._settings.normalize_values,
             chunk=self._sizes.chunk,
+            remembered=remembered,
         )
         decided = [] if factors is None else self._decided(rounds, factors)
         factor = torch.from_numpy(np.concatenate([own[at] for own, at in decided])) if decided else None
         minibatches = Minibatches(pooled, before, hyper["batch_size"], samples, factor)
+        sequences = None
+        if remembered is not None:
+            steps, places = self._settings.bptt_steps, self._sizes.sequences
+            sequences = Sequences(pooled, minibatches, hyper["batch_size"], steps, places)
         stopped = np.zeros(len(whose), bool)  # pairs whose policy has moved too far: `target_kl`
         passes: list[int] = []
         for e in range(int(hyper["update_epochs"].max())):
@@ -302,8 +313,11 @@ class LearningGroup:
             members = tuple(m for m in due if learning[whose == m].any())
             if not members:
                 break
-            epoch = minibatches.epoch(keys, [f"shuffle/{e}/{i}" for i in self._ids], learning)
+            streams = [f"shuffle/{e}/{i}" for i in self._ids]
+            decisions = minibatches.epoch(keys, streams, learning)
+            by_sequences = decisions if sequences is None else sequences.epoch(keys, streams, learning)
             for own in self._rows(members, due):
+                epoch = by_sequences if own.recurrent else decisions
                 active = epoch.active[:, [*own.policies, *own.values]]
                 if not active.any():
                     continue
@@ -313,7 +327,9 @@ class LearningGroup:
                     stopped[own.policies] |= divergence.cpu().numpy() > self._settings.target_kl
         if decided:
             # Of what agents chose alone: what the environment forced is as likely as before.
-            after, _ = evaluated(pooled, self._rows(due, due), self._sizes.chunk)
+            after, _ = evaluated(pooled, [own for own in networks if not own.recurrent], self._sizes.chunk)
+            if (again := recollected(played, networks)) is not None:
+                after = torch.where(again.known, again.log_prob, after)
             ratio = torch.where(pooled.chosen > 0, (after - before.log_prob).exp(), 1).cpu().numpy()
             ends = np.cumsum([len(at) for _, at in decided])
             for (product, at), its in zip(decided, np.split(ratio, ends[:-1]), strict=True):
@@ -373,8 +389,8 @@ class LearningGroup:
         # divergence", 2020.
         divergence = (weight * (ratio - 1 - log_ratio)).sum(-1)
         clipped = (weight * ((ratio - 1).abs() > clip[:a])).sum(-1)
-        self._add_metrics(own.members[:a], 0, [l_pi, h, divergence, clipped], active[:, :a])
-        self._add_metrics(own.members[a:], 4, [l_v], active[:, a:])
+        self.metrics.add(own.members[:a], 0, [l_pi, h, divergence, clipped], active[:, :a])
+        self.metrics.add(own.members[a:], 4, [l_v], active[:, a:])
         last = n - 1 - active[::-1, :a].argmax(0)
         return divergence[
             torch.from_numpy(last).to(self._device, non_blocking=True), torch.arange(a, device=self._device)
@@ -405,18 +421,18 @@ class LearningGroup:
             log_prob: (A, B), of the actions, before learning.
             advantage: (A, B).
             policy_weight: (A, B), weight of each decision in the policy loss.
-            others: The mask of actions (A, B, O), where there is one; and value before learning, target and weight of
-                what value networks learn from, (C, B) each.
+            others: Where policies with memory begin sequences, (A, S, L); the mask of actions (A, B, O), where there is
+                one; and value before learning, target and weight of what value networks learn from, (C, B) each.
 
         Returns:
             The gradients (K, P), P numbers a network; log-ratios of new to old probabilities (A, B); policy losses
             without
             the entropy and entropies, (A,) each; value losses (C,).
         """
-        *mask, value, target, weight = others
+        *optional, value, target, weight = others
         a = len(own.policies)
-        outputs = own.rows.outputs("learn", seen)
-        found = own.log_probs(outputs, own.log_std(), action, mask[0] if mask else None)
+        outputs = own.rows.outputs("learn", seen, optional.pop(0) if own.recurrent else None)
+        found = own.log_probs(outputs, own.log_std(), action, optional[0] if optional else None)
         log_ratio = found.log_prob - log_prob
         l_pi, grad_log_prob = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
         h = (policy_weight * found.entropy).sum(-1)
@@ -447,25 +463,3 @@ class LearningGroup:
         return torch.from_numpy(self._hyper["max_grad_norm"][list(members)].astype(np.float32)).to(
             self._device, non_blocking=True
         )
-
-    def _add_metrics(self, members: list[int], first: int, values: list[Tensor], active: NDArray[np.bool_]) -> None:
-        """Add losses of n minibatches to the members' running sums and counts of metrics.
-
-        Args:
-            members: For each network, the position of its member in the population.
-            first: Which metric in METRICS the first of `values` is; the others follow it.
-            values: (n, networks) for each metric, 0 where a network did not learn.
-            active: (n, networks), whether a network learned from the minibatch.
-        """
-        at, names = np.array(members, np.int64), slice(first, first + len(values))
-        # One after the other: `sum` would round by how many networks there are beside.
-        sums = torch.stack([x.cumsum(0)[-1] for x in values])
-        self._sums[names].index_add_(1, torch.from_numpy(at).to(self._device, non_blocking=True), sums)
-        self._counts[names] += np.bincount(at, active.sum(0), len(self._counts[0])).astype(np.int64)
-
-    def take_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the sums of metrics by member since the last call, and the number of summands; then reset both."""
-        sums, counts = self._sums.cpu().numpy().astype(np.float64), self._counts.copy()
-        self._sums.zero_()
-        self._counts[:] = 0
-        return sums, counts

@@ -60,6 +60,10 @@ class Pooled:
         continues: (D,) 1 where the next element is the same agent's next decision.
         longest: Decisions of the longest trajectory.
         forced: Whether the environment chose anywhere.
+        begins: (D,) bool, whether no other decision continues to this one.
+        starts: (F, H), what policies with memory remember before each decision that begins something; None without.
+        agent_counts: Decisions of each agent's round, which stand together.
+        agent_pairs: Likewise the pair that learns from it.
     """
 
     inputs: RoundInputs
@@ -78,6 +82,10 @@ class Pooled:
     continues: Tensor
     longest: int
     forced: bool
+    begins: NDArray[np.bool_]
+    starts: NDArray[np.float32] | None
+    agent_counts: NDArray[np.int64]
+    agent_pairs: NDArray[np.int64]
 
     def read(self, policies: Tensor, values: Tensor) -> Tensor:
         """Return what a pack's networks read, policies first: (A + C, B, inputs) float32.
@@ -143,6 +151,10 @@ class Pool:
             continues=self._number(continues),
             longest=_longest_run(continues),
             forced=bool(forced.any()),
+            begins=np.concatenate([[True], ~continues[:-1]])[: len(continues)],
+            starts=_starts(agents),
+            agent_counts=decisions,
+            agent_pairs=pair,
         )
 
     def _inputs(self, by_type: Sequence[AgentRounds]) -> RoundInputs:
@@ -197,3 +209,18 @@ def _longest_run(continues: NDArray[np.bool_]) -> int:
     """Return the number of decisions in the longest trajectory; one ends wherever `continues` is false."""
     ends = np.flatnonzero(~continues)
     return int(np.diff(ends, prepend=-1).max(initial=0))
+
+
+def _starts(agents: Sequence[AgentDecisions]) -> NDArray[np.float32] | None:
+    """Join what all agents' policies remember before decisions that begin something; zeros for those without memory."""
+    size = max((0 if agent.starts is None else agent.starts.shape[1] for agent in agents), default=0)
+    if not size:
+        return None
+    joined = []
+    for agent in agents:
+        begun = int(len(agent.here) - agent.continues[:-1].sum()) if len(agent.here) else 0
+        own = np.zeros((begun, size), np.float32)
+        if agent.starts is not None:
+            own[:, : agent.starts.shape[1]] = agent.starts
+        joined.append(own)
+    return np.concatenate(joined)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
 from covey.config.architecture import resolve
-from covey.config.encoder_choice import encoder_of, mlp
+from covey.config.encoder_choice import encoder_of, mlp, policy_encoder_of
+from covey.errors import ConfigError
 from covey.networks import Input, NetworkSpec
 from covey.networks.cnn import CNN
 from covey.networks.resolve import network_ids
@@ -20,10 +21,16 @@ def networks_by_id(
     """Return, by network id, the agents that each network plays and its resolved `network` configuration.
 
     Raises:
-        ConfigError: a `network` section that does not fit the environment.
+        ConfigError: a `network` section that does not fit the environment, or memory that the algorithm cannot train.
     """
     shared = config.algorithm.share_parameters
-    return network_ids(spaces, shared), resolve(config.network, spaces, shared)
+    configs = resolve(config.network, spaces, shared)
+    if any(own.encoder_config.recurrent for own in configs.values()) and not config.algorithm.recurrent_policies:
+        raise ConfigError(
+            f"network.encoder_config.recurrent: true, but {config.algorithm.name} trains policies without memory; "
+            "leave it out, or choose algorithm.name: IPPO"
+        )
+    return network_ids(spaces, shared), configs
 
 
 def indicator(algorithm: AlgorithmSettings, agents: tuple[int, ...]) -> int:
@@ -39,7 +46,9 @@ def actor_spec(
 ) -> NetworkSpec:
     """Describe these agents' policy network: from an agent's own observation to the logits or numbers of its action."""
     action = spaces.agents[agents[0]].action
-    return replace(value_spec(algorithm, config, spaces, agents), outputs=action.width)
+    spec = replace(value_spec(algorithm, config, spaces, agents), outputs=action.width, reads_memory=0)
+    encoder = policy_encoder_of(config.encoder_config, spec.inputs[0].encoder)
+    return replace(spec, inputs=(replace(spec.inputs[0], encoder=encoder),))
 
 
 def value_spec(
@@ -50,6 +59,8 @@ def value_spec(
     joint: JointView | None = None,
 ) -> NetworkSpec:
     """Describe these agents' value network, from observations, and the agent's index if wanted, to one number.
+
+    Where the policy has memory, the value network has none of its own but reads the policy's state.
 
     Args:
         algorithm: Says whether networks that agents share read an index.
@@ -72,6 +83,7 @@ def value_spec(
         latent_dim=config.latent_dim,
         min_latent_dim=config.min_latent_dim,
         max_latent_dim=config.max_latent_dim,
+        reads_memory=config.encoder_config.hidden_state_size if config.encoder_config.recurrent else 0,
     )
 
 

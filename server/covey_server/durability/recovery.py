@@ -30,6 +30,7 @@ from covey_server.durability.changed_settings import set_in_members
 from covey_server.durability.checkpointer import LINEAGE_VERSION, RUN_VERSION, Checkpointer
 from covey_server.evolution.lineage import Lineage, entry_from_json
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.states import state_bytes
 from covey_server.experience.stream import Stream
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
@@ -144,7 +145,8 @@ def _refill(learner: Learner, restored: Population, start: Position, stop: Posit
                 continue
             count = sum(s.rows for s in streams)
             # Checks are not made again: the fragment passed them before it was journalled.
-            raw = restored.schema.decompress(fragment.blob, count, fragment.raw_bytes)
+            behind = state_bytes(fragment.streams)
+            raw = restored.schema.decompress(fragment.blob, count, fragment.raw_bytes, behind)
             actor = (received.actor_id, received.incarnation)
             restored.experience.restore(AcceptedRows(raw, count, fragment.streams, streams, actor, position))
     return len(restored.experience)

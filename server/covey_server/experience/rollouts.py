@@ -21,6 +21,7 @@ from covey.spaces import EnvironmentSpaces, Group, Space
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.rows_in_parts import RowsInParts
+from covey_server.experience.states import AgentStates, read_states, starts_of
 from covey_server.experience.stream import Stream
 from covey_server.storage.journal import Position
 
@@ -52,6 +53,8 @@ class AgentDecisions:
         reward: (D,) float32, sum of the agent's rewards until then.
         terminated: (D,) bool, whether nothing follows by the environment's rules.
         continues: (D,) bool, whether the next decision in these arrays is the one made where this one closed.
+        starts: (F, H), the H numbers that the agent's policy remembers before each of the F decisions that no other
+            continues to, in their order; None for a policy without memory.
     """
 
     observation: Space
@@ -66,6 +69,7 @@ class AgentDecisions:
     reward: NDArray[np.float32]
     terminated: NDArray[np.bool_]
     continues: NDArray[np.bool_]
+    starts: NDArray[np.float32] | None = None
 
     @property
     def view(self) -> NDArray[np.generic]:
@@ -95,12 +99,14 @@ class _RoundFragment:
         streams: Where the member's rows lie in them.
         actor: Identifies the actor process.
         tag: Given back by `Rollouts.positions`.
+        states: What the agents remembered where each of the streams begins; empty where no policy has memory.
     """
 
     columns: Columns
     streams: tuple[Stream, ...]
     actor: Hashable
     tag: object
+    states: tuple[AgentStates, ...]
 
 
 @dataclass(slots=True)
@@ -136,9 +142,11 @@ class Rollouts:
     def add(self, rows: AcceptedRows, members: Collection[int]) -> None:
         """Add the rows of an accepted actor message to the rollouts of the members whose policies played them."""
         columns = self._schema.view(rows.raw, rows.rows)
+        states = read_states(rows.raw, rows.slot_streams)
         for member_id in members:
-            streams = [s for s in rows.streams if s.member_id == member_id]
-            self.insert(member_id, columns, streams, rows.actor, rows.position)
+            own = [i for i, s in enumerate(rows.streams) if s.member_id == member_id]
+            streams = [rows.streams[i] for i in own]
+            self.insert(member_id, columns, streams, rows.actor, rows.position, [states[i] for i in own])
 
     @property
     def needed_from(self) -> Position | None:
@@ -164,7 +172,13 @@ class Rollouts:
         self.add(rows, [m for m, positions in self._expected.items() if rows.position in positions])
 
     def insert(
-        self, member_id: int, columns: Columns, streams: Sequence[Stream], actor: Hashable, tag: object = None
+        self,
+        member_id: int,
+        columns: Columns,
+        streams: Sequence[Stream],
+        actor: Hashable,
+        tag: object = None,
+        states: Sequence[AgentStates] | None = None,
     ) -> None:
         """Add a member's rows of an actor message to its rollout; messages of one actor must come in their order.
 
@@ -174,10 +188,12 @@ class Rollouts:
             streams: Where the member's rows lie in them.
             actor: Identifies the actor process whose slots these are.
             tag: Given back by `positions`.
+            states: What the agents remembered where each stream begins, where policies have memory.
         """
+        held = tuple(states or [()] * len(streams))
         with self._lock:
             at = self._rounds.setdefault(member_id, _Round())
-            at.fragments.append(_RoundFragment(columns, tuple(streams), actor, tag))
+            at.fragments.append(_RoundFragment(columns, tuple(streams), actor, tag, held))
             at.steps += sum(s.steps for s in streams)
 
     def steps(self, member_id: int) -> int:
@@ -220,7 +236,9 @@ class Rollouts:
                 seen[name] = np.concatenate(parts)
         closed = close_decisions(columns, [stream for _, stream in placed], self._spaces)
         kind = np.asarray(columns["kind"], np.uint8)
-        trajectory, from_earlier_policy = _trajectories(seen, kind, [(held.actor, s) for held, s in placed])
+        trajectory, from_earlier_policy, begun_by = _trajectories(seen, kind, [(held.actor, s) for held, s in placed])
+        states = [own for held in fragments for own in held.states]
+        begun_with = {number: states[i] for number, i in begun_by.items()}
         closes = closed.closes & ~from_earlier_policy[:, None]
         agents: dict[int, AgentDecisions] = {}
         for group in groups:
@@ -228,7 +246,8 @@ class Rollouts:
             for n, agent in enumerate(group.agents):
                 rows = np.flatnonzero(closes[:, agent])
                 source = tuple(its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n] for its in own)
-                agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory)
+                remembered = {number: its[agent] for number, its in begun_with.items() if its}
+                agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory, remembered)
         return Rollout(tuple(agents[a] for a in range(len(agents))), columns)
 
 
@@ -236,7 +255,7 @@ def _trajectories(
     seen: Mapping[str, NDArray[np.generic] | RowsInParts],
     kind: NDArray[np.uint8],
     placed: Sequence[tuple[Hashable, Stream]],
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], dict[int, int]]:
     """Find which of a rollout's rows follow each other without a break.
 
     A stream is the rows of one environment in one message. It continues the trajectory of that environment's stream
@@ -250,7 +269,8 @@ def _trajectories(
         placed: Actor and stream, in the order of the rows.
 
     Returns:
-        (R,) the trajectory that each row belongs to, and (R,) bool, which rows' decisions do not count.
+        (R,) the trajectory that each row belongs to; (R,) bool, which rows' decisions do not count; and for each
+        trajectory that begins with a stream, the position of this in `placed`.
     """
     rows = np.array([stream.rows for _, stream in placed], np.int64)
     ends = np.cumsum(rows)
@@ -265,16 +285,18 @@ def _trajectories(
     trajectory_of_segment = np.arange(segment[-1] + 1)
     from_earlier_policy = np.zeros(len(kind), bool)
     open_tails: dict[tuple[Hashable, int], int] = {}  # by slot, the tail row at which its last stream ended
-    for start, end, (actor, stream) in zip(starts.tolist(), ends.tolist(), placed, strict=True):
+    begun_by: dict[int, int] = {}
+    for i, (start, end, (actor, stream)) in enumerate(zip(starts.tolist(), ends.tolist(), placed, strict=True)):
         first = start + stream.lead_in_rows
         tail = open_tails.pop((actor, stream.slot), None)
         if tail is not None and not stream.cut_before and _same_observations(seen, tail, first):
             trajectory_of_segment[segment[start]] = trajectory_of_segment[segment[tail]]
         else:
             from_earlier_policy[start:first] = True
+            begun_by[int(segment[start])] = i
         if kind[end - 1] == RowKind.TAIL:
             open_tails[actor, stream.slot] = end - 1
-    return trajectory_of_segment[segment], from_earlier_policy
+    return trajectory_of_segment[segment], from_earlier_policy, begun_by
 
 
 def _same_observations(seen: Mapping[str, NDArray[np.generic] | RowsInParts], row: int, other: int) -> bool:
@@ -295,6 +317,7 @@ def _agent_decisions(
     agent: int,
     rows: NDArray[np.int64],
     trajectory: NDArray[np.int64],
+    remembered: Mapping[int, NDArray[np.float32]],
 ) -> AgentDecisions:
     """Collect the decisions that one agent made in an on-policy rollout, ordered by trajectory and time.
 
@@ -307,6 +330,8 @@ def _agent_decisions(
         agent: Its index in environment order.
         rows: The rows in which its decisions close within the round, by their number in the round.
         trajectory: The trajectory that each row belongs to.
+        remembered: What its policy remembered where trajectories begin with a stream, by their number; empty without
+            memory.
     """
     # A stable sort keeps the order of time within a trajectory, whose streams lie apart in the round.
     rows = rows[np.argsort(trajectory[rows], kind="stable")]
@@ -333,4 +358,5 @@ def _agent_decisions(
         reward=closed.reward[rows, agent],
         terminated=closed.terminated[rows, agent] > 0,
         continues=continues,
+        starts=starts_of(trajectory[rows], continues, remembered),
     )

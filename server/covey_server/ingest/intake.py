@@ -129,7 +129,14 @@ class Intake:
             FragmentError: the fragment is not acceptable.
         """
         unclipped = self._learner.config.algorithm.stochastic_policies
-        return check_fragment(fragment, order, population.schema, population.spaces, unclipped=unclipped)
+        return check_fragment(
+            fragment,
+            order,
+            population.schema,
+            population.spaces,
+            unclipped=unclipped,
+            state_size=population.policies.state_size,
+        )
 
     @under_lock
     def _note_training(self, key: ActorKey, *, brought: bool) -> None:

@@ -21,6 +21,7 @@ from covey_server.packing.pack import Pack
 from covey_server.packing.recently_used import RecentlyUsed
 from covey_server.packing.row_index import RowIndex
 from covey_server.packing.row_inputs import RowInputs, Source
+from covey_server.packing.sequences import over_sequences
 from covey_server.packing.torch_ops import TorchOps, gradients
 
 OPS = TorchOps()
@@ -132,11 +133,45 @@ class PackRows:
         return self._inputs.uncut(y.reshape(len(self) * self.pack.agents, -1, y.shape[-1]))
 
     @torch.no_grad()
-    def outputs(self, mode: Mode, x: Tensor) -> Tensor:
-        """Run K networks, each on its own row of x (K, samples, inputs): (K, samples, outputs)."""
-        return self._forward(mode, [x], None)
+    def outputs(self, mode: Mode, x: Tensor, begins: Tensor | None = None) -> Tensor:
+        """Run K networks, each on its own row of x: (K, samples, outputs).
 
-    def _forward(self, mode: Mode, xs: Sequence[Tensor | ByMember], extra: Extra | None) -> Tensor:
+        Args:
+            mode: Which weights are used.
+            x: (K, samples, inputs), and behind the inputs the states of policies, where any policy has memory.
+            begins: For networks with memory, where states are taken from x: (K, sequences, steps), see
+                `over_sequences`.
+        """
+        spec = self.pack.spec
+        width = spec.inputs[0].width
+        size = spec.state_size or spec.reads_memory
+        memory = x[..., width : width + size] if size else None
+        return self._forward(mode, [x[..., :width]], None, memory, begins)
+
+    def stepper(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return a function that makes one decision of K networks with memory, with the weights as they are now.
+
+        It takes inputs (K, B, width) and states (K, B, H), and returns outputs (K, B, O) and the states after.
+        """
+        params = {name: v.detach() for name, v in self._views(self.index.take(self.pack.params)).items()}
+        width = self.pack.spec.inputs[0].width
+
+        @torch.no_grad()
+        def step(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            return self.pack.spec.step(
+                OPS, params, x[..., :width], state, valid=self._valid, activations=self._activations
+            )
+
+        return step
+
+    def _forward(
+        self,
+        mode: Mode,
+        xs: Sequence[Tensor | ByMember],
+        extra: Extra | None,
+        memory: Tensor | None = None,
+        begins: Tensor | None = None,
+    ) -> Tensor:
         matrix = self.pack.target if mode == "target" else self.pack.params
         assert matrix is not None
         params: dict[str, Any] = {name: v.detach() for name, v in self._views(self.index.take(matrix)).items()}
@@ -154,7 +189,12 @@ class PackRows:
             leaf.requires_grad_()
         ops = OPS if extra is None else JOINT_OPS
         with torch.set_grad_enabled(bool(leaves)):
-            y: Tensor = self.pack.spec.apply(ops, params, xs, extra, valid=self._valid, activations=self._activations)
+            spec, valid, activations = self.pack.spec, self._valid, self._activations
+            y: Tensor
+            if begins is not None and memory is not None:
+                y = over_sequences(spec, params, xs[0], memory, begins, valid, activations)  # type: ignore[arg-type]
+            else:
+                y = spec.apply(ops, params, xs, extra, memory=memory, valid=valid, activations=activations)
 
         def backward(grad_out: Tensor) -> Tensor:
             found = gradients(y, leaves, grad_out)

@@ -13,7 +13,7 @@ from covey.networks import Params
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
-from covey.wire.policy_file import HashedFiles, encode_policy, hashed, spec_of
+from covey.wire.policy_file import HashedFiles, encode_policy, hashed, read_spec, spec_of
 from covey_server.member import is_finite
 from covey_server.packing.policy_snapshot import Policies, PolicySnapshot
 
@@ -53,6 +53,7 @@ class PolicyStore:
         self._owners = network_ids(spaces, algorithm.share_parameters)
         self._mutex = threading.Lock()  # of everything below
         self._blobs: dict[bytes, bytes] = {}
+        self._state_sizes: dict[bytes, int] = {}  # of the same policies
         self._bytes = 0
         self._sweep_at = MIN_SWEEP_BYTES
         self._published: dict[int, _Published] = {}
@@ -133,6 +134,7 @@ class PolicyStore:
         for network_id, (sha256, blob) in files.items():
             if sha256 not in self._blobs:
                 self._blobs[sha256] = blob
+                self._state_sizes[sha256] = read_spec(blob).network.state_size
                 self._bytes += len(blob)
             for i in self._owners[network_id]:
                 refs[i] = PolicyRef(sha256=sha256, member_id=member_id, version=version)
@@ -156,8 +158,13 @@ class PolicyStore:
         with self._mutex:
             kept = in_orders | {ref.sha256 for published in self._published.values() for ref in published.refs}
             self._blobs = {sha256: blob for sha256, blob in self._blobs.items() if sha256 in kept}
+            self._state_sizes = {sha256: self._state_sizes[sha256] for sha256 in self._blobs}
             self._bytes = sum(map(len, self._blobs.values()))
             self._sweep_at = max(MIN_SWEEP_BYTES, self._bytes + self._bytes // 4)
+
+    def state_size(self, sha256: bytes) -> int | None:
+        """Return how many numbers the state of a policy has, 0 without memory; None if it is no longer kept."""
+        return self._state_sizes.get(sha256)
 
     @property
     def size(self) -> int:

@@ -190,6 +190,7 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
 
     hyperparameters: ClassVar[type[Hyperparameters]] = OnPolicyHyperparameters
     stochastic_policies: ClassVar[bool] = True
+    recurrent_policies: ClassVar[bool] = True
     training_function: ClassVar[str] = "train_multi_agent_on_policy"
     learns_from: ClassVar[Literal["replay", "rounds"]] = "rounds"
 
@@ -226,6 +227,13 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
     normalize_values: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether value networks predict returns in units of the returns' running mean and deviation.",
+    )
+    bptt_steps: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="Decisions of an agent through which gradients flow back in policies with memory: trajectories are "
+        "cut into sequences of so many, and a minibatch is whole sequences, at least one.",
     )
     share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=True,

@@ -53,6 +53,7 @@ class AlgorithmSettings(Hyperparameters):
         implementation: "module:Class" of the `covey_server.algorithms.Algorithm`; only the learner imports it.
         stochastic_policies: Whether policies are distributions that actors sample from. Then Box actions are stored as
             they were sampled, before they are clipped to their bounds.
+        recurrent_policies: Whether policies may have memory, `network.encoder_config.recurrent`.
         training_function: The function of the library that trains it.
         learns_from: What takes most memory besides networks: `replay`, of `replay_buffer`, or `rounds`, of `learn_step`
             env steps a member.
@@ -61,6 +62,7 @@ class AlgorithmSettings(Hyperparameters):
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     implementation: ClassVar[str]
     stochastic_policies: ClassVar[bool] = False
+    recurrent_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
     learns_from: ClassVar[Literal["replay", "rounds"]] = "replay"
 

@@ -71,8 +71,8 @@ either, `--set` takes the keys of this page, and a key that the manifest leaves 
   `fitness.reduce: mean`; the scores of each agent are reported with either. `pettingzoo.mpe.*` is `mpe2.*`.
 - A key that covey does not have is named in a warning, which says what happens instead: all kinds of parameter mutation
   become one.
-- A value that would make it another experiment is an error: `simba: true`, `squash_output: true`, `recurrent: true`,
-  wrappers, prioritised or multi-step replay, `hpo: false`.
+- A value that would make it another experiment is an error: `simba: true`, `squash_output: true`, wrappers,
+  prioritised or multi-step replay, `hpo: false`.
 """
 
 

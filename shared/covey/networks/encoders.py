@@ -17,6 +17,7 @@ from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
 from covey.networks.multi_input import MultiInput
 from covey.networks.ops import Activation, Array, Ops
+from covey.networks.recurrent import Recurrent
 
 GROUP = "covey.encoders"
 
@@ -126,7 +127,7 @@ class Encoder(Protocol):
         ...
 
 
-ENCODERS: dict[str, Any] = {MLP.kind: MLP, CNN.kind: CNN, MultiInput.kind: MultiInput}
+ENCODERS: dict[str, Any] = {MLP.kind: MLP, CNN.kind: CNN, MultiInput.kind: MultiInput, Recurrent.kind: Recurrent}
 """covey's own kinds of encoder by name."""
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covey.acting import Decisions, LoadedPolicy
+from covey.acting.states import AgentStates
 from covey.envs.returned import flat_mask, split_mask
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.files import cannot_read, read_json
@@ -53,7 +54,19 @@ class Policy:
             for n, agent in enumerate(group.agents)
         }
         self._planned: dict[tuple[int, bool], Decisions] = {}
+        self._states: dict[int, AgentStates] = {}  # what agents remember, by the number of observations at once
+        columns = [spaces.agent_ids[agent] for group in spaces.groups for agent in group.agents]
+        self._column = {agent: p for p, agent in enumerate(columns)}
         self._rng = np.random.default_rng()
+
+    def reset(self, environments: Sequence[int] | None = None) -> None:
+        """Forget what was seen, as episodes begin; only policies with memory remember anything.
+
+        Args:
+            environments: Rows of the batches in which they begin; None: all.
+        """
+        for size, states in self._states.items():
+            states.begin_episodes(range(size) if environments is None else environments)
 
     def act(
         self,
@@ -63,6 +76,9 @@ class Policy:
         rng: np.random.Generator | None = None,
     ) -> dict[str, Any]:
         """Choose actions for the agents whose observations are given.
+
+        A policy with memory remembers what these agents see, until `reset`: call `act` once for each env step in which
+        an agent acts, with batches of one size, whose row b is always the same environment.
 
         Args:
             observations: By agent id its observation, (*shape), or a batch of them, (B, *shape), the same B for all
@@ -119,7 +135,9 @@ class Policy:
                 if rows is None:
                     legal[g] = rows = np.ones((size, len(self.spaces.groups[g]), width), np.uint8)
                 rows[:, n] = mask
-        given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng)
+        acts = np.zeros((size, len(self.spaces.agents)), np.uint8)
+        acts[:, [self._column[agent] for agent in seen]] = 1
+        given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng, acts)
         acted = {}
         for agent in seen:
             g, n = self._where[agent]
@@ -161,14 +179,18 @@ class Policy:
         key = size, deterministic
         decisions = self._planned.pop(key, None)
         if decisions is None:
-            decisions = Decisions(self.spaces, size)
+            states = self._states.setdefault(size, AgentStates(self.spaces, size))
+            decisions = Decisions(self.spaces, size, states)
             if not deterministic:
                 for slot in range(size):
                     decisions.explore(slot, Exploration(kind=Exploration.KIND_SAMPLE))
             decisions.plan(dict.fromkeys(range(size), self._policies))
         self._planned[key] = decisions
         while len(self._planned) > _KEPT_SIZES:
+            dropped, _ = next(iter(self._planned))
             del self._planned[next(iter(self._planned))]
+            if all(own != dropped for own, _ in self._planned):
+                del self._states[dropped]
         return decisions
 
 

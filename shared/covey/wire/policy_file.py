@@ -89,9 +89,10 @@ class PolicySpec:
         n = self.network
         inputs = [(i.width, i.copies) for i in n.inputs]
         width = self.observation.width + self.indicator
-        if inputs != [(width, 1)] or n.outputs != self.action.width or n.extra or not 0 <= self.indicator <= MAX_AGENTS:
+        extra = n.extra + n.reads_memory
+        if inputs != [(width, 1)] or n.outputs != self.action.width or extra or not 0 <= self.indicator <= MAX_AGENTS:
             raise ConfigError(
-                f"policy: network from {inputs} and {n.extra} extra inputs to {n.outputs} outputs, expected one input "
+                f"policy: network from {inputs} and {extra} extra inputs to {n.outputs} outputs, expected one input "
                 f"of {width} and {self.action.width} outputs, as the spaces and the indicator of {self.indicator} say"
             )
         gaussian = self.head == "stochastic" and has_box(self.action)
@@ -158,6 +159,15 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
         name = next(name for name, values in params.items() if not np.isfinite(values).all())
         raise DivergedError(f"policy file: {name} holds values that are not finite; the member has diverged")
     return spec, params
+
+
+def read_spec(data: bytes) -> PolicySpec:
+    """Read the specification in a policy file, without its parameters.
+
+    Raises:
+        RefusedError, ConfigError: as `decode_policy`.
+    """
+    return _parse_header(_header(data))[0]
 
 
 def _header(data: bytes) -> bytes:
