@@ -37,7 +37,7 @@ def check_state_sizes(fragment: Fragment, order: Order, state_size: StateSize, a
         # Where no agent has memory the sizes are left out.
         fits = (
             all(size is None or size == own for size, own in zip(expected, sizes, strict=True))
-            if len(sizes) == agents
+            if len(sizes) == len(expected) == agents
             else not sizes and not any(expected)
         )
         if not fits or any(size > MAX_STATE for size in sizes):
