@@ -193,7 +193,8 @@ class Exploration(_message.Message):
     kind: Global___Exploration.Kind.ValueType
     scale: _builtins.float
     """Box actions: standard deviation of Gaussian noise, or volatility of Ornstein-Uhlenbeck noise. Discrete,
-    MultiDiscrete and MultiBinary actions: probability of a uniform action.
+    MultiDiscrete and MultiBinary actions: probability that a choice is uniform, each choice by itself; those that are
+    not are sampled as with KIND_SAMPLE.
     """
     mean: _builtins.float
     theta: _builtins.float
