@@ -99,6 +99,8 @@ class Attendance:
         """
         if self._learner.config.environment.evaluation:
             who = f"{who}, in a run that sets environment.evaluation"
+        elif self._learner.config.algorithm.oldest_protocol_version > SPOKEN.oldest:
+            who = f"{who}, in a run of {self._learner.config.algorithm.name}"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -111,13 +113,15 @@ class Attendance:
 
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
-        environment = self._learner.config.environment
+        environment, population = self._learner.config.environment, self._learner.population
+        needed = [self._learner.config.algorithm.oldest_protocol_version]
         if environment.ignore_observations:
-            return 2
+            needed.append(2)
         if environment.evaluation:  # which an older actor would not know of
-            return EVALUATION_SINCE
-        population = self._learner.population
-        return SPOKEN.oldest if population is None else needed_version(population.spaces)
+            needed.append(EVALUATION_SINCE)
+        if population is not None:
+            needed.append(needed_version(population.spaces))
+        return max(SPOKEN.oldest, *needed)
 
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Admit an actor to the run; the first valid Join builds the population.

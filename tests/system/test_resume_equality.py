@@ -59,7 +59,7 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
 ON_A_GPU = [pytest.param((name, "cuda"), marks=pytest.mark.cuda) for name in ("MATD3", "IPPO")]
 
 
-@pytest.fixture(scope="module", params=[("MATD3", "cpu"), ("IPPO", "cpu"), *ON_A_GPU], ids="-".join)
+@pytest.fixture(scope="module", params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), *ON_A_GPU], ids="-".join)
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
     """A run without a kill, and one with a kill within its second generation."""
     name, device = request.param
@@ -77,7 +77,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "eval_loop": 4,  # dear enough for halving
         },
         # So short that within a twentieth of the env steps the best so far can be confirmed.
-        environment={"config": {"continuous_actions": True, "max_cycles": 4}},
+        environment={"config": {"continuous_actions": name != "QMIX", "max_cycles": 4}},
         replay_buffer={"max_size": 1200},  # a ring that goes round
         checkpoint={"keep": 9, "journal_segment_bytes": 1 << 16},
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from covey.config.section import OnResume, Section
 from covey.config.sections import Training
+from covey.wire.limits import OLDEST_PROTOCOL_VERSION
 
 
 class Hyperparameters(Section):
@@ -49,12 +50,15 @@ class AlgorithmSettings(Hyperparameters):
         stochastic_policies: Whether policies are distributions that actors sample from. Then Box actions are stored as
             they were sampled, before they are clipped to their bounds.
         training_function: The function of the library that trains it.
+        oldest_protocol_version: Actors that speak an older version of the protocol are refused, as they do not know
+            what the algorithm asks of them.
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     implementation: ClassVar[str]
     stochastic_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
+    oldest_protocol_version: ClassVar[int] = OLDEST_PROTOCOL_VERSION
 
     # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.
     name: Any = Field(description="Name of the algorithm.")

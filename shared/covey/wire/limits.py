@@ -6,8 +6,11 @@ a fragment is in `covey.rows`, what bounds a network in `covey.networks`. This m
 
 import re
 
-OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 2
+OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 3
 """Versions of the messages, and of what they mean, that this covey speaks; `covey.wire.versions` agrees on one."""
+
+EPSILON_GREEDY_SINCE = 3
+"""The first version whose actors know epsilon-greedy exploration."""
 
 # -- actors ----------------------------------------------------------------------------------------------------------
 
