@@ -102,6 +102,8 @@ class Attendance:
             who = f"{who}, in a run that sets environment.evaluation"
         elif asks_for_memory(self._learner.config.network):
             who = f"{who}, in a run whose policies have memory (network.encoder_config.recurrent)"
+        elif self._learner.config.algorithm.oldest_protocol_version > SPOKEN.oldest:
+            who = f"{who}, in a run of {self._learner.config.algorithm.name}"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -114,15 +116,17 @@ class Attendance:
 
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
-        environment = self._learner.config.environment
+        environment, population = self._learner.config.environment, self._learner.population
+        needed = [self._learner.config.algorithm.oldest_protocol_version]
         if environment.ignore_observations:
-            return 2
+            needed.append(2)
         if environment.evaluation:  # which an older actor would not know of
-            return EVALUATION_SINCE
+            needed.append(EVALUATION_SINCE)
         if asks_for_memory(self._learner.config.network):  # states travel with the rows
-            return MEMORY_SINCE
-        population = self._learner.population
-        return SPOKEN.oldest if population is None else needed_version(population.spaces)
+            needed.append(MEMORY_SINCE)
+        if population is not None:
+            needed.append(needed_version(population.spaces))
+        return max(SPOKEN.oldest, *needed)
 
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Admit an actor to the run; the first valid Join builds the population.

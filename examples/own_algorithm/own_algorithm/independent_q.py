@@ -70,7 +70,7 @@ class IndependentQ(Algorithm):
     @classmethod
     def exploration(cls, config: Config, member: Member) -> Exploration:
         """Epsilon-greedy."""
-        return Exploration(kind=Exploration.KIND_GAUSSIAN, scale=_settings(config).epsilon)
+        return Exploration(kind=Exploration.KIND_EPSILON_GREEDY, scale=_settings(config).epsilon)
 
     # -- learning -------------------------------------------------------------------------------------------------
 

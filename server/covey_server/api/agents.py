@@ -128,7 +128,7 @@ class Agent:
 
     @property
     def algo(self) -> str:
-        """Name of the algorithm: "MADDPG", "MATD3" or "IPPO"."""
+        """Name of the algorithm, such as "MADDPG", "IPPO" or "QMIX"."""
         return str(self.context.config.algorithm.name)
 
     @property
@@ -200,7 +200,7 @@ class Agent:
             self._acting.forget(indices)
 
     def learn(self, experiences: Experiences) -> dict[str, float]:
-        """Make one update from a sample of the replay memory (MADDPG and MATD3).
+        """Make one update from a sample of the replay memory (all algorithms but IPPO).
 
         Returns:
             "critic_loss" and, if the policy was updated too, "actor_loss".

@@ -28,6 +28,11 @@ from covey.config.sections import (
     Training,
     Updates,
 )
+from covey.config.value_decomposition import (
+    QMIXSettings,
+    ValueDecompositionAlgorithm,
+    ValueDecompositionHyperparameters,
+)
 
 __all__ = [
     "EVAL_STEPS_CAP",
@@ -55,11 +60,14 @@ __all__ = [
     "OnPolicyAlgorithm",
     "OnPolicyHyperparameters",
     "Probabilities",
+    "QMIXSettings",
     "RLParameter",
     "ReplayBuffer",
     "Selection",
     "Training",
     "Updates",
+    "ValueDecompositionAlgorithm",
+    "ValueDecompositionHyperparameters",
     "apply_override",
     "load_config",
     "parse_config",

@@ -14,6 +14,7 @@ from pydantic import Field
 from covey.config.schedule import Scheduled
 from covey.config.section import OnResume, Section
 from covey.config.sections import Training
+from covey.wire.limits import OLDEST_PROTOCOL_VERSION
 
 
 def _plain(value: Any) -> Any:
@@ -57,6 +58,8 @@ class AlgorithmSettings(Hyperparameters):
         training_function: The function of the library that trains it.
         learns_from: What takes most memory besides networks: `replay`, of `replay_buffer`, or `rounds`, of `learn_step`
             env steps a member.
+        oldest_protocol_version: Actors that speak an older version of the protocol are refused, as they do not know
+            what the algorithm asks of them.
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
@@ -65,6 +68,7 @@ class AlgorithmSettings(Hyperparameters):
     recurrent_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
     learns_from: ClassVar[Literal["replay", "rounds"]] = "replay"
+    oldest_protocol_version: ClassVar[int] = OLDEST_PROTOCOL_VERSION
 
     # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.
     name: Any = Field(description="Name of the algorithm.")

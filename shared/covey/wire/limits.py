@@ -9,6 +9,9 @@ import re
 OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 2
 """Versions of the messages, and of what they mean, that this covey speaks; `covey.wire.versions` agrees on one."""
 
+EPSILON_GREEDY_SINCE = 2
+"""The first version whose actors know epsilon-greedy exploration."""
+
 # -- actors ----------------------------------------------------------------------------------------------------------
 
 ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
