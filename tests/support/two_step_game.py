@@ -20,7 +20,7 @@ from pettingzoo import ParallelEnv
 PAYOFFS = {1: ((7.0, 7.0), (7.0, 7.0)), 2: ((0.0, 1.0), (1.0, 8.0))}
 
 
-class TwoStepGame(ParallelEnv[str, Any, Any]):
+class TwoStepGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
     """Both agents see which of three states they are in; each gets half of the payoff."""
 
     metadata: ClassVar[dict[str, Any]] = {"name": "two_step_game"}

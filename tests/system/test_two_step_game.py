@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.support.probes.trainers import Trainers
-from tests.support.processes import covey, write_config
+from tests.support.processes import write_config
 
-import covey as covey_package
+import covey
+from covey.cli import run as run_command
+
+
+def answer(capfd: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """What a command prints as JSON."""
+    assert run_command([*arguments, "--json"]) == 0
+    return json.loads(capfd.readouterr().out)
 
 
 @pytest.mark.parametrize(("algorithm", "expected"), [("VDN", 7.0), ("QMIX", 8.0)])
-def test_the_mix_decides_what_a_team_finds(trainers: Trainers, tmp_path: Path, algorithm: str, expected: float) -> None:
+def test_the_mix_decides_what_a_team_finds(
+    trainers: Trainers, tmp_path: Path, capfd: pytest.CaptureFixture[str], algorithm: str, expected: float
+) -> None:
     config = write_config(
         tmp_path / "game.yaml",
         algorithm={
@@ -34,13 +44,12 @@ def test_the_mix_decides_what_a_team_finds(trainers: Trainers, tmp_path: Path, a
     result = trainers.train(config)
     assert result["state"] == "complete" and result["updates"] > 2500
     run = result["run_dir"]
-    for member in json.loads(covey("members", run, "--json").stdout)["members"]:
+    for member in answer(capfd, "members", run)["members"]:
         assert member["fitness"] == pytest.approx(expected), member["member_id"]
     # Evaluation, and the exported policy, play what the values say is best.
-    evaluated = json.loads(covey("evaluate", run, "--episodes", "4", "--json").stdout)
-    assert evaluated["mean_return"] == pytest.approx(expected)
-    assert covey("export", run, "--out", str(tmp_path / "policy")).returncode == 0
-    policy = covey_package.load_policy(tmp_path / "policy")
+    assert answer(capfd, "evaluate", run, "--episodes", "4")["mean_return"] == pytest.approx(expected)
+    assert run_command(["export", run, "--out", str(tmp_path / "policy")]) == 0
+    policy = covey.load_policy(tmp_path / "policy")
     first, after = np.eye(3, dtype=np.float32)[0], np.eye(3, dtype=np.float32)[2]
     chosen = policy.act({"agent_0": first, "agent_1": first})
     assert int(chosen["agent_0"]) == int(algorithm == "QMIX")
