@@ -56,7 +56,7 @@ def test_populations_train_evolve_and_are_kept(algo: str, tmp_path: Path) -> Non
     assert [a.steps for a in members] == [[60, 120]] * 2 and len(fitnesses) == 2
     assert all(a.member.updates > 4 for a in members)
     # A custom loop: act, learn from a sample.
-    agent = members[0]
+    agent, env = members[0], SyncPettingZooVecEnv([TwoStepGame] * 4)
     obs, _ = env.reset()
     actions, _ = agent.get_action(obs)
     assert {a: x.shape for a, x in actions.items()} == {"agent_0": (4,), "agent_1": (4,)}
