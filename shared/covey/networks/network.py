@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import ConfigError
-from covey.networks.encoders import Encoder, encoder_kind
+from covey.networks.encoders import Encoder, encoder_from_json
 from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
 from covey.networks.ops import ACTIVATIONS, Activation, Array, Ops
@@ -286,7 +286,7 @@ class NetworkSpec:
                     Input(
                         str(i["name"]),
                         int(i["width"]),
-                        encoder_kind(str(i["encoder"]["kind"])).from_json(i["encoder"]),
+                        encoder_from_json(i["encoder"]),
                         int(i["copies"]),
                     )
                     for i in data["inputs"]

@@ -225,18 +225,10 @@ class Recurrent:
         self.encoder.check(f"{what}.{READ}", width)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Recurrent:
-        """Make an architecture from its JSON object.
+    def from_json(data: Mapping[str, Any], encoder: Any) -> Recurrent:
+        """Make an architecture from its JSON object, and the encoder inside that was made of its `encoder`.
 
         Raises:
-            KeyError, TypeError: a missing or an unknown key.
-            ConfigError: an unknown kind of encoder inside.
+            TypeError: an unknown key.
         """
-        from covey.networks.encoders import encoder_kind  # here, as the kinds there have this one among them
-
-        inner = data["encoder"]
-        kind = str(inner["kind"])
-        if kind == Recurrent.kind:
-            raise ConfigError("encoder: memory within memory, expected an encoder without; leave one of them out")
-        fields = {k: v for k, v in data.items() if k not in ("kind", "encoder")}
-        return Recurrent(encoder=encoder_kind(kind).from_json(inner), **fields)
+        return Recurrent(encoder=encoder, **{k: v for k, v in data.items() if k not in ("kind", "encoder")})
