@@ -99,6 +99,8 @@ class Attendance:
         """
         if self._learner.config.environment.evaluation:
             who = f"{who}, in a run that sets environment.evaluation"
+        elif self._normalises:
+            who = f"{who}, in a run that sets algorithm.normalize_observations"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -109,10 +111,15 @@ class Attendance:
                     self._learner.event(f"refused: {exc}")
             raise
 
+    @property
+    def _normalises(self) -> bool:
+        """Whether policies read normalised observations, which an older actor would not do."""
+        return bool(getattr(self._learner.config.algorithm, "normalize_observations", False))
+
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
         environment = self._learner.config.environment
-        if environment.ignore_observations:
+        if environment.ignore_observations or self._normalises:
             return 2
         if environment.evaluation:  # which an older actor would not know of
             return EVALUATION_SINCE

@@ -38,6 +38,7 @@ from covey_server.algorithms.estimates import estimates
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
 from covey_server.algorithms.pooled import Pool
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
+from covey_server.algorithms.statistics import RoundStatistics
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
@@ -56,11 +57,13 @@ class IPPO(Algorithm):
     Args:
         config: The run's configuration.
         spaces: Spaces of the environment.
-        members: The population. `Member.updates` counts learning phases, `Network.scale` moves with each; everything
-            else in a member stays as it is until `unpack`.
+        members: The population. `Member.updates` counts learning phases, `Network.scale` and the statistics move with
+            each; everything else in a member stays as it is until `unpack`.
         device: Where training happens.
         population: As `Algorithm` has it.
     """
+
+    normalizes = True
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
@@ -184,6 +187,7 @@ class _PaddingGroup:
         assert isinstance(settings, OnPolicyAlgorithm)
         self._group, self._settings, self._device = group, settings, device
         self._pool = Pool(group, device)
+        self._statistics = RoundStatistics(group, members, settings, device)
         self._ids = [i for own in group for i in own.ids]
         self._updates = backend_for(config.learner.updates, device)
         self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
@@ -223,6 +227,7 @@ class _PaddingGroup:
         pooled = self._pool(rounds)
         whose = np.tile(due, len(self._ids))  # position in the population of the member of each of the R pairs
         hyper = {name: values[whose] for name, values in self._hyper.items()}
+        pooled = self._statistics(pooled, due, rounds, hyper["gamma"])
         before = estimates(
             pooled,
             hyper["gamma"],
