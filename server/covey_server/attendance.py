@@ -102,6 +102,8 @@ class Attendance:
             who = f"{who}, in a run that sets environment.evaluation"
         elif asks_for_memory(self._learner.config.network):
             who = f"{who}, in a run whose policies have memory (network.encoder_config.recurrent)"
+        elif self._normalises:
+            who = f"{who}, in a run that sets algorithm.normalize_observations"
         elif self._learner.config.algorithm.oldest_protocol_version > SPOKEN.oldest:
             who = f"{who}, in a run of {self._learner.config.algorithm.name}"
         try:
@@ -114,11 +116,16 @@ class Attendance:
                     self._learner.event(f"refused: {exc}")
             raise
 
+    @property
+    def _normalises(self) -> bool:
+        """Whether policies read normalised observations, which an older actor would not do."""
+        return bool(getattr(self._learner.config.algorithm, "normalize_observations", False))
+
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
         environment, population = self._learner.config.environment, self._learner.population
         needed = [self._learner.config.algorithm.oldest_protocol_version]
-        if environment.ignore_observations:
+        if environment.ignore_observations or self._normalises:
             needed.append(2)
         if environment.evaluation:  # which an older actor would not know of
             needed.append(EVALUATION_SINCE)

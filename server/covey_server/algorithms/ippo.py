@@ -43,6 +43,7 @@ from covey_server.algorithms.recollection import recollected
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
 from covey_server.algorithms.schedules import scheduled
 from covey_server.algorithms.sequences import Sequences
+from covey_server.algorithms.statistics import RoundStatistics
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
@@ -61,11 +62,13 @@ class IPPO(Algorithm):
     Args:
         config: The run's configuration.
         spaces: Spaces of the environment.
-        members: The population. `Member.updates` counts learning phases, `Network.scale` moves with each; everything
-            else in a member stays as it is until `unpack`.
+        members: The population. `Member.updates` counts learning phases, `Network.scale` and the statistics move with
+            each; everything else in a member stays as it is until `unpack`.
         device: Where training happens.
         population: As `Algorithm` has it.
     """
+
+    normalizes = True
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
@@ -222,6 +225,7 @@ class LearningGroup:
         assert isinstance(settings, OnPolicyAlgorithm)
         self._group, self._settings, self._device = group, settings, device
         self._pool = Pool(group, device, joint)
+        self._statistics = RoundStatistics(group, members, settings, device, joint)
         self._ids = [i for own in group for i in own.ids]
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
         size = sum(m.networks[key].spec.numbers for m in members for key in keys)
@@ -283,9 +287,10 @@ class LearningGroup:
         agents = [a for own in self._group for its in own.ids.values() for a in its]
         if not any(len(round.agents[a].here) for round in rounds for a in agents):
             return []
-        played = pooled = self._pool(rounds)
+        pooled = self._pool(rounds)
         whose = np.tile(due, len(self._ids))  # position in the population of the member of each of the R pairs
         hyper = {name: values[whose] for name, values in self._hyper.items()}
+        played = pooled = self._statistics(pooled, due, rounds, hyper["gamma"])
         networks = self._rows(due, due)
         remembered = recollected(played, networks)
         if remembered is not None:

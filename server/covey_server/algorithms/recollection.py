@@ -20,7 +20,7 @@ from torch import Tensor
 
 from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.pooled import Pooled
-from covey_server.algorithms.round_inputs import RoundInputs
+from covey_server.algorithms.round_inputs import Change, RoundInputs
 
 LANES = 32
 """Trajectories of a policy that run side by side: always as many, as products round by how many rows they have."""
@@ -41,6 +41,10 @@ class WithState:
     def take(self, index: Tensor) -> Tensor:
         """Return what networks read in these views."""
         return torch.cat([self.inputs.take(index), self.state[index]], -1)
+
+    def change(self, change: Change) -> None:
+        """Change what is read without the state."""
+        self.inputs.change(change)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from covey.acting.actions import ActionLayout
 from covey.acting.loaded import LoadedPolicy
+from covey.acting.normalised import Normalised
 from covey.acting.states import AgentStates
 from covey.acting.tape import Tape
 from covey.networks import MLP, NetworkSpec
@@ -121,6 +122,7 @@ class _GroupRows:
     group: int
     x: NDArray[np.float32]  # (k, B, width of an encoded observation), a view of the pass's inputs
     rows: NDArray[np.intp]  # (k, B) into the group's S * N rows; padding repeats a policy's first row
+    normalise: Normalised | None  # of x, where a policy reads normalised observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class PolicyRows:
         index = np.array([rows + rows[:1] * (most - len(rows)) for _, rows in entries.values()], np.intp)
         x = np.zeros((len(entries), most, pack.width), np.float32)
         groups = [g for g, _ in entries]
+        described = [(policy.spec, policy.params) for policy, _ in entries.values()]
         spans = []
         for g in dict.fromkeys(groups):
             its = slice(groups.index(g), groups.index(g) + groups.count(g))
@@ -251,7 +254,9 @@ class PolicyRows:
                     # Where the outputs of these rows for a leaf go: a view of the leaf's columns, (S, N, D).
                     view = self._source[:, out.columns].reshape(len(self._source), len(out.agents), out.width)
                     view[slots, agents] = places[its, :, out.outputs]
-            group_rows.append(_GroupRows(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
+            seen = x[its, :, : self._widths[g]]
+            normalise = Normalised(described[its], seen) if any(spec.normalized for spec, _ in described[its]) else None
+            group_rows.append(_GroupRows(g, seen, slots * len(self._groups[g]) + agents, normalise))
         return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size), remembered)
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -271,6 +276,8 @@ class PolicyRows:
                 rows = seen.reshape(seen.shape[0] * seen.shape[1], -1).take(g.rows, axis=0)
                 encoding = self._encodings[g.group]
                 g.x[...] = rows if encoding is None else encoding.encode(rows)
+                if g.normalise is not None:
+                    g.normalise()
             if (own := p.remembered) is None:
                 p.tape.replay()
             else:

@@ -24,6 +24,7 @@ from covey.config import Config, parse_config
 from covey.config.stored import without_gone_keys
 from covey.errors import ConfigError, SpaceError, StorageError
 from covey.networks import NetworkSpec, Params
+from covey.networks.normalisation import Moments
 from covey.run.checkpoint_format import STATE, network_tensors, read_newest
 from covey.run.files import cannot_read, cannot_write
 from covey.spaces import EnvironmentSpaces
@@ -247,7 +248,9 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMemb
             role, _, network_id = key.partition("/")
             if role == "actor":
                 spec = NetworkSpec.from_json(network["spec"])
-                policies[network_id] = spec, network_tensors(path, tensors, wanted, key, spec)
+                observed = network.get("observed")
+                statistics = {} if observed is None else Moments.from_json(observed).tensors()
+                policies[network_id] = spec, network_tensors(path, tensors, wanted, key, spec) | statistics
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as exc:
         raise StorageError(
             f"{path / STATE} cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"

@@ -13,6 +13,7 @@ from covey.config import Config, load_config
 from covey.envs import load_environment, read_spaces
 from covey.envs.loading import SHOWN_BY, EnvironmentFactory
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, SpaceError, StorageError
+from covey.networks.normalisation import MEAN
 from covey.networks.resolve import network_ids
 from covey.run.directory import SCORE, RunDirectory, Sides, read_policies, read_sides
 from covey.run.files import cannot_read, read_json
@@ -67,7 +68,8 @@ class TrainedMember:
         files = {}
         for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
             network, params = found.policies[network_id]
-            spec = spec_of(network, spaces.agents[agents[0]], config.algorithm.stochastic_policies)
+            agent, stochastic = spaces.agents[agents[0]], config.algorithm.stochastic_policies
+            spec = spec_of(network, agent, stochastic, normalized=MEAN in params)
             files[network_id] = encode_policy(spec, params)
         return TrainedMember(
             run, found.checkpoint, found.member_id, found.generation, config, spaces, files, found.sides
