@@ -177,14 +177,16 @@ class Collector:
         check_order(order, len(self._training))
         resolved: dict[tuple[int, ...], Players] = {}  # most slots are played by few different sets of policies
         training: list[TrainingSlot] = []
+        remember = self._decisions.states.any or any(p.spec.network.state_size for p in policies.values())
         for stream, work in enumerate(order.slots):
             indices = tuple(work.agent_policies)
             if indices not in resolved:
                 resolved[indices] = resolve_players(order, indices, policies, self._spaces)
             training.append(self._training[work.slot])
             training[-1].begin_order(work, stream, resolved[indices])
-            members = [order.policies[i].member_id for i in indices]
-            self._decisions.states.assign(work.slot, resolved[indices], members)
+            if remember:
+                members = [order.policies[i].member_id for i in indices]
+                self._decisions.states.assign(work.slot, resolved[indices], members)
         for e in order.evaluations:
             who = resolve_players(order, e.agent_policies, policies, self._spaces)
             self._queue.add(Task(e.task_id, who, e.max_episode_steps), e.seeds)

@@ -238,3 +238,36 @@ def test_packed_learning_is_member_by_member_learning_after_twenty_mutations(sha
         for key, network in m.networks.items():
             for name, values in network.params.items():
                 np.testing.assert_array_equal(values, own.networks[key].params[name], err_msg=f"{key} {name}")
+
+
+def test_agents_with_and_without_memory_learn_beside_each_other() -> None:
+    """Walkers remember, the others do not; members whose memories differ much are due one by one."""
+    spaces = read_spaces(Rhythms())
+    plain = {"latent_dim": 8, "encoder_config": {"hidden_size": [9]}, "head_config": {"hidden_size": [7]}}
+    memory = {**plain, "encoder_config": {"hidden_size": [9], "recurrent": True, "hidden_state_size": 20}}
+    made = parse_config(
+        {
+            "algorithm": {"name": "IPPO", "bptt_steps": 5, "batch_size": 10},
+            "environment": {"name": "none"},
+            "network": {"walker": memory, "chooser": plain, "sleeper": plain},
+            "training": {"seed": 11},
+        }
+    )
+    members = [member(i, made, spaces) for i in range(2)]
+    grown = change_memory(members[1].networks, True, 400, np.random.default_rng(0))
+    members[1].networks.update({key: network for key, (network, _) in grown.items()})
+    assert members[1].networks["critic/walker"].spec.reads_memory == 420
+    rounds = rounds_of(members, made, spaces)
+    together = [copied(m) for m in members]
+    apart = IPPO(made, spaces, members)
+    for m in range(2):
+        apart.update([m], Given(rounds))  # type: ignore[arg-type]
+    apart.unpack()
+    at_once = IPPO(made, spaces, together)
+    at_once.update([0, 1], Given(rounds))  # type: ignore[arg-type]
+    at_once.unpack()
+    for m, own in zip(members, together, strict=True):
+        for key, network in m.networks.items():
+            assert network.adam_steps > 0
+            for name, values in network.params.items():
+                np.testing.assert_array_equal(values, own.networks[key].params[name], err_msg=f"{key} {name}")
