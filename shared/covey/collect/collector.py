@@ -209,9 +209,10 @@ class Collector:
         has at most 2 n + 1 rows behind its lead-in rows. All streams together must fit into a fragment.
         """
         slots = [w.slot for w in order.slots]
-        most = min(MAX_ROWS, MAX_RAW_BYTES // self._schema.row_bytes) // max(1, len(slots))
-        capacity = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
         states = StreamStates(self._decisions.states, slots) if self._decisions.states.any else None
+        room = states.room((4 + self._lead) * len(slots) * self._schema.row_bytes) if states else MAX_RAW_BYTES
+        most = min(MAX_ROWS, room // self._schema.row_bytes) // max(1, len(slots))
+        capacity = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
         return FragmentBuilder(self._schema, self._spaces, slots, capacity, self._carried, states)
 
     @np.errstate(invalid="ignore", over="ignore")  # NaN and infinities are looked for once behind each block of steps

@@ -260,8 +260,8 @@ def test_agents_with_and_without_memory_learn_beside_each_other() -> None:
     rounds = rounds_of(members, made, spaces)
     together = [copied(m) for m in members]
     apart = IPPO(made, spaces, members)
-    for m in range(2):
-        apart.update([m], Given(rounds))  # type: ignore[arg-type]
+    for i in range(2):
+        apart.update([i], Given(rounds))  # type: ignore[arg-type]
     apart.unpack()
     at_once = IPPO(made, spaces, together)
     at_once.update([0, 1], Given(rounds))  # type: ignore[arg-type]
