@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class Play:
         self.spaces, self.schema = spaces, RowSchema.of(spaces)
         self.collector = Collector(SyncSlots(Rhythms, spaces, SLOTS), spaces, self.schema, SLOTS, 1)
         self.rollouts = Rollouts(spaces)
+        self.taken_in: list[AcceptedRows] = []
         self.orders = 0
 
     def gather(self, store: PolicyStore, member_id: int, orders: int, steps: int = 4) -> list[LoadedPolicy]:
@@ -90,6 +92,7 @@ class Play:
                 accepted.raw, accepted.rows, sent.streams, accepted.streams, "actor", Position(0, self.orders)
             )
             self.rollouts.add(rows, [member_id])
+            self.taken_in.append(rows)
         return [policies[ref.sha256] for ref in refs]
 
 
@@ -271,3 +274,23 @@ def test_agents_with_and_without_memory_learn_beside_each_other() -> None:
             assert network.adam_steps > 0
             for name, values in network.params.items():
                 np.testing.assert_array_equal(values, own.networks[key].params[name], err_msg=f"{key} {name}")
+
+
+def test_a_restarted_learner_finds_what_was_remembered_in_the_journal() -> None:
+    spaces = read_spaces(Rhythms())
+    made = config()
+    store, play = PolicyStore(spaces, made.algorithm), Play(spaces)
+    store.offer(IPPO(made, spaces, [member(0, made, spaces)]).snapshot())
+    store.publish([0])
+    play.gather(store, 0, orders=2)
+    play.rollouts.take(0)  # learned from before the checkpoint
+    play.gather(store, 0, orders=3)
+    restarted = Rollouts(spaces)
+    restarted.from_state(json.loads(json.dumps(play.rollouts.to_state())))
+    for rows in play.taken_in:
+        restarted.restore(rows)
+    before, after = play.rollouts.take(0), restarted.take(0)
+    assert any(np.any(d.starts) for d in before.agents)
+    for d, found in zip(before.agents, after.agents, strict=True):
+        np.testing.assert_array_equal(np.asarray(found.starts), np.asarray(d.starts))
+        np.testing.assert_array_equal(found.view, d.view)
