@@ -81,7 +81,8 @@ def recollected(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> Recollec
     if not own_memory:
         return None
     device, decisions = pooled.device, int(pooled.counts.sum())
-    widest = max(own.rows.pack.spec.state_size for own in own_memory)
+    # Packs differ in what they are padded to, and values may be padded to more than the policies that learn now.
+    widest = max(max(own.rows.pack.spec.state_size, own.rows.pack.spec.reads_memory) for own in networks)
     state = torch.zeros(int(pooled.view_counts.sum()), widest, device=device)
     log_prob = torch.zeros(decisions, device=device)
     known = torch.zeros(decisions, dtype=torch.bool, device=device)

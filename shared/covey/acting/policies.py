@@ -203,8 +203,9 @@ class PolicyRows:
                     policy = who[agent]
                     if policy is not None:
                         played.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
-        for slot, who in players.items():
-            self.states.assign(slot, who)
+        if self.states.any or any(policy.spec.network.state_size for policy, _ in played.values()):
+            for slot, who in players.items():
+                self.states.assign(slot, who)
         self._source[...] = 0
         self._passes, self._results = [], np.zeros(1, np.float32)
         for indicated in (False, True):

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.acting.states import AgentStates
+from covey.errors import RefusedError
+from covey.rows import MAX_RAW_BYTES
 from covey.v1.fragment_pb2 import SlotStream
 
 
@@ -26,6 +28,20 @@ class StreamStates:
 
     def __init__(self, states: AgentStates, slots: Sequence[int]) -> None:
         self._agents: list[list[NDArray[np.float32]]] = [states.of(slot) for slot in slots]
+
+    def room(self, least: int) -> int:
+        """Return how many bytes the states of all streams leave for rows in a message.
+
+        Raises:
+            RefusedError: fewer than `least`.
+        """
+        taken = sum(values.nbytes for agents in self._agents for values in agents)
+        if MAX_RAW_BYTES - taken < least:
+            raise RefusedError(
+                f"policies with memory: {taken:,} bytes of states leave no room for rows in a fragment of "
+                f"{MAX_RAW_BYTES:,}; lower network.encoder_config.max_hidden_state_size or actors.max_slots"
+            )
+        return MAX_RAW_BYTES - taken
 
     def begin_episode(self, stream: int) -> None:
         """Note that an episode begins with the first row of a stream, so that nothing is remembered there."""

@@ -16,6 +16,7 @@ from covey.acting import LoadedPolicy
 from covey.collect import Collector
 from covey.envs import SyncSlots, read_spaces
 from covey.envs.loading import MakeEnv
+from covey.errors import RefusedError
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
@@ -179,3 +180,16 @@ def test_a_broken_episode_leaves_nothing_behind() -> None:
     actor.play(own, 3)
     _, states, fragment = actor.play(own, 2)  # raises at once, then begins anew
     assert fragment.streams[0].cut_before and not np.any(states)
+
+
+def test_states_that_no_sensible_run_has_are_refused_before_memory_is_taken() -> None:
+    actor = Actor(lambda: CueEnv(agents=40))
+    large = [remembering(agent, seed=1, state=4096) for agent in actor.spaces.agents[:1]] * 40
+    many = Collector(SyncSlots(lambda: CueEnv(agents=40), actor.spaces, 1), actor.spaces, actor.schema, 1, 1)
+    states = many._decisions.states
+    states._sizes = np.zeros((500, 40), np.int64)  # of 500 environments
+    with pytest.raises(
+        RefusedError, match="policies with states of 4096 numbers: 81,920,000 for 500 environments of 40"
+    ):
+        states.assign(0, large)
+    assert not states.any
