@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 from safetensors.numpy import save
 from tests.fuzz.mutate import INTEGERS, TEXTS, hostile_json, spoil_bytes, spoil_json
+from tests.fuzz.spaces import ENVIRONMENTS, check_space, check_spaces
 from tests.fuzz.target import Target, scratch
-from tests.fuzz.wire import ENVIRONMENTS, check_space, check_spaces
 
 from covey.config import load_config, parse_config
 from covey.errors import ConfigError, RefusedError, SpaceError
