@@ -16,7 +16,7 @@ from tests.fuzz.spaces import ENVIRONMENTS, check_space, check_spaces
 from tests.fuzz.target import Target, scratch
 
 from covey.config import load_config, parse_config
-from covey.errors import ConfigError, RefusedError, SpaceError
+from covey.errors import ConfigError, DivergedError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
 from covey.networks.network import MAX_PARAMETERS
 from covey.spaces import AgentSpec, Box
@@ -249,7 +249,7 @@ def _decode_address(hostile: str) -> None:
 
 
 TEXT = (
-    Target("policy file", _hostile_policy, _decode_policy, (RefusedError, ConfigError)),
+    Target("policy file", _hostile_policy, _decode_policy, (RefusedError, ConfigError, DivergedError)),
     Target("network specification", _hostile_network, _decode_network, (ConfigError,)),
     Target("space as JSON", _hostile_space, _decode_space, (SpaceError,)),
     Target("spaces as JSON", _hostile_spaces, _decode_spaces, (SpaceError, ConfigError)),
