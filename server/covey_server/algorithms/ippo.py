@@ -44,7 +44,7 @@ from covey_server.orders.pace import Rounds
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
-from covey_server.packing.updates import backend_for
+from covey_server.packing.updates import backend_of
 
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
 """Those of policies first, then those of values."""
@@ -185,7 +185,7 @@ class _PaddingGroup:
         self._group, self._settings, self._device = group, settings, device
         self._pool = Pool(group, device)
         self._ids = [i for own in group for i in own.ids]
-        self._updates = backend_for(config.learner.updates, device)
+        self._updates = backend_of(config, device)
         self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
         self.networks = PackedNetworks(

@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.acting.actions import ActionLayout
-from covey.acting.tape import Tape
+from covey.acting.tape import Recomputed, Tape
 from covey.networks import MLP, NetworkSpec, Params
+from covey.networks.encoders import is_foreign
 from covey.networks.ops import Activation, Ops
 from covey.networks.pack import PackLayout, grouped, layer_activations, padded
+from covey.networks.torch_module import TorchModule
 from covey.observations import ObservationEncoding
 from covey.spaces import EnvironmentSpaces
 from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
@@ -43,6 +45,16 @@ class LoadedPolicy:
         """
         spec, params = decode_policy(data)
         return LoadedPolicy(policy_sha256(data), spec, params)
+
+    def load_modules(self) -> None:
+        """Make the modules of one's own that its network has, so that what is wrong with them is told now.
+
+        Raises:
+            ConfigError: one is not allowed here, torch is missing, or it is another module than the policy's.
+        """
+        for seen in self.spec.network.inputs:
+            if isinstance(seen.encoder, TorchModule):
+                seen.encoder.load()
 
 
 MAX_PADDED_WIDTH = 256
@@ -103,6 +115,11 @@ class ActingPack:
         policies: May repeat; all of them with an indicator, or none.
         width: Inputs of the pack, at least those of every policy.
         outputs: Outputs of the pack, at least those of every policy.
+
+    Attributes:
+        width: Inputs of the pack.
+        indicated: Whether the policies read an indicator.
+        foreign: Whether an encoder is of a kind that a package has installed.
     """
 
     def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
@@ -111,6 +128,7 @@ class ActingPack:
         self._spec, self._valid, self._activations = shape.layout.padded, shape.valid, shape.activations
         self.width = self._spec.inputs[0].width
         self.indicated = policies[0].spec.indicator > 0
+        self.foreign = any(is_foreign(i.encoder) for i in self._spec.inputs)
 
     def apply(self, ops: Ops, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the stacked policies' outputs from (policies, samples, inputs): (policies, samples, outputs)."""
@@ -136,7 +154,7 @@ class _Pass:
     """One batched forward pass of several stacked policies, with the places of its inputs and outputs in memory."""
 
     groups: tuple[_GroupRows, ...]
-    tape: Tape
+    tape: Tape | Recomputed
     y: NDArray[np.float32]  # (K * B * D,), where the tape leaves the outputs
     target: slice
 
@@ -212,6 +230,7 @@ class PolicyRows:
             spans.append((g, its))
         tape = Tape()
         y = pack.apply(tape, x)
+        computed = Recomputed(pack.apply, x, y) if pack.foreign else tape
         start = len(self._results)
         self._results = np.zeros(start + y.size, np.float32)
         places = np.arange(start, start + y.size).reshape(y.shape)
@@ -224,7 +243,7 @@ class PolicyRows:
                     view = self._source[:, out.columns].reshape(len(self._source), len(out.agents), out.width)
                     view[slots, agents] = places[its, :, out.outputs]
             group_rows.append(_GroupRows(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
-        return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size))
+        return _Pass(tuple(group_rows), computed, y.reshape(-1), slice(start, start + y.size))
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Run all policies; returns (environments, outputs of all agents), zeros where no policy plays.

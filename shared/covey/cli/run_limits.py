@@ -5,10 +5,13 @@ Join and training refuse by the same functions and in the same words.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from covey.collect.collector import check_slots, most_train_slots
 from covey.config import Config, parse_config
+from covey.config.architecture import encoder_kinds
 from covey.config.installed_algorithms import import_implementation, installed_algorithms
 from covey.errors import ConfigError, SpaceError, one_line
 from covey.rows import RowSchema
@@ -27,11 +30,14 @@ class RunLimits:
         will: What people should know, a sentence each.
         cannot: Why no run can be, a sentence each; empty if one can.
         parameters: Numbers in all networks of one member, by algorithm.
+        encoders: By agent id, the kind of encoder that reads its observation, and by leaf, where that has any, the kind
+            that reads the leaf.
     """
 
     will: list[str] = field(default_factory=list)
     cannot: list[str] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | None) -> RunLimits:
@@ -56,6 +62,9 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
             f"memory: a row is {schema.row_bytes:,} bytes, so an actor has at most {most} training slots; it joins "
             "with as many as fit"
         )
+    with suppress(ConfigError):  # which is told of networks below
+        shared = config is not None and config.algorithm.share_parameters
+        found.encoders.update(encoder_kinds(config.network if config else {}, spaces, shared))
     usable = installed_algorithms()[0]
     refused: dict[str, list[str]] = {}
     not_loaded: dict[str, list[str]] = {}

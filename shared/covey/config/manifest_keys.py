@@ -63,7 +63,7 @@ _PARAMETERS = Ignored(
     instead="a parameter mutation resets 5 % of the weights it draws and adds noise of mutation_sd to the others"
 )
 _FREQUENCIES = Ignored(instead="tournament selection is used, with tournament_size and elitism of selection_strategy")
-_OTHER_ENCODER = "encoders are MLPs, CNNs or both (multi_input); leave out the key to train one"
+_OTHER_ENCODER = "encoders are MLPs, CNNs or both (multi_input), SimBa or ResNet; leave out the key to train one"
 _HEAD = "a head is an MLP; leave out the key"
 _OUTPUTS = Ignored(
     instead="a policy's outputs are mapped to the bounds of its action space, a critic's stay as they are"
@@ -123,17 +123,24 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "mutation.overact_beta": _PARAMETERS,
     "mutation.regrama_out_scale": _PARAMETERS,
     "network.arch": (
-        Moved(when=("mlp", "cnn", "multi_input"), to=".encoder_config.kind", clash="yields"),
+        Moved(when=("mlp", "cnn", "multi_input", "simba", "resnet"), to=".encoder_config.kind", clash="yields"),
         Refused(instead=_OTHER_ENCODER),
     ),
-    "network.simba": _unless(False, _OTHER_ENCODER),
+    "network.simba": (
+        Dropped(when=(False,)),
+        Moved(when=(True,), to=".encoder_config.kind", values={True: "simba"}, clash="yields"),
+        Refused(instead="write true or false"),
+    ),
+    "network.encoder_cls": (
+        Moved(when=("ResNet",), to=".encoder_config.kind", values={"ResNet": "resnet"}, clash="yields"),
+        Dropped(when=(None,)),
+        Refused(instead="name a kind of encoder as encoder_config.kind, or a module as encoder_config.module"),
+    ),
     "network.recurrent": _unless(False, "policies have no memory; leave out the key"),
     "network.squash_output": _unless(
         False, "samples of a Gaussian policy are clipped to the action's bounds, not squashed; leave out the key"
     ),
-    "network.encoder_config.arch": Refused(
-        when=("lstm", "simba", "resnet", "cnn_lstm", "multi_input_lstm"), instead=_OTHER_ENCODER
-    ),
+    "network.encoder_config.arch": Refused(when=("lstm", "cnn_lstm", "multi_input_lstm"), instead=_OTHER_ENCODER),
     "network.encoder_config.sample_input": Ignored(instead="an image's size is that of the observation space"),
     "network.encoder_config.init_dicts": Ignored(instead="all images get convolutions of encoder_config's sizes"),
     "network.encoder_config.vector_space_mlp": (
@@ -144,10 +151,7 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
         f"network.{at}.block_type": _unless("Conv2d", "convolutions have two dimensions; leave out the key")
         for at in ("encoder_config", "cnn_config")
     },
-    **{
-        f"network.encoder_config.{key}": Refused(instead=_OTHER_ENCODER)
-        for key in ("num_blocks", "min_blocks", "max_blocks", "hidden_state_size")
-    },
+    "network.encoder_config.hidden_state_size": Refused(instead=_OTHER_ENCODER),
     "network.head_config.arch": (Dropped(when=("mlp",)), Refused(instead=_HEAD)),
     **{
         f"network.{at}.{key}": rule

@@ -11,6 +11,8 @@ from covey.networks.mlp import MLP
 from covey.networks.multi_input import ImagePart, MultiInput
 from covey.networks.network import Input, NetworkSpec, Params
 from covey.networks.ops import NumpyOps, Ops
+from covey.networks.resnet import ResNet
+from covey.networks.simba import SimBa
 
 __all__ = [
     "CNN",
@@ -25,5 +27,7 @@ __all__ = [
     "Ops",
     "ParamSpec",
     "Params",
+    "ResNet",
     "Segment",
+    "SimBa",
 ]

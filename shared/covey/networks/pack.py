@@ -201,7 +201,7 @@ class PackLayout:
             for p in own.parameters:
                 if p.name in has:
                     continue
-                if p.inputs:
+                if p.inputs and p.added == "identity":
                     row[self._where(p).diagonal()] = 1
                 elif p.name.endswith(".gate"):
                     row[self._where(p)] = 1
