@@ -50,7 +50,7 @@ from covey_server.orders.pace import Rounds
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
-from covey_server.packing.updates import backend_for
+from covey_server.packing.updates import backend_of
 
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
 """Those of policies first, then those of values."""
@@ -229,7 +229,7 @@ class LearningGroup:
         self._ids = [i for own in group for i in own.ids]
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
         size = sum(m.networks[key].spec.numbers for m in members for key in keys)
-        self._updates = backend_for(config.learner.updates, device, size)
+        self._updates = backend_of(config, device, size)
         self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         self.networks = PackedNetworks(
             members,
