@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from covey.config import Config
-from covey.config.architecture import flattened_images, resolve
+from covey.config.architecture import flattened_images, modules_of, resolve
+from covey.networks.trusted_modules import trust
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm
@@ -33,6 +34,7 @@ class PopulationFactory:
         self._config = config
         self._device = torch.device(config.learner.device)
         self._implementation = ALGORITHMS[config.algorithm.name]
+        trust(*modules_of(config.network))  # members of a checkpoint have them too
 
     def fresh(self, spaces: EnvironmentSpaces) -> Population:
         """Create a run's first population, with initial weights and an empty replay memory.

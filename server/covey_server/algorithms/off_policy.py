@@ -50,7 +50,7 @@ from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks, Pass
 from covey_server.packing.policy_snapshot import PolicySnapshot
 from covey_server.packing.torch_ops import gradients
-from covey_server.packing.updates import backend_for
+from covey_server.packing.updates import backend_of
 
 
 class OffPolicy(Algorithm):
@@ -142,7 +142,7 @@ class OffPolicy(Algorithm):
         # How updates are run. Functions are not bound to this object, which would keep itself alive, with all its
         # tensors, until garbage is collected.
         numbers = sum(network.spec.numbers for m in members for network in m.networks.values())
-        self._updates = backend_for(config.learner.updates, self._device, numbers)
+        self._updates = backend_of(config, self._device, numbers)
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.

@@ -20,8 +20,9 @@ from covey.acting.actions import ActionLayout
 from covey.acting.loaded import LoadedPolicy
 from covey.acting.normalised import Normalised
 from covey.acting.states import AgentStates
-from covey.acting.tape import Tape
+from covey.acting.tape import Recomputed, Tape
 from covey.networks import MLP, NetworkSpec
+from covey.networks.encoders import is_foreign
 from covey.networks.ops import Activation, Ops
 from covey.networks.pack import PackLayout, grouped, layer_activations, padded
 from covey.observations import ObservationEncoding
@@ -87,6 +88,11 @@ class ActingPack:
         policies: May repeat; all of them with an indicator, or none.
         width: Inputs of the pack, at least those of every policy.
         outputs: Outputs of the pack, at least those of every policy.
+
+    Attributes:
+        width: Inputs of the pack.
+        indicated: Whether the policies read an indicator.
+        foreign: Whether an encoder is of a kind that a package has installed.
     """
 
     def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
@@ -98,6 +104,7 @@ class ActingPack:
         self.width = self._spec.inputs[0].width
         self.indicated = policies[0].spec.indicator > 0
         self.state_size = self._spec.state_size
+        self.foreign = any(is_foreign(i.encoder) for i in self._spec.inputs)
 
     def apply(self, ops: Ops, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the stacked policies' outputs from (policies, samples, inputs): (policies, samples, outputs)."""
@@ -149,7 +156,7 @@ class _Pass:
     """One batched forward pass of several stacked policies, with the places of its inputs and outputs in memory."""
 
     groups: tuple[_GroupRows, ...]
-    tape: Tape
+    tape: Tape | Recomputed
     y: NDArray[np.float32]  # (K * B * D,), where the tape leaves the outputs
     target: slice
     remembered: _Remembered | None
@@ -244,6 +251,7 @@ class PolicyRows:
             remembered = _Remembered(before, rows, after, real, rows.reshape(-1)[real])
         else:
             y = pack.apply(tape, x)
+        computed = Recomputed(pack.apply, x, y) if pack.foreign else tape
         start = len(self._results)
         self._results = np.zeros(start + y.size, np.float32)
         places = np.arange(start, start + y.size).reshape(y.shape)
@@ -258,7 +266,7 @@ class PolicyRows:
             seen = x[its, :, : self._widths[g]]
             normalise = Normalised(described[its], seen) if any(spec.normalized for spec, _ in described[its]) else None
             group_rows.append(_GroupRows(g, seen, slots * len(self._groups[g]) + agents, normalise))
-        return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size), remembered)
+        return _Pass(tuple(group_rows), computed, y.reshape(-1), slice(start, start + y.size), remembered)
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Run all policies; returns (environments, outputs of all agents), zeros where no policy plays.

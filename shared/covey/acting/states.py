@@ -12,11 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.acting.loaded import LoadedPolicy
-from covey.errors import RefusedError
 from covey.spaces import EnvironmentSpaces
-
-MAX_NUMBERS = 1 << 26
-"""Numbers that the agents of all environments of a process remember together: bounds what a learner may ask for."""
 
 
 class AgentStates:
@@ -50,19 +46,10 @@ class AgentStates:
             slot: The environment.
             players: For each agent, in environment order, its policy; None plays at random.
             members: The member that each policy belongs to; None: the same as before.
-
-        Raises:
-            RefusedError: states so large that they take more memory than any sensible run's.
         """
         sizes = [0 if players[agent] is None else _state_size(players[agent]) for agent in self.agents]
         widest = max(sizes)
         if widest > self._values.shape[2]:
-            if (numbers := self._sizes.size * widest) > MAX_NUMBERS:
-                raise RefusedError(
-                    f"policies with states of {widest} numbers: {numbers:,} for {len(self._sizes)} environments of "
-                    f"{len(self.agents)} agents, expected at most {MAX_NUMBERS:,}; lower "
-                    "network.encoder_config.max_hidden_state_size or actors.max_slots"
-                )
             wider = np.zeros((*self._sizes.shape, widest), np.float32)
             wider[..., : self._values.shape[2]] = self._values
             self._values = wider

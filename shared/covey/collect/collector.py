@@ -20,7 +20,7 @@ from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
 from covey.collect.history import History
 from covey.collect.orders import Players, check_order, resolve_players
 from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot, joint_episodes_seed
-from covey.collect.stream_states import StreamStates
+from covey.collect.stream_states import StreamStates, check_memory
 from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.slots import Fault, Slots, batch_reset
 from covey.errors import SpaceError, one_line
@@ -177,7 +177,8 @@ class Collector:
         check_order(order, len(self._training))
         resolved: dict[tuple[int, ...], Players] = {}  # most slots are played by few different sets of policies
         training: list[TrainingSlot] = []
-        remember = self._decisions.states.any or any(p.spec.network.state_size for p in policies.values())
+        remember = check_memory(policies.values(), self._slots.count, len(self._column))
+        remember |= self._decisions.states.any
         for stream, work in enumerate(order.slots):
             indices = tuple(work.agent_policies)
             if indices not in resolved:

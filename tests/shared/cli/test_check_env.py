@@ -273,3 +273,25 @@ def test_arguments_and_names_that_are_wrong(capfd: pytest.CaptureFixture[str]) -
 def test_the_command_does_not_slow_the_others_down() -> None:
     code = "import sys, covey.cli.check_env; sys.exit(bool({'numpy', 'pettingzoo', 'gymnasium'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "leaves", "line"),
+    [
+        (["mpe2.simple_spread_v3"], "mlp", {}, "mlp"),
+        (["tests.support.catching:catching"], "cnn", {}, "cnn"),
+        (
+            ["tests.support.catching:catching", "--config", "features=true"],
+            "multi_input",
+            {"image": "cnn", "place": "mlp"},
+            "multi_input: cnn for image, mlp for place",
+        ),
+    ],
+)
+def test_the_encoder_of_each_agent_is_named(
+    arguments: list[str], kind: str, leaves: dict[str, str], line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    agents = answer(capfd, *arguments, "--steps", "5")["agents"]
+    assert [a["encoder"] for a in agents] == [{"kind": kind, "leaves": leaves}] * len(agents)
+    assert run(["check-env", *arguments, "--steps", "5"]) == 0
+    assert f"    read by the encoder {line}\n" in capfd.readouterr().out

@@ -14,6 +14,7 @@ from tests.support.remembering import remembered, remembering
 
 from covey.acting import LoadedPolicy
 from covey.collect import Collector
+from covey.collect.stream_states import check_memory
 from covey.envs import SyncSlots, read_spaces
 from covey.envs.loading import MakeEnv
 from covey.errors import RefusedError
@@ -183,13 +184,9 @@ def test_a_broken_episode_leaves_nothing_behind() -> None:
 
 
 def test_states_that_no_sensible_run_has_are_refused_before_memory_is_taken() -> None:
-    actor = Actor(lambda: CueEnv(agents=40))
-    large = [remembering(agent, seed=1, state=4096) for agent in actor.spaces.agents[:1]] * 40
-    many = Collector(SyncSlots(lambda: CueEnv(agents=40), actor.spaces, 1), actor.spaces, actor.schema, 1, 1)
-    states = many._decisions.states
-    states._sizes = np.zeros((500, 40), np.int64)  # of 500 environments
+    large = [remembering(read_spaces(cue()).agents[0], seed=1, state=4096)]
+    assert check_memory(large, 400, 40) and not check_memory([], 400, 40)
     with pytest.raises(
         RefusedError, match="policies with states of 4096 numbers: 81,920,000 for 500 environments of 40"
     ):
-        states.assign(0, large)
-    assert not states.any
+        check_memory(large, 500, 40)
