@@ -176,8 +176,8 @@ def test_a_key_without_meaning_is_named_with_what_happens_instead(
     [
         ("network", {"simba": True}, ["network.simba: True", "MLP"]),
         ("network", {"squash_output": True}, ["network.squash_output: True", "clipped"]),
-        ("network", {"arch": "lstm"}, ["network.arch: 'lstm'"]),
-        ("network", {"encoder_config": {"arch": "lstm"}}, ["network.encoder_config.arch: 'lstm'"]),
+        ("network", {"arch": "resnet"}, ["network.arch: 'resnet'"]),
+        ("network", {"encoder_config": {"arch": "simba"}}, ["network.encoder_config.arch: 'simba'"]),
         ("network", {"encoder_config": {"block_type": "Conv3d"}}, ["block_type: 'Conv3d'"]),
         ("network", {"encoder_config": {"num_blocks": 2}}, ["network.encoder_config.num_blocks"]),
         ("replay_buffer", {"per_buffer": True}, ["replay_buffer.per_buffer", "uniformly"]),
