@@ -10,6 +10,7 @@ import numpy as np
 
 from covey.config import Hyperparameters
 from covey.networks import NetworkSpec, Params
+from covey.networks.normalisation import Moments
 
 Record = TypeVar("Record", bound=Hyperparameters)
 
@@ -45,12 +46,15 @@ class Network:
 
     Attributes:
         spec: Architecture.
-        params: Weights by parameter name.
+        params: Weights by parameter name. Empty, as are targets and moments, while a pack alone has them (`release`).
         target: Softly updated copy of the weights (target network); None for networks without one.
         first_moment: Adam's running mean of gradients.
         second_moment: Adam's running mean of squared gradients.
         adam_steps: Number of Adam steps made, for the bias correction.
         scale: Units of a critic's predictions.
+        observed: Of a policy that reads normalised observations, what its agents have observed in training: statistics
+            of the numbers that are normalised.
+        earned: Of a critic with scaled rewards, statistics of its agents' discounted returns.
     """
 
     spec: NetworkSpec
@@ -60,6 +64,8 @@ class Network:
     second_moment: Params
     adam_steps: int = 0
     scale: ReturnScale = ReturnScale()
+    observed: Moments | None = None
+    earned: Moments | None = None
 
     @staticmethod
     def fresh(
@@ -77,6 +83,16 @@ class Network:
         target = {k: v.copy() for k, v in params.items()} if with_target else None
         return Network(spec, params, target, zeros_like(params), zeros_like(params))
 
+    @property
+    def released(self) -> bool:
+        """Whether a pack alone has the network's numbers at present."""
+        return not self.params
+
+    def release(self) -> None:
+        """Forget all numbers, which a pack has and gives back: every number would be in memory twice."""
+        self.params, self.first_moment, self.second_moment = {}, {}, {}
+        self.target = None if self.target is None else {}
+
     def clone(self) -> Network:
         """Copy the network, arrays included."""
 
@@ -91,6 +107,8 @@ class Network:
             copy(self.second_moment),
             self.adam_steps,
             self.scale,
+            self.observed,
+            self.earned,
         )
 
 
@@ -111,7 +129,8 @@ class Member:
             that were not made yet.
         fitness: Mean return of its newest evaluation; None before the first one.
         fitness_stderr: Standard error of `fitness`.
-        mutation: How it was created: "initial", "none", "architecture", "parameters", "activation", "rl_hp" or "elite".
+        mutation: How it was created: "initial", "none", "architecture", "parameters", "activation", "rl_hp" or
+            "elite"; in multi-frequency selection also "stayed" or "migrant".
         change: The mutation in words, such as "head.add_node +32" or "lr_actor 0.001 -> 0.0012".
     """
 
@@ -133,6 +152,11 @@ class Member:
         """Whether some number of its networks, moments included, is not finite any more."""
         own = [(n.params, n.target or {}, n.first_moment, n.second_moment) for n in self.networks.values()]
         return not is_finite(arrays for network in own for arrays in network)
+
+    def release(self) -> None:
+        """Forget all numbers of its networks."""
+        for network in self.networks.values():
+            network.release()
 
     def own(self, record: type[Record]) -> Record:
         """The member's hyperparameters, as the record that an algorithm has of them.

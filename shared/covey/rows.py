@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -106,7 +106,16 @@ def read_leaves(columns: Columns, group_id: str, what: str, space: Space, at: An
         space: The group's observation or action space.
         at: Indexes the rows and agents of every column.
     """
-    parts: list[NDArray[np.generic]] = [columns[name][at] for name, _ in leaf_columns(group_id, what, space)]
+    return from_leaves(space, [columns[name][at] for name, _ in leaf_columns(group_id, what, space)])
+
+
+def from_leaves(space: Space, parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """Return values of a space, given leaf by leaf, as one array, which is structured if the space is a tree.
+
+    Args:
+        space: The space.
+        parts: For each leaf an array (..., *leaf's shape).
+    """
     if isinstance(space, LeafSpace):
         return parts[0]
     lead = parts[0].shape[: parts[0].ndim - len(leaves(space)[0].space.shape)]

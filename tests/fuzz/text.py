@@ -12,11 +12,11 @@ import numpy as np
 import yaml
 from safetensors.numpy import save
 from tests.fuzz.mutate import INTEGERS, TEXTS, hostile_json, spoil_bytes, spoil_json
+from tests.fuzz.spaces import ENVIRONMENTS, check_space, check_spaces
 from tests.fuzz.target import Target, scratch
-from tests.fuzz.wire import ENVIRONMENTS, check_space, check_spaces
 
 from covey.config import load_config, parse_config
-from covey.errors import ConfigError, RefusedError, SpaceError
+from covey.errors import ConfigError, DivergedError, RefusedError, SpaceError
 from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params, Recurrent
 from covey.networks.network import MAX_PARAMETERS
 from covey.spaces import AgentSpec, Box
@@ -265,7 +265,7 @@ def _decode_address(hostile: str) -> None:
 
 
 TEXT = (
-    Target("policy file", _hostile_policy, _decode_policy, (RefusedError, ConfigError)),
+    Target("policy file", _hostile_policy, _decode_policy, (RefusedError, ConfigError, DivergedError)),
     Target("network specification", _hostile_network, _decode_network, (ConfigError,)),
     Target("space as JSON", _hostile_space, _decode_space, (SpaceError,)),
     Target("spaces as JSON", _hostile_spaces, _decode_spaces, (SpaceError, ConfigError)),

@@ -26,11 +26,11 @@ class Epoch:
     O is the number of outputs of a policy.
 
     Attributes:
-        view: What the agent saw, as a place in `Pooled.x`.
+        view: What the agent saw, as a place among the views of `Pooled`.
         action: What it did, encoded; (n, R, B, O).
         mask: What it might have done; (n, R, B, O), or None where no agent has masks.
         log_prob: Of the action, under the policy that chose it.
-        advantage: Of mean 0 and deviation 1 in each minibatch.
+        advantage: Of mean 0 and deviation 1 in each minibatch, times a factor where there are factors.
         value: V(o_t) before the phase.
         target: The return that values learn to predict.
         weight: 1 / size of the minibatch; 0 in padding and where a network learns no more.
@@ -99,11 +99,20 @@ class Minibatches:
         estimates: Their log-probabilities, advantages, values and returns before the phase.
         sizes: (R,) largest minibatch of each network.
         samples: B, at least the decisions of any minibatch.
+        factor: (D,) by what normalised advantages are multiplied; None: 1.
     """
 
-    def __init__(self, pooled: Pooled, estimates: Estimates, sizes: NDArray[np.int64], samples: int) -> None:
+    def __init__(
+        self,
+        pooled: Pooled,
+        estimates: Estimates,
+        sizes: NDArray[np.int64],
+        samples: int,
+        factor: Tensor | None = None,
+    ) -> None:
         self._pooled = pooled
-        device = pooled.x.device
+        self._factor = None if factor is None else factor.to(pooled.device, non_blocking=True)
+        device = pooled.device
         self._numbers = torch.stack(
             [estimates.log_prob, estimates.advantage, estimates.value, estimates.target, pooled.chosen], -1
         )
@@ -145,12 +154,15 @@ class Minibatches:
             total = policy_weight.sum(-1, keepdim=True)
             policy_weight = policy_weight / total.where(total > 0, 1)
             policy_active = (total.squeeze(-1) > 0).cpu().numpy()
+        advantage = normalised(advantage, policy_weight)
+        if self._factor is not None:
+            advantage = advantage * self._factor.index_select(0, flat).view(shape)
         return Epoch(
             view=pooled.here.index_select(0, flat).view(shape),
             action=pooled.action.index_select(0, flat).view(*shape, -1),
             mask=None if pooled.mask is None else pooled.mask.index_select(0, flat).view(*shape, -1),
             log_prob=log_prob.contiguous(),
-            advantage=normalised(advantage, policy_weight),
+            advantage=advantage,
             value=value.contiguous(),
             target=target.contiguous(),
             weight=weight,

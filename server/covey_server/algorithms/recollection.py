@@ -20,9 +20,31 @@ from torch import Tensor
 
 from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.pooled import Pooled
+from covey_server.algorithms.round_inputs import Change, RoundInputs
 
 LANES = 32
 """Trajectories of a policy that run side by side: always as many, as products round by how many rows they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithState:
+    """What networks read of a round, with what policies remembered behind it.
+
+    Attributes:
+        inputs: What they read without.
+        state: (V, H).
+    """
+
+    inputs: RoundInputs
+    state: Tensor
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return what networks read in these views."""
+        return torch.cat([self.inputs.take(index), self.state[index]], -1)
+
+    def change(self, change: Change) -> None:
+        """Change what is read without the state."""
+        self.inputs.change(change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +63,11 @@ class Recollection:
 
     def beside(self, pooled: Pooled) -> Pooled:
         """Return a round whose networks find the states behind what they read."""
-        return replace(pooled, x=torch.cat([pooled.x, self.state], -1))
+        inputs = WithState(pooled.inputs, self.state)
+        same = pooled.value_inputs is pooled.inputs
+        return replace(
+            pooled, inputs=inputs, value_inputs=inputs if same else WithState(pooled.value_inputs, self.state)
+        )
 
 
 def recollected(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> Recollection | None:
@@ -54,10 +80,10 @@ def recollected(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> Recollec
     own_memory = [own for own in networks if own.recurrent]
     if not own_memory:
         return None
-    device, decisions = pooled.x.device, int(pooled.counts.sum())
+    device, decisions = pooled.device, int(pooled.counts.sum())
     # Packs differ in what they are padded to, and values may be padded to more than the policies that learn now.
     widest = max(max(own.rows.pack.spec.state_size, own.rows.pack.spec.reads_memory) for own in networks)
-    state = torch.zeros(len(pooled.x), widest, device=device)
+    state = torch.zeros(int(pooled.view_counts.sum()), widest, device=device)
     log_prob = torch.zeros(decisions, device=device)
     known = torch.zeros(decisions, dtype=torch.bool, device=device)
     first = np.flatnonzero(pooled.begins)
@@ -109,7 +135,7 @@ def _run(
     before, after, outputs = [], [], []
     for decision in index:
         before.append(now)
-        y, now = step(pooled.x[pooled.here[decision]], now)
+        y, now = step(pooled.inputs.take(pooled.here[decision]), now)
         after.append(now)
         outputs.append(y)
     # By policy, its decisions of all times side by side: (K, T * LANES, ...).

@@ -39,7 +39,7 @@ class Sequences:
         self, pooled: Pooled, minibatches: Minibatches, sizes: NDArray[np.int64], steps: int, places: int
     ) -> None:
         self._minibatches, self._steps = minibatches, steps
-        device = pooled.x.device
+        device = pooled.device
         ends = np.cumsum(pooled.agent_counts).tolist()
         cut = [np.arange(end - count, end, steps) for count, end in zip(pooled.agent_counts, ends, strict=True)]
         first = np.concatenate(cut)

@@ -26,6 +26,7 @@ from covey.v1.order_pb2 import Exploration
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks
 from covey_server.api.acting import Acting, is_batched, to_slot_arrays, with_batch_axis
+from covey_server.api.observing import Observing
 from covey_server.evolution.fitness import fitness_of
 from covey_server.evolution.generation import child_of, copied
 from covey_server.member import Member
@@ -128,7 +129,7 @@ class Agent:
 
     @property
     def algo(self) -> str:
-        """Name of the algorithm: "MADDPG", "MATD3" or "IPPO"."""
+        """Name of the algorithm, such as "MADDPG", "IPPO" or "QMIX"."""
         return str(self.context.config.algorithm.name)
 
     @property
@@ -173,6 +174,7 @@ class Agent:
         environments = len(seen.present)
         if self._acting is None or self._acting.environments != environments:
             self._acting = Acting(self.spaces, environments)
+            self._observing = Observing(self.context.config.algorithm, self.spaces)
             self._rng = generator(self.context.config.training.seed, "acting", self.index, self.steps[-1])
         # Exploration may depend on the env steps made, of which the training loop keeps count in `steps`.
         self.member.env_steps = self.steps[-1]
@@ -180,6 +182,8 @@ class Agent:
         algorithm = ALGORITHMS[config.algorithm.name]
         exploration = algorithm.exploration(config, self.member) if self.training else Exploration()
         actions, raw = self._acting.act(seen, self.policies(), exploration, self._rng, getattr(obs, "begun", None))
+        if self.training:
+            self._observing.count(self.member, seen)
         if batched:
             return actions, raw
         for by_agent in (actions, raw):
@@ -200,7 +204,7 @@ class Agent:
             self._acting.forget(indices)
 
     def learn(self, experiences: Experiences) -> dict[str, float]:
-        """Make one update from a sample of the replay memory (MADDPG and MATD3).
+        """Make one update from a sample of the replay memory (all algorithms but IPPO).
 
         Returns:
             "critic_loss" and, if the policy was updated too, "actor_loss".

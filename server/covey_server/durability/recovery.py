@@ -90,6 +90,10 @@ def restore(
             checkpointer.target_streak = int(kept["target_streak"])
             checkpointer.kept_fitness = kept.get("kept_fitness")  # runs of before have none
             checkpointer.sides = [[str(agent) for agent in side] for side in kept.get("sides", [])]
+            checkpointer.sides_since = int(kept.get("sides_since", 0))
+            checkpointer.looked_at = int(kept.get("looked_at", -1))
+            for actor_id, *returns in kept.get("returns", []):
+                restored.returns.append((str(actor_id), tuple(map(float, returns))))
             checkpointer.elites.from_state(kept.get("elites", {}))
             learner.superseded = [(Position(*start), Position(*end)) for start, end in kept["superseded"]]
             here, needed_from = Position(*kept["journal"]), Position(*kept["needed_from"])

@@ -31,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey.bounds.experience import planned_rows
 from covey.errors import ConfigError
 from covey.rows import Columns, RowKind, RowSchema
 from covey.run.state_upgrades import check_version
@@ -38,6 +39,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.observed import ObservedRows
 from covey_server.experience.parts import FragmentDecisions, find_decisions
 from covey_server.experience.replay_layout import RowLayout, torch_dtype
 from covey_server.packing import counter_rng
@@ -45,12 +47,6 @@ from covey_server.storage.journal import Position
 
 VERSION = 1
 """Version of the replay memory's state in checkpoints."""
-
-SMALL_ROW_BYTES = 1024
-"""Rows of up to this many bytes get two rows of memory per env step, larger ones an eighth more than one.
-
-Two suffice even if every step ends an episode. Where rows are large few do, and memory is worth more.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +68,6 @@ class _StoredFragment:
     tag: object
 
 
-def planned_rows(row_bytes: int, max_size: int, max_bytes: int) -> int:
-    """How many rows of so many bytes a replay memory has, for `max_size` env steps within `max_bytes`.
-
-    In replay an env step takes its step row and, where it ends an episode or a stream, one more.
-
-    Raises:
-        ConfigError: `max_bytes` is less than two rows.
-    """
-    wanted = 2 * max_size if row_bytes <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
-    rows = min(wanted, (max_bytes - 8 * max_size) // row_bytes)
-    if rows < 2:
-        raise ConfigError(
-            f"replay_buffer.max_bytes: {max_bytes}, expected at least {2 * row_bytes + 8 * max_size} for rows of "
-            f"{row_bytes} bytes and max_size {max_size}; raise max_bytes or lower max_size"
-        )
-    return rows
-
-
 class Replay:
     """A replay memory in tensors on `device`; `len()` is the number of env steps held.
 
@@ -104,6 +82,9 @@ class Replay:
 
     Raises:
         ConfigError: `max_bytes` is less than two rows.
+
+    Attributes:
+        observed: Statistics of the observations in each member's own rows; None unless `observe` was called.
     """
 
     def __init__(
@@ -129,17 +110,8 @@ class Replay:
         self._next_row = 0  # the row after the newest fragment: the next one begins here if it fits
         self._fragments: deque[_StoredFragment] = deque()
         self._inserted = 0
+        self.observed: ObservedRows | None = None
         self._lock = threading.Lock()
-
-    @staticmethod
-    def planned_bytes(spaces: EnvironmentSpaces, max_size: int, max_bytes: int) -> int:
-        """Bytes that such a memory takes when it is full; takes none itself.
-
-        Raises:
-            ConfigError: `max_bytes` is less than two rows.
-        """
-        row_bytes = RowLayout(spaces, torch.device("cpu")).row_bytes
-        return planned_rows(row_bytes, max_size, max_bytes) * row_bytes + 8 * max_size
 
     def _zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
         """Return zeros; on a CPU the system provides a page of them once it is written to (torch.zeros writes all).
@@ -170,8 +142,15 @@ class Replay:
 
         All members learn from all rows, whoever's policies collected them.
         """
-        del members
-        self.insert(self._schema.view(rows.raw, rows.rows), rows.slot_streams, rows.position)
+        columns = self._schema.view(rows.raw, rows.rows)
+        if self.observed is not None and members:
+            self.observed.add(columns, rows.streams, members)
+        self.insert(columns, rows.slot_streams, rows.position)
+
+    def observe(self) -> None:
+        """Keep statistics of the observations in members' own rows from here on, for policies that normalise."""
+        if self.observed is None:
+            self.observed = ObservedRows(self._spaces)
 
     @property
     def needed_from(self) -> Position | None:
@@ -180,13 +159,19 @@ class Replay:
         return oldest if isinstance(oldest, Position) else None
 
     def to_state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the row at which the oldest message begins, which decides later evictions."""
-        return {"version": VERSION, "row": self.oldest_row}
+        """Return what a checkpoint keeps: the row at which the oldest message begins, which decides later evictions.
+
+        And the statistics of observations that no member has taken yet, where there are any.
+        """
+        state = {"version": VERSION, "row": self.oldest_row}
+        return state if self.observed is None else state | {"observed": self.observed.to_state()}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
         """Prepare for refilling from the journal, from the row at which the oldest stored message began."""
         check_version("experience", state, VERSION)
         self.begin_at(int(state["row"]))
+        if self.observed is not None:
+            self.observed.from_state(state["observed"])
 
     def restore(self, rows: AcceptedRows) -> None:
         """Store again a message read from the journal after a restart; evictions are those of before the restart."""

@@ -15,14 +15,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, Columns, RowKind, RowSchema, leaf_columns, read_leaves
+from covey.rows import Active, Columns, RowKind, RowSchema, from_leaves, leaf_columns, read_leaves
 from covey.run.state_upgrades import check_version
-from covey.spaces import EnvironmentSpaces, Group
+from covey.spaces import EnvironmentSpaces, Group, Space
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.rows_in_parts import RowsInParts
 from covey_server.experience.states import AgentStates, read_states, starts_of
 from covey_server.experience.stream import Stream
 from covey_server.storage.journal import Position
+
+JOINED_BYTES = 16 << 20
+"""A round's observations of up to this many bytes are copied together; more, as of images, stay where they came."""
 
 VERSION = 1
 """Version of the rounds' state in checkpoints."""
@@ -36,9 +40,12 @@ class AgentDecisions:
     There are V observations ("views") and D closed decisions.
 
     Attributes:
-        view: (V, *observation shape), what the agent saw, in the space's own dtype, structured for a tree.
-        here: (D,), index into `view` of what the agent saw when it decided.
-        after: (D,), index into `view` of what it saw when the decision closed.
+        observation: The agent's observation space.
+        source: For each leaf of it (R, *leaf's shape), what the agent saw in all rows of the round, in the leaf's own
+            dtype; not copied.
+        rows: (V,), the rows that count.
+        here: (D,), index into `rows` of what the agent saw when it decided.
+        after: (D,), index into `rows` of what it saw when the decision closed.
         action: (D, *action shape), structured for a tree.
         mask: (D, width), 1 for legal actions; None if the agent has no masks.
         forced: (D,) bool, whether the environment chose the action.
@@ -50,7 +57,9 @@ class AgentDecisions:
             continues to, in their order; None for a policy without memory.
     """
 
-    view: NDArray[np.generic]
+    observation: Space
+    source: tuple[NDArray[np.generic] | RowsInParts, ...]
+    rows: NDArray[np.int64]
     here: NDArray[np.int64]
     after: NDArray[np.int64]
     action: NDArray[np.generic]
@@ -62,12 +71,23 @@ class AgentDecisions:
     continues: NDArray[np.bool_]
     starts: NDArray[np.float32] | None = None
 
+    @property
+    def view(self) -> NDArray[np.generic]:
+        """What the agent saw in the rows that count, (V, *observation shape), structured for a tree; copied."""
+        return from_leaves(self.observation, [leaf[self.rows] for leaf in self.source])
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A population member's complete on-policy rollout: the decisions of each agent, in environment order."""
+    """A population member's complete on-policy rollout.
+
+    Attributes:
+        agents: The decisions of each agent, in environment order.
+        columns: All rows of the round by column, but for observations.
+    """
 
     agents: tuple[AgentDecisions, ...]
+    columns: Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,32 +219,40 @@ class Rollouts:
         """
         with self._lock:
             fragments = self._rounds.pop(member_id).fragments
+        groups = self._spaces.groups
         # All streams of the round, one after another, as if they were one fragment.
         placed = [(held, stream) for held in fragments for stream in held.streams]
-        columns = {
-            name: np.concatenate([held.columns[name][s.first_row : s.first_row + s.rows] for held, s in placed])
-            for name in placed[0][0].columns
-        }
+        columns: Columns = {}
+        seen: dict[str, NDArray[np.generic] | RowsInParts] = {}
+        names = {g.group_id: [n for n, _ in leaf_columns(g.group_id, "observation", g.observation)] for g in groups}
+        observed = {name for its in names.values() for name in its}
+        for name in placed[0][0].columns:
+            parts = [held.columns[name][s.first_row : s.first_row + s.rows] for held, s in placed]
+            if name not in observed:
+                columns[name] = np.concatenate(parts)
+            elif sum(part.nbytes for part in parts) > JOINED_BYTES:
+                seen[name] = RowsInParts(parts)
+            else:
+                seen[name] = np.concatenate(parts)
         closed = close_decisions(columns, [stream for _, stream in placed], self._spaces)
         kind = np.asarray(columns["kind"], np.uint8)
-        trajectory, from_earlier_policy, begun_by = _trajectories(
-            self._spaces, columns, kind, [(held.actor, s) for held, s in placed]
-        )
+        trajectory, from_earlier_policy, begun_by = _trajectories(seen, kind, [(held.actor, s) for held, s in placed])
         states = [own for held in fragments for own in held.states]
         begun_with = {number: states[i] for number, i in begun_by.items()}
         closes = closed.closes & ~from_earlier_policy[:, None]
         agents: dict[int, AgentDecisions] = {}
-        for group in self._spaces.groups:
+        for group in groups:
+            own = [seen[name] for name in names[group.group_id]]
             for n, agent in enumerate(group.agents):
                 rows = np.flatnonzero(closes[:, agent])
+                source = tuple(its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n] for its in own)
                 remembered = {number: its[agent] for number, its in begun_with.items() if its}
-                agents[agent] = _agent_decisions(columns, closed, group, n, agent, rows, trajectory, remembered)
-        return Rollout(tuple(agents[a] for a in range(len(agents))))
+                agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory, remembered)
+        return Rollout(tuple(agents[a] for a in range(len(agents))), columns)
 
 
 def _trajectories(
-    spaces: EnvironmentSpaces,
-    columns: Columns,
+    seen: Mapping[str, NDArray[np.generic] | RowsInParts],
     kind: NDArray[np.uint8],
     placed: Sequence[tuple[Hashable, Stream]],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], dict[int, int]]:
@@ -236,8 +264,7 @@ def _trajectories(
     closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do not count.
 
     Args:
-        spaces: The run's spaces.
-        columns: All rows of the rollout, stream after stream.
+        seen: By column what agents saw in all rows of the rollout, stream after stream.
         kind: (R,), their `covey.rows.RowKind`, of R rows.
         placed: Actor and stream, in the order of the rows.
 
@@ -262,7 +289,7 @@ def _trajectories(
     for i, (start, end, (actor, stream)) in enumerate(zip(starts.tolist(), ends.tolist(), placed, strict=True)):
         first = start + stream.lead_in_rows
         tail = open_tails.pop((actor, stream.slot), None)
-        if tail is not None and not stream.cut_before and _same_observations(spaces, columns, tail, first):
+        if tail is not None and not stream.cut_before and _same_observations(seen, tail, first):
             trajectory_of_segment[segment[start]] = trajectory_of_segment[segment[tail]]
         else:
             from_earlier_policy[start:first] = True
@@ -272,17 +299,18 @@ def _trajectories(
     return trajectory_of_segment[segment], from_earlier_policy, begun_by
 
 
-def _same_observations(spaces: EnvironmentSpaces, columns: Columns, row: int, other: int) -> bool:
+def _same_observations(seen: Mapping[str, NDArray[np.generic] | RowsInParts], row: int, other: int) -> bool:
     """Whether all agents have equal observations in two rows.
 
     They differ if the environment played for another member between these rows.
     """
-    names = (name for g in spaces.groups for name, _ in leaf_columns(g.group_id, "observation", g.observation))
-    return all(np.array_equal(columns[name][row], columns[name][other]) for name in names)
+    both = np.array([row, other])
+    return all(np.array_equal(*its[both]) for its in seen.values())
 
 
 def _agent_decisions(
     columns: Columns,
+    source: tuple[NDArray[np.generic] | RowsInParts, ...],
     closed: ClosedDecisions,
     group: Group,
     n: int,
@@ -294,7 +322,8 @@ def _agent_decisions(
     """Collect the decisions that one agent made in an on-policy rollout, ordered by trajectory and time.
 
     Args:
-        columns: All rows of the round.
+        columns: All rows of the round, without observations.
+        source: What the agent saw in them, leaf by leaf.
         closed: When the round's decisions close.
         group: The agent's group.
         n: The agent's index in its group.
@@ -317,7 +346,9 @@ def _agent_decisions(
     continues &= ~closed.ended[rows, agent]
     g = group.group_id
     return AgentDecisions(
-        view=read_leaves(columns, g, "observation", group.observation, (viewed, n)),
+        observation=group.observation,
+        source=source,
+        rows=np.flatnonzero(viewed),
         here=view_of_row[rows],
         after=view_of_row[after],
         action=read_leaves(columns, g, "action", group.action, (rows, n)),

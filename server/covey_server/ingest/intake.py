@@ -184,7 +184,8 @@ class Intake:
         learner.scheduler.complete(fragment.order_id, counted, forget_slots=forgotten)
         if order.slots and not forgotten:
             self._note_training(key, brought=bool(accepted.steps_by_member))
-        population.returns.extend(tuple(e.returns) for e in fragment.episodes if not e.evaluation)
+        trained = (e for e in fragment.episodes if not e.evaluation and any(e.returns))
+        population.returns.extend((key[0], tuple(e.returns)) for e in trained)
         evaluations = learner.scheduler.evaluations
         evaluated = Counter[str](evaluations.result(key, e) for e in fragment.episodes if e.evaluation)
         learner.totals.counters["evaluation_void"] += evaluated["late"] + evaluated["wrong"]

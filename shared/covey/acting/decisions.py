@@ -70,7 +70,8 @@ class Decisions:
         """Set how an environment's actions are perturbed for exploration; takes effect with the next `plan`."""
         on = exploration.kind != order_pb2.Exploration.KIND_UNSPECIFIED
         self._noise.set(slot, exploration)
-        self._sample[slot] = on
+        # Learned by Q-learning, the best choice is the policy; from other policies it is sampled.
+        self._sample[slot] = on and exploration.kind != order_pb2.Exploration.KIND_EPSILON_GREEDY
         self._sample_box[slot] = sample = exploration.kind == order_pb2.Exploration.KIND_SAMPLE
         self._explore[slot] = exploration.scale if on and not sample else 0.0
 
