@@ -127,6 +127,7 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "mutation.regrama_out_scale": _PARAMETERS,
     "network.arch": (
         Moved(when=("mlp", "cnn", "multi_input", "simba", "resnet"), to=".encoder_config.kind", clash="yields"),
+        Moved(when=_LSTM, to=".encoder_config.recurrent", values=dict.fromkeys(_LSTM, True), clash="yields"),
         Refused(instead=_OTHER_ENCODER),
     ),
     "network.simba": (

@@ -39,6 +39,7 @@ def encoder(config: Config) -> EncoderConfig:
     [
         {"recurrent": True, "encoder_config": {"hidden_state_size": 32}},
         {"encoder_config": {"arch": "lstm", "hidden_state_size": 32, "num_layers": 1}},
+        {"arch": "lstm", "encoder_config": {"hidden_state_size": 32}},
         {"encoder_config": {"recurrent": True, "hidden_state_size": 32}},
     ],
 )
