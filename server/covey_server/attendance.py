@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 
 from covey.collect.collector import most_train_slots
+from covey.config.architecture import asks_for_memory, modules_of
 from covey.errors import RefusedError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey.wire.messages import spaces_from_proto
-from covey.wire.versions import EVALUATION_SINCE, SPOKEN, Versions, agreed_version, needed_version
+from covey.wire.versions import EVALUATION_SINCE, MEMORY_SINCE, SPOKEN, Versions, agreed_version, needed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
+from covey_server.orders.encoder_kinds import check_encoders
 from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.overdue import OrderWatch
 from covey_server.orders.session import Session, SessionState
@@ -77,6 +79,7 @@ class Attendance:
         return pb.DescribeResponse(
             protocol_version=self._agreed(peer, Versions.of(request)),
             run_name=self._learner.run.name,
+            network_modules=modules_of(config.network),
             environment=EnvironmentSpec(
                 entry_point=environment.name,
                 config_json=json.dumps(environment.config),
@@ -99,8 +102,12 @@ class Attendance:
         """
         if self._learner.config.environment.evaluation:
             who = f"{who}, in a run that sets environment.evaluation"
+        elif asks_for_memory(self._learner.config.network):
+            who = f"{who}, in a run whose policies have memory (network.encoder_config.recurrent)"
         elif self._normalises:
             who = f"{who}, in a run that sets algorithm.normalize_observations"
+        elif self._learner.config.algorithm.oldest_protocol_version > SPOKEN.oldest:
+            who = f"{who}, in a run of {self._learner.config.algorithm.name}"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -118,13 +125,17 @@ class Attendance:
 
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
-        environment = self._learner.config.environment
+        environment, population = self._learner.config.environment, self._learner.population
+        needed = [self._learner.config.algorithm.oldest_protocol_version]
         if environment.ignore_observations or self._normalises:
-            return 2
+            needed.append(2)
         if environment.evaluation:  # which an older actor would not know of
-            return EVALUATION_SINCE
-        population = self._learner.population
-        return SPOKEN.oldest if population is None else needed_version(population.spaces)
+            needed.append(EVALUATION_SINCE)
+        if asks_for_memory(self._learner.config.network):  # states travel with the rows
+            needed.append(MEMORY_SINCE)
+        if population is not None:
+            needed.append(needed_version(population.spaces))
+        return max(SPOKEN.oldest, *needed)
 
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Admit an actor to the run; the first valid Join builds the population.
@@ -151,6 +162,7 @@ class Attendance:
                 raise RefusedError("run is deterministic and has its one actor; set training.deterministic: false")
             population = learner.population or learner.create_population(spaces)
             check_same_spaces(request.actor_id, population.spaces, spaces)
+            check_encoders(request, population.members)
             before = learner.sessions.current(request.actor_id)
             # A newer process of the same name takes over: the older one's orders are taken back below.
             replaced = before if before is not None and before.at_work else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from torch import Tensor
 from covey.config import AlgorithmSettings
 from covey.networks.normalisation import CLIP, MEAN, SCALE, Moments, Ranges, normalised_ranges
 from covey.networks.resolve import network_ids
-from covey.spaces import EnvironmentSpaces, leaf_arrays
+from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms.agent_types import AgentType
+from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.pooled import Pooled
+from covey_server.algorithms.round_inputs import Change
 from covey_server.experience.observed import NormalisedNumbers
 from covey_server.experience.rollouts import Rollout
 from covey_server.member import Member, Network
@@ -47,6 +50,47 @@ def begin_statistics(settings: AlgorithmSettings, spaces: EnvironmentSpaces, net
             network.earned = Moments.none(1)
 
 
+class Normalisation:
+    """Normalises views of a round, each by the statistics of its pair, by the same operations as actors do.
+
+    Args:
+        counts: (R,) views of each pair.
+        width: Numbers of a view.
+        device: Where they are.
+    """
+
+    def __init__(self, counts: NDArray[np.int64], width: int, device: torch.device) -> None:
+        self._pair = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device, non_blocking=True)
+        shape = len(counts), width
+        self._mean, self._scale = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+        self._limit = np.full(shape, np.inf, np.float32)
+        self._device = device
+
+    def observe(self, pair: int, first: int, ranges: Ranges, observed: Moments) -> None:
+        """Say that an observation, whose numbers begin at `first`, is normalised by these statistics."""
+        tensors, at = observed.tensors(), 0
+        for start, end in ranges:
+            columns, numbers = slice(first + start, first + end), slice(at, at + end - start)
+            self._mean[pair, columns] = tensors[MEAN][numbers]
+            self._scale[pair, columns] = tensors[SCALE][numbers]
+            self._limit[pair, columns] = CLIP
+            at += end - start
+
+    def made(self) -> Change:
+        """Return what normalises views, as `RoundInputs.change` takes it."""
+        mean, scale, limit = (
+            torch.from_numpy(x).to(self._device, non_blocking=True) for x in (self._mean, self._scale, self._limit)
+        )
+        pair = self._pair
+
+        def change(views: Tensor, x: Tensor) -> Tensor:
+            its = pair[views]
+            most = limit[its]
+            return x.sub_(mean[its]).mul_(scale[its]).clamp_(-most, most)
+
+        return change
+
+
 def normalise(x: Tensor, ranges: Ranges, mean: Tensor, scale: Tensor) -> None:
     """Normalise observations in place, by the same operations as actors do.
 
@@ -71,12 +115,21 @@ class RoundStatistics:
         members: Who learns here; the statistics are those of their networks.
         settings: Say what is normalised.
         device: Where networks learn.
+        joint: What value networks see; None: the same as policies.
     """
 
     def __init__(
-        self, group: Sequence[AgentType], members: Sequence[Member], settings: AlgorithmSettings, device: torch.device
+        self,
+        group: Sequence[AgentType],
+        members: Sequence[Member],
+        settings: AlgorithmSettings,
+        device: torch.device,
+        joint: JointView | None = None,
     ) -> None:
-        self._members, self._device = members, device
+        self._members, self._device, self._joint = members, device, joint
+        self._width, self._indicator = (max(getattr(own, name) for own in group) for name in ("width", "indicator"))
+        ids = {} if joint is None else network_ids(joint.spaces, settings.share_parameters)
+        self._player = {agent: i for i, agents in ids.items() for agent in agents}
         self._kept = kept_statistics(settings)
         # Of each network id: itself, its agents, their numbers and where these lie, in the order of pairs.
         self._ids = [
@@ -98,19 +151,20 @@ class RoundStatistics:
         """
         pairs = [(*own, self._members[m], its) for own in self._ids for m, its in zip(due, rounds, strict=True)]
         if OBSERVED in self._kept:
-            ends = np.cumsum(pooled.view_counts)
-            for (i, agents, own, numbers, ranges, member, its), end, count in zip(
-                pairs, ends.tolist(), pooled.view_counts.tolist(), strict=True
-            ):
+            policies = Normalisation(pooled.view_counts, self._width, self._device)
+            for pair, (i, *_, ranges, member, _its) in enumerate(pairs):
+                if (observed := member.networks[f"actor/{i}"].observed) is not None:
+                    policies.observe(pair, 0, ranges, observed)
+            pooled.inputs.change(policies.made())
+            if self._joint is not None:
+                pooled.value_inputs.change(self._of_all(self._joint, pooled, pairs).made())
+            for i, agents, _, numbers, _ranges, member, its in pairs:
                 network = member.networks[f"actor/{i}"]
-                if network.observed is None:
-                    continue
-                mean, scale = (self._put(network.observed.tensors()[name]) for name in (MEAN, SCALE))
-                normalise(pooled.x[end - count : end], ranges, mean, scale)
                 for agent in agents:
                     decisions = its.agents[agent]
-                    seen = [leaf[decisions.here] for leaf in leaf_arrays(own.observation, decisions.view)]
-                    if len(decisions.here):
+                    if network.observed is not None and len(decisions.here):
+                        rows = decisions.rows[decisions.here]
+                        seen = [source[rows] for source in decisions.source]
                         network.observed = network.observed.joined(Moments.of(numbers(seen)))
         if EARNED not in self._kept:
             return pooled
@@ -126,6 +180,19 @@ class RoundStatistics:
             scales.append(network.earned.scale[0])
         by_decision = np.repeat(np.array(scales, np.float32), pooled.counts)
         return replace(pooled, reward=pooled.reward * self._put(by_decision))
+
+    def _of_all(self, joint: JointView, pooled: Pooled, pairs: Sequence[tuple[Any, ...]]) -> Normalisation:
+        """Normalise what value networks see of each agent by the statistics of that agent's own policy."""
+        found = Normalisation(pooled.view_counts, joint.width + self._indicator, self._device)
+        for pair, (_, agents, *_own, member, _its) in enumerate(pairs):
+            at = 0
+            for agent in joint.order(agents[0]):
+                observation = joint.spaces.agents[agent].observation
+                observed = member.networks[f"actor/{self._player[agent]}"].observed
+                if observed is not None:
+                    found.observe(pair, at, normalised_ranges(observation), observed)
+                at += observation.width
+        return found
 
     def _put(self, values: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(values).to(self._device, non_blocking=True)

@@ -12,6 +12,7 @@ from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema, read
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
 from covey_server.compliance.asked import Work
+from covey_server.compliance.remembered import Remembered
 from covey_server.compliance.rules import Verdicts
 from covey_server.experience.stream import Stream
 from covey_server.ingest.validation import Accepted
@@ -40,6 +41,7 @@ class Slots:
         self._room = min(MAX_ROWS, MAX_RAW_BYTES // RowSchema.of(spaces).row_bytes)
         self._closing_rows = 2 + len(spaces.agents)
         self._verdicts, self._check = verdicts, verdicts.check
+        self._remembered = Remembered(spaces, verdicts)
         self._tails: dict[int, tuple[int, Seen]] = {}  # by slot whose episode runs: the last order, and what it showed
 
     def look(self, fragment: Fragment, order_id: int, works: Sequence[Work], accepted: Accepted) -> None:
@@ -71,6 +73,7 @@ class Slots:
                 self._tails[work.slot] = order_id, self._seen(accepted, rows.stop - 1)
             else:
                 self._tails.pop(work.slot, None)
+        self._remembered.look(fragment, works, streams, accepted)
 
     def _look_at_beginning(self, work: Work, stream: Stream, order_id: int, accepted: Accepted, row: int) -> None:
         """Does the slot begin anew if it is to, and else where it stood?"""
@@ -102,7 +105,7 @@ class Slots:
                 player = work.players[agent]
                 if player is None:
                     self.drawn[name].update(action.tobytes() for action in taken)
-                elif work.exploration is None and chose.any():
+                elif work.exploration is None and chose.any() and not player.state_size:
                     seen = read_leaves(columns, name, "observation", group.observation, (rows, number))[chose]
                     mask = None if masks is None else masks[rows, number][chose]
                     wrong = player.wrong(number, seen, taken, mask)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from covey.networks.convolution import Window
 from covey.networks.ops import ACTIVATIONS, Activation
+from covey_server.packing.torch_modules import ModuleOps
 
 COLUMNS = 16
 """Products with fewer columns than this are padded to it: a CPU's kernels take up to six times as long for 5 as for 16.
@@ -22,7 +23,7 @@ Which of the narrow ones are slow depends on the CPU, and whether the transposed
 """
 
 
-class TorchOps:
+class TorchOps(ModuleOps):
     """The operations of neural network layers in torch, for one network or for several stacked along a leading axis."""
 
     def linear(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -80,6 +81,16 @@ class TorchOps:
         variance = (centred * centred).sum(-1, keepdim=True) / count
         return centred * torch.rsqrt(variance + 1e-5) * scale + bias
 
+    def gru(self, gates: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
+        """Return the states of GRUs one step on, (..., H), from what inputs and states bring to the gates, (..., 3 H).
+
+        The gates are r, z and n, one after another.
+        """
+        units = state.shape[-1]
+        both = torch.sigmoid(gates[..., : 2 * units] + recurrent[..., : 2 * units])
+        new = torch.tanh(gates[..., 2 * units :] + both[..., :units] * recurrent[..., 2 * units :])
+        return new + both[..., units:] * (state - new)
+
     def convolution(self, x: Tensor, w: Tensor, b: Tensor, window: Window) -> Tensor:
         """Convolve images, rows of channels, for one network or for K stacked ones.
 
@@ -100,6 +111,19 @@ class TorchOps:
     def columns(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Return the numbers from `start` to before `stop` of the last axis."""
         return x[..., start:stop]
+
+    def copy(self, x: Tensor) -> Tensor:
+        """Return the tensor itself, as no operation overwrites any."""
+        return x
+
+    def plus(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add two tensors of one shape."""
+        return x + y
+
+    def whole(self, x: Any) -> Tensor:
+        """Return inputs as one tensor."""
+        tensor: Tensor = x
+        return tensor
 
     def joint(self, xs: Sequence[Tensor]) -> Any:
         """Put what a network's head reads side by side."""

@@ -2,7 +2,8 @@
 
 from covey.acting.actions import ActionLayout
 from covey.acting.decisions import Decisions
+from covey.acting.loaded import LoadedPolicy
 from covey.acting.noise import SlotNoise
-from covey.acting.policies import ActingPack, LoadedPolicy, PolicyRows
+from covey.acting.policies import ActingPack, PolicyRows
 
 __all__ = ["ActingPack", "ActionLayout", "Decisions", "LoadedPolicy", "PolicyRows", "SlotNoise"]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from covey.collect.carried import Carried, LeadIn, group_columns
+from covey.collect.stream_states import StreamStates
 from covey.envs.arrays import SlotArrays
 from covey.rows import Active, Columns, RowKind, RowSchema, leaf_columns
 from covey.spaces import EnvironmentSpaces, leaf_arrays, mask_width
@@ -35,6 +36,7 @@ class FragmentBuilder:
         slots: The order's training slots, in its sequence; stream i is that of `slots[i]`.
         capacity: C, `lead` included.
         carried: From the orders before; its lead-in rows become these streams' first ones.
+        states: What agents remember where the streams begin; None where no policy has memory.
 
     Attributes:
         lead: Rows kept free for lead-in rows.
@@ -45,12 +47,19 @@ class FragmentBuilder:
     """
 
     def __init__(
-        self, schema: RowSchema, spaces: EnvironmentSpaces, slots: Sequence[int], capacity: int, carried: Carried
+        self,
+        schema: RowSchema,
+        spaces: EnvironmentSpaces,
+        slots: Sequence[int],
+        capacity: int,
+        carried: Carried,
+        states: StreamStates | None = None,
     ) -> None:
         streams = len(slots)
         self._schema = schema
         self._slots = list(slots)
         self._carried = carried
+        self._states = states
         self._asynchronous = spaces.asynchronous
         self.lead = most_lead_in_rows(spaces)
         self.capacity = capacity
@@ -144,6 +153,11 @@ class FragmentBuilder:
         if self.open(stream):
             self.end([stream], [slot], RowKind.CUT, seen)
 
+    def begin_episode(self, stream: int) -> None:
+        """Note that an episode begins; if it begins with the stream's first row, its agents remember nothing there."""
+        if self.rows[stream] == self.lead and self._states is not None:
+            self._states.begin_episode(stream)
+
     def open(self, stream: int) -> bool:
         """Whether an environment's last row is an env step, whose outcome has still to be written as a row after it."""
         rows = self.rows[stream]
@@ -215,7 +229,8 @@ class FragmentBuilder:
             if (mask := self._mask[g]) is not None:
                 columns[f"{name}/action_mask"] = joined(mask)
             columns |= {f"{name}/{what}": values[:, agents] for what, values in flat.items()}
-        fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level)
+        states = b"" if self._states is None else self._states.write(fragment.streams, [i for i, _, _ in kept])
+        fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level, states)
         fragment.schema_hash = self._schema.hash
 
     def _write(

@@ -11,6 +11,9 @@ from covey.networks.mlp import MLP
 from covey.networks.multi_input import ImagePart, MultiInput
 from covey.networks.network import Input, NetworkSpec, Params
 from covey.networks.ops import NumpyOps, Ops
+from covey.networks.recurrent import Recurrent
+from covey.networks.resnet import ResNet
+from covey.networks.simba import SimBa
 
 __all__ = [
     "CNN",
@@ -25,5 +28,8 @@ __all__ = [
     "Ops",
     "ParamSpec",
     "Params",
+    "Recurrent",
+    "ResNet",
     "Segment",
+    "SimBa",
 ]

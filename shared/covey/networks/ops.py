@@ -7,7 +7,7 @@ Every operation takes weights of one network, `w (in, out)` with `x (B, in)` of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,10 +61,24 @@ class Ops(Protocol):
         """
         ...
 
+    def gru(self, gates: Array, recurrent: Array, state: Array) -> Array:
+        """Return the states of GRUs one step on, as `covey.networks.recurrent` has it: (B, H), or (K, B, H).
+
+        `gates` is what the inputs, and `recurrent` what the states bring to the gates r, z and n, (B, 3 H) each.
+        """
+        ...
+
     def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
         """Convolve images, (B * height * width, channels) or (K, B * height * width, channels) for K stacked networks.
 
         Weights are (kernel * kernel * channels, outputs); returns (B * cells, outputs), a row for each window.
+        """
+        ...
+
+    def module(self, encoder: Any, params: Mapping[str, Array], x: Array) -> Array:
+        """Compute a `torch.nn.Module` of one's own, `covey.networks.torch_module.TorchModule`, by its own parameters.
+
+        Returns (B, features) from (B, numbers), or (K, B, features) from (K, B, numbers) for K stacked networks.
         """
         ...
 
@@ -78,6 +92,18 @@ class Ops(Protocol):
 
     def concat(self, xs: Sequence[Array]) -> Array:
         """Concatenate arrays along the last axis."""
+        ...
+
+    def copy(self, x: Array) -> Array:
+        """Return an array that later operations may overwrite, so that x stays."""
+        ...
+
+    def plus(self, x: Array, y: Array) -> Array:
+        """Add two arrays of one shape."""
+        ...
+
+    def whole(self, x: Array) -> Array:
+        """Return inputs as one array, on which every computation works, for encoders of others' kinds."""
         ...
 
     def joint(self, xs: Sequence[Array]) -> Array:
@@ -163,11 +189,22 @@ class NumpyOps:
             scale, bias = scale[:, None, :], bias[:, None, :]
         return normal * scale + bias
 
+    def gru(self, gates: Array, recurrent: Array, state: Array) -> Array:
+        """Return the states of GRUs one step on."""
+        units = state.shape[-1]
+        both = _sigmoid(gates[..., : 2 * units] + recurrent[..., : 2 * units])
+        new = np.tanh(gates[..., 2 * units :] + both[..., :units] * recurrent[..., 2 * units :])
+        return new + both[..., units:] * (state - new)
+
     def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
         """Convolve images, rows of channels, for one network or for K stacked ones."""
         if x.ndim == 2:
             return Convolution(x[None], w[None], b[None], window)()[0]
         return Convolution(x, w, b, window)()
+
+    def module(self, encoder: Any, params: Mapping[str, Array], x: Array) -> Array:
+        """Compute a `torch.nn.Module` of one's own, by torch, which must be installed."""
+        return encoder.load().module_of_arrays(encoder, params, x)
 
     def channels_last(self, x: Array, channels: int) -> Array:
         """Reorder images whose numbers come channel by channel, (..., numbers), to pixel by pixel."""
@@ -176,6 +213,18 @@ class NumpyOps:
     def columns(self, x: Array, start: int, stop: int) -> Array:
         """Return the numbers from `start` to before `stop` of the last axis."""
         return np.ascontiguousarray(x[..., start:stop])
+
+    def copy(self, x: Array) -> Array:
+        """Return a copy."""
+        return x.copy()
+
+    def plus(self, x: Array, y: Array) -> Array:
+        """Add two arrays of one shape."""
+        return x + y
+
+    def whole(self, x: Array) -> Array:
+        """Return inputs as they are: one array."""
+        return x
 
     def joint(self, xs: Sequence[Array]) -> Array:
         """Put what a network's head reads side by side."""

@@ -8,6 +8,7 @@ living.json      of living members the same                address.json  where i
 actors.json      all actors                                environment.json  where a file of one's own was
 best/            the best policy so far, and its score     diverged/     last finite policies of members that diverged
 elites/          of generations, the fittest member's policies, a folder each
+evaluations.json what these scored in `covey evaluate --keep`
 """
 
 from __future__ import annotations
@@ -179,6 +180,11 @@ class RunDirectory:
     def result(self) -> Path:
         """File of the result, written when the run has ended, complete or not."""
         return self.path / "result.json"
+
+    @property
+    def evaluations(self) -> Path:
+        """File of what the best policy and the elites scored in `covey evaluate --keep`, if that was asked for."""
+        return self.path / "evaluations.json"
 
     @property
     def address(self) -> Path:

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covey.acting import Decisions, LoadedPolicy
+from covey.acting.states import AgentStates
 from covey.envs.returned import flat_mask, split_mask
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
+from covey.networks.trusted_modules import trust
 from covey.run.files import cannot_read, read_json
 from covey.spaces import MASK_KEY, EnvironmentSpaces, Space, leaf_arrays, leaves, mask_width, nested, part_of
 from covey.v1.order_pb2 import Exploration
@@ -53,7 +55,19 @@ class Policy:
             for n, agent in enumerate(group.agents)
         }
         self._planned: dict[tuple[int, bool], Decisions] = {}
+        self._states: dict[int, AgentStates] = {}  # what agents remember, by the number of observations at once
+        columns = [spaces.agent_ids[agent] for group in spaces.groups for agent in group.agents]
+        self._column = {agent: p for p, agent in enumerate(columns)}
         self._rng = np.random.default_rng()
+
+    def reset(self, environments: Sequence[int] | None = None) -> None:
+        """Forget what was seen, as episodes begin; only policies with memory remember anything.
+
+        Args:
+            environments: Rows of the batches in which they begin; None: all.
+        """
+        for size, states in self._states.items():
+            states.begin_episodes(range(size) if environments is None else environments)
 
     def act(
         self,
@@ -63,6 +77,9 @@ class Policy:
         rng: np.random.Generator | None = None,
     ) -> dict[str, Any]:
         """Choose actions for the agents whose observations are given.
+
+        A policy with memory remembers what these agents see, until `reset`: call `act` once for each env step in which
+        an agent acts, with batches of one size, whose row b is always the same environment.
 
         Args:
             observations: By agent id its observation, (*shape), or a batch of them, (B, *shape), the same B for all
@@ -119,7 +136,9 @@ class Policy:
                 if rows is None:
                     legal[g] = rows = np.ones((size, len(self.spaces.groups[g]), width), np.uint8)
                 rows[:, n] = mask
-        given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng)
+        acts = np.zeros((size, len(self.spaces.agents)), np.uint8)
+        acts[:, [self._column[agent] for agent in seen]] = 1
+        given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng, acts)
         acted = {}
         for agent in seen:
             g, n = self._where[agent]
@@ -161,14 +180,18 @@ class Policy:
         key = size, deterministic
         decisions = self._planned.pop(key, None)
         if decisions is None:
-            decisions = Decisions(self.spaces, size)
+            states = self._states.setdefault(size, AgentStates(self.spaces, size))
+            decisions = Decisions(self.spaces, size, states)
             if not deterministic:
                 for slot in range(size):
                     decisions.explore(slot, Exploration(kind=Exploration.KIND_SAMPLE))
             decisions.plan(dict.fromkeys(range(size), self._policies))
         self._planned[key] = decisions
         while len(self._planned) > _KEPT_SIZES:
+            dropped, _ = next(iter(self._planned))
             del self._planned[next(iter(self._planned))]
+            if all(own != dropped for own, _ in self._planned):
+                del self._states[dropped]
         return decisions
 
 
@@ -215,15 +238,19 @@ def write_policies(member: TrainedMember, directory: Path) -> Path:
     return directory / INDEX
 
 
-def load_policy(path: Path | str) -> Policy:
+def load_policy(path: Path | str, *, modules: Sequence[str] = ()) -> Policy:
     """Load what `covey export` wrote; nothing in the files is trusted.
 
     Args:
         path: The directory, or the index in it, policy.json.
+        modules: Functions "package.module:function" that may be called to make the policies' networks, where these are
+            a `torch.nn.Module` of one's own; `*` stands for anything. All other networks need neither them nor torch.
 
     Raises:
         StorageError: a file is missing, or is not what an export holds.
+        ConfigError: a network is a module that is not among `modules`, does not load, or needs torch that is missing.
     """
+    trust(*modules)
     index = Path(path) / INDEX if Path(path).is_dir() else Path(path)
     data = read_json(index)
     try:
@@ -240,6 +267,8 @@ def load_policy(path: Path | str) -> Policy:
         raise StorageError(
             f"{index} is no export of covey ({type(exc).__name__}: {exc}); export the member again"
         ) from exc
+    for policy in loaded.values():
+        policy.load_modules()
     return Policy(spaces, [loaded[name] for name in files])
 
 

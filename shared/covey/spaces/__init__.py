@@ -24,6 +24,7 @@ from covey.spaces.kinds import (
     mask_width,
     masked_choices,
 )
+from covey.spaces.leaf_names import check_names
 from covey.spaces.values import at_path, leaf_arrays, nested, part_of
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "TupleSpace",
     "action_bounds",
     "at_path",
+    "check_names",
     "choices",
     "from_gymnasium",
     "has_box",
