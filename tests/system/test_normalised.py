@@ -85,7 +85,7 @@ def test_a_task_of_very_different_sizes_is_learned_and_played_elsewhere(
     assert result["best_fitness"] > 15, result
     run = result["run_dir"]
     played = covey_json("evaluate", run, "--episodes", 20, "--json")
-    assert played["fitness"] > 15, played
+    assert played["mean_return"] > 15, played
     _, state, _ = read_newest(RunDirectory.open(Path(run)).checkpoints)
     # Each of both agents decides in each env step; children go on from their parents' statistics.
     ids = {m["member_id"]: m for m in state["members"]}
@@ -101,8 +101,9 @@ def test_a_task_of_very_different_sizes_is_learned_and_played_elsewhere(
     assert all(policy.spec.normalized == ((0, 3),) for policy in member.policies())
 
 
-def test_without_it_nothing_is_learned(tmp_path: Path) -> None:
-    result = covey_json("train", job(tmp_path / "off.yaml", IPPO), "--runs", tmp_path, "--json")
+@pytest.mark.parametrize("algorithm", [IPPO, MADDPG], ids=["IPPO", "MADDPG"])
+def test_without_it_nothing_is_learned(algorithm: dict[str, Any], tmp_path: Path) -> None:
+    result = covey_json("train", job(tmp_path / "off.yaml", algorithm), "--runs", tmp_path, "--json")
     assert result["best_fitness"] < 12, result
 
 
