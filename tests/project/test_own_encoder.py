@@ -119,7 +119,7 @@ def test_it_plays_and_is_exported(finished: tuple[str, Path, Any], environment: 
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
         )
-        assert f"give covey.load_policy modules=['{MODULE}']" in done.stderr, done.stderr
+        assert f"give covey.load_policy or Agent.load modules=['{MODULE}']" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("job", ["job_ops.yaml", "job_torch.yaml"])

@@ -20,6 +20,7 @@ from covey.config.section import explain
 from covey.config.stored import without_gone_keys
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError, SpaceError
+from covey.networks.trusted_modules import trust
 from covey.run.checkpoint_format import read_newest
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
@@ -310,18 +311,21 @@ class Agent:
         drop_checkpoints(Path(path), keep=1)
 
     @staticmethod
-    def load(path: str | Path, device: Any = "cpu", accelerator: Any = None) -> Agent:
+    def load(path: str | Path, device: Any = "cpu", accelerator: Any = None, *, modules: Sequence[str] = ()) -> Agent:
         """Load a member that `save_checkpoint` wrote.
 
         Args:
             path: The folder.
             device: Device on which it is to learn, such as "cpu" or "cuda".
             accelerator: An `accelerate.Accelerator` of one process, whose device is used in place of `device`, or None.
+            modules: Functions "package.module:function" that may be called to make networks that are a
+                `torch.nn.Module` of one's own; `*` stands for anything.
 
         Raises:
             StorageError: the folder does not exist, or a file is damaged.
             ConfigError: the accelerator has several processes.
         """
+        trust(*modules)
         device = device_of(accelerator, device)
         newest = read_newest(Path(path))
         _, state, _ = newest

@@ -48,7 +48,7 @@ def check_trusted(module: str) -> None:
         raise ConfigError(
             f"module {module!r}, which makes a network, is not among those allowed here "
             f"({', '.join(_trusted) or 'none'}); if you trust it, start an actor with --ops torch --allow-module "
-            f"{module}, or give covey.load_policy modules=[{module!r}]"
+            f"{module}, or give covey.load_policy or Agent.load modules=[{module!r}]"
         )
 
 
