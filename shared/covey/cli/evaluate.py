@@ -66,7 +66,9 @@ def evaluate(
         if keep:
             for option, given in (("--member", member), ("--generation", generation), ("--play", play_)):
                 if given is not None:
-                    raise ConfigError(f"--keep: given with {option}, expected it alone, as it plays all; leave one out")
+                    raise ConfigError(
+                        f"--keep was given with {option}, expected it alone, as it plays all; leave one out"
+                    )
             result = play_and_keep(read_chosen(run, None, None), episodes, seed)
         else:
             result = play(read_chosen(run, member, generation), episodes, seed, play_ or [])
