@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from covey.errors import ConfigError, SpaceError
@@ -30,6 +31,7 @@ def read_player(source: str, agent: str, spaces: EnvironmentSpaces) -> LoadedPol
     from covey.run.trained import TrainedMember
 
     path, who = parse_source(source)
+    policies: Sequence[LoadedPolicy]
     if (path / INDEX).is_file():
         exported = load_policy(path)
         there, policies = exported.spaces, exported.policies

@@ -53,6 +53,9 @@ def test_scores_at_an_earlier_time_see_nothing_of_later_ones(
         found = numbers(capsys, sweep.path, "--at", steps)
         assert found["0.001", "mean", ""] == pytest.approx(-65.0)
         assert found["0.01", "mean", ""] == pytest.approx(-65.0), "of the three runs that had been evaluated"
+    assert run(["table", str(sweep.path), "--at", "150"]) == 0
+    out = capsys.readouterr().out
+    assert "continuous actions, after 150 env steps" in out and "bound -11.8" in out
     assert run(["table", str(sweep.path), "--at", "99"]) == 7
     err = capsys.readouterr().err
     assert "keeps no generation that had ended after 99 env steps" in err and "no run has a score" in err
