@@ -130,7 +130,9 @@ ROOMS = {
         },
         "ingest": {"attendance", "learner", "population", "coordination", "experience", "orders", "storage"},
         "attendance": {"learner", "population", "coordination", "orders", "storage"},
-        "build": {"member", "population", "seeds", "algorithms", "evolution", "experience", "packing"},
+        "build": {
+            *("member", "population", "seeds", "algorithms", "evolution", "experience", "packing", "storage"),
+        },
         "learner": {"member", "population", "algorithms", "coordination", "orders", "storage"},
         "population": {"member", "algorithms", "evolution", "experience", "orders", "packing"},
         "algorithms": {"member", "experience", "orders", "packing"},

@@ -66,7 +66,9 @@ def evaluate(
         if keep:
             for option, given in (("--member", member), ("--generation", generation), ("--play", play_)):
                 if given is not None:
-                    raise ConfigError(f"--keep: given with {option}, expected it alone, as it plays all; leave one out")
+                    raise ConfigError(
+                        f"--keep was given with {option}, expected it alone, as it plays all; leave one out"
+                    )
             result = play_and_keep(read_chosen(run, None, None), episodes, seed)
         else:
             result = play(read_chosen(run, member, generation), episodes, seed, play_ or [])
@@ -99,15 +101,16 @@ def play(trained: TrainedMember, episodes: int, seed: int, others: Sequence[str]
         trained: The member.
         episodes: How many episodes to play, at least 1.
         seed: Seeds the sequence of episodes.
-        others: Agents that somebody else plays, each "AGENT=random", "AGENT=elite" or "AGENT=MEMBER"; without any the
-            opponents of the run's own evaluations play.
+        others: Agents that somebody else plays, each "AGENT=random", "AGENT=elite", "AGENT=MEMBER" or "AGENT=PATH";
+            without any the opponents of the run's own evaluations play.
 
     Returns:
         `mean_return` (over episodes, of the sum over agents; where a zero-sum game is played side by side, over the
         agents that the member plays), its `stderr` (None for a single episode), `per_agent` means (then over the
         episodes in which the member plays the agent), `episodes`, `member_id`, the `generation` that its policies are
         of, and `policy`, where in the run's directory they lie, such as best, elites/7 or checkpoints/00000012; with
-        others who play the same agents in every episode also `play` (agent to "random", "elite" or a member's id).
+        others who play the same agents in every episode also `play` (agent to "random", "elite", a member's id or a
+        path).
         With others, and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of
         `win`, `draw` and `loss`, by its return against the best of the other agents' returns in the episode. There are
         none if all agents got the same in every episode, as where they cooperate. `against` has these numbers for each

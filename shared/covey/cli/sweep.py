@@ -99,7 +99,7 @@ def sweep(
 
     if trials is not None and not optuna:
         raise ConfigError(
-            f"--trials {trials}: given without --optuna, expected both; add --optuna, or leave --trials out"
+            f"--trials {trials} was given without --optuna, expected both; add --optuna, or leave --trials out"
         )
     if optuna:
         from covey.experiments.study import parse_ranges
@@ -180,7 +180,7 @@ def _say_end(progress: Progress, path: Path, again: str) -> None:
     from covey.experiments.run_process import State
 
     for failure in progress.failures:
-        say(f"covey: run {failure.run}: failed with exit code {failure.exit_code}: {failure.words}", error=True)
+        say(f"covey: run {failure.run} failed with exit code {failure.exit_code}: {failure.words}", error=True)
     counts = ", ".join(f"{n} {state.value}" for state in State if (n := progress.count(state)))
     say(f"sweep {path}: {counts or 'no runs'}", error=True)
     if progress.count(State.ELSEWHERE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -63,6 +64,8 @@ def table(
         say_json(formats.marl_eval(scored), indent=1)
         return
     comparisons = compare(scored)
+    if at is not None:
+        comparisons = [replace(c, title=f"{c.title}, after {at:,} env steps") for c in comparisons]
     if format_ == "csv":
         print(printable(formats.csv_text(comparisons), keep="\n"), end="", flush=True)
         return

@@ -72,7 +72,7 @@ def at_steps(scores: Sequence[Score], env_steps: float) -> tuple[list[Score], li
     for score in scores:
         value = score.at(env_steps)
         if value is None:
-            missing.append(f"run {score.run}: no generation that is kept had ended after {env_steps:,.0f} env steps")
+            missing.append(f"run {score.run} keeps no generation that had ended after {env_steps:,.0f} env steps")
         else:
             curve = tuple(point for point in score.curve if point[0] <= env_steps)
             found.append(replace(score, score=value, env_steps=curve[-1][0], curve=curve))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,12 +58,9 @@ def _statistics(comparison: Comparison) -> Table:
     shown = [*raw, *(n for n in ("normalised IQM", "optimality gap") if n in first.statistics)]
     rows = []
     for g in comparison.groups:
-        cells = [
-            _span(g.statistics[n], 1 if n in raw else 3) if n != "mean" else f"{g.statistics[n].value:.1f}"
-            for n in shown
-        ]
+        cells = [_span(g.statistics[n], 1 if n in raw else 3) for n in shown]
         ends = [f"{run.score:.1f} ({run.seed})" for run in _ends(g)]
-        wall_s = sorted(run.wall_s for run in g.runs)[len(g.runs) // 2]
+        wall_s = statistics.median(run.wall_s for run in g.runs)
         rows.append([g.label, str(len(g.runs)), *cells, *ends, f"{wall_s:,.0f} s"])
     return Table(
         comparison.title,
@@ -79,7 +77,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         f"Score: mean return of {score.episodes:,} episodes that nobody trained or chose by. In brackets: 95 % "
         "stratified bootstrap intervals. Wall time: median."
     )
-    if score.task is not None and comparison.title == score.task.title:
+    if score.task is not None and comparison.title.startswith(score.task.title):
         levels = ", ".join(f"{level.name} {level.score:g}" for level in score.task.levels)
         yield f"Levels, of which the first is normalised to 0 and the last to 1: {levels}."
     if len({run.episodes for g in comparison.groups for run in g.runs}) > 1:

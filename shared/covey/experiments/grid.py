@@ -84,7 +84,7 @@ def parse_seeds(text: str) -> list[int]:
             raise ConfigError(f"--seeds {text[:40]}: expected at most {MOST_RUNS:,} seeds; name fewer")
         seeds.extend(range(first, last + 1))
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds {text[:40]}: names a seed twice, expected each once; leave one out")
+        raise ConfigError(f"--seeds {text[:40]} names a seed twice, expected each once; leave one out")
     return sorted(seeds)
 
 

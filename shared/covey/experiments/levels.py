@@ -93,7 +93,7 @@ def read_levels(path: Path = OWN) -> list[Task]:
     """
     data = read_yaml(path, f"levels {path}")
     if not isinstance(data, list):
-        raise ConfigError(f"levels {path}: holds {type(data).__name__}, expected a list of tasks; begin each with '- '")
+        raise ConfigError(f"levels {path} holds {type(data).__name__}, expected a list of tasks; begin each with '- '")
     tasks = []
     for i, value in enumerate(data, start=1):
         try:

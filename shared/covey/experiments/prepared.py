@@ -17,6 +17,7 @@ from covey.experiments.grid import Combination, override
 from covey.experiments.sweep_directory import COMBINATION, Plan, without_seed
 from covey.run.directory import RunDirectory
 from covey.run.files import write_json
+from covey.run.init_from import with_absolute_source
 from covey.run.new_run import write_config
 from covey.run.own_environment import remember_environment, with_entry_point
 
@@ -39,6 +40,7 @@ class Prepared:
         Raises:
             ConfigError: the file cannot be read, a key does not exist, or a value is not acceptable.
             EnvironmentLoadError: the environment's file is not there.
+            StorageError: there is no run that `training.init_from` names.
         """
         own = combination.overrides if combination is not None else ()
         # As covey train has it, by which runs are trained.
@@ -48,7 +50,7 @@ class Prepared:
                 "learner.tls is set, expected none for covey sweep, whose actors reach their learners over loopback; "
                 "leave it out"
             )
-        return with_entry_point(config, self.file.parent, Path.cwd())
+        return with_absolute_source(with_entry_point(config, self.file.parent, Path.cwd()))
 
     def plan(self, varied: dict[str, list[Any]], seeds: Sequence[int], study: dict[str, Any] | None = None) -> Plan:
         """What sweep.json says of a sweep with these values and seeds."""

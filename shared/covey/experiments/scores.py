@@ -89,7 +89,7 @@ def read_scores(sweeps: Sequence[SweepDirectory], tasks: Sequence[Task]) -> Scor
             except (CoveyError, KeyError, TypeError, ValueError, AttributeError) as exc:
                 reason = f"cannot be read ({type(exc).__name__}: {exc})"
             if reason is not None:
-                found.missing.append(f"run {run}: {reason}")
+                found.missing.append(f"run {run} {reason}")
     return found
 
 

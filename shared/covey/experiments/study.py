@@ -54,7 +54,7 @@ def parse_ranges(options: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str
         ranges[key] = low, high
     values = parse_values(lists)
     for key in ranges.keys() & values.keys():
-        raise ConfigError(f"--set {key}: is given a range and values, expected one of them; leave one out")
+        raise ConfigError(f"--set {key} has a range and values, expected one of them; leave one out")
     return values, ranges
 
 

@@ -44,11 +44,15 @@ class Policy:
     Args:
         spaces: Of the environment.
         policies: The policy of each agent, in environment order.
+
+    Attributes:
+        spaces: As given.
+        policies: As given.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, policies: Sequence[LoadedPolicy]) -> None:
         self.spaces = spaces
-        self._policies = list(policies)
+        self.policies = list(policies)
         self._where = {
             spaces.agent_ids[agent]: (g, n)
             for g, group in enumerate(spaces.groups)
@@ -185,7 +189,7 @@ class Policy:
             if not deterministic:
                 for slot in range(size):
                     decisions.explore(slot, Exploration(kind=Exploration.KIND_SAMPLE))
-            decisions.plan(dict.fromkeys(range(size), self._policies))
+            decisions.plan(dict.fromkeys(range(size), self.policies))
         self._planned[key] = decisions
         while len(self._planned) > _KEPT_SIZES:
             dropped, _ = next(iter(self._planned))

@@ -53,9 +53,12 @@ def test_scores_at_an_earlier_time_see_nothing_of_later_ones(
         found = numbers(capsys, sweep.path, "--at", steps)
         assert found["0.001", "mean", ""] == pytest.approx(-65.0)
         assert found["0.01", "mean", ""] == pytest.approx(-65.0), "of the three runs that had been evaluated"
+    assert run(["table", str(sweep.path), "--at", "150"]) == 0
+    out = capsys.readouterr().out
+    assert "continuous actions, after 150 env steps" in out and "bound -11.8" in out
     assert run(["table", str(sweep.path), "--at", "99"]) == 7
     err = capsys.readouterr().err
-    assert "no generation that is kept had ended after 99 env steps" in err and "no run has a score" in err
+    assert "keeps no generation that had ended after 99 env steps" in err and "no run has a score" in err
 
 
 def test_every_format_has_the_settings_and_an_interval(
@@ -99,8 +102,8 @@ def test_runs_without_a_score_are_left_out_and_told(sweep: SweepDirectory, capsy
     assert sum(statistic == "score" for _, statistic, _ in numbers_left) == 4
     assert run(["table", str(sweep.path)]) == 0
     err = capsys.readouterr().err
-    assert f"run {first}: is not evaluated; covey evaluate {first} --keep" in err
-    assert f"run {second}: is not complete" in err and f"run {third}: is not evaluated" in err
+    assert f"run {first} is not evaluated; covey evaluate {first} --keep" in err
+    assert f"run {second} is not complete" in err and f"run {third} is not evaluated" in err
 
 
 def test_sweeps_are_compared_by_their_names(
