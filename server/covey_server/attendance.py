@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from covey.collect.collector import most_train_slots
-from covey.errors import RefusedError, one_line
+from covey.errors import RefusedError, SpaceError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
@@ -88,6 +88,7 @@ class Attendance:
                 joint_seeds=not config.training.deterministic,
                 ignore_observations=environment.ignore_observations,
                 evaluation_config_json=evaluation,
+                frame_stack=environment.frame_stack if environment.frame_stack > 1 else None,
             ),
         )
 
@@ -97,8 +98,13 @@ class Attendance:
         Raises:
             RefusedError: there is none.
         """
-        if self._learner.config.environment.evaluation:
-            who = f"{who}, in a run that sets environment.evaluation"
+        environment = self._learner.config.environment
+        newer = {
+            "environment.evaluation": environment.evaluation,
+            "environment.frame_stack": environment.frame_stack > 1,
+        }
+        if keys := [key for key, given in newer.items() if given]:
+            who = f"{who}, in a run that sets {' and '.join(keys)}"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -112,7 +118,7 @@ class Attendance:
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
         environment = self._learner.config.environment
-        if environment.ignore_observations:
+        if environment.ignore_observations or environment.frame_stack > 1:
             return 2
         if environment.evaluation:  # which an older actor would not know of
             return EVALUATION_SINCE
@@ -134,7 +140,12 @@ class Attendance:
         if (needed := needed_version(spaces)) > version:
             raise RefusedError(
                 f"actor {one_line(request.actor_id, 64)!r}: speaks protocol version {version}, expected {needed} for "
-                "observations or actions that are a Dict or Tuple; install a newer covey there"
+                "observations or actions that are a Dict or Tuple, or stacks of frames; install a newer covey there"
+            )
+        if spaces.frame_stack != (frames := config.environment.frame_stack):
+            raise SpaceError(
+                f"actor {one_line(request.actor_id, 64)!r}: frame_stack {spaces.frame_stack} in its spaces, expected "
+                f"{frames} as environment.frame_stack, which Describe says; install a newer covey there"
             )
         with self.lock:
             if learner.state in CLOSED:

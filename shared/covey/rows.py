@@ -53,7 +53,8 @@ class RowKind(enum.IntEnum):
     """Kinds of row, that is, of timestep in an actor's message.
 
     An env step (STEP); the last observation of an episode (FINAL) or of an abandoned one (CUT); where an environment
-    stands when the message ends (TAIL); an earlier row repeated because an agent has not acted again since (LEAD_IN).
+    stands when the message ends (TAIL); an earlier row repeated because an agent has not acted again since (LEAD_IN);
+    an earlier observation of the running episode, repeated because policies read several of them together (CONTEXT).
     """
 
     STEP = 1  # an env step: observation, action, reward and flags
@@ -61,6 +62,7 @@ class RowKind(enum.IntEnum):
     CUT = 3  # the last observation of an abandoned episode
     TAIL = 4  # where the slot stands when the fragment ends; repeated as the next fragment's first row
     LEAD_IN = 5  # an earlier row, repeated because a decision in it is still open
+    CONTEXT = 6  # an earlier observation of the running episode, for stacks of frames; everything else in it is 0
 
 
 class Active(enum.IntEnum):

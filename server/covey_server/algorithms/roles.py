@@ -80,18 +80,19 @@ def value_spec(
 ) -> NetworkSpec:
     """Describe these agents' value network: from an agent's own observation, and its index if wanted, to one number."""
     agent = spaces.agents[agents[0]]
-    width = agent.observation.width + indicator(algorithm, agents)
+    beside = indicator(algorithm, agents)
     return NetworkSpec(
         inputs=(
             Input(
                 "observation",
-                width,
+                agent.stacked.width + beside,
                 encoder_of(
                     config.encoder_config,
                     agent.observation,
                     "network",
                     f"agent {agent.agent_id!r}",
-                    beside=width - agent.observation.width,
+                    beside=beside,
+                    frames=agent.frame_stack,
                 ),
             ),
         ),
@@ -120,9 +121,13 @@ def critic_spec(
         inputs=tuple(
             Input(
                 g.group_id,
-                g.observation.width,
+                g.stacked.width,
                 encoder_of(
-                    configs[player[g.agents[0]]].encoder_config, g.observation, "network", f"group {g.group_id!r}"
+                    configs[player[g.agents[0]]].encoder_config,
+                    g.observation,
+                    "network",
+                    f"group {g.group_id!r}",
+                    frames=g.frame_stack,
                 ),
                 len(g),
             )

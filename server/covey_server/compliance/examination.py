@@ -13,6 +13,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
 from covey_server.compliance.asked import Work
 from covey_server.compliance.rules import Verdicts
+from covey_server.experience.frames import earlier_frames, frame_rows, read_stacks
 from covey_server.experience.stream import Stream
 from covey_server.ingest.validation import Accepted
 
@@ -41,6 +42,7 @@ class Slots:
         self._closing_rows = 2 + len(spaces.agents)
         self._verdicts, self._check = verdicts, verdicts.check
         self._tails: dict[int, tuple[int, Seen]] = {}  # by slot whose episode runs: the last order, and what it showed
+        self._before: dict[int, list[Seen]] = {}  # of these slots, what the episode showed before, for stacks of frames
 
     def look(self, fragment: Fragment, order_id: int, works: Sequence[Work], accepted: Accepted) -> None:
         """Look at the rows of one fragment that has passed the learner's checks."""
@@ -53,7 +55,7 @@ class Slots:
                 if whole:
                     self._check("steps", False, f"{work.steps} env steps of slot {work.slot} in order {order_id}", 0)
                 continue
-            rows = slice(stream.first_row + stream.lead_in_rows, stream.first_row + stream.rows)
+            rows = slice(stream.first_new_row, stream.first_row + stream.rows)
             ends = int((kind[rows] == RowKind.FINAL).sum())
             where = f"slot {work.slot} in order {order_id}"
             if work.until_episode_end and ends:
@@ -66,11 +68,16 @@ class Slots:
             if ends or told:
                 self._check("episodes", told == ends, f"the {ends} episodes of {where} that its rows end", told)
             self._look_at_beginning(work, stream, order_id, accepted, rows.start)
-            self._look_at_actions(work, accepted, rows, where)
-            if kind[rows.stop - 1] == RowKind.TAIL:
-                self._tails[work.slot] = order_id, self._seen(accepted, rows.stop - 1)
+            earlier = earlier_frames(kind, [s.first_row for s in accepted.streams], self._spaces.frame_stack)
+            self._look_at_context(work, stream, accepted, where)
+            self._look_at_actions(work, accepted, rows, earlier, where)
+            last = rows.stop - 1
+            if kind[last] == RowKind.TAIL:
+                self._tails[work.slot] = order_id, self._seen(accepted, last)
+                self._before[work.slot] = [self._seen(accepted, r) for r in range(last - int(earlier[last]), last)]
             else:
                 self._tails.pop(work.slot, None)
+                self._before.pop(work.slot, None)
 
     def _look_at_beginning(self, work: Work, stream: Stream, order_id: int, accepted: Accepted, row: int) -> None:
         """Does the slot begin anew if it is to, and else where it stood?"""
@@ -89,7 +96,27 @@ class Slots:
             what = f"in the first row of {where} what was seen in the last one of order {before}"
             self._check(rule, not differ, what, f"other observations of group {differ[0] if differ else ''}")
 
-    def _look_at_actions(self, work: Work, accepted: Accepted, rows: slice, where: str) -> None:
+    def _look_at_context(self, work: Work, stream: Stream, accepted: Accepted, where: str) -> None:
+        """Are the stream's context rows what the running episode showed before, and as many?"""
+        if self._spaces.frame_stack == 1:
+            return
+        goes_on = not work.restart and not stream.cut_before
+        before = self._before.get(work.slot, []) if goes_on else []
+        shown = [self._seen(accepted, stream.first_row + i) for i in range(stream.context_rows)]
+        if not before:
+            self._verdicts.never(
+                "context", bool(shown), f"no context rows of {where}, as an episode begins", len(shown)
+            )
+            return
+        same = len(shown) == len(before) and all(
+            np.array_equal(a[group], b[group]) for a, b in zip(shown, before, strict=True) for group in a
+        )
+        expected = f"{len(before)} context rows of {where} with what its episode showed before"
+        self._check("context", same, expected, f"{len(shown)}{', with others' * (len(shown) == len(before))}")
+
+    def _look_at_actions(
+        self, work: Work, accepted: Accepted, rows: slice, earlier: NDArray[np.uint8], where: str
+    ) -> None:
         """Do the agents do what their policies say?"""
         columns = accepted.columns
         steps = np.asarray(columns["kind"], np.uint8)[rows] == RowKind.STEP
@@ -103,7 +130,8 @@ class Slots:
                 if player is None:
                     self.drawn[name].update(action.tobytes() for action in taken)
                 elif work.exploration is None and chose.any():
-                    seen = read_leaves(columns, name, "observation", group.observation, (rows, number))[chose]
+                    acted = rows.start + np.flatnonzero(chose)
+                    seen = read_stacks(columns, group, number, frame_rows(earlier, acted, group.frame_stack))
                     mask = None if masks is None else masks[rows, number][chose]
                     wrong = player.wrong(number, seen, taken, mask)
                     got = f"{int(wrong.sum())} others, the first {taken[wrong][:1].tolist()}"

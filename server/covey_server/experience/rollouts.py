@@ -20,6 +20,7 @@ from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces, Group
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.frames import earlier_frames, frame_rows, read_stacks
 from covey_server.experience.stream import Stream
 from covey_server.storage.journal import Position
 
@@ -35,7 +36,8 @@ class AgentDecisions:
     There are V observations ("views") and D closed decisions.
 
     Attributes:
-        view: (V, *observation shape), what the agent saw, in the space's own dtype, structured for a tree.
+        view: (V, *observation shape), what the agent saw, in the space's own dtype, structured for a tree; where its
+            policy reads several observations, stacks of them.
         here: (D,), index into `view` of what the agent saw when it decided.
         after: (D,), index into `view` of what it saw when the decision closed.
         action: (D, *action shape), structured for a tree.
@@ -195,11 +197,13 @@ class Rollouts:
             self._spaces, columns, kind, [(held.actor, s) for held, s in placed]
         )
         closes = closed.closes & ~from_earlier_policy[:, None]
+        starts = np.cumsum([0, *(stream.rows for _, stream in placed)])[:-1]
+        earlier = earlier_frames(kind, starts.tolist(), self._spaces.frame_stack)
         agents: dict[int, AgentDecisions] = {}
         for group in self._spaces.groups:
             for n, agent in enumerate(group.agents):
                 rows = np.flatnonzero(closes[:, agent])
-                agents[agent] = _agent_decisions(columns, closed, group, n, agent, rows, trajectory)
+                agents[agent] = _agent_decisions(columns, closed, group, n, agent, rows, trajectory, earlier)
         return Rollout(tuple(agents[a] for a in range(len(agents))))
 
 
@@ -213,8 +217,9 @@ def _trajectories(
 
     A stream is the rows of one environment in one message. It continues the trajectory of that environment's stream
     before it if that one ended with a tail row (where an environment stands when the message ends): the first row after
-    its lead-in rows repeats this tail. Lead-in rows repeat earlier rows because an agent's decision in them has not
-    closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do not count.
+    its context and lead-in rows repeats this tail. Lead-in rows repeat earlier rows because an agent's decision there
+    has not closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do
+    not count.
 
     Args:
         spaces: The run's spaces.
@@ -239,7 +244,7 @@ def _trajectories(
     from_earlier_policy = np.zeros(len(kind), bool)
     open_tails: dict[tuple[Hashable, int], int] = {}  # by slot, the tail row at which its last stream ended
     for start, end, (actor, stream) in zip(starts.tolist(), ends.tolist(), placed, strict=True):
-        first = start + stream.lead_in_rows
+        first = start + stream.context_rows + stream.lead_in_rows
         tail = open_tails.pop((actor, stream.slot), None)
         if tail is not None and not stream.cut_before and _same_observations(spaces, columns, tail, first):
             trajectory_of_segment[segment[start]] = trajectory_of_segment[segment[tail]]
@@ -267,6 +272,7 @@ def _agent_decisions(
     agent: int,
     rows: NDArray[np.int64],
     trajectory: NDArray[np.int64],
+    earlier: NDArray[np.uint8],
 ) -> AgentDecisions:
     """Collect the decisions that one agent made in an on-policy rollout, ordered by trajectory and time.
 
@@ -278,6 +284,7 @@ def _agent_decisions(
         agent: Its index in environment order.
         rows: The rows in which its decisions close within the round, by their number in the round.
         trajectory: The trajectory that each row belongs to.
+        earlier: How many rows before each one its stack of frames reaches back.
     """
     # A stable sort keeps the order of time within a trajectory, whose streams lie apart in the round.
     rows = rows[np.argsort(trajectory[rows], kind="stable")]
@@ -291,8 +298,9 @@ def _agent_decisions(
     continues[:-1] = trajectory[rows[:-1]] == trajectory[rows[1:]]
     continues &= ~closed.ended[rows, agent]
     g = group.group_id
+    frames = frame_rows(earlier, np.flatnonzero(viewed), group.frame_stack)
     return AgentDecisions(
-        view=read_leaves(columns, g, "observation", group.observation, (viewed, n)),
+        view=read_stacks(columns, group, n, frames),
         here=view_of_row[rows],
         after=view_of_row[after],
         action=read_leaves(columns, g, "action", group.action, (rows, n)),

@@ -2,7 +2,8 @@
 
 from covey.acting.actions import ActionLayout
 from covey.acting.decisions import Decisions
+from covey.acting.frame_stacks import FrameStacks
 from covey.acting.noise import SlotNoise
 from covey.acting.policies import ActingPack, LoadedPolicy, PolicyRows
 
-__all__ = ["ActingPack", "ActionLayout", "Decisions", "LoadedPolicy", "PolicyRows", "SlotNoise"]
+__all__ = ["ActingPack", "ActionLayout", "Decisions", "FrameStacks", "LoadedPolicy", "PolicyRows", "SlotNoise"]

@@ -25,19 +25,20 @@ class FragmentBuilder:
 
     The rows of one environment are a stream; P streams, C rows fit into each, N agents of a group, A agents in all.
 
-    Every column is one array (P, C, ...). The first `lead` rows of each stream are kept free for lead-in rows, which
-    end right before row `lead`; whatever comes after them begins at row `lead` in all streams, so that the same steps
-    of several slots are one slice.
+    Every column is one array (P, C, ...). The first `lead` rows of each stream are kept free for lead-in or context
+    rows, which end right before row `lead`; whatever comes after them begins at row `lead` in all streams, so that the
+    same steps of several slots are one slice. No stream has rows of both kinds: context rows are for stacks of frames,
+    which are refused where agents wait, and lead-in rows are for agents that wait.
 
     Args:
         schema: The columns of rows, that is, of timesteps.
         spaces: Spaces of the environment.
         slots: The order's training slots, in its sequence; stream i is that of `slots[i]`.
         capacity: C, `lead` included.
-        carried: From the orders before; its lead-in rows become these streams' first ones.
+        carried: From the orders before; its lead-in rows and context become these streams' first rows.
 
     Attributes:
-        lead: Rows kept free for lead-in rows.
+        lead: Rows kept free for lead-in or context rows.
         capacity: C.
         rows: (P,), where each stream's next row goes.
         steps: (P,), step rows of each stream.
@@ -52,7 +53,7 @@ class FragmentBuilder:
         self._slots = list(slots)
         self._carried = carried
         self._asynchronous = spaces.asynchronous
-        self.lead = most_lead_in_rows(spaces)
+        self.lead = most_repeated_rows(spaces)
         self.capacity = capacity
         self._groups = spaces.groups
         self._agents = group_columns(spaces)
@@ -68,7 +69,7 @@ class FragmentBuilder:
         self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
         self._reward = zeros("float32", agents)
         self._age = zeros("uint32", agents) if self._asynchronous else None
-        self._first = np.full(streams, self.lead, np.intp)  # each stream's first row, a lead-in row if it has any
+        self._first = np.full(streams, self.lead, np.intp)  # each stream's first row, a repeated one if it has any
         self.rows = np.full(streams, self.lead, np.intp)
         self.steps = np.zeros(streams, np.intp)
         self.cut_before = [slot in carried.cut for slot in slots]
@@ -76,6 +77,7 @@ class FragmentBuilder:
         for i, slot in enumerate(slots):
             if slot in carried.lead_in:
                 self._lead_in(i, carried.lead_in.pop(slot))
+            self._context(i, carried.context.pop(slot, ()))
 
     def write(
         self,
@@ -130,7 +132,7 @@ class FragmentBuilder:
         """End an episode whose environment raised, marking its last timestep as cut off.
 
         Where the stream has no row of the episode, its next rows say that one was cut before them; lead-in rows, whose
-        decisions are dropped with the episode, are left out.
+        decisions are dropped with the episode, and context rows are left out.
 
         Args:
             stream: Position in the order.
@@ -138,7 +140,7 @@ class FragmentBuilder:
             running: Whether the episode had steps, here or in earlier fragments.
             seen: The slots' arrays before the step or reset that raised.
         """
-        if self.rows[stream] == self.lead:  # the stream has no row yet but lead-in rows
+        if self.rows[stream] == self.lead:  # the stream has no row yet but repeated ones
             self.cut_before[stream] |= running
             self._first[stream] = self.lead
         if self.open(stream):
@@ -184,10 +186,11 @@ class FragmentBuilder:
         for i, first, end in kept:
             fragment.streams.add(
                 slot=self._slots[i],
-                lead_in_rows=self.lead - first,
+                lead_in_rows=self.lead - first if self._asynchronous else 0,
                 rows=end - self.lead,
                 steps=int(self.steps[i]),
                 cut_before=self.cut_before[i],
+                context_rows=0 if self._asynchronous else self.lead - first,
             )
 
         _, first, end = kept[0]
@@ -274,6 +277,13 @@ class FragmentBuilder:
             if (mask := self._mask[g]) is not None:
                 mask[at] = rows.mask[g]
 
+    def _context(self, stream: int, frames: Sequence[NDArray[Any]]) -> None:
+        """Write what the running episode showed before the stream's first row, for stacks of frames."""
+        for column, values in zip(self._observation, frames, strict=False):  # none where nothing is carried
+            self._first[stream] = first = self.lead - len(values)
+            self._kind[stream, first : self.lead] = RowKind.CONTEXT
+            column[stream, first : self.lead] = values
+
     def _open_decisions(self, stream: int, waits: NDArray[np.intp]) -> LeadIn | None:
         """Collect the rows in which waiting agents last decided, to be repeated (as lead-in rows) in the next message.
 
@@ -329,9 +339,12 @@ class FragmentBuilder:
         )
 
 
-def most_lead_in_rows(spaces: EnvironmentSpaces) -> int:
-    """Return how many earlier rows an environment may have to repeat in a message: one per agent that can wait."""
-    return len(spaces.agents) if spaces.asynchronous else 0
+def most_repeated_rows(spaces: EnvironmentSpaces) -> int:
+    """Return how many earlier rows an environment may have to repeat in a message.
+
+    One per agent that can wait (lead-in rows), or all frames of a stack but the newest (context rows).
+    """
+    return len(spaces.agents) if spaces.asynchronous else spaces.frame_stack - 1
 
 
 def as_index(positions: Sequence[int]) -> Any:

@@ -17,6 +17,7 @@ def load_evaluation(
     config: Mapping[str, Any],
     groups: Mapping[str, Sequence[str]] | None,
     ignored: Collection[str] = (),
+    frame_stack: int = 1,
 ) -> EnvironmentFactory:
     """Find the environment of evaluations: that of training, built with other arguments.
 
@@ -26,6 +27,7 @@ def load_evaluation(
         config: All keyword arguments of its function in evaluations.
         groups: Agent ids by group id, if the configuration gives them.
         ignored: Dotted names of parts of observations that are left out.
+        frame_stack: How many of their last observations agents' networks read.
 
     Raises:
         EnvironmentLoadError: it cannot be built with these arguments.
@@ -42,7 +44,7 @@ def load_evaluation(
     except EnvironmentLoadError as exc:
         raise EnvironmentLoadError(f"{exc} (built with environment.evaluation on top of environment.config)") from exc
     try:
-        found = read_spaces(env, groups, ignored)
+        found = read_spaces(env, groups, ignored, frame_stack)
     finally:
         env.close()
     if found != spaces:

@@ -278,9 +278,12 @@ class SyncSlots:
             return
         for p, agent, *_ in self._all[s]:
             if self.arrays.living[s, p] and not self.arrays.present[s, p]:
+                wanted = "agents that wait to do so from the first episode on"
+                if (frames := self._spaces.frame_stack) > 1:
+                    wanted = f"one in every env step, as environment.frame_stack is {frames}; leave that out"
                 raise EnvironmentLoadError(
                     f"environment: living agent {agent!r} got no observation, but in its first episode all agents did; "
-                    "expected agents that wait to do so from the first episode on"
+                    f"expected {wanted}"
                 )
 
     def _discard(self, s: int, exc: Exception) -> Fault:

@@ -161,7 +161,7 @@ class TrainedMember:
         environment = self.config.environment
         env = make_env()
         try:
-            found = read_spaces(env, environment.groups, environment.ignore_observations)
+            found = read_spaces(env, environment.groups, environment.ignore_observations, environment.frame_stack)
         finally:
             env.close()
         if found != self.spaces:

@@ -1,16 +1,14 @@
 """Observation and action spaces of agents, trees of them, their values in arrays, and the groups that agents form."""
 
+from covey.spaces.agents import AgentSpec, EnvironmentSpaces, Group
 from covey.spaces.from_gymnasium import SEEN_KEYS, from_gymnasium, observation_from_gymnasium, part_names, without_mask
 from covey.spaces.kinds import (
     DTYPES,
     FORCED_KEY,
     MASK_KEY,
-    AgentSpec,
     Box,
     DictSpace,
     Discrete,
-    EnvironmentSpaces,
-    Group,
     Leaf,
     LeafSpace,
     MultiBinary,
@@ -24,12 +22,21 @@ from covey.spaces.kinds import (
     mask_width,
     masked_choices,
 )
+from covey.spaces.stacks import (
+    MOST_FRAMES,
+    frames_of,
+    has_channels_first,
+    join_frames,
+    numbers_before_frames,
+    stacked_space,
+)
 from covey.spaces.values import at_path, leaf_arrays, nested, part_of
 
 __all__ = [
     "DTYPES",
     "FORCED_KEY",
     "MASK_KEY",
+    "MOST_FRAMES",
     "SEEN_KEYS",
     "AgentSpec",
     "Box",
@@ -46,15 +53,20 @@ __all__ = [
     "action_bounds",
     "at_path",
     "choices",
+    "frames_of",
     "from_gymnasium",
     "has_box",
+    "has_channels_first",
+    "join_frames",
     "leaf_arrays",
     "leaves",
     "mask_width",
     "masked_choices",
     "nested",
+    "numbers_before_frames",
     "observation_from_gymnasium",
     "part_names",
     "part_of",
+    "stacked_space",
     "without_mask",
 ]

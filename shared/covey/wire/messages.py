@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
+from covey.spaces import MOST_FRAMES, AgentSpec, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
 from covey.v1 import environment_pb2
 from covey.wire.limits import MAX_AGENTS, MAX_DIMS, MAX_ID_CHARACTERS, MAX_NUMBERS
 from covey.wire.space_fields import space_fields, space_from_parts
@@ -65,6 +65,7 @@ def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpa
             for a in spaces.agents
         ],
         asynchronous=spaces.asynchronous,
+        frame_stack=spaces.frame_stack if spaces.frame_stack > 1 else None,
     )
 
 
@@ -84,9 +85,15 @@ def spaces_from_proto(
     if not 1 <= len(message.agents) <= MAX_AGENTS:
         raise SpaceError(f"environment: {len(message.agents)} agents, expected 1 to {MAX_AGENTS}")
     # Counted before anything is built: a bound that was sent once is repeated for each number of a Box.
-    numbers = sum(_box_numbers(s) for a in message.agents for s in (a.observation, a.action))
+    frames = message.frame_stack if message.HasField("frame_stack") else 1
+    if not 1 <= frames <= MOST_FRAMES:
+        raise SpaceError(f"environment.frame_stack: {frames}, expected 1 to {MOST_FRAMES}")
+    numbers = sum(frames * _box_numbers(a.observation) + _box_numbers(a.action) for a in message.agents)
     if numbers > MAX_NUMBERS:
-        raise SpaceError(f"environment: {numbers} numbers in the Boxes of all agents, expected at most {MAX_NUMBERS}")
+        stacked = f" in stacks of {frames} frames" * (frames > 1)
+        raise SpaceError(
+            f"environment: {numbers} numbers in the Boxes of all agents{stacked}, expected at most {MAX_NUMBERS}"
+        )
     agents = []
     for agent in message.agents:
         if not 1 <= len(agent.agent_id) <= MAX_ID_CHARACTERS or not agent.agent_id.isprintable():
@@ -104,7 +111,11 @@ def spaces_from_proto(
         )
         if agent.masked:
             mask_width(agents[-1].action)
-    return EnvironmentSpaces.build(agents, groups, asynchronous=message.asynchronous)
+    spaces = EnvironmentSpaces.build(agents, groups, asynchronous=message.asynchronous, frame_stack=frames)
+    if frames > 1:  # policy files name the spaces of stacks, which have the same limits
+        for a in spaces.agents:
+            space_from_proto(space_to_proto(a.stacked), f"{frames} observations of agent {a.agent_id!r} stacked")
+    return spaces
 
 
 def groups_to_proto(groups: Mapping[str, Sequence[str]] | None) -> list[environment_pb2.AgentGroup]:

@@ -72,7 +72,7 @@ class PolicySpec:
         Raises:
             ConfigError: it has other spaces.
         """
-        if (self.observation, self.action) != (agent.observation, agent.action):
+        if (self.observation, self.action) != (agent.stacked, agent.action):
             raise ConfigError(f"{name} is made for {self.observation} and {self.action}, not for {agent}")
 
     def check(self) -> None:
@@ -108,8 +108,8 @@ def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicyS
         stochastic: Whether the algorithm learns distributions of actions, and not one action.
     """
     head = "stochastic" if stochastic else "deterministic"
-    indicator = network.inputs[0].width - agent.observation.width
-    return PolicySpec(network, agent.observation, agent.action, head, indicator)
+    indicator = network.inputs[0].width - agent.stacked.width
+    return PolicySpec(network, agent.stacked, agent.action, head, indicator)
 
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:

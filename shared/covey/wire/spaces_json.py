@@ -74,7 +74,7 @@ def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
         ],
         "groups": {g.group_id: [spaces.agent_ids[i] for i in g.agents] for g in spaces.groups},
         "asynchronous": spaces.asynchronous,
-    }
+    } | ({"frame_stack": spaces.frame_stack} if spaces.frame_stack > 1 else {})
 
 
 def spaces_from_json(data: Any) -> EnvironmentSpaces:
@@ -87,17 +87,18 @@ def spaces_from_json(data: Any) -> EnvironmentSpaces:
     agents: list[AgentSpec] = []
     numbers = 0
     try:
+        frames = int(data.get("frame_stack", 1))
         for a in data["agents"]:
             observation, action = space_from_json(a["observation"]), space_from_json(a["action"])
             agents.append(AgentSpec(str(a["agent_id"]), observation, action, bool(a["masked"])))
             arrays = (leaf.space for s in (observation, action) for leaf in leaves(s))
-            numbers += sum(s.width for s in arrays if isinstance(s, Box))
+            numbers += frames * sum(s.width for s in arrays if isinstance(s, Box))
             if numbers > MAX_NUMBERS:
                 raise SpaceError(f"spaces: more than {MAX_NUMBERS} numbers in the Boxes of all agents")
         asynchronous = bool(data["asynchronous"])
         groups: Mapping[str, list[str]] = {str(g): [str(a) for a in ids] for g, ids in data["groups"].items()}
-    except (KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as exc:
         raise SpaceError(
             f"spaces: {type(exc).__name__} {exc}, expected agents and groups as covey writes them"
         ) from exc
-    return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous)
+    return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous, frame_stack=frames)

@@ -40,7 +40,12 @@ EVALUATION_SINCE = 2
 
 
 def needed_version(spaces: EnvironmentSpaces) -> int:
-    """The oldest protocol version in which these spaces can be said: trees and several dimensions of choices need 2."""
+    """The oldest protocol version in which these spaces can be said.
+
+    Trees, several dimensions of choices and stacks of frames need 2.
+    """
+    if spaces.frame_stack > 1:
+        return 2
     for agent in spaces.agents:
         for leaf in (*leaves(agent.observation), *leaves(agent.action)):
             space = leaf.space
