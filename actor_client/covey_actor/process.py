@@ -135,7 +135,9 @@ class Actor:
         env = make_env()
         groups = groups_from_proto(described.environment.groups)
         frames = described.environment.frame_stack if described.environment.HasField("frame_stack") else 1
-        spaces = read_spaces(env, groups, described.environment.ignore_observations, frames)
+        spaces = read_spaces(
+            env, groups, described.environment.ignore_observations, frames, described.environment.state
+        )
         env.close()
         make_evaluation = load_described_evaluation(described.environment, make_env, spaces, groups)
         schema = RowSchema.of(spaces)

@@ -157,7 +157,11 @@ class LearnerProcess:
                 env = make()
                 try:
                     spaces = read_spaces(
-                        env, environment.groups, environment.ignore_observations, environment.frame_stack
+                        env,
+                        environment.groups,
+                        environment.ignore_observations,
+                        environment.frame_stack,
+                        environment.state,
                     )
                 finally:
                     env.close()
@@ -169,6 +173,7 @@ class LearnerProcess:
                         environment.groups,
                         environment.ignore_observations,
                         environment.frame_stack,
+                        environment.state,
                     )
                 differs = ignored_seed(make, spaces) if self.config.training.deterministic else None
             if differs:

@@ -89,6 +89,7 @@ class Attendance:
                 ignore_observations=environment.ignore_observations,
                 evaluation_config_json=evaluation,
                 frame_stack=environment.frame_stack if environment.frame_stack > 1 else None,
+                state=environment.state,
             ),
         )
 
@@ -102,6 +103,7 @@ class Attendance:
         newer = {
             "environment.evaluation": environment.evaluation,
             "environment.frame_stack": environment.frame_stack > 1,
+            "environment.state": environment.state,
         }
         if keys := [key for key, given in newer.items() if given]:
             who = f"{who}, in a run that sets {' and '.join(keys)}"
@@ -118,7 +120,7 @@ class Attendance:
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
         environment = self._learner.config.environment
-        if environment.ignore_observations or environment.frame_stack > 1:
+        if environment.ignore_observations or environment.frame_stack > 1 or environment.state:
             return 2
         if environment.evaluation:  # which an older actor would not know of
             return EVALUATION_SINCE
@@ -140,12 +142,19 @@ class Attendance:
         if (needed := needed_version(spaces)) > version:
             raise RefusedError(
                 f"actor {one_line(request.actor_id, 64)!r}: speaks protocol version {version}, expected {needed} for "
-                "observations or actions that are a Dict or Tuple, or stacks of frames; install a newer covey there"
+                "observations or actions that are a Dict or Tuple, stacks of frames or a state; install a newer covey "
+                "there"
             )
         if spaces.frame_stack != (frames := config.environment.frame_stack):
             raise SpaceError(
                 f"actor {one_line(request.actor_id, 64)!r}: frame_stack {spaces.frame_stack} in its spaces, expected "
                 f"{frames} as environment.frame_stack, which Describe says; install a newer covey there"
+            )
+        if (spaces.state is not None) != config.environment.state:
+            raise SpaceError(
+                f"actor {one_line(request.actor_id, 64)!r}: {'a' if spaces.state else 'no'} state in its spaces, "
+                f"expected {'one' if config.environment.state else 'none'} as environment.state, which Describe says; "
+                "install a newer covey there"
             )
         with self.lock:
             if learner.state in CLOSED:

@@ -28,6 +28,9 @@ Columns = dict[str, NDArray[np.generic]]
 _own = threading.local()
 """Holds each thread's decompressor: a shared one would corrupt memory, and making one for each blob is slow."""
 
+STATE = "state"
+"""Column of the state of the whole environment; those of groups have a "/" in their names."""
+
 MAX_ROWS = 1 << 17
 """Rows of a fragment."""
 
@@ -124,7 +127,8 @@ class RowSchema:
 
     First `kind (R,)` for R rows, then for every group of N agents `<group>/` + observation (N, ...), action (N, ...),
     action_mask (N, width) where the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
-    Observations and actions that are trees have a column for each leaf, such as `observation.image`.
+    Observations and actions that are trees have a column for each leaf, such as `observation.image`. Last `state`
+    (R, ...), of the whole environment, where rows have it.
     """
 
     columns: tuple[Column, ...]
@@ -148,6 +152,8 @@ class RowSchema:
                 ("age", "uint32", ()),
             ):
                 columns.append(Column(f"{group.group_id}/{name}", dtype, (n, *shape)))
+        if spaces.state is not None:
+            columns.append(Column(STATE, spaces.state.dtype, spaces.state.shape))
         return RowSchema(tuple(columns))
 
     @cached_property

@@ -62,7 +62,7 @@ def test_what_frames_cannot_be_stacked_of_is_refused_before_training(tmp_path: P
     config = job(tmp_path / "job.yaml", ALGORITHMS["IPPO"], waits=True)
     for command in (("train", config, "--runs", tmp_path), ("check-env", "--config", config)):
         refused = covey(*command)
-        assert refused.returncode == 3 and "Traceback" not in refused.stderr
+        assert refused.returncode == SpaceError.exit_code and "Traceback" not in refused.stderr
         told = refused.stdout + refused.stderr
         assert "environment.frame_stack: 3, but agents of this environment wait" in " ".join(told.split())
     wrong = covey("train", job(tmp_path / "job.yaml", ALGORITHMS["IPPO"], frames=17), "--runs", tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema, read_leaves
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, STATE, Active, RowKind, RowSchema, read_leaves
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
 from covey_server.compliance.asked import Work
@@ -73,7 +73,7 @@ class Slots:
             self._look_at_actions(work, accepted, rows, earlier, where)
             last = rows.stop - 1
             if kind[last] == RowKind.TAIL:
-                self._tails[work.slot] = order_id, self._seen(accepted, last)
+                self._tails[work.slot] = order_id, self._seen(accepted, last) | self._state(accepted, last)
                 self._before[work.slot] = [self._seen(accepted, r) for r in range(last - int(earlier[last]), last)]
             else:
                 self._tails.pop(work.slot, None)
@@ -81,7 +81,7 @@ class Slots:
 
     def _look_at_beginning(self, work: Work, stream: Stream, order_id: int, accepted: Accepted, row: int) -> None:
         """Does the slot begin anew if it is to, and else where it stood?"""
-        seen = self._seen(accepted, row)
+        seen = self._seen(accepted, row) | self._state(accepted, row)
         self.first[work.slot] = seen
         stood = self._tails.get(work.slot)
         where = f"the stream of slot {work.slot} in order {order_id}"
@@ -94,7 +94,8 @@ class Slots:
             rule = "tail" if before == order_id - 1 else "still"
             differ = [group for group in tail if not np.array_equal(tail[group], seen[group])]
             what = f"in the first row of {where} what was seen in the last one of order {before}"
-            self._check(rule, not differ, what, f"other observations of group {differ[0] if differ else ''}")
+            got = "another state" if STATE in differ else f"other observations of group {differ[0] if differ else ''}"
+            self._check(rule, not differ, what, got)
 
     def _look_at_context(self, work: Work, stream: Stream, accepted: Accepted, where: str) -> None:
         """Are the stream's context rows what the running episode showed before, and as many?"""
@@ -139,6 +140,10 @@ class Slots:
                         f"{len(wrong)} actions of agent {self._spaces.agent_ids[agent]} that its policy gives, {where}"
                     )
                     self._check("actions" if player.plain else "layers", not wrong.any(), what, got)
+
+    def _state(self, accepted: Accepted, row: int) -> Seen:
+        """The state of the whole environment, where rows hold it, by the name of its column."""
+        return {STATE: accepted.columns[STATE][row].copy()} if STATE in accepted.columns else {}
 
     def _seen(self, accepted: Accepted, row: int) -> Seen:
         return {

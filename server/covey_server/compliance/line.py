@@ -182,6 +182,8 @@ class LearnerSide(services.ActorServiceServicer):
                 raise SpaceError(
                     f"join: frame_stack {spaces.frame_stack} in the spaces, expected {expected} as Describe says"
                 )
+            if (spaces.state is not None) != self._environment.state:
+                raise SpaceError(f"join: state {spaces.state} in the spaces, expected as Describe says")
             self.spaces = self.spaces or spaces
             check_same_spaces(request.actor_id, self.spaces, spaces)
             session = self._sessions.join(request)

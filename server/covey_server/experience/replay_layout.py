@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.rows import Columns, leaf_columns
+from covey.rows import STATE, Columns, leaf_columns
 from covey.spaces import (
     Discrete,
     EnvironmentSpaces,
@@ -60,6 +60,7 @@ class RowLayout:
         self._frames = spaces.frame_stack
         self._observations = [self._place_observation(group, device) for group in spaces.groups]
         self.observed = frozenset(self.widths)
+        self._state = self._place_state(spaces, device)
         self._actions = self._place_actions(spaces)
         self._masks = self._place_masks(spaces, device)
         self._agents = len(spaces.agents)
@@ -113,6 +114,9 @@ class RowLayout:
         for b in self.blocks:
             source = columns[b.column][:, b.first : b.last]
             into[b.dtype][:, b.offset : b.offset + b.width] = source.reshape(len(source), b.width)
+        if self._state is not None:
+            at = slice(self._state.offset, self._state.offset + self._state.width)
+            into[self._state.dtype][:, at] = columns[STATE].reshape(len(columns[STATE]), self._state.width)
         if earlier is not None:
             into["uint8"][:, self.earlier_column] = earlier
         if decisions is None:
@@ -149,6 +153,15 @@ class RowLayout:
             stored.append(StoredLeaf(encoding, leaf.dtype, offset, numbers * len(group), apart))
         owner = torch.tensor(group.agents).repeat_interleave(group.stacked.width).to(device)
         return stored, len(group), owner
+
+    def _place_state(self, spaces: EnvironmentSpaces, device: torch.device) -> StoredLeaf | None:
+        """Append the state of the whole environment to the matrix of its dtype, where rows hold it."""
+        if spaces.state is None:
+            return None
+        dtype, encoding = spaces.state.dtype, TorchEncoding(spaces.state, device)
+        offset = self.widths.get(dtype, 0)
+        self.widths[dtype] = offset + encoding.numbers
+        return StoredLeaf(encoding, dtype, offset, encoding.numbers, (1, encoding.numbers))
 
     def _place_masks(self, spaces: EnvironmentSpaces, device: torch.device) -> tuple[MaskRun, ...]:
         """Append all agents' action masks to the uint8 matrix; returns () if no agent has one."""
@@ -247,6 +260,8 @@ class RowLayout:
             next_action=None if next_part is None else self._joint_action(after, next_part),
             next_legal=self._legal_actions(after["uint8"]),
             next_part=next_part,
+            state=self._encoded_state(now),
+            next_state=self._encoded_state(after),
         )
 
     def _encoded_observations(self, rows: dict[str, Tensor], part: Tensor | None) -> tuple[Tensor, ...]:
@@ -268,6 +283,13 @@ class RowLayout:
                 x = x * (part != Part.ABSENT).index_select(-1, owner)
             seen.append(x)
         return tuple(seen)
+
+    def _encoded_state(self, rows: dict[str, Tensor]) -> Tensor | None:
+        """Encode the state of the whole environment of gathered rows; None where rows do not hold it."""
+        if self._state is None:
+            return None
+        its = self._state
+        return its.encoding(rows[its.dtype][..., its.offset : its.offset + its.width])
 
     def _joined(self, frames: Tensor, agents: int, stored: StoredLeaf) -> Tensor:
         """Join a leaf's frames, (F, ..., numbers of all agents), to stacks (..., numbers), one agent after another."""

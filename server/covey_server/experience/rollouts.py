@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, Columns, RowKind, RowSchema, leaf_columns, read_leaves
+from covey.rows import STATE, Active, Columns, RowKind, RowSchema, leaf_columns, read_leaves
 from covey.run.state_upgrades import check_version
 from covey.spaces import EnvironmentSpaces, Group
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
@@ -47,6 +47,7 @@ class AgentDecisions:
         reward: (D,) float32, sum of the agent's rewards until then.
         terminated: (D,) bool, whether nothing follows by the environment's rules.
         continues: (D,) bool, whether the next decision in these arrays is the one made where this one closed.
+        state: (V, *shape), the state of the whole environment in each view; None where rows do not hold it.
     """
 
     view: NDArray[np.generic]
@@ -59,6 +60,7 @@ class AgentDecisions:
     reward: NDArray[np.float32]
     terminated: NDArray[np.bool_]
     continues: NDArray[np.bool_]
+    state: NDArray[np.generic] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,4 +312,5 @@ def _agent_decisions(
         reward=closed.reward[rows, agent],
         terminated=closed.terminated[rows, agent] > 0,
         continues=continues,
+        state=columns[STATE][viewed] if STATE in columns else None,
     )

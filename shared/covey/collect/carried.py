@@ -34,6 +34,7 @@ class LeadIn:
         active: (L, A), an `Active` value.
         age: (L, A), env steps from the row to the end of the fragment, for agents whose decision is open; else 0.
         reward: (L, A) float64, the undiscounted sum of those agents' rewards over these steps; else 0.
+        state: (L, *shape), of the whole environment; None where rows do not hold it.
     """
 
     observation: Sequence[NDArray[Any]]
@@ -42,6 +43,7 @@ class LeadIn:
     active: NDArray[np.uint8]
     age: NDArray[np.int64]
     reward: NDArray[np.float64]
+    state: NDArray[Any] | None
 
 
 class Carried:

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from covey.collect.carried import Carried, LeadIn, group_columns
 from covey.envs.arrays import SlotArrays
-from covey.rows import Active, Columns, RowKind, RowSchema, leaf_columns
+from covey.rows import STATE, Active, Columns, RowKind, RowSchema, leaf_columns
 from covey.spaces import EnvironmentSpaces, leaf_arrays, mask_width
 from covey.v1 import fragment_pb2
 
@@ -68,6 +68,7 @@ class FragmentBuilder:
         self._mask = [zeros("uint8", len(g), mask_width(g.action)) if g.masked else None for g in spaces.groups]
         self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
         self._reward = zeros("float32", agents)
+        self._state = None if spaces.state is None else zeros(spaces.state.dtype, *spaces.state.shape)
         self._age = zeros("uint32", agents) if self._asynchronous else None
         self._first = np.full(streams, self.lead, np.intp)  # each stream's first row, a repeated one if it has any
         self.rows = np.full(streams, self.lead, np.intp)
@@ -218,6 +219,8 @@ class FragmentBuilder:
             if (mask := self._mask[g]) is not None:
                 columns[f"{name}/action_mask"] = joined(mask)
             columns |= {f"{name}/{what}": values[:, agents] for what, values in flat.items()}
+        if self._state is not None:
+            columns[STATE] = joined(self._state)
         fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level)
         fragment.schema_hash = self._schema.hash
 
@@ -243,6 +246,8 @@ class FragmentBuilder:
             target[at] = values[:, source].swapaxes(0, 1)  # (T, P, ...) to (P, T, ...)
 
         put(self._active, seen.present)
+        if self._state is not None and seen.state is not None:
+            put(self._state, seen.state)
         for column, values in zip(self._observation, seen.observation, strict=True):
             put(column, values)
         for mask, legal in zip(self._mask, seen.mask, strict=True):
@@ -272,6 +277,8 @@ class FragmentBuilder:
         at = stream, slice(first, self.lead)
         self._kind[at] = RowKind.LEAD_IN
         self._active[at], self._age[at], self._reward[at] = rows.active, rows.age, rows.reward
+        if self._state is not None:
+            self._state[at] = rows.state
         for g, (observation, action) in enumerate(zip(rows.observation, rows.action, strict=True)):
             self._observation[g][at], self._action[g][at] = observation, action
             if (mask := self._mask[g]) is not None:
@@ -336,6 +343,7 @@ class FragmentBuilder:
             self._active[at][kept],
             ages,
             rewards,
+            None if self._state is None else self._state[at][kept],
         )
 
 

@@ -67,6 +67,12 @@ class Environment(Section):
         "For environments in which one observation does not show what moves, and how fast. All agents must act in "
         "every env step. Actors from before there was this key are refused in a run that sets it.",
     )
+    state: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether what the environment's `state()` gives, the state of all of it, is sent and kept with "
+        "every env step, for algorithms whose critics read it; none of covey's own does. Actors from before there was "
+        "this key are refused in a run that sets it.",
+    )
     spaces_from: Literal["actor", "local"] = Field(
         default="actor",
         description="How the learner gets to know agents and spaces. `actor`: the first actor tells it, and the "

@@ -84,6 +84,7 @@ def check_environment(
     groups: Mapping[str, Sequence[str]] | None = None,
     ignored: Sequence[str] = (),
     frame_stack: int = 1,
+    state: bool = False,
 ) -> EnvironmentReport:
     """Play an environment at random, run PettingZoo's own test, and say what covey can do with it.
 
@@ -94,6 +95,7 @@ def check_environment(
         groups: Agent ids by group id, as a configuration may give them; None: groups by the agents' names.
         ignored: Dotted names of parts of observations that are left out, as a configuration may give them.
         frame_stack: How many observations networks are to read together, as a configuration may say.
+        state: Whether rows are to hold the state of the whole environment, as a configuration may say.
 
     Raises:
         EnvironmentLoadError: it cannot be built, does not know its agents before reset, or has agents that wait only
@@ -107,7 +109,7 @@ def check_environment(
             spaces = None
             if not cannot:
                 try:
-                    spaces = read_spaces(env, groups, ignored, frame_stack)
+                    spaces = read_spaces(env, groups, ignored, frame_stack, state)
                 except (SpaceError, EnvironmentLoadError) as exc:  # training refuses it by the same words
                     cannot.append(str(exc))
         finally:
@@ -190,6 +192,11 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
         )
     if spaces.frame_stack > 1:
         yield from _stacks(spaces)
+    if spaces.state is not None:
+        yield (
+            f"state: {spaces.state.dtype} of {_shape(spaces.state.shape)}, is sent and kept with every env step, for "
+            "algorithms that read it"
+        )
     if any(g.masked for g in spaces.groups):
         yield "masks: illegal actions are never chosen, in acting, in targets and in learning"
     if seen.forces:

@@ -13,7 +13,7 @@ from covey.envs.random_actions import random_actions, unmasked_actions
 from covey.envs.slots import Fault, Slots
 from covey.envs.zero_sum import is_zero_sum
 from covey.rows import MAX_FLOAT32, Active, is_number
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces, leaf_arrays
 from covey.wire.limits import MAX_REWARD
 
 MAX_FAULTS = 3
@@ -178,8 +178,9 @@ def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
         for n, agent in enumerate(group.agents):
             if mask is not None and present[p]:
                 seen.restricts = seen.restricts or not mask[0, n].all()
+            shown = leaf_arrays(group.observation, arrays.observation[g][0, n])
             for what, value, most in (
-                ("observation", arrays.observation[g][0, n], MAX_FLOAT32),
+                *(("observation", part, MAX_FLOAT32) for part in shown),
                 ("reward", arrays.reward[0, p], MAX_REWARD),
             ):
                 if not seen.not_finite and not is_number(value, most).all():

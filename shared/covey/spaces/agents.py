@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from covey.errors import ConfigError, SpaceError
-from covey.spaces.kinds import Space
+from covey.spaces.kinds import Box, Space
 from covey.spaces.stacks import MOST_FRAMES, stacked_space
 
 
@@ -63,6 +63,7 @@ class EnvironmentSpaces:
     agents: tuple[AgentSpec, ...]
     groups: tuple[Group, ...]
     asynchronous: bool = False  # living agents need not act in every step, as in games with turns
+    state: Box | None = None  # of the whole environment, where rows hold that too (`environment.state`)
 
     @property
     def agent_ids(self) -> tuple[str, ...]:
@@ -81,6 +82,7 @@ class EnvironmentSpaces:
         *,
         asynchronous: bool = False,
         frame_stack: int = 1,
+        state: Box | None = None,
     ) -> EnvironmentSpaces:
         """Form the groups of an environment's agents.
 
@@ -89,6 +91,7 @@ class EnvironmentSpaces:
             groups: Agent ids by group id; None: agents with the same prefix before the last `_` and equal spaces.
             asynchronous: Whether living agents may wait.
             frame_stack: How many of their last observations all agents' networks read.
+            state: The space of the whole environment's state, where rows hold it.
 
         Raises:
             SpaceError: no agents, a repeated agent id, ids from which two groups get one name, or stacks of frames
@@ -118,7 +121,7 @@ class EnvironmentSpaces:
                         "agents of a group need equal observation and action spaces: put them into two groups"
                     )
             built.append(Group(group_id, tuple(members), *_kind(first), frame_stack))
-        return EnvironmentSpaces(agents, tuple(built), asynchronous)
+        return EnvironmentSpaces(agents, tuple(built), asynchronous, state)
 
 
 def _listed(agents: Sequence[AgentSpec]) -> str:

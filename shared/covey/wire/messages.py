@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from covey.errors import SpaceError
-from covey.spaces import MOST_FRAMES, AgentSpec, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
+from covey.spaces import MOST_FRAMES, AgentSpec, Box, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
 from covey.v1 import environment_pb2
 from covey.wire.limits import MAX_AGENTS, MAX_DIMS, MAX_ID_CHARACTERS, MAX_NUMBERS
 from covey.wire.space_fields import space_fields, space_from_parts
@@ -66,6 +66,7 @@ def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpa
         ],
         asynchronous=spaces.asynchronous,
         frame_stack=spaces.frame_stack if spaces.frame_stack > 1 else None,
+        state=None if spaces.state is None else space_to_proto(spaces.state).box,
     )
 
 
@@ -89,6 +90,8 @@ def spaces_from_proto(
     if not 1 <= frames <= MOST_FRAMES:
         raise SpaceError(f"environment.frame_stack: {frames}, expected 1 to {MOST_FRAMES}")
     numbers = sum(frames * _box_numbers(a.observation) + _box_numbers(a.action) for a in message.agents)
+    state = environment_pb2.Space(box=message.state) if message.HasField("state") else None
+    numbers += 0 if state is None else _box_numbers(state)
     if numbers > MAX_NUMBERS:
         stacked = f" in stacks of {frames} frames" * (frames > 1)
         raise SpaceError(
@@ -111,7 +114,11 @@ def spaces_from_proto(
         )
         if agent.masked:
             mask_width(agents[-1].action)
-    spaces = EnvironmentSpaces.build(agents, groups, asynchronous=message.asynchronous, frame_stack=frames)
+    of_all = None if state is None else space_from_proto(state, "state")
+    assert of_all is None or isinstance(of_all, Box)
+    spaces = EnvironmentSpaces.build(
+        agents, groups, asynchronous=message.asynchronous, frame_stack=frames, state=of_all
+    )
     if frames > 1:  # policy files name the spaces of stacks, which have the same limits
         for a in spaces.agents:
             space_from_proto(space_to_proto(a.stacked), f"{frames} observations of agent {a.agent_id!r} stacked")
