@@ -1,11 +1,15 @@
-"""covey's own actor, but its streams begin without context rows: `python -m tests.support.forgetful_actor ...`."""
+"""covey's own actor, but its streams begin without context rows.
+
+`python -m tests.support.forgetful_actor` takes the arguments of `python -m covey_actor`.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-from covey.cli import main
 from covey.collect.fragment import FragmentBuilder
+from covey_actor.__main__ import main
 
 
 def forget(self: FragmentBuilder, stream: int, frames: Any) -> None:
@@ -15,4 +19,4 @@ def forget(self: FragmentBuilder, stream: int, frames: Any) -> None:
 FragmentBuilder._context = forget  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -57,7 +57,7 @@ def test_coveys_own_actor_keeps_the_rules_of_frame_stacks(shape: str) -> None:
 
 
 def test_an_actor_without_context_rows_is_named() -> None:
-    forgetful = [sys.executable, "-m", "tests.support.forgetful_actor", *OWN[3:], "--allow-env", MOVING]
+    forgetful = [sys.executable, "-m", "tests.support.forgetful_actor", *OWN[4:], "--allow-env", MOVING]
     code, told = verdicts("--env", MOVING, "--frame-stack", 3, "--", *forgetful)
     # What it says its policies did is not what they do on the stacks that its rows make.
     assert {"context"} <= of(told, "broken") <= {"context", "actions", "layers"}, told
