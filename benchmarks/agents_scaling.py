@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from covey.bounds.experience import experience_bytes
 from covey.collect import Collector
 from covey.config import Config, load_config
 from covey.envs import build_slots, load_environment, read_spaces
@@ -119,7 +120,8 @@ def measure(which: str, agents: int, updates: int) -> dict[str, Any]:
     rows = [sum(s.lead_in_rows + s.rows for s in f.streams) for f in sent]
     decoded = [schema.decode(f.blob, n, f.raw_bytes) for f, n in zip(sent, rows, strict=True)]
     kind = ALGORITHMS[config.algorithm.name]
-    figures["replay_full_mb"] = round(kind.experience_bytes(config, spaces) / 1e6)
+    replay_bytes = experience_bytes(config, spaces) if config.algorithm.learns_from == "replay" else 0
+    figures["replay_full_mb"] = round(replay_bytes / 1e6)
     members = [
         Member(
             member_id=m,

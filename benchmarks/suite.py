@@ -141,6 +141,7 @@ LEFT_OUT = (
     "costly",
     "environments",
     "learning",
+    "memory",
     "narrow_products",
     "recording_share",
     "soak",

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from covey.acting import LoadedPolicy
 from covey.errors import DivergedError
+from covey.wire.limits import CACHED_POLICIES, CACHED_POLICY_BYTES
 
 _log = logging.getLogger("covey.actor")
 
-MAX_POLICIES = 128
-MAX_BYTES = 64 << 20
+MAX_POLICIES = CACHED_POLICIES
+MAX_BYTES = CACHED_POLICY_BYTES
 
 
 class PolicyCache:

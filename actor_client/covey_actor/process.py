@@ -155,6 +155,8 @@ class Actor:
             hostname=socket.gethostname(),
             software_version=covey.__version__,
         )
+        if self._leave.is_set():  # while the environment was loaded: nobody is to expect work of this actor
+            return
         line = threading.Thread(target=self._serve, args=(request,), name="covey-connection", daemon=True)
         line.start()
         while not self._joined.wait(0.2):

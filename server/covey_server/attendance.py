@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 from covey.collect.collector import most_train_slots
+from covey.config.architecture import asks_for_memory
 from covey.errors import RefusedError, SpaceError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
 from covey.wire.messages import spaces_from_proto
-from covey.wire.versions import EVALUATION_SINCE, SPOKEN, Versions, agreed_version, needed_version
+from covey.wire.versions import EVALUATION_SINCE, MEMORY_SINCE, SPOKEN, Versions, agreed_version, needed_version
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
@@ -99,14 +100,18 @@ class Attendance:
         Raises:
             RefusedError: there is none.
         """
-        environment = self._learner.config.environment
+        config = self._learner.config
         newer = {
-            "environment.evaluation": environment.evaluation,
-            "environment.frame_stack": environment.frame_stack > 1,
-            "environment.state": environment.state,
+            "environment.evaluation": config.environment.evaluation,
+            "environment.frame_stack": config.environment.frame_stack > 1,
+            "environment.state": config.environment.state,
         }
         if keys := [key for key, given in newer.items() if given]:
             who = f"{who}, in a run that sets {' and '.join(keys)}"
+        elif asks_for_memory(config.network):
+            who = f"{who}, in a run whose policies have memory (network.encoder_config.recurrent)"
+        elif config.algorithm.oldest_protocol_version > SPOKEN.oldest:
+            who = f"{who}, in a run of {config.algorithm.name}"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -119,13 +124,17 @@ class Attendance:
 
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
-        environment = self._learner.config.environment
+        environment, population = self._learner.config.environment, self._learner.population
+        needed = [self._learner.config.algorithm.oldest_protocol_version]
         if environment.ignore_observations or environment.frame_stack > 1 or environment.state:
-            return 2
+            needed.append(2)
         if environment.evaluation:  # which an older actor would not know of
-            return EVALUATION_SINCE
-        population = self._learner.population
-        return SPOKEN.oldest if population is None else needed_version(population.spaces)
+            needed.append(EVALUATION_SINCE)
+        if asks_for_memory(self._learner.config.network):  # states travel with the rows
+            needed.append(MEMORY_SINCE)
+        if population is not None:
+            needed.append(needed_version(population.spaces))
+        return max(SPOKEN.oldest, *needed)
 
     def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Admit an actor to the run; the first valid Join builds the population.

@@ -13,6 +13,7 @@ from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm
 from covey_server.evolution.fitness import chosen_agents
+from covey_server.evolution.frequencies import next_by_frequencies
 from covey_server.evolution.generation import initial_population, next_generation
 from covey_server.evolution.lineage import Lineage
 from covey_server.evolution.succession import successor
@@ -78,14 +79,19 @@ class PopulationFactory:
         """Select and mutate: create the next generation and record births and deaths in the lineage.
 
         Args:
-            population: The evaluated population; its members' weights must have been unpacked.
+            population: The evaluated population; its members' weights must have been unpacked. They are gone
+                afterwards, and its algorithm is closed.
             generation: Number of the generation that begins.
 
         Returns:
             The next generation's members, and an algorithm that holds their networks packed.
         """
         lineage = population.lineage
+        # One generation's stacked networks at a time, and one of the members' own: of large networks two are too much.
+        population.algorithm.close()
         members = self._successors(population, generation)
+        for member in population.members:
+            member.release()
         before = {m.member_id for m in population.members}
         after = {m.member_id for m in members}
         for member_id in before - after:
@@ -128,7 +134,8 @@ class PopulationFactory:
     def _successors(self, population: Population, generation: int) -> list[Member]:
         """Members of the next generation, by the configured selection and mutation."""
         seed = self._config.training.seed
-        return next_generation(
+        by_frequencies = self._config.selection_strategy.strategy == "multi_frequency"
+        return (next_by_frequencies if by_frequencies else next_generation)(
             population.members,
             self._config,
             generator(seed, "selection", generation),

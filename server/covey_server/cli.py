@@ -86,12 +86,14 @@ def train(
 
         start_detached(run, [f"--set={text}" for text in overrides] if resume is not None else [])
         return
+    from covey_server.processes.early_signals import ended_by_signals
     from covey_server.processes.local_actors import LocalActors
     from covey_server.processes.local_count import first_count
 
     # Importing torch takes seconds, in which the actors import what they need. It comes after all that can be refused
     # without it.
-    with LocalActors(settings, first_count(settings)) as actors:
+    with ended_by_signals() as before_end, LocalActors(settings, first_count(settings)) as actors:
+        before_end.append(actors.terminate)
         from covey_server.train import run_training
 
         end = run_training(settings, run, actors, resume=resume is not None, quiet=as_json)
@@ -140,9 +142,12 @@ def learner(
     if resume is not None and is_complete(run, settings):
         print_result(json.dumps(read_json(run.result)))
         return
-    from covey_server.train import run_learner
+    from covey_server.processes.early_signals import ended_by_signals
 
-    end = run_learner(settings, run, resume=resume is not None, insecure=insecure)
+    with ended_by_signals():
+        from covey_server.train import run_learner
+
+        end = run_learner(settings, run, resume=resume is not None, insecure=insecure)
     print_result(json.dumps(end.result))
     raise typer.Exit(end.exit_code)
 

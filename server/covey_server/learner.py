@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from covey.bounds.memory import experience_line, memory_line
 from covey.config import Config
 from covey.config.sections import FRAGMENT_STEPS
 from covey.errors import DiskFullError, RefusedError, one_line
@@ -179,6 +180,8 @@ class Learner:
         self.population = population = self._build(spaces)
         self.enter_generation(population.members, population.algorithm, 0)
         population.policies.publish(m.member_id for m in population.members)
+        self.event(memory_line(population.algorithm.planned_memory(self.config, spaces)))
+        self.event(experience_line(self.config, spaces))
         if self.state is RunState.WAITING:
             self.become(RunState.TRAINING)
         return population

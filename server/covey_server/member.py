@@ -45,7 +45,7 @@ class Network:
 
     Attributes:
         spec: Architecture.
-        params: Weights by parameter name.
+        params: Weights by parameter name. Empty, as are targets and moments, while a pack alone has them (`release`).
         target: Softly updated copy of the weights (target network); None for networks without one.
         first_moment: Adam's running mean of gradients.
         second_moment: Adam's running mean of squared gradients.
@@ -76,6 +76,16 @@ class Network:
         params = spec.init(rng, orthogonal=orthogonal)
         target = {k: v.copy() for k, v in params.items()} if with_target else None
         return Network(spec, params, target, zeros_like(params), zeros_like(params))
+
+    @property
+    def released(self) -> bool:
+        """Whether a pack alone has the network's numbers at present."""
+        return not self.params
+
+    def release(self) -> None:
+        """Forget all numbers, which a pack has and gives back: every number would be in memory twice."""
+        self.params, self.first_moment, self.second_moment = {}, {}, {}
+        self.target = None if self.target is None else {}
 
     def clone(self) -> Network:
         """Copy the network, arrays included."""
@@ -111,7 +121,8 @@ class Member:
             that were not made yet.
         fitness: Mean return of its newest evaluation; None before the first one.
         fitness_stderr: Standard error of `fitness`.
-        mutation: How it was created: "initial", "none", "architecture", "parameters", "activation", "rl_hp" or "elite".
+        mutation: How it was created: "initial", "none", "architecture", "parameters", "activation", "rl_hp" or
+            "elite"; in multi-frequency selection also "stayed" or "migrant".
         change: The mutation in words, such as "head.add_node +32" or "lr_actor 0.001 -> 0.0012".
     """
 
@@ -133,6 +144,11 @@ class Member:
         """Whether some number of its networks, moments included, is not finite any more."""
         own = [(n.params, n.target or {}, n.first_moment, n.second_moment) for n in self.networks.values()]
         return not is_finite(arrays for network in own for arrays in network)
+
+    def release(self) -> None:
+        """Forget all numbers of its networks."""
+        for network in self.networks.values():
+            network.release()
 
     def own(self, record: type[Record]) -> Record:
         """The member's hyperparameters, as the record that an algorithm has of them.

@@ -94,7 +94,8 @@ class Population:
         members: The living members, in order of their places.
         algorithm: Holds the members' networks packed, and updates them.
         lineage: Record of all members that ever lived.
-        returns: Each agent's return in the newest episodes that members played against themselves.
+        returns: Each agent's return in the newest episodes that members played against themselves and in which any
+            agent's was not 0, with the name of the actor that reported them.
     """
 
     spaces: EnvironmentSpaces
@@ -105,4 +106,4 @@ class Population:
     members: list[Member]
     algorithm: Algorithm
     lineage: Lineage
-    returns: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=KEPT_RETURNS))
+    returns: deque[tuple[str, tuple[float, ...]]] = field(default_factory=lambda: deque(maxlen=KEPT_RETURNS))

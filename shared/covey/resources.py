@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import resource
 import sys
@@ -15,6 +17,15 @@ def rss_bytes() -> int:
     except OSError:  # no /proc: the peak, which macOS counts in bytes and others in KiB
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def return_freed_memory() -> None:
+    """Give memory that this process has freed back to the system, which the C library does not do by itself.
+
+    For after much was freed: arrays of less than 32 MiB are kept for later ones of such sizes. Takes milliseconds.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # C libraries other than glibc have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def open_files() -> int:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -111,7 +111,16 @@ def read_leaves(columns: Columns, group_id: str, what: str, space: Space, at: An
         space: The group's observation or action space.
         at: Indexes the rows and agents of every column.
     """
-    parts: list[NDArray[np.generic]] = [columns[name][at] for name, _ in leaf_columns(group_id, what, space)]
+    return from_leaves(space, [columns[name][at] for name, _ in leaf_columns(group_id, what, space)])
+
+
+def from_leaves(space: Space, parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """Return values of a space, given leaf by leaf, as one array, which is structured if the space is a tree.
+
+    Args:
+        space: The space.
+        parts: For each leaf an array (..., *leaf's shape).
+    """
     if isinstance(space, LeafSpace):
         return parts[0]
     lead = parts[0].shape[: parts[0].ndim - len(leaves(space)[0].space.shape)]
@@ -176,9 +185,15 @@ class RowSchema:
         """Make columns of zeros for this many timesteps."""
         return {c.name: np.zeros((rows, *c.shape), c.dtype) for c in self.columns}
 
-    def encode(self, columns: Mapping[str, NDArray[np.generic]], level: int) -> tuple[bytes, int]:
-        """Compress columns of equal length into bytes; returns these, and their length before compression."""
-        raw = b"".join(np.ascontiguousarray(columns[c.name]).tobytes() for c in self.columns)
+    def encode(self, columns: Mapping[str, NDArray[np.generic]], level: int, behind: bytes = b"") -> tuple[bytes, int]:
+        """Compress columns of equal length into bytes; returns these, and their length before compression.
+
+        Args:
+            columns: The columns by name.
+            level: zstd's.
+            behind: What follows the columns: states of policies with memory.
+        """
+        raw = b"".join([*(np.ascontiguousarray(columns[c.name]).tobytes() for c in self.columns), behind])
         return zstandard.ZstdCompressor(level=level, write_checksum=True).compress(raw), len(raw)
 
     def decode(self, blob: bytes, rows: int, raw_bytes: int) -> Columns:
@@ -194,18 +209,19 @@ class RowSchema:
             offset += rows * row_bytes
         return columns
 
-    def decompress(self, blob: bytes, rows: int, raw_bytes: int) -> bytes:
+    def decompress(self, blob: bytes, rows: int, raw_bytes: int, behind: int = 0) -> bytes:
         """Decompress an actor's timesteps, after checking that they have the claimed size.
 
         Args:
             blob: One zstd frame.
             rows: How many rows the fragment says it has.
             raw_bytes: How many bytes the fragment says they take.
+            behind: How many bytes follow the columns.
 
         Raises:
             FragmentError: too many rows, sizes that do not agree, or bytes that are no such zstd frame.
         """
-        expected = rows * self.row_bytes
+        expected = rows * self.row_bytes + behind
         if rows > MAX_ROWS or expected > MAX_RAW_BYTES:
             raise FragmentError("size", f"{rows} rows, {expected} bytes, expected at most {MAX_RAW_BYTES} bytes")
         if raw_bytes != expected:

@@ -139,13 +139,23 @@ def test_it_takes_no_policy_that_is_another_than_its_name_says(learner: Scripted
     ends_with(learner, lambda work: work.order(order(1)), "the learner served 14 bytes of hash")
 
 
+class DamagedOnce(dict[bytes, bytes]):
+    """Policies of which the first that is asked for is another than its name says."""
+
+    asked = 0
+
+    def get(self, sha256: bytes, default: object = None) -> object:  # type: ignore[override]
+        self.asked += 1
+        return b"something else" if self.asked == 1 else super().get(sha256, default)
+
+
 def test_a_policy_that_was_damaged_on_its_way_is_fetched_again(learner: ScriptedLearner) -> None:
-    learner.policies = dict.fromkeys(POLICIES, b"something else")
+    learner.policies = policies = DamagedOnce(POLICIES)
     running = Running(learner.address)
     learner.stream().order(order(1))
     again = learner.stream()  # it has broken the connection and come back
-    learner.policies = dict(POLICIES)
     assert again.fragment().order_id == order(1).order_id
+    assert policies.asked > len(POLICIES)
     again.ack(1)
     again.drain()
     again.finish()

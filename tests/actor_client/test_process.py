@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -78,6 +79,34 @@ def test_sigterm_delivers_and_ends_with_0(learner: ScriptedLearner, start: Start
     assert work.finish().reason == "SIGTERM"
     code, err = ended(actor)
     assert code == 0, err
+
+
+SLOW_TO_BUILD = """
+import time
+from tests.support.environments import counter
+
+def build(**kwargs):
+    open(MARK, "w").close()
+    time.sleep(1)
+    return counter(**kwargs)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("imports", [False, True], ids=["built", "imported"])
+def test_who_is_told_to_leave_while_the_environment_is_loaded_never_joins(
+    learner: ScriptedLearner, start: StartActor, tmp_path: Path, number: signal.Signals, imports: bool
+) -> None:
+    mark = tmp_path / "mark"
+    text = f"MARK = {str(mark)!r}\n{SLOW_TO_BUILD}" + ("build()\n" if imports else "")
+    (tmp_path / "slow_to_build.py").write_text(text)
+    learner.environment.entry_point = "slow_to_build:build"
+    allow = ("--allow-env", "slow_to_build:build", "--env-path", str(tmp_path))
+    actor = start("--learner", learner.address, *allow)
+    until(lambda: mark.exists() or actor.poll() is not None, what="the environment is loaded")
+    actor.send_signal(number)
+    code, err = ended(actor)
+    assert (code, learner.joins.qsize()) == (0, 0), err
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ ROOMS = {
     "covey": {
         "": {"lazy", "config", "envs", "progress", "run"},
         "__main__": {"cli"},
-        "cli": {"", "acting", "collect", "config", "envs", "run", "wire", "v1", "errors", "rows", "spaces"},
+        "cli": {"", "acting", "bounds", "collect", "config", "envs", "run", "wire", "v1", "errors", "rows", "spaces"},
+        "bounds": {"collect", "config", "wire", "errors", "rows", "spaces"},
         "run": {"acting", "config", "envs", "networks", "wire", "errors", "spaces"},
         "collect": {"acting", "envs", "wire", "v1", "errors", "rows", "spaces"},
         "acting": {"networks", "wire", "v1", "observations", "rows", "spaces"},

@@ -20,10 +20,11 @@ OLD = ("numpy==1.26.4", "gymnasium==0.28.1", "pettingzoo==1.24.3", "pydantic==1.
 
 TAG = """
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, MultiDiscrete
 from pettingzoo import ParallelEnv
 
-SEEN, MOVES = Box(-1.0, 1.0, (2,), np.float32), Discrete(3)
+# Of gymnasium 0.28 a MultiDiscrete has no `start`.
+SEEN, MOVES = Box(-1.0, 1.0, (2,), np.float32), MultiDiscrete([3, 2])
 
 class Tag(ParallelEnv):
     metadata = {"name": "tag_v0"}
@@ -47,7 +48,7 @@ class Tag(ParallelEnv):
         over, seen, there = self.time == 10, self.seen(), list(self.agents)
         if over:
             self.agents = []
-        rewards = {a: float(actions[a]) for a in there}
+        rewards = {a: float(actions[a].sum()) for a in there}
         return seen, rewards, dict.fromkeys(there, False), dict.fromkeys(there, over), {a: {} for a in there}
 
 def parallel_env():

@@ -15,12 +15,17 @@ SEEN = Box(0.0, 10.0, (2,), np.float32)
 
 
 class TupleGame(gymnasium.Env[Any, Any]):
-    """Three agents in Tuple spaces; each sees (time, its number) and earns its action; ends after `length` steps."""
+    """Three agents in Tuple spaces; each sees (time, its number) and earns its action; ends after `length` steps.
+
+    With `spaces: unequal` the second sees that three times over, side by side, and the third as a column.
+    """
 
     def __init__(self, length: int = 4, rewards: str = "list", flags: str = "one", spaces: str = "tuple") -> None:
         self.length, self.rewards, self.flags = length, rewards, flags
-        self.observation_space: Any = Tuple([SEEN] * 3) if spaces == "tuple" else [SEEN] * 3
-        self.action_space: Any = Tuple([Discrete(3, start=1)] * 3) if spaces == "tuple" else [Discrete(3, start=1)] * 3
+        self.shapes = [(2,), (6,), (2, 1)] if spaces == "unequal" else [(2,)] * 3
+        seen = [Box(-10, 10, shape, np.float32) for shape in self.shapes]
+        self.observation_space: Any = seen if spaces == "list" else Tuple(seen)
+        self.action_space: Any = [Discrete(3, start=1)] * 3 if spaces == "list" else Tuple([Discrete(3, start=1)] * 3)
         self.given: list[Any] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -29,7 +34,7 @@ class TupleGame(gymnasium.Env[Any, Any]):
         return self.seen(), {}
 
     def seen(self) -> Any:
-        return [np.array([self.time, i], np.float32) for i in range(3)]
+        return [np.resize(np.array([self.time, i], np.float32), shape) for i, shape in enumerate(self.shapes)]
 
     def step(self, action: Any) -> Any:
         assert isinstance(action, tuple) and all(a in (1, 2, 3) for a in action)

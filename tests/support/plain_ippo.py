@@ -1,4 +1,4 @@
-"""IPPO, one member and one network after the other, by the functions of examples/plain_ippo.py.
+"""IPPO and MAPPO, one member and one network after the other, by the functions of examples/plain_ippo.py.
 
 The example has agents with Box actions that act in every step. Added here is what else there is: agents that share
 networks, decisions of several steps, forced ones, other kinds of actions and masks, values in units of the returns, an
@@ -19,10 +19,11 @@ from tests.support.plain_off_policy import Plain
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent
 
-from covey.config import Config, OnPolicyAlgorithm
+from covey.config import Config, MAPPOSettings, OnPolicyAlgorithm
 from covey.networks.resolve import network_ids
 from covey.observations import ObservationEncoding
 from covey.spaces import Box, Discrete, EnvironmentSpaces, MultiDiscrete, Space, action_bounds
+from covey_server.algorithms.mappo import turns
 from covey_server.algorithms.roles import indicator
 from covey_server.experience.rollouts import AgentDecisions, Rollout
 from covey_server.member import Member, Network
@@ -101,8 +102,31 @@ def advantages_one_by_one(
     return advantage.numpy()
 
 
+def seen_by_all(spaces: EnvironmentSpaces, rollout: Rollout, agent: int, rows: NDArray[np.int64]) -> Tensor:
+    """What all agents see in some rows: the agent's group first, from the agent itself on, then the other groups."""
+    group = next(g for g in spaces.groups if agent in g.agents)
+    at = group.agents.index(agent)
+    order = [*group.agents[at:], *group.agents[:at]]
+    order += [a for g in spaces.groups if g is not group for a in g.agents]
+    seen, at_work = [], []
+    for a in order:
+        g = next(g for g in spaces.groups if a in g.agents)
+        n = g.agents.index(a)
+        (source,) = rollout.agents[a].source
+        seen.append(ObservationEncoding.of(g.observation).encode(source[rows].reshape(len(rows), -1)))
+        acts = (rollout.columns[f"{g.group_id}/active"][rows, n] > 0)[:, None]
+        last = encoded(g.action, rollout.columns[f"{g.group_id}/action"][rows, n])
+        if isinstance(g.action, Discrete | MultiDiscrete):
+            hot = [
+                torch.nn.functional.one_hot(x.long(), n) for x, n in zip(last.unbind(1), choices(g.action), strict=True)
+            ]
+            last = torch.cat(hot, 1)
+        at_work.append(np.concatenate([acts, last.numpy() * ~acts], 1).astype(np.float32))
+    return torch.from_numpy(np.concatenate([*seen, *(at_work if spaces.asynchronous else [])], 1))
+
+
 class Alone:
-    """One member of IPPO."""
+    """One member of IPPO, or of MAPPO, as the configuration says."""
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
         assert isinstance(made.algorithm, OnPolicyAlgorithm)
@@ -125,26 +149,39 @@ class Alone:
 
     def update(self, rollout: Rollout) -> None:
         self.rounds += 1
-        for network_id, agents in self.ids.items():
-            self.learn(network_id, agents, [rollout.agents[a] for a in agents])
+        ids = list(self.ids)
+        changed = np.ones(len(rollout.columns["kind"]))  # by those that have learned, in each row
+        if isinstance(self.settings, MAPPOSettings) and self.settings.sequential:
+            kinds = [self.spaces.agents[self.ids[i][0]] for i in ids]
+            alike = [(a.observation, a.action, a.masked) for a in kinds]
+            ids.sort(key=lambda i: alike.index(alike[list(self.ids).index(i)]))  # as agents of a kind are neighbours
+            ids = [ids[turn] for turn in turns(self.made.training.seed, self.updates, len(ids))]
+        for network_id in ids:
+            self.learn(network_id, self.ids[network_id], rollout, changed)
         self.updates += 1
 
-    def learn(self, network_id: str, agents: Sequence[int], decisions: Sequence[AgentDecisions]) -> None:
+    def learn(self, network_id: str, agents: Sequence[int], rollout: Rollout, changed: NDArray[np.float64]) -> None:
+        decisions = [rollout.agents[a] for a in agents]
         actor, critic = f"actor/{network_id}", f"critic/{network_id}"
         agent = self.spaces.agents[agents[0]]
         encoding = ObservationEncoding.of(agent.observation)
         h = self.hyper
-        xs, old_values, advantages = [], [], []
+        xs, wide, old_values, advantages = [], [], [], []
         for j, d in enumerate(decisions):
             seen = torch.from_numpy(encoding.encode(d.view.reshape(len(d.view), -1)))
+            joint = seen
+            if isinstance(self.settings, MAPPOSettings):
+                joint = seen_by_all(self.spaces, rollout, agents[j], d.rows)
             if indicator(self.settings, tuple(agents)):
-                seen = torch.cat([seen, torch.eye(len(agents))[j].expand(len(seen), -1)], 1)
+                index = torch.eye(len(agents))[j].expand(len(seen), -1)
+                seen, joint = torch.cat([seen, index], 1), torch.cat([joint, index], 1)
             with torch.no_grad():
-                said = self.nets[critic](seen)[:, 0].numpy()
+                said = self.nets[critic](joint)[:, 0].numpy()
             xs.append(seen[d.here])
+            wide.append(joint[d.here])
             old_values.append(said[d.here] * self.scales[critic][1] + self.scales[critic][0])
             advantages.append(advantages_one_by_one(d, said, h["gamma"], h["gae_lambda"], *self.scales[critic]))
-        x = torch.cat(xs)
+        x, joint = torch.cat(xs), torch.cat(wide)
         old_value, advantage = np.concatenate(old_values), np.concatenate(advantages)
         returns = advantage + old_value
         if self.settings.normalize_values and len(x):
@@ -159,6 +196,8 @@ class Alone:
         chose = torch.from_numpy(np.concatenate([~d.forced for d in decisions]))
         if not len(x):
             return
+        rows = np.concatenate([d.rows[d.here] for d in decisions])
+        factor = torch.from_numpy(changed[rows]).float()
         with torch.no_grad():
             old_log_prob = self.nets[actor](seen).log_prob(action)
         bound = h.get("max_grad_norm", math.inf)
@@ -171,7 +210,7 @@ class Alone:
                     ippo.value_update(
                         self.nets[critic],
                         self.adam[critic],
-                        x[at],
+                        joint[at],
                         old[at],
                         target[at],
                         h["clip_coef"] if self.settings.clip_values else math.inf,
@@ -188,7 +227,7 @@ class Alone:
                     seen[at],
                     action[at],
                     old_log_prob[at],
-                    ippo.normalized(gain[at]) if len(at) > 1 else torch.zeros(1),
+                    factor[at] * ippo.normalized(gain[at]) if len(at) > 1 else torch.zeros(1),
                     h["clip_coef"],
                     h["ent_coef"],
                     bound,
@@ -197,6 +236,10 @@ class Alone:
                 divergence = metrics["approx_kl"]
             if self.settings.target_kl is not None and divergence > self.settings.target_kl:
                 break
+        if isinstance(self.settings, MAPPOSettings) and self.settings.sequential:
+            with torch.no_grad():
+                ratio = (self.nets[actor](seen).log_prob(action) - old_log_prob).exp()
+            np.multiply.at(changed, rows, torch.where(chose, ratio, 1).numpy())
 
     def rescale(self, critic: str, returns: NDArray[Any]) -> None:
         """The last layer moves against the units; those are the mixture of ten rounds at most."""

@@ -56,18 +56,25 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
     return Outcome(directory, state, tensors)
 
 
+MEMORY = "IPPO-memory"
+ENCODERS = {MEMORY: {"hidden_size": [16], "recurrent": True, "hidden_state_size": 16}}
 ON_A_GPU = [pytest.param((name, "cuda"), marks=pytest.mark.cuda) for name in ("MATD3", "IPPO")]
 
 
-@pytest.fixture(scope="module", params=[("MATD3", "cpu"), ("IPPO", "cpu"), *ON_A_GPU], ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), (MEMORY, "cpu"), *ON_A_GPU],
+    ids="-".join,
+)
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
     """A run without a kill, and one with a kill within its second generation."""
     name, device = request.param
     folder = tmp_path_factory.mktemp(f"{name}-{device}")
-    learn_step, own = (150, {}) if name == "IPPO" else (10, {"batch_size": 32})
+    learn_step, own = (10, {"batch_size": 32}) if name == "MATD3" else (150, {})
     config = write_config(
         folder / "same.yaml",
-        algorithm={"name": name, "learn_step": learn_step, **own},
+        algorithm={"name": name.partition("-")[0], "learn_step": learn_step, **own},
+        network={"encoder_config": ENCODERS.get(name, {"hidden_size": [16]})},
         learner={"device": device},
         training={
             "max_steps": 3 * GENERATION_STEPS,
@@ -77,7 +84,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "eval_loop": 4,  # dear enough for halving
         },
         # So short that within a twentieth of the env steps the best so far can be confirmed.
-        environment={"config": {"continuous_actions": True, "max_cycles": 4}},
+        environment={"config": {"continuous_actions": name != "QMIX", "max_cycles": 4}},
         replay_buffer={"max_size": 1200},  # a ring that goes round
         checkpoint={"keep": 9, "journal_segment_bytes": 1 << 16},
     )

@@ -118,11 +118,34 @@ def test_a_start_that_is_refused_later_leaves_no_actor_no_run_and_one_sentence(
     assert list((config.parent / "runs").iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+IMPORTS = {
+    "waiting": "import time\ntime.sleep(600)",
+    # What is raised in a destructor, as in other callbacks of the interpreter, is printed and forgotten.
+    "in destructors": """
+import time
+class Slow:
+    def __del__(self):
+        time.sleep(600)
+while True:
+    Slow()
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "importing"),
+    [
+        (signal.SIGINT, 130, "waiting"),
+        (signal.SIGINT, 130, "in destructors"),
+        (signal.SIGTERM, 143, "in destructors"),
+        (signal.SIGHUP, 129, "waiting"),
+        (signal.SIGKILL, -9, "waiting"),
+    ],
+)
 def test_a_signal_while_torch_is_imported_leaves_no_actor(
-    config: Path, stand_ins: Path, number: signal.Signals, code: int
+    config: Path, stand_ins: Path, number: signal.Signals, code: int, importing: str
 ) -> None:
-    (stand_ins / "torch.py").write_text("import time\ntime.sleep(600)")
+    (stand_ins / "torch.py").write_text(IMPORTS[importing])
     environ = {"PYTHONPATH": os.pathsep.join([str(stand_ins), ENVIRONMENT["PYTHONPATH"]])}
     folder = config.parent
     with processes() as start:
@@ -131,6 +154,22 @@ def test_a_signal_while_torch_is_imported_leaves_no_actor(
         process.popen.send_signal(number)
         assert process.wait() == code
         until(lambda: not local_actors(folder), what="the actors have left")
+        assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_learner_alone_ends_while_torch_is_imported_too(
+    config: Path, stand_ins: Path, number: signal.Signals, code: int
+) -> None:
+    mark = config.parent / "imported"
+    (stand_ins / "torch.py").write_text(f"open({str(mark)!r}, 'w').close()\n{IMPORTS['in destructors']}")
+    environ = {"PYTHONPATH": os.pathsep.join([str(stand_ins), ENVIRONMENT["PYTHONPATH"]])}
+    with processes() as start:
+        log, runs = config.parent / "log", config.parent / "runs"
+        process = start(log, "learner", config, "--runs", runs, "--bind", "127.0.0.1:0", environ=environ)
+        until(mark.exists, what="torch is imported")
+        process.popen.send_signal(number)
+        assert process.wait() == code
         assert "Traceback" not in process.output()
 
 

@@ -70,7 +70,7 @@ class IndependentQ(Algorithm):
     @classmethod
     def exploration(cls, config: Config, member: Member) -> Exploration:
         """Epsilon-greedy."""
-        return Exploration(kind=Exploration.KIND_GAUSSIAN, scale=_settings(config).epsilon)
+        return Exploration(kind=Exploration.KIND_EPSILON_GREEDY, scale=_settings(config).epsilon)
 
     # -- learning -------------------------------------------------------------------------------------------------
 
@@ -120,8 +120,8 @@ class IndependentQ(Algorithm):
             losses += (weight * error.square()).sum(-1)
             grads.append((2 * weight * error).unsqueeze(-1) * action)
         gradients = q.agent_gradients(grads)
-        q.count_steps()
-        q.move(gradients, np.array([h.lr for h in own]), None)
+        q.count_steps(np.array([h.lr for h in own]))
+        q.move(gradients, None)
         q.soften(self._vector([self._settings.tau] * len(chosen)))
 
         for at, m in enumerate(chosen):

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from covey.config import AlgorithmSettings, Hyperparameters
+from covey.wire.limits import EPSILON_GREEDY_SINCE
 
 
 class IndependentQHyperparameters(Hyperparameters):
@@ -19,6 +20,7 @@ class IndependentQSettings(IndependentQHyperparameters, AlgorithmSettings):
 
     hyperparameters: ClassVar[type[Hyperparameters]] = IndependentQHyperparameters
     implementation: ClassVar[str] = "own_algorithm.independent_q:IndependentQ"
+    oldest_protocol_version: ClassVar[int] = EPSILON_GREEDY_SINCE
 
     name: Literal["IQL"] = Field(description="Name of the algorithm.")
     tau: float = Field(default=0.01, gt=0, le=1, description="Share by which targets move towards the networks.")

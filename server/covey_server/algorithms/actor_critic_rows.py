@@ -33,6 +33,7 @@ class ActorCriticRows:
         policies: For each of the A policies, its pair.
         values: For each of the C value networks, its pair.
         members: For each of the K networks, its member's position in the population.
+        recurrent: Whether they are policies with memory.
     """
 
     def __init__(self, rows: PackRows, group: Sequence[AgentType], due: tuple[int, ...]) -> None:
@@ -44,6 +45,7 @@ class ActorCriticRows:
         self.policies = [pair for k, pair in pairs if k < ids]
         self.values = [pair for k, pair in pairs if k >= ids]
         self.members = [m for _, m in rows.owners.pairs]
+        self.recurrent = rows.pack.spec.state_size > 0
         self._runs: list[tuple[slice, AgentType]] = []  # policies that are neighbours and of one type
         at = 0
         for _, run in groupby((by_id[k] for k, _ in rows.owners.pairs if k < ids), key=id):

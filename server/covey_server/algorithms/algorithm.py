@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.memory import Memory, Networks, check_memory, planned_memory
 from covey.config import AlgorithmSettings, Config
 from covey.errors import ConfigError
 from covey.networks import NetworkSpec
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
-from covey_server.algorithms.roles import check_sizes
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import Experience
 from covey_server.member import Member, MemberSizes, Network
 from covey_server.orders.pace import Pace
+from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
+
+
+def sharing(config: Config) -> Config:
+    """Return a run's configuration with `algorithm.share_parameters: true`."""
+    return config.model_copy(update={"algorithm": config.algorithm.model_copy(update={"share_parameters": True})})
 
 
 class Algorithm(ABC):
@@ -106,19 +112,38 @@ class Algorithm(ABC):
         """
         cls.check_actions(config.algorithm, spaces)
         specs = cls.network_specs(config, spaces)
-        limit = config.learner.max_memory_bytes
-        check_sizes(specs, config.training.pop_size, cls.experience_bytes(config, spaces), limit)
+        for spec in specs.values():
+            spec.check()
+        memory = cls.planned_memory(config, spaces, specs)
+        check_memory(config, memory, cls._shared_parameters(config, spaces, memory.networks.parameters))
         return specs
 
     @classmethod
-    def experience_bytes(cls, config: Config, spaces: EnvironmentSpaces) -> int:
-        """Bytes that `experience` takes when it is full; 0 where it holds little, as a round of env steps.
+    def planned_memory(
+        cls, config: Config, spaces: EnvironmentSpaces, specs: Mapping[str, NetworkSpec] | None = None
+    ) -> Memory:
+        """Predict what a run takes of memory.
 
         Raises:
-            ConfigError: the configured size holds nothing.
+            ConfigError: a section that does not fit the environment, or experience that holds nothing.
         """
-        del config, spaces
-        return 0
+        specs = cls.network_specs(config, spaces) if specs is None else specs
+        numbers = {key: spec.numbers for key, spec in specs.items()}
+        policies = [n for key, n in numbers.items() if key.startswith("actor/")]
+        networks = Networks(
+            sum(numbers.values()), sum(policies), len(policies), cls.with_targets, config.training.pop_size
+        )
+        return planned_memory(config, spaces, networks)
+
+    @classmethod
+    def _shared_parameters(cls, config: Config, spaces: EnvironmentSpaces, own: int) -> int | None:
+        """Numbers in one member's networks if agents of a group shared theirs; None if these are not fewer."""
+        try:
+            specs = cls.network_specs(sharing(config), spaces)
+        except ConfigError:  # a `network` section by agents
+            return None
+        shared = sum(spec.numbers for spec in specs.values())
+        return shared if shared < own else None
 
     @classmethod
     @abstractmethod
@@ -169,9 +194,30 @@ class Algorithm(ABC):
     def snapshot(self) -> PolicySnapshot:
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
 
-    @abstractmethod
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked networks of all members; none of an algorithm that stacks them in a way of its own."""
+        return ()
+
     def unpack(self) -> None:
         """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
+        for networks in self.packed():
+            networks.unpack()
+
+    def release(self) -> None:
+        """Let the members forget their own copies of what is stacked, until `unpack` gives them new ones.
+
+        Called when updates have made the copies old. Without this the learner holds every number twice.
+        """
+        for networks in self.packed():
+            networks.release()
+
+    def close(self) -> None:
+        """Free the stacked networks: the members' own copies are up to date, and nothing is learned here any more.
+
+        Called before the next generation's networks are stacked, so that there are not two generations in memory.
+        """
+        for networks in self.packed():
+            networks.close()
 
     @abstractmethod
     def metrics(self) -> dict[int, dict[str, float]]:

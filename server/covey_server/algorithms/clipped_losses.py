@@ -27,10 +27,13 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, clip: Tensor, weight: Tens
     return -(weight * torch.minimum(free, bound)).sum(-1), grad_log_ratio
 
 
-def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def value_loss(
+    value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weight: Tensor, huber_delta: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Return PPO's clipped value loss for K value networks and B decisions: half the larger of two squared errors.
 
-    One error is that of the value, the other that of the value kept within `clip` of what it was before.
+    One error is that of the value, the other that of the value kept within `clip` of what it was before. With
+    `huber_delta` = d, errors e above d count as d (|e| - d / 2) instead of e^2 / 2 (Huber, 1964).
 
     Args:
         value: (K, B).
@@ -38,6 +41,7 @@ def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weig
         target: (K, B).
         clip: (K, 1).
         weight: (K, B).
+        huber_delta: d; None: all errors count by their squares.
 
     Returns:
         The loss (K,), and its gradient with respect to `value`.
@@ -46,5 +50,10 @@ def value_loss(value: Tensor, before: Tensor, target: Tensor, clip: Tensor, weig
     kept = moved.clamp(-clip, clip)
     squares, bound = error.square(), (before + kept - target).square()
     # Within the clip both are the same error, but for rounding; beyond it the kept one does not move with the value.
-    grad_value = weight * torch.where((squares >= bound) | (moved == kept), error, 0)
-    return 0.5 * (weight * torch.maximum(squares, bound)).sum(-1), grad_value
+    own = (squares >= bound) | (moved == kept)
+    larger = torch.maximum(squares, bound)
+    if huber_delta is None:
+        return 0.5 * (weight * larger).sum(-1), weight * torch.where(own, error, 0)
+    linear = huber_delta * (2 * larger.sqrt() - huber_delta)
+    loss = 0.5 * (weight * torch.where(larger > huber_delta**2, linear, larger)).sum(-1)
+    return loss, weight * torch.where(own, error.clamp(-huber_delta, huber_delta), 0)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from covey_server.algorithms.estimates import Estimates
 from covey_server.algorithms.pooled import Pooled
-from covey_server.packing import counter_rng
+from covey_server.algorithms.shuffles import Shuffle
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +26,19 @@ class Epoch:
     O is the number of outputs of a policy.
 
     Attributes:
-        view: What the agent saw, as a place in `Pooled.x`.
+        view: What the agent saw, as a place among the views of `Pooled`.
         action: What it did, encoded; (n, R, B, O).
         mask: What it might have done; (n, R, B, O), or None where no agent has masks.
         log_prob: Of the action, under the policy that chose it.
-        advantage: Of mean 0 and deviation 1 in each minibatch.
+        advantage: Of mean 0 and deviation 1 in each minibatch, times a factor where there are factors.
         value: V(o_t) before the phase.
         target: The return that values learn to predict.
         weight: 1 / size of the minibatch; 0 in padding and where a network learns no more.
         policy_weight: The same over decisions that the agent made itself: the environment chose none of them.
         active: (n, R) whether a network learns from a minibatch: whether any of it has weight.
         policy_active: (n, R) whether a policy does.
+        begins: (n, R, S, L), where decisions are S sequences of L: 1 where the state before a decision is the one that
+            it had before learning, 0 where it is what the decision before led to; else None.
     """
 
     view: Tensor
@@ -50,11 +52,15 @@ class Epoch:
     policy_weight: Tensor
     active: NDArray[np.bool_]
     policy_active: NDArray[np.bool_]
+    begins: Tensor | None = None
 
     def for_policies(self, j: int) -> list[Tensor]:
-        """Return what policies learn from in minibatch j: action, log_prob, advantage, policy_weight, perhaps mask."""
+        """Return what policies learn from in minibatch j: action, log_prob, advantage, policy_weight.
+
+        Behind these `begins` and the mask, where there are any.
+        """
         tensors = [self.action, self.log_prob, self.advantage, self.policy_weight]
-        return [x[j] for x in (*tensors, self.mask) if x is not None]
+        return [x[j] for x in (*tensors, self.begins, self.mask) if x is not None]
 
     def for_values(self, j: int) -> list[Tensor]:
         """Return what value networks learn from in minibatch j: value, target, weight."""
@@ -81,49 +87,38 @@ class Epoch:
             policy_weight=own(self.policy_weight),
             active=self.active[:n, rows],
             policy_active=self.policy_active[:n, rows],
+            begins=None if self.begins is None else own(self.begins),
         )
 
 
 class Minibatches:
     """Shuffles the decisions (transitions) of R networks into PPO minibatches, epoch by epoch.
 
-    A network with D decisions has n = ceil(D / size) minibatches, equal but for one decision: not a last one of a few,
-    which would move the network as far as a whole one. Minibatch j is the decisions from j D // n up to
-    (j + 1) D // n of a random order. Example: 5 decisions and size 2 make n = 3, from 0, 1 and 3: sizes 1, 2 and 2.
-
     Args:
         pooled: The decisions.
         estimates: Their log-probabilities, advantages, values and returns before the phase.
         sizes: (R,) largest minibatch of each network.
         samples: B, at least the decisions of any minibatch.
+        factor: (D,) by what normalised advantages are multiplied; None: 1.
     """
 
-    def __init__(self, pooled: Pooled, estimates: Estimates, sizes: NDArray[np.int64], samples: int) -> None:
+    def __init__(
+        self,
+        pooled: Pooled,
+        estimates: Estimates,
+        sizes: NDArray[np.int64],
+        samples: int,
+        factor: Tensor | None = None,
+    ) -> None:
         self._pooled = pooled
-        counts, device = pooled.counts, pooled.x.device
+        self._factor = None if factor is None else factor.to(pooled.device, non_blocking=True)
+        device = pooled.device
         self._numbers = torch.stack(
             [estimates.log_prob, estimates.advantage, estimates.value, estimates.target, pooled.chosen], -1
         )
-        number = -(-counts // sizes)
-        j = np.arange(number.max())[:, None]
-        divisor = np.maximum(number, 1)  # a network without decisions has no minibatch
-        first = np.minimum(j, number) * counts // divisor
-        length = np.minimum(j + 1, number) * counts // divisor - first
-        self._active = length > 0
-        place = np.arange(samples)
-        own = place < length[..., None]
-        self._shape = own.shape
-        # By network, (R, n * B); padding repeats the network's first decision.
-        at = np.where(own, first[..., None] + place, 0).transpose(1, 0, 2).reshape(len(counts), -1)
-        self._at = torch.from_numpy(at).to(device, non_blocking=True)
-        self._weight = torch.from_numpy((own / np.maximum(length, 1)[..., None]).astype(np.float32)).to(
-            device, non_blocking=True
-        )
-        self._widest = int(counts.max())
-        self._starts = torch.from_numpy(np.minimum(np.cumsum(counts) - counts, counts.sum() - 1)).to(
-            device, non_blocking=True
-        )
-        self._beyond = torch.from_numpy(np.arange(self._widest) >= counts[:, None]).to(device, non_blocking=True)
+        self._shuffle = Shuffle(pooled.counts, sizes, samples, device)
+        length = np.maximum(self._shuffle.length, 1)[..., None]
+        self._weight = torch.from_numpy((self._shuffle.own / length).astype(np.float32)).to(device, non_blocking=True)
 
     def epoch(self, keys: Tensor, streams: Sequence[str], learning: NDArray[np.bool_]) -> Epoch:
         """Shuffle all decisions into minibatches for one epoch, a pass through the rollout.
@@ -133,14 +128,21 @@ class Minibatches:
             streams: Names of the random streams that the networks of each id draw from, R / M of them.
             learning: For each of R networks, whether it is among those that learn in this epoch.
         """
-        pooled = self._pooled
-        order = self._order(keys, streams)
+        return self.gathered(self._shuffle.order(keys, streams), self._weight, self._shuffle.length > 0, learning)
+
+    def gathered(self, order: Tensor, weight: Tensor, active: NDArray[np.bool_], learning: NDArray[np.bool_]) -> Epoch:
+        """Gather the decisions of n minibatches of R networks.
+
+        Args:
+            order: (n, R, B), which decisions.
+            weight: (n, R, B), 1 / size of the minibatch, 0 in padding.
+            active: (n, R), whether a network has such a minibatch.
+            learning: For each of R networks, whether it is among those that learn in this epoch.
+        """
+        pooled, shape = self._pooled, order.shape
         flat = order.flatten()
-        log_prob, advantage, value, target, chosen = (
-            self._numbers.index_select(0, flat).view(*self._shape, -1).unbind(-1)
-        )
-        weight = self._weight
-        active = self._active & learning
+        log_prob, advantage, value, target, chosen = self._numbers.index_select(0, flat).view(*shape, -1).unbind(-1)
+        active = active & learning
         if not learning.all():
             weight = weight * torch.from_numpy(learning.astype(np.float32)).to(
                 weight.device, non_blocking=True
@@ -152,12 +154,15 @@ class Minibatches:
             total = policy_weight.sum(-1, keepdim=True)
             policy_weight = policy_weight / total.where(total > 0, 1)
             policy_active = (total.squeeze(-1) > 0).cpu().numpy()
+        advantage = normalised(advantage, policy_weight)
+        if self._factor is not None:
+            advantage = advantage * self._factor.index_select(0, flat).view(shape)
         return Epoch(
-            view=pooled.here.index_select(0, flat).view(self._shape),
-            action=pooled.action.index_select(0, flat).view(*self._shape, -1),
-            mask=None if pooled.mask is None else pooled.mask.index_select(0, flat).view(*self._shape, -1),
+            view=pooled.here.index_select(0, flat).view(shape),
+            action=pooled.action.index_select(0, flat).view(*shape, -1),
+            mask=None if pooled.mask is None else pooled.mask.index_select(0, flat).view(*shape, -1),
             log_prob=log_prob.contiguous(),
-            advantage=normalised(advantage, policy_weight),
+            advantage=advantage,
             value=value.contiguous(),
             target=target.contiguous(),
             weight=weight,
@@ -165,30 +170,6 @@ class Minibatches:
             active=active,
             policy_active=policy_active,
         )
-
-    def _order(self, keys: Tensor, streams: Sequence[str]) -> Tensor:
-        """Shuffle D decisions: which of them each of n minibatches of R networks has in its B places, (n, R, B)."""
-        # A random permutation of each network's decisions: the order of as many random numbers.
-        bits = torch.cat([counter_rng.bits(keys, stream, self._widest) for stream in streams])
-        # Draws have 32 bits: padding, with a number above them, sorts behind all decisions of the network.
-        order = ascending(bits.masked_fill_(self._beyond, 1 << 32))
-        n, r, b = self._shape
-        index = order.gather(1, self._at) + self._starts.unsqueeze(1)
-        return index.view(r, n, b).transpose(0, 1).contiguous()
-
-
-def ascending(numbers: Tensor) -> Tensor:
-    """Return the places of int64 numbers below 2**33 in ascending order, each row by itself; equal ones as they stand.
-
-    Example: (30, 10, 20, 10) gives (1, 3, 2, 0).
-    """
-    if numbers.device.type != "cpu":
-        return numbers.argsort(stable=True, dim=1)
-    # Numbers with their places in the lowest bits are sorted many times as fast as what has to keep track of places.
-    bits = numbers.shape[1].bit_length()
-    places = np.arange(numbers.shape[1])
-    both = np.sort((numbers.numpy() << bits) | places, axis=1)
-    return torch.from_numpy(both & ((1 << bits) - 1))
 
 
 def normalised(advantage: Tensor, weight: Tensor) -> Tensor:

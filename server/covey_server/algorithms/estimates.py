@@ -16,12 +16,16 @@ from torch import Tensor
 from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.advantages import advantages
 from covey_server.algorithms.pooled import Pooled
+from covey_server.algorithms.recollection import Recollection
 from covey_server.algorithms.return_scale import move_units, updated
 from covey_server.member import ReturnScale
 from covey_server.packing.pack import Pack
 
 CHUNK = 512
-"""Most inputs of a network that are evaluated at a time."""
+"""Most inputs of a network that are evaluated at a time, if they take no more than CHUNK_BYTES."""
+
+CHUNK_BYTES = 8 << 20
+"""Bytes of a network's inputs that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ def estimates(
     *,
     rescale: bool,
     chunk: int = CHUNK,
+    remembered: Recollection | None = None,
 ) -> Estimates:
     """Compute log-probabilities, values, advantages and returns of a rollout's decisions by the networks as they are.
 
@@ -64,8 +69,9 @@ def estimates(
         networks: All policies and values, pack by pack.
         rescale: Whether values are in units of their own, `Network.scale`.
         chunk: Inputs of a network that are evaluated at a time.
+        remembered: What is known of policies with memory.
     """
-    counts, device = pooled.counts, pooled.x.device
+    counts, device = pooled.counts, pooled.device
 
     def by_decision(numbers: Sequence[float] | NDArray[np.float64]) -> Tensor:
         """Repeat one number of each pair of policy and value network for all decisions that the pair learns from."""
@@ -74,7 +80,9 @@ def estimates(
     # A value network gives v in units of its own: V = mean + std v. Advantages are in units of rewards.
     scales = _scales(networks) if rescale else [ReturnScale()] * len(counts)
     mean, std = by_decision([s.mean for s in scales]), by_decision([s.std for s in scales])
-    log_prob, view_values = _evaluated(pooled, networks, chunk)
+    log_prob, view_values = evaluated(pooled, [own for own in networks if not own.recurrent], chunk)
+    if remembered is not None:
+        log_prob = torch.where(remembered.known, remembered.log_prob, log_prob)
     value = view_values.index_select(0, pooled.here) * std + mean
     advantage = advantages(
         reward=pooled.reward,
@@ -125,17 +133,18 @@ def _rescaled(
     return _scales(networks)
 
 
-def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -> tuple[Tensor, Tensor]:
+def evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -> tuple[Tensor, Tensor]:
     """Compute log-probabilities of all decisions' actions and values of all observations, each by its own network.
 
     Pairs have different numbers of decisions and views; networks of a pack read them side by side, `chunk` columns at a
-    time, and what they give in padding is left out at the end. The last columns are filled up to a whole chunk, as
-    products round by how many there are.
+    time, fewer where inputs are large, and what they give in padding is left out at the end. The last columns are
+    filled up to a whole chunk, as products round by how many there are.
     """
+    chunk = min(chunk, max(1, CHUNK_BYTES // (4 * networks[0].rows.pack.spec.inputs[0].width)))
     widest = -(-max(pooled.counts.max(), pooled.view_counts.max()) // chunk) * chunk
-    decisions, decided = _side_by_side(pooled.counts, widest, pooled.x.device)
-    views, viewed = _side_by_side(pooled.view_counts, widest, pooled.x.device)
-    log_prob, value = (torch.empty(decisions.shape, device=pooled.x.device) for _ in range(2))
+    decisions, decided = _side_by_side(pooled.counts, widest, pooled.device)
+    views, viewed = _side_by_side(pooled.view_counts, widest, pooled.device)
+    log_prob, value = (torch.empty(decisions.shape, device=pooled.device) for _ in range(2))
     for own in networks:
         # A list would be copied at every use, and the learner would wait for each copy.
         policies, values = (
@@ -144,8 +153,7 @@ def _evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) 
         for first in range(0, widest, chunk):
             columns = slice(first, first + chunk)
             at = decisions[policies, columns]
-            seen = torch.cat([pooled.here[at], views[values, columns]])
-            outputs = own.rows.outputs("frozen", pooled.x[seen])
+            outputs = own.rows.outputs("frozen", pooled.read(pooled.here[at], views[values, columns]))
             if own.policies:
                 mask = None if pooled.mask is None else pooled.mask[at]
                 found = own.log_probs(outputs, own.log_std(), pooled.action[at], mask)

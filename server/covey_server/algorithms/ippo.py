@@ -16,7 +16,7 @@ and C values among them; n minibatches of B decisions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.config import AlgorithmSettings, Config, OnPolicyAlgorithm, OnPolicyHyperparameters
+from covey.config import AlgorithmSettings, Config, NetConfig, OnPolicyAlgorithm, OnPolicyHyperparameters
 from covey.errors import SpaceError
 from covey.networks import NetworkSpec
 from covey.spaces import Box, EnvironmentSpaces, has_box, leaves
@@ -34,10 +34,15 @@ from covey_server.algorithms.agent_types import AgentType, padding_groups
 from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.epochs import Epoch, Minibatches
-from covey_server.algorithms.estimates import estimates
+from covey_server.algorithms.estimates import estimates, evaluated
+from covey_server.algorithms.joint_view import JointView
+from covey_server.algorithms.metric_sums import MetricSums
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
-from covey_server.algorithms.pooled import Pool
+from covey_server.algorithms.pooled import Pool, Pooled
+from covey_server.algorithms.recollection import recollected
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
+from covey_server.algorithms.schedules import scheduled
+from covey_server.algorithms.sequences import Sequences
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
 from covey_server.orders.pace import Rounds
@@ -87,7 +92,25 @@ class IPPO(Algorithm):
                 output_gain=settings.output_gain,
                 log_std=settings.action_std_init if gaussian else None,
             )
-        return specs | {f"critic/{i}": value_spec(settings, configs[i], spaces, ids[i]) for i in ids}
+        return specs | {f"critic/{i}": cls.value_spec(settings, configs[i], spaces, ids[i]) for i in ids}
+
+    @classmethod
+    def value_spec(
+        cls, settings: OnPolicyAlgorithm, network: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
+    ) -> NetworkSpec:
+        """Describe the value network of the agents that share one."""
+        return value_spec(settings, network, spaces, agents)
+
+    @classmethod
+    def learning_groups(cls, spaces: EnvironmentSpaces, settings: OnPolicyAlgorithm) -> list[list[AgentType]]:
+        """Group the agents' networks by which of them learn at once."""
+        return padding_groups(spaces, settings)
+
+    @classmethod
+    def joint_view(cls, spaces: EnvironmentSpaces, device: torch.device) -> JointView | None:
+        """What value networks see; None: the same as policies."""
+        del spaces, device
+        return None
 
     @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Rollouts:
@@ -117,41 +140,54 @@ class IPPO(Algorithm):
     ) -> None:
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
-        self._members = list(members)
+        self._config, self._members = config, list(members)
         self._seed = config.training.seed
         self._device = torch.device(device)
         everybody = [MemberSizes.of(m) for m in members] if population is None else population
-        groups = padding_groups(spaces, settings)
-        self._groups = [_PaddingGroup(g, config, members, self._device, everybody) for g in groups]
+        groups = self.learning_groups(spaces, settings)
+        joint = self.joint_view(spaces, self._device)
+        self._groups = [LearningGroup(g, config, members, self._device, everybody, joint) for g in groups]
         self.passes = 0
         self.member_updates = 0
 
     def update(self, due: Sequence[int], experience: Rollouts) -> None:
         """Let each member in `due` (positions in the population) learn from its rollout, taken out of `experience`."""
         chosen = tuple(sorted(due))
-        members = [self._members[m] for m in chosen]
-        rounds = [experience.take(member.member_id) for member in members]
-        ids, counts = [m.member_id for m in members], [m.updates for m in members]
-        keys = counter_rng.keys(self._seed, ids, counts, self._device)
+        rounds = [experience.take(self._members[m].member_id) for m in chosen]
+        self.learn_rounds(chosen, rounds)
+        for m in chosen:
+            self._members[m].updates += 1
+
+    def learn_rounds(self, due: tuple[int, ...], rounds: Sequence[Rollout]) -> None:
+        """Let members, by their positions in the population, learn from a rollout each."""
         for group in self._groups:
-            for learned in group.learn(chosen, rounds, keys):
-                self.passes += 1
-                self.member_updates += learned
-        for member in members:
-            member.updates += 1
+            self.learn_group(group, due, rounds)
+
+    def learn_group(
+        self,
+        group: LearningGroup,
+        due: tuple[int, ...],
+        rounds: Sequence[Rollout],
+        factors: Sequence[NDArray[np.float32]] | None = None,
+    ) -> None:
+        """Let a group of members' networks learn; see `LearningGroup.learn`."""
+        ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in due), strict=True)
+        keys = counter_rng.keys(self._seed, ids, counts, self._device)
+        for learned in group.learn(due, rounds, keys, factors):
+            self.passes += 1
+            self.member_updates += learned
+
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked policies and value networks."""
+        return [group.networks for group in self._groups]
 
     def snapshot(self) -> PolicySnapshot:
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
-        return PolicySnapshot.of([group.networks for group in self._groups], self._members)
-
-    def unpack(self) -> None:
-        """Copy weights, Adam moments and step counts from the stacked networks back into the members."""
-        for group in self._groups:
-            group.networks.unpack()
+        return PolicySnapshot.of(self.packed(), self._members)
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return losses, entropy, KL divergence and clip fraction, means since the last call, by member id."""
-        taken = [group.take_metrics() for group in self._groups]
+        taken = [group.metrics.take() for group in self._groups]
         sums, counts = (np.sum([t[i] for t in taken], axis=0) for i in range(2))
         return {
             member.member_id: {name: float(sums[i, m] / counts[i, m]) for i, name in enumerate(METRICS) if counts[i, m]}
@@ -159,7 +195,7 @@ class IPPO(Algorithm):
         }
 
 
-class _PaddingGroup:
+class LearningGroup:
     """Policies and value networks of similar agents, of all members, padded to one size to learn in one batch.
 
     Each learns from its own agents' decisions (transitions).
@@ -170,6 +206,7 @@ class _PaddingGroup:
         members: Who learns here.
         device: Where training happens.
         population: Sizes of all members.
+        joint: What value networks see; None: the same as policies.
     """
 
     def __init__(
@@ -179,15 +216,17 @@ class _PaddingGroup:
         members: Sequence[Member],
         device: torch.device,
         population: Sequence[MemberSizes],
+        joint: JointView | None,
     ) -> None:
         settings = config.algorithm
         assert isinstance(settings, OnPolicyAlgorithm)
         self._group, self._settings, self._device = group, settings, device
-        self._pool = Pool(group, device)
+        self._pool = Pool(group, device, joint)
         self._ids = [i for own in group for i in own.ids]
-        self._updates = backend_for(config.learner.updates, device)
-        self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
+        size = sum(m.networks[key].spec.numbers for m in members for key in keys)
+        self._updates = backend_for(config.learner.updates, device, size)
+        self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         self.networks = PackedNetworks(
             members,
             {key: (k,) for k, key in enumerate(keys)},
@@ -196,15 +235,31 @@ class _PaddingGroup:
             multiple=self._updates.multiple,
             population=population,
         )
-        self._sizes = MinibatchSizes(group, population, self._updates)
+        self._sizes = MinibatchSizes(group, population, self._updates, settings.bptt_steps)
         numbers = [m.own(OnPolicyHyperparameters).numbers() for m in members]
-        self._hyper = {name: np.array([own[name] for own in numbers]) for name in settings.evolvable}
-        self._sums = torch.zeros(len(METRICS), len(members), device=device)
-        self._counts = np.zeros((len(METRICS), len(members)), np.int64)
+        self._config, self._members = config, members
+        self._own_hyper = {name: np.array([own[name] for own in numbers]) for name in settings.evolvable}
+        self._hyper: Mapping[str, NDArray[np.float64]] = self._own_hyper  # as they are in this update
+        self.metrics = MetricSums(len(METRICS), len(members), device)
 
     @torch.no_grad()
-    def learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor) -> list[int]:
-        """Let these members learn from their rollouts; returns, for each batched pass, how many of them it updated."""
+    def learn(
+        self,
+        due: tuple[int, ...],
+        rounds: Sequence[Rollout],
+        keys: Tensor,
+        factors: Sequence[NDArray[np.float32]] | None = None,
+    ) -> list[int]:
+        """Let these members learn from their rollouts; returns, for each batched pass, how many of them it updated.
+
+        Args:
+            due: Their positions in the population.
+            rounds: Their rollouts.
+            keys: Random keys, one a member.
+            factors: For each rollout (rows,), by what advantages of decisions in a row are multiplied. The ratios of
+                the probabilities of what these agents did, after learning over before, are multiplied in. None: 1.
+        """
+        self._hyper = scheduled(self._config, self._members, self._own_hyper)
         by_samples: dict[int, list[int]] = {}
         for i, (m, rollout) in enumerate(zip(due, rounds, strict=True)):
             samples = self._sizes.of(rollout, int(self._hyper["batch_size"][m]))
@@ -212,26 +267,45 @@ class _PaddingGroup:
         passes = []
         for samples, places in by_samples.items():
             own = keys.index_select(0, torch.tensor(places).to(self._device, non_blocking=True))
-            passes += self._learn(tuple(due[i] for i in places), [rounds[i] for i in places], own, samples)
+            its = None if factors is None else [factors[i] for i in places]
+            passes += self._learn(tuple(due[i] for i in places), [rounds[i] for i in places], own, samples, its)
         return passes
 
-    def _learn(self, due: tuple[int, ...], rounds: Sequence[Rollout], keys: Tensor, samples: int) -> list[int]:
+    def _learn(
+        self,
+        due: tuple[int, ...],
+        rounds: Sequence[Rollout],
+        keys: Tensor,
+        samples: int,
+        factors: Sequence[NDArray[np.float32]] | None,
+    ) -> list[int]:
         """Let members learn in minibatches that are padded to so many decisions; returns what `learn` does."""
         agents = [a for own in self._group for its in own.ids.values() for a in its]
         if not any(len(round.agents[a].here) for round in rounds for a in agents):
             return []
-        pooled = self._pool(rounds)
+        played = pooled = self._pool(rounds)
         whose = np.tile(due, len(self._ids))  # position in the population of the member of each of the R pairs
         hyper = {name: values[whose] for name, values in self._hyper.items()}
+        networks = self._rows(due, due)
+        remembered = recollected(played, networks)
+        if remembered is not None:
+            pooled = remembered.beside(played)
         before = estimates(
             pooled,
             hyper["gamma"],
             hyper["gae_lambda"],
-            self._rows(due, due),
+            networks,
             rescale=self._settings.normalize_values,
             chunk=self._sizes.chunk,
+            remembered=remembered,
         )
-        minibatches = Minibatches(pooled, before, hyper["batch_size"], samples)
+        decided = [] if factors is None else self._decided(rounds, factors)
+        factor = torch.from_numpy(np.concatenate([own[at] for own, at in decided])) if decided else None
+        minibatches = Minibatches(pooled, before, hyper["batch_size"], samples, factor)
+        sequences = None
+        if remembered is not None:
+            steps, places = self._settings.bptt_steps, self._sizes.sequences
+            sequences = Sequences(pooled, minibatches, hyper["batch_size"], steps, places)
         stopped = np.zeros(len(whose), bool)  # pairs whose policy has moved too far: `target_kl`
         passes: list[int] = []
         for e in range(int(hyper["update_epochs"].max())):
@@ -239,18 +313,42 @@ class _PaddingGroup:
             members = tuple(m for m in due if learning[whose == m].any())
             if not members:
                 break
-            epoch = minibatches.epoch(keys, [f"shuffle/{e}/{i}" for i in self._ids], learning)
+            streams = [f"shuffle/{e}/{i}" for i in self._ids]
+            decisions = minibatches.epoch(keys, streams, learning)
+            by_sequences = decisions if sequences is None else sequences.epoch(keys, streams, learning)
             for own in self._rows(members, due):
+                epoch = by_sequences if own.recurrent else decisions
                 active = epoch.active[:, [*own.policies, *own.values]]
                 if not active.any():
                     continue
                 passes += np.sum([active[:, np.equal(own.members, m)].any(1) for m in members], axis=0).tolist()
-                divergence = self._improve(own, members, epoch, pooled.x)
+                divergence = self._improve(own, members, epoch, pooled)
                 if self._settings.target_kl is not None:
                     stopped[own.policies] |= divergence.cpu().numpy() > self._settings.target_kl
+        if decided:
+            # Of what agents chose alone: what the environment forced is as likely as before.
+            after, _ = evaluated(pooled, [own for own in networks if not own.recurrent], self._sizes.chunk)
+            if (again := recollected(played, networks)) is not None:
+                after = torch.where(again.known, again.log_prob, after)
+            ratio = torch.where(pooled.chosen > 0, (after - before.log_prob).exp(), 1).cpu().numpy()
+            ends = np.cumsum([len(at) for _, at in decided])
+            for (product, at), its in zip(decided, np.split(ratio, ends[:-1]), strict=True):
+                product[at] *= its
         return passes
 
-    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, x: Tensor) -> Tensor:
+    def _decided(
+        self, rounds: Sequence[Rollout], factors: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Return for each agent and round, in the order of pooled decisions, the round's factors and their rows."""
+        return [
+            (its, rollout.agents[a].rows[rollout.agents[a].here])
+            for own in self._group
+            for agents in own.ids.values()
+            for rollout, its in zip(rounds, factors, strict=True)
+            for a in agents
+        ]
+
+    def _improve(self, own: ActorCriticRows, members: tuple[int, ...], epoch: Epoch, pooled: Pooled) -> Tensor:
         """Learn for one epoch, one pass through the rollout, minibatch by minibatch.
 
         Returns:
@@ -263,38 +361,36 @@ class _PaddingGroup:
         if not self._settings.clip_values:
             clip[a:] = torch.inf
         ent_coef, vf_coef = self._of("ent_coef", own)[:a], self._of("vf_coef", own)[a:]
-        lr = self._hyper["lr"][list(members)]
+        own.rows.set_rates(self._hyper["lr"][list(members)])
         bound = self._max_norm(members)
         active = np.concatenate([policies.policy_active, values.active], 1)
-        view = torch.cat([policies.view, values.view], 1)
-        log_ratios, losses = [], []
+        results: list[Tensor] = []  # of all minibatches, made once: small ones in between would break up free memory
         for j in range(n):
-            seen = x.index_select(0, view[j].flatten()).view(*view.shape[1:], -1)
             own.rows.count_steps(active[j])
             moving = None if active[j].all() else active[j]
 
             def step(*tensors: Tensor, moving: NDArray[np.bool_] | None = moving) -> Sequence[Tensor]:
                 gradient, *metrics = self._gradients_of(self, own, *tensors)
-                own.rows.move(gradient, lr, bound, moving)
+                own.rows.move(gradient, bound, moving)
                 return metrics
 
             # All that decides which operations a step makes, besides what never changes in this object.
-            step_counts = own.rows.equal_step_counts(moving)
             which = None if moving is None else moving.tobytes()
-            key = own.rows, step_counts, which, seen.shape, policies.mask is None
+            seen = pooled.read(policies.view[j], values.view[j])
+            key = own.rows, own.rows.runs(moving), which, seen.shape, policies.mask is None
             inputs = [seen, clip, ent_coef, vf_coef, *policies.for_policies(j), *values.for_values(j)]
-            log_ratio, *losses_j = (y.clone() for y in self._updates.run(key, step, inputs))
-            log_ratios.append(log_ratio)
-            losses.append(losses_j)
-        l_pi, h, l_v = (torch.stack(x) for x in zip(*losses, strict=True))
-        log_ratio, weight = torch.stack(log_ratios), policies.policy_weight[:n]
+            found = self._updates.run(key, step, inputs)
+            results = results or [y.new_empty(n, *y.shape) for y in found]
+            for kept, y in zip(results, found, strict=True):
+                kept[j] = y
+        (log_ratio, l_pi, h, l_v), weight = results, policies.policy_weight[:n]
         ratio = log_ratio.exp()
         # The estimate of KL(pi, pi') that is never negative, mean (r - 1 - log r): Schulman, "Approximating KL
         # divergence", 2020.
         divergence = (weight * (ratio - 1 - log_ratio)).sum(-1)
         clipped = (weight * ((ratio - 1).abs() > clip[:a])).sum(-1)
-        self._add_metrics(own.members[:a], 0, [l_pi, h, divergence, clipped], active[:, :a])
-        self._add_metrics(own.members[a:], 4, [l_v], active[:, a:])
+        self.metrics.add(own.members[:a], 0, [l_pi, h, divergence, clipped], active[:, :a])
+        self.metrics.add(own.members[a:], 4, [l_v], active[:, a:])
         last = n - 1 - active[::-1, :a].argmax(0)
         return divergence[
             torch.from_numpy(last).to(self._device, non_blocking=True), torch.arange(a, device=self._device)
@@ -325,22 +421,22 @@ class _PaddingGroup:
             log_prob: (A, B), of the actions, before learning.
             advantage: (A, B).
             policy_weight: (A, B), weight of each decision in the policy loss.
-            others: The mask of actions (A, B, O), where there is one; and value before learning, target and weight of
-                what value networks learn from, (C, B) each.
+            others: Where policies with memory begin sequences, (A, S, L); the mask of actions (A, B, O), where there is
+                one; and value before learning, target and weight of what value networks learn from, (C, B) each.
 
         Returns:
             The gradients (K, P), P numbers a network; log-ratios of new to old probabilities (A, B); policy losses
             without
             the entropy and entropies, (A,) each; value losses (C,).
         """
-        *mask, value, target, weight = others
+        *optional, value, target, weight = others
         a = len(own.policies)
-        outputs = own.rows.outputs("learn", seen)
-        found = own.log_probs(outputs, own.log_std(), action, mask[0] if mask else None)
+        outputs = own.rows.outputs("learn", seen, optional.pop(0) if own.recurrent else None)
+        found = own.log_probs(outputs, own.log_std(), action, optional[0] if optional else None)
         log_ratio = found.log_prob - log_prob
         l_pi, grad_log_prob = policy_loss(log_ratio, advantage, clip[:a], policy_weight)
         h = (policy_weight * found.entropy).sum(-1)
-        l_v, grad_value = value_loss(outputs[a:, :, 0], value, target, clip[a:], weight)
+        l_v, grad_value = value_loss(outputs[a:, :, 0], value, target, clip[a:], weight, self._settings.huber_delta)
         # Minus ent_coef * H is part of L_pi; a value is the first output of its network, the rest is padding.
         grad_outputs, grad_log_std = found.backward(grad_log_prob, -ent_coef.unsqueeze(1) * policy_weight)
         grad_outputs[a:, :, 0] = vf_coef.unsqueeze(1) * grad_value
@@ -367,25 +463,3 @@ class _PaddingGroup:
         return torch.from_numpy(self._hyper["max_grad_norm"][list(members)].astype(np.float32)).to(
             self._device, non_blocking=True
         )
-
-    def _add_metrics(self, members: list[int], first: int, values: list[Tensor], active: NDArray[np.bool_]) -> None:
-        """Add losses of n minibatches to the members' running sums and counts of metrics.
-
-        Args:
-            members: For each network, the position of its member in the population.
-            first: Which metric in METRICS the first of `values` is; the others follow it.
-            values: (n, networks) for each metric, 0 where a network did not learn.
-            active: (n, networks), whether a network learned from the minibatch.
-        """
-        at, names = np.array(members, np.int64), slice(first, first + len(values))
-        # One after the other: `sum` would round by how many networks there are beside.
-        sums = torch.stack([x.cumsum(0)[-1] for x in values])
-        self._sums[names].index_add_(1, torch.from_numpy(at).to(self._device, non_blocking=True), sums)
-        self._counts[names] += np.bincount(at, active.sum(0), len(self._counts[0])).astype(np.int64)
-
-    def take_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the sums of metrics by member since the last call, and the number of summands; then reset both."""
-        sums, counts = self._sums.cpu().numpy().astype(np.float64), self._counts.copy()
-        self._sums.zero_()
-        self._counts[:] = 0
-        return sums, counts

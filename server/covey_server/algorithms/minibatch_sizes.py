@@ -27,12 +27,16 @@ class MinibatchSizes:
         group: The types of agents.
         population: Sizes of all members.
         updates: Says what sizes are padded to.
+        steps: Decisions of a sequence, from which policies with memory learn.
 
     Attributes:
         chunk: Inputs of a network that are evaluated at a time.
+        sequences: Sequences of a minibatch.
     """
 
-    def __init__(self, group: Sequence[AgentType], population: Sequence[MemberSizes], updates: UpdateBackend) -> None:
+    def __init__(
+        self, group: Sequence[AgentType], population: Sequence[MemberSizes], updates: UpdateBackend, steps: int = 1
+    ) -> None:
         self._agents = [agents for own in group for agents in own.ids.values()]
         own = [m.hyperparameters for m in population]
         # Decisions of a whole rollout, in which every agent acts in every step.
@@ -40,6 +44,7 @@ class MinibatchSizes:
         self._whole = updates.padded(max(even_length(count, size) for count, size in rollouts))
         views = max(count for count, _ in rollouts) * 9 // 8  # with what was seen last in episodes
         self.chunk = min(CHUNK, updates.padded(views))
+        self.sequences = max(1, max(h.batch_size for h in own) // steps)
 
     def of(self, rollout: Rollout, batch_size: int) -> int:
         """Return the padded size of the minibatches that a member makes of its rollout.

@@ -39,6 +39,7 @@ from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.member_vectors import MemberVectors
 from covey_server.algorithms.policy_inputs import PolicyInputs
 from covey_server.algorithms.roles import actor_spec, critic_spec, networks_by_id
+from covey_server.algorithms.schedules import scheduled
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
 from covey_server.member import Member, MemberSizes
@@ -87,12 +88,6 @@ class OffPolicy(Algorithm):
         return Replay(spaces, memory.max_size, memory.max_bytes, device)
 
     @classmethod
-    def experience_bytes(cls, config: Config, spaces: EnvironmentSpaces) -> int:
-        """Bytes of the replay memory when it is full."""
-        memory = config.replay_buffer
-        return Replay.planned_bytes(spaces, memory.max_size, memory.max_bytes)
-
-    @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
         """Make the rule for updates: one for every `learn_step` env steps collected for a member."""
         return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)
@@ -123,7 +118,8 @@ class OffPolicy(Algorithm):
         population: Sequence[MemberSizes] | None = None,
     ) -> None:
         assert isinstance(config.algorithm, OffPolicyAlgorithm)
-        self._settings, self._seed, self._members = config.algorithm, config.training.seed, list(members)
+        self._config, self._settings = config, config.algorithm
+        self._seed, self._members = config.training.seed, list(members)
         self._device = torch.device(device)
         self.passes = 0
         self.member_updates = 0
@@ -136,15 +132,15 @@ class OffPolicy(Algorithm):
         self._inputs = PolicyInputs(spaces, config.algorithm, ids, self._device)
         # How updates are run. Functions are not bound to this object, which would keep itself alive, with all its
         # tensors, until garbage is collected.
-        self._updates = backend_for(config.learner.updates, self._device)
+        numbers = sum(network.spec.numbers for m in members for network in m.networks.values())
+        self._updates = backend_for(config.learner.updates, self._device, numbers)
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.
         own = [m.own(OffPolicyHyperparameters) for m in members]
-        numbers = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}
-        self._vectors = MemberVectors(numbers, self._device)
-        self._lr_actor = np.array([h.lr_actor for h in own])
-        self._lr_critic = np.array([h.lr_critic for h in own])
+        values = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}
+        self._vectors = MemberVectors(values, self._device)
+        self._own_lr = {name: np.array([getattr(h, name) for h in own]) for name in ("lr_actor", "lr_critic")}
         networks: dict[Loss, int] = {"critic_loss": len(twins) * len(ids), "actor_loss": len(ids)}
         self._losses = LossMeans(networks, len(members), self._device)
         # How many samples batches have and packs compute: by the sizes of the whole population, whoever is due.
@@ -218,7 +214,11 @@ class OffPolicy(Algorithm):
             self._members[m].updates += 1
         acting = tuple(m for m in chosen if self._policy_due(self._members[m]))
         critics = self._critics.select(chosen)
-        step_counts = critics.count_steps(), self._actors.select(acting).count_steps() if acting else ()
+        lr = scheduled(self._config, self._members, self._own_lr)
+        runs = (
+            critics.count_steps(lr["lr_critic"][list(chosen)]),
+            self._actors.select(acting).count_steps(lr["lr_actor"][list(acting)]) if acting else (),
+        )
         self._losses.count("critic_loss", chosen)
         self._losses.count("actor_loss", acting)
         self.passes += len(critics.rows_members)
@@ -229,7 +229,7 @@ class OffPolicy(Algorithm):
             return []
 
         # All that decides which operations a step makes, besides what never changes in this object.
-        key = chosen, acting, step_counts, batch.part is None, batch.action.shape
+        key = chosen, acting, runs, batch.part is None, batch.action.shape
         self._updates.run(key, step, [keys, *batch.tensors()])
 
     def _step(self, chosen: tuple[int, ...], acting: tuple[int, ...], batch: Batch, keys: Tensor) -> None:
@@ -256,7 +256,7 @@ class OffPolicy(Algorithm):
         gradients, losses = self._gradients_of_critics(
             self, critics, self._actors.select(chosen), batch, weight, draws, gamma
         )
-        critics.move(gradients, self._lr_critic[list(chosen)], self._settings.max_grad_norm_critic)
+        critics.move(gradients, self._settings.max_grad_norm_critic)
         self._add_losses("critic_loss", chosen, losses)
 
     def _critic_gradients(
@@ -284,7 +284,7 @@ class OffPolicy(Algorithm):
         critics = self._critics.select(chosen, self._order.networks)  # the first twin of each agent
         draws = self._heads.policy_draws(keys, weight.shape[-1])
         gradients, losses = self._gradients_of_policies(self, actors, critics, batch, weight, draws)
-        actors.move(gradients, self._lr_actor[list(chosen)], self._settings.max_grad_norm_actor)
+        actors.move(gradients, self._settings.max_grad_norm_actor)
         self._add_losses("actor_loss", chosen, losses)
 
     def _policy_gradients(
@@ -324,10 +324,9 @@ class OffPolicy(Algorithm):
         """Copy the policies as they are now; quick, and the copy can be read on another thread."""
         return PolicySnapshot.of([self._actors], self._members)
 
-    def unpack(self) -> None:
-        """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
-        self._actors.unpack()
-        self._critics.unpack()
+    def packed(self) -> Sequence[PackedNetworks]:
+        """Return the stacked policies, and the stacked critics."""
+        return self._actors, self._critics
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return the mean "critic_loss" and "actor_loss" per network since the last call, by member id; then reset."""

@@ -18,8 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.spaces import leaf_arrays, leaves
+from covey.spaces import leaves
 from covey_server.algorithms.agent_types import AgentType
+from covey_server.algorithms.joint_view import JointView
+from covey_server.algorithms.round_inputs import AgentRound, RoundInputs, round_inputs
 from covey_server.experience.observations import TorchEncoding
 from covey_server.experience.rollouts import AgentDecisions, Rollout
 
@@ -36,16 +38,18 @@ class Pooled:
     An agent's views are the rows of its round in which it saw something to decide on, each kept once; a decision leads
     from one of them to another. Example: a pair with two agents, which saw 3 and 2 views and made 2 and 1 decisions:
 
-        x            view 0 of agent 0, 1, 2, view 0 of agent 1, 1         V = 5
+        inputs       view 0 of agent 0, 1, 2, view 0 of agent 1, 1         V = 5
         here         0, 1, 3                                               D = 3
         after        1, 2, 4
         continues    1, 0, 0                                               two trajectories, the longest of 2
 
     Attributes:
-        x: (V, W) what networks read, zero-padded to the widest.
+        inputs: Gives what policies read in the V views, W numbers each, zero-padded to the widest.
+        value_inputs: Gives what value networks read there; the same object unless they see more than policies.
+        device: Where the tensors are.
         view_counts: (R,) views of each pair.
-        here: (D,) int64 into `x`, where the decision was made.
-        after: (D,) int64 into `x`, where the decision closed.
+        here: (D,) int64, the view where the decision was made.
+        after: (D,) int64, the view where the decision closed.
         counts: (R,) decisions of each pair.
         action: (D, O), encoded by the distribution of the agent's type.
         mask: (D, O), or None where no agent has masks.
@@ -56,9 +60,15 @@ class Pooled:
         continues: (D,) 1 where the next element is the same agent's next decision.
         longest: Decisions of the longest trajectory.
         forced: Whether the environment chose anywhere.
+        begins: (D,) bool, whether no other decision continues to this one.
+        starts: (F, H), what policies with memory remember before each decision that begins something; None without.
+        agent_counts: Decisions of each agent's round, which stand together.
+        agent_pairs: Likewise the pair that learns from it.
     """
 
-    x: Tensor
+    inputs: RoundInputs
+    value_inputs: RoundInputs
+    device: torch.device
     view_counts: NDArray[np.int64]
     here: Tensor
     after: Tensor
@@ -72,6 +82,24 @@ class Pooled:
     continues: Tensor
     longest: int
     forced: bool
+    begins: NDArray[np.bool_]
+    starts: NDArray[np.float32] | None
+    agent_counts: NDArray[np.int64]
+    agent_pairs: NDArray[np.int64]
+
+    def read(self, policies: Tensor, values: Tensor) -> Tensor:
+        """Return what a pack's networks read, policies first: (A + C, B, inputs) float32.
+
+        Args:
+            policies: (A, B) views that A policies read.
+            values: (C, B) views that C value networks read.
+        """
+        if self.value_inputs is self.inputs:
+            return self.inputs.take(torch.cat([policies, values]))
+        both = [
+            inputs.take(views) for inputs, views in ((self.inputs, policies), (self.value_inputs, values)) if len(views)
+        ]
+        return both[0] if len(both) == 1 else torch.cat(both)
 
 
 class Pool:
@@ -80,10 +108,11 @@ class Pool:
     Args:
         group: The types of agents whose networks they are.
         device: Where they learn.
+        joint: What value networks see; None: the same as policies.
     """
 
-    def __init__(self, group: Sequence[AgentType], device: torch.device) -> None:
-        self._group, self._device = group, device
+    def __init__(self, group: Sequence[AgentType], device: torch.device, joint: JointView | None = None) -> None:
+        self._group, self._device, self._joint = group, device, joint
         self._encodings = [[TorchEncoding(leaf.space, device) for leaf in leaves(own.observation)] for own in group]
         self._width = max(own.width for own in group)
         self._outputs = max(own.action.width for own in group)
@@ -99,13 +128,16 @@ class Pool:
         agents = [agent for its in by_type for agent, _ in its]
         sizes = [len(own_agents) for own in self._group for own_agents in own.ids.values() for _ in rounds]
         pair = np.repeat(np.arange(len(sizes)), sizes)  # of each agent's round
-        views = np.array([len(agent.view) for agent in agents])
+        views = np.array([len(agent.rows) for agent in agents])
         decisions = np.array([len(agent.here) for agent in agents])
         first_view = np.repeat(np.cumsum(views) - views, decisions)  # of each decision's agent, among all views
         forced = _joined(agents, "forced")
         continues = _joined(agents, "continues")
+        inputs = self._inputs(by_type)
         return Pooled(
-            x=torch.cat([self._read(i, its) for i, its in enumerate(by_type)]),
+            inputs=inputs,
+            value_inputs=inputs if self._joint is None else self._joint_inputs(self._joint, rounds),
+            device=self._device,
             view_counts=np.bincount(pair, views, len(sizes)).astype(np.int64),
             here=self._put(_joined(agents, "here") + first_view),
             after=self._put(_joined(agents, "after") + first_view),
@@ -119,21 +151,31 @@ class Pool:
             continues=self._number(continues),
             longest=_longest_run(continues),
             forced=bool(forced.any()),
+            begins=np.concatenate([[True], ~continues[:-1]])[: len(continues)],
+            starts=_starts(agents),
+            agent_counts=decisions,
+            agent_pairs=pair,
         )
 
-    def _read(self, i: int, agents: AgentRounds) -> Tensor:
-        """Encode what networks of agent type i read: observations, and the agent's one-hot index if they read one."""
-        own, encodings = self._group[i], self._encodings[i]
-        view = np.concatenate([agent.view for agent, _ in agents])
-        seen = [
-            encode(self._put(np.ascontiguousarray(leaf).reshape(len(view), encode.numbers)))
-            for encode, leaf in zip(encodings, leaf_arrays(own.observation, view), strict=True)
+    def _inputs(self, by_type: Sequence[AgentRounds]) -> RoundInputs:
+        """What policies read: observations, and the agent's one-hot index if they read one."""
+        agents = [
+            AgentRound(agent.rows, agent.source, encode, own.indicator, place)
+            for own, encode, its in zip(self._group, self._encodings, by_type, strict=True)
+            for agent, place in its
         ]
-        x = seen[0] if len(seen) == 1 else torch.cat(seen, -1)
-        if own.indicator:
-            index = self._put(np.repeat([j for _, j in agents], [len(agent.view) for agent, _ in agents]))
-            x = torch.cat([x, F.one_hot(index, own.indicator).float()], -1)
-        return F.pad(x, (0, self._width - own.width))
+        return round_inputs(agents, self._width, self._device)
+
+    def _joint_inputs(self, joint: JointView, rounds: Sequence[Rollout]) -> RoundInputs:
+        """What value networks read that see all agents, in the same order as `_inputs`."""
+        agents = [
+            AgentRound(r.agents[a].rows, joint.sources(a, r), joint.encodings(a), own.indicator, place)
+            for own in self._group
+            for agents in own.ids.values()
+            for r in rounds
+            for place, a in enumerate(agents)
+        ]
+        return round_inputs(agents, joint.width + max(own.indicator for own in self._group), self._device)
 
     def _acted(self, own: AgentType, agents: AgentRounds) -> Tensor:
         """Encode the actions of a type of agents, zero-padded to the widest policy's outputs: (decisions, outputs)."""
@@ -167,3 +209,18 @@ def _longest_run(continues: NDArray[np.bool_]) -> int:
     """Return the number of decisions in the longest trajectory; one ends wherever `continues` is false."""
     ends = np.flatnonzero(~continues)
     return int(np.diff(ends, prepend=-1).max(initial=0))
+
+
+def _starts(agents: Sequence[AgentDecisions]) -> NDArray[np.float32] | None:
+    """Join what all agents' policies remember before decisions that begin something; zeros for those without memory."""
+    size = max((0 if agent.starts is None else agent.starts.shape[1] for agent in agents), default=0)
+    if not size:
+        return None
+    joined = []
+    for agent in agents:
+        begun = int(len(agent.here) - agent.continues[:-1].sum()) if len(agent.here) else 0
+        own = np.zeros((begun, size), np.float32)
+        if agent.starts is not None:
+            own[:, : agent.starts.shape[1]] = agent.starts
+        joined.append(own)
+    return np.concatenate(joined)

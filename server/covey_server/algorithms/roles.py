@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
 from covey.config.architecture import resolve
-from covey.config.encoder_choice import encoder_of, mlp
+from covey.config.encoder_choice import encoder_of, mlp, policy_encoder_of
 from covey.errors import ConfigError
 from covey.networks import Input, NetworkSpec
+from covey.networks.cnn import CNN
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
-
-PARAMETER_BYTES = 48
-"""Bytes that the learner takes for one parameter of one member: the number itself, its target, its two moments, all of
-them once more in packs, gradients, and what packing pads."""
-
-
-def check_sizes(specs: Mapping[str, NetworkSpec], members: int, experience_bytes: int, limit: int) -> None:
-    """Refuse what memory does not hold before any of it is allocated: an actor's spaces decide on it.
-
-    Args:
-        specs: One member's networks.
-        members: How many members there are.
-        experience_bytes: What the memory of env steps takes when it is full.
-        limit: Most bytes of everything together, `learner.max_memory_bytes`.
-
-    Raises:
-        ConfigError: a network is too large, or everything together is.
-    """
-    for spec in specs.values():
-        spec.check()
-    numbers = members * sum(spec.numbers for spec in specs.values())
-    if numbers * PARAMETER_BYTES + experience_bytes > limit:
-        raise ConfigError(
-            f"network: {numbers:,} parameters in the {members} members that these spaces ask for take "
-            f"{_mib(numbers * PARAMETER_BYTES)}, and a full replay memory {_mib(experience_bytes)}, expected at most "
-            f"{_mib(limit)} together; configure smaller networks, a smaller training.pop_size or "
-            "replay_buffer.max_size, or raise learner.max_memory_bytes"
-        )
-
-
-def _mib(count: int) -> str:
-    """A number of bytes in MiB."""
-    return f"{count / (1 << 20):,.0f} MiB"
+from covey_server.algorithms.joint_view import JointView
 
 
 def networks_by_id(
@@ -53,10 +21,16 @@ def networks_by_id(
     """Return, by network id, the agents that each network plays and its resolved `network` configuration.
 
     Raises:
-        ConfigError: a `network` section that does not fit the environment.
+        ConfigError: a `network` section that does not fit the environment, or memory that the algorithm cannot train.
     """
     shared = config.algorithm.share_parameters
-    return network_ids(spaces, shared), resolve(config.network, spaces, shared)
+    configs = resolve(config.network, spaces, shared)
+    if any(own.encoder_config.recurrent for own in configs.values()) and not config.algorithm.recurrent_policies:
+        raise ConfigError(
+            f"network.encoder_config.recurrent: true, but {config.algorithm.name} trains policies without memory; "
+            "leave it out, or choose algorithm.name: IPPO"
+        )
+    return network_ids(spaces, shared), configs
 
 
 def indicator(algorithm: AlgorithmSettings, agents: tuple[int, ...]) -> int:
@@ -72,35 +46,47 @@ def actor_spec(
 ) -> NetworkSpec:
     """Describe these agents' policy network: from an agent's own observation to the logits or numbers of its action."""
     action = spaces.agents[agents[0]].action
-    return replace(value_spec(algorithm, config, spaces, agents), outputs=action.width)
+    spec = replace(value_spec(algorithm, config, spaces, agents), outputs=action.width, reads_memory=0)
+    encoder = policy_encoder_of(config.encoder_config, spec.inputs[0].encoder)
+    return replace(spec, inputs=(replace(spec.inputs[0], encoder=encoder),))
 
 
 def value_spec(
-    algorithm: AlgorithmSettings, config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
+    algorithm: AlgorithmSettings,
+    config: NetConfig,
+    spaces: EnvironmentSpaces,
+    agents: tuple[int, ...],
+    joint: JointView | None = None,
 ) -> NetworkSpec:
-    """Describe these agents' value network: from an agent's own observation, and its index if wanted, to one number."""
+    """Describe these agents' value network, from observations, and the agent's index if wanted, to one number.
+
+    Where the policy has memory, the value network has none of its own but reads the policy's state.
+
+    Args:
+        algorithm: Says whether networks that agents share read an index.
+        config: The network's configuration.
+        spaces: Spaces of the environment.
+        agents: The agents.
+        joint: What it sees; None: the agent's own observation.
+    """
     agent = spaces.agents[agents[0]]
-    beside = indicator(algorithm, agents)
+    encoder_config, observation, more = config.encoder_config, agent.observation, indicator(algorithm, agents)
+    if joint is not None:
+        observation, more = joint.observation(agents[0]), more + joint.more
+        if encoder_config.kind == CNN.kind:  # of one image; here are several
+            encoder_config = encoder_config.model_copy(update={"kind": None})
+    frames = agent.frame_stack
+    encoder = encoder_of(
+        encoder_config, observation, "network", f"agent {agent.agent_id!r}", beside=more, frames=frames
+    )
     return NetworkSpec(
-        inputs=(
-            Input(
-                "observation",
-                agent.stacked.width + beside,
-                encoder_of(
-                    config.encoder_config,
-                    agent.observation,
-                    "network",
-                    f"agent {agent.agent_id!r}",
-                    beside=beside,
-                    frames=agent.frame_stack,
-                ),
-            ),
-        ),
+        inputs=(Input("observation", frames * observation.width + more, encoder),),
         head=mlp(config.head_config),
         outputs=1,
         latent_dim=config.latent_dim,
         min_latent_dim=config.min_latent_dim,
         max_latent_dim=config.max_latent_dim,
+        reads_memory=config.encoder_config.hidden_state_size if config.encoder_config.recurrent else 0,
     )
 
 

@@ -165,6 +165,7 @@ class Acting:
         players: Sequence[LoadedPolicy],
         exploration: Exploration,
         rng: np.random.Generator,
+        begun: NDArray[np.bool_] | None = None,
     ) -> tuple[dict[str, Any], RawActions]:
         """Choose actions for all agents.
 
@@ -173,6 +174,7 @@ class Acting:
             players: The policy that plays each agent, in the environment's order.
             exploration: Kind and scale of the exploration noise.
             rng: Random generator for all draws.
+            begun: (E,), in which environments an episode begins with these observations; None: not known.
 
         Returns:
             Actions (E, *shape) by agent for the environments, and the same as the replay memory stores them.
@@ -184,7 +186,11 @@ class Acting:
                 self._decisions.explore(e, exploration)
             self._decisions.plan(dict.fromkeys(range(self.environments), players))
             self._planned = plan
-        given, stored = self._decisions.decide(seen.observation, seen.mask, rng)
+        if begun is not None and begun.any():
+            self.forget(np.flatnonzero(begun).tolist())
+        # Of dictionaries by agent it is not known whether an agent that is left out waits or is gone.
+        living = None if begun is None else seen.living
+        given, stored = self._decisions.decide(seen.observation, seen.mask, rng, seen.present, living)
         start = 0
         for g, group in enumerate(self._spaces.groups):
             forced = seen.present[:, start : start + len(group)] == Active.FORCED
@@ -196,4 +202,8 @@ class Acting:
 
     def begin_episodes(self, environments: Sequence[int]) -> None:
         """Reset the exploration noise of these environments."""
-        self._decisions.begin_episodes(list(environments))
+        self._decisions.reset_noise(list(environments))
+
+    def forget(self, environments: Sequence[int] | None) -> None:
+        """Forget what agents with memory have seen in these environments, None: in all, as episodes begin there."""
+        self._decisions.states.begin_episodes(range(self.environments) if environments is None else environments)

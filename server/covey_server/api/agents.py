@@ -128,7 +128,7 @@ class Agent:
 
     @property
     def algo(self) -> str:
-        """Name of the algorithm: "MADDPG", "MATD3" or "IPPO"."""
+        """Name of the algorithm, such as "MADDPG", "IPPO" or "QMIX"."""
         return str(self.context.config.algorithm.name)
 
     @property
@@ -149,6 +149,9 @@ class Agent:
         self, obs: Mapping[str, Any], infos: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Choose actions for all agents.
+
+        A policy with memory remembers, for each environment, what it was shown in earlier calls; where an episode
+        begins, it forgets that by itself with observations of covey's vectorised environments, else by `reset_memory`.
 
         Args:
             obs: Observations by agent, (E, *shape) for E environments or (*shape) for one. Those from covey's
@@ -176,7 +179,7 @@ class Agent:
         config = self.context.config
         algorithm = ALGORITHMS[config.algorithm.name]
         exploration = algorithm.exploration(config, self.member) if self.training else Exploration()
-        actions, raw = self._acting.act(seen, self.policies(), exploration, self._rng)
+        actions, raw = self._acting.act(seen, self.policies(), exploration, self._rng, getattr(obs, "begun", None))
         if batched:
             return actions, raw
         for by_agent in (actions, raw):
@@ -188,8 +191,16 @@ class Agent:
         if self._acting is not None:
             self._acting.begin_episodes(range(self._acting.environments) if indices is None else indices)
 
+    def reset_memory(self, indices: Sequence[int] | None = None) -> None:
+        """Forget what policies with memory were shown in the environments with these indices; None: in all.
+
+        Call it where an episode begins, unless observations are those of covey's vectorised environments.
+        """
+        if self._acting is not None:
+            self._acting.forget(indices)
+
     def learn(self, experiences: Experiences) -> dict[str, float]:
-        """Make one update from a sample of the replay memory (MADDPG and MATD3).
+        """Make one update from a sample of the replay memory (all algorithms but IPPO).
 
         Returns:
             "critic_loss" and, if the policy was updated too, "actor_loss".

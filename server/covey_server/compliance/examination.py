@@ -12,6 +12,7 @@ from covey.rows import MAX_RAW_BYTES, MAX_ROWS, STATE, Active, RowKind, RowSchem
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
 from covey_server.compliance.asked import Work
+from covey_server.compliance.remembered import Remembered
 from covey_server.compliance.rules import Verdicts
 from covey_server.experience.frames import earlier_frames, frame_rows, read_stacks
 from covey_server.experience.stream import Stream
@@ -41,6 +42,7 @@ class Slots:
         self._room = min(MAX_ROWS, MAX_RAW_BYTES // RowSchema.of(spaces).row_bytes)
         self._closing_rows = 2 + len(spaces.agents)
         self._verdicts, self._check = verdicts, verdicts.check
+        self._remembered = Remembered(spaces, verdicts)
         self._tails: dict[int, tuple[int, Seen]] = {}  # by slot whose episode runs: the last order, and what it showed
         self._before: dict[int, list[Seen]] = {}  # of these slots, what the episode showed before, for stacks of frames
 
@@ -78,6 +80,7 @@ class Slots:
             else:
                 self._tails.pop(work.slot, None)
                 self._before.pop(work.slot, None)
+        self._remembered.look(fragment, works, streams, accepted)
 
     def _look_at_beginning(self, work: Work, stream: Stream, order_id: int, accepted: Accepted, row: int) -> None:
         """Does the slot begin anew if it is to, and else where it stood?"""
@@ -130,7 +133,7 @@ class Slots:
                 player = work.players[agent]
                 if player is None:
                     self.drawn[name].update(action.tobytes() for action in taken)
-                elif work.exploration is None and chose.any():
+                elif work.exploration is None and chose.any() and not player.state_size:
                     acted = rows.start + np.flatnonzero(chose)
                     seen = read_stacks(columns, group, number, frame_rows(earlier, acted, group.frame_stack))
                     mask = None if masks is None else masks[rows, number][chose]

@@ -130,6 +130,7 @@ class LearnerSide(services.ActorServiceServicer):
     """
 
     def __init__(self, environment: EnvironmentSpec, bind: str) -> None:
+        self.version = SPOKEN.newest  # that the actor speaks
         self.described: queue.Queue[CoveyError | None] = queue.Queue(MOST_WAITING)
         self.joins: queue.Queue[tuple[pb.JoinRequest, CoveyError | None]] = queue.Queue(MOST_WAITING)
         self.lines: queue.Queue[Line] = queue.Queue(MOST_WAITING)
@@ -163,7 +164,7 @@ class LearnerSide(services.ActorServiceServicer):
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
         """Say what to run."""
         try:
-            version = agreed_version("describe", Versions.of(request), SPOKEN)
+            self.version = version = agreed_version("describe", Versions.of(request), SPOKEN)
         except CoveyError as exc:
             self.described.put(exc, timeout=HEARTBEAT_S)
             context.abort(grpc.StatusCode[exc.status], str(exc))

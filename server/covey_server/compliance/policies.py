@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from covey.config.encoder_choice import encoder_of
 from covey.config.network import EncoderConfig
-from covey.networks import MLP, Encoder, Input, NetworkSpec
+from covey.networks import MLP, Encoder, Input, NetworkSpec, Recurrent
 from covey.networks.images import is_image
 from covey.networks.ops import NumpyOps
 from covey.observations import ObservationEncoding
@@ -36,6 +36,9 @@ TOLERANCE = 1e-3
 """By how much a Box action may differ, in units of half its range, and an output from the largest: both are float32."""
 
 
+STATE_SIZE = 12
+"""Numbers that a policy with memory remembers."""
+
 WEIGHTS = 3.0
 """Factor of weights as they are drawn for training, so that what is done depends on what is seen."""
 
@@ -47,9 +50,13 @@ class SamplePolicy:
         group: Who plays by it.
         plain: Layers without norms and gates, no indicator, deterministic; else all that a policy file may have.
         seed: Seed from which the weights are drawn.
+        memory: Whether it has memory: a GRU behind its encoder.
+
+    Attributes:
+        state_size: How many numbers it remembers; 0 without memory.
     """
 
-    def __init__(self, group: Group, *, plain: bool, seed: int) -> None:
+    def __init__(self, group: Group, *, plain: bool, seed: int, memory: bool = False) -> None:
         action = group.action
         boxes = [leaf.space.dtype for leaf in leaves(action) if isinstance(leaf.space, Box)]
         gaussian = not plain and bool(boxes) and all(np.dtype(dtype).kind == "f" for dtype in boxes)
@@ -69,6 +76,8 @@ class SamplePolicy:
                     beside=indicator,
                     frames=group.frame_stack,
                 )
+        if memory:
+            encoder = Recurrent(encoder=encoder, hidden_state_size=STATE_SIZE)
         network = NetworkSpec(
             inputs=(Input("observation", group.stacked.width + indicator, encoder),),
             head=head,
@@ -77,6 +86,7 @@ class SamplePolicy:
             log_std=-0.5 if gaussian else None,
         )
         self.plain = plain
+        self.state_size = network.state_size
         self._group = group
         self._spec = PolicySpec(
             network, group.stacked, action, "stochastic" if gaussian else "deterministic", indicator
@@ -102,7 +112,10 @@ class SamplePolicy:
             taken: (R, *shape), what it did.
             mask: (R, width), its legal values, if they are known.
         """
-        z = self._outputs(number, seen)
+        return self.differs(self._outputs(number, seen), taken, mask)
+
+    def differs(self, z: NDArray[np.float64], taken: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[np.bool_]:
+        """Which actions are not what these outputs (R, outputs) say; other arguments are those of `wrong`."""
         wrong = np.zeros(len(z), bool)
         first = first_masked = 0
         for leaf, done in zip(leaves(self._group.action), leaf_arrays(self._group.action, taken), strict=True):
@@ -139,19 +152,44 @@ class SamplePolicy:
             start += values
         return wrong
 
+    def remember(
+        self, number: int, seen: NDArray[Any], begins: NDArray[np.bool_], state: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """The outputs of a policy with memory for what an agent saw one after another, and its state after that.
+
+        Args:
+            number: The agent's index in its group.
+            seen: (R, *shape), what it saw.
+            begins: (R,), before which of these the agent's life began, so that it remembers nothing.
+            state: What it remembers before the first.
+        """
+        x, network = self._inputs(number, seen), self._spec.network
+        outputs = np.zeros((len(x), network.outputs))
+        state = state[None]
+        for r in range(len(x)):
+            if begins[r]:
+                state = np.zeros_like(state)
+            outputs[r : r + 1], state = network.step(NumpyOps(), self._params, x[r : r + 1], state)
+        return outputs, state[0]
+
     def _outputs(self, number: int, seen: NDArray[Any]) -> NDArray[np.float64]:
         """The network's outputs for what an agent saw."""
-        x = ObservationEncoding.of(self._group.stacked).encode(seen.reshape(len(seen), -1))
-        if self._spec.indicator:
-            x = np.concatenate([x, np.tile(np.eye(self._spec.indicator, dtype=np.float32)[number], (len(x), 1))], 1)
+        x = self._inputs(number, seen)
         z: NDArray[np.float64] = self._spec.network.apply(NumpyOps(), self._params, [x]).astype(np.float64)
         return z
 
+    def _inputs(self, number: int, seen: NDArray[Any]) -> NDArray[np.float32]:
+        """What the network reads of what an agent saw."""
+        x = ObservationEncoding.of(self._group.stacked).encode(seen.reshape(len(seen), -1))
+        if self._spec.indicator:
+            x = np.concatenate([x, np.tile(np.eye(self._spec.indicator, dtype=np.float32)[number], (len(x), 1))], 1)
+        return x
 
-def sample_policies(spaces: EnvironmentSpaces, *, plain: bool, seed: int) -> list[SamplePolicy]:
+
+def sample_policies(spaces: EnvironmentSpaces, *, plain: bool, seed: int, memory: bool = False) -> list[SamplePolicy]:
     """One policy for each group; returns that of each agent, in environment order."""
     by_agent: dict[int, SamplePolicy] = {}
     for i, group in enumerate(spaces.groups):
-        policy = SamplePolicy(group, plain=plain, seed=seed + i)
+        policy = SamplePolicy(group, plain=plain, seed=seed + i, memory=memory)
         by_agent.update(dict.fromkeys(group.agents, policy))
     return [by_agent[i] for i in range(len(spaces.agents))]

@@ -14,6 +14,7 @@ from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import SHORTFALL_POLICY_UNAVAILABLE, Fragment
 from covey.v1.order_pb2 import Exploration
 from covey.wire.limits import MAX_ORDER_STEPS
+from covey.wire.versions import MEMORY_SINCE
 from covey_server.compliance.asked import Players, Task, Work
 from covey_server.compliance.attached import Attached, StuckError
 from covey_server.compliance.examination import Seen
@@ -45,11 +46,12 @@ GONE = bytes(range(32))
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who plays: the built-in random policy, plain networks, and networks with all that a policy file may have."""
+    """Who plays: random, plain networks, networks with all kinds of layers, and networks with memory."""
 
     random: Players
     plain: Players
     layered: Players
+    remembering: Players
 
 
 def try_actor(side: LearnerSide, verdicts: Verdicts, wait_s: float, process: subprocess.Popen[bytes] | None) -> None:
@@ -67,11 +69,14 @@ def try_actor(side: LearnerSide, verdicts: Verdicts, wait_s: float, process: sub
     except StuckError:
         return
     plain, layered = (sample_policies(actor.spaces, plain=kind, seed=i) for i, kind in enumerate((True, False)))
-    side.policies |= {policy.sha256: policy.file for policy in (*plain, *layered)}
-    cast = Cast([None] * len(actor.spaces.agents), plain, layered)
+    remembering = sample_policies(actor.spaces, plain=True, seed=2, memory=True)
+    side.policies |= {policy.sha256: policy.file for policy in (*plain, *layered, *remembering)}
+    cast = Cast([None] * len(actor.spaces.agents), plain, layered, remembering)
+    if side.version < MEMORY_SINCE:
+        verdicts.leave_out("memory", "states")
     stuck = False
     for act in (
-        *(begin, play_policies, stand_still, restart, stop_with_episode, lack_a_policy, evaluate),
+        *(begin, play_policies, remember, stand_still, restart, stop_with_episode, lack_a_policy, evaluate),
         *(break_the_line, lose_a_fragment, refuse_a_fragment, restart_the_learner, wait_for_heartbeats, leave),
     ):
         try:
@@ -102,6 +107,13 @@ def play_policies(actor: Attached, cast: Cast) -> None:
     actor.verdicts.check(
         "fetch", not missing, f"{len(asked)} policies fetched by their hash", len(asked) - len(missing)
     )
+
+
+def remember(actor: Attached, cast: Cast) -> None:
+    """Policies with memory play three orders in one slot, which go on where the one before ended."""
+    if actor.side.version >= MEMORY_SINCE:
+        for i in range(3):
+            actor.run(Work(0, cast.remembering, STEPS, restart=not i, seed=9))
 
 
 def stand_still(actor: Attached, cast: Cast) -> None:

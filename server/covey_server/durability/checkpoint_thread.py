@@ -64,15 +64,19 @@ class CheckpointThread(WatchedThread):
         """Write submitted checkpoints until `stop`."""
         while (job := self._jobs.get()) is not None:
             captured, future = job
+            del job
             try:
                 path = self._checkpointer.write(captured)
             except BaseException as exc:
                 # An error is for whoever waits for this checkpoint; an exit or interrupt also ends the thread.
+                del captured  # as below
                 future.set_exception(exc)
                 self._written()
                 if not isinstance(exc, Exception):
                     raise
                 continue
+            # Until the next job nobody else holds these copies of all networks.
+            del captured
             future.set_result(path)
             self._written()
             # After the result is set, as nobody waits for this. On a full disk the next checkpoint tries again.

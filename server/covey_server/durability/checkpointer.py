@@ -59,6 +59,8 @@ class Checkpointer:
         kept_fitness: Confirmed fitness of the best policy that the run has had, or what it would be against itself as
             the elite before (`Score.as_elite`); None before there is one.
         sides: Of a zero-sum game whose members are evaluated against opponents, the agents of each side; else empty.
+        sides_since: The first generation that is evaluated by sides.
+        looked_at: The newest generation before whose evaluation returns were looked at, to see whether they cancel.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -72,6 +74,8 @@ class Checkpointer:
         self.target_streak = 0
         self.kept_fitness: float | None = None
         self.sides: list[list[str]] = []
+        self.sides_since = 0
+        self.looked_at = -1
 
     @property
     def lock(self) -> StateLock:
@@ -110,6 +114,9 @@ class Checkpointer:
                 "target_streak": self.target_streak,
                 "kept_fitness": self.kept_fitness,
                 "sides": self.sides,
+                "sides_since": self.sides_since,
+                "looked_at": self.looked_at,
+                "returns": [[actor, *returns] for actor, returns in population.returns],
                 "elites": self.elites.to_state(),
             },
             "scheduler": learner.scheduler.to_state(),

@@ -31,6 +31,7 @@ from covey_server.durability.checkpointer import LINEAGE_VERSION, RUN_VERSION, C
 from covey_server.evolution.lineage import Lineage, entry_from_json
 from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.frames import stream_rows
+from covey_server.experience.states import state_bytes
 from covey_server.experience.stream import Stream
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
@@ -90,6 +91,10 @@ def restore(
             checkpointer.target_streak = int(kept["target_streak"])
             checkpointer.kept_fitness = kept.get("kept_fitness")  # runs of before have none
             checkpointer.sides = [[str(agent) for agent in side] for side in kept.get("sides", [])]
+            checkpointer.sides_since = int(kept.get("sides_since", 0))
+            checkpointer.looked_at = int(kept.get("looked_at", -1))
+            for actor_id, *returns in kept.get("returns", []):
+                restored.returns.append((str(actor_id), tuple(map(float, returns))))
             checkpointer.elites.from_state(kept.get("elites", {}))
             learner.superseded = [(Position(*start), Position(*end)) for start, end in kept["superseded"]]
             here, needed_from = Position(*kept["journal"]), Position(*kept["needed_from"])
@@ -141,7 +146,8 @@ def _refill(learner: Learner, restored: Population, start: Position, stop: Posit
                 continue
             count = sum(s.rows for s in streams)
             # Checks are not made again: the fragment passed them before it was journalled.
-            raw = restored.schema.decompress(fragment.blob, count, fragment.raw_bytes)
+            behind = state_bytes(fragment.streams)
+            raw = restored.schema.decompress(fragment.blob, count, fragment.raw_bytes, behind)
             actor = (received.actor_id, received.incarnation)
             restored.experience.restore(AcceptedRows(raw, count, fragment.streams, streams, actor, position))
     return len(restored.experience)

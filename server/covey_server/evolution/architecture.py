@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covey.networks import CNN, NetworkSpec, Params
-from covey.networks.network import LATENT, MAX_PARAMETERS, MAX_PRODUCTS
+from covey.networks.network import LATENT
 from covey.networks.resize import (
     HEAD,
     Resize,
@@ -25,6 +25,8 @@ from covey.networks.resize import (
     shrink,
     subnetwork_names,
 )
+from covey_server.evolution.memory import MEMORY_METHODS, change_memory, has_memory
+from covey_server.evolution.resized import resized, servable
 from covey_server.member import Member, Network
 
 LAYER_METHODS = ("head.add_layer", "head.remove_layer")
@@ -82,8 +84,12 @@ def mutate_architecture(member: Member, new_layer_prob: float, rng: np.random.Ge
     """
     change = draw_change(member, new_layer_prob, rng)
     outcomes: Counter[str] = Counter()
-    for name, network in member.networks.items():
-        member.networks[name], done = apply_change(network, change, rng)
+    if change.method in MEMORY_METHODS:
+        changed = change_memory(member.networks, change.method == MEMORY_METHODS[0], change.units, rng)
+    else:
+        changed = {name: apply_change(network, change, rng) for name, network in member.networks.items()}
+    for name, (network, done) in changed.items():
+        member.networks[name] = network
         outcomes[done] += 1
     unchanged = outcomes.pop("", 0)
     if not outcomes:
@@ -105,6 +111,8 @@ def draw_change(member: Member, new_layer_prob: float, rng: np.random.Generator)
     methods: tuple[str, ...] = LAYER_METHODS if rng.random() < new_layer_prob else NODE_METHODS
     if any(_convolutions(network.spec) for network in member.networks.values()):
         methods += CONVOLUTION_LAYER_METHODS if methods is LAYER_METHODS else (KERNEL_METHOD,)
+    if methods[0] == NODE_METHODS[0] and has_memory(member.networks):
+        methods += MEMORY_METHODS
     method = methods[rng.integers(len(methods))]
     sizes = LATENT_NODES if method.startswith(LATENT) else MLP_NODES
     depths = [
@@ -151,19 +159,6 @@ def _convolutions(spec: NetworkSpec) -> tuple[str, ...]:
     return tuple(part for part in subnetwork_names(spec) if isinstance(get_subnetwork(spec, part), CNN))
 
 
-def resized(network: Network, resize: Resize) -> Network:
-    """Move a network into a new architecture; weights, target weights and both Adam moments are moved alike."""
-    return Network(
-        spec=resize.spec,
-        params=resize.weights(network.params),
-        target=None if network.target is None else resize.weights(network.target),
-        first_moment=resize.moments(network.first_moment),
-        second_moment=resize.moments(network.second_moment),
-        adam_steps=network.adam_steps,
-        scale=network.scale,
-    )
-
-
 def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
     """Return the parts of a network that a mutation changes: the head, encoders, or none for the latent vector.
 
@@ -197,11 +192,11 @@ def _resize_part(
     # The last hidden layer always stays: without one there would be no width for a layer that is added later.
     if method == "remove_layer" and layers > max(1, own.min_hidden_layers):
         resize = remove_layer(network.spec, part)
-        if _servable(resize.spec):  # behind fewer convolutions, more pixels are left
+        if servable(resize.spec):  # behind fewer convolutions, more pixels are left
             return resize, method
     if method == "add_layer" and layers < own.max_hidden_layers:
         resize = insert_layer(network.spec, part)
-        if _servable(resize.spec):
+        if servable(resize.spec):
             return resize, method
     if method != "remove_node":
         method = "add_node"
@@ -221,9 +216,9 @@ def _resize_kernel(spec: NetworkSpec, part: str, layer: int, wider: bool) -> tup
     kernel, window = own.kernel_size[layer], own.windows[layer]
     for by in (1, -1) if wider else (-1, 1):
         size = kernel + 2 * by
-        if 1 <= size <= max(kernel, min(LARGEST_KERNEL, window.height, window.width)) and size != kernel:
+        if 1 <= size <= max(kernel, min(LARGEST_KERNEL, window.height, window.width)):
             resize = change_kernel(spec, part, layer, by)
-            if _servable(resize.spec):
+            if servable(resize.spec):
                 return resize, f"change_kernel {kernel} -> {size} at layer {layer}"
     return None, ""
 
@@ -254,13 +249,8 @@ def _resize_layer(
     size = spec.sizes[label]
     smallest, largest = bounds
     by = min(units, largest - size) if method == "add_node" else -min(units, size - smallest)
-    if method == "add_node" and by > 0 and _servable(spec.resized({label: size + by})):
+    if method == "add_node" and by > 0 and servable(spec.resized({label: size + by})):
         return grow(spec, label, by, rng), by
     if method == "remove_node" and by < 0:
         return shrink(spec, label, -by, params), by
     return None, 0
-
-
-def _servable(spec: NetworkSpec) -> bool:
-    """Whether a network has so few parameters, and takes so few multiplications, that actors accept it."""
-    return spec.numbers <= MAX_PARAMETERS and spec.products <= MAX_PRODUCTS

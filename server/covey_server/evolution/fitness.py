@@ -37,7 +37,8 @@ class Score:
             nobody played against the member.
         as_elite: Where each side of a game was played: what the fitness would be in the next generation, with this
             policy as the elite that plays against it. Fitnesses of different generations have different opponents; a
-            later one is better than this if it is above that. None elsewhere, where fitnesses compare.
+            later one is better than this if it is above that. None elsewhere, and where it is not known what a policy
+            gets against itself: fitnesses are then compared as they are.
     """
 
     fitness: float
@@ -89,11 +90,24 @@ def score_of(episodes: Sequence[Played], agent_ids: Sequence[str], config: Fitne
     per_agent = {agent: float(table[shown[:, i], i].mean()) for i, agent in enumerate(agent_ids)}
     against = {who: _mean(scores, [e.line_up.against == who for e in episodes]) for who in _opponents(episodes)}
     as_elite = None
-    if all(e.line_up.by_sides for e in episodes) and BUILTIN_RANDOM in against:
-        # Half of the episodes are against random moves. In the other half it would play against itself: what it wins as
-        # one side it loses as the other, which is 0 over all sides.
+    if BUILTIN_RANDOM in against and _even_against_itself(episodes, len(agent_ids), config):
+        # Half of the episodes are against random moves, in the other half it would play against itself.
         as_elite = against[BUILTIN_RANDOM] / 2
     return Score(float(scores.mean()), _stderr(scores), per_agent, against=against, as_elite=as_elite)
+
+
+def _even_against_itself(episodes: Sequence[Played], agents: int, config: Fitness) -> bool:
+    """Whether a member that plays each side of a game against itself gets 0 over all sides.
+
+    What it wins as one side it loses as the others, so that is so where all agents count, and each as much: as a sum,
+    or as means over sides of one size. Where player_1 alone counts, it may win as that against itself. And where one
+    attacker gets 3 and each of three defenders -1, the means of both sides are 3 and -1, which is 1 over both.
+    """
+    if not all(e.line_up.by_sides for e in episodes):
+        return False
+    sides = {frozenset(e.line_up.counted) for e in episodes}
+    all_count = len(frozenset().union(*sides)) == agents
+    return all_count and (config.reduce == "sum" or len({len(side) for side in sides}) == 1)
 
 
 def _opponents(episodes: Sequence[Played]) -> list[str]:

@@ -38,7 +38,7 @@ class Stage:
     episodes: int
 
 
-def stages(members: int, episodes: int, affordable: float) -> list[Stage]:
+def stages(members: int, episodes: int, affordable: float, line_ups: int = 1) -> list[Stage]:
     """Plan an evaluation with as few halvings as bring it down to the number of episodes that is affordable.
 
     For 32 members and 32 episodes, of which 300 are affordable in all: 32 members play 4 episodes, 16 play 8, 8 play
@@ -48,15 +48,17 @@ def stages(members: int, episodes: int, affordable: float) -> list[Stage]:
         members: Size of the population.
         episodes: Most episodes that a member plays.
         affordable: Number of episodes of all members together that is affordable; it may be too small for any plan.
+        line_ups: In how many ways a member meets its opponents, one after the other. Every stage ends when each was
+            played as often, as one opponent is stronger than another. `episodes` must be a multiple of it.
     """
     plan: list[Stage] = []
+    rounds = math.ceil(episodes / line_ups)  # of each line-up once
+    fewest = math.ceil(FEWEST_EPISODES / line_ups)
     for halvings in range(max(1, math.ceil(math.log2(members)) + 1)):
-        first = math.ceil(episodes / 2**halvings)
-        if plan and first < FEWEST_EPISODES:
+        after = [math.ceil(rounds / 2 ** (halvings - i)) for i in range(halvings + 1)]
+        if plan and (after[0] < fewest or after[0] == after[1]):
             break
-        plan = [
-            Stage(math.ceil(members / 2**i), math.ceil(episodes / 2 ** (halvings - i))) for i in range(halvings + 1)
-        ]
+        plan = [Stage(math.ceil(members / 2**i), min(episodes, n * line_ups)) for i, n in enumerate(after)]
         before = [0, *(stage.episodes for stage in plan)]
         if sum(s.members * (s.episodes - b) for s, b in zip(plan, before, strict=False)) <= affordable:
             break
@@ -71,6 +73,7 @@ class Halving(Generic[Episode]):
         episodes: Most episodes that a member plays.
         trained: Env steps trained with, of all members: what the cost of evaluation is compared with.
         score: Computes a score from episodes, as `fitness_of` does.
+        line_ups: In how many ways a member meets its opponents; episode k is played in way k modulo this number.
 
     Attributes:
         playing: Ids of the members that play the current stage, ascending.
@@ -78,13 +81,19 @@ class Halving(Generic[Episode]):
     """
 
     def __init__(
-        self, members: Sequence[int], episodes: int, trained: int, score: Callable[[int, Sequence[Episode]], Score]
+        self,
+        members: Sequence[int],
+        episodes: int,
+        trained: int,
+        score: Callable[[int, Sequence[Episode]], Score],
+        line_ups: int = 1,
     ) -> None:
         self.playing = sorted(members)
-        self.played = min(episodes, FEWEST_EPISODES)
+        self.played = min(episodes, math.ceil(FEWEST_EPISODES / line_ups) * line_ups)
         self._episodes = episodes
         self._trained = trained
         self._score = score
+        self._line_ups = line_ups
         self._plan: list[Stage] | None = None
         self._results: dict[int, dict[int, Episode]] = {m: {} for m in members}
         self._open = set(members)
@@ -110,7 +119,7 @@ class Halving(Generic[Episode]):
             length = self._env_steps / count if count else 1.0
             affordable = SHARE * self._trained / max(1.0, length)
             # All have played the first episodes: of a first stage that asks for more they play the rest.
-            plan = stages(len(self._results), self._episodes, affordable)
+            plan = stages(len(self._results), self._episodes, affordable, self._line_ups)
             self._plan = [stage for stage in plan if stage.episodes > self.played]
         if not self._plan:
             return None

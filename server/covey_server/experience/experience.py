@@ -20,7 +20,8 @@ class AcceptedRows:
     """The timesteps ("rows") of one message of an actor that passed every check.
 
     Attributes:
-        raw: The decompressed columns one after another, as `covey.rows.RowSchema.view` reads them.
+        raw: The decompressed columns one after another, as `covey.rows.RowSchema.view` reads them, and the states of
+            policies with memory behind them.
         rows: Number of rows, also of earlier ones that are repeated (lead-in rows).
         slot_streams: The message's own description of which rows are of which environment.
         streams: The same with the member that each environment plays for, and the place of its rows in the columns.

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from covey.rows import Columns, RowKind, read_leaves
 from covey.spaces import Group, LeafSpace, join_frames, leaf_arrays, leaves
 from covey.v1.fragment_pb2 import SlotStream
+from covey_server.experience.rows_in_parts import RowsInParts
 
 
 def stream_rows(stream: SlotStream) -> int:
@@ -60,6 +61,35 @@ def frame_rows(earlier: NDArray[np.uint8], rows: NDArray[np.int64], frames: int)
     back = np.arange(frames - 1, -1, -1)[:, None]
     found: NDArray[np.int64] = rows - np.minimum(back, earlier[rows])
     return found
+
+
+class StackedRows:
+    """One agent's stacks of one leaf of its observations, joined where they are read.
+
+    Args:
+        source: (R, *leaf's shape), the frames; not copied.
+        space: The leaf's space.
+        earlier: (R,), as `earlier_frames` gives it.
+        frames: Frames of a stack.
+    """
+
+    def __init__(
+        self, source: NDArray[Any] | RowsInParts, space: LeafSpace, earlier: NDArray[np.uint8], frames: int
+    ) -> None:
+        self._source, self._space, self._earlier, self._frames = source, space, earlier, frames
+
+    @staticmethod
+    def of(
+        source: NDArray[Any] | RowsInParts, space: LeafSpace, earlier: NDArray[np.uint8], frames: int
+    ) -> NDArray[Any] | RowsInParts | StackedRows:
+        """Return what gives the stacks of rows: the source itself where a stack is one frame."""
+        return source if frames == 1 else StackedRows(source, space, earlier, frames)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Join the stacks of the rows of these numbers: (V, *shape of a stack)."""
+        found = frame_rows(self._earlier, rows, self._frames)
+        frames = self._source[found.reshape(-1)]
+        return join_frames(self._space, frames.reshape(*found.shape, *frames.shape[1:]))
 
 
 def read_stacks(columns: Columns, group: Group, agent: int, rows: NDArray[np.int64]) -> NDArray[Any]:

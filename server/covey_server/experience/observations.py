@@ -47,5 +47,5 @@ class TorchEncoding:
             y = (x.index_select(-1, self._place) == self._values).float()
         else:
             assert self._low is not None and self._scale is not None
-            y = (x.float() - self._low) * self._scale
+            y = x.float().sub_(self._low).mul_(self._scale)  # in place: integers, so that `float` has made a copy
         return y.flatten(-2)

@@ -32,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from covey.bounds.experience import planned_rows
 from covey.errors import ConfigError
 from covey.rows import Columns, RowKind, RowSchema
 from covey.run.state_upgrades import check_version
@@ -47,12 +48,6 @@ from covey_server.storage.journal import Position
 
 VERSION = 1
 """Version of the replay memory's state in checkpoints."""
-
-SMALL_ROW_BYTES = 1024
-"""Rows of up to this many bytes get two rows of memory per env step, larger ones an eighth more than one.
-
-Two suffice even if every step ends an episode. Where rows are large few do, and memory is worth more.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +67,6 @@ class _StoredFragment:
     steps: int
     drawable: int
     tag: object
-
-
-def planned_rows(row_bytes: int, max_size: int, max_bytes: int) -> int:
-    """How many rows of so many bytes a replay memory has, for `max_size` env steps within `max_bytes`.
-
-    In replay an env step takes its step row and, where it ends an episode or a stream, one more.
-
-    Raises:
-        ConfigError: `max_bytes` is less than two rows.
-    """
-    wanted = 2 * max_size if row_bytes <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
-    rows = min(wanted, (max_bytes - 8 * max_size) // row_bytes)
-    if rows < 2:
-        raise ConfigError(
-            f"replay_buffer.max_bytes: {max_bytes}, expected at least {2 * row_bytes + 8 * max_size} for rows of "
-            f"{row_bytes} bytes and max_size {max_size}; raise max_bytes or lower max_size"
-        )
-    return rows
 
 
 class Replay:
@@ -116,7 +93,7 @@ class Replay:
         self._schema, self._frames = RowSchema.of(spaces), spaces.frame_stack
         self._layout = RowLayout(spaces, self._device)
         per_row = self._layout.row_bytes
-        self._capacity = planned_rows(per_row, max_size, max_bytes)
+        self._capacity = planned_rows(per_row, max_size, max_bytes, self._frames)
         self._max_size = max_size
         self._matrices = {d: self._zeros((self._capacity, width), d) for d, width in self._layout.widths.items()}
         # The same memory as numpy arrays, which write small blocks faster. On other devices fragments are staged.
@@ -132,16 +109,6 @@ class Replay:
         self._fragments: deque[_StoredFragment] = deque()
         self._inserted = 0
         self._lock = threading.Lock()
-
-    @staticmethod
-    def planned_bytes(spaces: EnvironmentSpaces, max_size: int, max_bytes: int) -> int:
-        """Bytes that such a memory takes when it is full; takes none itself.
-
-        Raises:
-            ConfigError: `max_bytes` is less than two rows.
-        """
-        row_bytes = RowLayout(spaces, torch.device("cpu")).row_bytes
-        return planned_rows(row_bytes, max_size, max_bytes) * row_bytes + 8 * max_size
 
     def _zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
         """Return zeros; on a CPU the system provides a page of them once it is written to (torch.zeros writes all).

@@ -129,7 +129,14 @@ class Intake:
             FragmentError: the fragment is not acceptable.
         """
         unclipped = self._learner.config.algorithm.stochastic_policies
-        return check_fragment(fragment, order, population.schema, population.spaces, unclipped=unclipped)
+        return check_fragment(
+            fragment,
+            order,
+            population.schema,
+            population.spaces,
+            unclipped=unclipped,
+            state_size=population.policies.state_size,
+        )
 
     @under_lock
     def _note_training(self, key: ActorKey, *, brought: bool) -> None:
@@ -177,7 +184,8 @@ class Intake:
         learner.scheduler.complete(fragment.order_id, counted, forget_slots=forgotten)
         if order.slots and not forgotten:
             self._note_training(key, brought=bool(accepted.steps_by_member))
-        population.returns.extend(tuple(e.returns) for e in fragment.episodes if not e.evaluation)
+        trained = (e for e in fragment.episodes if not e.evaluation and any(e.returns))
+        population.returns.extend((key[0], tuple(e.returns)) for e in trained)
         evaluations = learner.scheduler.evaluations
         evaluated = Counter[str](evaluations.result(key, e) for e in fragment.episodes if e.evaluation)
         learner.totals.counters["evaluation_void"] += evaluated["late"] + evaluated["wrong"]

@@ -25,9 +25,11 @@ from covey.wire.limits import (
     MAX_WAIT_S,
     POLICY_PREFIX_BYTES,
 )
+from covey_server.experience.states import state_bytes
 from covey_server.experience.stream import Stream
 from covey_server.ingest.frame_checks import check_frames
 from covey_server.ingest.row_checks import check_lead_in, check_values
+from covey_server.ingest.state_checks import StateSize, check_state_sizes, check_states
 
 MAX_REPORTS = 1 << 16
 """Most episodes, and most faults, in one fragment: far above what an honest actor has, far below what hurts."""
@@ -61,7 +63,7 @@ class Accepted:
     """An actor's message of timesteps that has passed every check.
 
     Attributes:
-        raw: The decompressed columns, one after another.
+        raw: The decompressed columns, one after another, and the states of policies with memory behind them.
         columns: Read-only views of `raw` by column name.
         streams: Where each slot's rows lie in the columns.
         steps_by_member: Training env steps by member id; members without any are left out.
@@ -88,7 +90,13 @@ class Accepted:
 
 
 def check_fragment(
-    fragment: Fragment, order: Order, schema: RowSchema, spaces: EnvironmentSpaces, *, unclipped: bool = False
+    fragment: Fragment,
+    order: Order,
+    schema: RowSchema,
+    spaces: EnvironmentSpaces,
+    *,
+    unclipped: bool = False,
+    state_size: StateSize = lambda sha256: None,
 ) -> Accepted:
     """Check an actor's whole message of timesteps against the order (piece of work) that it answers.
 
@@ -102,11 +110,12 @@ def check_fragment(
         unclipped: Whether Box actions are samples from before they were clipped (on-policy runs), which may lie outside
             of
             the bounds.
+        state_size: How many numbers the state of each of the order's policies has.
 
     Raises:
         FragmentError: with the reason, one of "schema", "order", "slot", "rows", "episodes", "faults", "size",
             "checksum",
-            "flags", "not_finite", "action_range", "mask".
+            "flags", "not_finite", "action_range", "mask", "states".
     """
     if fragment.schema_hash != schema.hash:
         raise FragmentError(
@@ -115,16 +124,18 @@ def check_fragment(
     if fragment.order_id != order.order_id:
         raise FragmentError("order", f"answers order {fragment.order_id}, expected {order.order_id}")
     streams = _check_streams(fragment, order, spaces)
+    check_state_sizes(fragment, order, state_size, len(spaces.agents))
     _check_reports(fragment, order, len(spaces.agents))
     rows = sum(s.rows for s in streams)
     blob = fragment.blob  # each look at this field copies it
     if rows:
-        raw = schema.decompress(blob, rows, fragment.raw_bytes)
+        raw = schema.decompress(blob, rows, fragment.raw_bytes, state_bytes(fragment.streams))
         columns = schema.view(raw, rows)
         _check_kinds(np.asarray(columns["kind"], np.uint8), streams)
         check_values(columns, spaces, unclipped)
         check_lead_in(columns, streams, spaces)
         check_frames(columns, spaces)
+        check_states(fragment, raw)
     else:
         if blob or fragment.raw_bytes:
             raise FragmentError("size", f"no rows, but {len(blob)} bytes of compressed rows, expected none")

@@ -38,7 +38,7 @@ class Request:
         env_steps: Length of the episodes in `results` together.
         open_seeds: Number of seeds without a result, whether an actor has them or not.
         faults: How often the environment raised, by seed.
-        actors: The actors that have played some of the seeds.
+        actors: Which actor has played a seed, by seed, as in `results`.
     """
 
     member_id: int
@@ -50,7 +50,7 @@ class Request:
     env_steps: int = 0
     open_seeds: int = 0
     faults: dict[int, int] = field(default_factory=dict)
-    actors: set[ActorKey] = field(default_factory=set)
+    actors: dict[int, ActorKey] = field(default_factory=dict)
 
     def fingerprint(self, seed: int) -> bytes:
         """What the report of a seed's episode must name as its policies.
@@ -161,7 +161,7 @@ class Evaluations:
         self._close(episode.task_id, task, episode.seed)
         task.request.results[episode.seed] = list(episode.returns)
         task.request.env_steps += min(episode.length, task.request.max_episode_steps)
-        task.request.actors.add(actor)
+        task.request.actors[episode.seed] = actor
         task.request.open_seeds -= 1
         return "counts"
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from covey.networks import NetworkSpec
 from covey.networks.pack import grouped, layer_activations, padded, uneven, widened
 from covey_server.member import Member, MemberSizes
+from covey_server.packing.optimiser import Runs
 from covey_server.packing.pack import Pack
 from covey_server.packing.pack_rows import Mode, PackRows
 from covey_server.packing.recently_used import RecentlyUsed
@@ -28,8 +29,12 @@ from covey_server.packing.row_inputs import Source
 from covey_server.packing.updates import UpdateBackend
 
 PASS_COST = {"cpu": 25_000, "cuda": 10_000_000}
-"""How many numbers of padding an update carries in the time of a further pass: measured at batches of 24 to 72 on the
-CPU, reckoned from the time that launches take on a GPU."""
+"""How many multiplications for padding, of one sample, an update makes in the time of a further pass: measured at
+batches of 24 to 72 on the CPU, reckoned from the time that launches take on a GPU."""
+
+MOST_NUMBERS = {"cpu": 4 << 20, "cuda": 64 << 20}
+"""How many numbers a pack of more than one network has at most. Larger ones gain nothing from being computed together,
+and gradients take memory twice while they are put together, pack by pack."""
 
 KEPT_PASSES = 64
 """Passes whose indices stay on the device; members fall due in few combinations."""
@@ -45,7 +50,8 @@ class PackedNetworks:
         members: Whose networks these are: those in `Member.networks`.
         agents: Network key ("actor/speaker_0") to the indices of the agents it plays or scores, in a fixed order.
         device: Where the packs live.
-        widen: Whether networks that differ only in their inputs and outputs share a pack as well.
+        widen: Whether networks that differ only in their inputs and outputs share a pack as well, where their roles
+            read as many numbers at most.
         multiple: Layers' sizes are padded to multiples of this, so that few mutations change a pack's shape.
         population: What is known of all members of the population, these among them; None: these are all.
         samples: How many samples each member of the population learns from; a pack need not compute more than its
@@ -74,9 +80,15 @@ class PackedNetworks:
         everybody = [MemberSizes.of(m) for m in members] if population is None else population
         every = [(k, e) for k in range(len(self.keys)) for e in range(len(everybody))]
         specs = {(k, e): everybody[e].specs[self.keys[k]] for k, e in every}
-        forms = [_rounded_up(specs[row], multiple) for row in every]
-        wide = dict(zip(every, widened(forms) if widen else forms, strict=True))
         roles = [key.partition("/")[0] for key in self.keys]
+        wide = {row: _rounded_up(specs[row], multiple) for row in every}
+        if widen:
+            by_width: dict[int, list[tuple[int, int]]] = {}  # networks of those roles that read as much at most
+            for role in dict.fromkeys(roles):
+                its = [row for row in every if roles[row[0]] == role]
+                by_width.setdefault(max(wide[row].inputs[0].width for row in its), []).extend(its)
+            for its in by_width.values():
+                wide.update(zip(its, widened([wide[row] for row in its]), strict=True))
 
         def place(row: tuple[int, int]) -> tuple[object, ...]:
             """Return a network's sort key within its stack: actor or critic first, then activation functions."""
@@ -91,11 +103,13 @@ class PackedNetworks:
                 # Equal architectures share a pack, so each network's pack is known by its architecture.
                 shapes = {(k, specs[k, e]) for k, e in sharing}
                 own = sorted((row for row in networks if (row[0], networks[row].spec) in shapes), key=place)
-                if own:
-                    room = padded([wide[row] for row in sharing])
-                    most = None if samples is None else max(samples[e] for _, e in sharing)
-                    both = room, uneven([specs[row] for row in sharing], room)
-                    self.packs.append(Pack(own, [networks[row] for row in own], count, device, both, most))
+                room = padded([wide[row] for row in sharing])
+                largest = None if samples is None else max(samples[e] for _, e in sharing)
+                both = room, uneven([specs[row] for row in sharing], room)
+                most = max(1, MOST_NUMBERS[device.type] // room.numbers)
+                for first in range(0, len(own), most):
+                    part = own[first : first + most]
+                    self.packs.append(Pack(part, [networks[row] for row in part], count, device, both, largest))
         self._passes = RecentlyUsed[tuple[tuple[int, ...], int], Pass](KEPT_PASSES)
 
     def select(self, members: tuple[int, ...], keys: int | None = None) -> Pass:
@@ -106,6 +120,16 @@ class PackedNetworks:
         """
         keys = len(self.keys) if keys is None else keys
         return self._passes.get((members, keys), lambda: Pass(self, members, keys))
+
+    def release(self) -> None:
+        """Let the members' networks forget their own numbers until `unpack` gives them those of the matrices."""
+        for pack in self.packs:
+            pack.release()
+
+    def close(self) -> None:
+        """Free the matrices; nothing can be computed any more. The members' own numbers must be up to date."""
+        self.packs.clear()
+        self._passes.clear()
 
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the stacked matrices back into the members."""
@@ -283,27 +307,30 @@ class Pass:
                 found[self.rows.index(its)] = its.gradient(grad_out)
         return [found[p] for p in sorted(found)]
 
-    def count_steps(self) -> tuple[tuple[bool, ...], ...]:
-        """Add 1 to the Adam step count of each network of this batch, in the copy of the counts that the CPU keeps.
+    def count_steps(self, lr: NDArray[np.float64]) -> tuple[Runs, ...]:
+        """Prepare an Adam step: set the networks' learning rates, and add 1 to the CPU's copy of their step counts.
+
+        Args:
+            lr: Learning rates, one a member of the pass.
 
         Returns:
-            For each pack (stack of networks), whether a network has made as many steps as the one before it: where this
-            pattern is equal, `move` makes the same calls.
+            For each pack (stack of networks), which networks are moved in one call: where this is equal, `move` makes
+            the same calls.
         """
         for own in self.rows:
+            own.set_rates(lr)
             own.count_steps()
-        return tuple(own.equal_step_counts() for own in self.rows)
+        return tuple(own.runs() for own in self.rows)
 
-    def move(self, gradients: Sequence[Tensor], lr: NDArray[np.float64], max_norm: float | None) -> None:
-        """Make one Adam step on all networks of this batch; call `count_steps` before, as it counts this step.
+    def move(self, gradients: Sequence[Tensor], max_norm: float | None) -> None:
+        """Make one Adam step on all networks of this batch; call `count_steps` before.
 
         Args:
             gradients: For each stack of K networks, (K, numbers of a row); overwritten.
-            lr: Learning rates, one a member of the pass.
             max_norm: Bound of each network's gradient norm; None: no bound.
         """
         for own, gradient in zip(self.rows, gradients, strict=True):
-            own.move(gradient, lr, max_norm)
+            own.move(gradient, max_norm)
 
     def soften(self, tau: Tensor) -> None:
         """Move the members' target networks (Polyak averaging): target += tau * (params - target), one tau a member."""

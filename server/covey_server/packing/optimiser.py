@@ -13,19 +13,19 @@ BETAS = (0.9, 0.999)
 EPS = 1e-8
 
 
-Runs = dict[float, list[tuple[int, int]]]
+Runs = tuple[tuple[tuple[int, int], ...], ...]
 """For each learning rate: runs (first row, behind the last row) of neighbours that have it and equal step counts."""
 
 
 def runs_of(lr: NDArray[np.float64], steps: NDArray[np.int64]) -> Runs:
     """Group K networks into runs of neighbours with equal learning rates, lr (K,), and step counts, steps (K,)."""
-    runs: Runs = {}
+    runs: dict[float, list[tuple[int, int]]] = {}
     at = 0
     for (rate, _), alike in groupby(zip(lr.tolist(), steps.tolist(), strict=True)):
         end = at + len(list(alike))
         runs.setdefault(rate, []).append((at, end))
         at = end
-    return runs
+    return tuple(map(tuple, runs.values()))
 
 
 def adam_(
@@ -33,6 +33,7 @@ def adam_(
     first_moment: Tensor,
     second_moment: Tensor,
     steps: Tensor,
+    rates: Tensor,
     *,
     gradient: Tensor,
     runs: Runs,
@@ -45,6 +46,7 @@ def adam_(
         first_moment: (K, P) running means of gradients.
         second_moment: (K, P) running means of squared gradients.
         steps: (K,) float32, steps made with this one.
+        rates: (K,) learning rates: float64, or float32 on a GPU.
         gradient: (K, P); overwritten.
         runs: Runs of neighbouring rows with equal learning rate and step count, as `runs_of` gives them.
         max_norm: Each row's gradient is scaled down to this norm, or to its own of (K,), as
@@ -56,7 +58,7 @@ def adam_(
         gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1.0))
     # The kernel of `torch.optim.Adam(fused=True)` passes over the matrices once. It takes one rate a call, and a step
     # count per tensor.
-    for rate, its in runs.items():
+    for its in runs:
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             [params[a:b] for a, b in its],
             [gradient[a:b] for a, b in its],
@@ -64,7 +66,7 @@ def adam_(
             [second_moment[a:b] for a, b in its],
             [],
             [steps[a] for a, _ in its],
-            lr=rate,
+            lr=rates[its[0][0]],
             beta1=BETAS[0],
             beta2=BETAS[1],
             weight_decay=0.0,

@@ -37,6 +37,8 @@ class Pack:
         first_moment, second_moment: (K, P), Adam's.
         adam_steps: (K,) int64 steps that Adam has made, kept on the CPU for what Python decides by them.
         steps: (K,) float32, the same on the device, for Adam's arithmetic.
+        lr: (K,) float64 learning rates, on the CPU.
+        rates: (K,), the same on the device, at a fixed place: recorded updates read them there.
         mask: (K, P), 1 for numbers of the network and 0 for padding; None where only lines are filled up.
         valid: For each layer's units, (K, units): 1 for a unit of the network and 0 for padding.
     """
@@ -68,10 +70,18 @@ class Pack:
         self.second_moment = matrix([network.second_moment for network in networks], moments=True)
         self.adam_steps = np.array([network.adam_steps for network in networks], np.int64)
         self.steps = torch.from_numpy(self.adam_steps.astype(np.float32)).to(device)
-        mask = self.layout.mask
+        self.lr = np.zeros(len(networks))
+        self.rates = torch.zeros(len(networks), dtype=torch.float64 if device.type == "cpu" else torch.float32).to(
+            device
+        )
         # Beyond the padded network's numbers gradients are zeros anyway.
-        self.mask = None if mask[:, : self.spec.numbers].all() else torch.from_numpy(mask).to(device)
+        self.mask = torch.from_numpy(self.layout.mask).to(device) if self.layout.is_padded else None
         self.valid = {label: torch.from_numpy(v).to(device) for label, v in self.layout.valid().items()}
+
+    def release(self) -> None:
+        """Let the networks forget their own numbers, which are out of date once the matrices have changed."""
+        for network in self.networks:
+            network.release()
 
     def unpack(self) -> None:
         """Copy parameters, targets, Adam moments and step counts from the matrices into the unpadded networks."""

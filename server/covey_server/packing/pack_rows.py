@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey_server.packing.joint_inputs import ByMember, Extra, JointOps
-from covey_server.packing.optimiser import adam_, runs_of
+from covey_server.packing.optimiser import Runs, adam_, runs_of
 from covey_server.packing.pack import Pack
 from covey_server.packing.recently_used import RecentlyUsed
 from covey_server.packing.row_index import RowIndex
 from covey_server.packing.row_inputs import RowInputs, Source
+from covey_server.packing.sequences import over_sequences
 from covey_server.packing.torch_ops import TorchOps, gradients
 
 OPS = TorchOps()
@@ -132,11 +133,45 @@ class PackRows:
         return self._inputs.uncut(y.reshape(len(self) * self.pack.agents, -1, y.shape[-1]))
 
     @torch.no_grad()
-    def outputs(self, mode: Mode, x: Tensor) -> Tensor:
-        """Run K networks, each on its own row of x (K, samples, inputs): (K, samples, outputs)."""
-        return self._forward(mode, [x], None)
+    def outputs(self, mode: Mode, x: Tensor, begins: Tensor | None = None) -> Tensor:
+        """Run K networks, each on its own row of x: (K, samples, outputs).
 
-    def _forward(self, mode: Mode, xs: Sequence[Tensor | ByMember], extra: Extra | None) -> Tensor:
+        Args:
+            mode: Which weights are used.
+            x: (K, samples, inputs), and behind the inputs the states of policies, where any policy has memory.
+            begins: For networks with memory, where states are taken from x: (K, sequences, steps), see
+                `over_sequences`.
+        """
+        spec = self.pack.spec
+        width = spec.inputs[0].width
+        size = spec.state_size or spec.reads_memory
+        memory = x[..., width : width + size] if size else None
+        return self._forward(mode, [x[..., :width]], None, memory, begins)
+
+    def stepper(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return a function that makes one decision of K networks with memory, with the weights as they are now.
+
+        It takes inputs (K, B, width) and states (K, B, H), and returns outputs (K, B, O) and the states after.
+        """
+        params = {name: v.detach() for name, v in self._views(self.index.take(self.pack.params)).items()}
+        width = self.pack.spec.inputs[0].width
+
+        @torch.no_grad()
+        def step(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            return self.pack.spec.step(
+                OPS, params, x[..., :width], state, valid=self._valid, activations=self._activations
+            )
+
+        return step
+
+    def _forward(
+        self,
+        mode: Mode,
+        xs: Sequence[Tensor | ByMember],
+        extra: Extra | None,
+        memory: Tensor | None = None,
+        begins: Tensor | None = None,
+    ) -> Tensor:
         matrix = self.pack.target if mode == "target" else self.pack.params
         assert matrix is not None
         params: dict[str, Any] = {name: v.detach() for name, v in self._views(self.index.take(matrix)).items()}
@@ -154,7 +189,12 @@ class PackRows:
             leaf.requires_grad_()
         ops = OPS if extra is None else JOINT_OPS
         with torch.set_grad_enabled(bool(leaves)):
-            y: Tensor = self.pack.spec.apply(ops, params, xs, extra, valid=self._valid, activations=self._activations)
+            spec, valid, activations = self.pack.spec, self._valid, self._activations
+            y: Tensor
+            if begins is not None and memory is not None:
+                y = over_sequences(spec, params, xs[0], memory, begins, valid, activations)  # type: ignore[arg-type]
+            else:
+                y = spec.apply(ops, params, xs, extra, memory=memory, valid=valid, activations=activations)
 
         def backward(grad_out: Tensor) -> Tensor:
             found = gradients(y, leaves, grad_out)
@@ -212,26 +252,32 @@ class PackRows:
         """
         self.pack.adam_steps[self._moving(active)[0].numbers] += 1
 
-    def equal_step_counts(self, active: NDArray[np.bool_] | None = None) -> tuple[bool, ...]:
-        """For each network that makes a step, whether it has made as many Adam steps as the network before it.
+    def set_rates(self, lr: NDArray[np.float64]) -> None:
+        """Set the learning rates of these networks, one a member of the pass, for the steps that follow."""
+        pack, numbers = self.pack, self.index.numbers
+        rates = lr[self.owners.place]
+        if (pack.lr[numbers] != rates).any():
+            pack.lr[numbers] = rates
+            pack.rates.copy_(torch.from_numpy(pack.lr), non_blocking=True)
 
-        Adam's kernel is called for runs of such networks, so that updates with equal patterns make the same calls.
+    def runs(self, active: NDArray[np.bool_] | None = None) -> Runs:
+        """Return which networks that make a step make it in one call: neighbours of equal rates and step counts.
+
+        Updates for which this is equal make the same calls.
         """
-        steps = self.pack.adam_steps[self._moving(active)[0].numbers]
-        return tuple((steps[1:] == steps[:-1]).tolist())
+        numbers = self._moving(active)[0].numbers
+        return runs_of(self.pack.lr[numbers], self.pack.adam_steps[numbers])
 
     def move(
         self,
         gradient: Tensor,
-        lr: NDArray[np.float64],
         max_norm: float | Tensor | None,
         active: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Make one Adam step on these networks; call `count_steps` before, as it counts this step.
+        """Make one Adam step on these networks; call `set_rates` and `count_steps` before.
 
         Args:
             gradient: One row a network; overwritten.
-            lr: Learning rates, one a member of the pass.
             max_norm: Bound of each network's gradient norm, or one such bound a member; None: no bound.
             active: Which of the networks move; the others stay as they are, moments and step counts too. None: all.
         """
@@ -239,15 +285,23 @@ class PackRows:
         if self.mask is not None:
             gradient.mul_(self.mask)  # padding stays what it is
         rows, within = self._moving(active)
-        place = self.owners.place[within.numbers]
         state = (pack.params, pack.first_moment, pack.second_moment, pack.steps)
         moved = [rows.take(matrix) for matrix in state]
-        moved[-1].add_(1)
+        params, first_moment, second_moment, steps = moved
+        steps.add_(1)
         bound = max_norm
         if isinstance(max_norm, Tensor):
             bound = max_norm.index_select(0, within.take(self.owners.place_on_device))
-        runs = runs_of(lr[place], pack.adam_steps[rows.numbers])
-        adam_(*moved, gradient=within.take(gradient), runs=runs, max_norm=bound)
+        adam_(
+            params,
+            first_moment,
+            second_moment,
+            steps,
+            rows.take(pack.rates),
+            gradient=within.take(gradient),
+            runs=self.runs(active),
+            max_norm=bound,
+        )
         for matrix, values in zip(state, moved, strict=True):
             rows.put(matrix, values)
 

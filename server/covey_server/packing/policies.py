@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from covey.networks import Params
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
-from covey.wire.policy_file import encode_policy, policy_sha256, spec_of
+from covey.wire.policy_file import HashedFiles, encode_policy, hashed, read_spec, spec_of
 from covey_server.member import is_finite
 from covey_server.packing.policy_snapshot import Policies, PolicySnapshot
 
@@ -53,6 +53,7 @@ class PolicyStore:
         self._owners = network_ids(spaces, algorithm.share_parameters)
         self._mutex = threading.Lock()  # of everything below
         self._blobs: dict[bytes, bytes] = {}
+        self._state_sizes: dict[bytes, int] = {}  # of the same policies
         self._bytes = 0
         self._sweep_at = MIN_SWEEP_BYTES
         self._published: dict[int, _Published] = {}
@@ -83,7 +84,7 @@ class PolicyStore:
                     continue
                 # Of a member that was restored like that nothing finite is left, and orders must name something.
                 policies = {i: (spec, _zeroed(params)) for i, (spec, params) in policies.items()}
-            files = self._encode(policies)
+            files = hashed(self._encode(policies))
             with self._mutex:
                 self._enter(member_id, version, files)
 
@@ -100,12 +101,12 @@ class PolicyStore:
         refs = self._published[member_id].refs
         return {i: self._blobs[refs[agents[0]].sha256] for i, agents in self._owners.items()}
 
-    def hold(self, member_id: int, files: Mapping[str, bytes]) -> list[PolicyRef]:
+    def hold(self, member_id: int, files: HashedFiles) -> list[PolicyRef]:
         """Serve policy files of a member as it was earlier, as long as an order or an evaluation names them.
 
         Args:
             member_id: The member, alive or not.
-            files: A policy file for each network id.
+            files: A policy file for each network id, as `hashed` returns them.
 
         Returns:
             References, one per agent in environment order.
@@ -121,19 +122,19 @@ class PolicyStore:
             files[network_id] = encode_policy(spec_of(spec, agent, self._algorithm.stochastic_policies), params)
         return files
 
-    def _enter(self, member_id: int, version: int, files: Mapping[str, bytes]) -> None:
+    def _enter(self, member_id: int, version: int, files: HashedFiles) -> None:
         """Store policy files as the member's newest ones, unless another thread has published newer ones."""
         before = self._published.get(member_id)
         if before is None or before.version < version:
             self._published[member_id] = _Published(version, self._keep(member_id, version, files))
 
-    def _keep(self, member_id: int, version: int, files: Mapping[str, bytes]) -> list[PolicyRef]:
+    def _keep(self, member_id: int, version: int, files: HashedFiles) -> list[PolicyRef]:
         """Keep a member's policy files, by network id; returns a reference to each agent's."""
         refs: dict[int, PolicyRef] = {}
-        for network_id, blob in files.items():
-            sha256 = policy_sha256(blob)
+        for network_id, (sha256, blob) in files.items():
             if sha256 not in self._blobs:
                 self._blobs[sha256] = blob
+                self._state_sizes[sha256] = read_spec(blob).network.state_size
                 self._bytes += len(blob)
             for i in self._owners[network_id]:
                 refs[i] = PolicyRef(sha256=sha256, member_id=member_id, version=version)
@@ -146,7 +147,7 @@ class PolicyStore:
             self.diverged = {m: version for m, version in self.diverged.items() if m in living}
 
     def drop_unnamed(self, named: Callable[[], set[bytes]]) -> None:
-        """Delete policy files that nobody uses any more, once the store has doubled in size since the last clean-up.
+        """Delete policy files that nobody uses any more, once the store has grown by a quarter since the last clean-up.
 
         Args:
             named: Gives the hashes of policies that orders and evaluations name; the newest ones stay anyway.
@@ -157,8 +158,13 @@ class PolicyStore:
         with self._mutex:
             kept = in_orders | {ref.sha256 for published in self._published.values() for ref in published.refs}
             self._blobs = {sha256: blob for sha256, blob in self._blobs.items() if sha256 in kept}
+            self._state_sizes = {sha256: self._state_sizes[sha256] for sha256 in self._blobs}
             self._bytes = sum(map(len, self._blobs.values()))
-            self._sweep_at = max(MIN_SWEEP_BYTES, 2 * self._bytes)
+            self._sweep_at = max(MIN_SWEEP_BYTES, self._bytes + self._bytes // 4)
+
+    def state_size(self, sha256: bytes) -> int | None:
+        """Return how many numbers the state of a policy has, 0 without memory; None if it is no longer kept."""
+        return self._state_sizes.get(sha256)
 
     @property
     def size(self) -> int:

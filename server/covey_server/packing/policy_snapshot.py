@@ -38,16 +38,15 @@ class PolicySnapshot:
     @staticmethod
     def of(actors: Sequence[PackedNetworks], members: Sequence[Member]) -> PolicySnapshot:
         """Clone the parameters of stacked networks, among which are the actors of these members."""
-        packs = tuple(
-            (
-                pack.layout,
-                tuple((networks.keys[k], members[m].member_id) for k, m in pack.rows),
-                pack.params.clone(),
-            )
-            for networks in actors
-            for pack in networks.packs
-        )
-        return PolicySnapshot({m.member_id: m.updates for m in members}, packs)
+        packs = []
+        for networks in actors:
+            for pack in networks.packs:
+                rows = tuple((networks.keys[k], members[m].member_id) for k, m in pack.rows)
+                # Policies are the first rows; critics that share their pack would be copied for nothing.
+                count = 1 + max((i for i, (key, _) in enumerate(rows) if key.startswith(ACTOR)), default=-1)
+                if count:
+                    packs.append((pack.layout, rows[:count], pack.params[:count].clone()))
+        return PolicySnapshot({m.member_id: m.updates for m in members}, tuple(packs))
 
     def policies(self, member_id: int) -> Policies:
         """Return one member's policy networks, architecture and parameters without padding, by network id."""

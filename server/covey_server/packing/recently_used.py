@@ -26,6 +26,10 @@ class RecentlyUsed(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._kept
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept.clear()
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Return the value that is kept for a key, or what `make` returns, which is kept from then on."""
         value = self._kept.pop(key) if key in self._kept else make()

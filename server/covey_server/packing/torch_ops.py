@@ -80,6 +80,16 @@ class TorchOps:
         variance = (centred * centred).sum(-1, keepdim=True) / count
         return centred * torch.rsqrt(variance + 1e-5) * scale + bias
 
+    def gru(self, gates: Tensor, recurrent: Tensor, state: Tensor) -> Tensor:
+        """Return the states of GRUs one step on, (..., H), from what inputs and states bring to the gates, (..., 3 H).
+
+        The gates are r, z and n, one after another.
+        """
+        units = state.shape[-1]
+        both = torch.sigmoid(gates[..., : 2 * units] + recurrent[..., : 2 * units])
+        new = torch.tanh(gates[..., 2 * units :] + both[..., :units] * recurrent[..., 2 * units :])
+        return new + both[..., units:] * (state - new)
+
     def convolution(self, x: Tensor, w: Tensor, b: Tensor, window: Window) -> Tensor:
         """Convolve images, rows of channels, for one network or for K stacked ones.
 

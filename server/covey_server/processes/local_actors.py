@@ -207,6 +207,11 @@ class LocalActors:
             elif time.monotonic() - leaving.since_s > LONGEST_LEAVE_S:
                 leaving.process.kill()
 
+    def terminate(self) -> None:
+        """Tell all actor processes to leave, and wait for none of them."""
+        for _, child in [*self._children, *((leaving.name, leaving.process) for leaving in self._leaving)]:
+            child.terminate()
+
     def stop(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for each actor process to end by itself; then terminate or kill it."""
         # All are asked to end before any is waited for again, so that a hanging one does not hold up the others.

@@ -246,6 +246,8 @@ def _member_tensors(member: Member) -> Tensors:
     """Return all arrays of a population member (weights, targets, Adam moments) by their names in a checkpoint."""
     result: Tensors = {}
     for key, network in member.networks.items():
+        if network.released:
+            raise RuntimeError(f"{key} of member {member.member_id} has no numbers of its own, expected it unpacked")
         by_kind = {kind: getattr(network, kind) for kind in _TENSOR_KINDS}
         if network.target is not None:
             by_kind["target"] = network.target

@@ -38,7 +38,7 @@ class CancellingReturns:
             self._actors.clear()
             return
         self._in_a_row += 1
-        self._actors |= request.actors
+        self._actors.update(request.actors.values())
         sentence = cancelling(population.spaces.agent_ids)
         if self._in_a_row == 1:
             self._learner.event(sentence)

@@ -16,7 +16,7 @@ from covey_server.learner import Learner
 from covey_server.member import Member
 from covey_server.orders.evaluations import Request
 from covey_server.population import Population
-from covey_server.seeds import derive
+from covey_server.seeds import episode_seeds
 from covey_server.training.cancelling import CancellingReturns
 from covey_server.training.kept_best import KeptBest
 from covey_server.training.mode import Comparison, EvolutionMode
@@ -84,8 +84,10 @@ class Evaluator:
         episodes = self._evenly(population, member.member_id, episodes)
         if self._mode.compares_all and len(population.members) > 1:
             if self._halving is None:
+                line_ups = self._count_line_ups(population, member.member_id)
                 members = [m.member_id for m in population.members]
-                self._halving = Halving(members, episodes, trained * len(members), partial(self._score, population))
+                score = partial(self._score, population)
+                self._halving = Halving(members, episodes, trained * len(members), score, line_ups)
             episodes = self._halving.played
         self._requests[member.member_id] = self._play(population, member.member_id, "fitness", range(episodes))
 
@@ -139,7 +141,8 @@ class Evaluator:
         """Look whether the returns behind a score cancel; one that has diverged has none."""
         if request.member_id in population.policies.diverged:
             return
-        if not score.cancels or not self._opponents.saw(population, request.results.values()):
+        played = [(request.actors[seed][0], returns) for seed, returns in request.results.items()]
+        if not score.cancels or not self._opponents.saw(population, played):
             self._cancelling.look(population, request, score)
 
     def _score(self, population: Population, member_id: int, episodes: Sequence[Played]) -> Score:
@@ -150,9 +153,13 @@ class Evaluator:
 
     def _evenly(self, population: Population, member_id: int, episodes: int) -> int:
         """Round a number of episodes up, so that each side is played as often against each opponent."""
-        self._opponents.prepare(population, member_id)
-        line_ups = self._opponents.count(population, member_id)
+        line_ups = self._count_line_ups(population, member_id)
         return -(-episodes // line_ups) * line_ups
+
+    def _count_line_ups(self, population: Population, member_id: int) -> int:
+        """In how many ways a member meets its opponents, one after the other."""
+        self._opponents.prepare(population, member_id)
+        return self._opponents.count(population, member_id)
 
     def _play(self, population: Population, member_id: int, purpose: str, part: range) -> Request:
         """Request evaluation episodes of a member against the configured opponents: this part of all its seeds."""
@@ -180,9 +187,7 @@ class Evaluator:
         Call it under the lock.
         """
         generation = self._learner.ledger(member_id).generation
-        # 30 bits: some environments pass their seed to libraries that take no more than 31, and the seeds from 2^30 on
-        # are those of `covey evaluate`.
-        return [derive(self._training.seed, purpose, generation, k) & 0x3FFFFFFF for k in part]
+        return episode_seeds(self._training.seed, purpose, generation, part.stop)[part.start :]
 
     def _rate(self, population: Population, member_id: int, score: Score) -> Member:
         """Record a member's fitness and its standard error; returns the member."""

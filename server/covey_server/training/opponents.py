@@ -12,6 +12,7 @@ from covey.errors import StorageError
 from covey.networks.resolve import network_ids
 from covey.run.trained import TrainedMember
 from covey.spaces import EnvironmentSpaces
+from covey.wire.policy_file import HashedFiles, hashed
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.fitness import chosen_agents
 from covey_server.evolution.line_ups import EliteBefore, LineUp, by_sides, with_opponents
@@ -40,9 +41,8 @@ class Opponents:
     def __init__(self, learner: Learner, checkpointer: Checkpointer) -> None:
         self._learner = learner
         self._checkpointer = checkpointer
-        self._looked_at = -1  # newest generation for which training episodes were looked at
-        self._since = 0  # the first generation that is evaluated by sides
         self._elite: TrainedMember | None = None
+        self._elite_files: HashedFiles = {}
 
     def prepare(self, population: Population, member_id: int) -> None:
         """Read what a member's evaluation needs from the disk, before `line_ups` is called under the lock."""
@@ -50,7 +50,9 @@ class Opponents:
         with self._learner.lock:
             generation = self._learner.ledger(member_id).generation
             wanted = bool(self._sides(population, generation)) or (named is not None and "elite" in named.values())
-        self._elite = self._elite_before(generation) if wanted else None
+        elite = self._elite_before(generation) if wanted else None
+        if elite is not self._elite:  # all members of a generation meet the same one
+            self._elite, self._elite_files = elite, hashed(elite.files) if elite else {}
 
     @property
     def elite_plays(self) -> bool:
@@ -77,7 +79,7 @@ class Opponents:
         counted = chosen_agents(agents, fitness)
         elite = None
         if self._elite is not None:
-            refs = population.policies.hold(self._elite.member_id, self._elite.files)
+            refs = population.policies.hold(self._elite.member_id, self._elite_files)
             elite = EliteBefore(f"the elite of generation {self._elite.generation}", refs)
         if fitness.opponents:
             living = [m.member_id for m in population.members]
@@ -88,48 +90,62 @@ class Opponents:
         sides = self._sides(population, generation)
         return by_sides(refs_of(member_id), sides, counted, elite) or [LineUp(refs_of(member_id), counted)]
 
-    def saw(self, population: Population, returns: Iterable[Sequence[float]]) -> bool:
+    def saw(self, population: Population, played: Iterable[tuple[str, Sequence[float]]]) -> bool:
         """Note evaluation episodes in which a member played all agents and whose returns sum to zero.
 
         Training episodes may have been too long to end. The next generation is then evaluated by sides.
+
+        Args:
+            population: The population.
+            played: Each agent's return by episode, with the name of the actor that played it.
 
         Returns:
             Whether it is.
         """
         with self._learner.lock:
-            population.returns.extend(tuple(r) for r in returns)
+            population.returns.extend((actor, tuple(returns)) for actor, returns in played if any(returns))
             if self._learner.config.fitness.opponents is None:
-                self._look(population, self._looked_at + 1)
+                self._look(population, self._checkpointer.looked_at + 1)
             return bool(self._checkpointer.sides)
 
     def _sides(self, population: Population, generation: int) -> list[list[int]]:
         """The sides by which this generation is evaluated, as indices of agents; none in other games."""
         if self._learner.config.fitness.opponents is not None:
             return []
-        if generation > self._looked_at:
-            self._looked_at = generation
+        if generation > self._checkpointer.looked_at:
+            self._checkpointer.looked_at = generation
             self._look(population, generation)
             population.returns.clear()
         agents = population.spaces.agent_ids
         # Never more than the environment has: a checkpoint's sides are those of the same agents.
-        sides = self._checkpointer.sides if generation >= self._since else []
+        sides = self._checkpointer.sides if generation >= self._checkpointer.sides_since else []
         return [[agents.index(agent) for agent in side] for side in sides]
 
     def _look(self, population: Population, since: int) -> None:
-        """Look at the returns of the episodes that have ended: do they cancel, and which agents win together?"""
-        returns = np.array([r for r in population.returns if any(r)], np.float64)
-        if not len(returns):
-            return
-        agents, known = population.spaces.agent_ids, self._checkpointer.sides
-        if not is_zero_sum(returns):
-            self._checkpointer.sides = []
-            if known:
+        """Look at the returns of the episodes that have ended: do they cancel, and which agents win together?
+
+        An actor may report what is not so. Where several train, one alone neither makes a zero-sum game nor ends one.
+        """
+        by_actor: dict[str, list[tuple[float, ...]]] = {}
+        for actor, returns in population.returns:
+            by_actor.setdefault(actor, []).append(returns)
+        # Each actor's by themselves: beside one return of 1e30 all others would cancel up to rounding.
+        cancelling = sum(is_zero_sum(np.array(returns, np.float64)) for returns in by_actor.values())
+        others = len(by_actor) - cancelling
+        enough = min(2, max(1, len(self._learner.sessions.active())))
+        if self._checkpointer.sides:
+            if others >= enough:
+                self._checkpointer.sides = []
                 self._learner.event("returns do not sum to zero after all: members play all agents in evaluations")
             return
-        sides = [[agents[i] for i in side] for side in sides_of(returns)]
-        if known or len(returns) < FEWEST_EPISODES or len(sides) > MOST_SIDES:
+        if others or cancelling < enough or len(population.returns) < FEWEST_EPISODES:
             return
-        self._checkpointer.sides, self._since = sides, since
+        agents = population.spaces.agent_ids
+        table = np.array([returns for _, returns in population.returns], np.float64)
+        sides = [[agents[i] for i in side] for side in sides_of(table)]
+        if len(sides) > MOST_SIDES:
+            return
+        self._checkpointer.sides, self._checkpointer.sides_since = sides, since
         self._learner.event(zero_sum_event(sides, population.spaces, self._learner.config))
 
     def _elite_before(self, generation: int) -> TrainedMember | None:

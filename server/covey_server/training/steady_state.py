@@ -50,6 +50,7 @@ class SteadyState:
             algorithm, outcome = population.algorithm, "goes on"
         else:
             members = [child if m is member else m for m in population.members]
+            population.algorithm.close()
             algorithm = self._factory.algorithm(population.spaces, members)
             outcome = f"is replaced by member {child.member_id}, a child of {child.parent_id} ({child.mutation})"
         with learner.changed:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from covey.errors import DiskFullError, RefusedError
+from covey.resources import return_freed_memory
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED, RunState
 from covey_server.coordination.threads import WatchedThread
@@ -280,7 +281,10 @@ class Trainer(WatchedThread):
         """Update these members in one batch, publish their new weights, and count their updates."""
         learner, algorithm = self._learner, population.algorithm
         passes, member_updates = algorithm.passes, algorithm.member_updates
-        self._unpacked = False
+        if self._unpacked:
+            self._unpacked = False
+            algorithm.release()
+            return_freed_memory()
         self._update_threads.begin(len(due))
         algorithm.update(due, population.experience)
         self._update_threads.end(len(due))

@@ -3,7 +3,8 @@
 from covey.acting.actions import ActionLayout
 from covey.acting.decisions import Decisions
 from covey.acting.frame_stacks import FrameStacks
+from covey.acting.loaded import LoadedPolicy
 from covey.acting.noise import SlotNoise
-from covey.acting.policies import ActingPack, LoadedPolicy, PolicyRows
+from covey.acting.policies import ActingPack, PolicyRows
 
 __all__ = ["ActingPack", "ActionLayout", "Decisions", "FrameStacks", "LoadedPolicy", "PolicyRows", "SlotNoise"]

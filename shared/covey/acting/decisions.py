@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.acting.actions import ActionLayout, LeafOutputs, best_choices
+from covey.acting.loaded import LoadedPolicy
 from covey.acting.noise import SlotNoise
-from covey.acting.policies import LoadedPolicy, PolicyRows
+from covey.acting.policies import PolicyRows
+from covey.acting.states import AgentStates
 from covey.networks.network import LOG_STD
 from covey.spaces import EnvironmentSpaces, MultiBinary, choices
 from covey.spaces.components import choice_of_output
@@ -34,12 +36,17 @@ class Decisions:
     Args:
         spaces: Spaces of the environment.
         slots: Number of environments, S.
+        states: What agents of these environments remember, where policies have memory; None: states of their own.
+
+    Attributes:
+        states: The same.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, slots: int, states: AgentStates | None = None) -> None:
         self._spaces = spaces
         self._layout = ActionLayout(spaces, slots)
-        self._rows = PolicyRows(spaces, self._layout)
+        self._rows = PolicyRows(spaces, self._layout, states)
+        self.states = self._rows.states
         self._noise = SlotNoise(slots, self._layout.box_width)
         self._explore = np.zeros(slots)  # probability of a uniform choice
         self._sample = np.zeros(slots)  # 1: choices are sampled, 0: the best is taken
@@ -63,12 +70,18 @@ class Decisions:
         """Set how an environment's actions are perturbed for exploration; takes effect with the next `plan`."""
         on = exploration.kind != order_pb2.Exploration.KIND_UNSPECIFIED
         self._noise.set(slot, exploration)
-        self._sample[slot] = on
+        # Learned by Q-learning, the best choice is the policy; from other policies it is sampled.
+        self._sample[slot] = on and exploration.kind != order_pb2.Exploration.KIND_EPSILON_GREEDY
         self._sample_box[slot] = sample = exploration.kind == order_pb2.Exploration.KIND_SAMPLE
         self._explore[slot] = exploration.scale if on and not sample else 0.0
 
     def begin_episodes(self, slots: list[int]) -> None:
-        """Reset the exploration noise of these environments, as episodes begin in them."""
+        """Reset the exploration noise of these environments, and what agents remember, as episodes begin in them."""
+        self.reset_noise(slots)
+        self.states.begin_episodes(slots)
+
+    def reset_noise(self, slots: list[int]) -> None:
+        """Reset the exploration noise of these environments, and nothing else."""
         self._noise.reset(slots)
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
@@ -126,6 +139,8 @@ class Decisions:
         observation: Sequence[NDArray[Any]],
         mask: Sequence[NDArray[np.uint8] | None],
         rng: np.random.Generator,
+        present: NDArray[np.uint8] | None = None,
+        living: NDArray[np.uint8] | None = None,
     ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Choose the actions of one env step in all S environments; N agents of a group.
 
@@ -133,6 +148,9 @@ class Decisions:
             observation: One (S, N, *shape) per group; of stacks where policies read those.
             mask: One (S, N, mask width) per group, 1 for legal values; None where all are legal.
             rng: Draws exploration and samples.
+            present: (S, A), not 0 for agents that act, group by group: policies with memory remember what these see,
+                and nothing of agents that wait. None: all act.
+            living: (S, A), 0 for agents that are gone, which forget everything. None: none is.
 
         Returns:
             What environments get, and what rows store: each one fresh array (S, N, *shape) per group, whose entries
@@ -140,6 +158,8 @@ class Decisions:
             where Gaussian policies are sampled: rows store the sample before it was clipped.
         """
         layout = self._layout
+        if self.states.any:
+            self.states.see(present, living)
         outputs = self._rows.forward(observation)
         # Outputs of deterministic heads are squashed, tanh(z / 2); those of Gaussian ones are means as they are.
         unit = np.tanh(0.5 * outputs[:, : layout.box_width])

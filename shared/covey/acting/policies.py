@@ -17,33 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.acting.actions import ActionLayout
+from covey.acting.loaded import LoadedPolicy
+from covey.acting.states import AgentStates
 from covey.acting.tape import Tape
-from covey.networks import MLP, NetworkSpec, Params
+from covey.networks import MLP, NetworkSpec
 from covey.networks.ops import Activation, Ops
 from covey.networks.pack import PackLayout, grouped, layer_activations, padded
 from covey.observations import ObservationEncoding
 from covey.spaces import EnvironmentSpaces
-from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedPolicy:
-    """A policy that can act: the SHA-256 of its file, its description and its weights."""
-
-    sha256: bytes
-    spec: PolicySpec
-    params: Params
-
-    @staticmethod
-    def decode(data: bytes) -> LoadedPolicy:
-        """Read a policy from the bytes of its file.
-
-        Raises:
-            RefusedError, ConfigError: as `decode_policy`.
-        """
-        spec, params = decode_policy(data)
-        return LoadedPolicy(policy_sha256(data), spec, params)
-
 
 MAX_PADDED_WIDTH = 256
 """Inputs up to which groups are padded to each other: beyond, the numbers cost more than a further pass."""
@@ -77,7 +58,6 @@ class _Shape:
     activations: Mapping[str, Activation]
 
 
-# Few are kept: where sizes differ, each holds indices four times as large as its pack.
 @functools.lru_cache(maxsize=6)
 def _shape(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> _Shape:
     own = tuple(replace(spec, log_std=None) for spec in specs)
@@ -91,9 +71,12 @@ def _grouped(specs: tuple[NetworkSpec, ...], width: int, outputs: int) -> list[l
 
 
 PASS_COST = 100_000
-"""Numbers of padding that take as long, in one step, as a further pass."""
+"""Multiplications for padding that take as long, in one step, as a further pass."""
 
 _KEPT_PACKS = 8
+
+_KEPT_BYTES = 16 << 20
+"""Bytes of packs beyond which only the one in use is kept: older versions of large policies are not worth it."""
 
 
 class ActingPack:
@@ -107,16 +90,25 @@ class ActingPack:
 
     def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
         shape = _shape(tuple(p.spec.network for p in policies), width, outputs)
-        self._params = shape.layout.views(shape.layout.pack([policy.params for policy in policies]))
+        matrix = shape.layout.pack([policy.params for policy in policies])
+        self.bytes = matrix.nbytes
+        self._params = shape.layout.views(matrix)
         self._spec, self._valid, self._activations = shape.layout.padded, shape.valid, shape.activations
         self.width = self._spec.inputs[0].width
         self.indicated = policies[0].spec.indicator > 0
+        self.state_size = self._spec.state_size
 
     def apply(self, ops: Ops, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the stacked policies' outputs from (policies, samples, inputs): (policies, samples, outputs)."""
         return self._spec.apply(  # type: ignore[no-any-return]
             ops, self._params, [x], valid=self._valid, activations=self._activations
         )
+
+    def step(
+        self, ops: Ops, x: NDArray[np.float32], state: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute the outputs of stacked policies with memory, and the states (policies, samples, H) after them."""
+        return self._spec.step(ops, self._params, x, state, valid=self._valid, activations=self._activations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +124,25 @@ class _GroupRows:
 
 
 @dataclass(frozen=True, slots=True)
+class _Remembered:
+    """The states of agents that policies with memory play in one pass, and where they lie.
+
+    Attributes:
+        before: (k, B, H), which the pass reads.
+        rows: (k, B), whose they are; padding repeats a policy's first one.
+        after: (R, H), a view of the states after the pass.
+        places: Which of these belong to an agent, and whose they are: no padding.
+        owners: (R,) likewise.
+    """
+
+    before: NDArray[np.float32]
+    rows: NDArray[np.intp]
+    after: NDArray[np.float32]
+    places: NDArray[np.intp]
+    owners: NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
 class _Pass:
     """One batched forward pass of several stacked policies, with the places of its inputs and outputs in memory."""
 
@@ -139,6 +150,7 @@ class _Pass:
     tape: Tape
     y: NDArray[np.float32]  # (K * B * D,), where the tape leaves the outputs
     target: slice
+    remembered: _Remembered | None
 
 
 class PolicyRows:
@@ -150,10 +162,13 @@ class PolicyRows:
     Args:
         spaces: Spaces of the environment.
         layout: Where outputs go.
+        states: What agents remember, where policies have memory; None: states of their own.
     """
 
-    def __init__(self, spaces: EnvironmentSpaces, layout: ActionLayout) -> None:
+    def __init__(self, spaces: EnvironmentSpaces, layout: ActionLayout, states: AgentStates | None = None) -> None:
         self._groups = spaces.groups
+        self.states = AgentStates(spaces, layout.slots) if states is None else states
+        self._first_column = np.cumsum([0, *(len(g) for g in spaces.groups)]).tolist()
         self._layout = layout
         self._outputs = np.zeros((layout.slots, layout.width), np.float32)
         self._widths = [g.stacked.width for g in spaces.groups]
@@ -186,6 +201,8 @@ class PolicyRows:
                     policy = who[agent]
                     if policy is not None:
                         played.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
+        for slot, who in players.items():
+            self.states.assign(slot, who)
         self._source[...] = 0
         self._passes, self._results = [], np.zeros(1, np.float32)
         for indicated in (False, True):
@@ -211,7 +228,18 @@ class PolicyRows:
                 np.put_along_axis(x[its], (self._widths[g] + index[its, :, 1])[..., None], 1, -1)
             spans.append((g, its))
         tape = Tape()
-        y = pack.apply(tape, x)
+        remembered = None
+        if pack.state_size:
+            first = np.array([self._first_column[g] for g in groups])[:, None]
+            rows = index[..., 0] * self._first_column[-1] + first + index[..., 1]
+            before = np.zeros((*rows.shape, pack.state_size), np.float32)
+            y, after = pack.step(tape, x, before)
+            counts = np.array([len(its) for _, its in entries.values()])
+            real = np.flatnonzero((np.arange(most) < counts[:, None]).reshape(-1))
+            after = after.reshape(-1, pack.state_size)
+            remembered = _Remembered(before, rows, after, real, rows.reshape(-1)[real])
+        else:
+            y = pack.apply(tape, x)
         start = len(self._results)
         self._results = np.zeros(start + y.size, np.float32)
         places = np.arange(start, start + y.size).reshape(y.shape)
@@ -224,7 +252,7 @@ class PolicyRows:
                     view = self._source[:, out.columns].reshape(len(self._source), len(out.agents), out.width)
                     view[slots, agents] = places[its, :, out.outputs]
             group_rows.append(_GroupRows(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
-        return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size))
+        return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size), remembered)
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Run all policies; returns (environments, outputs of all agents), zeros where no policy plays.
@@ -243,7 +271,12 @@ class PolicyRows:
                 rows = seen.reshape(seen.shape[0] * seen.shape[1], -1).take(g.rows, axis=0)
                 encoding = self._encodings[g.group]
                 g.x[...] = rows if encoding is None else encoding.encode(rows)
-            p.tape.replay()
+            if (own := p.remembered) is None:
+                p.tape.replay()
+            else:
+                self.states.take(own.rows, own.before)
+                p.tape.replay()
+                self.states.put(own.owners, own.after[own.places])
             self._results[p.target] = p.y
         return self._results.take(self._source, out=self._outputs, mode="clip")  # other modes copy before they write
 
@@ -254,6 +287,8 @@ class PolicyRows:
             policies, self._most_inputs[policies[0].spec.indicator > 0], self._most_outputs
         )
         self._packs[key] = pack
-        while len(self._packs) > _KEPT_PACKS:
+        while len(self._packs) > 1 and (
+            len(self._packs) > _KEPT_PACKS or sum(its.bytes for its in self._packs.values()) > _KEPT_BYTES
+        ):
             del self._packs[next(iter(self._packs))]
         return pack

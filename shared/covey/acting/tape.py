@@ -74,6 +74,10 @@ class Tape(NumpyOps):
         """Apply layer normalisation over the last axis in place, counting only valid units, now and in every replay."""
         return self._fill(x, functools.partial(_COMPUTED.layer_norm, x, scale, bias, valid))
 
+    def gru(self, gates: Array, recurrent: Array, state: Array) -> Array:
+        """Compute the states of GRUs one step on, now and in every replay."""
+        return self._fill(np.empty_like(state), functools.partial(_COMPUTED.gru, gates, recurrent, state))
+
     def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
         """Convolve images for stacked networks, now and in every replay."""
         convolution = Convolution(x, w, b, window)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,20 +66,25 @@ def render(
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
     from covey.cli.players import by, line_ups
-    from covey.collect import evaluate as play_episodes
+    from covey.collect.evaluate import play
+    from covey.envs.building import build_slots
 
     trained = read_chosen(run, member, generation)
     chosen = line_ups(trained, play_ or [])
     film = Film()
     limit = min(steps, trained.config.eval_episode_steps)
     camera = film.camera(trained.drawn_environment())
-    # One after the other, as they follow each other in the film.
-    played = [
-        play_episodes(camera, trained.spaces, chosen[k % len(chosen)].seats, [unseen_episode_seed(seed, k)], limit, 1)[
-            0
+    # One after the other, as they follow each other in the film, in one environment, as building it may take long.
+    environments = build_slots(camera, trained.spaces, 1)
+    try:
+        played = [
+            *chain.from_iterable(
+                play(environments, trained.spaces, chosen[k % len(chosen)].seats, [unseen_episode_seed(seed, k)], limit)
+                for k in range(episodes)
+            )
         ]
-        for k in range(episodes)
-    ]
+    finally:
+        environments.close()
     try:
         film.save(out, fps or film.fps)
     except OSError as exc:

@@ -5,8 +5,11 @@ Join and training refuse by the same functions and in the same words.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
+from covey.bounds.memory import experience_line, memory_line
 from covey.collect.collector import check_slots, most_train_slots
 from covey.config import Config, parse_config
 from covey.config.installed_algorithms import import_implementation, installed_algorithms
@@ -56,6 +59,8 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
             f"memory: a row is {schema.row_bytes:,} bytes, so an actor has at most {most} training slots; it joins "
             "with as many as fit"
         )
+    takes: dict[str, list[str]] = {}  # from a sentence on memory to the algorithms of which it is true
+    shared: list[str] = []
     usable = installed_algorithms()[0]
     refused: dict[str, list[str]] = {}
     not_loaded: dict[str, list[str]] = {}
@@ -64,20 +69,29 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
             run = config or parse_config(
                 {"algorithm": {"name": name}, "environment": {"name": environment}, "training": {}}
             )
-            checked_specs = import_implementation(usable[name]).checked_specs
+            with suppress(ConfigError):  # which the learner's own code says below
+                takes.setdefault(_untitled(experience_line(run, spaces)), []).append(name)
+            implementation = import_implementation(usable[name])
         except Exception as exc:  # the learner's packages are missing, or whatever a stranger's module raises
             remedy = "install the learner extra" if isinstance(exc, ModuleNotFoundError) else "repair its package"
             reason = one_line(f"{type(exc).__name__}: {exc}", 200)
             not_loaded.setdefault(f"their code does not load here ({reason}); {remedy}", []).append(name)
             continue
         try:
-            specs = checked_specs(run, spaces)
+            specs = implementation.checked_specs(run, spaces)
+            memory = implementation.planned_memory(run, spaces, specs)
+            takes.setdefault(_untitled(memory_line(memory)), []).append(name)
         except (ConfigError, SpaceError) as exc:
             # Of the defaults, the report says elsewhere which algorithms can learn the environment's actions.
             if config or isinstance(exc, ConfigError):
                 refused.setdefault(str(exc), []).append(name)
+                if found_shared := _if_shared(implementation, run, spaces):
+                    shared.append(f"{name} with algorithm.share_parameters: true: {found_shared}")
         else:
             found.parameters[name] = sum(spec.numbers for spec in specs.values())
+    defaults = "" if config else " with the defaults"
+    found.will.extend(f"{' and '.join(names)}{defaults}: {sentence}" for sentence, names in takes.items())
+    found.will.extend(shared)
     for reason, names in not_loaded.items():
         found.will.append(f"networks: those of {', '.join(names)} are not counted, as {reason}")
     if found.parameters:
@@ -87,3 +101,19 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
         said = sentence if config else f"{' and '.join(names)} with the defaults: {sentence}"
         (found.will if found.parameters else found.cannot).append(said)
     return found
+
+
+def _untitled(line: str) -> str:
+    """One of the learner's first lines on memory, to be begun by the algorithm that it is about."""
+    return line.removeprefix("memory: ")
+
+
+def _if_shared(implementation: Any, run: Config, spaces: EnvironmentSpaces) -> str | None:
+    """What a refused run would take if agents of a group shared their networks; None if it would be refused too."""
+    shared = run.algorithm.model_copy(update={"share_parameters": True})
+    run = run.model_copy(update={"algorithm": shared})
+    try:
+        specs = implementation.checked_specs(run, spaces)
+        return _untitled(memory_line(implementation.planned_memory(run, spaces, specs)))
+    except (ConfigError, SpaceError):
+        return None

@@ -20,6 +20,7 @@ from covey.collect.fragment import FragmentBuilder, as_index, most_repeated_rows
 from covey.collect.history import History
 from covey.collect.orders import Players, check_order, resolve_players
 from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot, joint_episodes_seed
+from covey.collect.stream_states import StreamStates
 from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.slots import Fault, Slots, batch_reset
 from covey.errors import SpaceError, one_line
@@ -183,6 +184,8 @@ class Collector:
                 resolved[indices] = resolve_players(order, indices, policies, self._spaces)
             training.append(self._training[work.slot])
             training[-1].begin_order(work, stream, resolved[indices])
+            members = [order.policies[i].member_id for i in indices]
+            self._decisions.states.assign(work.slot, resolved[indices], members)
         for e in order.evaluations:
             who = resolve_players(order, e.agent_policies, policies, self._spaces)
             self._queue.add(Task(e.task_id, who, e.max_episode_steps), e.seeds)
@@ -210,7 +213,8 @@ class Collector:
         if self._stacks is not None:
             running = [slot for slot in slots if self._training[slot].running]
             self._carried.context = {slot: self._stacks.earlier(slot) for slot in running}
-        return FragmentBuilder(self._schema, self._spaces, slots, capacity, self._carried)
+        states = StreamStates(self._decisions.states, slots) if self._decisions.states.any else None
+        return FragmentBuilder(self._schema, self._spaces, slots, capacity, self._carried, states)
 
     @np.errstate(invalid="ignore", over="ignore")  # NaN and infinities are looked for once behind each block of steps
     def _move(self, run: _OrderRun) -> None:
@@ -220,6 +224,9 @@ class Collector:
             if due := [slot for slot in moving if not slot.running]:
                 for fault in self._reset(due):
                     self._fault(fault, run)
+                for slot in due:
+                    if isinstance(slot, TrainingSlot) and slot.running:
+                        run.builder.begin_episode(slot.stream)
                 if not all(slot.running for slot in due):
                     continue
             players = {slot.index: slot.players for slot in moving}
@@ -264,7 +271,7 @@ class Collector:
         for _ in range(most):
             if stopped := run.stop():
                 break
-            given, stored = decide(seen, arrays.mask, run.rng)
+            given, stored = decide(seen, arrays.mask, run.rng, arrays.present, arrays.living)
             faults = slots.step(indices, given)
             history.add(stored)
             if stacks is not None:

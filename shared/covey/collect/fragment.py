@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from covey.collect.carried import Carried, LeadIn, group_columns
+from covey.collect.stream_states import StreamStates
 from covey.envs.arrays import SlotArrays
 from covey.rows import STATE, Active, Columns, RowKind, RowSchema, leaf_columns
 from covey.spaces import EnvironmentSpaces, leaf_arrays, mask_width
@@ -36,6 +37,7 @@ class FragmentBuilder:
         slots: The order's training slots, in its sequence; stream i is that of `slots[i]`.
         capacity: C, `lead` included.
         carried: From the orders before; its lead-in rows and context become these streams' first rows.
+        states: What agents remember where the streams begin; None where no policy has memory.
 
     Attributes:
         lead: Rows kept free for lead-in or context rows.
@@ -46,12 +48,19 @@ class FragmentBuilder:
     """
 
     def __init__(
-        self, schema: RowSchema, spaces: EnvironmentSpaces, slots: Sequence[int], capacity: int, carried: Carried
+        self,
+        schema: RowSchema,
+        spaces: EnvironmentSpaces,
+        slots: Sequence[int],
+        capacity: int,
+        carried: Carried,
+        states: StreamStates | None = None,
     ) -> None:
         streams = len(slots)
         self._schema = schema
         self._slots = list(slots)
         self._carried = carried
+        self._states = states
         self._asynchronous = spaces.asynchronous
         self.lead = most_repeated_rows(spaces)
         self.capacity = capacity
@@ -147,6 +156,11 @@ class FragmentBuilder:
         if self.open(stream):
             self.end([stream], [slot], RowKind.CUT, seen)
 
+    def begin_episode(self, stream: int) -> None:
+        """Note that an episode begins; if it begins with the stream's first row, its agents remember nothing there."""
+        if self.rows[stream] == self.lead and self._states is not None:
+            self._states.begin_episode(stream)
+
     def open(self, stream: int) -> bool:
         """Whether an environment's last row is an env step, whose outcome has still to be written as a row after it."""
         rows = self.rows[stream]
@@ -221,7 +235,8 @@ class FragmentBuilder:
             columns |= {f"{name}/{what}": values[:, agents] for what, values in flat.items()}
         if self._state is not None:
             columns[STATE] = joined(self._state)
-        fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level)
+        states = b"" if self._states is None else self._states.write(fragment.streams, [i for i, _, _ in kept])
+        fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level, states)
         fragment.schema_hash = self._schema.hash
 
     def _write(

@@ -1,7 +1,9 @@
 """One YAML file configures a run: its sections as models, AgileRL's manifests, and sentences for errors in them."""
 
 from covey.config.algorithm import (
+    IPPOSettings,
     MADDPGSettings,
+    MAPPOSettings,
     MATD3Hyperparameters,
     MATD3Settings,
     OffPolicyAlgorithm,
@@ -26,6 +28,11 @@ from covey.config.sections import (
     Training,
     Updates,
 )
+from covey.config.value_decomposition import (
+    QMIXSettings,
+    ValueDecompositionAlgorithm,
+    ValueDecompositionHyperparameters,
+)
 
 __all__ = [
     "EVAL_STEPS_CAP",
@@ -38,9 +45,11 @@ __all__ = [
     "Evolution",
     "Fitness",
     "Hyperparameters",
+    "IPPOSettings",
     "Learner",
     "Logging",
     "MADDPGSettings",
+    "MAPPOSettings",
     "MATD3Hyperparameters",
     "MATD3Settings",
     "MLPConfig",
@@ -51,11 +60,14 @@ __all__ = [
     "OnPolicyAlgorithm",
     "OnPolicyHyperparameters",
     "Probabilities",
+    "QMIXSettings",
     "RLParameter",
     "ReplayBuffer",
     "Selection",
     "Training",
     "Updates",
+    "ValueDecompositionAlgorithm",
+    "ValueDecompositionHyperparameters",
     "apply_override",
     "load_config",
     "parse_config",

@@ -1,4 +1,4 @@
-"""The `algorithm:` sections of MADDPG, MATD3 and IPPO."""
+"""The `algorithm:` sections of MADDPG, MATD3, IPPO and MAPPO."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
+from covey.config.schedule import Schedulable
 from covey.config.section import OnResume
 from covey.config.sections import Training
 from covey.errors import ConfigError
@@ -15,8 +16,8 @@ from covey.errors import ConfigError
 class OffPolicyHyperparameters(Hyperparameters):
     """MADDPG's hyperparameters: every member of a population has its own values, which evolution may change."""
 
-    lr_actor: float = Field(default=0.001, gt=0, le=1, description="Learning rate of the policies (Adam).")
-    lr_critic: float = Field(default=0.01, gt=0, le=1, description="Learning rate of the critics (Adam).")
+    lr_actor: Schedulable = Field(default=0.001, gt=0, le=1, description="Learning rate of the policies (Adam).")
+    lr_critic: Schedulable = Field(default=0.01, gt=0, le=1, description="Learning rate of the critics (Adam).")
     batch_size: int = Field(
         default=64, ge=1, le=65536, description="Env steps in the batch of one update, drawn from replay."
     )
@@ -148,7 +149,9 @@ class MATD3Settings(MATD3Hyperparameters, OffPolicyAlgorithm):
 class OnPolicyHyperparameters(Hyperparameters):
     """IPPO's hyperparameters: every member of a population has its own values, which evolution may change."""
 
-    lr: float = Field(default=1e-4, gt=0, le=1, description="Learning rate of policies and value networks (Adam).")
+    lr: Schedulable = Field(
+        default=1e-4, gt=0, le=1, description="Learning rate of policies and value networks (Adam)."
+    )
     batch_size: int = Field(
         default=64,
         ge=1,
@@ -168,13 +171,13 @@ class OnPolicyHyperparameters(Hyperparameters):
         description="Lambda of generalised advantage estimation: with 0, advantages rest on the value of the next "
         "decision, with 1 on all later rewards of the rollout.",
     )
-    clip_coef: float = Field(
+    clip_coef: Schedulable = Field(
         default=0.2,
         gt=0,
         description="PPO's clip range: how far the probability ratio of a decision may move from 1, and a value from "
         "what it was, before the loss is clipped.",
     )
-    ent_coef: float = Field(default=0.01, ge=0, description="Weight of the policy's entropy in its loss.")
+    ent_coef: Schedulable = Field(default=0.01, ge=0, description="Weight of the policy's entropy in its loss.")
     vf_coef: float = Field(default=0.5, gt=0, description="Weight of the value networks' loss.")
     max_grad_norm: float | None = Field(
         default=0.5, gt=0, description="Norm to which larger gradients of a network are scaled down. null: never."
@@ -183,17 +186,14 @@ class OnPolicyHyperparameters(Hyperparameters):
 
 
 class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
-    """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
-
-    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
-    """
+    """What PPO's `algorithm:` sections have in common: a policy and a value network for each agent or group."""
 
     hyperparameters: ClassVar[type[Hyperparameters]] = OnPolicyHyperparameters
-    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
     stochastic_policies: ClassVar[bool] = True
+    recurrent_policies: ClassVar[bool] = True
     training_function: ClassVar[str] = "train_multi_agent_on_policy"
+    learns_from: ClassVar[Literal["replay", "rounds"]] = "rounds"
 
-    name: Literal["IPPO"] = Field(description="Name of the algorithm.")
     target_kl: float | None = Field(
         default=None,
         gt=0,
@@ -218,9 +218,22 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
         default=True,
         description="Whether the loss of values is clipped by `clip_coef` too; false: it is half the squared error.",
     )
+    huber_delta: float | None = Field(
+        default=None,
+        gt=0,
+        description="Error of a value from which on its loss grows with the error instead of its square (Huber). "
+        "null: nowhere.",
+    )
     normalize_values: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether value networks predict returns in units of the returns' running mean and deviation.",
+    )
+    bptt_steps: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="Decisions of an agent through which gradients flow back in policies with memory: trajectories are "
+        "cut into sequences of so many, and a minibatch is whole sequences, at least one.",
     )
     share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=True,
@@ -239,3 +252,34 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
                 f"training.random_steps: {training.random_steps}, expected 0 with {self.name}, which learns from "
                 "nothing but what its own policy played"
             )
+
+
+class IPPOSettings(OnPolicyAlgorithm):
+    """IPPO: PPO with a policy and a value network for each agent or group, which see nothing of other agents.
+
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
+    """
+
+    implementation: ClassVar[str] = "covey_server.algorithms.ippo:IPPO"
+
+    name: Literal["IPPO"] = Field(description="Name of the algorithm.")
+
+
+class MAPPOSettings(OnPolicyAlgorithm):
+    """MAPPO: IPPO whose value networks see what all agents see.
+
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
+    """
+
+    implementation: ClassVar[str] = "covey_server.algorithms.mappo:MAPPO"
+
+    name: Literal["MAPPO"] = Field(description="Name of the algorithm.")
+    normalize_values: Annotated[bool, OnResume.FIXED] = Field(
+        default=True,
+        description="Whether value networks predict returns in units of the returns' running mean and deviation.",
+    )
+    sequential: bool = Field(
+        default=False,
+        description="Whether agents learn one after another in random order, each weighing decisions by what those "
+        "before it have changed (HAPPO); agents that share a network learn together.",
+    )

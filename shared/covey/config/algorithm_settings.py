@@ -7,12 +7,18 @@ of an algorithm than this; the learner alone imports `implementation`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from covey.config.schedule import Scheduled
 from covey.config.section import OnResume, Section
 from covey.config.sections import Training
+from covey.wire.limits import OLDEST_PROTOCOL_VERSION
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Scheduled) else value
 
 
 class Hyperparameters(Section):
@@ -48,13 +54,21 @@ class AlgorithmSettings(Hyperparameters):
         implementation: "module:Class" of the `covey_server.algorithms.Algorithm`; only the learner imports it.
         stochastic_policies: Whether policies are distributions that actors sample from. Then Box actions are stored as
             they were sampled, before they are clipped to their bounds.
+        recurrent_policies: Whether policies may have memory, `network.encoder_config.recurrent`.
         training_function: The function of the library that trains it.
+        learns_from: What takes most memory besides networks: `replay`, of `replay_buffer`, or `rounds`, of `learn_step`
+            env steps a member.
+        oldest_protocol_version: Actors that speak an older version of the protocol are refused, as they do not know
+            what the algorithm asks of them.
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     implementation: ClassVar[str]
     stochastic_policies: ClassVar[bool] = False
+    recurrent_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
+    learns_from: ClassVar[Literal["replay", "rounds"]] = "replay"
+    oldest_protocol_version: ClassVar[int] = OLDEST_PROTOCOL_VERSION
 
     # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.
     name: Any = Field(description="Name of the algorithm.")
@@ -79,8 +93,20 @@ class AlgorithmSettings(Hyperparameters):
     def initial_hyperparameters(self) -> Hyperparameters:
         """The record of a fresh member: the values that are configured."""
         return self.hyperparameters.model_validate(
-            {name: getattr(self, name) for name in self.hyperparameters.model_fields}
+            {name: _plain(getattr(self, name)) for name in self.hyperparameters.model_fields}
         )
+
+    def shares(self, progress: float) -> dict[str, float]:
+        """By what members' own values of scheduled hyperparameters are multiplied when a share of the run is done.
+
+        Args:
+            progress: The share, 0 to 1: a member's env steps of `training.max_steps`.
+
+        Returns:
+            Factors by name; empty where nothing is scheduled.
+        """
+        values = ((name, getattr(self, name)) for name in self.hyperparameters.model_fields)
+        return {name: value.share(progress) for name, value in values if isinstance(value, Scheduled)}
 
     def check_training(self, training: Training) -> None:
         """Hold the `training:` section against the algorithm.

@@ -58,6 +58,13 @@ def resolve(network: Mapping[str, Any], spaces: EnvironmentSpaces, shared: bool)
     return configs
 
 
+def asks_for_memory(network: Mapping[str, Any]) -> bool:
+    """Whether any policy of a `network:` section has memory; the section may be one for all, or one per agent."""
+    sections = [own for own in (network, *network.values()) if isinstance(own, Mapping)]
+    encoders = [own.get("encoder_config") for own in sections]
+    return any(isinstance(encoder, Mapping) and bool(encoder.get("recurrent")) for encoder in encoders)
+
+
 def _fitting(config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...], where: str) -> NetConfig:
     """Return a network's configuration, if its encoder can read what these agents observe.
 

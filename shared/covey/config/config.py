@@ -173,6 +173,13 @@ def parse_config(data: Mapping[str, Any]) -> Config:
                 f"generation, 0 to {config.training.pop_size - 1}"
             )
     config.algorithm.check_training(config.training)
+    if config.selection_strategy.strategy == "multi_frequency":
+        config.selection_strategy.brackets(config.training.pop_size)
+        if config.evolution.mode == "steady_state":
+            raise ConfigError(
+                "evolution.mode: 'steady_state', expected 'generational' with selection_strategy.strategy "
+                "'multi_frequency', whose sub-populations are compared in every so many generations"
+            )
     if config.training.deterministic and config.evolution.mode == "steady_state":
         raise ConfigError(
             "evolution.mode: 'steady_state', expected 'generational' with training.deterministic: who is compared with "

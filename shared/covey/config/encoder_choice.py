@@ -11,12 +11,34 @@ from covey.networks.encoders import ENCODERS, Encoder, encoder_kind
 from covey.networks.images import Image, image_of, is_image, sized
 from covey.networks.mlp import MLP
 from covey.networks.multi_input import ImagePart, MultiInput
+from covey.networks.recurrent import Recurrent
 from covey.spaces import Space, leaves
 
 _MLP_KEYS = frozenset({"hidden_size", "layer_norm", "min_mlp_nodes", "max_mlp_nodes"})
 _CNN_KEYS = frozenset(
     {"channel_size", "kernel_size", "stride_size", "min_channel_size", "max_channel_size", "channels"}
 )
+
+
+_MEMORY_KEYS = frozenset({"recurrent", "hidden_state_size", "min_hidden_state_size", "max_hidden_state_size"})
+
+
+def policy_encoder_of(config: EncoderConfig, encoder: Encoder) -> Encoder:
+    """Return the encoder of a policy: that of its observation or, for a policy with memory, a GRU behind that one.
+
+    Args:
+        config: The encoder's configuration.
+        encoder: What `encoder_of` made of it.
+    """
+    if not config.recurrent:
+        return encoder
+    return Recurrent(
+        encoder=encoder,
+        hidden_state_size=config.hidden_state_size,
+        min_hidden_state_size=config.min_hidden_state_size,
+        max_hidden_state_size=config.max_hidden_state_size,
+        activation=config.activation,
+    )
 
 
 def encoder_of(
@@ -37,6 +59,8 @@ def encoder_of(
             does not fit an image, or channels on another axis than that on which frames are stacked.
     """
     kind = config.kind or _kind(config, space, where, whose)
+    if kind == Recurrent.kind:
+        raise ConfigError(f"{where}.kind: {kind!r}, expected the kind that reads observations; say recurrent: true too")
     if kind in ENCODERS and config.options:
         raise ConfigError(f"{where}.options: for kinds that a package has installed, not for {kind!r}; leave it out")
     match kind:
@@ -54,7 +78,7 @@ def encoder_of(
             return _cnn(config, image, where, whose)
         case MultiInput.kind:
             return _multi_input(config, space, where, whose, beside, frames)
-    _only(config, frozenset(EncoderConfig.model_fields) - {"kind", "options"}, where, kind)
+    _only(config, frozenset(EncoderConfig.model_fields) - {"kind", "options"} - _MEMORY_KEYS, where, kind)
     try:
         made: Encoder = encoder_kind(kind).from_json(config.options)
         made.check(where, frames * space.width + beside)

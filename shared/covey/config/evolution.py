@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from covey.config.network import Activation
 from covey.config.section import OnResume, Section
+from covey.errors import ConfigError
 
 
 class RLParameter(Section):
@@ -99,12 +101,31 @@ class Mutation(Section):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Brackets:
+    """How multi-frequency selection divides a population.
+
+    Attributes:
+        size: Members of a sub-population.
+        ratios: For each sub-population, in every how many generations it is compared.
+        winners, survivors, open_for_migration, losers: How many members of a sub-population are in each bracket.
+    """
+
+    size: int
+    ratios: tuple[int, ...]
+    winners: int
+    survivors: int
+    open_for_migration: int
+    losers: int
+
+
 class Selection(Section):
     """Which members become the parents of the next ones."""
 
-    strategy: Literal["tournament"] = Field(
+    strategy: Literal["tournament", "multi_frequency"] = Field(
         default="tournament",
-        description="How each child's parent is chosen: `tournament`, the fittest of some members drawn at random.",
+        description="How parents are chosen: `tournament`, the fittest of some members drawn at random; "
+        "`multi_frequency`, by sub-populations that are compared at different rates (MF-PBT).",
     )
     tournament_size: int = Field(
         default=2,
@@ -117,6 +138,85 @@ class Selection(Section):
         description="Whether the fittest member lives on as it is. With `evolution.mode: steady_state`: whether a "
         "member that wins its own tournament does.",
     )
+    n_subpopulations: int | None = Field(
+        default=None,
+        ge=2,
+        description="Sub-populations of `multi_frequency`: `training.pop_size` is divided among them, at least three "
+        "members each. null: 2.",
+    )
+    evolution_frequency_ratios: list[Annotated[int, Field(ge=1)]] | None = Field(
+        default=None,
+        description="For each sub-population, in every how many generations it is compared; rising. null: 1, 5, 10 "
+        "and so on.",
+    )
+    n_winners: int | None = Field(
+        default=None,
+        ge=1,
+        description="Best members of a sub-population, which stay and have children. null: a quarter of it.",
+    )
+    n_survivors: int | None = Field(
+        default=None, ge=0, description="Members after them, which stay without children. null: 0."
+    )
+    n_open_for_migration: int | None = Field(
+        default=None,
+        ge=0,
+        description="Members after them, which give way to better ones of other sub-populations. null: a quarter.",
+    )
+    n_losers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Worst members of a sub-population, which give way to mutated children. null: the rest.",
+    )
+
+    @model_validator(mode="after")
+    def _of_one_strategy(self) -> Selection:
+        if self.strategy == "tournament":
+            given = [key for key in _FREQUENCY_KEYS if getattr(self, key) is not None]
+        else:
+            fields = type(self).model_fields
+            given = [k for k in ("tournament_size", "elitism") if getattr(self, k) != fields[k].default]
+        if given:
+            other = "multi_frequency" if self.strategy == "tournament" else "tournament"
+            raise ValueError(
+                f"strategy {self.strategy!r} beside {', '.join(given)}, which belong to {other!r}; leave them out, or "
+                "choose that strategy"
+            )
+        return self
+
+    def brackets(self, members: int) -> Brackets:
+        """Divide a population of so many members for multi-frequency selection.
+
+        Raises:
+            ConfigError: it cannot be divided so.
+        """
+        count = self.n_subpopulations or 2
+        size = members // count
+        where = f"selection_strategy: {count} sub-populations of training.pop_size {members}"
+        if members % count or size < 3:
+            raise ConfigError(f"{where}, expected equal ones of at least three members; choose another pop_size")
+        ratios = self.evolution_frequency_ratios or [1, *range(5, 5 * count, 5)]
+        if len(ratios) != count or sorted(set(ratios)) != ratios:
+            raise ConfigError(
+                f"selection_strategy.evolution_frequency_ratios: {ratios}, expected {count} rising numbers, one for "
+                "each sub-population"
+            )
+        winners = self.n_winners or max(1, size // 4)
+        survivors = self.n_survivors or 0
+        migrants = size // 4 if self.n_open_for_migration is None else self.n_open_for_migration
+        losers = size - winners - survivors - migrants
+        if losers < 1 or self.n_losers not in (None, losers):
+            raise ConfigError(
+                f"selection_strategy: {winners} winners, {survivors} survivors, {migrants} open for migration and "
+                f"{losers if self.n_losers is None else self.n_losers} losers, expected {size} together, the members "
+                "of a sub-population, with at least one loser"
+            )
+        return Brackets(size, tuple(ratios), winners, survivors, migrants, losers)
+
+
+_FREQUENCY_KEYS = (
+    *("n_subpopulations", "evolution_frequency_ratios"),
+    *("n_winners", "n_survivors", "n_open_for_migration", "n_losers"),
+)
 
 
 class Evolution(Section):

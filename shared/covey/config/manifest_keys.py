@@ -62,8 +62,9 @@ def _unless(value: Any, instead: str) -> tuple[Rule, ...]:
 _PARAMETERS = Ignored(
     instead="a parameter mutation resets 5 % of the weights it draws and adds noise of mutation_sd to the others"
 )
-_FREQUENCIES = Ignored(instead="tournament selection is used, with tournament_size and elitism of selection_strategy")
 _OTHER_ENCODER = "encoders are MLPs, CNNs or both (multi_input); leave out the key to train one"
+_LSTM = ("lstm", "cnn_lstm", "multi_input_lstm")
+"""AgileRL's kinds of encoder with memory: an LSTM behind an encoder, where covey has a GRU."""
 _HEAD = "a head is an MLP; leave out the key"
 _OUTPUTS = Ignored(
     instead="a policy's outputs are mapped to the bounds of its action space, a critic's stay as they are"
@@ -96,7 +97,9 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "algorithm.vect_noise_dim": Ignored(instead="every environment has exploration noise of its own"),
     "algorithm.action_batch_size": Ignored(instead="an actor decides for all its environments in one pass"),
     "algorithm.normalize_images": _unless(True, "integers with bounds are always scaled to [0, 1]; leave out the key"),
-    "algorithm.recurrent": _unless(False, "policies have no memory; leave out the key"),
+    "algorithm.recurrent": _unless(False, "write network.encoder_config: {recurrent: true}"),
+    "algorithm.max_seq_len": Moved(to="algorithm.bptt_steps"),
+    "algorithm.bptt_sequence_type": Ignored(instead="sequences follow each other, each of algorithm.bptt_steps"),
     "environment.entrypoint": Moved(to="environment.name", clash="wins"),
     "environment.env_config": Moved(to="environment.config"),
     "environment.path": Ignored(instead="modules are found where Python finds them; add the folder to PYTHONPATH"),
@@ -127,13 +130,15 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
         Refused(instead=_OTHER_ENCODER),
     ),
     "network.simba": _unless(False, _OTHER_ENCODER),
-    "network.recurrent": _unless(False, "policies have no memory; leave out the key"),
+    "network.recurrent": (Dropped(when=(False,)), Moved(to=".encoder_config.recurrent")),
     "network.squash_output": _unless(
         False, "samples of a Gaussian policy are clipped to the action's bounds, not squashed; leave out the key"
     ),
-    "network.encoder_config.arch": Refused(
-        when=("lstm", "simba", "resnet", "cnn_lstm", "multi_input_lstm"), instead=_OTHER_ENCODER
+    "network.encoder_config.arch": (
+        Moved(when=_LSTM, to=".recurrent", values=dict.fromkeys(_LSTM, True), clash="yields"),
+        Refused(when=("simba", "resnet"), instead=_OTHER_ENCODER),
     ),
+    "network.encoder_config.num_layers": _unless(1, "a policy's memory is one GRU layer; leave out the key"),
     "network.encoder_config.sample_input": Ignored(instead="an image's size is that of the observation space"),
     "network.encoder_config.init_dicts": Ignored(instead="all images get convolutions of encoder_config's sizes"),
     "network.encoder_config.vector_space_mlp": (
@@ -146,7 +151,7 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     },
     **{
         f"network.encoder_config.{key}": Refused(instead=_OTHER_ENCODER)
-        for key in ("num_blocks", "min_blocks", "max_blocks", "hidden_state_size")
+        for key in ("num_blocks", "min_blocks", "max_blocks")
     },
     "network.head_config.arch": (Dropped(when=("mlp",)), Refused(instead=_HEAD)),
     **{
@@ -160,14 +165,11 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "replay_buffer.per_buffer": _unless(False, _UNIFORM),
     "replay_buffer.n_step_buffer_args": Ignored(instead=_UNIFORM.partition(";")[0]),
     "replay_buffer.per_buffer_args": Ignored(instead=_UNIFORM.partition(";")[0]),
-    "selection_strategy.strategy": Ignored(when=("multi_frequency",), instead=_FREQUENCIES.instead),
-    **{
-        f"selection_strategy.{key}": _FREQUENCIES
-        for key in (
-            *("n_subpopulations", "n_individuals_per_subpopulation", "evolution_frequency_ratios", "n_winners"),
-            *("n_survivors", "n_open_for_migration", "n_losers", "rand_seed", "seed"),
-        )
-    },
+    "selection_strategy.n_individuals_per_subpopulation": Ignored(
+        instead="training.pop_size is divided by n_subpopulations"
+    ),
+    "selection_strategy.rand_seed": Moved(to="training.seed", clash="yields"),
+    "selection_strategy.seed": Moved(to="training.seed", clash="yields"),
     "training.population_size": Moved(to="training.pop_size"),
     "training.metrics_interval": Moved(to="training.evo_steps"),
     "training.replay_buffer": Moved(to="replay_buffer"),

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from covey.config.section import OnResume, Section
-from covey.networks.cnn import MAX_KERNEL
 
 Activation = Literal["ReLU", "ELU", "GELU", "Tanh", "Sigmoid", "SiLU", "LeakyReLU", "Softplus", "Identity"]
 
@@ -88,6 +87,18 @@ class EncoderConfig(MLPConfig):
         description="Which of an image's three axes has its channels; null: by their lengths (two equal neighbours are "
         "height and width, else the shortest of first and last axis has the channels, the last in doubt).",
     )
+    recurrent: bool = Field(
+        default=False,
+        description="Whether policies have memory: a GRU behind the encoder, whose state lasts as long as the episode. "
+        "IPPO alone learns such policies.",
+    )
+    hidden_state_size: int = Field(default=64, ge=1, le=4096, description="Units of the GRU of a policy with memory.")
+    min_hidden_state_size: int = Field(
+        default=16, ge=1, le=4096, description="Fewest units of the GRU that mutations leave."
+    )
+    max_hidden_state_size: int = Field(
+        default=512, ge=1, le=4096, description="Most units of the GRU that mutations build."
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keys of a kind of encoder that a package has installed."
     )
@@ -115,8 +126,15 @@ class EncoderConfig(MLPConfig):
         return own
 
     @model_validator(mode="after")
+    def _memory(self) -> EncoderConfig:
+        given = sorted(self.model_fields_set & {f"{which}hidden_state_size" for which in ("", "min_", "max_")})
+        if given and "recurrent" not in self.model_fields_set:
+            raise ValueError(f"{given[0]}: for policies with memory, expected recurrent: true beside it")
+        return self
+
+    @model_validator(mode="after")
     def _convolutions(self) -> EncoderConfig:
-        for key, most in (("channel_size", 4096), ("kernel_size", MAX_KERNEL), ("stride_size", 255)):
+        for key, most in (("channel_size", 4096), ("kernel_size", 255), ("stride_size", 255)):
             its = getattr(self, key)
             if its is not None and any(not 1 <= n <= most for n in its):
                 raise ValueError(f"{key} {its}, expected numbers from 1 to {most}")

@@ -15,6 +15,7 @@ from covey.config.config import Config
 from covey.config.evolution import RLParameter
 from covey.config.network import NetConfig
 from covey.config.resuming import on_resume
+from covey.config.schedule import SCHEDULE
 from covey.config.schema import Algorithms, algorithm_name, all_algorithms, description, evolvable, meaning
 
 HEAD = """# Configuration
@@ -68,10 +69,10 @@ either, `--set` takes the keys of this page, and a key that the manifest leaves 
   then a label).
 - `mutation.rand_seed` is `training.seed`, where that is not given. `training.sum_scores: false` is
   `fitness.reduce: mean`; the scores of each agent are reported with either. `pettingzoo.mpe.*` is `mpe2.*`.
-- A key that covey does not have is named in a warning, which says what happens instead: `multi_frequency` selection
-  becomes a tournament, all kinds of parameter mutation become one.
-- A value that would make it another experiment is an error: `simba: true`, `squash_output: true`, `recurrent: true`,
-  wrappers, prioritised or multi-step replay, `hpo: false`.
+- A key that covey does not have is named in a warning, which says what happens instead: all kinds of parameter mutation
+  become one.
+- A value that would make it another experiment is an error: `simba: true`, `squash_output: true`, wrappers,
+  prioritised or multi-step replay, `hpo: false`.
 """
 
 
@@ -153,7 +154,8 @@ def _expected(field: FieldInfo) -> str:
     ]
     lengths = [f"at least {m.min_length} long" for m in field.metadata if isinstance(m, annotated_types.MinLen)]
     lengths += [f"at most {m.max_length} long" for m in field.metadata if isinstance(m, annotated_types.MaxLen)]
-    return ", ".join([text, *bounds, *lengths])
+    moving = ["or `{from, to}`"] if SCHEDULE in field.metadata else []
+    return ", ".join([text, *bounds, *lengths, *moving])
 
 
 def _number(value: float) -> str:

@@ -249,8 +249,8 @@ class Learner(Section):
         default=12 << 30,
         ge=1 << 20,
         description="Bytes that all members' networks, with their moments, targets and packs, and a full replay memory "
-        "may take together. The spaces of the first actor decide how much it is; one that asks for more is refused "
-        "before any memory is taken.",
+        "or a round of each member may take together. The spaces of the first actor decide how much it is; one that "
+        "asks for more is refused before any memory is taken.",
     )
     heartbeat_interval_s: float = Field(
         default=5.0,

@@ -21,7 +21,7 @@ from covey.envs.repeats import ignored_seed
 from covey.envs.slots import BatchedEnvironment, batch_reset, describe
 from covey.envs.trial import MAX_FAULTS, Behaviour, play_at_random, time_copies
 from covey.errors import EnvironmentLoadError, SpaceError
-from covey.spaces import Box, EnvironmentSpaces, action_bounds, leaves
+from covey.spaces import Box, Discrete, EnvironmentSpaces, action_bounds, leaves
 
 API_TEST_CYCLES = 100
 """Cycles of PettingZoo's own API test, each of which makes the same checks."""
@@ -172,13 +172,19 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     """Sentences about what covey will do with the environment; `not_repeated` is what `ignored_seed` says."""
     boxes = ((a, leaf.space) for a in spaces.agents for leaf in leaves(a.action) if isinstance(leaf.space, Box))
     whole = next(((agent, box) for agent, box in boxes if np.dtype(box.dtype).kind != "f"), None)
+    other = next((a for a in spaces.agents if not isinstance(a.action, Discrete)), None)
+    teams = "" if other or spaces.asynchronous else ", QMIX, VDN"
     if whole is None:
-        yield "algorithms: IPPO, MADDPG and MATD3 fit"
+        yield f"algorithms: IPPO, MAPPO, MADDPG, MATD3{teams} fit"
     else:
         yield (
-            f"algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
-            f"{whole[0].agent_id!r} are {whole[1].dtype}"
+            f"algorithms: MADDPG, MATD3 fit; IPPO and MAPPO want floating-point numbers in a Box of actions, those "
+            f"of {whole[0].agent_id!r} are {whole[1].dtype}"
         )
+    if other:
+        yield f"algorithms: QMIX and VDN want Discrete actions, those of {other.agent_id!r} are none"
+    elif spaces.asynchronous:
+        yield "algorithms: QMIX and VDN want all agents to act in every env step"
     for group in spaces.groups:
         if len(group) > 1:
             ids = ", ".join(spaces.agents[a].agent_id for a in group.agents)

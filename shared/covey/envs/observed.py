@@ -24,6 +24,7 @@ class Observations(dict[str, Any]):
         final: By agent (E, *shape), what the step itself led to: where an episode ended, its last observation,
             elsewhere the observation that is here too.
         ended: (E,) bool, whether the episode ended in this step.
+        begun: (E,) bool, whether an episode begins with the observations that are here.
         now: The slots' arrays, with masks and who is to act.
         after: The same arrays as they were before the next episodes began; zeros for an environment that failed.
         spaces: Spaces of the environments.
@@ -37,9 +38,11 @@ class Observations(dict[str, Any]):
         now: SlotArrays,
         after: SlotArrays,
         spaces: EnvironmentSpaces,
+        begun: NDArray[np.bool_] | None = None,
     ) -> None:
         super().__init__(seen)
         self.final = final
         self.ended = ended
+        self.begun = ended if begun is None else begun
         self.now, self.after = now, after
         self.spaces = spaces

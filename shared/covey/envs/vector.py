@@ -151,7 +151,8 @@ class PettingZooVecEnv(EnvironmentCalls, Generic[S]):
         self._seen = self._agents.observations(self.slots.arrays)
         ended, now = np.zeros(self.num_envs, np.bool_), self.slots.arrays.copy()
         seen = self._agents.nested(self._seen)
-        return Observations(seen, dict(seen), ended, now, now, self.spaces), self._infos(messages)
+        begun = np.ones(self.num_envs, np.bool_)
+        return Observations(seen, dict(seen), ended, now, now, self.spaces, begun), self._infos(messages)
 
     def step(self, actions: Mapping[str, Any]) -> Step:
         """Make one env step of every one of E environments.

@@ -11,6 +11,7 @@ from covey.networks.mlp import MLP
 from covey.networks.multi_input import ImagePart, MultiInput
 from covey.networks.network import Input, NetworkSpec, Params
 from covey.networks.ops import NumpyOps, Ops
+from covey.networks.recurrent import Recurrent
 
 __all__ = [
     "CNN",
@@ -25,5 +26,6 @@ __all__ = [
     "Ops",
     "ParamSpec",
     "Params",
+    "Recurrent",
     "Segment",
 ]

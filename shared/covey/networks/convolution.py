@@ -130,7 +130,7 @@ class Convolution:
             grid = grid[:, :, -p:p, -p:p]
         self.y = np.empty((networks, images * window.cells, w.shape[-1]), x.dtype)
         # OpenBLAS's matrix-vector products may flag memory past their operands' end as invalid.
-        self._reads_beyond = w.shape[-1] == 1 or self.y.shape[1] == 1
+        self._reads_beyond = w.shape[-1] == 1 or window.cells == 1
         self._calls = list(_calls(grid, w, b, self.y, window))
 
     def __call__(self) -> NDArray[Any]:

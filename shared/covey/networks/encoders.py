@@ -17,6 +17,7 @@ from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
 from covey.networks.multi_input import MultiInput
 from covey.networks.ops import Activation, Array, Ops
+from covey.networks.recurrent import Recurrent
 
 GROUP = "covey.encoders"
 
@@ -126,7 +127,7 @@ class Encoder(Protocol):
         ...
 
 
-ENCODERS: dict[str, Any] = {MLP.kind: MLP, CNN.kind: CNN, MultiInput.kind: MultiInput}
+ENCODERS: dict[str, Any] = {MLP.kind: MLP, CNN.kind: CNN, MultiInput.kind: MultiInput, Recurrent.kind: Recurrent}
 """covey's own kinds of encoder by name."""
 
 
@@ -151,3 +152,19 @@ def encoder_kind(name: str) -> Any:
             f"encoder kind {name!r}: {found[name].value} does not load ({type(exc).__name__}: "
             f"{one_line(str(exc), 300)}); repair or uninstall the package"
         ) from exc
+
+
+def encoder_from_json(data: Mapping[str, Any]) -> Encoder:
+    """Make an encoder of any kind from its JSON object, which has its `kind`; one with memory has another one inside.
+
+    Raises:
+        ConfigError: an unknown kind, or memory within memory.
+        KeyError, TypeError, ValueError, AttributeError: not such an object.
+    """
+    kind = str(data["kind"])
+    if kind != Recurrent.kind:
+        made: Encoder = encoder_kind(kind).from_json(data)
+        return made
+    if str(data["encoder"]["kind"]) == Recurrent.kind:
+        raise ConfigError("encoder: memory within memory, expected an encoder without; leave one of them out")
+    return Recurrent.from_json(data, encoder_from_json(data["encoder"]))

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import ConfigError
-from covey.networks.encoders import Encoder, encoder_kind
+from covey.networks.encoders import Encoder, encoder_from_json
 from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
 from covey.networks.ops import ACTIVATIONS, Activation, Array, Ops
+from covey.networks.recurrent import MEMORY, Recurrent
 
 Params = dict[str, NDArray[np.float32]]
 """Parameters of one network by dotted name, in their own shapes, without padding."""
@@ -60,6 +61,8 @@ class NetworkSpec:
         output_gain: Factor of the last layer's initial weights.
         log_std: If set, the network has a parameter "log_std" (outputs,) that starts at this value: the logarithm of
             the standard deviations of a Gaussian policy, the same for every observation.
+        reads_memory: How many numbers of a policy's state join the latents before the head, for networks that value
+            what a policy with memory sees.
     """
 
     inputs: tuple[Input, ...]
@@ -71,6 +74,13 @@ class NetworkSpec:
     max_latent_dim: int = 128
     output_gain: float = field(default=1.0)
     log_std: float | None = None
+    reads_memory: int = 0
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers of state the network keeps from decision to decision; 0 for one without memory."""
+        encoder = self.inputs[0].encoder
+        return encoder.hidden_state_size if isinstance(encoder, Recurrent) else 0
 
     @cached_property
     def parameters(self) -> tuple[ParamSpec, ...]:
@@ -84,6 +94,8 @@ class NetworkSpec:
             joint += [latent] * i.copies
         if self.extra:
             joint.append(Segment("extra", self.extra))
+        if self.reads_memory:
+            joint.append(Segment(MEMORY, self.reads_memory))
         output = Segment("output", self.outputs)
         specs += self.head.parameters("head", tuple(joint), output, gain=self.output_gain)
         if self.log_std is not None:
@@ -106,6 +118,8 @@ class NetworkSpec:
         sizes = {LATENT: self.latent_dim}
         for i in self.inputs:
             sizes |= i.encoder.sizes(f"encoder.{i.name}")
+        if self.reads_memory:
+            sizes[MEMORY] = self.reads_memory
         return sizes | self.head.sizes("head")
 
     @cached_property
@@ -117,6 +131,7 @@ class NetworkSpec:
             self.head.structure,
             self.outputs,
             self.log_std is None,
+            self.reads_memory > 0,
         )
 
     def resized(self, sizes: Mapping[str, int]) -> NetworkSpec:
@@ -126,6 +141,7 @@ class NetworkSpec:
             latent_dim=sizes.get(LATENT, self.latent_dim),
             inputs=tuple(replace(i, encoder=i.encoder.resized(f"encoder.{i.name}", sizes)) for i in self.inputs),
             head=self.head.resized("head", sizes),
+            reads_memory=sizes.get(MEMORY, self.reads_memory) if self.reads_memory else 0,
         )
 
     def init(self, rng: np.random.Generator, *, orthogonal: bool = False) -> Params:
@@ -145,6 +161,7 @@ class NetworkSpec:
         inputs: Sequence[Array],
         extra: Array | None = None,
         *,
+        memory: Array | None = None,
         valid: Mapping[str, Array] | None = None,
         activations: Mapping[str, Activation] | None = None,
     ) -> Array:
@@ -155,6 +172,7 @@ class NetworkSpec:
             params: Parameters of this spec, or packed ones of K networks, by name.
             inputs: One array per `Input`, (B, copies * width) or (K, B, copies * width).
             extra: (B, extra) or (K, B, extra), where the spec has extra inputs.
+            memory: (B, reads_memory) or (K, B, reads_memory), where the spec reads a policy's state.
             valid: For packs in which layers normalise, the units that are no padding, as `PackLayout.valid` gives them.
             activations: For packs in which activations differ, as `PackLayout.activations` gives them.
 
@@ -175,8 +193,63 @@ class NetworkSpec:
             joint.append(y)
         if extra is not None:
             joint.append(extra)
+        if memory is not None:
+            joint.append(memory)
         x = joint[0] if len(joint) == 1 else ops.joint(joint)
         return self.head.apply(ops, params, "head", x, valid, activations)
+
+    def read(
+        self,
+        ops: Ops,
+        params: Mapping[str, Array],
+        x: Array,
+        valid: Mapping[str, Array] | None = None,
+        activations: Mapping[str, Activation] | None = None,
+    ) -> Array:
+        """Compute what a network with memory takes from observations alone; `advance` goes on from there.
+
+        Arguments are those of `apply`; x is (B, width) or (K, B, width).
+        """
+        (seen,) = self.inputs
+        read: Array = seen.encoder.read(ops, params, f"encoder.{seen.name}", x, valid or {}, activations or {})  # type: ignore[attr-defined]
+        return read
+
+    def advance(self, ops: Ops, params: Mapping[str, Array], read: Array, state: Array) -> Array:
+        """Return the states after one decision, of the same shape as those before it, (B, H) or (K, B, H)."""
+        (seen,) = self.inputs
+        return seen.encoder.advance(ops, params, f"encoder.{seen.name}", read, state)  # type: ignore[attr-defined]
+
+    def decide(
+        self,
+        ops: Ops,
+        params: Mapping[str, Array],
+        state: Array,
+        valid: Mapping[str, Array] | None = None,
+        activations: Mapping[str, Activation] | None = None,
+    ) -> Array:
+        """Compute the outputs of a network with memory from the states after decisions: (B, outputs), or stacked."""
+        (seen,) = self.inputs
+        valid, activations, prefix = valid or {}, activations or {}, f"encoder.{seen.name}"
+        y = seen.encoder.tell(ops, params, prefix, state)  # type: ignore[attr-defined]
+        y = ops.activation(activations.get(f"{prefix}.out", seen.encoder.activation), y)
+        return self.head.apply(ops, params, "head", y, valid, activations)
+
+    def step(
+        self,
+        ops: Ops,
+        params: Mapping[str, Array],
+        x: Array,
+        state: Array,
+        *,
+        valid: Mapping[str, Array] | None = None,
+        activations: Mapping[str, Activation] | None = None,
+    ) -> tuple[Array, Array]:
+        """Compute one decision of a network with memory: its outputs, and the states after it.
+
+        Arguments are those of `apply`; states are (B, H), or (K, B, H) for K stacked networks, H numbers of a state.
+        """
+        state = self.advance(ops, params, self.read(ops, params, x, valid, activations), state)
+        return self.decide(ops, params, state, valid, activations), state
 
     def to_json(self) -> dict[str, Any]:
         """Return the architecture as a JSON object, from which `from_json` makes an equal one."""
@@ -198,7 +271,7 @@ class NetworkSpec:
             "max_latent_dim": self.max_latent_dim,
             "output_gain": self.output_gain,
             "log_std": self.log_std,
-        }
+        } | ({"reads_memory": self.reads_memory} if self.reads_memory else {})
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> NetworkSpec:
@@ -213,7 +286,7 @@ class NetworkSpec:
                     Input(
                         str(i["name"]),
                         int(i["width"]),
-                        encoder_kind(str(i["encoder"]["kind"])).from_json(i["encoder"]),
+                        encoder_from_json(i["encoder"]),
                         int(i["copies"]),
                     )
                     for i in data["inputs"]
@@ -222,6 +295,7 @@ class NetworkSpec:
                 **{k: int(data[k]) for k in ("outputs", "extra", "latent_dim", "min_latent_dim", "max_latent_dim")},
                 output_gain=float(data["output_gain"]),
                 log_std=None if data["log_std"] is None else float(data["log_std"]),
+                reads_memory=int(data.get("reads_memory", 0)),
             )
             spec.check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
@@ -249,6 +323,11 @@ class NetworkSpec:
             raise ConfigError(f"the network spec reads more than {MAX_COPIES} agents, expected fewer; group them")
         if not 1 <= len(self.inputs) <= MAX_INPUTS or min(counts) < 1 or self.extra < 0:
             raise ConfigError(f"network spec: sizes {counts}, expected at least one input and every size at least 1")
+        keeps = [i.encoder for i in self.inputs if isinstance(i.encoder, Recurrent)]
+        if self.reads_memory < 0 or (keeps and (len(self.inputs), self.inputs[0].copies, self.extra) != (1, 1, 0)):
+            raise ConfigError("network spec: memory beside other inputs, expected one encoder that alone has memory")
+        if keeps and self.reads_memory:
+            raise ConfigError("network spec: both keeps and reads memory, expected one of them")
         if len({i.name for i in self.inputs}) < len(self.inputs):
             raise ConfigError("network spec: two inputs have one name, expected names of their own")
         if not 0 < self.output_gain <= MAX_START or not abs(self.log_std or 0.0) <= MAX_START:

@@ -61,6 +61,13 @@ class Ops(Protocol):
         """
         ...
 
+    def gru(self, gates: Array, recurrent: Array, state: Array) -> Array:
+        """Return the states of GRUs one step on, as `covey.networks.recurrent` has it: (B, H), or (K, B, H).
+
+        `gates` is what the inputs, and `recurrent` what the states bring to the gates r, z and n, (B, 3 H) each.
+        """
+        ...
+
     def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
         """Convolve images, (B * height * width, channels) or (K, B * height * width, channels) for K stacked networks.
 
@@ -162,6 +169,13 @@ class NumpyOps:
         if scale.ndim == 2:
             scale, bias = scale[:, None, :], bias[:, None, :]
         return normal * scale + bias
+
+    def gru(self, gates: Array, recurrent: Array, state: Array) -> Array:
+        """Return the states of GRUs one step on."""
+        units = state.shape[-1]
+        both = _sigmoid(gates[..., : 2 * units] + recurrent[..., : 2 * units])
+        new = np.tanh(gates[..., 2 * units :] + both[..., :units] * recurrent[..., 2 * units :])
+        return new + both[..., units:] * (state - new)
 
     def convolution(self, x: Array, w: Array, b: Array, window: Window) -> Array:
         """Convolve images, rows of channels, for one network or for K stacked ones."""

@@ -18,6 +18,7 @@ Dims: K networks, P numbers of a row: those of the padded network, and what fill
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from itertools import combinations, groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.networks.labels import Axis, ParamSpec, positions
+from covey.networks.labels import Axis, ParamSpec, axis_width, positions
 from covey.networks.network import NetworkSpec, Params
 from covey.networks.ops import Activation, Array
 from covey.networks.resize import get_subnetwork, subnetwork_names, with_subnetwork
@@ -84,7 +85,7 @@ def grouped(specs: Sequence[NetworkSpec], pass_cost: int) -> list[list[int]]:
 
     Args:
         specs: The networks.
-        pass_cost: Numbers of padding that cost as much as a further batch.
+        pass_cost: Multiplications for padding, in a pass over one observation, that cost as much as a further batch.
 
     Returns:
         For each pack positions in `specs`, rising.
@@ -128,6 +129,43 @@ def layer_activations(spec: NetworkSpec) -> tuple[tuple[str, int], ...]:
     )
 
 
+Selection = tuple[slice, ...] | tuple[NDArray[np.intp], ...]
+"""Positions on each axis of an array: slices where they are neighbours on every axis."""
+
+
+def _selection(axes: Sequence[NDArray[np.intp]]) -> Selection:
+    """Select, in an array, all combinations of these ascending positions on its axes."""
+    if all(len(at) == 0 or at[-1] - at[0] == len(at) - 1 for at in axes):
+        return tuple(slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 0) for at in axes)
+    return np.ix_(*axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one parameter of a network lies in the network's row of a pack.
+
+    Attributes:
+        name: Name of the parameter.
+        columns: The columns of the padded parameter.
+        shape: Shape of the padded parameter.
+        own: Which of its numbers are the network's own.
+    """
+
+    name: str
+    columns: slice
+    shape: tuple[int, ...]
+    own: Selection
+
+    def put(self, row: NDArray[np.float32], values: NDArray[np.float32] | float) -> None:
+        """Write the network's own numbers of the parameter into its row."""
+        row[self.columns].reshape(self.shape)[self.own] = values
+
+    def copied(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Copy the network's own numbers of the parameter out of its row."""
+        own = row[self.columns].reshape(self.shape)[self.own]
+        return own.copy() if own.base is not None else own  # positions that are no slices have made a copy already
+
+
 @dataclass(frozen=True)
 class PackLayout:
     """Where each parameter of K stacked networks lies in their matrix (K, P), P numbers of a row.
@@ -160,40 +198,47 @@ class PackLayout:
         return -(-self.padded.numbers // LINE) * LINE
 
     @cached_property
-    def _places(self) -> dict[str, tuple[tuple[Axis, ...], NDArray[np.intp]]]:
-        """For each parameter of the padded network, by name: the segments on its axes, and its numbers' matrix columns.
-
-        The columns are an array of the parameter's own shape.
-        """
+    def _places(self) -> dict[str, tuple[tuple[Axis, ...], int]]:
+        """For each parameter of the padded network, by name: the segments on its axes, and its first matrix column."""
         places, offset = {}, 0
         for p in self.padded.parameters:
-            places[p.name] = (p.axes, np.arange(offset, offset + p.size).reshape(p.shape))
+            places[p.name] = (p.axes, offset)
             offset += p.size
         return places
 
-    def _where(self, p: ParamSpec) -> NDArray[np.intp]:
-        """Return the matrix columns of the numbers of one network's own parameter, in its own shape."""
-        axes, grid = self._places[p.name]
-        return grid[np.ix_(*(positions(a, b) for a, b in zip(p.axes, axes, strict=True)))]
-
     @cached_property
-    def _index(self) -> tuple[NDArray[np.intp] | slice, ...]:
-        """For each network, the matrix columns of its own numbers, in parameter order."""
-        result: list[NDArray[np.intp] | slice] = []
+    def _where(self) -> tuple[tuple[Place, ...], ...]:
+        """For each network, where its own parameters lie in its row, in their order.
+
+        What is kept are positions on axes: kept for every number, they would take more memory than the numbers.
+        """
+        result: list[tuple[Place, ...]] = []
+        known: dict[tuple[NetworkSpec, NetworkSpec], tuple[Place, ...]] = {}
         for spec, own in zip(self.specs, self._own, strict=True):
-            if spec.numbers == self.padded.numbers:
-                result.append(slice(spec.numbers))
-                continue
-            # Axes of the deepened form: the layer after an added one reads the added layer's units.
-            axes = {p.name: p for p in own.parameters}
-            result.append(np.concatenate([self._where(axes[p.name]).ravel() for p in spec.parameters]))
+            if (spec, own) not in known:
+                # Axes of the deepened form: the layer after an added one reads the added layer's units.
+                axes = {p.name: p for p in own.parameters}
+                known[spec, own] = tuple(self._place(axes[p.name]) for p in spec.parameters)
+            result.append(known[spec, own])
         return tuple(result)
 
-    @cached_property
+    def _place(self, p: ParamSpec) -> Place:
+        """Return where one parameter lies, given on the axes of the deepened form."""
+        axes, offset = self._places[p.name]
+        shape = tuple(axis_width(axis) for axis in axes)
+        own = [positions(a, b) for a, b in zip(p.axes, axes, strict=True)]
+        return Place(p.name, slice(offset, offset + math.prod(shape)), shape, _selection(own))
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether any of the networks has fewer numbers than the padded one."""
+        return any(spec.numbers < self.padded.numbers for spec in self.specs)
+
+    @property
     def constants(self) -> NDArray[np.float32]:
         """The numbers in padding, (K, P): identity weights of added layers, 1 for added gates, 0 elsewhere.
 
-        K networks, P numbers of a row.
+        K networks, P numbers of a row. Made anew whenever it is asked for.
         """
         constants = np.zeros((len(self.specs), self.width), np.float32)
         for row, spec, own in zip(constants, self.specs, self._own, strict=True):
@@ -201,10 +246,11 @@ class PackLayout:
             for p in own.parameters:
                 if p.name in has:
                     continue
+                place = self._place(p)
                 if p.inputs:
-                    row[self._where(p).diagonal()] = 1
+                    place.put(row, np.eye(*p.shape, dtype=np.float32))
                 elif p.name.endswith(".gate"):
-                    row[self._where(p)] = 1
+                    place.put(row, 1)
         return constants
 
     def activations(self, rows: Sequence[int]) -> dict[str, Activation]:
@@ -226,15 +272,16 @@ class PackLayout:
                     result[layer] = its[0]
         return result
 
-    @cached_property
+    @property
     def mask(self) -> NDArray[np.float32]:
         """Which numbers of the matrix are a network's own, (K, P): 1 for those, 0 for padding.
 
-        K networks, P numbers of a row.
+        K networks, P numbers of a row. Made anew whenever it is asked for.
         """
         mask = np.zeros((len(self.specs), self.width), np.float32)
-        for row, index in zip(mask, self._index, strict=True):
-            row[index] = 1
+        for row, places in zip(mask, self._where, strict=True):
+            for place in places:
+                place.put(row, 1)
         return mask
 
     def valid(self) -> dict[str, NDArray[np.float32]]:
@@ -254,9 +301,10 @@ class PackLayout:
             networks: Parameters of each network by name, or optimiser moments.
             moments: Whether they are moments, which are 0 in padding.
         """
-        flat = np.zeros_like(self.constants) if moments else self.constants.copy()
-        for row, index, spec, params in zip(flat, self._index, self.specs, networks, strict=True):
-            row[index] = np.concatenate([params[p.name].ravel() for p in spec.parameters])
+        flat = np.zeros((len(self.specs), self.width), np.float32) if moments else self.constants
+        for row, places, params in zip(flat, self._where, networks, strict=True):
+            for place in places:
+                place.put(row, params[place.name])
         return flat
 
     def unpack(self, flat: NDArray[np.float32]) -> list[Params]:
@@ -265,14 +313,7 @@ class PackLayout:
 
     def unpack_row(self, k: int, row: NDArray[np.float32]) -> Params:
         """Copy the parameters of network k, without padding, out of its row of the matrix."""
-        index = self._index[k]
-        own = row[index].copy() if isinstance(index, slice) else row[index]
-        params: Params = {}
-        offset = 0
-        for p in self.specs[k].parameters:
-            params[p.name] = own[offset : offset + p.size].reshape(p.shape)
-            offset += p.size
-        return params
+        return {place.name: place.copied(row) for place in self._where[k]}
 
     def views(self, flat: Array) -> dict[str, Array]:
         """Return the padded parameters of K networks by name, (K, *shape), as views of the matrix, numpy or torch."""

@@ -109,10 +109,14 @@ def grow(spec: NetworkSpec, label: str, units: int, rng: np.random.Generator) ->
 
 def shrink(spec: NetworkSpec, label: str, units: int, params: Params) -> Resize:
     """Remove the `units` units of the layer `label` that contribute least in `params`; the others keep their order."""
-    size = spec.sizes[label]
-    new = spec.resized({label: size - units})
     strongest = np.argsort(-contribution(spec, params, label), kind="stable")
-    return Resize(new, {}, _origin(spec, new, label, np.sort(strongest[: size - units])))
+    return keep(spec, label, np.sort(strongest[: spec.sizes[label] - units]))
+
+
+def keep(spec: NetworkSpec, label: str, units: NDArray[np.intp]) -> Resize:
+    """Remove all units of the layer `label` but these, given by rising position."""
+    new = spec.resized({label: len(units)})
+    return Resize(new, {}, _origin(spec, new, label, units))
 
 
 def contribution(spec: NetworkSpec, params: Params, label: str) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covey.acting import Decisions, FrameStacks, LoadedPolicy
+from covey.acting.states import AgentStates
 from covey.envs.returned import flat_mask, split_mask
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
 from covey.run.files import cannot_read, read_json
@@ -53,6 +54,9 @@ class Policy:
             for n, agent in enumerate(group.agents)
         }
         self._planned: dict[tuple[int, bool], Decisions] = {}
+        self._states: dict[int, AgentStates] = {}  # what agents remember, by the number of observations at once
+        columns = [spaces.agent_ids[agent] for group in spaces.groups for agent in group.agents]
+        self._column = {agent: p for p, agent in enumerate(columns)}
         self._rng = np.random.default_rng()
         # Where policies read several observations: these, and in which environments episodes begin (None: in all).
         self._stacks: FrameStacks | None = None
@@ -60,13 +64,16 @@ class Policy:
         self._begins: set[int] | None = set()
 
     def reset(self, environments: Sequence[int] | None = None) -> None:
-        """Note that episodes begin: the observations of the next `act` are their first.
+        """Forget what was seen, as episodes begin: the observations of the next `act` are their first.
 
-        Needed where policies read several observations (`environment.frame_stack`); it changes nothing for others.
+        Needed where policies have memory, or read several observations (`environment.frame_stack`); it changes nothing
+        for others.
 
         Args:
-            environments: In which of the environments whose observations come as a batch; None: in all of them.
+            environments: Rows of the batches in which they begin; None: all.
         """
+        for size, states in self._states.items():
+            states.begin_episodes(range(size) if environments is None else environments)
         if environments is None:
             self._begins, self._stacks = None, None
         elif self._begins is not None:
@@ -81,9 +88,9 @@ class Policy:
     ) -> dict[str, Any]:
         """Choose actions for the agents whose observations are given.
 
-        Where policies read several observations (`environment.frame_stack`), the last ones are remembered from call to
-        call. Then call this once in each env step, with what all living agents observe in it, and `reset` when episodes
-        begin.
+        Where policies have memory, or read several observations (`environment.frame_stack`), they remember what agents
+        see, until `reset`: call `act` once for each env step with what all living agents that act in it observe, and
+        with batches of one size, whose row b is always the same environment.
 
         Args:
             observations: By agent id its observation, (*shape), or a batch of them, (B, *shape), the same B for all
@@ -143,7 +150,9 @@ class Policy:
                 rows[:, n] = mask
         if self.spaces.frame_stack > 1:
             observation = self._remembered(observation, size)
-        given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng)
+        acts = np.zeros((size, len(self.spaces.agents)), np.uint8)
+        acts[:, [self._column[agent] for agent in seen]] = 1
+        given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng, acts)
         acted = {}
         for agent in seen:
             g, n = self._where[agent]
@@ -207,14 +216,18 @@ class Policy:
         key = size, deterministic
         decisions = self._planned.pop(key, None)
         if decisions is None:
-            decisions = Decisions(self.spaces, size)
+            states = self._states.setdefault(size, AgentStates(self.spaces, size))
+            decisions = Decisions(self.spaces, size, states)
             if not deterministic:
                 for slot in range(size):
                     decisions.explore(slot, Exploration(kind=Exploration.KIND_SAMPLE))
             decisions.plan(dict.fromkeys(range(size), self._policies))
         self._planned[key] = decisions
         while len(self._planned) > _KEPT_SIZES:
+            dropped, _ = next(iter(self._planned))
             del self._planned[next(iter(self._planned))]
+            if all(own != dropped for own, _ in self._planned):
+                del self._states[dropped]
         return decisions
 
 

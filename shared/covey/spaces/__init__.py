@@ -22,6 +22,7 @@ from covey.spaces.kinds import (
     mask_width,
     masked_choices,
 )
+from covey.spaces.leaf_names import check_names
 from covey.spaces.stacks import (
     MOST_FRAMES,
     frames_of,
@@ -52,6 +53,7 @@ __all__ = [
     "TupleSpace",
     "action_bounds",
     "at_path",
+    "check_names",
     "choices",
     "frames_of",
     "from_gymnasium",

@@ -8,7 +8,17 @@ import gymnasium
 import numpy as np
 
 from covey.errors import SpaceError
-from covey.spaces.kinds import MASK_KEY, Box, DictSpace, Discrete, MultiBinary, MultiDiscrete, Space, TupleSpace
+from covey.spaces.kinds import (
+    MASK_KEY,
+    Box,
+    DictSpace,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    TupleSpace,
+)
+from covey.spaces.leaf_names import check_names
 
 SEEN_KEYS = ("observation", "obs")
 """Keys of what an agent sees, in a dictionary that holds nothing else but the action mask."""
@@ -23,9 +33,12 @@ def from_gymnasium(space: gymnasium.Space, what: str, ignored: Collection[str] =
         ignored: Dotted names of parts of a tree (`mission`, `inventory.0`) that are left out, with all below them.
 
     Raises:
-        SpaceError: a kind of space that covey cannot serve, or nothing is left of a tree.
+        SpaceError: a kind of space that covey cannot serve, nothing is left of a tree, or two of its parts have one
+            dotted name.
     """
-    return _converted(space, what, (), frozenset(ignored))
+    converted = _converted(space, what, (), frozenset(ignored))
+    check_names(converted, what)
+    return converted
 
 
 def observation_from_gymnasium(

@@ -76,9 +76,11 @@ class Fragment(_message.Message):
     schema_hash: _builtins.bytes
     """Hash of the row schema, as agreed in Join (16 bytes). A fragment with another hash is refused."""
     blob: _builtins.bytes
-    """The columns of all rows, as one zstd frame with content size and checksum; empty if there are no rows."""
+    """The columns of all rows, and behind them the states of policies with memory (SlotStream.state_sizes), as one zstd
+    frame with content size and checksum; empty if there are no rows.
+    """
     raw_bytes: _builtins.int
-    """Bytes of the columns before compression. They must equal what the schema and the row counts give."""
+    """Bytes of both before compression. They must equal what the schema, the row counts and state_sizes give."""
     shortfall: Global___Shortfall.ValueType
     """Why fewer env steps than ordered came back. Unset: for none of these reasons."""
     eval_steps: _builtins.int
@@ -147,6 +149,7 @@ class SlotStream(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     CUT_BEFORE_FIELD_NUMBER: _builtins.int
+    STATE_SIZES_FIELD_NUMBER: _builtins.int
     CONTEXT_ROWS_FIELD_NUMBER: _builtins.int
     slot: _builtins.int
     """Index of the training slot in its actor, from 0."""
@@ -163,6 +166,13 @@ class SlotStream(_message.Message):
     """Since version 2. Number of context rows: what the running episode showed in the env steps before the first of the
     other rows, as far as stacks of frames reach back, so at most frame_stack - 1. Unset: 0.
     """
+    @_builtins.property
+    def state_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where any agent's policy has memory: for each agent, in the environment's agent order, how many numbers its state
+        has, 0 for a policy without memory or a built-in one. Unset: no policy has memory. The states themselves, float32,
+        are in the blob: what each agent remembered where this stream begins, behind its lead-in rows.
+        """
+
     def __init__(
         self,
         *,
@@ -171,11 +181,12 @@ class SlotStream(_message.Message):
         rows: _builtins.int = ...,
         steps: _builtins.int = ...,
         cut_before: _builtins.bool = ...,
+        state_sizes: _abc.Iterable[_builtins.int] | None = ...,
         context_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_rows", b"context_rows", "cut_before", b"cut_before", "lead_in_rows", b"lead_in_rows", "rows", b"rows", "slot", b"slot", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_rows", b"context_rows", "cut_before", b"cut_before", "lead_in_rows", b"lead_in_rows", "rows", b"rows", "slot", b"slot", "state_sizes", b"state_sizes", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

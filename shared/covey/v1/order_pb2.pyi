@@ -176,6 +176,8 @@ class Exploration(_message.Message):
         KIND_ORNSTEIN_UHLENBECK: Exploration._Kind.ValueType  # 2
         KIND_SAMPLE: Exploration._Kind.ValueType  # 3
         """a sample of the policy's own distribution (stochastic heads); all other fields are unset"""
+        KIND_EPSILON_GREEDY: Exploration._Kind.ValueType  # 4
+        """since version 2: a uniform choice with probability `scale`, otherwise the best one"""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: Exploration.Kind.ValueType  # 0
@@ -184,6 +186,8 @@ class Exploration(_message.Message):
     KIND_ORNSTEIN_UHLENBECK: Exploration.Kind.ValueType  # 2
     KIND_SAMPLE: Exploration.Kind.ValueType  # 3
     """a sample of the policy's own distribution (stochastic heads); all other fields are unset"""
+    KIND_EPSILON_GREEDY: Exploration.Kind.ValueType  # 4
+    """since version 2: a uniform choice with probability `scale`, otherwise the best one"""
 
     KIND_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
@@ -193,7 +197,8 @@ class Exploration(_message.Message):
     kind: Global___Exploration.Kind.ValueType
     scale: _builtins.float
     """Box actions: standard deviation of Gaussian noise, or volatility of Ornstein-Uhlenbeck noise. Discrete,
-    MultiDiscrete and MultiBinary actions: probability of a uniform action.
+    MultiDiscrete and MultiBinary actions: probability that a choice is uniform, each choice by itself; those that are
+    not are sampled as with KIND_SAMPLE. Epsilon-greedy: epsilon.
     """
     mean: _builtins.float
     theta: _builtins.float

@@ -21,7 +21,8 @@ def envelope_crc32(fragment: Fragment) -> int:
         f.schema_hash,
     ]
     for s in f.streams:
-        parts.append(struct.pack("<IIII?", s.slot, s.lead_in_rows, s.rows, s.steps, s.cut_before))
+        numbers = (s.slot, s.lead_in_rows, s.rows, s.steps, s.cut_before, *s.state_sizes)
+        parts.append(struct.pack(f"<IIII?{len(s.state_sizes)}I", *numbers))
         if s.context_rows:  # which protocol version 1 does not have
             parts.append(struct.pack("<I", s.context_rows))
     for e in f.episodes:

@@ -9,6 +9,9 @@ import re
 OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 2
 """Versions of the messages, and of what they mean, that this covey speaks; `covey.wire.versions` agrees on one."""
 
+EPSILON_GREEDY_SINCE = 2
+"""The first version whose actors know epsilon-greedy exploration."""
+
 # -- actors ----------------------------------------------------------------------------------------------------------
 
 ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -91,3 +94,9 @@ POLICY_PREFIX_BYTES = 16
 
 MAX_FAULT_CHARACTERS = 500
 """Characters of what an environment raised, as a fragment reports it: one line for logs and tables."""
+
+CACHED_POLICIES = 128
+"""Policies that an actor keeps in memory: newer versions come all the time, and older ones are played for a while."""
+
+CACHED_POLICY_BYTES = 64 << 20
+"""Bytes of the files of policies that an actor keeps."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from covey.errors import SpaceError
 from covey.spaces import MOST_FRAMES, AgentSpec, Box, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
 from covey.v1 import environment_pb2
-from covey.wire.limits import MAX_AGENTS, MAX_DIMS, MAX_ID_CHARACTERS, MAX_NUMBERS
-from covey.wire.space_fields import space_fields, space_from_parts
+from covey.wire.limits import MAX_AGENTS, MAX_ID_CHARACTERS, MAX_NUMBERS
+from covey.wire.space_fields import count_numbers, space_fields, space_from_parts
 
 
 def space_to_proto(space: Space) -> environment_pb2.Space:
@@ -30,7 +30,7 @@ def space_from_proto(message: environment_pb2.Space, what: str) -> Space:
     Raises:
         SpaceError: unset, an unknown dtype, too large, or bounds that are none.
     """
-    return space_from_parts(message, lambda written: _parts(written, what), what)
+    return space_from_parts(message, partial(_parts, what=what), what)
 
 
 def _parts(message: environment_pb2.Space, what: str) -> tuple[str, Mapping[str, Any]]:
@@ -44,12 +44,6 @@ def _parts(message: environment_pb2.Space, what: str) -> tuple[str, Mapping[str,
         return kind, {"entries": [(str(i), entry) for i, entry in enumerate(message.tuple.entries)]}
     chosen = getattr(message, kind)
     return kind, {field.name: getattr(chosen, field.name) for field in chosen.DESCRIPTOR.fields}
-
-
-def _box_numbers(message: environment_pb2.Space) -> int:
-    """Count the numbers in all Boxes of a space's message."""
-    entries = [*(entry.space for entry in message.dict.entries), *message.tuple.entries]
-    return sum(map(_box_numbers, entries)) + (math.prod(message.box.shape[:MAX_DIMS]) if message.HasField("box") else 0)
 
 
 def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpaces:
@@ -85,13 +79,15 @@ def spaces_from_proto(
     """
     if not 1 <= len(message.agents) <= MAX_AGENTS:
         raise SpaceError(f"environment: {len(message.agents)} agents, expected 1 to {MAX_AGENTS}")
-    # Counted before anything is built: a bound that was sent once is repeated for each number of a Box.
     frames = message.frame_stack if message.HasField("frame_stack") else 1
     if not 1 <= frames <= MOST_FRAMES:
         raise SpaceError(f"environment.frame_stack: {frames}, expected 1 to {MOST_FRAMES}")
-    numbers = sum(frames * _box_numbers(a.observation) + _box_numbers(a.action) for a in message.agents)
     state = environment_pb2.Space(box=message.state) if message.HasField("state") else None
-    numbers += 0 if state is None else _box_numbers(state)
+    numbers = 0 if state is None else count_numbers(state, partial(_parts, what="state"), "state")
+    for agent in message.agents:
+        for space, what, times in ((agent.observation, "observation", frames), (agent.action, "action", 1)):
+            name = f"{what} of agent {agent.agent_id[:MAX_ID_CHARACTERS]!r}"
+            numbers += times * count_numbers(space, partial(_parts, what=name), name)
     if numbers > MAX_NUMBERS:
         stacked = f" in stacks of {frames} frames" * (frames > 1)
         raise SpaceError(

@@ -25,6 +25,9 @@ from covey.wire.spaces_json import space_from_json, space_to_json
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
+HashedFiles = Mapping[str, tuple[bytes, bytes]]
+"""A member's policy files by network id, each with its SHA-256: (hash, file)."""
+
 HEADS = ("deterministic", "stochastic")
 
 
@@ -86,9 +89,10 @@ class PolicySpec:
         n = self.network
         inputs = [(i.width, i.copies) for i in n.inputs]
         width = self.observation.width + self.indicator
-        if inputs != [(width, 1)] or n.outputs != self.action.width or n.extra or not 0 <= self.indicator <= MAX_AGENTS:
+        extra = n.extra + n.reads_memory
+        if inputs != [(width, 1)] or n.outputs != self.action.width or extra or not 0 <= self.indicator <= MAX_AGENTS:
             raise ConfigError(
-                f"policy: network from {inputs} and {n.extra} extra inputs to {n.outputs} outputs, expected one input "
+                f"policy: network from {inputs} and {extra} extra inputs to {n.outputs} outputs, expected one input "
                 f"of {width} and {self.action.width} outputs, as the spaces and the indicator of {self.indicator} say"
             )
         gaussian = self.head == "stochastic" and has_box(self.action)
@@ -130,6 +134,11 @@ def policy_sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def hashed(files: Mapping[str, bytes]) -> HashedFiles:
+    """Hash policy files by network id. It takes milliseconds for large ones, so nobody does it under a lock."""
+    return {network_id: (policy_sha256(file), file) for network_id, file in files.items()}
+
+
 def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
     """Read a policy file from elsewhere, trusting nothing in it; returns the specification and the parameters.
 
@@ -150,6 +159,15 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
         name = next(name for name, values in params.items() if not np.isfinite(values).all())
         raise DivergedError(f"policy file: {name} holds values that are not finite; the member has diverged")
     return spec, params
+
+
+def read_spec(data: bytes) -> PolicySpec:
+    """Read the specification in a policy file, without its parameters.
+
+    Raises:
+        RefusedError, ConfigError: as `decode_policy`.
+    """
+    return _parse_header(_header(data))[0]
 
 
 def _header(data: bytes) -> bytes:

@@ -23,7 +23,7 @@ from covey.spaces import (
     MultiDiscrete,
     Space,
     TupleSpace,
-    leaves,
+    check_names,
 )
 from covey.wire.limits import MAX_CHOICES, MAX_DEPTH, MAX_DIMS, MAX_ID_CHARACTERS, MAX_LEAVES, MAX_NUMBERS
 
@@ -68,7 +68,18 @@ def space_from_parts(written: Any, parts: Parts, what: str) -> Space:
         SpaceError: an unknown kind or dtype, sizes that are too large, or bounds that are none.
         KeyError, TypeError, ValueError, OverflowError: a field is missing, or no number.
     """
-    # Counted before anything is built: a bound that was written once is repeated for each number of a Box.
+    count_numbers(written, parts, what)
+    space = _space(written, parts, what)
+    check_names(space, what)
+    return space
+
+
+def count_numbers(written: Any, parts: Parts, what: str) -> int:
+    """Count the numbers in all Boxes of a written space before anything is built of it.
+
+    A bound that was written once is repeated for each number of a Box, so that a short message could fill the memory.
+    Arguments and errors are those of `space_from_parts`.
+    """
     numbers = 0
     for count, (kind, fields) in enumerate(_leaf_fields(written, parts, what, 0)):
         numbers += math.prod(int(n) for n in list(fields["shape"])[:MAX_DIMS]) if kind == "box" else 0
@@ -77,12 +88,7 @@ def space_from_parts(written: Any, parts: Parts, what: str) -> Space:
                 f"{what}: more than {MAX_NUMBERS} numbers or {MAX_LEAVES} arrays, expected at most so many; wrap the "
                 "environment so that it gives less"
             )
-    space = _space(written, parts, what)
-    names = [leaf.name for leaf in leaves(space)]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise SpaceError(f"{what}: two entries have the dotted name {twice!r}, expected one; rename an entry")
-    return space
+    return numbers
 
 
 def _leaf_fields(written: Any, parts: Parts, what: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:

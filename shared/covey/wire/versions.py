@@ -39,6 +39,10 @@ EVALUATION_SINCE = 2
 """The first version whose actors evaluate with other arguments of the environment's function than they train with."""
 
 
+MEMORY_SINCE = 2
+"""The first version whose actors play policies with memory, and send what these remember."""
+
+
 def needed_version(spaces: EnvironmentSpaces) -> int:
     """The oldest protocol version in which these spaces can be said.
 

@@ -24,7 +24,9 @@ def decisions(rng: np.random.Generator, lengths: list[int]) -> AgentDecisions:
     continues[np.cumsum(lengths) - 1] = False
     first = np.arange(n) + np.repeat(np.arange(len(lengths)), lengths)  # a view more than decisions, each trajectory
     return AgentDecisions(
-        view=np.zeros((n + len(lengths), 1), np.float32),
+        observation=Box("float32", (1,), (0.0,), (0.0,)),
+        source=(np.zeros((n + len(lengths), 1), np.float32),),
+        rows=np.arange(n + len(lengths)),
         here=first,
         after=first + 1,
         action=np.zeros((n, 1), np.float32),

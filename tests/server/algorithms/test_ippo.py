@@ -1,4 +1,4 @@
-"""IPPO against a second implementation, and what it must not do."""
+"""IPPO and MAPPO against a second implementation, and what they must not do."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
 from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.ippo import IPPO, METRICS
+from covey_server.algorithms.mappo import MAPPO
 from covey_server.experience.rollouts import Rollouts
 from covey_server.experience.stream import Stream
 from covey_server.member import Member, ReturnScale
@@ -55,6 +56,12 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
     "values in units": (ASYNCHRONOUS, True, {"normalize_values": True}),
     "early stop": (ASYNCHRONOUS, False, {"target_kl": 1e-4}),
     "values unclipped": (ASYNCHRONOUS, True, {"clip_values": False, "orthogonal_init": True}),
+    "MAPPO": (SIMULTANEOUS, True, {"name": "MAPPO"}),
+    "MAPPO, asynchronous, shared": (ASYNCHRONOUS, True, {"name": "MAPPO", "agent_indicator": True}),
+    "HAPPO": (SIMULTANEOUS, False, {"name": "MAPPO", "sequential": True}),
+    "HAPPO, asynchronous, shared": (ASYNCHRONOUS, True, {"name": "MAPPO", "sequential": True}),
+    "HAPPO, asynchronous, apart": (ASYNCHRONOUS, False, {"name": "MAPPO", "sequential": True}),
+    "MAPPO, asynchronous, apart": (ASYNCHRONOUS, False, {"name": "MAPPO", "normalize_values": False}),
 }
 
 
@@ -62,7 +69,7 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("case", "pass_cost"),
     [
-        pytest.param(case, pass_cost, marks=() if case == "simultaneous" else pytest.mark.slow)
+        pytest.param(case, pass_cost, marks=() if case in ("simultaneous", "MAPPO", "HAPPO") else pytest.mark.slow)
         for case, pass_cost in zip(CASES, itertools.cycle((25_000, 1)))
     ],
 )
@@ -74,7 +81,7 @@ def test_a_packed_population_learns_what_each_member_learns_alone(
     made = config(shared, **settings)
     members = population(spaces, shared, **settings)
     alone = [Alone(made, spaces, m) for m in members]
-    learner = IPPO(made, spaces, members)
+    learner = (MAPPO if made.algorithm.name == "MAPPO" else IPPO)(made, spaces, members)
     steps = {5: 22, 2: 13, 9: 17, 7: 22}
     for i, due in enumerate([(0, 1, 2, 3), (0, 2), (3, 1)]):
         rollouts = together(spaces, {members[m].member_id: steps[members[m].member_id] for m in due}, i)
@@ -212,6 +219,20 @@ def test_gradients_of_losses_are_those_of_autograd(loss: Callable[..., tuple[Ten
     total, pull = loss(moves.requires_grad_(), *others, torch.tensor([[0.2]]), weight)
     (expected,) = torch.autograd.grad(total.sum(), moves)
     torch.testing.assert_close(pull.detach(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_errors_beyond_the_bound_of_hubers_loss_count_by_their_size() -> None:
+    draw = torch.Generator().manual_seed(0)
+    value, before, target = torch.randn(3, 2, 1000, generator=draw)
+    value.requires_grad_()
+    weight, clip = torch.full((2, 1000), 1 / 1000), torch.tensor([[0.2], [torch.inf]])
+    loss, pull = value_loss(value, before, target, clip, weight, 0.5)
+    near = before + (value - before).clamp(-clip, clip)
+    each = [torch.nn.functional.huber_loss(v, target, delta=0.5, reduction="none") for v in (value, near)]
+    expected = torch.maximum(*each).mean(1)
+    torch.testing.assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(expected.sum(), value)
+    torch.testing.assert_close(pull.detach(), gradient, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(("pass_cost", "passes"), [(25_000, 1), (1, 2)])

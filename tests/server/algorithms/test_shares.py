@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.support import replays, rounds
 from tests.support.members import assert_same_networks
+from tests.support.plain_value_decomposition import ALIKE, UNLIKE, team_replay
 
 from covey.config import Config
 from covey.networks.ops import ACTIVATIONS
@@ -26,6 +27,7 @@ SWITCHES = EnvironmentSpaces.build(
     [AgentSpec("a_0", replays.box(1), MultiBinary(3)), AgentSpec("b_0", replays.box(3), replays.box(1))]
 )
 OFF_POLICY = {"boxes": replays.BOXES, "mixed": replays.MIXED, "turns": replays.SEEN, "narrow": NARROW}
+TEAMS = {"alike": ALIKE, "unlike": UNLIKE}
 ON_POLICY = {"simultaneous": rounds.SIMULTANEOUS, "asynchronous": rounds.ASYNCHRONOUS, "switches": SWITCHES}
 
 SHARES: tuple[tuple[range, ...], ...] = (
@@ -42,14 +44,14 @@ class Case:
     def __init__(self, algorithm: str, seed: int) -> None:
         self.rng = np.random.default_rng([seed, sum(map(ord, algorithm))])
         self.algorithm = algorithm
-        kinds = ON_POLICY if algorithm == "IPPO" else OFF_POLICY
+        kinds = {"IPPO": ON_POLICY, "QMIX": TEAMS, "VDN": TEAMS}.get(algorithm, OFF_POLICY)
         self.spaces = list(kinds.values())[seed % len(kinds)]
         self.shared = bool(self.rng.random() < 0.5)
         self.normalised = seed % 6 == 5
         self.settings: dict[str, Any] = {}
         if algorithm == "IPPO":
             self.settings["normalize_values"] = bool(self.rng.random() < 0.5)
-        else:
+        elif kinds is OFF_POLICY:
             self.settings |= {"actor_loss": str(self.rng.choice(["own", "joint"])), "output_penalty": 0.01}
         self.config = self._config([16], [16], "ReLU", 16)
 
@@ -83,7 +85,8 @@ class Case:
                 numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
                 numbers |= {"learn_step": int(rng.integers(10, 60))}
             else:
-                numbers |= {"lr_actor": float(rng.uniform(1e-4, 1e-2)), "tau": float(rng.uniform(0.01, 0.2))}
+                rate = "lr" if self.algorithm in ("QMIX", "VDN") else "lr_actor"
+                numbers |= {rate: float(rng.uniform(1e-4, 1e-2)), "tau": float(rng.uniform(0.01, 0.2))}
                 numbers |= {"policy_freq": int(rng.integers(1, 4))} if self.algorithm == "MATD3" else {}
             found.append(
                 Member(
@@ -101,7 +104,9 @@ class Case:
         sizes = [MemberSizes.of(m) for m in members]
         own = [members[m] for m in share]
         learner = ALGORITHMS[self.algorithm](self.config, self.spaces, own, "cpu", sizes)
-        replay = replays.filled(self.spaces) if self.algorithm != "IPPO" else None
+        replay = replays.filled(self.spaces) if self.algorithm in ("MADDPG", "MATD3") else None
+        if self.algorithm in ("QMIX", "VDN"):
+            replay = team_replay(self.spaces, losses=True)
         for i, due in enumerate(dues):
             here = [m - share.start for m in due if m in share]
             if here:
@@ -114,7 +119,7 @@ class Case:
         return rounds.together(self.spaces, steps, i)
 
 
-@pytest.mark.parametrize("algorithm", ["IPPO", "MADDPG", "MATD3"])
+@pytest.mark.parametrize("algorithm", ["IPPO", "MADDPG", "MATD3", "QMIX", "VDN"])
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 3 else ()) for seed in range(12)])
 def test_members_learn_the_same_in_any_share_of_the_population(algorithm: str, seed: int) -> None:
     case = Case(algorithm, seed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gymnasium import spaces
 from tests.support.environments import CounterEnv
 
-from covey.errors import ConfigError
+from covey.errors import ConfigError, SpaceError
 from covey_server import Agent, create_population
 
 
@@ -70,3 +71,12 @@ def test_further_hyperparameters_and_a_wrapper_reach_the_members() -> None:
     )
     assert wrapped == [(agent, "w") for agent in pop]
     assert [agent.gamma for agent in pop] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("where", ["observation", "action"])
+def test_two_parts_of_one_name_are_refused(where: str) -> None:
+    leaf = spaces.Box(-1, 1, (2,))
+    twice = spaces.Dict({"hand.0": leaf, "hand": spaces.Tuple([leaf])})
+    given = {"observation": leaf, "action": leaf, where: twice}
+    with pytest.raises(SpaceError, match=f"^{where} of agent 'a_0': two entries have the dotted name 'hand.0'"):
+        create_population("MADDPG", [given["observation"]], [given["action"]], INIT_HP={"AGENT_IDS": ["a_0"]})

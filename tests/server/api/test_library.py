@@ -41,7 +41,7 @@ from covey_server.evolution.generation import copied
 from covey_server.experience.decisions import close_decisions
 from covey_server.experience.parts import Part
 from covey_server.packing import counter_rng
-from covey_server.packing.networks_by_role import PASS_COST
+from covey_server.packing.networks_by_role import MOST_NUMBERS, PASS_COST
 
 NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [16]}}
 
@@ -120,6 +120,7 @@ def test_a_sample_of_a_memory_elsewhere_is_copied_to_where_the_member_learns(
     algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PASS_COST, "meta", PASS_COST["cpu"])
+    monkeypatch.setitem(MOST_NUMBERS, "meta", MOST_NUMBERS["cpu"])
     env = vectorised()
     memory = MultiAgentReplayBuffer(1000)
     (played,), (agent,) = population(algorithm, env, 1), population(algorithm, env, 1, device="meta")

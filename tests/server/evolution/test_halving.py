@@ -68,17 +68,45 @@ def test_an_evaluation_is_halved_as_often_as_it_must(
     assert [(s.members, s.episodes) for s in stages(members, episodes, affordable)] == plan
 
 
-@given(st.integers(1, 200), st.integers(1, 500), st.floats(0, 1e5))
+@given(st.integers(1, 200), st.integers(1, 500), st.floats(0, 1e5), st.integers(1, 16))
 def test_every_plan_ends_with_all_episodes_and_costs_what_is_affordable_or_the_least(
-    members: int, episodes: int, affordable: float
+    members: int, rounds: int, affordable: float, line_ups: int
 ) -> None:
-    plan = stages(members, episodes, affordable)
+    episodes = rounds * line_ups
+    plan = stages(members, episodes, affordable, line_ups)
     assert plan[0].members == members and plan[-1].episodes == episodes
     assert plan[0].episodes >= min(episodes, FEWEST_EPISODES)
+    assert all(stage.episodes % line_ups == 0 for stage in plan), "as often against each opponent, on each side"
     for before, after in itertools.pairwise(plan):
         assert after.members == math.ceil(before.members / 2) and after.episodes > before.episodes
-    assert cost(plan) <= max(affordable, cost(stages(members, episodes, 0)))
+    assert cost(plan) <= max(affordable, cost(stages(members, episodes, 0, line_ups)))
     assert cost(plan) <= members * episodes
+
+
+@pytest.mark.parametrize(
+    ("members", "episodes", "line_ups", "plan"),
+    [
+        (8, 32, 4, [(8, 4), (4, 8), (2, 16), (1, 32)]),
+        (8, 36, 4, [(8, 8), (4, 12), (2, 20), (1, 36)]),  # 5 episodes would be one against the strongest more
+        (8, 33, 3, [(8, 6), (4, 9), (2, 18), (1, 33)]),
+        (4, 16, 16, [(4, 16)]),
+        (4, 48, 16, [(4, 16), (2, 32), (1, 48)]),
+    ],
+)
+def test_a_stage_ends_when_each_opponent_was_met_as_often(
+    members: int, episodes: int, line_ups: int, plan: list[tuple[int, int]]
+) -> None:
+    assert [(s.members, s.episodes) for s in stages(members, episodes, 0, line_ups)] == plan
+
+
+def test_all_members_are_compared_after_each_line_up_was_played_as_often() -> None:
+    halving = Halving(range(8), 36, 0, score, line_ups=6)
+    parts = [range(halving.played)]
+    while parts[-1]:
+        for member in list(halving.playing):
+            halving.enter(member, {k: [float(member), 0.0] for k in parts[-1]}, 25 * len(parts[-1]))
+        parts.append(halving.advance() or range(0))
+    assert parts[:-1] == [range(6), range(6, 12), range(12, 18), range(18, 36)]
 
 
 def test_what_is_cheap_is_played_in_full_and_every_fitness_is_a_plain_mean() -> None:

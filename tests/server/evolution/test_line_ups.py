@@ -121,6 +121,27 @@ def test_a_later_fitness_is_compared_with_what_this_policy_would_get_then() -> N
     assert first.fitness == pytest.approx(0.8) and first.as_elite == pytest.approx(0.4)
 
 
+ATTACK = played(([3.0, -1.0, -1.0, -1.0], {0}, "random"), ([3.0, -1.0, -1.0, -1.0], {1, 2, 3}, "random"))
+PAIRS = played(([2.0, -2.0, 2.0, -2.0], {0, 2}, "random"), ([2.0, -2.0, 2.0, -2.0], {1, 3}, "random"))
+
+
+@pytest.mark.parametrize(
+    ("episodes", "ids", "config", "as_elite"),
+    [
+        (ATTACK, tuple("abcd"), Fitness(), 0.0),
+        (ATTACK, tuple("abcd"), Fitness(reduce="mean"), None),  # against itself it gets (3 - 1) / 2
+        (PAIRS, tuple("abcd"), Fitness(reduce="mean"), 0.0),
+        (played(([1.0, -1.0], {0}, "random")), AGENTS, Fitness(agents=["player_1"]), None),
+        (played(([1.0, -1.0], {1}, "random")), AGENTS, Fitness(agents=["player_2"], reduce="mean"), None),
+        (played(([2.0, -2.0, 0.0, 0.0], {0, 2}, "random")), tuple("abcd"), Fitness(agents=["a", "c"]), None),
+    ],
+)
+def test_what_it_gets_against_itself_is_said_only_where_that_is_known(
+    episodes: list[Played], ids: Sequence[str], config: Fitness, as_elite: float | None
+) -> None:
+    assert score_of(episodes, ids, config).as_elite == as_elite
+
+
 def test_a_side_of_two_is_summed_or_averaged() -> None:
     episodes = played(([2.0, -1.0, 2.0, -3.0], {0, 2}, "random"))
     ids = ("a", "b", "c", "d")

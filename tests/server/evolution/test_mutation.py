@@ -12,7 +12,6 @@ from tests.support.members import assert_same_networks, assert_sound, make_membe
 from covey.config import Mutation, RLParameter
 from covey.networks import MLP
 from covey.networks.resize import insert_layer
-from covey_server.evolution.architecture import resized
 from covey_server.evolution.generation import copied
 from covey_server.evolution.mutation import (
     Mutations,
@@ -21,6 +20,7 @@ from covey_server.evolution.mutation import (
     mutate_activation,
     mutate_parameters,
 )
+from covey_server.evolution.resized import resized
 
 RANGES = {
     "lr_actor": RLParameter(min=1e-4, max=1e-2, grow_factor=1.2, shrink_factor=0.8, dtype="float"),

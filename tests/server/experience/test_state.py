@@ -15,6 +15,7 @@ from covey.envs import SyncSlots, read_spaces
 from covey.errors import EnvironmentLoadError, FragmentError, SpaceError
 from covey.rows import STATE, RowKind, RowSchema
 from covey.v1 import order_pb2
+from covey.v1.fragment_pb2 import Fragment
 from covey.wire.messages import spaces_from_proto, spaces_to_proto
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 from covey_server.experience.frames import stream_rows
@@ -164,9 +165,8 @@ def test_a_fragment_with_such_a_state_is_refused() -> None:
     columns["watcher/active"][:] = 1
     columns[STATE][1, 2] = np.nan
     order = order_pb2.Order(order_id=1)
+    order.policies.add(builtin="random")
     order.slots.add(slot=0, steps=1, agent_policies=[0, 0], member_id=1)
-    from covey.v1.fragment_pb2 import Fragment
-
     fragment = Fragment(order_id=1, schema_hash=schema.hash)
     fragment.blob, fragment.raw_bytes = schema.encode(columns, 1)
     fragment.streams.add(slot=0, rows=2, steps=1)

@@ -21,7 +21,7 @@ from covey_server.algorithms import ALGORITHMS
 from covey_server.algorithms.ippo import IPPO
 from covey_server.algorithms.off_policy import OffPolicy
 from covey_server.experience.replay import Replay
-from covey_server.packing.networks_by_role import PASS_COST
+from covey_server.packing.networks_by_role import MOST_NUMBERS, PASS_COST
 from covey_server.packing.updates import UpdateBackend
 from covey_server.packing.updates.capture import Capture
 from covey_server.packing.updates.replayed import Replayed
@@ -31,6 +31,7 @@ from covey_server.packing.updates.verification import Verification
 @pytest.fixture(autouse=True)
 def _packs_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PASS_COST, "meta", PASS_COST["cpu"])
+    monkeypatch.setitem(MOST_NUMBERS, "meta", MOST_NUMBERS["cpu"])
 
 
 NO_NUMBERS = (NotImplementedError, RuntimeError, ValueError)

@@ -79,8 +79,8 @@ def moved(members: Sequence[Member], chosen: tuple[int, ...], steps: int, max_no
         values = selection.values("learn", [x[at].double() for x in inputs], extra[at].double())
         grad_out = 2 * (values - goal) / B
         gradients = selection.value_gradients(grad_out)
-        selection.count_steps()
-        selection.move(gradients, 0.01 * (1 + at.double().numpy()), max_norm)
+        selection.count_steps(0.01 * (1 + at.double().numpy()))
+        selection.move(gradients, max_norm)
         selection.soften(0.1 / (1 + at.double()))
     for pack in packed.packs:
         if pack.mask is not None:
@@ -290,8 +290,8 @@ def test_members_that_share_nothing_with_the_pack_learn_at_their_own_rate() -> N
     before = packed.packs[0].params.clone()
     selection = packed.select((0, 1))
     grad_out = torch.ones_like(selection.values("learn", inputs, extra))
-    selection.count_steps()
-    selection.move(selection.value_gradients(grad_out), np.array([0.0, 0.01]), None)
+    selection.count_steps(np.array([0.0, 0.01]))
+    selection.move(selection.value_gradients(grad_out), None)
     changed = (packed.packs[0].params != before).any(1)
     assert changed.tolist() == [m == 1 for _, m in packed.packs[0].rows]
     target = packed.packs[0].target
@@ -371,8 +371,9 @@ def test_rows_that_are_not_active_keep_weights_moments_and_counts_bit_for_bit(ch
         for _ in range(3):
             outputs = own.outputs("learn", torch.ones(len(own), B, 4))
             gradient = own.gradient(2 * outputs)
+            own.set_rates(np.full(len(chosen), 0.01))
             own.count_steps(active)
-            own.move(gradient, np.full(len(chosen), 0.01), torch.linspace(0.1, 0.3, len(chosen)), active)
+            own.move(gradient, torch.linspace(0.1, 0.3, len(chosen)), active)
         packs.append((packed.packs[0], own, start))
     (every, own, _), (some, _, start) = packs
     for k, row in enumerate(own.index.numbers):

@@ -17,7 +17,9 @@ def test_adam_is_pytorchs_adam_with_a_rate_and_a_count_per_row() -> None:
     for i, g in enumerate(gradients):
         steps = np.full(3, i + 1)
         made = torch.from_numpy(steps).float()
-        adam_(params, first, second, made, gradient=g.clone(), runs=runs_of(lr, steps), max_norm=2.0)
+        adam_(
+            params, first, second, made, torch.from_numpy(lr), gradient=g.clone(), runs=runs_of(lr, steps), max_norm=2.0
+        )
     for k in range(3):
         own = torch.nn.Parameter(start[k].clone())
         adam = torch.optim.Adam([own], lr=float(lr[k]))
@@ -37,8 +39,9 @@ def test_every_row_has_its_own_bound_of_the_gradient() -> None:
         first,
         torch.zeros(3, 4),
         torch.ones(3),
+        torch.full((3,), 0.1).double(),
         gradient=gradient,
-        runs={0.1: [(0, 3)]},
+        runs=(((0, 3),),),
         max_norm=torch.tensor([2.0, 4.0, 1000.0]),
     )
     assert torch.linalg.vector_norm(first, dim=1).tolist() == pytest.approx([0.2, 0.4, 2.0])

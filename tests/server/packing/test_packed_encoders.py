@@ -75,8 +75,8 @@ def updated(members: Sequence[Member], draws: np.random.Generator, width: int, w
     told: list[Any] = []
 
     def step(one: Pass, gradients: list[torch.Tensor]) -> None:
-        one.count_steps()
-        one.move(gradients, np.full(n, 0.003), None)
+        one.count_steps(np.full(n, 0.003))
+        one.move(gradients, None)
 
     everybody = tuple(range(n))
     actors = PackedNetworks(members, {"actor/a": (0,), "actor/b": (1,)}, CPU)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from covey.config import load_config
 from covey.envs import load_environment, read_spaces
 from covey.run.new_run import new_run
 from covey.run.trained import TrainedMember
+from covey.v1.actor_service_pb2 import JoinRequest
 from covey_server.app import LearnerProcess
 from covey_server.training.opponents import FEWEST_EPISODES, Opponents
 
@@ -24,25 +25,19 @@ TEAM = [(1.0, 1.0), (-1.0, -1.0), (2.0, 2.0)]
 class Run:
     """A learner of a game of two with a population, which does not train."""
 
-    def __init__(self, folder: Path, **sections: Any) -> None:
-        environment = {"name": "pettingzoo.classic.tictactoe_v3", "config": {}}
-        folder.mkdir(exist_ok=True)
-        written = write_config(
-            folder / "job.yaml",
-            algorithm={"name": "IPPO"},
-            environment=environment,
-            training={"pop_size": 2},
-            **sections,
-        )
-        config = load_config(written)
-        self.process = LearnerProcess(config, new_run(config, folder / "runs"))
-        env = load_environment(config.environment.name, config.environment.config)()
-        self.learner = self.process.learner
-        with self.learner.lock:
-            self.population = self.learner.create_population(read_spaces(env, None))
-        env.close()
-        self.checkpointer = self.process.trainer._checkpointer
+    def __init__(self, process: LearnerProcess) -> None:
+        self._process: LearnerProcess | None = process
+        self.learner = process.learner
+        assert self.learner.population is not None
+        self.population = self.learner.population
+        self.checkpointer = process.trainer._checkpointer
         self.opponents = Opponents(self.learner, self.checkpointer)
+
+    def stop(self) -> None:
+        """End its learner, at the first call."""
+        if self._process is not None:
+            self._process.stop()
+        self._process = None
 
     def against(self, member_id: int = 0) -> list[tuple[str, list[int]]]:
         """Against whom a member is evaluated, and which agents count, by line-up."""
@@ -51,6 +46,21 @@ class Run:
             line_ups = self.opponents.line_ups(self.population, member_id)
         assert len(line_ups) == self.opponents.count(self.population, member_id)
         return [(line_up.against, sorted(line_up.counted)) for line_up in line_ups]
+
+    def trained(self, returns: Sequence[tuple[float, ...]], actor: str = "a0") -> None:
+        """Training episodes with these returns, reported by one actor."""
+        self.population.returns.extend((actor, r) for r in returns if any(r))
+
+    def saw(self, returns: Sequence[tuple[float, ...]], actor: str = "a0") -> bool:
+        """An evaluation with these returns, played by one actor."""
+        return self.opponents.saw(self.population, [(actor, r) for r in returns])
+
+    def joined(self, *actors: str) -> None:
+        """Let actors join."""
+        for actor in actors:
+            request = JoinRequest(protocol_version=1, actor_id=actor, incarnation=1, train_slots=2, eval_slots=2)
+            with self.learner.lock:
+                self.learner.sessions.join(request)
 
     def generation(self, number: int) -> None:
         """Let all members begin this generation."""
@@ -68,9 +78,32 @@ class Run:
 
 @contextlib.contextmanager
 def started(folder: Path, **sections: Any) -> Iterator[Run]:
-    run = Run(folder, **sections)
+    environment = {"name": "pettingzoo.classic.tictactoe_v3", "config": {}}
+    folder.mkdir(exist_ok=True)
+    training = {"pop_size": 2}
+    path = folder / "job.yaml"
+    written = write_config(path, algorithm={"name": "IPPO"}, environment=environment, training=training, **sections)
+    config = load_config(written)
+    process = LearnerProcess(config, new_run(config, folder / "runs"))
+    env = load_environment(config.environment.name, config.environment.config)()
+    with process.learner.lock:
+        process.learner.create_population(read_spaces(env, None))
+    env.close()
+    run = Run(process)
     yield run
-    run.process.stop()
+    run.stop()
+
+
+@contextlib.contextmanager
+def resumed(run: Run) -> Iterator[Run]:
+    """The same run by another learner, from a checkpoint that is written now."""
+    with run.learner.lock:
+        captured = run.checkpointer.capture()
+    run.checkpointer.write(captured)
+    run.stop()
+    after = Run(LearnerProcess(run.learner.config, run.learner.run, resume=True))
+    yield after
+    after.stop()
 
 
 BY_SIDES = [("random", [0]), ("random", [1])]
@@ -78,7 +111,7 @@ BY_SIDES = [("random", [0]), ("random", [1])]
 
 def test_a_zero_sum_game_is_evaluated_by_sides_and_then_against_the_elite_too(tmp_path: Path) -> None:
     with started(tmp_path) as run:
-        run.population.returns.extend(GAME)
+        run.trained(GAME)
         assert run.against() == BY_SIDES == run.against(1)
         (event,) = [e for e in run.learner.events if e.startswith("zero-sum")]
         assert "player_1 and player_2" in event and "one policy plays several sides" in event
@@ -109,7 +142,7 @@ def test_an_elite_that_is_written_plays_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("returns", [TEAM, GAME[: FEWEST_EPISODES - 1], [(0.0, 0.0)] * 9, [*GAME, (1.0, 0.0)], []])
 def test_other_games_are_played_by_the_member_alone(tmp_path: Path, returns: list[tuple[float, ...]]) -> None:
     with started(tmp_path) as run:
-        run.population.returns.extend(returns)
+        run.trained(returns)
         assert run.against() == [("", [0, 1])]
         assert not run.checkpointer.sides and not run.opponents.elite_plays
 
@@ -117,7 +150,7 @@ def test_other_games_are_played_by_the_member_alone(tmp_path: Path, returns: lis
 def test_all_members_of_a_generation_are_evaluated_alike(tmp_path: Path) -> None:
     with started(tmp_path) as run:
         assert run.against() == [("", [0, 1])]
-        run.population.returns.extend(GAME)
+        run.trained(GAME)
         assert run.against(1) == [("", [0, 1])], "its generation is being evaluated already"
         run.generation(1)
         assert run.against() == BY_SIDES
@@ -126,37 +159,67 @@ def test_all_members_of_a_generation_are_evaluated_alike(tmp_path: Path) -> None
 def test_evaluation_episodes_tell_where_no_training_episode_ended(tmp_path: Path) -> None:
     with started(tmp_path) as run:
         assert run.against() == [("", [0, 1])]
-        assert not run.opponents.saw(run.population, GAME[:1])
-        assert run.opponents.saw(run.population, GAME)
+        assert not run.saw(GAME[:1])
+        assert run.saw(GAME)
         assert run.against(1) == [("", [0, 1])]
         run.generation(1)
         assert run.against() == BY_SIDES
 
 
-def test_one_lying_actor_makes_no_game_of_what_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [TEAM, [(1e30, 1e30)], [(0.0, 1e-30)]])
+def test_one_lying_actor_makes_no_game_of_what_is_none(tmp_path: Path, first: list[tuple[float, ...]]) -> None:
     with started(tmp_path) as run:
+        run.joined("honest", "liar")
         run.against()
-        run.population.returns.extend(TEAM)
-        assert not run.opponents.saw(run.population, GAME)
+        run.trained(first, "honest")
+        assert not run.saw([*GAME, (1e30, -1e30)], "liar")
         run.generation(1)
         assert run.against() == [("", [0, 1])]
 
 
+def test_where_several_train_two_must_have_seen_returns_that_cancel(tmp_path: Path) -> None:
+    with started(tmp_path) as run:
+        run.joined("a", "b", "c")
+        run.trained(GAME * 100, "a")
+        assert run.against() == [("", [0, 1])] and not run.saw(GAME, "a")
+        assert run.saw(GAME, "b")
+        run.generation(1)
+        assert run.against() == BY_SIDES
+
+
+@pytest.mark.parametrize("lie", [(5.0, 0.0), (1e30, 1.0), (-1e30, 0.0), (1e-300, 0.0)])
+def test_one_lying_actor_ends_no_game(tmp_path: Path, lie: tuple[float, float]) -> None:
+    with started(tmp_path) as run:
+        run.joined("honest", "liar", "other")
+        run.trained(GAME, "honest")
+        run.trained(GAME, "liar")
+        assert run.against() == BY_SIDES
+        for generation in (1, 2, 3):
+            run.generation(generation)
+            run.trained([lie] * 50, "liar")
+            run.trained(GAME, "honest")
+            assert run.against() == BY_SIDES
+        run.generation(4)
+        run.trained([lie], "liar")
+        run.trained([(2.0, 3.0)], "other")
+        assert run.against() == [("", [0, 1])], "two say so"
+
+
 def test_a_game_that_turns_out_not_to_be_zero_sum_is_played_alone_again(tmp_path: Path) -> None:
     with started(tmp_path) as run:
-        run.population.returns.extend(GAME)
+        run.trained(GAME)
         assert run.against() == BY_SIDES
         run.generation(1)
-        run.population.returns.extend([*GAME, (5.0, 0.0)])
+        run.trained([*GAME, (5.0, 0.0)])
         assert run.against() == [("", [0, 1])] and not run.checkpointer.sides
 
 
 def test_what_the_configuration_says_comes_first(tmp_path: Path) -> None:
     with started(tmp_path / "a", fitness={"opponents": {}}) as run:
-        run.population.returns.extend(GAME)
-        assert run.against() == [("", [0, 1])] and not run.opponents.saw(run.population, GAME)
+        run.trained(GAME)
+        assert run.against() == [("", [0, 1])] and not run.saw(GAME)
     with started(tmp_path / "b", fitness={"opponents": {"player_1": "random"}}) as run:
-        run.population.returns.extend(GAME)
+        run.trained(GAME)
         assert run.against() == [("random as player_1", [1])]
     with started(tmp_path / "c", fitness={"opponents": {"player_2": "elite"}}) as run:
         assert run.against() == [("itself as player_2", [0])]
@@ -164,5 +227,31 @@ def test_what_the_configuration_says_comes_first(tmp_path: Path) -> None:
         run.generation(1)
         assert run.against() == [("the elite of generation 0 as player_2", [0])]
     with started(tmp_path / "d", fitness={"agents": ["player_2"]}) as run:
-        run.population.returns.extend(GAME)
+        run.trained(GAME)
         assert run.against() == [("random", [1])], "only the side whose return counts"
+
+
+def test_a_resumed_run_remembers_the_returns_that_it_has_seen(tmp_path: Path) -> None:
+    for others, expected in (([(1.0, -1.0)], BY_SIDES), ([(2.0, 1.0)], [("", [0, 1])])):
+        with started(tmp_path / str(len(expected))) as run:
+            assert run.against() == [("", [0, 1])]
+            run.trained([(0.1 + 0.2, -0.3), (-1e-17, 1e-17)])
+            run.trained(others, "another")
+            with resumed(run) as after:
+                assert list(after.population.returns) == list(run.population.returns) != []
+                assert after.against(1) == [("", [0, 1])], "as its generation's other member"
+                after.generation(1)
+                assert after.against() == expected
+
+
+def test_a_resumed_run_goes_on_by_sides_with_the_generation_that_begins_with_them(tmp_path: Path) -> None:
+    with started(tmp_path) as run:
+        assert run.against() == [("", [0, 1])]
+        assert run.saw(GAME)
+        with resumed(run) as after:
+            assert after.against(1) == [("", [0, 1])], "as its generation's other member"
+            after.generation(1)
+            assert after.against() == BY_SIDES
+            with resumed(after) as again:
+                again.generation(2)
+                assert again.against() == BY_SIDES

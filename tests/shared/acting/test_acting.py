@@ -162,6 +162,32 @@ def test_discrete_exploration_samples_the_softmax_and_is_uniform_with_its_chance
     assert np.bincount(say[:, 1], minlength=3) / 8000 == pytest.approx(0.6 * softmax + 0.4 / 3, abs=0.02)
 
 
+def test_epsilon_greedy_takes_the_best_choice_and_is_uniform_over_legal_ones_with_its_chance() -> None:
+    who = member(6)
+    seen = observations(3)
+    seen[1][1:] = seen[1][0]
+    best = int(alone(who[1], seen[1][0, 0]).argmax())
+    decisions = Decisions(SPACES, 3)
+    for slot, epsilon in enumerate((0.0, 0.4, 1.0)):
+        decisions.explore(slot, Kind(kind=Kind.KIND_EPSILON_GREEDY, scale=epsilon))
+    decisions.plan(dict.fromkeys(range(3), who))
+    rng = np.random.default_rng(1)
+    drawn = [decisions.decide(seen, FREE, rng)[0] for _ in range(8000)]
+    shares = [np.bincount(np.array([d[1][slot, 0] - 5 for d in drawn]), minlength=3) / 8000 for slot in range(3)]
+    greedy = np.eye(3)[best]
+    assert shares[0].tolist() == greedy.tolist()
+    assert shares[1] == pytest.approx(0.6 * greedy + 0.4 / 3, abs=0.02)
+    assert shares[2] == pytest.approx([1 / 3] * 3, abs=0.02)
+    # A Box has no epsilon: its actions are those without exploration.
+    assert all(np.array_equal(d[0], drawn[0][0]) for d in drawn)
+    # Where the best is illegal, neither the greedy choice nor a uniform one takes it.
+    allowed = np.ones((3, 1, 3), np.uint8)
+    allowed[..., best] = 0
+    legal: list[NDArray[np.uint8] | None] = [FREE[0], allowed, *FREE[2:]]
+    masked = {int(x) - 5 for _ in range(300) for x in decisions.decide(seen, legal, rng)[0][1].ravel()}
+    assert masked == {0, 1, 2} - {best}
+
+
 def test_ornstein_uhlenbeck_noise_follows_its_formula() -> None:
     noise = SlotNoise(3, 2)
     noise.set(0, Kind(kind=Kind.KIND_ORNSTEIN_UHLENBECK, scale=0.3, mean=0.5, theta=0.15, dt=0.04))

@@ -40,7 +40,7 @@ def test_particle_tasks(task: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert found["api_test"] == "passed"
     assert found["episodes"] == 2 and found["episode_length"] == {"min": 25, "mean": 25.0, "max": 25}
     assert not found["agents_die"] and not found["agents_appear_later"] and not found["masks_forbid"]
-    assert "algorithms: IPPO, MADDPG and MATD3 fit" in found["will"]
+    assert "algorithms: IPPO, MADDPG, MATD3 fit" in found["will"]
     assert found["steps"] == 60 and found["steps_per_s"] > 0
     assert all(a["action"].startswith("Box") for a in found["agents"])
 
@@ -149,6 +149,14 @@ class Choices(CounterEnv):
         return gymnasium.spaces.MultiDiscrete([2, 3])
 
 
+class OneChoice(CounterEnv):
+    """One choice of three, in every step of all agents."""
+
+    def action_space(self, agent: str) -> gymnasium.spaces.Space[Any]:
+        del agent
+        return gymnasium.spaces.Discrete(3)
+
+
 class WholeNumbers(CounterEnv):
     """Integers in a Box."""
 
@@ -223,10 +231,11 @@ def test_the_same_environment_as_arrays_is_offered_where_there_is_one(
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ("Choices", "algorithms: IPPO, MADDPG and MATD3 fit"),
+        ("Choices", "algorithms: IPPO, MADDPG, MATD3 fit"),
+        ("OneChoice", "algorithms: IPPO, MADDPG, MATD3, QMIX, VDN fit"),
         (
             "WholeNumbers",
-            "algorithms: MADDPG and MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
+            "algorithms: MADDPG, MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
             "'walker_0' are int32",
         ),
     ],

@@ -3,8 +3,10 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mpe2 import simple_speaker_listener_v4
 from PIL import Image, ImageSequence
 from tests.support.untrained_runs import speaker_listener, tictactoe, untrained_run
 
@@ -31,6 +33,24 @@ def test_episodes_become_frames_of_the_pace_that_was_asked_for(
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
     # Equal frames that follow each other are one that lasts.
     assert 1 < len(durations) <= 10 and sum(durations) == 10 * 50
+
+
+def test_one_environment_plays_all_episodes(
+    finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    parallel_env = simple_speaker_listener_v4.parallel_env
+
+    def counted(**config: Any) -> Any:
+        built[-1] += 1
+        return parallel_env(**config)
+
+    monkeypatch.setattr(simple_speaker_listener_v4, "parallel_env", counted)
+    for episodes in (1, 2, 5):
+        built.append(0)
+        options = ["--out", str(tmp_path / "x.gif"), "--episodes", str(episodes), "--steps", "2"]
+        assert run(["render", str(finished.path), *options]) == 0
+    assert built[0] == built[1] == built[2], "those that are built beside it are looked at, and play nothing"
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ from covey.config.encoder_choice import encoder_of
 from covey.config.network import EncoderConfig
 from covey.errors import ConfigError
 from covey.networks import CNN, MLP, Encoder, MultiInput
+from covey.networks.cnn import MAX_KERNEL
 from covey.networks.images import image_of
+from covey.networks.recurrent import MAX_STATE
 from covey.spaces import AgentSpec, Box, DictSpace, Discrete, EnvironmentSpaces, Space, TupleSpace
 
 
@@ -174,3 +176,15 @@ def test_parts_that_contradict_each_other_are_refused() -> None:
     both = {"cnn_config": {"activation": "ReLU"}, "mlp_config": {"activation": "Tanh"}}
     with pytest.raises(ValueError, match=r"mlp_config\.activation 'Tanh' beside 'ReLU'"):
         EncoderConfig.model_validate(both)
+
+
+def test_the_largest_kernel_that_may_be_written_is_the_largest_that_a_network_may_have() -> None:
+    assert EncoderConfig(kernel_size=[MAX_KERNEL]).kernel_size == [MAX_KERNEL]
+    with pytest.raises(ValueError, match=f"expected numbers from 1 to {MAX_KERNEL}"):
+        EncoderConfig(kernel_size=[MAX_KERNEL + 1])
+
+
+def test_the_largest_memory_that_may_be_written_is_the_largest_that_a_network_may_have() -> None:
+    assert EncoderConfig(recurrent=True, hidden_state_size=MAX_STATE).hidden_state_size == MAX_STATE
+    with pytest.raises(ValueError, match=f"less than or equal to {MAX_STATE}"):
+        EncoderConfig(recurrent=True, hidden_state_size=MAX_STATE + 1)

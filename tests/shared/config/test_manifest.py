@@ -11,6 +11,7 @@ from tests.support.manifests import OFF_POLICY, OLDER_OFF_POLICY, OLDER_ON_POLIC
 from covey.config import Config, OffPolicyAlgorithm, OnPolicyAlgorithm, load_config
 from covey.config.architecture import resolve
 from covey.config.encoder_choice import encoder_of
+from covey.config.evolution import Brackets
 from covey.errors import ConfigError
 from covey.networks import CNN
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
@@ -129,16 +130,15 @@ def test_keys_of_parameter_mutations_are_named_once(tmp_path: Path, caplog: pyte
     assert "adds noise of mutation_sd" in text
 
 
-def test_multi_frequency_selection_becomes_a_tournament(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_multi_frequency_selection_is_what_the_manifest_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = yaml.safe_load(ON_POLICY)
     brackets = {"n_subpopulations": 2, "n_winners": 2, "n_survivors": 0, "n_open_for_migration": 1, "n_losers": 3}
     data["selection_strategy"] = {"strategy": "multi_frequency", "evolution_frequency_ratios": [1, 4], **brackets}
     data["training"]["pop_size"] = 12
     c = load(tmp_path, yaml.safe_dump(data))
-    assert (c.selection_strategy.strategy, c.training.pop_size) == ("tournament", 12)
-    (text,) = warnings(caplog)
-    assert "tournament selection is used" in text
-    assert all(f"selection_strategy.{key}" in text for key in ("strategy", "evolution_frequency_ratios", *brackets))
+    assert (c.selection_strategy.strategy, c.training.pop_size) == ("multi_frequency", 12)
+    assert c.selection_strategy.brackets(12) == Brackets(6, (1, 4), 2, 0, 1, 3)
+    assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,6 @@ def test_a_key_without_meaning_is_named_with_what_happens_instead(
     [
         ("network", {"simba": True}, ["network.simba: True", "MLP"]),
         ("network", {"squash_output": True}, ["network.squash_output: True", "clipped"]),
-        ("network", {"arch": "lstm"}, ["network.arch: 'lstm'"]),
-        ("network", {"encoder_config": {"arch": "lstm"}}, ["network.encoder_config.arch: 'lstm'"]),
         ("network", {"encoder_config": {"block_type": "Conv3d"}}, ["block_type: 'Conv3d'"]),
         ("network", {"encoder_config": {"num_blocks": 2}}, ["network.encoder_config.num_blocks"]),
         ("replay_buffer", {"per_buffer": True}, ["replay_buffer.per_buffer", "uniformly"]),
@@ -247,7 +245,10 @@ def test_overrides_reach_the_older_form_by_section(tmp_path: Path) -> None:
         ({"MUTATION_PARAMS": {"RL_HP_SELECTION": ["tau"]}}, r"^MUTATION_PARAMS.MIN_TAU: missing"),
         ({"MUTATION_PARAMS": {"RL_HP_SELECTION": "lr"}}, r"^MUTATION_PARAMS.RL_HP_SELECTION: 'lr': expected a list"),
         ({"INIT_HP": {"EPISODES": 10}}, r"^INIT_HP.EPISODES: 10 .*MAX_STEPS"),
-        ({"INIT_HP": {"ALGO": "DQN"}}, r"^algorithm.name: 'DQN': expected one of 'IPPO', 'MADDPG', 'MATD3'"),
+        (
+            {"INIT_HP": {"ALGO": "DQN"}},
+            r"^algorithm.name: 'DQN': expected one of 'IPPO', 'MADDPG', 'MAPPO', 'MATD3', 'QMIX', 'VDN'",
+        ),
         ({"training": {"pop_size": 3}}, r"^INIT_HP.POP_SIZE is training.pop_size under another name"),
     ],
 )

@@ -13,10 +13,10 @@ from covey.config import (
     TLS,
     Config,
     Environment,
+    IPPOSettings,
     MLPConfig,
     Mutation,
     NetConfig,
-    OnPolicyAlgorithm,
     RLParameter,
     parse_config,
 )
@@ -82,7 +82,7 @@ def schema_accepts(model: type[Section], data: dict[str, Any]) -> bool:
 def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert len(SECTIONS) == 21 and {m.__name__ for m in SECTIONS} - {"Config"} == set(SCHEMA["$defs"])
+    assert len(SECTIONS) == 24 and {m.__name__ for m in SECTIONS} - {"Config"} == set(SCHEMA["$defs"])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -177,7 +177,7 @@ def test_every_key_says_what_it_means(model: type[Section], key: str) -> None:
 @pytest.mark.parametrize(
     ("model", "key", "expected"),
     [
-        (OnPolicyAlgorithm, "gamma", {"type": ["number", "null"], "minimum": 0, "maximum": 1, "default": 0.99}),
+        (IPPOSettings, "gamma", {"type": ["number", "null"], "minimum": 0, "maximum": 1, "default": 0.99}),
         (MLPConfig, "max_hidden_layers", {"type": ["integer", "null"], "minimum": 1, "maximum": 32, "default": 3}),
         (Environment, "name", {"type": "string", "minLength": 1}),
         (Mutation, "pre_training", {"type": ["boolean", "null"], "default": True}),

@@ -84,7 +84,7 @@ def test_spaces_in_environment_order_and_groups() -> None:
 def test_unsupported_spaces_are_refused() -> None:
     with pytest.raises(SpaceError, match=r"observation of agent 'walker_0'.*expected Box"):
         read_spaces(TextObservations())
-    with pytest.raises(EnvironmentLoadError, match=r"observation of agent 'walker_0' is of type ndarray and has no x"):
+    with pytest.raises(EnvironmentLoadError, match=r"observation of agent 'walker_0': ndarray without x"):
         read_spaces(DictObservations())
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from covey.acting.tape import Tape
 from covey.errors import ConfigError
 from covey.networks import CNN, MLP, ImagePart, Input, MultiInput, NetworkSpec, NumpyOps, Params
+from covey.networks.convolution import Convolution, Window
 from covey.networks.pack import PackLayout
 from covey.networks.resize import (
     Resize,
@@ -141,6 +142,24 @@ def test_numpy_torch_and_tapes_agree_on_networks_and_packs(spec: NetworkSpec) ->
         assert all(np.array_equal(its[name], back[name]) for name in its)
 
 
+@pytest.mark.parametrize(
+    ("window", "channels", "outputs"), [(Window(4, 4, 4), 3, 8), (Window(5, 5, 3, 3), 2, 7), (Window(3, 3, 3, 3), 1, 1)]
+)
+def test_a_window_as_large_as_the_image_warns_of_nothing(window: Window, channels: int, outputs: int) -> None:
+    """Its product has one row, so that memory behind the weights may be read, where there may be any number."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3 * window.height * window.width, channels)).astype(np.float32)
+    memory = np.full(2 * window.kernel**2 * channels * outputs + 64, np.inf, np.float32)
+    w = memory[:-64].reshape(2, -1, outputs)
+    w[:] = rng.normal(size=w.shape)
+    b = np.zeros((2, outputs), np.float32)
+    convolution = Convolution(x, w, b, window)
+    assert window.cells == 1 and convolution._reads_beyond
+    expected = TorchOps().convolution(torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(b), window)
+    with np.errstate(all="raise"):
+        np.testing.assert_allclose(convolution(), expected.numpy(), atol=1e-4)
+
+
 def test_convolutions_in_groups_are_those_network_by_network() -> None:
     draw = torch.Generator().manual_seed(0)
     for padding in (-1, 0, 1):
@@ -174,11 +193,22 @@ def test_an_inserted_layer_changes_no_output(spec: NetworkSpec) -> None:
 def test_a_removed_convolution_is_folded_as_if_it_were_linear(spec: NetworkSpec) -> None:
     for name in subnetwork_names(spec):
         spec = with_subnetwork(spec, name, replace(get_subnetwork(spec, name), activation="Identity"))
-    params = drawn(spec)
     for name in subnetwork_names(spec):
-        own = get_subnetwork(spec, name)
-        if own.layers > 1 and not own.gated:
-            same(remove_layer(spec, name), params, spec)
+        fewer, params = spec, drawn(spec)
+        while get_subnetwork(fewer, name).layers > 1:
+            resize = remove_layer(fewer, name)
+            same(resize, params, fewer)
+            fewer, params = resize.spec, resize.weights(params)
+
+
+@pytest.mark.parametrize(("padding", "gated"), [((0, 1), ()), ((1, -1), ()), ((0, 1), (1,)), ((-1, 2), (0, 1))])
+def test_a_removed_convolution_with_a_border_or_a_gate_is_folded_too(
+    padding: tuple[int, ...], gated: tuple[int, ...]
+) -> None:
+    encoder = cnn("Identity", kernel_size=(3, 3), stride_size=(1, 1), padding=padding, gated=gated)
+    spec = network(encoder, 218)
+    params = drawn(spec)
+    same(remove_layer(spec, "encoder.observation"), params, spec)
 
 
 def test_larger_windows_change_no_output_and_smaller_ones_give_the_network_back(spec: NetworkSpec) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from covey.errors import SpaceError
 from covey.spaces import (
@@ -27,6 +28,7 @@ from covey.spaces import (
     observation_from_gymnasium,
 )
 
+LEAF = spaces.Box(0, 1, (2,), np.float32)
 IMAGE = Box("uint8", (2, 3), (0.0,) * 6, (255.0,) * 6)
 TREE = DictSpace(
     (
@@ -144,3 +146,18 @@ def test_choices_and_masks_of_a_tree_are_those_of_its_leaves() -> None:
     assert mask_width(action) == 7
     with pytest.raises(SpaceError, match="action mask"):
         mask_width(TupleSpace((MultiBinary(2),)))
+
+
+@pytest.mark.parametrize(
+    ("space", "name"),
+    [
+        (spaces.Dict({"a.b": LEAF, "a": spaces.Dict({"b": LEAF})}), "a.b"),
+        (spaces.Dict({"bag.0": LEAF, "bag": spaces.Tuple([LEAF, LEAF])}), "bag.0"),
+        (spaces.Dict({"x": spaces.Dict({"y.z": LEAF, "y": spaces.Dict({"z": spaces.Discrete(2)})})}), "x.y.z"),
+    ],
+)
+def test_two_parts_of_one_name_are_one_sentence(space: spaces.Dict, name: str) -> None:
+    for convert in (from_gymnasium, observation_from_gymnasium):
+        with pytest.raises(SpaceError, match=f"^action of agent 'a': two entries have the dotted name '{name}'"):
+            convert(space, "action of agent 'a'")
+    assert from_gymnasium(space, "observation", {name.rpartition(".")[0]}), "those that are left out do not count"

@@ -18,23 +18,29 @@ from covey_server.packing.updates.private_torch import ALWAYS, CAPTURING, COMPIL
 
 logger = logging.getLogger("covey.learner")
 
+MOST_RECORDED = 4 << 20
+"""Numbers of a population's networks up to which recordings pay. What they save, the price of calls, is lost in the
+time that Adam takes over more numbers; and the results that a recording holds, gradients among them, are memory that
+eager updates give back."""
+
 REMEDY = "install a torch within the bounds of covey's extra 'learner'"
 
 
-def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
+def backend_for(updates: Updates, device: torch.device, numbers: int = 0) -> UpdateBackend:
     """Return what runs the updates of one population, or refuse a setting that torch or the device cannot do.
 
     Args:
         updates: `learner.updates`. "auto" makes recordings on a CPU and CUDA graphs on CUDA, and is eager on other
             devices, in deterministic runs on CUDA, and where this torch can do neither.
         device: Where the population lives.
+        numbers: How many parameters all of its networks have. On a CPU "auto" is eager for many (`MOST_RECORDED`).
 
     Raises:
         ConfigError: updates that this torch or this device cannot do. Where there is no compiler, "compiled" is "auto",
             with a warning.
     """
     _need("every kind of update", ALWAYS)
-    kind = _automatic(device) if updates == "auto" else updates
+    kind = _automatic(device, numbers) if updates == "auto" else updates
     # Modules that use private names of torch are imported when these are known to be there.
     if kind == "recorded":
         _need("'recorded'", RECORDING)
@@ -53,7 +59,7 @@ def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
         return CudaGraphs()
     if kind == "compiled" and (lacking := _lacking_compiler(device)):
         _say_uncompiled(lacking)
-        return backend_for("auto", device)
+        return backend_for("auto", device, numbers)
     if kind == "compiled":
         _need("'compiled'", COMPILING)
         from covey_server.packing.updates.compiled import Compiled
@@ -64,7 +70,9 @@ def backend_for(updates: Updates, device: torch.device) -> UpdateBackend:
     return Eager()
 
 
-def _automatic(device: torch.device) -> Updates:
+def _automatic(device: torch.device, numbers: int) -> Updates:
+    if device.type == "cpu" and numbers > MOST_RECORDED:
+        return "eager"
     if device.type == "cpu":
         kind, lacking = "recorded", missing(RECORDING)
     elif device.type == "cuda" and torch.are_deterministic_algorithms_enabled():

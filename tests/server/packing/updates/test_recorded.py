@@ -164,7 +164,7 @@ def test_members_that_learn_at_different_rates_are_recorded_too(monkeypatch: pyt
     for _ in range(6):
         learner.update((0, 1), experience)
         learner.update((1,), experience)
-    assert len(replays) == 2 * 6 - (2 + 2 + 1)  # (0, 1) once with equal counts, then twice; (1,) twice
+    assert len(replays) == 2 * 6 - (2 + 2)  # each twice, with and without policies
 
 
 @pytest.mark.parametrize("batch_sizes", [(8, 8), (8, 5)])

@@ -50,6 +50,18 @@ def test_a_tuple_has_an_entry_for_each_agent(spaces: str) -> None:
     assert len(played(env, 1)) == 4
 
 
+def test_agents_of_a_tuple_may_have_unequal_shapes() -> None:
+    env = built("TupleGame", spaces="unequal")
+    spaces = read_spaces(env)
+    assert [a.observation.shape for a in spaces.agents] == [(2,), (6,), (2, 1)]
+    seen, _ = env.reset(seed=0)
+    assert [seen[a].tolist() for a in env.agents] == [[0, 0], [0, 1] * 3, [[0], [2]]]
+    seen, *_ = env.step(dict.fromkeys(env.agents, 2))
+    assert [seen[a].tolist() for a in env.agents] == [[1, 0], [1, 1] * 3, [[1], [2]]]
+    assert len(played(env, 1)) == 4
+    check_environment(load_environment(f"{HERE}:TupleGame", {"spaces": "unequal"}), steps=20)
+
+
 @pytest.mark.parametrize(("kind", "earned"), [("list", 2.0), ("info", 2.0), ("team", 7.0)])
 def test_rewards_are_a_list_or_in_the_info_or_everybodys(kind: str, earned: float) -> None:
     for _, rewards, *_ in played(built("TupleGame", rewards=kind), 2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from covey_server.algorithms.epochs import ascending
+from covey_server.algorithms.shuffles import ascending
 
 
 def test_places_are_in_ascending_order_of_their_numbers() -> None:

@@ -1,0 +1,86 @@
+"""What a value network sees that knows more than its agent: the observations of all agents, its own agent's first.
+
+Own first, then those of the other agents of its group, beginning behind it, then those of the other groups. So the
+network of agents that share it finds each number in the same place whoever of them it speaks for. Example, with the
+group a of agents a_0, a_1, a_2 and the group b of one agent:
+
+    for a_1:  a_1 a_2 a_0 b_0         for b_0:  b_0 a_0 a_1 a_2
+
+An agent that is gone is seen as zeros (Yu et al., 2022, "death masking"). Where agents act at different times, the
+network also reads of each agent, in the same order, whether it acts, and if it waits its last action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from covey.rows import Active, read_leaves
+from covey.spaces import Box, EnvironmentSpaces, TupleSpace, leaves
+from covey_server.algorithms.distributions import distribution_of
+from covey_server.experience.observations import TorchEncoding
+from covey_server.experience.rollouts import Rollout, RoundColumn
+
+
+class JointView:
+    """The observations of all agents as each agent's value network reads them.
+
+    Args:
+        spaces: Spaces of the environment.
+        device: Where they are encoded.
+
+    Attributes:
+        more: How many numbers are read behind the observations.
+        width: How many numbers are read, but for an agent's one-hot index.
+    """
+
+    def __init__(self, spaces: EnvironmentSpaces, device: torch.device) -> None:
+        self._spaces = spaces
+        self._place = {a: (g, n) for g, group in enumerate(spaces.groups) for n, a in enumerate(group.agents)}
+        self._more = [1 + agent.action.width if spaces.asynchronous else 0 for agent in spaces.agents]
+        self.more = sum(self._more)
+        self.width = sum(agent.stacked.width for agent in spaces.agents) + self.more
+        encoding = [[TorchEncoding(leaf.space, device) for leaf in leaves(g.stacked)] for g in spaces.groups]
+        numbers = [TorchEncoding(_numbers(1 + g.action.width), device) for g in spaces.groups]
+        self._encodings = []
+        for g in range(len(spaces.groups)):
+            order = [self._place[a][0] for a in self._order(spaces.groups[g].agents[0])]
+            own = [encode for its in order for encode in encoding[its]]
+            self._encodings.append(own + ([numbers[its] for its in order] if spaces.asynchronous else []))
+
+    def observation(self, agent: int) -> TupleSpace:
+        """The observations that the agent's value network reads, or stacks of, as one space."""
+        return TupleSpace(tuple(self._spaces.agents[a].observation for a in self._order(agent)))
+
+    def encodings(self, agent: int) -> Sequence[TorchEncoding]:
+        """How each of the agent's `sources` is encoded; one object for all agents of a group."""
+        return self._encodings[self._place[agent][0]]
+
+    def sources(self, agent: int, rollout: Rollout) -> list[RoundColumn]:
+        """What the agent's value network reads in all rows of a rollout."""
+        order = self._order(agent)
+        seen = [source for a in order for source in rollout.agents[a].source]
+        return seen + ([self._at_work(a, rollout) for a in order] if self._spaces.asynchronous else [])
+
+    def _order(self, agent: int) -> list[int]:
+        g, n = self._place[agent]
+        own = self._spaces.groups[g].agents
+        others = [a for i, group in enumerate(self._spaces.groups) if i != g for a in group.agents]
+        return [*own[n:], *own[:n], *others]
+
+    def _at_work(self, agent: int, rollout: Rollout) -> NDArray[np.float32]:
+        """Whether the agent acts in each of R rows, and its last action where it waits: (R, 1 + numbers)."""
+        g, n = self._place[agent]
+        group, columns = self._spaces.groups[g], rollout.columns
+        acts = np.asarray(columns[f"{group.group_id}/active"][:, n] != Active.ABSENT, np.float32)[:, None]
+        action = read_leaves(columns, group.group_id, "action", group.action, (slice(None), n))
+        last = distribution_of(group.action).encode(action)
+        return np.concatenate([acts, last * (1 - acts)], 1)
+
+
+def _numbers(count: int) -> Box:
+    """A space of so many numbers that are read as they are."""
+    return Box("float32", (count,), (-np.inf,) * count, (np.inf,) * count)
