@@ -63,7 +63,7 @@ def load_described_evaluation(
     if not spec.HasField("evaluation_config_json"):
         return training
     config = arguments(spec.evaluation_config_json, "environment.evaluation")
-    return load_evaluation(training, spaces, config, groups, spec.ignore_observations)
+    return load_evaluation(training, spaces, config, groups, spec.ignore_observations, spaces.frame_stack, spec.state)
 
 
 def arguments(text: str, key: str) -> dict[str, Any]:

@@ -140,7 +140,10 @@ class Actor:
         self._environment = make_env.entry_point
         env = make_env()
         groups = groups_from_proto(described.environment.groups)
-        spaces = read_spaces(env, groups, described.environment.ignore_observations)
+        frames = described.environment.frame_stack if described.environment.HasField("frame_stack") else 1
+        spaces = read_spaces(
+            env, groups, described.environment.ignore_observations, frames, described.environment.state
+        )
         env.close()
         make_evaluation = load_described_evaluation(described.environment, make_env, spaces, groups)
         schema = RowSchema.of(spaces)

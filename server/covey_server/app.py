@@ -156,12 +156,24 @@ class LearnerProcess:
                 make = load_environment(environment.name, environment.config)
                 env = make()
                 try:
-                    spaces = read_spaces(env, environment.groups, environment.ignore_observations)
+                    spaces = read_spaces(
+                        env,
+                        environment.groups,
+                        environment.ignore_observations,
+                        environment.frame_stack,
+                        environment.state,
+                    )
                 finally:
                     env.close()
                 if environment.evaluation:
                     load_evaluation(
-                        make, spaces, environment.evaluation_config, environment.groups, environment.ignore_observations
+                        make,
+                        spaces,
+                        environment.evaluation_config,
+                        environment.groups,
+                        environment.ignore_observations,
+                        environment.frame_stack,
+                        environment.state,
                     )
                 differs = ignored_seed(make, spaces) if self.config.training.deterministic else None
             if differs:

@@ -6,7 +6,7 @@ import json
 
 from covey.collect.collector import most_train_slots
 from covey.config.architecture import asks_for_memory, modules_of
-from covey.errors import RefusedError, one_line
+from covey.errors import RefusedError, SpaceError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
 from covey.v1.fragment_pb2 import RevokedOrders
@@ -91,6 +91,8 @@ class Attendance:
                 joint_seeds=not config.training.deterministic,
                 ignore_observations=environment.ignore_observations,
                 evaluation_config_json=evaluation,
+                frame_stack=environment.frame_stack if environment.frame_stack > 1 else None,
+                state=environment.state,
             ),
         )
 
@@ -100,14 +102,20 @@ class Attendance:
         Raises:
             RefusedError: there is none.
         """
-        if self._learner.config.environment.evaluation:
-            who = f"{who}, in a run that sets environment.evaluation"
-        elif asks_for_memory(self._learner.config.network):
+        config = self._learner.config
+        newer = {
+            "environment.evaluation": config.environment.evaluation,
+            "environment.frame_stack": config.environment.frame_stack > 1,
+            "environment.state": config.environment.state,
+        }
+        if keys := [key for key, given in newer.items() if given]:
+            who = f"{who}, in a run that sets {' and '.join(keys)}"
+        elif asks_for_memory(config.network):
             who = f"{who}, in a run whose policies have memory (network.encoder_config.recurrent)"
         elif self._normalises:
             who = f"{who}, in a run that sets algorithm.normalize_observations"
-        elif self._learner.config.algorithm.oldest_protocol_version > SPOKEN.oldest:
-            who = f"{who}, in a run of {self._learner.config.algorithm.name}"
+        elif config.algorithm.oldest_protocol_version > SPOKEN.oldest:
+            who = f"{who}, in a run of {config.algorithm.name}"
         try:
             return agreed_version(who, actor, Versions(self._oldest(), SPOKEN.newest))
         except RefusedError as exc:
@@ -127,7 +135,8 @@ class Attendance:
         """The oldest protocol version that the run can be served in."""
         environment, population = self._learner.config.environment, self._learner.population
         needed = [self._learner.config.algorithm.oldest_protocol_version]
-        if environment.ignore_observations or self._normalises:
+        stacked = environment.frame_stack > 1
+        if environment.ignore_observations or stacked or environment.state or self._normalises:
             needed.append(2)
         if environment.evaluation:  # which an older actor would not know of
             needed.append(EVALUATION_SINCE)
@@ -152,7 +161,19 @@ class Attendance:
         if (needed := needed_version(spaces)) > version:
             raise RefusedError(
                 f"actor {one_line(request.actor_id, 64)!r}: speaks protocol version {version}, expected {needed} for "
-                "observations or actions that are a Dict or Tuple; install a newer covey there"
+                "observations or actions that are a Dict or Tuple, stacks of frames or a state; install a newer covey "
+                "there"
+            )
+        if spaces.frame_stack != (frames := config.environment.frame_stack):
+            raise SpaceError(
+                f"actor {one_line(request.actor_id, 64)!r}: frame_stack {spaces.frame_stack} in its spaces, expected "
+                f"{frames} as environment.frame_stack, which Describe says; install a newer covey there"
+            )
+        if (spaces.state is not None) != config.environment.state:
+            raise SpaceError(
+                f"actor {one_line(request.actor_id, 64)!r}: {'a' if spaces.state else 'no'} state in its spaces, "
+                f"expected {'one' if config.environment.state else 'none'} as environment.state, which Describe says; "
+                "install a newer covey there"
             )
         with self.lock:
             if learner.state in CLOSED:

@@ -28,6 +28,9 @@ Columns = dict[str, NDArray[np.generic]]
 _own = threading.local()
 """Holds each thread's decompressor: a shared one would corrupt memory, and making one for each blob is slow."""
 
+STATE = "state"
+"""Column of the state of the whole environment; those of groups have a "/" in their names."""
+
 MAX_ROWS = 1 << 17
 """Rows of a fragment."""
 
@@ -53,7 +56,8 @@ class RowKind(enum.IntEnum):
     """Kinds of row, that is, of timestep in an actor's message.
 
     An env step (STEP); the last observation of an episode (FINAL) or of an abandoned one (CUT); where an environment
-    stands when the message ends (TAIL); an earlier row repeated because an agent has not acted again since (LEAD_IN).
+    stands when the message ends (TAIL); an earlier row repeated because an agent has not acted again since (LEAD_IN);
+    an earlier observation of the running episode, repeated because policies read several of them together (CONTEXT).
     """
 
     STEP = 1  # an env step: observation, action, reward and flags
@@ -61,6 +65,7 @@ class RowKind(enum.IntEnum):
     CUT = 3  # the last observation of an abandoned episode
     TAIL = 4  # where the slot stands when the fragment ends; repeated as the next fragment's first row
     LEAD_IN = 5  # an earlier row, repeated because a decision in it is still open
+    CONTEXT = 6  # an earlier observation of the running episode, for stacks of frames; everything else in it is 0
 
 
 class Active(enum.IntEnum):
@@ -131,7 +136,8 @@ class RowSchema:
 
     First `kind (R,)` for R rows, then for every group of N agents `<group>/` + observation (N, ...), action (N, ...),
     action_mask (N, width) where the group has one, active (N,), reward (N,), terminated (N,), truncated (N,), age (N,).
-    Observations and actions that are trees have a column for each leaf, such as `observation.image`.
+    Observations and actions that are trees have a column for each leaf, such as `observation.image`. Last `state`
+    (R, ...), of the whole environment, where rows have it.
     """
 
     columns: tuple[Column, ...]
@@ -155,6 +161,8 @@ class RowSchema:
                 ("age", "uint32", ()),
             ):
                 columns.append(Column(f"{group.group_id}/{name}", dtype, (n, *shape)))
+        if spaces.state is not None:
+            columns.append(Column(STATE, spaces.state.dtype, spaces.state.shape))
         return RowSchema(tuple(columns))
 
     @cached_property

@@ -11,7 +11,7 @@ from tests.support.running_actors import Running
 from tests.support.scripted_learner import CONFIG, SPACES, ScriptedLearner
 from tests.support.scripted_orders import POLICIES, SHAS, order
 
-from covey.collect.fragment import most_lead_in_rows
+from covey.collect.fragment import most_repeated_rows
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, RefusedError, SpaceError, UnreachableError
 from covey.rows import RowSchema
 from covey.v1 import actor_service_pb2 as pb
@@ -49,7 +49,7 @@ def test_it_joins_with_as_many_training_slots_as_fit_into_a_fragment(
     learner: ScriptedLearner, monkeypatch: pytest.MonkeyPatch, fitting: float, slots: int
 ) -> None:
     schema = RowSchema.of(SPACES)
-    per_slot = (4 + most_lead_in_rows(SPACES)) * schema.row_bytes
+    per_slot = (4 + most_repeated_rows(SPACES)) * schema.row_bytes
     monkeypatch.setattr("covey.collect.collector.MAX_RAW_BYTES", int(fitting * per_slot))
     running = Running(learner.address)
     assert learner.join().train_slots == slots

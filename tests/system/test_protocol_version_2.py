@@ -116,3 +116,38 @@ def test_normalised_policies_need_an_actor_that_reads_by_their_statistics(
 def test_which_version_a_space_needs(space: Space, version: int) -> None:
     assert needed_version(EnvironmentSpaces.build([AgentSpec("a_0", space, Discrete(2))])) == version
     assert needed_version(EnvironmentSpaces.build([AgentSpec("a_0", Discrete(2), space)])) == version
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ({"frame_stack": 3}, {"frame_stack": 3}),
+        ({"state": True}, {"state": Box("int16", (2,), (0.0,) * 2, (9.0,) * 2)}),
+    ],
+)
+def test_frame_stacks_and_states_need_actors_of_version_2_that_do_as_asked(
+    serve: Callable[..., ActorServiceStub], section: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    (key,) = section
+    stub = serve(**section)
+    assert f"in a run that sets environment.{key}" in (text := refusal(lambda: describe(stub, 1)))
+    assert "the learner version 2" in text
+    assert getattr(describe(stub, 2).environment, key) == section[key]
+    asked = EnvironmentSpaces.build(PLAIN.agents, **changes)
+    assert needed_version(asked) == 2
+    with pytest.raises(grpc.RpcError, match=f"expected .* as environment.{key}, which Describe says"):
+        join(stub, PLAIN, 2, 1)
+    assert join(stub, asked, 2, 2).schema_hash
+
+
+def test_what_a_run_did_not_ask_for_is_refused(serve: Callable[..., ActorServiceStub]) -> None:
+    stub = serve()
+    with pytest.raises(grpc.RpcError, match="frame_stack 3 in its spaces, expected 1"):
+        join(stub, EnvironmentSpaces.build(PLAIN.agents, frame_stack=3), 2, 1)
+    with pytest.raises(grpc.RpcError, match="a state in its spaces, expected none"):
+        join(stub, EnvironmentSpaces.build(PLAIN.agents, state=Box("int16", (2,), (0.0,) * 2, (9.0,) * 2)), 2, 1)
+    with pytest.raises(grpc.RpcError, match=r"environment.frame_stack: 3, but agents of this environment wait"):
+        proto = spaces_to_proto(EnvironmentSpaces.build(PLAIN.agents, asynchronous=True))
+        proto.frame_stack = 3
+        request = pb.JoinRequest(protocol_version=2, actor_id="a", incarnation=3, spaces=proto, train_slots=1)
+        stub.Join(request, timeout=PATIENCE_S)

@@ -25,7 +25,7 @@ class AgentType:
 
     Attributes:
         ids: Network ids of the type, and the agents that each plays.
-        observation: What the agents see.
+        observation: What the agents' networks read: what the agents see, or stacks of it.
         action: What they do.
         masked: Whether their observations come with masks of legal actions.
         indicator: Length of the one-hot index that policies of several agents read; 0 for none.
@@ -53,8 +53,8 @@ def padding_groups(spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> l
     types: dict[object, AgentType] = {}
     for network_id, agents in network_ids(spaces, algorithm.share_parameters).items():
         first, width = spaces.agents[agents[0]], indicator(algorithm, agents)
-        own = AgentType({}, first.observation, first.action, first.masked, width, distribution_of(first.action))
-        types.setdefault((first.observation, first.action, first.masked, width), own).ids[network_id] = agents
+        own = AgentType({}, first.stacked, first.action, first.masked, width, distribution_of(first.action))
+        types.setdefault((first.stacked, first.action, first.masked, width), own).ids[network_id] = agents
     groups: dict[object, list[AgentType]] = {}
     for i, own in enumerate(types.values()):
         small = max(own.width, own.action.width) <= MAX_PADDED_WIDTH

@@ -22,8 +22,7 @@ from covey.rows import Active, read_leaves
 from covey.spaces import Box, EnvironmentSpaces, TupleSpace, leaves
 from covey_server.algorithms.distributions import distribution_of
 from covey_server.experience.observations import TorchEncoding
-from covey_server.experience.rollouts import Rollout
-from covey_server.experience.rows_in_parts import RowsInParts
+from covey_server.experience.rollouts import Rollout, RoundColumn
 
 
 class JointView:
@@ -44,8 +43,8 @@ class JointView:
         self._place = {a: (g, n) for g, group in enumerate(spaces.groups) for n, a in enumerate(group.agents)}
         self._more = [1 + agent.action.width if spaces.asynchronous else 0 for agent in spaces.agents]
         self.more = sum(self._more)
-        self.width = sum(agent.observation.width for agent in spaces.agents) + self.more
-        encoding = [[TorchEncoding(leaf.space, device) for leaf in leaves(g.observation)] for g in spaces.groups]
+        self.width = sum(agent.stacked.width for agent in spaces.agents) + self.more
+        encoding = [[TorchEncoding(leaf.space, device) for leaf in leaves(g.stacked)] for g in spaces.groups]
         numbers = [TorchEncoding(_numbers(1 + g.action.width), device) for g in spaces.groups]
         self._encodings = []
         for g in range(len(spaces.groups)):
@@ -54,14 +53,14 @@ class JointView:
             self._encodings.append(own + ([numbers[its] for its in order] if spaces.asynchronous else []))
 
     def observation(self, agent: int) -> TupleSpace:
-        """The observations that the agent's value network reads, as one space."""
+        """The observations that the agent's value network reads, or stacks of, as one space."""
         return TupleSpace(tuple(self.spaces.agents[a].observation for a in self.order(agent)))
 
     def encodings(self, agent: int) -> Sequence[TorchEncoding]:
         """How each of the agent's `sources` is encoded; one object for all agents of a group."""
         return self._encodings[self._place[agent][0]]
 
-    def sources(self, agent: int, rollout: Rollout) -> list[NDArray[np.generic] | RowsInParts]:
+    def sources(self, agent: int, rollout: Rollout) -> list[RoundColumn]:
         """What the agent's value network reads in all rows of a rollout."""
         order = self.order(agent)
         seen = [source for a in order for source in rollout.agents[a].source]

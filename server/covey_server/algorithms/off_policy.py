@@ -156,7 +156,7 @@ class OffPolicy(Algorithm):
         self._population = [MemberSizes.of(m) for m in members] if population is None else population
         self._samples = [self._updates.padded(m.hyperparameters.batch_size) for m in self._population]
         # The networks of all members, packed.
-        widths = [n for a in spaces.agents for n in (a.observation.width, a.action.width)]
+        widths = [n for a in spaces.agents for n in (a.stacked.width, a.action.width)]
         self._actors = self._packed(["actor"], ids, widen=max(widths) <= MAX_PADDED_WIDTH)
         self._critics = self._packed(twins, ids, own_extra=self._joint.own_columns)
 

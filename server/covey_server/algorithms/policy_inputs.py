@@ -67,7 +67,7 @@ def _own_columns(spaces: EnvironmentSpaces) -> list[tuple[int, slice]]:
     """For each agent, find its group's position and its columns in the group's joint observation."""
     found = {}
     for g, group in enumerate(spaces.groups):
-        width = group.observation.width
+        width = group.stacked.width
         for k, agent in enumerate(group.agents):
             found[agent] = (g, slice(k * width, (k + 1) * width))
     return [found[agent] for agent in range(len(spaces.agents))]

@@ -75,9 +75,12 @@ def value_spec(
         observation, more = joint.observation(agents[0]), more + joint.more
         if encoder_config.kind == CNN.kind:  # of one image; here are several
             encoder_config = encoder_config.model_copy(update={"kind": None})
-    encoder = encoder_of(encoder_config, observation, "network", f"agent {agent.agent_id!r}", beside=more)
+    frames = agent.frame_stack
+    encoder = encoder_of(
+        encoder_config, observation, "network", f"agent {agent.agent_id!r}", beside=more, frames=frames
+    )
     return NetworkSpec(
-        inputs=(Input("observation", observation.width + more, encoder),),
+        inputs=(Input("observation", frames * observation.width + more, encoder),),
         head=mlp(config.head_config),
         outputs=1,
         latent_dim=config.latent_dim,
@@ -104,9 +107,13 @@ def critic_spec(
         inputs=tuple(
             Input(
                 g.group_id,
-                g.observation.width,
+                g.stacked.width,
                 encoder_of(
-                    configs[player[g.agents[0]]].encoder_config, g.observation, "network", f"group {g.group_id!r}"
+                    configs[player[g.agents[0]]].encoder_config,
+                    g.observation,
+                    "network",
+                    f"group {g.group_id!r}",
+                    frames=g.frame_stack,
                 ),
                 len(g),
             )

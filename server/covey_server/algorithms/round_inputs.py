@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey_server.experience.observations import TorchEncoding
-from covey_server.experience.rows_in_parts import RowsInParts
+from covey_server.experience.rollouts import RoundColumn
 
 ENCODED_BYTES = 64 << 20
 """Rounds that take up to this many bytes when they are encoded are encoded all at once."""
@@ -42,7 +42,7 @@ class AgentRound:
     """
 
     rows: NDArray[np.int64]
-    sources: Sequence[NDArray[np.generic] | RowsInParts]
+    sources: Sequence[RoundColumn]
     encode: Sequence[TorchEncoding]
     indicator: int
     place: int

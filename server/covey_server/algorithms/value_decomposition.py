@@ -159,7 +159,7 @@ class ValueDecomposition(Algorithm):
         # How many samples batches have and packs compute: by the sizes of the whole population, whoever is due.
         self._population = [MemberSizes.of(m) for m in members] if population is None else population
         self._samples = [self._updates.padded(m.hyperparameters.batch_size) for m in self._population]
-        widths = [n for a in spaces.agents for n in (a.observation.width, a.action.width)]
+        widths = [n for a in spaces.agents for n in (a.stacked.width, a.action.width)]
         utilities = {f"actor/{i}": agents for i, agents in ids.items()}
         self._utilities = self._packed(utilities, widen=max(widths) <= MAX_PADDED_WIDTH)
         # A mixer serves the whole team, so it counts as the network of one agent.

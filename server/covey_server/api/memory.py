@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from covey.collect.carried import Carried
-from covey.collect.fragment import FragmentBuilder, most_lead_in_rows
+from covey.collect.fragment import FragmentBuilder, most_repeated_rows
 from covey.config import ReplayBuffer
 from covey.envs.arrays import SlotArrays
 from covey.envs.observed import Observations
@@ -26,6 +26,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey_server.api.acting import RawActions, by_groups, columns, to_slot_arrays, with_batch_axis
 from covey_server.experience.batch import Batch
+from covey_server.experience.frames import stream_rows
 from covey_server.experience.replay import Replay
 from covey_server.packing import counter_rng
 
@@ -194,7 +195,7 @@ class MultiAgentReplayBuffer:
         fragment = self._fragment(spaces, seen, by_groups(raw_action, spaces, environments), outcome)
         if fragment.streams:
             assert self._schema is not None
-            rows = sum(s.rows + s.lead_in_rows for s in fragment.streams)
+            rows = sum(map(stream_rows, fragment.streams))
             replay.insert(self._schema.decode(fragment.blob, rows, fragment.raw_bytes), fragment.streams)
 
     def sample(self, batch_size: int) -> Experiences:
@@ -227,7 +228,7 @@ class MultiAgentReplayBuffer:
         """
         assert self._schema is not None and self._carried is not None
         environments = list(range(len(seen.present)))
-        builder = FragmentBuilder(self._schema, spaces, environments, most_lead_in_rows(spaces) + 2, self._carried)
+        builder = FragmentBuilder(self._schema, spaces, environments, most_repeated_rows(spaces) + 2, self._carried)
         # An episode that has ended although no agent terminated or was truncated: the environment failed, and there is
         # no outcome of the step to be stored.
         flagged = np.logical_or.reduce(outcome.terminated | outcome.truncated, axis=1).tolist()

@@ -35,6 +35,10 @@ def check_actor(
     config: Annotated[
         list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="An argument of it (YAML); repeatable.")
     ] = None,
+    frame_stack: Annotated[
+        int, typer.Option(metavar="N", min=1, max=16, help="How many observations policies read together.")
+    ] = 1,
+    state: Annotated[bool, typer.Option("--state", help="Ask for the environment's state() in rows.")] = False,
     bind: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where to listen, without TLS; port 0: any free port.")
     ] = ("127.0.0.1:0"),
@@ -61,9 +65,12 @@ def check_actor(
         config_json=json.dumps(arguments_of(config or [])),
         train_slots=TRAIN_SLOTS,
         eval_slots=EVAL_SLOTS,
+        frame_stack=frame_stack if frame_stack > 1 else None,
+        state=state,
     )
-    # How an actor ends that somebody else has started cannot be seen.
-    verdicts = Verdicts(tuple(name for name in RULES if command or name != "exit"))
+    # How an actor ends that somebody else has started cannot be seen; without stacks there are no context rows.
+    untried = {"exit": not command, "context": frame_stack == 1}
+    verdicts = Verdicts(tuple(name for name in RULES if not untried.get(name)))
     side = LearnerSide(spec, bind)
     try:
         say(f"check-actor: attach one actor to {side.address}", error=True)

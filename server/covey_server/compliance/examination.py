@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import MAX_RAW_BYTES, MAX_ROWS, Active, RowKind, RowSchema, read_leaves
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, STATE, Active, RowKind, RowSchema, read_leaves
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
 from covey_server.compliance.asked import Work
 from covey_server.compliance.remembered import Remembered
 from covey_server.compliance.rules import Verdicts
+from covey_server.experience.frames import earlier_frames, frame_rows, read_stacks
 from covey_server.experience.stream import Stream
 from covey_server.ingest.validation import Accepted
 
@@ -43,6 +44,7 @@ class Slots:
         self._verdicts, self._check = verdicts, verdicts.check
         self._remembered = Remembered(spaces, verdicts)
         self._tails: dict[int, tuple[int, Seen]] = {}  # by slot whose episode runs: the last order, and what it showed
+        self._before: dict[int, list[Seen]] = {}  # of these slots, what the episode showed before, for stacks of frames
 
     def look(self, fragment: Fragment, order_id: int, works: Sequence[Work], accepted: Accepted) -> None:
         """Look at the rows of one fragment that has passed the learner's checks."""
@@ -55,7 +57,7 @@ class Slots:
                 if whole:
                     self._check("steps", False, f"{work.steps} env steps of slot {work.slot} in order {order_id}", 0)
                 continue
-            rows = slice(stream.first_row + stream.lead_in_rows, stream.first_row + stream.rows)
+            rows = slice(stream.first_new_row, stream.first_row + stream.rows)
             ends = int((kind[rows] == RowKind.FINAL).sum())
             where = f"slot {work.slot} in order {order_id}"
             if work.until_episode_end and ends:
@@ -68,16 +70,21 @@ class Slots:
             if ends or told:
                 self._check("episodes", told == ends, f"the {ends} episodes of {where} that its rows end", told)
             self._look_at_beginning(work, stream, order_id, accepted, rows.start)
-            self._look_at_actions(work, accepted, rows, where)
-            if kind[rows.stop - 1] == RowKind.TAIL:
-                self._tails[work.slot] = order_id, self._seen(accepted, rows.stop - 1)
+            earlier = earlier_frames(kind, [s.first_row for s in accepted.streams], self._spaces.frame_stack)
+            self._look_at_context(work, stream, accepted, where)
+            self._look_at_actions(work, accepted, rows, earlier, where)
+            last = rows.stop - 1
+            if kind[last] == RowKind.TAIL:
+                self._tails[work.slot] = order_id, self._seen(accepted, last) | self._state(accepted, last)
+                self._before[work.slot] = [self._seen(accepted, r) for r in range(last - int(earlier[last]), last)]
             else:
                 self._tails.pop(work.slot, None)
+                self._before.pop(work.slot, None)
         self._remembered.look(fragment, works, streams, accepted)
 
     def _look_at_beginning(self, work: Work, stream: Stream, order_id: int, accepted: Accepted, row: int) -> None:
         """Does the slot begin anew if it is to, and else where it stood?"""
-        seen = self._seen(accepted, row)
+        seen = self._seen(accepted, row) | self._state(accepted, row)
         self.first[work.slot] = seen
         stood = self._tails.get(work.slot)
         where = f"the stream of slot {work.slot} in order {order_id}"
@@ -90,9 +97,30 @@ class Slots:
             rule = "tail" if before == order_id - 1 else "still"
             differ = [group for group in tail if not np.array_equal(tail[group], seen[group])]
             what = f"in the first row of {where} what was seen in the last one of order {before}"
-            self._check(rule, not differ, what, f"other observations of group {differ[0] if differ else ''}")
+            got = "another state" if STATE in differ else f"other observations of group {differ[0] if differ else ''}"
+            self._check(rule, not differ, what, got)
 
-    def _look_at_actions(self, work: Work, accepted: Accepted, rows: slice, where: str) -> None:
+    def _look_at_context(self, work: Work, stream: Stream, accepted: Accepted, where: str) -> None:
+        """Are the stream's context rows what the running episode showed before, and as many?"""
+        if self._spaces.frame_stack == 1:
+            return
+        goes_on = not work.restart and not stream.cut_before
+        before = self._before.get(work.slot, []) if goes_on else []
+        shown = [self._seen(accepted, stream.first_row + i) for i in range(stream.context_rows)]
+        if not before:
+            self._verdicts.never(
+                "context", bool(shown), f"no context rows of {where}, as an episode begins", len(shown)
+            )
+            return
+        same = len(shown) == len(before) and all(
+            np.array_equal(a[group], b[group]) for a, b in zip(shown, before, strict=True) for group in a
+        )
+        expected = f"{len(before)} context rows of {where} with what its episode showed before"
+        self._check("context", same, expected, f"{len(shown)}{', with others' * (len(shown) == len(before))}")
+
+    def _look_at_actions(
+        self, work: Work, accepted: Accepted, rows: slice, earlier: NDArray[np.uint8], where: str
+    ) -> None:
         """Do the agents do what their policies say?"""
         columns = accepted.columns
         steps = np.asarray(columns["kind"], np.uint8)[rows] == RowKind.STEP
@@ -106,7 +134,8 @@ class Slots:
                 if player is None:
                     self.drawn[name].update(action.tobytes() for action in taken)
                 elif work.exploration is None and chose.any() and not player.state_size:
-                    seen = read_leaves(columns, name, "observation", group.observation, (rows, number))[chose]
+                    acted = rows.start + np.flatnonzero(chose)
+                    seen = read_stacks(columns, group, number, frame_rows(earlier, acted, group.frame_stack))
                     mask = None if masks is None else masks[rows, number][chose]
                     wrong = player.wrong(number, seen, taken, mask)
                     got = f"{int(wrong.sum())} others, the first {taken[wrong][:1].tolist()}"
@@ -114,6 +143,10 @@ class Slots:
                         f"{len(wrong)} actions of agent {self._spaces.agent_ids[agent]} that its policy gives, {where}"
                     )
                     self._check("actions" if player.plain else "layers", not wrong.any(), what, got)
+
+    def _state(self, accepted: Accepted, row: int) -> Seen:
+        """The state of the whole environment, where rows hold it, by the name of its column."""
+        return {STATE: accepted.columns[STATE][row].copy()} if STATE in accepted.columns else {}
 
     def _seen(self, accepted: Accepted, row: int) -> Seen:
         return {

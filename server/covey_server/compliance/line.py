@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from covey.collect.parts import FragmentAssembler
-from covey.errors import AddressInUseError, CoveyError, FragmentError
+from covey.errors import AddressInUseError, CoveyError, FragmentError, SpaceError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1 import actor_service_pb2 as pb
@@ -178,6 +178,13 @@ class LearnerSide(services.ActorServiceServicer):
             version = request.protocol_version
             agreed_version("join", Versions(version, version), SPOKEN)
             spaces = spaces_from_proto(request.spaces, groups_from_proto(self._environment.groups))
+            expected = self._environment.frame_stack if self._environment.HasField("frame_stack") else 1
+            if spaces.frame_stack != expected:
+                raise SpaceError(
+                    f"join: frame_stack {spaces.frame_stack} in the spaces, expected {expected} as Describe says"
+                )
+            if (spaces.state is not None) != self._environment.state:
+                raise SpaceError(f"join: state {spaces.state} in the spaces, expected as Describe says")
             self.spaces = self.spaces or spaces
             check_same_spaces(request.actor_id, self.spaces, spaces)
             session = self._sessions.join(request)

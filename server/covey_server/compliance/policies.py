@@ -69,12 +69,17 @@ class SamplePolicy:
             if any(is_image(leaf.space) for leaf in leaves(group.observation)):
                 # What a run's policies have by itself where they see images.
                 encoder = encoder_of(
-                    EncoderConfig(), group.observation, "network", f"group {group.group_id!r}", beside=indicator
+                    EncoderConfig(),
+                    group.observation,
+                    "network",
+                    f"group {group.group_id!r}",
+                    beside=indicator,
+                    frames=group.frame_stack,
                 )
         if memory:
             encoder = Recurrent(encoder=encoder, hidden_state_size=STATE_SIZE)
         network = NetworkSpec(
-            inputs=(Input("observation", group.observation.width + indicator, encoder),),
+            inputs=(Input("observation", group.stacked.width + indicator, encoder),),
             head=head,
             outputs=action.width,
             latent_dim=16,
@@ -84,7 +89,7 @@ class SamplePolicy:
         self.state_size = network.state_size
         self._group = group
         self._spec = PolicySpec(
-            network, group.observation, action, "stochastic" if gaussian else "deterministic", indicator
+            network, group.stacked, action, "stochastic" if gaussian else "deterministic", indicator
         )
         rng = np.random.default_rng(seed)
         # Gates and norms begin where they change nothing, and weights so small that one action is always the best.
@@ -175,7 +180,7 @@ class SamplePolicy:
 
     def _inputs(self, number: int, seen: NDArray[Any]) -> NDArray[np.float32]:
         """What the network reads of what an agent saw."""
-        x = ObservationEncoding.of(self._group.observation).encode(seen.reshape(len(seen), -1))
+        x = ObservationEncoding.of(self._group.stacked).encode(seen.reshape(len(seen), -1))
         if self._spec.indicator:
             x = np.concatenate([x, np.tile(np.eye(self._spec.indicator, dtype=np.float32)[number], (len(x), 1))], 1)
         return x

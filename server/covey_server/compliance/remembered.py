@@ -12,6 +12,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey_server.compliance.asked import Work
 from covey_server.compliance.rules import Verdicts
+from covey_server.experience.frames import earlier_frames, frame_rows, read_stacks
 from covey_server.experience.states import read_states
 from covey_server.experience.stream import Stream
 from covey_server.ingest.validation import Accepted
@@ -41,6 +42,8 @@ class Remembered:
         for work in works:
             if (stream := streams.get(work.slot)) is None:
                 continue
+            kind = np.asarray(accepted.columns["kind"], np.uint8)
+            earlier = earlier_frames(kind, [s.first_row for s in accepted.streams], self._spaces.frame_stack)
             for group in self._spaces.groups:
                 for number, agent in enumerate(group.agents):
                     player = work.players[agent]
@@ -60,10 +63,11 @@ class Remembered:
                     got = f"{len(state)} numbers, {np.round(state[:4], 3).tolist()}"
                     if not self._verdicts.check("states", same, what, got):
                         continue
-                    rows = slice(stream.first_row + stream.lead_in_rows, stream.first_row + stream.rows)
+                    rows = slice(stream.first_new_row, stream.first_row + stream.rows)
                     acted, begins, ended = _acts(accepted.columns, group.group_id, number, rows)
                     columns, name = accepted.columns, group.group_id
-                    seen = read_leaves(columns, name, "observation", group.observation, (rows, number))[acted]
+                    frames = frame_rows(earlier, rows.start + acted, group.frame_stack)
+                    seen = read_stacks(columns, group, number, frames)
                     outputs, after = player.remember(number, seen, begins, state)
                     chose = columns[f"{name}/active"][rows, number][acted] == Active.CHOSE
                     if work.exploration is None and chose.any():

@@ -23,6 +23,7 @@ RULES: dict[str, str] = {
     "steps": "A slot makes exactly its `steps`, unless the fragment says why not (`shortfall`)",
     "still": "Slots that it does not name stand still: their episode, noise and observation stay as they are",
     "tail": "where the slot stands when the fragment ends; it comes again as the next fragment's first row",
+    "context": "A stream that goes on with an episode begins with its last observations before the stream's first row",
     "restart": "the running episode is abandoned (the next stream of this slot says `cut_before`)",
     "seeds": "Its episodes are then seeded from `seed` and their index",
     "episodes": "The envelope also has the episodes that ended",

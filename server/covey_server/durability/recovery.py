@@ -30,6 +30,7 @@ from covey_server.durability.changed_settings import set_in_members
 from covey_server.durability.checkpointer import LINEAGE_VERSION, RUN_VERSION, Checkpointer
 from covey_server.evolution.lineage import Lineage, entry_from_json
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.frames import stream_rows
 from covey_server.experience.states import state_bytes
 from covey_server.experience.stream import Stream
 from covey_server.ingest.intake import Intake
@@ -173,8 +174,10 @@ def _streams(received: ReceivedFragment) -> tuple[Stream, ...]:
     streams: list[Stream] = []
     first_row = 0
     for s, member_id in zip(received.fragment.streams, received.stream_members, strict=True):
-        rows = s.rows + s.lead_in_rows
-        streams.append(Stream(s.slot, member_id, first_row, rows, s.lead_in_rows, s.steps, s.cut_before))
+        rows = stream_rows(s)
+        streams.append(
+            Stream(s.slot, member_id, first_row, rows, s.lead_in_rows, s.steps, s.cut_before, s.context_rows)
+        )
         first_row += rows
     return tuple(streams)
 

@@ -38,6 +38,9 @@ class Batch:
         next_action: As `action`, of that row: the actions to which agents that do not choose there are bound.
         next_legal: As `legal`, of that row.
         next_part: As `part`, of that row; the agent whose decision closes chooses there, unless it is forced.
+        state: (M, B, width), the state of the whole environment, encoded as observations are; None where rows do not
+            hold it.
+        next_state: As `state`, of the row in which the decision closes.
     """
 
     observation: tuple[Tensor, ...]
@@ -52,6 +55,8 @@ class Batch:
     next_action: Tensor | None
     next_legal: Tensor | None
     next_part: Tensor | None
+    state: Tensor | None = None
+    next_state: Tensor | None = None
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors of the batch in the order of its fields, without those that are None."""

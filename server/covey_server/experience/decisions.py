@@ -75,7 +75,7 @@ def close_decisions(
 
     Args:
         columns: All rows of the fragment, as `covey.rows.RowSchema.decode` gives them.
-        streams: The fragment's slot streams; their `rows + lead_in_rows` say where each begins in the columns.
+        streams: The fragment's slot streams, in the order of their rows.
         spaces: The run's spaces.
     """
     kind = np.asarray(columns["kind"], np.uint8)

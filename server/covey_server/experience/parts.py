@@ -20,6 +20,7 @@ from covey.rows import Active, Columns, RowKind, leaf_columns
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
 from covey_server.experience.decisions import ClosedDecisions, by_agent, close_decisions
+from covey_server.experience.frames import stream_rows
 
 
 class Part(enum.IntEnum):
@@ -70,14 +71,15 @@ def find_decisions(
 def everybody_acts(columns: Columns, spaces: EnvironmentSpaces) -> bool:
     """Whether every agent chooses an action in every row, so that each decision is followed by one in the next row.
 
-    Final rows of episodes are not looked at: agents would have acted there, had the episode gone on.
+    Final rows of episodes are not looked at, as agents would have acted there, had the episode gone on; nor are context
+    rows, which hold observations alone.
     """
     kind = columns["kind"]
     if (kind == int(RowKind.LEAD_IN)).any():
         return False
     for g in spaces.groups:
         others = columns[f"{g.group_id}/active"] != int(Active.CHOSE)
-        if others.any() and (kind[others.any(axis=1)] != RowKind.FINAL).any():
+        if others.any() and not np.isin(kind[others.any(axis=1)], (RowKind.FINAL, RowKind.CONTEXT)).all():
             return False
     return True
 
@@ -111,7 +113,7 @@ def parts(
     # Rows in which no decision from before can be open: the end of an episode, the row after a cut, a stream's first.
     nothing_open = final.copy()
     nothing_open[1:] |= (kind == RowKind.CUT)[:-1, None]
-    nothing_open[np.cumsum([0, *(s.rows + s.lead_in_rows for s in streams)])[:-1]] = True
+    nothing_open[np.cumsum([0, *map(stream_rows, streams)])[:-1]] = True
     opens = np.where(lead_in, by_agent(columns, spaces, "age", np.uint32) > 0, step & (active > 0))
     # An agent waits if its last decision is newer than its last end: running maxima give the row of each, -1 for none.
     opened = np.maximum.accumulate(np.where(opens, rows, -1))

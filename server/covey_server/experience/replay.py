@@ -1,8 +1,9 @@
 """The replay memory of all off-policy members: actors' messages (fragments) are stored and evicted whole, oldest first.
 
 A fragment is what an actor sends at once: rows of its slots. They lie next to each other, so the next observation of
-a step row is the next row and is stored once. From the first fragment on in which some agent does not act, rows have
-links to where each agent's decision closes.
+a step row is the next row and is stored once. So are the frames of a stack: they are the rows before, and joined when
+they are drawn. From the first fragment on in which some agent does not act, rows have links to where each agent's
+decision closes.
 
 The memory is two rings. Rows lie in one of fixed capacity, fragment after fragment; a fragment that does not fit before
 the end of the array begins at row 0 again. Here with 10 rows, after fragments a to d of 3 rows each:
@@ -39,6 +40,7 @@ from covey.spaces import EnvironmentSpaces
 from covey.v1 import fragment_pb2
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.frames import earlier_frames, stream_rows
 from covey_server.experience.observed import ObservedRows
 from covey_server.experience.parts import FragmentDecisions, find_decisions
 from covey_server.experience.replay_layout import RowLayout, torch_dtype
@@ -92,10 +94,10 @@ class Replay:
     ) -> None:
         self._device = torch.device(device)
         self._spaces = spaces
-        self._schema = RowSchema.of(spaces)
+        self._schema, self._frames = RowSchema.of(spaces), spaces.frame_stack
         self._layout = RowLayout(spaces, self._device)
         per_row = self._layout.row_bytes
-        self._capacity = planned_rows(per_row, max_size, max_bytes)
+        self._capacity = planned_rows(per_row, max_size, max_bytes, self._frames)
         self._max_size = max_size
         self._matrices = {d: self._zeros((self._capacity, width), d) for d, width in self._layout.widths.items()}
         # The same memory as numpy arrays, which write small blocks faster. On other devices fragments are staged.
@@ -208,7 +210,7 @@ class Replay:
 
         Args:
             columns: All rows of the fragment, as `covey.rows.RowSchema.decode` gives them.
-            streams: The fragment's slot streams; their `rows + lead_in_rows` say where each begins in the columns.
+            streams: The fragment's slot streams, in the order of their rows.
             tag: Given back by `oldest_tag`, such as the fragment's position in the journal.
 
         Raises:
@@ -228,14 +230,18 @@ class Replay:
                 f"replay_buffer holds {self._max_size} env steps in {self._capacity} rows, expected room for a "
                 f"fragment of {steps} env steps in {rows} rows; raise max_size or max_bytes"
             )
+        earlier = None
+        if self._frames > 1:
+            starts = np.cumsum([0, *map(stream_rows, streams)])[:-1]
+            earlier = earlier_frames(np.asarray(kind, np.uint8), starts.tolist(), self._frames)
         # Copies to another device are slow: they are made before the lock is taken, which sampling needs.
-        staged = self._staged(columns, rows, decisions) if self._writable is None else {}
+        staged = self._staged(columns, rows, decisions, earlier) if self._writable is None else {}
         links = None if decisions is None else torch.from_numpy(decisions.links).to(self._device, non_blocking=True)
         with self._lock:
             start = self._free_rows(rows, steps, len(drawable))
             new_rows = slice(start, start + rows)
             if self._writable is not None:
-                self._layout.write({d: m[new_rows] for d, m in self._writable.items()}, columns, decisions)
+                self._layout.write({d: m[new_rows] for d, m in self._writable.items()}, columns, decisions, earlier)
             for dtype, block in staged.items():
                 self._matrices[dtype][new_rows].copy_(block)
             self._link(new_rows, links)
@@ -268,13 +274,25 @@ class Replay:
             # One gather per dtype fetches the rows drawn and all their next rows; `views` is 2, or N + 1 with links.
             fetched = torch.cat([row, following])
             views = len(fetched) // len(row)
+            # Of matrices with observations also the rows before, for stacks of frames, oldest first; the last is `row`.
+            stacks = self._stack_rows(fetched)
             rows = {
-                dtype: matrix.index_select(0, fetched).view(views, *draw.shape, matrix.shape[1])
+                dtype: matrix.index_select(0, stacks if dtype in self._layout.observed else fetched).view(
+                    -1, views, *draw.shape, matrix.shape[1]
+                )
                 for dtype, matrix in self._matrices.items()
             }
-        now = {dtype: x[0] for dtype, x in rows.items()}
-        after = {dtype: x[1] if links is None else x[1:] for dtype, x in rows.items()}
+        now = {dtype: x[:, 0] for dtype, x in rows.items()}
+        after = {dtype: x[:, 1] if links is None else x[:, 1:] for dtype, x in rows.items()}
         return self._layout.batch(now, after, links, sizes)
+
+    def _stack_rows(self, fetched: Tensor) -> Tensor:
+        """Return the rows whose observations are stacked for these rows, oldest first: (frames * rows,)."""
+        if self._frames == 1:
+            return fetched
+        earlier = self._matrices["uint8"][:, self._layout.earlier_column].index_select(0, fetched)
+        back = torch.arange(self._frames - 1, -1, -1, device=self._device).unsqueeze(1)
+        return (fetched - torch.minimum(back, earlier.long())).view(-1)
 
     def step_rows(self) -> dict[str, Tensor]:
         """Copy the rows that may be sampled, oldest first: by dtype, (rows, width) each. For tests."""
@@ -283,10 +301,12 @@ class Replay:
             rows = self._drawable_rows[order]
             return {dtype: matrix.index_select(0, rows) for dtype, matrix in self._matrices.items()}
 
-    def _staged(self, columns: Columns, rows: int, decisions: FragmentDecisions | None) -> dict[str, Tensor]:
+    def _staged(
+        self, columns: Columns, rows: int, decisions: FragmentDecisions | None, earlier: NDArray[np.uint8] | None
+    ) -> dict[str, Tensor]:
         """Copy a message's rows to the device as one matrix per dtype, before the lock is taken."""
         host = {dtype: np.empty((rows, width), dtype) for dtype, width in self._layout.widths.items()}
-        self._layout.write(host, columns, decisions)
+        self._layout.write(host, columns, decisions, earlier)
         return {dtype: torch.from_numpy(block).to(self._device, non_blocking=True) for dtype, block in host.items()}
 
     def _link(self, new_rows: slice, links: Tensor | None) -> None:

@@ -86,16 +86,18 @@ class StoredLeaf:
     """Where a group's observations of one leaf lie in replay, and how they are encoded.
 
     Attributes:
-        encoding: For networks.
+        encoding: For networks; of stacks where these read several observations.
         dtype: The matrix.
         offset: First number in the matrix's row.
         width: Number of numbers, over all agents of the group.
+        apart: Of one agent's observation, how many numbers come before and after the axis on which frames are stacked.
     """
 
     encoding: TorchEncoding
     dtype: str
     offset: int
     width: int
+    apart: tuple[int, int]
 
 
 def unit_mapping(run: ActionRun, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,14 +14,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from covey.rows import Columns, leaf_columns
+from covey.rows import STATE, Columns, leaf_columns
 from covey.spaces import (
     Discrete,
     EnvironmentSpaces,
     Group,
     LeafSpace,
     MultiDiscrete,
+    leaves,
     masked_choices,
+    numbers_before_frames,
 )
 from covey_server.experience.batch import Batch
 from covey_server.experience.observations import TorchEncoding
@@ -46,13 +48,19 @@ class RowLayout:
     Attributes:
         widths: Numbers per row of each matrix, by dtype.
         blocks: Where each column lies.
+        observed: Dtypes of matrices that hold observations.
+        earlier_column: Where policies read stacks of observations, the column of the uint8 matrix that says how many
+            rows before a row belong to its stack.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, device: torch.device) -> None:
         # Columns are placed one after another; `widths` grows as they are.
         self.widths: dict[str, int] = {}
         self.blocks: list[Block] = []
+        self._frames = spaces.frame_stack
         self._observations = [self._place_observation(group, device) for group in spaces.groups]
+        self.observed = frozenset(self.widths)
+        self._state = self._place_state(spaces, device)
         self._actions = self._place_actions(spaces)
         self._masks = self._place_masks(spaces, device)
         self._agents = len(spaces.agents)
@@ -61,6 +69,8 @@ class RowLayout:
         # Parts come from no column of the fragment: they are computed when it is inserted.
         self._part = self.widths["uint8"]
         self.widths["uint8"] += self._agents
+        self.earlier_column = self.widths["uint8"]
+        self.widths["uint8"] += self._frames > 1
         self._affine = [unit_mapping(run, device) for run in self._actions]
         self._one_hot = [
             TorchEncoding(run.spaces[0], device) if isinstance(run.spaces[0], MultiDiscrete) else None
@@ -86,7 +96,11 @@ class RowLayout:
         return 2 * self._agents
 
     def write(
-        self, into: dict[str, NDArray[np.generic]], columns: Columns, decisions: FragmentDecisions | None
+        self,
+        into: dict[str, NDArray[np.generic]],
+        columns: Columns,
+        decisions: FragmentDecisions | None,
+        earlier: NDArray[np.uint8] | None,
     ) -> None:
         """Write the columns of an actor's message into one matrix per dtype, each with as many rows as the message.
 
@@ -94,11 +108,17 @@ class RowLayout:
             into: A matrix by dtype, (rows, width) each.
             columns: All rows of the fragment.
             decisions: Where not every agent acts in every row, when decisions close and what agents do; else None.
+            earlier: Where observations are stacked, how many rows before each row its stack reaches back; else None.
         """
         n = self._agents
         for b in self.blocks:
             source = columns[b.column][:, b.first : b.last]
             into[b.dtype][:, b.offset : b.offset + b.width] = source.reshape(len(source), b.width)
+        if self._state is not None:
+            at = slice(self._state.offset, self._state.offset + self._state.width)
+            into[self._state.dtype][:, at] = columns[STATE].reshape(len(columns[STATE]), self._state.width)
+        if earlier is not None:
+            into["uint8"][:, self.earlier_column] = earlier
         if decisions is None:
             into["uint8"][:, self._part : self._part + n] = Part.CHOSE
         else:
@@ -124,13 +144,24 @@ class RowLayout:
             The leaves; the number of agents; and the agent whose observation each encoded number is.
         """
         stored = []
-        for column, leaf in leaf_columns(group.group_id, "observation", group.observation):
-            encoding = TorchEncoding(leaf, device)
-            width = encoding.numbers * len(group)
-            offset = self._place(column, 0, len(group), leaf.dtype, width)
-            stored.append(StoredLeaf(encoding, leaf.dtype, offset, width))
-        owner = torch.tensor(group.agents).repeat_interleave(group.observation.width).to(device)
+        columns = leaf_columns(group.group_id, "observation", group.observation)
+        for (column, leaf), read in zip(columns, leaves(group.stacked), strict=True):
+            numbers, before = math.prod(leaf.shape), numbers_before_frames(leaf)
+            offset = self._place(column, 0, len(group), leaf.dtype, numbers * len(group))
+            apart = (before, numbers // max(1, before))
+            encoding = TorchEncoding(read.space, device)
+            stored.append(StoredLeaf(encoding, leaf.dtype, offset, numbers * len(group), apart))
+        owner = torch.tensor(group.agents).repeat_interleave(group.stacked.width).to(device)
         return stored, len(group), owner
+
+    def _place_state(self, spaces: EnvironmentSpaces, device: torch.device) -> StoredLeaf | None:
+        """Append the state of the whole environment to the matrix of its dtype, where rows hold it."""
+        if spaces.state is None:
+            return None
+        dtype, encoding = spaces.state.dtype, TorchEncoding(spaces.state, device)
+        offset = self.widths.get(dtype, 0)
+        self.widths[dtype] = offset + encoding.numbers
+        return StoredLeaf(encoding, dtype, offset, encoding.numbers, (1, encoding.numbers))
 
     def _place_masks(self, spaces: EnvironmentSpaces, device: torch.device) -> tuple[MaskRun, ...]:
         """Append all agents' action masks to the uint8 matrix; returns () if no agent has one."""
@@ -187,19 +218,24 @@ class RowLayout:
             runs.pop()
         runs.append(ActionRun(own, space.dtype, offset, numbers, values, start))
 
-    def batch(self, now: dict[str, Tensor], after: dict[str, Tensor], links: Tensor | None, sizes: Tensor) -> Batch:
+    def batch(
+        self, seen: dict[str, Tensor], next_seen: dict[str, Tensor], links: Tensor | None, sizes: Tensor
+    ) -> Batch:
         """Make a minibatch from rows gathered from the replay matrices, given by dtype.
 
-        M members, B samples each, N agents; `width` is the numbers in a row of the matrix.
+        M members, B samples each, N agents; `width` is the numbers in a row of the matrix. F is 1; but where
+        observations are stacked and the matrix has some, F are the frames of a stack: the rows before, oldest first,
+        and the row itself.
 
         Args:
-            now: (M, B, width), rows in which decisions were made.
-            after: (M, B, width), the rows after them; with links (N, M, B, width), for each agent the row in which its
-                decision closes.
+            seen: (F, M, B, width), rows in which decisions were made.
+            next_seen: (F, M, B, width), the rows after them; with links (F, N, M, B, width), for each agent the row in
+                which its decision closes.
             links: (M, B, 2N) int32, those of `now`; None where every agent acts in every row.
             sizes: (M,) batch size of each member; samples beyond it get weight 0.
         """
         n = self._agents
+        now, after = ({dtype: x[-1] for dtype, x in rows.items()} for rows in (seen, next_seen))
         flags = now["uint8"]
         # (M, B), whether a sample is within its member's batch size, and not padding up to the largest one.
         is_sample = torch.arange(flags.shape[1], device=flags.device).unsqueeze(0) < sizes.unsqueeze(1)
@@ -212,7 +248,7 @@ class RowLayout:
             next_part = next_part.masked_fill(self._is_same_agent & (next_part != Part.FORCED), Part.CHOSE)
             closes = closes & (links[..., :n] > 0)
         return Batch(
-            observation=self._encoded_observations(now, part),
+            observation=self._encoded_observations(seen, part),
             action=self._joint_action(now, part),
             legal=self._legal_actions(now["uint8"]),
             part=part,
@@ -220,25 +256,47 @@ class RowLayout:
             steps=None if links is None else links[..., n:],
             terminated=flags[..., self._terminated : self._terminated + n].float(),
             weight=closes.float().expand(*is_sample.shape, n),
-            next_observation=self._encoded_observations(after, next_part),
+            next_observation=self._encoded_observations(next_seen, next_part),
             next_action=None if next_part is None else self._joint_action(after, next_part),
             next_legal=self._legal_actions(after["uint8"]),
             next_part=next_part,
+            state=self._encoded_state(now),
+            next_state=self._encoded_state(after),
         )
 
     def _encoded_observations(self, rows: dict[str, Tensor], part: Tensor | None) -> tuple[Tensor, ...]:
-        """Encode gathered observations of each group, (..., agents of the group * width), zeros for absent agents."""
+        """Encode gathered observations of each group, (..., agents of the group * width), zeros for absent agents.
+
+        Rows are (F, ..., width), for the F frames of a stack.
+        """
         seen = []
         for stored, agents, owner in self._observations:
-            encoded = [s.encoding(rows[s.dtype][..., s.offset : s.offset + s.width]) for s in stored]
+            encoded = [
+                s.encoding(self._joined(rows[s.dtype][..., s.offset : s.offset + s.width], agents, s)) for s in stored
+            ]
             x = encoded[0]
             if len(encoded) > 1:  # the leaves of one agent before those of the next
                 x = torch.cat([y.unflatten(-1, (agents, -1)) for y in encoded], -1).flatten(-2)
-            # Agents that are not there are stored as zeros, which an encoding may turn into other numbers.
-            if part is not None and not all(s.encoding.plain for s in stored):
+            # Agents that are not there are stored as zeros, which an encoding may turn into other numbers, and earlier
+            # frames of a stack may be of when they were there.
+            if part is not None and not (self._frames == 1 and all(s.encoding.plain for s in stored)):
                 x = x * (part != Part.ABSENT).index_select(-1, owner)
             seen.append(x)
         return tuple(seen)
+
+    def _encoded_state(self, rows: dict[str, Tensor]) -> Tensor | None:
+        """Encode the state of the whole environment of gathered rows; None where rows do not hold it."""
+        if self._state is None:
+            return None
+        its = self._state
+        return its.encoding(rows[its.dtype][..., its.offset : its.offset + its.width])
+
+    def _joined(self, frames: Tensor, agents: int, stored: StoredLeaf) -> Tensor:
+        """Join a leaf's frames, (F, ..., numbers of all agents), to stacks (..., numbers), one agent after another."""
+        if self._frames == 1:
+            return frames[0]
+        apart: Tensor = frames.unflatten(-1, (agents, *stored.apart))
+        return apart.movedim(0, -2).flatten(-4)
 
     def _joint_action(self, rows: dict[str, Tensor], part: Tensor | None) -> Tensor:
         """Join all agents' actions of gathered rows: Box mapped to [-1, 1], choices one-hot, zeros if absent."""

@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.rows import Active, Columns, RowKind, RowSchema, from_leaves, leaf_columns, read_leaves
+from covey.rows import STATE, Active, Columns, RowKind, RowSchema, from_leaves, leaf_columns, read_leaves
 from covey.run.state_upgrades import check_version
-from covey.spaces import EnvironmentSpaces, Group, Space
+from covey.spaces import EnvironmentSpaces, Group, Space, leaves
 from covey_server.experience.decisions import ClosedDecisions, close_decisions
 from covey_server.experience.experience import AcceptedRows
+from covey_server.experience.frames import StackedRows, earlier_frames
 from covey_server.experience.rows_in_parts import RowsInParts
 from covey_server.experience.states import AgentStates, read_states, starts_of
 from covey_server.experience.stream import Stream
@@ -32,6 +33,10 @@ VERSION = 1
 """Version of the rounds' state in checkpoints."""
 
 
+RoundColumn = NDArray[np.generic] | RowsInParts | StackedRows
+"""What an agent saw in all rows of a round, of one leaf: indexed by rows it copies them."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentDecisions:
     """One agent's decisions of an on-policy rollout, one trajectory after another, each in order of time.
@@ -40,9 +45,9 @@ class AgentDecisions:
     There are V observations ("views") and D closed decisions.
 
     Attributes:
-        observation: The agent's observation space.
-        source: For each leaf of it (R, *leaf's shape), what the agent saw in all rows of the round, in the leaf's own
-            dtype; not copied.
+        observation: The space of what the agent's networks read: of its observations, or of stacks of them.
+        source: For each leaf of it what the agent saw in all R rows of the round, in the leaf's own dtype, not copied:
+            indexed by V rows it gives (V, *leaf's shape).
         rows: (V,), the rows that count.
         here: (D,), index into `rows` of what the agent saw when it decided.
         after: (D,), index into `rows` of what it saw when the decision closed.
@@ -55,10 +60,11 @@ class AgentDecisions:
         continues: (D,) bool, whether the next decision in these arrays is the one made where this one closed.
         starts: (F, H), the H numbers that the agent's policy remembers before each of the F decisions that no other
             continues to, in their order; None for a policy without memory.
+        state: (V, *shape), the state of the whole environment in the rows that count; None where rows do not hold it.
     """
 
     observation: Space
-    source: tuple[NDArray[np.generic] | RowsInParts, ...]
+    source: tuple[RoundColumn, ...]
     rows: NDArray[np.int64]
     here: NDArray[np.int64]
     after: NDArray[np.int64]
@@ -70,10 +76,11 @@ class AgentDecisions:
     terminated: NDArray[np.bool_]
     continues: NDArray[np.bool_]
     starts: NDArray[np.float32] | None = None
+    state: NDArray[np.generic] | None = None
 
     @property
     def view(self) -> NDArray[np.generic]:
-        """What the agent saw in the rows that count, (V, *observation shape), structured for a tree; copied."""
+        """What the agent's networks read in the rows that count, (V, *shape), structured for a tree; copied."""
         return from_leaves(self.observation, [leaf[self.rows] for leaf in self.source])
 
 
@@ -240,12 +247,22 @@ class Rollouts:
         states = [own for held in fragments for own in held.states]
         begun_with = {number: states[i] for number, i in begun_by.items()}
         closes = closed.closes & ~from_earlier_policy[:, None]
+        starts = np.cumsum([0, *(stream.rows for _, stream in placed)])[:-1]
+        earlier = earlier_frames(kind, starts.tolist(), self._spaces.frame_stack)
         agents: dict[int, AgentDecisions] = {}
         for group in groups:
             own = [seen[name] for name in names[group.group_id]]
             for n, agent in enumerate(group.agents):
                 rows = np.flatnonzero(closes[:, agent])
-                source = tuple(its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n] for its in own)
+                source = tuple(
+                    StackedRows.of(
+                        its.of_agent(n) if isinstance(its, RowsInParts) else its[:, n],
+                        leaf.space,
+                        earlier,
+                        group.frame_stack,
+                    )
+                    for its, leaf in zip(own, leaves(group.observation), strict=True)
+                )
                 remembered = {number: its[agent] for number, its in begun_with.items() if its}
                 agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory, remembered)
         return Rollout(tuple(agents[a] for a in range(len(agents))), columns)
@@ -260,8 +277,9 @@ def _trajectories(
 
     A stream is the rows of one environment in one message. It continues the trajectory of that environment's stream
     before it if that one ended with a tail row (where an environment stands when the message ends): the first row after
-    its lead-in rows repeats this tail. Lead-in rows repeat earlier rows because an agent's decision in them has not
-    closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do not count.
+    its context and lead-in rows repeats this tail. Lead-in rows repeat earlier rows because an agent's decision there
+    has not closed. In an environment's first stream of a rollout they hold decisions of an earlier policy; these do
+    not count.
 
     Args:
         seen: By column what agents saw in all rows of the rollout, stream after stream.
@@ -287,7 +305,7 @@ def _trajectories(
     open_tails: dict[tuple[Hashable, int], int] = {}  # by slot, the tail row at which its last stream ended
     begun_by: dict[int, int] = {}
     for i, (start, end, (actor, stream)) in enumerate(zip(starts.tolist(), ends.tolist(), placed, strict=True)):
-        first = start + stream.lead_in_rows
+        first = start + stream.context_rows + stream.lead_in_rows
         tail = open_tails.pop((actor, stream.slot), None)
         if tail is not None and not stream.cut_before and _same_observations(seen, tail, first):
             trajectory_of_segment[segment[start]] = trajectory_of_segment[segment[tail]]
@@ -310,7 +328,7 @@ def _same_observations(seen: Mapping[str, NDArray[np.generic] | RowsInParts], ro
 
 def _agent_decisions(
     columns: Columns,
-    source: tuple[NDArray[np.generic] | RowsInParts, ...],
+    source: tuple[RoundColumn, ...],
     closed: ClosedDecisions,
     group: Group,
     n: int,
@@ -346,7 +364,7 @@ def _agent_decisions(
     continues &= ~closed.ended[rows, agent]
     g = group.group_id
     return AgentDecisions(
-        observation=group.observation,
+        observation=group.stacked,
         source=source,
         rows=np.flatnonzero(viewed),
         here=view_of_row[rows],
@@ -359,4 +377,5 @@ def _agent_decisions(
         terminated=closed.terminated[rows, agent] > 0,
         continues=continues,
         starts=starts_of(trajectory[rows], continues, remembered),
+        state=columns[STATE][viewed] if STATE in columns else None,
     )

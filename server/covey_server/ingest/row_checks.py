@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import FragmentError
-from covey.rows import MAX_FLOAT32, MAX_SAMPLE_UNITS, Active, Columns, RowKind, leaf_columns
+from covey.rows import MAX_FLOAT32, MAX_SAMPLE_UNITS, STATE, Active, Columns, RowKind, leaf_columns
 from covey.spaces import (
     Box,
     Discrete,
@@ -48,6 +48,8 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
         FragmentError: with reason "flags", "not_finite", "action_range" or "mask".
     """
     kind = np.asarray(columns["kind"], np.uint8)
+    if spaces.state is not None:
+        _check_observed(STATE, columns[STATE])
     for group in spaces.groups:
         name = group.group_id
         for flag, most in (("active", 2), ("terminated", 1), ("truncated", 1)):
@@ -56,19 +58,10 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
         observed = leaf_columns(name, "observation", group.observation)
         acted = leaf_columns(name, "action", group.action)
         for column, _ in observed:
-            observation = columns[column]
-            if observation.dtype.kind == "f" and observation.size:
-                lowest, highest = _finite_range(column, observation)
-                if max(-lowest, highest) > MAX_FLOAT32:  # which networks would read as infinite
-                    raise FragmentError(
-                        "not_finite", f"{column}: {lowest:g} to {highest:g}, expected numbers that float32 holds"
-                    )
+            _check_observed(column, columns[column])
         _check_rewards(f"{name}/reward", columns[f"{name}/reward"], columns[f"{name}/age"])
-        for column, _ in observed + acted:
-            # numpy reads truth values as raw bytes, and what a byte other than 0 or 1 counts as is undefined.
-            values = columns[column]
-            if values.dtype == bool and (worst := int(values.view(np.uint8).max())) > 1:
-                raise FragmentError("flags", f"{column}: truth value {worst}, expected 0 or 1")
+        for column, _ in acted:
+            _check_truth(column, columns[column])
         for column, space in acted:
             # The quick test holds all numbers at once against a range that is legal for each of them.
             action = columns[column]
@@ -84,6 +77,30 @@ def check_values(columns: Columns, spaces: EnvironmentSpaces, unclipped: bool) -
                     )
         if group.masked:
             _check_masks(columns, group, kind)
+
+
+def _check_observed(name: str, values: NDArray[Any]) -> None:
+    """Check that what networks may read are numbers that float32 holds, or truth values.
+
+    Raises:
+        FragmentError: with reason "not_finite" or "flags".
+    """
+    if values.dtype.kind == "f" and values.size:
+        lowest, highest = _finite_range(name, values)
+        if max(-lowest, highest) > MAX_FLOAT32:  # which networks would read as infinite
+            raise FragmentError("not_finite", f"{name}: {lowest:g} to {highest:g}, expected numbers that float32 holds")
+    _check_truth(name, values)
+
+
+def _check_truth(name: str, values: NDArray[Any]) -> None:
+    """Check that truth values are 0 or 1.
+
+    Raises:
+        FragmentError: with reason "flags".
+    """
+    # numpy reads truth values as raw bytes, and what a byte other than 0 or 1 counts as is undefined.
+    if values.dtype == bool and values.size and (worst := int(values.view(np.uint8).max())) > 1:
+        raise FragmentError("flags", f"{name}: truth value {worst}, expected 0 or 1")
 
 
 def _check_rewards(name: str, rewards: NDArray[Any], ages: NDArray[Any]) -> None:

@@ -27,14 +27,13 @@ from covey.wire.limits import (
 )
 from covey_server.experience.states import state_bytes
 from covey_server.experience.stream import Stream
+from covey_server.ingest.frame_checks import check_frames
 from covey_server.ingest.row_checks import check_lead_in, check_values
 from covey_server.ingest.state_checks import StateSize, check_state_sizes, check_states
 
 MAX_REPORTS = 1 << 16
 """Most episodes, and most faults, in one fragment: far above what an honest actor has, far below what hurts."""
 
-# Plain numbers: comparing an array with a member of an enumeration takes four times as long.
-_STEP, _LEAD_IN = int(RowKind.STEP), int(RowKind.LEAD_IN)
 _START = 0
 _CLOSING = np.zeros(256, bool)
 """Kinds of rows that may be the last one of a stream."""
@@ -43,7 +42,8 @@ _CLOSING[[RowKind.FINAL, RowKind.CUT, RowKind.TAIL]] = True
 _FOLLOWS = np.zeros((256, 256), bool)
 """[before, after]: whether a row of one kind may follow one of another in a stream; 0 stands for the stream's start."""
 for _before, _after in {
-    _START: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
+    _START: (RowKind.CONTEXT, RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
+    RowKind.CONTEXT: (RowKind.CONTEXT, RowKind.STEP, RowKind.CUT),
     RowKind.LEAD_IN: (RowKind.LEAD_IN, RowKind.STEP, RowKind.CUT),
     RowKind.STEP: (RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL),
     RowKind.FINAL: (RowKind.STEP, RowKind.CUT),
@@ -51,9 +51,11 @@ for _before, _after in {
 }.items():
     _FOLLOWS[_before, list(_after)] = True
 
+_BITS = 20
+"""Bits of a count of rows, of which a fragment has fewer (`covey.rows.MAX_ROWS`)."""
 _COUNTS = np.zeros(256, np.int64)
-"""By row kind, what it adds to a sum that counts step rows in its lower 32 bits and lead-in rows in its upper ones."""
-_COUNTS[[_STEP, _LEAD_IN]] = 1, 1 << 32
+"""By row kind, what it adds to a sum of three counts: of step rows in its lowest bits, lead-in rows, context rows."""
+_COUNTS[[RowKind.STEP, RowKind.LEAD_IN, RowKind.CONTEXT]] = 1, 1 << _BITS, 1 << 2 * _BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def check_fragment(
         )
     if fragment.order_id != order.order_id:
         raise FragmentError("order", f"answers order {fragment.order_id}, expected {order.order_id}")
-    streams = _check_streams(fragment, order, len(spaces.agents))
+    streams = _check_streams(fragment, order, spaces)
     check_state_sizes(fragment, order, state_size, len(spaces.agents))
     _check_reports(fragment, order, len(spaces.agents))
     rows = sum(s.rows for s in streams)
@@ -132,6 +134,7 @@ def check_fragment(
         _check_kinds(np.asarray(columns["kind"], np.uint8), streams)
         check_values(columns, spaces, unclipped)
         check_lead_in(columns, streams, spaces)
+        check_frames(columns, spaces)
         check_states(fragment, raw)
     else:
         if blob or fragment.raw_bytes:
@@ -144,7 +147,7 @@ def check_fragment(
     return Accepted(raw, columns, streams, steps, fragment.episodes, len(blob))
 
 
-def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Stream, ...]:
+def _check_streams(fragment: Fragment, order: Order, spaces: EnvironmentSpaces) -> tuple[Stream, ...]:
     """Check that rows come from environments that the order names, each once and within its number of env steps.
 
     Returns:
@@ -156,6 +159,9 @@ def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Strea
     streams: list[Stream] = []
     ordered = iter(order.slots)
     first_row = 0
+    # Where policies read stacks of frames no agent waits, so that there is nothing to lead in.
+    most_context = spaces.frame_stack - 1
+    agents = 0 if most_context else len(spaces.agents)
     # One iterator over the order's slots: each stream searches on from where the one before was found.
     for stream in fragment.streams:
         slot, rows, lead_in, steps = stream.slot, stream.rows, stream.lead_in_rows, stream.steps
@@ -177,8 +183,16 @@ def _check_streams(fragment: Fragment, order: Order, agents: int) -> tuple[Strea
                 f"slot {slot}: {rows} rows and {lead_in} lead-in rows for {steps} steps, expected more than "
                 f"steps, up to two for each of {ordered_steps} ordered, and a lead-in row for each of {agents} agents",
             )
-        streams.append(Stream(slot, work.member_id, first_row, lead_in + rows, lead_in, steps, stream.cut_before))
-        first_row += lead_in + rows
+        context, cut_before = stream.context_rows, stream.cut_before
+        if context and (context > most_context or cut_before):
+            raise FragmentError(
+                "rows",
+                f"slot {slot}: {context} context rows{' behind a cut' * cut_before}, expected at most {most_context}, "
+                "and none where the slot's episode was abandoned before",
+            )
+        all_rows = context + lead_in + rows
+        streams.append(Stream(slot, work.member_id, first_row, all_rows, lead_in, steps, cut_before, context))
+        first_row += all_rows
     return tuple(streams)
 
 
@@ -253,17 +267,19 @@ def _check_kinds(kind: NDArray[np.uint8], streams: Sequence[Stream]) -> None:
         raise FragmentError(
             "rows",
             f"slot {stream.slot}: row {row - stream.first_row} of {stream.rows} is of kind {kind[row]} after kind "
-            f"{before[row]}, expected lead-in rows, steps closed by final or cut rows, and a tail at the end if no "
-            "such row is there",
+            f"{before[row]}, expected context or lead-in rows, steps closed by final or cut rows, and a tail at the "
+            "end if no such row is there",
         )
-    # One sum per stream counts both kinds: a fragment has fewer rows than its lower half can count.
+    # One sum per stream counts all three kinds.
     found = np.add.reduceat(_COUNTS.take(kind), starts)
-    wrong = found != [s.steps + (s.lead_in_rows << 32) for s in streams]
+    wrong = found != [s.steps + (s.lead_in_rows << _BITS) + (s.context_rows << 2 * _BITS) for s in streams]
     if wrong.any():
         i = int(np.argmax(wrong))
-        lead_in, steps = divmod(int(found[i]), 1 << 32)
+        repeated, steps = divmod(int(found[i]), 1 << _BITS)
+        context, lead_in = divmod(repeated, 1 << _BITS)
+        its = streams[i]
         raise FragmentError(
             "rows",
-            f"slot {streams[i].slot}: {steps} step rows and {lead_in} lead-in rows, expected the {streams[i].steps} "
-            f"and {streams[i].lead_in_rows} that the fragment claims",
+            f"slot {its.slot}: {steps} step rows, {lead_in} lead-in rows and {context} context rows, expected the "
+            f"{its.steps}, {its.lead_in_rows} and {its.context_rows} that the fragment claims",
         )

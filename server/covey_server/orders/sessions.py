@@ -306,6 +306,8 @@ def check_same_spaces(actor_id: str, ours: EnvironmentSpaces, theirs: Environmen
     fix = "start the actor with the environment and arguments that the learner describes"
     if ours.agent_ids != theirs.agent_ids:
         raise SpaceError(f"actor {actor_id!r}: agents {list(theirs.agent_ids)}, expected {list(ours.agent_ids)}; {fix}")
+    if ours.state != theirs.state:
+        raise SpaceError(f"actor {actor_id!r}: state {theirs.state}, expected {ours.state}; {fix}")
     for a, b in zip(ours.agents, theirs.agents, strict=True):
         for what in ("observation", "action"):
             if getattr(a, what) != getattr(b, what):

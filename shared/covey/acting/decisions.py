@@ -145,7 +145,7 @@ class Decisions:
         """Choose the actions of one env step in all S environments; N agents of a group.
 
         Args:
-            observation: One (S, N, *shape) per group.
+            observation: One (S, N, *shape) per group; of stacks where policies read those.
             mask: One (S, N, mask width) per group, 1 for legal values; None where all are legal.
             rng: Draws exploration and samples.
             present: (S, A), not 0 for agents that act, group by group: policies with memory remember what these see,

@@ -180,8 +180,8 @@ class PolicyRows:
         self._first_column = np.cumsum([0, *(len(g) for g in spaces.groups)]).tolist()
         self._layout = layout
         self._outputs = np.zeros((layout.slots, layout.width), np.float32)
-        self._widths = [g.observation.width for g in spaces.groups]
-        encodings = [ObservationEncoding.of(g.observation) for g in spaces.groups]
+        self._widths = [g.stacked.width for g in spaces.groups]
+        encodings = [ObservationEncoding.of(g.stacked) for g in spaces.groups]
         self._encodings = [None if e.plain else e for e in encodings]  # None: the assignment to float32 does it
         indicated = [w + len(g) for w, g in zip(self._widths, spaces.groups, strict=True)]
         # Inputs that policies are padded to: those without an indicator of the agent, and those with one.
@@ -271,7 +271,7 @@ class PolicyRows:
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Run all policies; returns (environments, outputs of all agents), zeros where no policy plays.
 
-        Each group's observations are (S, N, *shape) for S environments and N agents of the group.
+        Each group's observations, or stacks of them, are (S, N, *shape) for S environments and N agents of the group.
 
         Args:
             observation: One (S, N, *shape) per group.

@@ -50,18 +50,25 @@ def replay_row_bytes(spaces: EnvironmentSpaces) -> int:
     """Return the bytes that a row takes in replay."""
     columns = RowSchema.of(spaces).columns
     stored = sum(c.row_bytes for c in columns if c.name.rpartition("/")[2] not in NOT_IN_REPLAY)
-    return stored + AGENT_BYTES * len(spaces.agents)
+    reaches_back = int(spaces.frame_stack > 1)  # a number says how far a row's stack of frames does
+    return stored + AGENT_BYTES * len(spaces.agents) + reaches_back
 
 
-def planned_rows(row_bytes: int, max_size: int, max_bytes: int) -> int:
+CONTEXT_STEPS = 32
+"""Env steps of a stream by which the rows are planned that a stream repeats for stacks of frames."""
+
+
+def planned_rows(row_bytes: int, max_size: int, max_bytes: int, frame_stack: int = 1) -> int:
     """How many rows of so many bytes a replay memory has, for `max_size` env steps within `max_bytes`.
 
-    In replay an env step takes its step row and, where it ends an episode or a stream, one more.
+    In replay an env step takes its step row and, where it ends an episode or a stream, one more; where observations are
+    stacked, a stream has up to `frame_stack` - 1 rows more.
 
     Raises:
         ConfigError: `max_bytes` is less than two rows.
     """
     wanted = 2 * max_size if row_bytes <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
+    wanted += max_size * (frame_stack - 1) // CONTEXT_STEPS
     rows = min(wanted, (max_bytes - PLACE_BYTES * max_size) // row_bytes)
     if rows < 2:
         raise ConfigError(
@@ -78,7 +85,7 @@ def planned_replay(spaces: EnvironmentSpaces, memory: ReplayBuffer) -> Replay:
         ConfigError: `replay_buffer.max_bytes` is less than two rows.
     """
     row_bytes = replay_row_bytes(spaces)
-    rows = planned_rows(row_bytes, memory.max_size, memory.max_bytes)
+    rows = planned_rows(row_bytes, memory.max_size, memory.max_bytes, spaces.frame_stack)
     return Replay(row_bytes, rows, min(memory.max_size, rows), rows * row_bytes + PLACE_BYTES * memory.max_size)
 
 

@@ -77,10 +77,12 @@ def check_env(
     arguments = {**(run.environment.config if run else {}), **arguments_of([t for t in config or [] if "=" in t])}
     groups = run.environment.groups if run else None
     ignored = run.environment.ignore_observations if run else ()
-    report = check_environment(load_environment(entry_point, arguments), steps, groups=groups, ignored=ignored)
+    frames, state = (run.environment.frame_stack, run.environment.state) if run else (1, False)
+    factory = load_environment(entry_point, arguments)
+    report = check_environment(factory, steps, groups=groups, ignored=ignored, frame_stack=frames, state=state)
     if run and run.environment.evaluation:
         evaluation = load_environment(entry_point, {**arguments, **run.environment.evaluation})
-        report = try_evaluation(report, evaluation, steps, groups, ignored)
+        report = try_evaluation(report, evaluation, steps, groups, ignored, frames, state)
     parameters: dict[str, int] = {}
     encoders: dict[str, dict[str, Any]] = {}
     try:

@@ -34,6 +34,7 @@ class LeadIn:
         active: (L, A), an `Active` value.
         age: (L, A), env steps from the row to the end of the fragment, for agents whose decision is open; else 0.
         reward: (L, A) float64, the undiscounted sum of those agents' rewards over these steps; else 0.
+        state: (L, *shape), of the whole environment; None where rows do not hold it.
     """
 
     observation: Sequence[NDArray[Any]]
@@ -42,6 +43,7 @@ class LeadIn:
     active: NDArray[np.uint8]
     age: NDArray[np.int64]
     reward: NDArray[np.float64]
+    state: NDArray[Any] | None
 
 
 class Carried:
@@ -53,12 +55,15 @@ class Carried:
         action: Per group (S, N, *shape): what living agents did last, which their rows repeat while they wait; zeros
             for agents that have done nothing, or are not there.
         lead_in: Rows of open decisions by slot; slots without any are left out.
+        context: Where policies read stacks of observations: by slot those before the one that it shows, oldest first,
+            per group (up to frame_stack - 1, N, *shape), with which the slot's next stream begins.
         cut: Slots whose last episode was abandoned, which the slot's next stream has to say.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, slots: int) -> None:
         self.action = [np.zeros((slots, len(g), *g.action.shape), g.action.dtype) for g in spaces.groups]
         self.lead_in: dict[int, LeadIn] = {}
+        self.context: dict[int, Sequence[NDArray[Any]]] = {}
         self.cut: set[int] = set()
         self._agents = group_columns(spaces)
 

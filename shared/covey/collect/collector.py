@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covey.acting import Decisions, LoadedPolicy
+from covey.acting import Decisions, FrameStacks, LoadedPolicy
 from covey.collect.carried import Carried
 from covey.collect.evaluation_queue import EvaluationQueue, Task
 from covey.collect.finite import not_finite
-from covey.collect.fragment import FragmentBuilder, as_index, most_lead_in_rows
+from covey.collect.fragment import FragmentBuilder, as_index, most_repeated_rows
 from covey.collect.history import History
 from covey.collect.orders import Players, check_order, resolve_players
 from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot, joint_episodes_seed
@@ -54,7 +54,7 @@ class _OrderRun:
 
 def most_train_slots(spaces: EnvironmentSpaces, schema: RowSchema) -> int:
     """The most training slots whose two steps, with what they repeat, fit into one fragment; 0: not even one."""
-    return MAX_RAW_BYTES // ((4 + most_lead_in_rows(spaces)) * schema.row_bytes)
+    return MAX_RAW_BYTES // ((4 + most_repeated_rows(spaces)) * schema.row_bytes)
 
 
 def check_slots(train_slots: int, spaces: EnvironmentSpaces, schema: RowSchema) -> None:
@@ -66,7 +66,7 @@ def check_slots(train_slots: int, spaces: EnvironmentSpaces, schema: RowSchema) 
     if train_slots > (most := most_train_slots(spaces, schema)):
         raise SpaceError(
             f"environment: {schema.row_bytes} bytes a row for {train_slots} slots, expected at most {most}, so "
-            f"that {4 + most_lead_in_rows(spaces)} rows of each fit into a fragment of {MAX_RAW_BYTES} bytes; "
+            f"that {4 + most_repeated_rows(spaces)} rows of each fit into a fragment of {MAX_RAW_BYTES} bytes; "
             + ("lower actors.max_slots" if most else "shrink the observations")
         )
 
@@ -101,7 +101,7 @@ class Collector:
         joint_seeds: bool = False,
     ) -> None:
         check_slots(train_slots, spaces, schema)
-        self._lead = most_lead_in_rows(spaces)
+        self._lead = most_repeated_rows(spaces)
         self._spaces, self._schema, self._level = spaces, schema, compression_level
         self._slots = slots
         self._reset_batch = batch_reset(slots) if joint_seeds else None
@@ -111,6 +111,7 @@ class Collector:
         self._states: list[SlotState] = [*self._training, *self._evaluation]
         self._queue = EvaluationQueue()
         self._carried = Carried(spaces, train_slots)
+        self._stacks = FrameStacks(spaces, slots.count) if spaces.frame_stack > 1 else None
         self._history = History(slots.arrays)
         self._outside = OutsideBounds(spaces)
         # From an agent's place in the environment's order to its column in (S, A).
@@ -210,6 +211,9 @@ class Collector:
         has at most 2 n + 1 rows behind its lead-in rows. All streams together must fit into a fragment.
         """
         slots = [w.slot for w in order.slots]
+        if self._stacks is not None:
+            running = [slot for slot in slots if self._training[slot].running]
+            self._carried.context = {slot: self._stacks.earlier(slot) for slot in running}
         states = StreamStates(self._decisions.states, slots) if self._decisions.states.any else None
         room = states.room((4 + self._lead) * len(slots) * self._schema.row_bytes) if states else MAX_RAW_BYTES
         most = min(MAX_ROWS, room // self._schema.row_bytes) // max(1, len(slots))
@@ -252,7 +256,8 @@ class Collector:
         What depends only on who moves is worked out once for the block: a step costs little more than its environments.
         """
         slots, arrays, decide = self._slots, self._slots.arrays, self._decisions.decide
-        history, builder = self._history, run.builder
+        history, builder, stacks = self._history, run.builder, self._stacks
+        seen = arrays.observation if stacks is None else stacks.stacked  # both change in place
         indices = [slot.index for slot in moving]
         at = as_index(indices)
         training = (slot for slot in moving if isinstance(slot, TrainingSlot))
@@ -270,9 +275,11 @@ class Collector:
         for _ in range(most):
             if stopped := run.stop():
                 break
-            given, stored = decide(arrays.observation, arrays.mask, run.rng, arrays.present, arrays.living)
+            given, stored = decide(seen, arrays.mask, run.rng, arrays.present, arrays.living)
             faults = slots.step(indices, given)
             history.add(stored)
+            if stacks is not None:
+                stacks.push(arrays.observation, at)
             if faults:
                 break
             done += 1
@@ -380,6 +387,8 @@ class Collector:
                 self._carried.begin_episode(index)
         self._returns[begun] = 0
         self._decisions.begin_episodes(begun)
+        if self._stacks is not None:
+            self._stacks.begin(self._slots.arrays.observation, begun)
         return faults
 
     def _fault(self, fault: Fault, run: _OrderRun) -> None:

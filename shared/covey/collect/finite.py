@@ -32,11 +32,18 @@ def not_finite(arrays: SlotArrays, slots: Sequence[int], spaces: EnvironmentSpac
         for leaf in leaf_arrays(group.observation, observation)
         if leaf.dtype.kind == "f"
     ]
+    if arrays.state is not None and arrays.state.dtype.kind == "f":
+        observations.append(arrays.state)
     # Nearly always all numbers are finite, and then so are their sums; a sum that overflows is looked into below.
     with np.errstate(over="ignore", invalid="ignore"):
         if all(map(_all_numbers, observations)) and _within(rewards, MAX_REWARD):
             return {}
     found: dict[int, tuple[int, str]] = {}
+    if arrays.state is not None and arrays.state.dtype.kind == "f":
+        for s in slots:
+            bad = ~is_number(arrays.state[:, s].reshape(len(arrays.state), -1), MAX_FLOAT32).all(axis=1)
+            if bad.any():
+                found[s] = (int(bad.argmax()), "state() has a number that is not finite, or too large for float32")
     column = 0
     for group, observation in zip(spaces.groups, arrays.observation, strict=True):
         for n, agent in enumerate(group.agents):

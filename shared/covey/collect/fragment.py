@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from covey.collect.carried import Carried, LeadIn, group_columns
 from covey.collect.stream_states import StreamStates
 from covey.envs.arrays import SlotArrays
-from covey.rows import Active, Columns, RowKind, RowSchema, leaf_columns
+from covey.rows import STATE, Active, Columns, RowKind, RowSchema, leaf_columns
 from covey.spaces import EnvironmentSpaces, leaf_arrays, mask_width
 from covey.v1 import fragment_pb2
 
@@ -26,20 +26,21 @@ class FragmentBuilder:
 
     The rows of one environment are a stream; P streams, C rows fit into each, N agents of a group, A agents in all.
 
-    Every column is one array (P, C, ...). The first `lead` rows of each stream are kept free for lead-in rows, which
-    end right before row `lead`; whatever comes after them begins at row `lead` in all streams, so that the same steps
-    of several slots are one slice.
+    Every column is one array (P, C, ...). The first `lead` rows of each stream are kept free for lead-in or context
+    rows, which end right before row `lead`; whatever comes after them begins at row `lead` in all streams, so that the
+    same steps of several slots are one slice. No stream has rows of both kinds: context rows are for stacks of frames,
+    which are refused where agents wait, and lead-in rows are for agents that wait.
 
     Args:
         schema: The columns of rows, that is, of timesteps.
         spaces: Spaces of the environment.
         slots: The order's training slots, in its sequence; stream i is that of `slots[i]`.
         capacity: C, `lead` included.
-        carried: From the orders before; its lead-in rows become these streams' first ones.
+        carried: From the orders before; its lead-in rows and context become these streams' first rows.
         states: What agents remember where the streams begin; None where no policy has memory.
 
     Attributes:
-        lead: Rows kept free for lead-in rows.
+        lead: Rows kept free for lead-in or context rows.
         capacity: C.
         rows: (P,), where each stream's next row goes.
         steps: (P,), step rows of each stream.
@@ -61,7 +62,7 @@ class FragmentBuilder:
         self._carried = carried
         self._states = states
         self._asynchronous = spaces.asynchronous
-        self.lead = most_lead_in_rows(spaces)
+        self.lead = most_repeated_rows(spaces)
         self.capacity = capacity
         self._groups = spaces.groups
         self._agents = group_columns(spaces)
@@ -76,8 +77,9 @@ class FragmentBuilder:
         self._mask = [zeros("uint8", len(g), mask_width(g.action)) if g.masked else None for g in spaces.groups]
         self._active, self._terminated, self._truncated = (zeros("uint8", agents) for _ in range(3))
         self._reward = zeros("float32", agents)
+        self._state = None if spaces.state is None else zeros(spaces.state.dtype, *spaces.state.shape)
         self._age = zeros("uint32", agents) if self._asynchronous else None
-        self._first = np.full(streams, self.lead, np.intp)  # each stream's first row, a lead-in row if it has any
+        self._first = np.full(streams, self.lead, np.intp)  # each stream's first row, a repeated one if it has any
         self.rows = np.full(streams, self.lead, np.intp)
         self.steps = np.zeros(streams, np.intp)
         self.cut_before = [slot in carried.cut for slot in slots]
@@ -85,6 +87,7 @@ class FragmentBuilder:
         for i, slot in enumerate(slots):
             if slot in carried.lead_in:
                 self._lead_in(i, carried.lead_in.pop(slot))
+            self._context(i, carried.context.pop(slot, ()))
 
     def write(
         self,
@@ -139,7 +142,7 @@ class FragmentBuilder:
         """End an episode whose environment raised, marking its last timestep as cut off.
 
         Where the stream has no row of the episode, its next rows say that one was cut before them; lead-in rows, whose
-        decisions are dropped with the episode, are left out.
+        decisions are dropped with the episode, and context rows are left out.
 
         Args:
             stream: Position in the order.
@@ -147,7 +150,7 @@ class FragmentBuilder:
             running: Whether the episode had steps, here or in earlier fragments.
             seen: The slots' arrays before the step or reset that raised.
         """
-        if self.rows[stream] == self.lead:  # the stream has no row yet but lead-in rows
+        if self.rows[stream] == self.lead:  # the stream has no row yet but repeated ones
             self.cut_before[stream] |= running
             self._first[stream] = self.lead
         if self.open(stream):
@@ -198,10 +201,11 @@ class FragmentBuilder:
         for i, first, end in kept:
             fragment.streams.add(
                 slot=self._slots[i],
-                lead_in_rows=self.lead - first,
+                lead_in_rows=self.lead - first if self._asynchronous else 0,
                 rows=end - self.lead,
                 steps=int(self.steps[i]),
                 cut_before=self.cut_before[i],
+                context_rows=0 if self._asynchronous else self.lead - first,
             )
 
         _, first, end = kept[0]
@@ -229,6 +233,8 @@ class FragmentBuilder:
             if (mask := self._mask[g]) is not None:
                 columns[f"{name}/action_mask"] = joined(mask)
             columns |= {f"{name}/{what}": values[:, agents] for what, values in flat.items()}
+        if self._state is not None:
+            columns[STATE] = joined(self._state)
         states = b"" if self._states is None else self._states.write(fragment.streams, [i for i, _, _ in kept])
         fragment.blob, fragment.raw_bytes = self._schema.encode(columns, level, states)
         fragment.schema_hash = self._schema.hash
@@ -255,6 +261,8 @@ class FragmentBuilder:
             target[at] = values[:, source].swapaxes(0, 1)  # (T, P, ...) to (P, T, ...)
 
         put(self._active, seen.present)
+        if self._state is not None and seen.state is not None:
+            put(self._state, seen.state)
         for column, values in zip(self._observation, seen.observation, strict=True):
             put(column, values)
         for mask, legal in zip(self._mask, seen.mask, strict=True):
@@ -284,10 +292,19 @@ class FragmentBuilder:
         at = stream, slice(first, self.lead)
         self._kind[at] = RowKind.LEAD_IN
         self._active[at], self._age[at], self._reward[at] = rows.active, rows.age, rows.reward
+        if self._state is not None:
+            self._state[at] = rows.state
         for g, (observation, action) in enumerate(zip(rows.observation, rows.action, strict=True)):
             self._observation[g][at], self._action[g][at] = observation, action
             if (mask := self._mask[g]) is not None:
                 mask[at] = rows.mask[g]
+
+    def _context(self, stream: int, frames: Sequence[NDArray[Any]]) -> None:
+        """Write what the running episode showed before the stream's first row, for stacks of frames."""
+        for column, values in zip(self._observation, frames, strict=False):  # none where nothing is carried
+            self._first[stream] = first = self.lead - len(values)
+            self._kind[stream, first : self.lead] = RowKind.CONTEXT
+            column[stream, first : self.lead] = values
 
     def _open_decisions(self, stream: int, waits: NDArray[np.intp]) -> LeadIn | None:
         """Collect the rows in which waiting agents last decided, to be repeated (as lead-in rows) in the next message.
@@ -341,12 +358,16 @@ class FragmentBuilder:
             self._active[at][kept],
             ages,
             rewards,
+            None if self._state is None else self._state[at][kept],
         )
 
 
-def most_lead_in_rows(spaces: EnvironmentSpaces) -> int:
-    """Return how many earlier rows an environment may have to repeat in a message: one per agent that can wait."""
-    return len(spaces.agents) if spaces.asynchronous else 0
+def most_repeated_rows(spaces: EnvironmentSpaces) -> int:
+    """Return how many earlier rows an environment may have to repeat in a message.
+
+    One per agent that can wait (lead-in rows), or all frames of a stack but the newest (context rows).
+    """
+    return len(spaces.agents) if spaces.asynchronous else spaces.frame_stack - 1
 
 
 def as_index(positions: Sequence[int]) -> Any:

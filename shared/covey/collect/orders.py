@@ -70,7 +70,7 @@ def resolve_players(
         ref = order.policies[index]
         if ref.WhichOneof("source") == "sha256":
             policy = policies[ref.sha256]
-            if (policy.spec.observation, policy.spec.action) != (agent.observation, agent.action):
+            if (policy.spec.observation, policy.spec.action) != (agent.stacked, agent.action):
                 raise RefusedError(
                     f"order {order.order_id}: policy {ref.sha256.hex()[:12]} is made for {policy.spec.observation} and "
                     f"{policy.spec.action}, expected those of agent {agent.agent_id!r}; the learner breaks the protocol"

@@ -72,7 +72,8 @@ def _fitting(config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ..
         ConfigError: it cannot; names the first of the agents.
     """
     first = spaces.agents[agents[0]]
-    encoder_of(config.encoder_config, first.observation, f"{where}.encoder_config", f"agent {first.agent_id!r}")
+    whose = f"agent {first.agent_id!r}"
+    encoder_of(config.encoder_config, first.observation, f"{where}.encoder_config", whose, frames=first.frame_stack)
     return config
 
 
@@ -106,7 +107,7 @@ def flattened_images(configs: Mapping[str, NetConfig], spaces: EnvironmentSpaces
     sentences = []
     for network_id, agents in network_ids(spaces, shared).items():
         seen = spaces.agents[agents[0]].observation
-        its = encoder_of(configs[network_id].encoder_config, seen, "network", network_id)
+        its = encoder_of(configs[network_id].encoder_config, seen, "network", network_id, frames=spaces.frame_stack)
         images = [image_of(leaf.space) for leaf in leaves(seen) if is_image(leaf.space)]
         if isinstance(its, MLP) and images:
             sentences.append(

@@ -51,8 +51,10 @@ def policy_encoder_of(config: EncoderConfig, encoder: Encoder) -> Encoder:
     )
 
 
-def encoder_of(config: EncoderConfig, space: Space, where: str, whose: str, *, beside: int = 0) -> Encoder:
-    """Return the encoder of an observation.
+def encoder_of(
+    config: EncoderConfig, space: Space, where: str, whose: str, *, beside: int = 0, frames: int = 1
+) -> Encoder:
+    """Return the encoder of an observation, or of a stack of several.
 
     Args:
         config: Its configuration.
@@ -60,15 +62,21 @@ def encoder_of(config: EncoderConfig, space: Space, where: str, whose: str, *, b
         where: Dotted path of the configuration, for errors.
         whose: Who observes, for errors: "agent 'listener_0'".
         beside: How many numbers the encoder reads behind the observation, such as an agent's one-hot index.
+        frames: How many observations are stacked.
 
     Raises:
-        ConfigError: keys of several kinds, an unknown kind, a kind that cannot read such observations, or a kernel that
-            does not fit an image.
+        ConfigError: keys of several kinds, an unknown kind, a kind that cannot read such observations, a kernel that
+            does not fit an image, or channels on another axis than that on which frames are stacked.
     """
     kind = config.kind or _kind(config, space, where, whose)
     if kind == Recurrent.kind:
         raise ConfigError(f"{where}.kind: {kind!r}, expected the kind that reads observations; say recurrent: true too")
     if kind == TorchModule.kind:
+        if frames > 1:
+            raise ConfigError(
+                f"{where}.kind: {kind!r} with environment.frame_stack {frames}, expected single observations for "
+                "networks of one's own; stack frames in the environment"
+            )
         return _torch_module(config, space, where)
     if config.module is not None:
         raise ConfigError(f"{where}.module: a key of kind 'torch', not of {kind!r}; leave one of both out")
@@ -80,7 +88,7 @@ def encoder_of(config: EncoderConfig, space: Space, where: str, whose: str, *, b
             return mlp(config)
         case CNN.kind:
             _only(config, _MLP_KEYS | BLOCK_KEYS, where, kind)
-            image = image_of(space, config.channels)
+            image = _image(config, space, frames, where, whose)
             if image is None:
                 raise ConfigError(
                     f"{where}: {_named(config, kind, _CNN_KEYS)}, but {whose} observes {space}, expected an image of "
@@ -92,20 +100,20 @@ def encoder_of(config: EncoderConfig, space: Space, where: str, whose: str, *, b
             return simba(config, where)
         case ResNet.kind:
             _allowed(config, RESNET_KEYS, where, kind)
-            image = image_of(space, config.channels)
+            image = _image(config, space, frames, where, whose)
             if image is None:
                 raise ConfigError(
                     f"{where}: kind {kind!r}, but {whose} observes {space}, expected an image of two or three axes; "
                     "give agents that see no image an encoder_config of their own"
                 )
-            return resnet(config, image, where, whose, space.width + beside)
+            return resnet(config, image, where, whose, frames * space.width + beside)
         case MultiInput.kind:
             _only(config, BLOCK_KEYS, where, kind)
-            return _multi_input(config, space, where, whose, beside)
+            return _multi_input(config, space, where, whose, beside, frames)
     _only(config, frozenset(EncoderConfig.model_fields) - {"kind", "options"} - _MEMORY_KEYS, where, kind)
     try:
         made: Encoder = encoder_kind(kind).from_json(config.options)
-        made.check(where, space.width + beside)
+        made.check(where, frames * space.width + beside)
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ConfigError(
             f"{where}.options: {type(exc).__name__} {exc}, expected keys of kind {kind!r}; see its package"
@@ -193,18 +201,30 @@ def _cnn(config: EncoderConfig, image: Image, where: str, whose: str) -> CNN:
     )
 
 
-def _multi_input(config: EncoderConfig, space: Space, where: str, whose: str, beside: int) -> MultiInput:
+def _image(config: EncoderConfig, space: Space, frames: int, where: str, whose: str) -> Image | None:
+    """Return the sizes of the image that a CNN reads of so many stacked observations; None if they are no images."""
+    image = image_of(space, config.channels, frames)
+    if frames > 1 and image is not None and image != image_of(space, None, frames):
+        raise ConfigError(
+            f"{where}.channels: {config.channels}, but {whose} observes {space}, whose frames are stacked on the other "
+            "axis (environment.frame_stack), as its sizes say; leave channels out, or transpose what the environment "
+            "shows"
+        )
+    return image
+
+
+def _multi_input(config: EncoderConfig, space: Space, where: str, whose: str, beside: int, frames: int) -> MultiInput:
     """Return an encoder with a CNN for each image of an observation, and an MLP for all the rest."""
     parts: list[ImagePart] = []
     at, rest = 0, beside
     for leaf in leaves(space):
-        image = image_of(leaf.space, config.channels) if is_image(leaf.space) else None
+        image = _image(config, leaf.space, frames, where, whose) if is_image(leaf.space) else None
         if image is None:
-            rest += leaf.space.width
+            rest += frames * leaf.space.width
         else:
             name = leaf.name or "image"
             parts.append(ImagePart(name, at, _cnn(config, image, where, f"{whose}, {name}")))
-        at += leaf.space.width
+        at += frames * leaf.space.width
     if not parts:
         raise ConfigError(
             f"{where}: kind 'multi_input', but {whose} observes {space}, expected a dictionary or tuple with an image "

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from covey.config.section import OnResume, Section
+from covey.spaces import MOST_FRAMES
 from covey.wire.limits import MAX_COMPRESSION_LEVEL, MAX_SLOTS
 
 Updates = Literal["auto", "eager", "recorded", "compiled", "graph"]
@@ -55,6 +56,22 @@ class Environment(Section):
         default_factory=list,
         description="Parts of observations that are a Dict or Tuple which are left out, by their dotted names, such as "
         "`mission` or `inventory.0`: text, and what else networks shall not read.",
+    )
+    frame_stack: Annotated[int, OnResume.FIXED] = Field(
+        default=1,
+        ge=1,
+        le=MOST_FRAMES,
+        description="How many of an agent's last observations its networks read, joined into one: of images the "
+        "channels, so that 4 frames of 84 x 84 pixels are an image of 4 channels; of everything else the numbers, one "
+        "observation after another. At the beginning of an episode its first observation stands for those before it. "
+        "For environments in which one observation does not show what moves, and how fast. All agents must act in "
+        "every env step. Actors from before there was this key are refused in a run that sets it.",
+    )
+    state: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether what the environment's `state()` gives, the state of all of it, is sent and kept with "
+        "every env step, for algorithms whose critics read it; none of covey's own does. Actors from before there was "
+        "this key are refused in a run that sets it.",
     )
     spaces_from: Literal["actor", "local"] = Field(
         default="actor",

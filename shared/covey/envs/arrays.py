@@ -35,6 +35,7 @@ class SlotArrays:
         present: (S, A), an `Active` value: CHOSE (1) is to act in the next step, FORCED (2) acts as the environment
             says, ABSENT (0) waits or is not there.
         living: (S, A), 1 for agents that are in the episode, whether they act now or wait.
+        state: (S, *shape), the state of each whole environment; None where it is not asked for.
         memory: The bytes in which all these arrays lie, one after another, of all slots: one copy of it copies all.
     """
 
@@ -46,6 +47,7 @@ class SlotArrays:
     truncated: NDArray[np.uint8]
     present: NDArray[np.uint8]
     living: NDArray[np.uint8]
+    state: NDArray[Any] | None
     memory: NDArray[np.uint8]
 
     @staticmethod
@@ -77,6 +79,7 @@ class SlotArrays:
             truncated=next(at),
             present=next(at),
             living=next(at),
+            state=None if spaces.state is None else next(at),
             memory=np.frombuffer(buffer, np.uint8, offset),
         )
 
@@ -121,12 +124,13 @@ class SlotArrays:
             truncated=change(self.truncated),
             present=change(self.present),
             living=change(self.living),
+            state=None if self.state is None else change(self.state),
             memory=self.memory if memory is None else memory,
         )
 
     def clear(self, slot: int) -> None:
         """Set everything that one environment shows to zero."""
-        for a in (*self.observation, *self.mask, *self.forced, self.reward):
+        for a in (*self.observation, *self.mask, *self.forced, self.reward, self.state):
             if a is not None:
                 a[slot] = 0
         for flags in (self.terminated, self.truncated, self.present, self.living):
@@ -146,6 +150,8 @@ def _fields(spaces: EnvironmentSpaces, count: int) -> Iterator[tuple[DTypeLike, 
     yield "float64", agents
     for _ in range(4):
         yield "uint8", agents
+    if spaces.state is not None:
+        yield spaces.state.dtype, (count, *spaces.state.shape)
 
 
 def _aligned(size: int) -> int:

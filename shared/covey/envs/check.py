@@ -83,6 +83,8 @@ def check_environment(
     seed: int = 0,
     groups: Mapping[str, Sequence[str]] | None = None,
     ignored: Sequence[str] = (),
+    frame_stack: int = 1,
+    state: bool = False,
 ) -> EnvironmentReport:
     """Play an environment at random, run PettingZoo's own test, and say what covey can do with it.
 
@@ -92,6 +94,8 @@ def check_environment(
         seed: Seed of the episodes and actions; PettingZoo's test draws its own.
         groups: Agent ids by group id, as a configuration may give them; None: groups by the agents' names.
         ignored: Dotted names of parts of observations that are left out, as a configuration may give them.
+        frame_stack: How many observations networks are to read together, as a configuration may say.
+        state: Whether rows are to hold the state of the whole environment, as a configuration may say.
 
     Raises:
         EnvironmentLoadError: it cannot be built, does not know its agents before reset, or has agents that wait only
@@ -105,7 +109,7 @@ def check_environment(
             spaces = None
             if not cannot:
                 try:
-                    spaces = read_spaces(env, groups, ignored)
+                    spaces = read_spaces(env, groups, ignored, frame_stack, state)
                 except (SpaceError, EnvironmentLoadError) as exc:  # training refuses it by the same words
                     cannot.append(str(exc))
         finally:
@@ -192,6 +196,13 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
             "waiting: rewards are summed until an agent acts again, and its open decision is carried from fragment to "
             "fragment in lead-in rows"
         )
+    if spaces.frame_stack > 1:
+        yield from _stacks(spaces)
+    if spaces.state is not None:
+        yield (
+            f"state: {spaces.state.dtype} of {_shape(spaces.state.shape)}, is sent and kept with every env step, for "
+            "algorithms that read it"
+        )
     if any(g.masked for g in spaces.groups):
         yield "masks: illegal actions are never chosen, in acting, in targets and in learning"
     if seen.forces:
@@ -218,6 +229,24 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
         yield not_repeated
     if not seen.episode_lengths:
         yield f"episodes: none ended within {steps} env steps, so set training.eval_steps"
+
+
+def _stacks(spaces: EnvironmentSpaces) -> Iterator[str]:
+    """Yield a sentence for each kind of observation about what networks read of its stacks."""
+    for seen, read in dict.fromkeys((g.observation, g.stacked) for g in spaces.groups):
+        shapes = [
+            f"{f'{one.name} ' if one.name else ''}{_shape(one.space.shape)} as {_shape(many.space.shape)}"
+            for one, many in zip(leaves(seen), leaves(read), strict=True)
+        ]
+        yield (
+            f"frames: networks read the last {spaces.frame_stack} observations together, {', '.join(shapes)}; rows and "
+            "replay hold each once"
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    """Write a shape for people: "84 x 84 x 3", or "one number"."""
+    return " x ".join(map(str, shape)) or "one number"
 
 
 def _alike(spaces: EnvironmentSpaces) -> Iterator[str]:

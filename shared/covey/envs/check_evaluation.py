@@ -18,6 +18,8 @@ def try_evaluation(
     steps: int,
     groups: Mapping[str, Sequence[str]] | None,
     ignored: Sequence[str] = (),
+    frame_stack: int = 1,
+    state: bool = False,
 ) -> EnvironmentReport:
     """Try out the environment of evaluations too, and add what it shows to the report of training's.
 
@@ -27,12 +29,17 @@ def try_evaluation(
         steps: Env steps to play.
         groups: Agent ids by group id, if the configuration gives them.
         ignored: Dotted names of parts of observations that are left out.
+        frame_stack: How many observations networks are to read together.
+        state: Whether rows are to hold the state of the whole environment.
 
     Raises:
         EnvironmentLoadError: it cannot be built.
     """
     try:
-        return with_evaluation(training, check_environment(factory, steps, groups=groups, ignored=ignored))
+        return with_evaluation(
+            training,
+            check_environment(factory, steps, groups=groups, ignored=ignored, frame_stack=frame_stack, state=state),
+        )
     except EnvironmentLoadError as exc:
         raise EnvironmentLoadError(f"{exc} (built with environment.evaluation on top of environment.config)") from exc
 

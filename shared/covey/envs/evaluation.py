@@ -17,6 +17,8 @@ def load_evaluation(
     config: Mapping[str, Any],
     groups: Mapping[str, Sequence[str]] | None,
     ignored: Collection[str] = (),
+    frame_stack: int = 1,
+    state: bool = False,
 ) -> EnvironmentFactory:
     """Find the environment of evaluations: that of training, built with other arguments.
 
@@ -26,6 +28,8 @@ def load_evaluation(
         config: All keyword arguments of its function in evaluations.
         groups: Agent ids by group id, if the configuration gives them.
         ignored: Dotted names of parts of observations that are left out.
+        frame_stack: How many of their last observations agents' networks read.
+        state: Whether rows hold the state of the whole environment.
 
     Raises:
         EnvironmentLoadError: it cannot be built with these arguments.
@@ -42,7 +46,7 @@ def load_evaluation(
     except EnvironmentLoadError as exc:
         raise EnvironmentLoadError(f"{exc} (built with environment.evaluation on top of environment.config)") from exc
     try:
-        found = read_spaces(env, groups, ignored)
+        found = read_spaces(env, groups, ignored, frame_stack, state)
     finally:
         env.close()
     if found != spaces:
@@ -65,4 +69,6 @@ def difference(found: EnvironmentSpaces, expected: EnvironmentSpaces) -> str:
         if a.masked != b.masked:
             has = "masks" if a.masked else "no masks"
             return f"{has} for agent {a.agent_id!r}, expected {'masks' if b.masked else 'none'} as in training;"
+    if found.state != expected.state:
+        return f"state {found.state}, expected {expected.state} as in training;"
     return "agents that act at other times than in training, expected the same;"

@@ -22,11 +22,13 @@ from covey.envs.returned import (
     write_observation,
 )
 from covey.envs.slots import BatchedEnvironment, describe
+from covey.envs.state import state_space
 from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
 from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import (
     MASK_KEY,
     AgentSpec,
+    Box,
     EnvironmentSpaces,
     from_gymnasium,
     leaf_arrays,
@@ -49,6 +51,8 @@ def read_spaces(
     env: ParallelEnv[str, Any, Any],
     groups: Mapping[str, Sequence[str]] | None = None,
     ignored: Collection[str] = (),
+    frame_stack: int = 1,
+    state: bool = False,
 ) -> EnvironmentSpaces:
     """Find the agents, spaces and groups of an environment.
 
@@ -60,17 +64,21 @@ def read_spaces(
             further use.
         groups: Agent ids by group id, in place of the default groups.
         ignored: Dotted names of parts of observations that are left out (`environment.ignore_observations`).
+        frame_stack: How many of their last observations agents' networks read (`environment.frame_stack`).
+        state: Whether rows hold the state of the whole environment (`environment.state`).
 
     Raises:
         EnvironmentLoadError: it does not say its agents or spaces, or what its reset and step
             return does not fit these.
-        SpaceError: a kind of space, a size or a name that is not served.
+        SpaceError: a kind of space, a size or a name that is not served, stacks of frames where agents wait, or no
+            state though it is asked for.
         ConfigError: `groups` does not fit the agents, or no observation has a part that is to be left out.
     """
     declared = declared_spaces(env)
     _check_ignored(declared, ignored)
     agents = [agent_spec(agent, observation, action, ignored) for agent, (observation, action) in declared.items()]
-    _check_sizes(agents, groups)
+    of_all = state_space(env) if state else None
+    _check_sizes(agents, groups, frame_stack, of_all)
     if hasattr(env, "attach"):  # batched: it has no infos, and says itself whether agents wait
         batched = cast("BatchedEnvironment", env)
         asynchronous = bool(batched.asynchronous)
@@ -86,10 +94,12 @@ def read_spaces(
     for a in agents:
         if a.masked:
             _check_masks(a)
-    return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous)
+    return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous, frame_stack=frame_stack, state=of_all)
 
 
-def _check_sizes(agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]] | None) -> None:
+def _check_sizes(
+    agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]] | None, frame_stack: int, state: Box | None
+) -> None:
     """Refuse what cannot travel.
 
     Raises:
@@ -97,12 +107,13 @@ def _check_sizes(agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]
         ConfigError: `groups` does not fit the agents.
     """
     # As the learner reads them from an actor's message, by the same checks.
-    spaces = spaces_from_proto(spaces_to_proto(EnvironmentSpaces.build(agents, groups)), groups)
-    row_bytes = RowSchema.of(spaces).row_bytes
-    if 4 * row_bytes > MAX_RAW_BYTES:
+    declared = EnvironmentSpaces.build(agents, groups, frame_stack=frame_stack, state=state)
+    spaces = spaces_from_proto(spaces_to_proto(declared), groups)
+    row_bytes, rows = RowSchema.of(spaces).row_bytes, 3 + frame_stack
+    if rows * row_bytes > MAX_RAW_BYTES:
         raise SpaceError(
-            f"environment: one env step is {row_bytes} bytes, expected at most {MAX_RAW_BYTES // 4}; shrink the "
-            "observations"
+            f"environment: one env step is {row_bytes} bytes, expected at most {MAX_RAW_BYTES // rows}; shrink the "
+            f"observations{', or lower environment.frame_stack' * (frame_stack > 1)}"
         )
 
 

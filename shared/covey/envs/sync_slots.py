@@ -26,6 +26,7 @@ from covey.envs.returned import (
     write_observation,
 )
 from covey.envs.slots import Fault, describe
+from covey.envs.state import write_state
 from covey.errors import EnvironmentLoadError
 from covey.rows import Active
 from covey.spaces import (
@@ -61,7 +62,8 @@ class SyncSlots:
         arrays: The arrays to write to; new ones if None.
 
     Raises:
-        EnvironmentLoadError: in `reset` and `step`, an agent waits though `spaces` are not asynchronous.
+        EnvironmentLoadError: in `reset` and `step`, an agent waits though `spaces` are not asynchronous, or the state
+            has another shape or dtype than that of `spaces`.
     """
 
     def __init__(
@@ -115,10 +117,12 @@ class SyncSlots:
                 check_somebody(env.agents)
                 self.arrays.living[s] = 0
                 self._write(s, env.agents, seen, {}, {}, {}, infos)
+                state = None if self.arrays.state is None else env.state()
             except Exception as exc:
                 faults.append(self._discard(s, exc))
                 continue
             self._check_acting(s)
+            self._keep_state(s, state)
         return faults
 
     def step(self, slots: Sequence[int], actions: Sequence[NDArray[Any]]) -> list[Fault]:
@@ -128,6 +132,7 @@ class SyncSlots:
         for s in slots:
             acting = self._acting[s]
             steady = self._steady[s]
+            quick = False
             env = self._envs[s]
             try:
                 given = {agent: actions[g][s, n] for _, agent, g, n, _ in acting}
@@ -138,6 +143,7 @@ class SyncSlots:
                         given[agent] = nested(space, given[agent])
                 seen, rewards, terminated, truncated, infos = step_parts(env.step(given))  # type: ignore[union-attr]
                 agents = env.agents  # type: ignore[union-attr]
+                state = None if self.arrays.state is None else env.state()  # type: ignore[union-attr]
                 # The usual case, and the fast one: all act as before, and only observations and rewards are new.
                 if (
                     steady
@@ -154,12 +160,15 @@ class SyncSlots:
                         write_observation(seen[agent], views, agent)
                         reward[s, p] = reward_number(rewards[agent], agent)
                     else:
-                        continue
-                self._write(s, agents, seen, rewards, terminated, truncated, infos)
+                        quick = True
+                if not quick:
+                    self._write(s, agents, seen, rewards, terminated, truncated, infos)
             except Exception as exc:
                 faults.append(self._discard(s, exc))
                 continue
-            self._check_acting(s)
+            self._keep_state(s, state)
+            if not quick:
+                self._check_acting(s)
         return faults
 
     def environment(self, slot: int) -> ParallelEnv[str, Any, Any]:
@@ -278,10 +287,18 @@ class SyncSlots:
             return
         for p, agent, *_ in self._all[s]:
             if self.arrays.living[s, p] and not self.arrays.present[s, p]:
+                wanted = "agents that wait to do so from the first episode on"
+                if (frames := self._spaces.frame_stack) > 1:
+                    wanted = f"one in every env step, as environment.frame_stack is {frames}; leave that out"
                 raise EnvironmentLoadError(
                     f"environment: living agent {agent!r} got no observation, but in its first episode all agents did; "
-                    "expected agents that wait to do so from the first episode on"
+                    f"expected {wanted}"
                 )
+
+    def _keep_state(self, s: int, state: Any) -> None:
+        """Write an environment's state to the arrays, where it is asked for."""
+        if self.arrays.state is not None:
+            write_state(state, self.arrays.state[s])
 
     def _discard(self, s: int, exc: Exception) -> Fault:
         """Close and drop an environment that raised; returns the report of its error."""

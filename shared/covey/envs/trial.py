@@ -178,9 +178,9 @@ def _watch(slots: Slots, spaces: EnvironmentSpaces, seen: Behaviour) -> None:
         for n, agent in enumerate(group.agents):
             if mask is not None and present[p]:
                 seen.restricts = seen.restricts or not mask[0, n].all()
-            parts = leaf_arrays(group.observation, arrays.observation[g][0, n])
+            shown = leaf_arrays(group.observation, arrays.observation[g][0, n])
             for what, value, most in (
-                *(("observation", part, MAX_FLOAT32) for part in parts),
+                *(("observation", part, MAX_FLOAT32) for part in shown),
                 ("reward", arrays.reward[0, p], MAX_REWARD),
             ):
                 if not seen.not_finite and not is_number(value, most).all():

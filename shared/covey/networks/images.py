@@ -13,7 +13,7 @@ import numpy as np
 
 from covey.errors import ConfigError
 from covey.networks.convolution import Window
-from covey.spaces import Box, Space
+from covey.spaces import Box, Space, has_channels_first
 
 Channels = Literal["first", "last"]
 
@@ -40,8 +40,10 @@ class Image:
         return f"{self.height} x {self.width} pixels of {self.channels} channel{'s' * (self.channels > 1)}"
 
 
-def image_of(space: Space, channels: Channels | None = None) -> Image | None:
+def image_of(space: Space, channels: Channels | None = None, frames: int = 1) -> Image | None:
     """Return the sizes of the image that a space's values can be read as; None if they are no array of pixels.
+
+    Of a stack of frames, channels are those of all frames, joined as `covey.spaces.join_frames` does.
 
     Where it is not said on which axis the channels are: two neighbouring axes of one length are height and width, else
     the shortest of the first and the last axis has the channels, the last one in doubt.
@@ -49,17 +51,18 @@ def image_of(space: Space, channels: Channels | None = None) -> Image | None:
     Args:
         space: The space.
         channels: Whether channels are the first or the last of three axes; None: by their sizes.
+        frames: How many values of the space are stacked.
     """
     if not isinstance(space, Box) or np.dtype(space.dtype).kind not in "iuf" or min(space.shape, default=0) < 1:
         return None
     match space.shape:
         case (height, width):
-            return Image(height, width, 1, channels_first=False)
+            return Image(height, width, frames, channels_first=frames > 1)
         case (a, b, c):
-            first = a < c if (a == b) == (b == c) else b == c
-            if channels is not None:
-                first = channels == "first"
-            return Image(b, c, a, channels_first=True) if first else Image(a, b, c, channels_first=False)
+            first = has_channels_first((a, b, c)) if channels is None else channels == "first"
+            if first:
+                return Image(b, c, frames * a, channels_first=True)
+            return Image(a, b, frames * c, channels_first=False)
     return None
 
 

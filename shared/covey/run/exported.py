@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from covey.acting import Decisions, LoadedPolicy
+from covey.acting import Decisions, FrameStacks, LoadedPolicy
 from covey.acting.states import AgentStates
 from covey.envs.returned import flat_mask, split_mask
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
@@ -63,15 +63,26 @@ class Policy:
         columns = [spaces.agent_ids[agent] for group in spaces.groups for agent in group.agents]
         self._column = {agent: p for p, agent in enumerate(columns)}
         self._rng = np.random.default_rng()
+        # Where policies read several observations: these, and in which environments episodes begin (None: in all).
+        self._stacks: FrameStacks | None = None
+        self._stacked = 0
+        self._begins: set[int] | None = set()
 
     def reset(self, environments: Sequence[int] | None = None) -> None:
-        """Forget what was seen, as episodes begin; only policies with memory remember anything.
+        """Forget what was seen, as episodes begin: the observations of the next `act` are their first.
+
+        Needed where policies have memory, or read several observations (`environment.frame_stack`); it changes nothing
+        for others.
 
         Args:
             environments: Rows of the batches in which they begin; None: all.
         """
         for size, states in self._states.items():
             states.begin_episodes(range(size) if environments is None else environments)
+        if environments is None:
+            self._begins, self._stacks = None, None
+        elif self._begins is not None:
+            self._begins.update(environments)
 
     def act(
         self,
@@ -82,8 +93,9 @@ class Policy:
     ) -> dict[str, Any]:
         """Choose actions for the agents whose observations are given.
 
-        A policy with memory remembers what these agents see, until `reset`: call `act` once for each env step in which
-        an agent acts, with batches of one size, whose row b is always the same environment.
+        Where policies have memory, or read several observations (`environment.frame_stack`), they remember what agents
+        see, until `reset`: call `act` once for each env step with what all living agents that act in it observe, and
+        with batches of one size, whose row b is always the same environment.
 
         Args:
             observations: By agent id its observation, (*shape), or a batch of them, (B, *shape), the same B for all
@@ -99,7 +111,8 @@ class Policy:
 
         Raises:
             SpaceError: an agent that the environment does not have, an observation or mask of another shape, or no mask
-                of an agent whose actions the environment restricts.
+                of an agent whose actions the environment restricts; or no `reset` where policies read several
+                observations.
         """
         masks = dict(masks or {})
         seen: dict[str, list[NDArray[Any]]] = {}  # by agent, its leaves
@@ -140,6 +153,8 @@ class Policy:
                 if rows is None:
                     legal[g] = rows = np.ones((size, len(self.spaces.groups[g]), width), np.uint8)
                 rows[:, n] = mask
+        if self.spaces.frame_stack > 1:
+            observation = self._remembered(observation, size)
         acts = np.zeros((size, len(self.spaces.agents)), np.uint8)
         acts[:, [self._column[agent] for agent in seen]] = 1
         given, _ = self._decisions(size, deterministic).decide(observation, legal, rng or self._rng, acts)
@@ -149,6 +164,28 @@ class Policy:
             chosen = given[g][:, n]
             acted[agent] = nested(self.spaces.groups[g].action, chosen if batched else chosen[0])
         return acted
+
+    def _remembered(self, observation: Sequence[NDArray[Any]], size: int) -> list[NDArray[Any]]:
+        """Append observations of so many environments to those remembered; returns the stacks that policies read.
+
+        Raises:
+            SpaceError: no episode has begun, or there were another number of environments before.
+        """
+        frames = self.spaces.frame_stack
+        if self._begins is not None and (self._stacks is None or self._stacked != size):
+            got = f"a batch of {size}" if self._stacks else "given before reset() was called"
+            wanted = f"{self._stacked} for each agent as since reset()" if self._stacks else "reset() first"
+            raise SpaceError(
+                f"observations: {got}, expected {wanted}, as the policies read the last {frames} observations; call "
+                "reset() when an episode begins, and then act once in each env step"
+            )
+        if self._stacks is None:
+            self._stacks, self._stacked = FrameStacks(self.spaces, size), size
+        begins = sorted(range(size) if self._begins is None else self._begins & set(range(size)))
+        self._stacks.push(observation, [i for i in range(size) if i not in begins])
+        self._stacks.begin(observation, begins)
+        self._begins = set()
+        return self._stacks.stacked
 
     def _space(self, agent: str) -> Space:
         """The observation space of an agent.

@@ -174,7 +174,9 @@ class TrainedMember:
         environment = self.config.environment
         env = make_env()
         try:
-            found = read_spaces(env, environment.groups, environment.ignore_observations)
+            found = read_spaces(
+                env, environment.groups, environment.ignore_observations, environment.frame_stack, environment.state
+            )
         finally:
             env.close()
         if found != self.spaces:

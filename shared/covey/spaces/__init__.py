@@ -1,16 +1,14 @@
 """Observation and action spaces of agents, trees of them, their values in arrays, and the groups that agents form."""
 
+from covey.spaces.agents import AgentSpec, EnvironmentSpaces, Group
 from covey.spaces.from_gymnasium import SEEN_KEYS, from_gymnasium, observation_from_gymnasium, part_names, without_mask
 from covey.spaces.kinds import (
     DTYPES,
     FORCED_KEY,
     MASK_KEY,
-    AgentSpec,
     Box,
     DictSpace,
     Discrete,
-    EnvironmentSpaces,
-    Group,
     Leaf,
     LeafSpace,
     MultiBinary,
@@ -25,12 +23,21 @@ from covey.spaces.kinds import (
     masked_choices,
 )
 from covey.spaces.leaf_names import check_names
+from covey.spaces.stacks import (
+    MOST_FRAMES,
+    frames_of,
+    has_channels_first,
+    join_frames,
+    numbers_before_frames,
+    stacked_space,
+)
 from covey.spaces.values import at_path, leaf_arrays, nested, part_of
 
 __all__ = [
     "DTYPES",
     "FORCED_KEY",
     "MASK_KEY",
+    "MOST_FRAMES",
     "SEEN_KEYS",
     "AgentSpec",
     "Box",
@@ -48,15 +55,20 @@ __all__ = [
     "at_path",
     "check_names",
     "choices",
+    "frames_of",
     "from_gymnasium",
     "has_box",
+    "has_channels_first",
+    "join_frames",
     "leaf_arrays",
     "leaves",
     "mask_width",
     "masked_choices",
     "nested",
+    "numbers_before_frames",
     "observation_from_gymnasium",
     "part_names",
     "part_of",
+    "stacked_space",
     "without_mask",
 ]

@@ -1,15 +1,15 @@
-"""Agents of an environment, their observation and action spaces, and the groups that agents form."""
+"""Kinds of observation and action spaces, and what networks and masks have of an action space."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covey.errors import ConfigError, SpaceError
+from covey.errors import SpaceError
 
 DTYPES = frozenset(
     ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
@@ -207,119 +207,6 @@ def _leaves(space: Space, path: tuple[str | int, ...]) -> Iterator[Leaf]:
                 yield from _leaves(element, (*path, i))
         case _:
             yield Leaf(".".join(map(str, path)), space, path)
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSpec:
-    """An agent of an environment: id, spaces, and whether the environment says which of its actions are legal."""
-
-    agent_id: str
-    observation: Space
-    action: Space
-    masked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Agents with equal spaces that may share a policy; `agents` are indices into `EnvironmentSpaces.agents`."""
-
-    group_id: str
-    agents: tuple[int, ...]
-    observation: Space
-    action: Space
-    masked: bool = False
-
-    def __len__(self) -> int:
-        return len(self.agents)
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentSpaces:
-    """Every agent of an environment, in the order of its `possible_agents`, and the groups they form."""
-
-    agents: tuple[AgentSpec, ...]
-    groups: tuple[Group, ...]
-    asynchronous: bool = False  # living agents need not act in every step, as in games with turns
-
-    @property
-    def agent_ids(self) -> tuple[str, ...]:
-        """Agent ids in environment order."""
-        return tuple(a.agent_id for a in self.agents)
-
-    @staticmethod
-    def build(
-        agents: Sequence[AgentSpec], groups: Mapping[str, Sequence[str]] | None = None, *, asynchronous: bool = False
-    ) -> EnvironmentSpaces:
-        """Form the groups of an environment's agents.
-
-        Args:
-            agents: In the order of `possible_agents`.
-            groups: Agent ids by group id; None: agents with the same prefix before the last `_` and equal spaces.
-            asynchronous: Whether living agents may wait.
-
-        Raises:
-            SpaceError: no agents, a repeated agent id, or ids from which two groups get one name.
-            ConfigError: `groups` leaves an agent out, names one twice, or joins unequal spaces.
-        """
-        agents = tuple(agents)
-        ids = [a.agent_id for a in agents]
-        if not agents or len(set(ids)) != len(ids):
-            raise SpaceError(f"environment: agent ids {ids}, expected at least one and no id twice")
-        named = _default_groups(agents) if not groups else _explicit_groups(ids, groups)
-        built = []
-        for group_id, members in named.items():
-            first = agents[members[0]]
-            for i in members[1:]:
-                if _kind(agents[i]) != _kind(first):
-                    raise ConfigError(
-                        f"groups.{group_id}: {agents[i].agent_id!r} has spaces other than {first.agent_id!r}; "
-                        "agents of a group need equal observation and action spaces: put them into two groups"
-                    )
-            built.append(Group(group_id, tuple(members), *_kind(first)))
-        return EnvironmentSpaces(agents, tuple(built), asynchronous)
-
-
-def _kind(agent: AgentSpec) -> tuple[Space, Space, bool]:
-    """Return what must be equal for agents of a group: spaces, and whether actions are masked."""
-    return agent.observation, agent.action, agent.masked
-
-
-def _default_groups(agents: Sequence[AgentSpec]) -> dict[str, list[int]]:
-    """Group agents `<group>_<index>` with equal spaces; where a prefix has unequal spaces, each is a group of its own.
-
-    Returns:
-        Indices of agents by group id.
-
-    Raises:
-        SpaceError: two groups would have the same id.
-    """
-    by_prefix: dict[str, list[int]] = {}
-    for i, agent in enumerate(agents):
-        by_prefix.setdefault(agent.agent_id.rsplit("_", 1)[0], []).append(i)
-    named: dict[str, list[int]] = {}
-    for prefix, members in by_prefix.items():
-        if len({_kind(agents[i]) for i in members}) == 1:
-            named[prefix] = members
-        else:
-            named.update({agents[i].agent_id: [i] for i in members})
-    if sum(map(len, named.values())) < len(agents):
-        raise SpaceError(
-            "environment: an agent of a group of its own has the id of another group, such as a_0 besides a_0_0; "
-            "name the groups (environment.groups)"
-        )
-    return named
-
-
-def _explicit_groups(ids: list[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-    """Return the indices of agents by group id, as the configuration groups them.
-
-    Raises:
-        ConfigError: an agent is missing, unknown or named twice.
-    """
-    listed = [a for members in groups.values() for a in members]
-    if sorted(listed) != sorted(ids) or not all(groups.values()):
-        raise ConfigError(f"groups: name {sorted(listed)}, expected every agent of the environment once: {sorted(ids)}")
-    return {g: [ids.index(a) for a in members] for g, members in groups.items()}
 
 
 MASK_KEY = "action_mask"

@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ovey/v1/environment.proto\x12\x08\x63ovey.v1\"\xc4\x02\n\x0f\x45nvironmentSpec\x12\x13\n\x0b\x65ntry_point\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\x13\n\x0btrain_slots\x18\x03 \x01(\r\x12\x12\n\neval_slots\x18\x04 \x01(\r\x12$\n\x06groups\x18\x05 \x03(\x0b\x32\x14.covey.v1.AgentGroup\x12.\n\rvectorisation\x18\x06 \x01(\x0e\x32\x17.covey.v1.Vectorisation\x12\x16\n\x0estep_timeout_s\x18\x07 \x01(\x02\x12\x13\n\x0bjoint_seeds\x18\x08 \x01(\x08\x12\x1b\n\x13ignore_observations\x18\t \x03(\t\x12#\n\x16\x65valuation_config_json\x18\n \x01(\tH\x00\x88\x01\x01\x42\x19\n\x17_evaluation_config_json\"1\n\nAgentGroup\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tagent_ids\x18\x02 \x03(\t\"\x97\x02\n\x05Space\x12!\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x12.covey.v1.BoxSpaceH\x00\x12+\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x17.covey.v1.DiscreteSpaceH\x00\x12\x36\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1c.covey.v1.MultiDiscreteSpaceH\x00\x12\x32\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1a.covey.v1.MultiBinarySpaceH\x00\x12#\n\x04\x64ict\x18\x05 \x01(\x0b\x32\x13.covey.v1.DictSpaceH\x00\x12%\n\x05tuple\x18\x06 \x01(\x0b\x32\x14.covey.v1.TupleSpaceH\x00\x42\x06\n\x04kind\"2\n\tDictSpace\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.covey.v1.NamedSpace\":\n\nNamedSpace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05space\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\".\n\nTupleSpace\x12 \n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x0f.covey.v1.Space\"C\n\x08\x42oxSpace\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0b\n\x03low\x18\x03 \x03(\x01\x12\x0c\n\x04high\x18\x04 \x03(\x01\")\n\rDiscreteSpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x03\"@\n\x12MultiDiscreteSpace\x12\x0c\n\x04nvec\x18\x01 \x03(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\x12\r\n\x05start\x18\x03 \x03(\x03\",\n\x10MultiBinarySpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\"u\n\nAgentSpace\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12$\n\x0bobservation\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x1f\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x0e\n\x06masked\x18\x04 \x01(\x08\"O\n\x11\x45nvironmentSpaces\x12$\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x14.covey.v1.AgentSpace\x12\x14\n\x0c\x61synchronous\x18\x02 \x01(\x08*@\n\rVectorisation\x12\x16\n\x12VECTORISATION_SYNC\x10\x00\x12\x17\n\x13VECTORISATION_ASYNC\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63ovey/v1/environment.proto\x12\x08\x63ovey.v1\"\xfd\x02\n\x0f\x45nvironmentSpec\x12\x13\n\x0b\x65ntry_point\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\x13\n\x0btrain_slots\x18\x03 \x01(\r\x12\x12\n\neval_slots\x18\x04 \x01(\r\x12$\n\x06groups\x18\x05 \x03(\x0b\x32\x14.covey.v1.AgentGroup\x12.\n\rvectorisation\x18\x06 \x01(\x0e\x32\x17.covey.v1.Vectorisation\x12\x16\n\x0estep_timeout_s\x18\x07 \x01(\x02\x12\x13\n\x0bjoint_seeds\x18\x08 \x01(\x08\x12\x1b\n\x13ignore_observations\x18\t \x03(\t\x12#\n\x16\x65valuation_config_json\x18\n \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0b\x66rame_stack\x18\x0b \x01(\rH\x01\x88\x01\x01\x12\r\n\x05state\x18\x0c \x01(\x08\x42\x19\n\x17_evaluation_config_jsonB\x0e\n\x0c_frame_stack\"1\n\nAgentGroup\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tagent_ids\x18\x02 \x03(\t\"\x97\x02\n\x05Space\x12!\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x12.covey.v1.BoxSpaceH\x00\x12+\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x17.covey.v1.DiscreteSpaceH\x00\x12\x36\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1c.covey.v1.MultiDiscreteSpaceH\x00\x12\x32\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1a.covey.v1.MultiBinarySpaceH\x00\x12#\n\x04\x64ict\x18\x05 \x01(\x0b\x32\x13.covey.v1.DictSpaceH\x00\x12%\n\x05tuple\x18\x06 \x01(\x0b\x32\x14.covey.v1.TupleSpaceH\x00\x42\x06\n\x04kind\"2\n\tDictSpace\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.covey.v1.NamedSpace\":\n\nNamedSpace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05space\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\".\n\nTupleSpace\x12 \n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x0f.covey.v1.Space\"C\n\x08\x42oxSpace\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0b\n\x03low\x18\x03 \x03(\x01\x12\x0c\n\x04high\x18\x04 \x03(\x01\")\n\rDiscreteSpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x03\"@\n\x12MultiDiscreteSpace\x12\x0c\n\x04nvec\x18\x01 \x03(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\x12\r\n\x05start\x18\x03 \x03(\x03\",\n\x10MultiBinarySpace\x12\t\n\x01n\x18\x01 \x01(\x04\x12\r\n\x05shape\x18\x02 \x03(\r\"u\n\nAgentSpace\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12$\n\x0bobservation\x18\x02 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x1f\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x0f.covey.v1.Space\x12\x0e\n\x06masked\x18\x04 \x01(\x08\"\xab\x01\n\x11\x45nvironmentSpaces\x12$\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x14.covey.v1.AgentSpace\x12\x14\n\x0c\x61synchronous\x18\x02 \x01(\x08\x12\x18\n\x0b\x66rame_stack\x18\x03 \x01(\rH\x00\x88\x01\x01\x12&\n\x05state\x18\x04 \x01(\x0b\x32\x12.covey.v1.BoxSpaceH\x01\x88\x01\x01\x42\x0e\n\x0c_frame_stackB\x08\n\x06_state*@\n\rVectorisation\x12\x16\n\x12VECTORISATION_SYNC\x10\x00\x12\x17\n\x13VECTORISATION_ASYNC\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'covey.v1.environment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VECTORISATION']._serialized_start=1284
-  _globals['_VECTORISATION']._serialized_end=1348
+  _globals['_VECTORISATION']._serialized_start=1434
+  _globals['_VECTORISATION']._serialized_end=1498
   _globals['_ENVIRONMENTSPEC']._serialized_start=41
-  _globals['_ENVIRONMENTSPEC']._serialized_end=365
-  _globals['_AGENTGROUP']._serialized_start=367
-  _globals['_AGENTGROUP']._serialized_end=416
-  _globals['_SPACE']._serialized_start=419
-  _globals['_SPACE']._serialized_end=698
-  _globals['_DICTSPACE']._serialized_start=700
-  _globals['_DICTSPACE']._serialized_end=750
-  _globals['_NAMEDSPACE']._serialized_start=752
-  _globals['_NAMEDSPACE']._serialized_end=810
-  _globals['_TUPLESPACE']._serialized_start=812
-  _globals['_TUPLESPACE']._serialized_end=858
-  _globals['_BOXSPACE']._serialized_start=860
-  _globals['_BOXSPACE']._serialized_end=927
-  _globals['_DISCRETESPACE']._serialized_start=929
-  _globals['_DISCRETESPACE']._serialized_end=970
-  _globals['_MULTIDISCRETESPACE']._serialized_start=972
-  _globals['_MULTIDISCRETESPACE']._serialized_end=1036
-  _globals['_MULTIBINARYSPACE']._serialized_start=1038
-  _globals['_MULTIBINARYSPACE']._serialized_end=1082
-  _globals['_AGENTSPACE']._serialized_start=1084
-  _globals['_AGENTSPACE']._serialized_end=1201
-  _globals['_ENVIRONMENTSPACES']._serialized_start=1203
-  _globals['_ENVIRONMENTSPACES']._serialized_end=1282
+  _globals['_ENVIRONMENTSPEC']._serialized_end=422
+  _globals['_AGENTGROUP']._serialized_start=424
+  _globals['_AGENTGROUP']._serialized_end=473
+  _globals['_SPACE']._serialized_start=476
+  _globals['_SPACE']._serialized_end=755
+  _globals['_DICTSPACE']._serialized_start=757
+  _globals['_DICTSPACE']._serialized_end=807
+  _globals['_NAMEDSPACE']._serialized_start=809
+  _globals['_NAMEDSPACE']._serialized_end=867
+  _globals['_TUPLESPACE']._serialized_start=869
+  _globals['_TUPLESPACE']._serialized_end=915
+  _globals['_BOXSPACE']._serialized_start=917
+  _globals['_BOXSPACE']._serialized_end=984
+  _globals['_DISCRETESPACE']._serialized_start=986
+  _globals['_DISCRETESPACE']._serialized_end=1027
+  _globals['_MULTIDISCRETESPACE']._serialized_start=1029
+  _globals['_MULTIDISCRETESPACE']._serialized_end=1093
+  _globals['_MULTIBINARYSPACE']._serialized_start=1095
+  _globals['_MULTIBINARYSPACE']._serialized_end=1139
+  _globals['_AGENTSPACE']._serialized_start=1141
+  _globals['_AGENTSPACE']._serialized_end=1258
+  _globals['_ENVIRONMENTSPACES']._serialized_start=1261
+  _globals['_ENVIRONMENTSPACES']._serialized_end=1432
 # @@protoc_insertion_point(module_scope)

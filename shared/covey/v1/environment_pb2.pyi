@@ -56,6 +56,8 @@ class EnvironmentSpec(_message.Message):
     JOINT_SEEDS_FIELD_NUMBER: _builtins.int
     IGNORE_OBSERVATIONS_FIELD_NUMBER: _builtins.int
     EVALUATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
+    FRAME_STACK_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module:function", or "package.module", which means its parallel_env or else its env. Never empty."""
     config_json: _builtins.str
@@ -79,6 +81,12 @@ class EnvironmentSpec(_message.Message):
     """Since version 2. Keyword arguments of the function in evaluation slots, all of them, as a JSON object; agents and
     spaces are the same. Unset: those of config_json.
     """
+    frame_stack: _builtins.int
+    """Since version 2. How many of an agent's last observations its policy reads, joined into one, 2 to 16. Rows hold single
+    observations. Unset: 1.
+    """
+    state: _builtins.bool
+    """Since version 2. True: rows hold what the environment's state() gives, too."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentGroup]:
         """Groups that were set by hand. Together they name every agent once. Unset: the default rule (a group is the agents
@@ -104,14 +112,21 @@ class EnvironmentSpec(_message.Message):
         joint_seeds: _builtins.bool = ...,
         ignore_observations: _abc.Iterable[_builtins.str] | None = ...,
         evaluation_config_json: _builtins.str | None = ...,
+        frame_stack: _builtins.int | None = ...,
+        state: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "evaluation_config_json", b"evaluation_config_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "_frame_stack", b"_frame_stack", "evaluation_config_json", b"evaluation_config_json", "frame_stack", b"frame_stack"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "evaluation_config_json", b"evaluation_config_json", "groups", b"groups", "ignore_observations", b"ignore_observations", "joint_seeds", b"joint_seeds", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json", "_frame_stack", b"_frame_stack", "config_json", b"config_json", "entry_point", b"entry_point", "eval_slots", b"eval_slots", "evaluation_config_json", b"evaluation_config_json", "frame_stack", b"frame_stack", "groups", b"groups", "ignore_observations", b"ignore_observations", "joint_seeds", b"joint_seeds", "state", b"state", "step_timeout_s", b"step_timeout_s", "train_slots", b"train_slots", "vectorisation", b"vectorisation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__evaluation_config_json: _TypeAlias = _typing.Literal["evaluation_config_json"]  # noqa: Y015
     _WhichOneofArgType__evaluation_config_json: _TypeAlias = _typing.Literal["_evaluation_config_json", b"_evaluation_config_json"]  # noqa: Y015
+    _WhichOneofReturnType__frame_stack: _TypeAlias = _typing.Literal["frame_stack"]  # noqa: Y015
+    _WhichOneofArgType__frame_stack: _TypeAlias = _typing.Literal["_frame_stack", b"_frame_stack"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluation_config_json) -> _WhichOneofReturnType__evaluation_config_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_stack) -> _WhichOneofReturnType__frame_stack | None: ...
 
 Global___EnvironmentSpec: _TypeAlias = EnvironmentSpec  # noqa: Y015
 
@@ -416,20 +431,39 @@ class EnvironmentSpaces(_message.Message):
 
     AGENTS_FIELD_NUMBER: _builtins.int
     ASYNCHRONOUS_FIELD_NUMBER: _builtins.int
+    FRAME_STACK_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     asynchronous: _builtins.bool
     """True: a living agent need not act in every env step (agents take turns, or have rhythms of their own)."""
+    frame_stack: _builtins.int
+    """Since version 2. How many of an agent's last observations its policy reads: what Describe said, and at most 1 where
+    agents need not act in every env step. Unset: 1.
+    """
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentSpace]: ...
+    @_builtins.property
+    def state(self) -> Global___BoxSpace:
+        """Since version 2. The space of what the environment's state() gives, set where Describe asks for it."""
+
     def __init__(
         self,
         *,
         agents: _abc.Iterable[Global___AgentSpace] | None = ...,
         asynchronous: _builtins.bool = ...,
+        frame_stack: _builtins.int | None = ...,
+        state: Global___BoxSpace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frame_stack", b"_frame_stack", "_state", b"_state", "frame_stack", b"frame_stack", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "asynchronous", b"asynchronous"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame_stack", b"_frame_stack", "_state", b"_state", "agents", b"agents", "asynchronous", b"asynchronous", "frame_stack", b"frame_stack", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__frame_stack: _TypeAlias = _typing.Literal["frame_stack"]  # noqa: Y015
+    _WhichOneofArgType__frame_stack: _TypeAlias = _typing.Literal["_frame_stack", b"_frame_stack"]  # noqa: Y015
+    _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
+    _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_stack) -> _WhichOneofReturnType__frame_stack | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state) -> _WhichOneofReturnType__state | None: ...
 
 Global___EnvironmentSpaces: _TypeAlias = EnvironmentSpaces  # noqa: Y015

@@ -138,7 +138,9 @@ Global___Fragment: _TypeAlias = Fragment  # noqa: Y015
 
 @_typing.final
 class SlotStream(_message.Message):
-    """The rows of one training slot: first the lead-in rows, oldest first, then all others in the order of time."""
+    """The rows of one training slot: first the context rows, then the lead-in rows, both oldest first, then all others in the
+    order of time.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -148,16 +150,21 @@ class SlotStream(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     CUT_BEFORE_FIELD_NUMBER: _builtins.int
     STATE_SIZES_FIELD_NUMBER: _builtins.int
+    CONTEXT_ROWS_FIELD_NUMBER: _builtins.int
     slot: _builtins.int
     """Index of the training slot in its actor, from 0."""
     lead_in_rows: _builtins.int
-    """Number of lead-in rows, and of all other rows."""
+    """Number of lead-in rows, and of all rows that are neither lead-in nor context rows."""
     rows: _builtins.int
     steps: _builtins.int
     """Env steps of this stream, which is its number of STEP rows. At most what the order gave this slot."""
     cut_before: _builtins.bool
     """True: the slot's running episode, which had made steps, was abandoned before this stream's first row, because the
     order said restart or the environment raised there.
+    """
+    context_rows: _builtins.int
+    """Since version 2. Number of context rows: what the running episode showed in the env steps before the first of the
+    other rows, as far as stacks of frames reach back, so at most frame_stack - 1. Unset: 0.
     """
     @_builtins.property
     def state_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -175,10 +182,11 @@ class SlotStream(_message.Message):
         steps: _builtins.int = ...,
         cut_before: _builtins.bool = ...,
         state_sizes: _abc.Iterable[_builtins.int] | None = ...,
+        context_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_before", b"cut_before", "lead_in_rows", b"lead_in_rows", "rows", b"rows", "slot", b"slot", "state_sizes", b"state_sizes", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_rows", b"context_rows", "cut_before", b"cut_before", "lead_in_rows", b"lead_in_rows", "rows", b"rows", "slot", b"slot", "state_sizes", b"state_sizes", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

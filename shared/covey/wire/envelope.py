@@ -20,12 +20,11 @@ def envelope_crc32(fragment: Fragment) -> int:
         struct.pack("<ff", f.wait_s, f.work_s),
         f.schema_hash,
     ]
-    parts += [
-        struct.pack(
-            f"<IIII?{len(s.state_sizes)}I", s.slot, s.lead_in_rows, s.rows, s.steps, s.cut_before, *s.state_sizes
-        )
-        for s in f.streams
-    ]
+    for s in f.streams:
+        numbers = (s.slot, s.lead_in_rows, s.rows, s.steps, s.cut_before, *s.state_sizes)
+        parts.append(struct.pack(f"<IIII?{len(s.state_sizes)}I", *numbers))
+        if s.context_rows:  # which protocol version 1 does not have
+            parts.append(struct.pack("<I", s.context_rows))
     for e in f.episodes:
         numbers = (e.evaluation, e.slot, e.seed, e.length, e.task_id, e.member_id)
         parts += [struct.pack("<?IQIQQ", *numbers), struct.pack(f"<{len(e.returns)}d", *e.returns), e.policies]

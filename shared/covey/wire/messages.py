@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from covey.errors import SpaceError
-from covey.spaces import AgentSpec, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
+from covey.spaces import MOST_FRAMES, AgentSpec, Box, DictSpace, EnvironmentSpaces, Space, TupleSpace, mask_width
 from covey.v1 import environment_pb2
 from covey.wire.limits import MAX_AGENTS, MAX_ID_CHARACTERS, MAX_NUMBERS
 from covey.wire.space_fields import count_numbers, space_fields, space_from_parts
@@ -59,6 +59,8 @@ def spaces_to_proto(spaces: EnvironmentSpaces) -> environment_pb2.EnvironmentSpa
             for a in spaces.agents
         ],
         asynchronous=spaces.asynchronous,
+        frame_stack=spaces.frame_stack if spaces.frame_stack > 1 else None,
+        state=None if spaces.state is None else space_to_proto(spaces.state).box,
     )
 
 
@@ -77,13 +79,20 @@ def spaces_from_proto(
     """
     if not 1 <= len(message.agents) <= MAX_AGENTS:
         raise SpaceError(f"environment: {len(message.agents)} agents, expected 1 to {MAX_AGENTS}")
-    numbers = 0
+    frames = message.frame_stack if message.HasField("frame_stack") else 1
+    if not 1 <= frames <= MOST_FRAMES:
+        raise SpaceError(f"environment.frame_stack: {frames}, expected 1 to {MOST_FRAMES}")
+    state = environment_pb2.Space(box=message.state) if message.HasField("state") else None
+    numbers = 0 if state is None else count_numbers(state, partial(_parts, what="state"), "state")
     for agent in message.agents:
-        for space, what in ((agent.observation, "observation"), (agent.action, "action")):
+        for space, what, times in ((agent.observation, "observation", frames), (agent.action, "action", 1)):
             name = f"{what} of agent {agent.agent_id[:MAX_ID_CHARACTERS]!r}"
-            numbers += count_numbers(space, partial(_parts, what=name), name)
+            numbers += times * count_numbers(space, partial(_parts, what=name), name)
     if numbers > MAX_NUMBERS:
-        raise SpaceError(f"environment: {numbers} numbers in the Boxes of all agents, expected at most {MAX_NUMBERS}")
+        stacked = f" in stacks of {frames} frames" * (frames > 1)
+        raise SpaceError(
+            f"environment: {numbers} numbers in the Boxes of all agents{stacked}, expected at most {MAX_NUMBERS}"
+        )
     agents = []
     for agent in message.agents:
         if not 1 <= len(agent.agent_id) <= MAX_ID_CHARACTERS or not agent.agent_id.isprintable():
@@ -101,7 +110,15 @@ def spaces_from_proto(
         )
         if agent.masked:
             mask_width(agents[-1].action)
-    return EnvironmentSpaces.build(agents, groups, asynchronous=message.asynchronous)
+    of_all = None if state is None else space_from_proto(state, "state")
+    assert of_all is None or isinstance(of_all, Box)
+    spaces = EnvironmentSpaces.build(
+        agents, groups, asynchronous=message.asynchronous, frame_stack=frames, state=of_all
+    )
+    if frames > 1:  # policy files name the spaces of stacks, which have the same limits
+        for a in spaces.agents:
+            space_from_proto(space_to_proto(a.stacked), f"{frames} observations of agent {a.agent_id!r} stacked")
+    return spaces
 
 
 def groups_to_proto(groups: Mapping[str, Sequence[str]] | None) -> list[environment_pb2.AgentGroup]:

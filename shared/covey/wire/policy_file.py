@@ -94,7 +94,7 @@ class PolicySpec:
         Raises:
             ConfigError: it has other spaces.
         """
-        if (self.observation, self.action) != (agent.observation, agent.action):
+        if (self.observation, self.action) != (agent.stacked, agent.action):
             raise ConfigError(f"{name} is made for {self.observation} and {self.action}, not for {agent}")
 
     def check(self) -> None:
@@ -138,9 +138,9 @@ def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool, *, normali
         normalized: Whether it reads normalised observations.
     """
     head = "stochastic" if stochastic else "deterministic"
-    indicator = network.inputs[0].width - agent.observation.width
-    ranges = normalised_ranges(agent.observation) if normalized else ()
-    return PolicySpec(network, agent.observation, agent.action, head, indicator, ranges)
+    indicator = network.inputs[0].width - agent.stacked.width
+    ranges = normalised_ranges(agent.stacked) if normalized else ()
+    return PolicySpec(network, agent.stacked, agent.action, head, indicator, ranges)
 
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:

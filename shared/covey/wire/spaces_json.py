@@ -62,7 +62,12 @@ def _parts(data: Any) -> tuple[str, Mapping[str, Any]]:
 
 def spaces_to_json(spaces: EnvironmentSpaces) -> dict[str, Any]:
     """Convert an environment's agents, in order, their spaces and their groups to a JSON object."""
-    return {
+    beside: dict[str, Any] = {}  # what most environments do not have
+    if spaces.frame_stack > 1:
+        beside["frame_stack"] = spaces.frame_stack
+    if spaces.state is not None:
+        beside["state"] = space_to_json(spaces.state)
+    return beside | {
         "agents": [
             {
                 "agent_id": a.agent_id,
@@ -85,19 +90,23 @@ def spaces_from_json(data: Any) -> EnvironmentSpaces:
         ConfigError: groups that do not fit the agents.
     """
     agents: list[AgentSpec] = []
-    numbers = 0
     try:
+        frames = int(data.get("frame_stack", 1))
+        state = space_from_json(data["state"]) if "state" in data else None
+        if not isinstance(state, Box | None):
+            raise SpaceError(f"spaces: state {state}, expected a Box")
+        numbers = 0 if state is None else state.width
         for a in data["agents"]:
             observation, action = space_from_json(a["observation"]), space_from_json(a["action"])
             agents.append(AgentSpec(str(a["agent_id"]), observation, action, bool(a["masked"])))
             arrays = (leaf.space for s in (observation, action) for leaf in leaves(s))
-            numbers += sum(s.width for s in arrays if isinstance(s, Box))
+            numbers += frames * sum(s.width for s in arrays if isinstance(s, Box))
             if numbers > MAX_NUMBERS:
                 raise SpaceError(f"spaces: more than {MAX_NUMBERS} numbers in the Boxes of all agents")
         asynchronous = bool(data["asynchronous"])
         groups: Mapping[str, list[str]] = {str(g): [str(a) for a in ids] for g, ids in data["groups"].items()}
-    except (KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as exc:
         raise SpaceError(
             f"spaces: {type(exc).__name__} {exc}, expected agents and groups as covey writes them"
         ) from exc
-    return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous)
+    return EnvironmentSpaces.build(agents, groups, asynchronous=asynchronous, frame_stack=frames, state=state)

@@ -44,7 +44,12 @@ MEMORY_SINCE = 2
 
 
 def needed_version(spaces: EnvironmentSpaces) -> int:
-    """The oldest protocol version in which these spaces can be said: trees and several dimensions of choices need 2."""
+    """The oldest protocol version in which these spaces can be said.
+
+    Trees, several dimensions of choices, stacks of frames and states of whole environments need 2.
+    """
+    if spaces.frame_stack > 1 or spaces.state is not None:
+        return 2
     for agent in spaces.agents:
         for leaf in (*leaves(agent.observation), *leaves(agent.action)):
             space = leaf.space

@@ -19,7 +19,7 @@ from tests.support.environments import CounterEnv
 from tests.support.members import assert_same_networks
 from tests.support.written_environments import RaisesInStepThree
 
-from covey.collect.fragment import most_lead_in_rows
+from covey.collect.fragment import most_repeated_rows
 from covey.envs.vector import AsyncPettingZooVecEnv, SyncPettingZooVecEnv, make_multi_agent_vect_envs
 from covey.errors import ConfigError, EnvironmentLoadError, SpaceError
 from covey.progress import default_progress_bar
@@ -185,7 +185,7 @@ def test_as_many_environments_train_as_fit_into_a_fragment(
     fitting: float, train: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     env = vectorised()
-    row_bytes = (4 + most_lead_in_rows(env.spaces)) * RowSchema.of(env.spaces).row_bytes
+    row_bytes = (4 + most_repeated_rows(env.spaces)) * RowSchema.of(env.spaces).row_bytes
     monkeypatch.setattr("covey.collect.collector.MAX_RAW_BYTES", int(fitting * row_bytes))
     pop = population("MADDPG", env)
     if train is None:

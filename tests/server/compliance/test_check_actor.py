@@ -18,6 +18,9 @@ OWN = [sys.executable, "-m", "covey", "actor", "--learner", "{address}"]
 COUNTER = ["--env", "tests.support.environments:counter"]
 SINCE_VERSION_2 = {"memory", "states"}
 PIXELS = "tests.support.catching:catching"
+MOVING = "tests.support.moving:moving"
+PLAIN = set(RULES) - {"context"}
+"""The rules that are tried where policies read single observations."""
 
 
 def verdicts(*arguments: object, wait_s: float = PATIENCE_S) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -42,13 +45,29 @@ def of(told: dict[str, dict[str, Any]], verdict: str) -> set[str]:
 )
 def test_coveys_own_actor_keeps_all_rules(environment: list[str]) -> None:
     code, told = verdicts(*environment, "--", *OWN, "--allow-env", COUNTER[1], "--allow-env", PIXELS)
+    assert of(told, "holds") == PLAIN, told
+    assert code == 0
+
+
+@pytest.mark.parametrize("shape", ["hw", "tree"])
+def test_coveys_own_actor_keeps_the_rules_of_frame_stacks(shape: str) -> None:
+    arguments = ["--env", MOVING, "--config", f"shape={shape}", "--frame-stack", 3]
+    code, told = verdicts(*arguments, "--", *OWN, "--allow-env", MOVING)
     assert of(told, "holds") == set(RULES), told
     assert code == 0
 
 
+def test_an_actor_without_context_rows_is_named() -> None:
+    forgetful = [sys.executable, "-m", "tests.support.forgetful_actor", *OWN[4:], "--allow-env", MOVING]
+    code, told = verdicts("--env", MOVING, "--frame-stack", 3, "--", *forgetful)
+    # What it says its policies did is not what they do on the stacks that its rows make.
+    assert {"context"} <= of(told, "broken") <= {"context", "actions", "layers"}, told
+    assert "context rows of slot" in told["context"]["expected"] and code == 1
+
+
 def test_so_does_an_actor_with_nothing_of_covey_in_it() -> None:
     code, told = verdicts(*COUNTER, "--", sys.executable, "-m", "tests.support.version_1.client", "{address}")
-    assert of(told, "holds") == set(RULES) - SINCE_VERSION_2 == set(told), told
+    assert of(told, "holds") == PLAIN - SINCE_VERSION_2 == set(told), told
     assert code == 0
 
 
@@ -96,7 +115,7 @@ def test_it_waits_for_an_actor_that_somebody_starts() -> None:
     lines = out.splitlines()
     assert checking.returncode == 0, out + err
     assert [line.split()[:2] for line in lines[:-1]] == [
-        ["holds", rule] for rule in RULES if rule not in SINCE_VERSION_2 | {"exit"}
+        ["holds", rule] for rule in RULES if rule in PLAIN - SINCE_VERSION_2 - {"exit"}
     ]
     assert lines[-1] == f"{len(lines) - 1} holds, 0 broken, 0 not reached"
 
