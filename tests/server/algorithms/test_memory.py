@@ -20,7 +20,7 @@ from covey.errors import ConfigError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration, Order
-from covey_server.algorithms import build_networks, ippo
+from covey_server.algorithms import build_networks, learning_group
 from covey_server.algorithms.agent_types import padding_groups
 from covey_server.algorithms.clipped_losses import policy_loss
 from covey_server.algorithms.estimates import Estimates, estimates
@@ -112,8 +112,8 @@ class Watched:
             self.log_ratios.append(log_ratio.detach())
             return of_loss(log_ratio, *args)
 
-        monkeypatch.setattr(ippo, "estimates", noted)
-        monkeypatch.setattr(ippo, "policy_loss", loss)
+        monkeypatch.setattr(learning_group, "estimates", noted)
+        monkeypatch.setattr(learning_group, "policy_loss", loss)
         # Outputs by what was seen: the environment's observations (episode's seed, step, agent) differ everywhere.
         self.outputs: dict[tuple[float, ...], NDArray[np.float32]] = {}
         decide = Decisions.decide
