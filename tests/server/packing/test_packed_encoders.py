@@ -13,6 +13,8 @@ import torch
 from covey.config import OffPolicyHyperparameters
 from covey.networks import CNN, MLP, Encoder, ImagePart, Input, MultiInput, NetworkSpec, ResNet, SimBa
 from covey.networks.resize import get_subnetwork, subnetwork_names
+from covey.networks.torch_module import TorchModule
+from covey.networks.trusted_modules import trust
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.member import Member, Network
 from covey_server.packing import row_inputs
@@ -33,6 +35,15 @@ BLOCKS: dict[str, Any] = {"min_block_size": 4, "max_block_size": 40, "max_hidden
 STREAM = SimBa(hidden_size=6, block_size=(9, 7), **BLOCKS)
 BLURRED = ResNet(image=(7, 6, 2), channel_size=4, stride_size=2, block_size=(5, 8), activation="Tanh", **BLOCKS)
 SEVERAL = MultiInput(images=(ImagePart("camera", 3, PIXELS),), vector=SMALL)
+
+
+def own(function: str) -> TorchModule:
+    """A torch module that reads ten numbers."""
+    module = f"tests.support.own_networks:{function}"
+    trust(module)
+    return TorchOps().describe_module(module, "{}", (("", (10,)),), "ReLU", "here")
+
+
 KINDS: dict[str, tuple[Encoder, Encoder, int]] = {
     "cnn": (PIXELS, PIXELS, 84),
     "cnn, channels first, Tanh": (PLANES, PLANES, 84),
@@ -41,6 +52,8 @@ KINDS: dict[str, tuple[Encoder, Encoder, int]] = {
     "simba": (STREAM, STREAM, 10),
     "simba, Tanh, beside others": (replace(STREAM, activation="Tanh"), SMALL, 10),
     "resnet": (BLURRED, replace(BLURRED, channels_first=True), 84),
+    "torch": (own("scaled"), own("scaled"), 10),
+    "torch, one by one, beside others": (own("recurrent"), SMALL, 10),
     "mlp": (SMALL, SMALL, 10),
 }
 
@@ -132,7 +145,9 @@ def test_packed_networks_learn_what_each_learns_alone_after_generations_of_mutat
             for part in subnetwork_names(network.spec):
                 encoder = get_subnetwork(network.spec, part)
                 assert encoder.layers <= max(3, encoder.max_hidden_layers)
-    if kind != "mlp":
+    if kind.startswith("torch"):
+        assert any("latent" in word for word in seen) and any("head" in word for word in seen), seen
+    elif kind != "mlp":
         words = " ".join(seen)
         units = "encoder.add_node" if kind.startswith("simba") else "channel"
         changed = ["encoder.add_layer", units, "latent", *["change_kernel"] * (kind[:3] not in ("sim", "res"))]
