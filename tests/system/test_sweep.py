@@ -96,7 +96,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_trained(tmp_path: Path) -> 
     done = covey(*command, "--set", "environment.config.max_cycles=5,true_not_a_number", "--json")
     failed = "environment.config.max_cycles=true_not_a_number,seed=0"
     assert states(done.stdout) == {"environment.config.max_cycles=5,seed=0": "complete", failed: "failed"}, done.stderr
-    assert done.returncode != 0 and f"run {tmp_path / 'runs' / 'job' / failed}: failed with exit code" in done.stderr
+    assert done.returncode != 0 and f"run {tmp_path / 'runs' / 'job' / failed} failed with exit code" in done.stderr
     assert f"exit code {done.returncode}: " in done.stderr and "Traceback" not in done.stderr
 
 

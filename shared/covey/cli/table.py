@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from covey.cli.run_names import find_sweep
-from covey.cli.terminal import printable, say, say_json
+from covey.cli.terminal import say, say_json
 from covey.errors import StorageError
 
 WIDTH = 250
@@ -67,14 +67,19 @@ def table(
     if at is not None:
         comparisons = [replace(c, title=f"{c.title}, after {at:,} env steps") for c in comparisons]
     if format_ == "csv":
-        print(printable(formats.csv_text(comparisons), keep="\n"), end="", flush=True)
+        _say_lines(formats.csv_text(comparisons).removesuffix("\n"))
         return
     for one in formats.tables(comparisons):
         if format_ == "text":
             _show(one.title, one.head, one.rows, one.notes)
         else:
-            text = formats.markdown(one) if format_ == "md" else formats.latex(one)
-            print(printable(text, keep="\n"), flush=True)
+            _say_lines(formats.markdown(one) if format_ == "md" else formats.latex(one))
+
+
+def _say_lines(text: str) -> None:
+    """Print a text of several lines."""
+    for line in text.split("\n"):
+        say(line)
 
 
 def _show(title: str, head: list[str], rows: list[list[str]], notes: tuple[str, ...]) -> None:
