@@ -21,6 +21,7 @@ from tests.support.asynchronous_play import PARTS, Recorder, RhythmsEnv
 from tests.support.environments import CounterEnv
 from tests.support.host_copies import HostCopies
 from tests.support.members import assert_same_networks
+from tests.support.small_populations import NET, population
 
 from covey.collect.evaluate import evaluate
 from covey.config.hyperparameters import HyperparameterConfig, RLParameter
@@ -43,26 +44,9 @@ from covey_server.experience.parts import Part
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import MOST_NUMBERS, PASS_COST
 
-NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [16]}, "head_config": {"hidden_size": [16]}}
-
 
 def vectorised(make: Callable[[], Any] = CounterEnv, count: int = 3) -> SyncPettingZooVecEnv:
     return SyncPettingZooVecEnv([make] * count)
-
-
-def population(
-    algo: str, env: PettingZooVecEnv[Any], size: int = 2, device: str = "cpu", **hyperparameters: Any
-) -> list[Agent]:
-    return create_population(
-        algo,
-        [env.single_observation_space(a) for a in env.agents],
-        [env.single_action_space(a) for a in env.agents],
-        NET,
-        {"AGENT_IDS": env.agents, "BATCH_SIZE": 16, "LEARN_STEP": 4, **hyperparameters},
-        population_size=size,
-        num_envs=env.num_envs,
-        device=device,
-    )
 
 
 def collect(agent: Agent, env: PettingZooVecEnv[Any], memory: MultiAgentReplayBuffer, steps: int) -> None:

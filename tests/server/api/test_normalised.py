@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.server.api.test_library import population
 from tests.support.scaled_environment import FAR, Scaled
+from tests.support.small_populations import population
 
 from covey.envs.vector import SyncPettingZooVecEnv
 from covey.networks.normalisation import MEAN

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.shared.acting.test_acting import SAY, SEEN, SPACES, WALK, policy
+from tests.support.walking_policies import SAY, SEEN, SPACES, WALK, policy
 
 from covey.acting import LoadedPolicy, PolicyRows
 from covey.acting.actions import ActionLayout
