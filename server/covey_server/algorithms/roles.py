@@ -28,7 +28,7 @@ def networks_by_id(
     if any(own.encoder_config.recurrent for own in configs.values()) and not config.algorithm.recurrent_policies:
         raise ConfigError(
             f"network.encoder_config.recurrent: true, but {config.algorithm.name} trains policies without memory; "
-            "leave it out, or choose algorithm.name: IPPO"
+            "leave it out, or choose algorithm.name: IPPO or MAPPO"
         )
     return network_ids(spaces, shared), configs
 

@@ -115,7 +115,7 @@ class EncoderConfig(MLPConfig):
     recurrent: bool = Field(
         default=False,
         description="Whether policies have memory: a GRU behind the encoder, whose state lasts as long as the episode. "
-        "IPPO alone learns such policies.",
+        "IPPO and MAPPO learn such policies.",
     )
     hidden_state_size: int = Field(default=64, ge=1, le=4096, description="Units of the GRU of a policy with memory.")
     min_hidden_state_size: int = Field(
