@@ -26,6 +26,8 @@ def main() -> int:
     parser.add_argument("--name")
     parser.add_argument("--env")
     parser.add_argument("--allow-env", action="append", default=[])
+    parser.add_argument("--ops", choices=["numpy", "torch"], default="numpy")
+    parser.add_argument("--allow-module", action="append", default=[])
     parser.add_argument("--env-path", action="append", default=[], type=Path)
     parser.add_argument("--max-reconnect-s", type=float)
     parser.add_argument("--quiet", action="store_true")
@@ -66,6 +68,8 @@ def main() -> int:
         name=args.name,
         env=env,
         allow_env=tuple(args.allow_env),
+        ops=args.ops,
+        allow_module=tuple(args.allow_module),
         max_reconnect_s=args.max_reconnect_s,
         credentials=credentials,
     )

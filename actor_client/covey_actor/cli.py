@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ import typer
 
 from covey.cli.access import CA, Certificate, Key, TokenFile
 from covey_actor.workers import actor_arguments, limit_threads, run_workers
+
+
+class Ops(StrEnum):
+    """What computes policies."""
+
+    numpy = "numpy"
+    torch = "torch"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,13 +51,28 @@ def actor(
             "covey.envs.mpe: MODULE:FUNCTION, or MODULE for all in it; * stands for anything. Repeatable.",
         ),
     ] = None,
+    ops: Annotated[
+        Ops,
+        typer.Option(
+            help="torch: also compute networks that are a torch.nn.Module of one's own, those of --allow-module; this "
+            "loads torch. numpy computes all others.",
+        ),
+    ] = Ops.numpy,
+    allow_module: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="With --ops torch: call this function if the learner's networks name it: MODULE:FUNCTION, or MODULE "
+            "for all in it; * stands for anything. Repeatable.",
+        ),
+    ] = None,
     env_path: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="DIR",
             exists=True,
             file_okay=False,
-            help="Directory in which environments are searched, besides installed packages; repeatable.",
+            help="Directory in which environments and modules are searched, besides installed packages; repeatable.",
         ),
     ] = None,
     max_reconnect_s: Annotated[
@@ -82,6 +105,8 @@ def actor(
             name=n,
             env=env,
             allow_env=allow_env or (),
+            ops=ops.value,
+            allow_module=allow_module or (),
             env_path=env_path or (),
             max_reconnect_s=max_reconnect_s,
             quiet=quiet,

@@ -58,7 +58,9 @@ class PolicyCache:
             return
         for sha256, data in zip(missing, self._fetch(missing), strict=False):
             try:
-                self._kept[sha256] = LoadedPolicy.decode(data), len(data)
+                policy = LoadedPolicy.decode(data)
+                policy.load_modules()
+                self._kept[sha256] = policy, len(data)
             except DivergedError as exc:
                 # One policy is refused, not the run: the order that names it is answered as short.
                 _log.warning("policy %s: %s", sha256.hex()[:16], exc)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import covey
 from covey.acting import LoadedPolicy
@@ -30,6 +31,7 @@ from covey.wire.messages import groups_from_proto, spaces_to_proto
 from covey_actor.connection import Backoffs, Connection
 from covey_actor.described import load_described, load_described_evaluation
 from covey_actor.environment_watch import EnvironmentWatch
+from covey_actor.modules import allow_modules, computed_kinds
 from covey_actor.outbox import Outbox, OutboxClosed
 from covey_actor.policy_cache import PolicyCache
 from covey_actor.signals import ignore_signals, leave_on_signals, leave_with_parent
@@ -57,6 +59,8 @@ class ActorOptions:
     name: str | None = None  # unset: host name and process id
     env: str | None = None  # entry point used whatever the learner says
     allow_env: Sequence[str] = ()  # patterns of what it runs besides environments of pettingzoo, mpe2, covey.envs.mpe
+    ops: Literal["numpy", "torch"] = "numpy"  # torch: policies may need it, for modules that are allowed here
+    allow_module: Sequence[str] = ()  # patterns of functions that may make modules of networks
     max_reconnect_s: float | None = None  # None: tries for ever
     credentials: Credentials = ANONYMOUS
     waits: Backoffs = field(default_factory=Backoffs)
@@ -114,6 +118,7 @@ class Actor:
 
         Raises:
             EnvironmentLoadError: the learner's environment is not allowed here, or cannot be loaded.
+            ConfigError: a module of the run's networks is not allowed here, or torch is missing.
             SpaceError: its spaces are not served, or are not the run's.
             RefusedError: the learner sends this actor away.
             UnreachableError: the learner is gone.
@@ -130,6 +135,7 @@ class Actor:
                 f"learner {self._options.learner} wants {train_slots} training and {eval_slots} evaluation slots, "
                 f"expected 1 to {MAX_SLOTS} and at most {MAX_SLOTS}; correct environment.num_envs"
             )
+        allow_modules(described.network_modules, self._options.ops, self._options.allow_module)
         make_env = load_described(described.environment, self._options.env, self._options.allow_env)
         self._environment = make_env.entry_point
         env = make_env()
@@ -154,6 +160,7 @@ class Actor:
             eval_slots=eval_slots,
             hostname=socket.gethostname(),
             software_version=covey.__version__,
+            encoder_kinds=computed_kinds(self._options.ops),
         )
         if self._leave.is_set():  # while the environment was loaded: nobody is to expect work of this actor
             return

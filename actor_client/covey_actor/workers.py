@@ -50,6 +50,8 @@ def actor_arguments(
     name: str | None = None,
     env: str | None = None,
     allow_env: Sequence[str] = (),
+    ops: str = "numpy",
+    allow_module: Sequence[str] = (),
     env_path: Sequence[Path] = (),
     max_reconnect_s: float | None = None,
     quiet: bool = False,
@@ -62,7 +64,9 @@ def actor_arguments(
         name: The actor's name; None: one of host and process id.
         env: Entry point of the environment to run, whatever the learner says.
         allow_env: Patterns of environments to accept besides the default ones.
-        env_path: Folders in which environments are searched besides those of installed packages.
+        ops: "torch" to load it for modules of networks that are allowed, else "numpy".
+        allow_module: Patterns of functions that may make modules of networks.
+        env_path: Folders in which environments and modules are searched besides those of installed packages.
         max_reconnect_s: Seconds of the learner's silence after which to give up; None: never.
         quiet: Whether to print only what goes wrong.
         files: Files of its credentials, by flag.
@@ -76,6 +80,10 @@ def actor_arguments(
         command.append("--quiet")
     for pattern in allow_env:
         command += ["--allow-env", pattern]
+    if ops != "numpy":
+        command += ["--ops", ops]
+    for pattern in allow_module:
+        command += ["--allow-module", pattern]
     for folder in env_path:
         command += ["--env-path", str(folder)]
     return command

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from covey.experiments.levels import read_levels, task_of
 
 
 @dataclass(frozen=True)
@@ -41,30 +44,19 @@ class Task:
 
 SOURCE = "Computed with scripted controllers in mpe2 1.1.1 with its default arguments (25 steps an episode)."
 
+
+def _task(environment: str, config: dict[str, Any]) -> Task:
+    """A task of which `covey table` knows the levels."""
+    found = task_of(read_levels(), environment, config)
+    assert found is not None, environment
+    return Task(
+        found.title, found.unit, SOURCE, tuple(Level(x.name, x.score, x.stderr or 0.0, x.how) for x in found.levels)
+    )
+
+
 TASKS: dict[tuple[str, bool], Task] = {
-    ("mpe2.simple_speaker_listener_v4", True): Task(
-        "simple_speaker_listener_v4, continuous actions",
-        "return of an episode, sum of both agents",
-        SOURCE,
-        (
-            Level("random", -73.0, 1.0, "random actions"),
-            Level("no-op", -67.2, 0.9, "no agent does anything"),
-            Level("no communication", -29.3, 0.3, "the listener goes to the centroid of the landmarks"),
-            Level("scripted", -12.2, 0.2, "the listener knows the goal after its first step and is steered there"),
-            Level("bound", -11.8, 0.2, "the best that any controller can do after that first step"),
-        ),
-    ),
-    ("mpe2.simple_spread_v3", False): Task(
-        "simple_spread_v3, discrete actions",
-        "return of an episode, sum of three agents",
-        SOURCE,
-        (
-            Level("random", -79.8, 0.5, "random actions"),
-            Level("no-op", -73.0, 0.5, "no agent does anything"),
-            Level("scripted", -27.5, 0.2, "each agent is told its landmark and steered there"),
-            Level("planned", -22.5, 0.5, "a search through the environment's own dynamics, landmarks assigned anew"),
-        ),
-    ),
+    ("mpe2.simple_speaker_listener_v4", True): _task("mpe2.simple_speaker_listener_v4", {"continuous_actions": True}),
+    ("mpe2.simple_spread_v3", False): _task("mpe2.simple_spread_v3", {}),
     ("pettingzoo.classic.tictactoe_v3", False): Task(
         "tictactoe_v3",
         "wins less losses as player_2, against random moves",

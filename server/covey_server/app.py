@@ -36,7 +36,7 @@ from covey_server.evolution.hyperparameters import ranges
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
 from covey_server.metrics import Metrics
-from covey_server.packing.updates import backend_for
+from covey_server.packing.updates import backend_of
 from covey_server.security.tls import check_exposure
 from covey_server.security.tokens import Tokens
 from covey_server.serving.actor_service import ActorServicer
@@ -107,7 +107,7 @@ class LearnerProcess:
         if factory is None:  # else the number is what the caller told torch
             check_threads(config)
         # For their errors only: before the run's directory is changed.
-        backend_for(config.learner.updates, torch.device(config.learner.device))
+        backend_of(config, torch.device(config.learner.device))
         ranges(config)
         self._factory = factory or PopulationFactory(config)
         checkpoint = config.checkpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from covey.collect.collector import most_train_slots
-from covey.config.architecture import asks_for_memory
+from covey.config.architecture import asks_for_memory, modules_of
 from covey.errors import RefusedError, SpaceError, one_line
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.environment_pb2 import AgentGroup, EnvironmentSpec, Vectorisation
@@ -15,6 +15,7 @@ from covey.wire.versions import EVALUATION_SINCE, MEMORY_SINCE, SPOKEN, Versions
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import CLOSED
 from covey_server.learner import Learner
+from covey_server.orders.encoder_kinds import check_encoders
 from covey_server.orders.evaluations import ActorKey
 from covey_server.orders.overdue import OrderWatch
 from covey_server.orders.session import Session, SessionState
@@ -78,6 +79,7 @@ class Attendance:
         return pb.DescribeResponse(
             protocol_version=self._agreed(peer, Versions.of(request)),
             run_name=self._learner.run.name,
+            network_modules=modules_of(config.network),
             environment=EnvironmentSpec(
                 entry_point=environment.name,
                 config_json=json.dumps(environment.config),
@@ -110,6 +112,8 @@ class Attendance:
             who = f"{who}, in a run that sets {' and '.join(keys)}"
         elif asks_for_memory(config.network):
             who = f"{who}, in a run whose policies have memory (network.encoder_config.recurrent)"
+        elif self._normalises:
+            who = f"{who}, in a run that sets algorithm.normalize_observations"
         elif config.algorithm.oldest_protocol_version > SPOKEN.oldest:
             who = f"{who}, in a run of {config.algorithm.name}"
         try:
@@ -122,11 +126,17 @@ class Attendance:
                     self._learner.event(f"refused: {exc}")
             raise
 
+    @property
+    def _normalises(self) -> bool:
+        """Whether policies read normalised observations, which an older actor would not do."""
+        return bool(getattr(self._learner.config.algorithm, "normalize_observations", False))
+
     def _oldest(self) -> int:
         """The oldest protocol version that the run can be served in."""
         environment, population = self._learner.config.environment, self._learner.population
         needed = [self._learner.config.algorithm.oldest_protocol_version]
-        if environment.ignore_observations or environment.frame_stack > 1 or environment.state:
+        stacked = environment.frame_stack > 1
+        if environment.ignore_observations or stacked or environment.state or self._normalises:
             needed.append(2)
         if environment.evaluation:  # which an older actor would not know of
             needed.append(EVALUATION_SINCE)
@@ -173,6 +183,7 @@ class Attendance:
                 raise RefusedError("run is deterministic and has its one actor; set training.deterministic: false")
             population = learner.population or learner.create_population(spaces)
             check_same_spaces(request.actor_id, population.spaces, spaces)
+            check_encoders(request, population.members)
             before = learner.sessions.current(request.actor_id)
             # A newer process of the same name takes over: the older one's orders are taken back below.
             replaced = before if before is not None and before.at_work else None

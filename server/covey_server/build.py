@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from covey.config import Config
-from covey.config.architecture import flattened_images, resolve
+from covey.config.architecture import flattened_images, modules_of, resolve
+from covey.networks.trusted_modules import trust
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm
@@ -18,10 +20,11 @@ from covey_server.evolution.generation import initial_population, next_generatio
 from covey_server.evolution.lineage import Lineage
 from covey_server.evolution.succession import successor
 from covey_server.experience.experience import Experience
-from covey_server.member import Member
+from covey_server.member import Member, Network
 from covey_server.packing.policies import PolicyStore
 from covey_server.population import Population
 from covey_server.seeds import generator
+from covey_server.storage.warm_start import WarmStart
 
 logger = logging.getLogger("covey")
 
@@ -33,13 +36,18 @@ class PopulationFactory:
         self._config = config
         self._device = torch.device(config.learner.device)
         self._implementation = ALGORITHMS[config.algorithm.name]
+        trust(*modules_of(config.network))  # members of a checkpoint have them too
 
     def fresh(self, spaces: EnvironmentSpaces) -> Population:
         """Create a run's first population, with initial weights and an empty replay memory.
 
+        With `training.init_from` all begin with the weights of a member of another run, before they are mutated.
+
         Raises:
-            ConfigError: the sections `network` or `fitness` do not fit the environment's spaces.
-            SpaceError: a space that the algorithm does not support.
+            ConfigError: the sections `network` or `fitness` do not fit the environment's spaces, or no weight of the
+                other run fits the networks.
+            SpaceError: a space that the algorithm does not support, or other spaces than the other run's.
+            StorageError: the other run cannot be read.
         """
         config = self._config
         # All three are called for their errors, before networks are initialised.
@@ -48,15 +56,27 @@ class PopulationFactory:
             logger.warning("%s", sentence)
         chosen_agents(spaces.agent_ids, config.fitness)
         self._implementation.checked_specs(config, spaces)
+        warm = None if config.training.init_from is None else WarmStart.read(config.training.init_from)
+        if warm is not None:
+            warm.check(spaces)
+        missing: list[str] = []
+
+        def build_networks(rng: np.random.Generator) -> dict[str, Network]:
+            networks = self._implementation.networks(config, spaces, rng)
+            if warm is not None:
+                missing[:] = warm.fill(networks)  # the same for every member: all have the configured architecture
+            return networks
+
         seed = config.training.seed
         members = initial_population(
-            config,
-            lambda rng: self._implementation.networks(config, spaces, rng),
-            generator(seed, "initialisation"),
-            generator(seed, "mutation", "initial"),
+            config, build_networks, generator(seed, "initialisation"), generator(seed, "mutation", "initial")
         )
+        if warm is not None:
+            logger.info("%s", "; ".join([f"initial weights: those of {warm.words}", *missing]))
         lineage = Lineage()
         for member in members:
+            if warm is not None:
+                member.change = "; ".join(filter(None, [f"weights of {warm.words}", member.change]))
             lineage.born(member)
         return self.restored(spaces, members, lineage)
 

@@ -41,6 +41,12 @@ SEED = typer.Option("--seed", metavar="N", help="Seed of all random draws: short
 STEPS = typer.Option(
     "--steps", metavar="N", min=1, help="Env steps to train each member for: short for --set training.max_steps=N."
 )
+INIT_FROM = typer.Option(
+    "--init-from",
+    metavar="RUN[:MEMBER]",
+    help="Begin with the weights of another run's best policy, or of its living member MEMBER: short for "
+    "--set training.init_from=RUN:MEMBER.",
+)
 DETERMINISTIC = typer.Option(
     "--deterministic",
     help="Make the run repeatable bit for bit on this machine. Slower, as nothing runs at the same time.",
@@ -59,6 +65,7 @@ def train(
     name: Annotated[str | None, NAME] = None,
     seed: Annotated[int | None, SEED] = None,
     steps: Annotated[int | None, STEPS] = None,
+    init_from: Annotated[str | None, INIT_FROM] = None,
     set_: Annotated[list[str] | None, SET] = None,
     resume: Annotated[str | None, RESUME] = None,
     runs: Annotated[Path, RUNS] = Path("runs"),
@@ -74,7 +81,7 @@ def train(
 
     Ctrl-C stops the run with a checkpoint (exit code 130); --resume goes on with it.
     """
-    overrides = [*(set_ or []), *_shorthands(name, seed, steps)]
+    overrides = [*(set_ or []), *_shorthands(name, seed, steps, init_from)]
     local = [*overrides, "environment.spaces_from=local"]
     settings, run = _prepare(config, local, resume, runs, deterministic, with_actors=True)
     if resume is not None and is_complete(run, settings):
@@ -110,6 +117,7 @@ def learner(
     name: Annotated[str | None, NAME] = None,
     seed: Annotated[int | None, SEED] = None,
     steps: Annotated[int | None, STEPS] = None,
+    init_from: Annotated[str | None, INIT_FROM] = None,
     set_: Annotated[list[str] | None, SET] = None,
     resume: Annotated[str | None, RESUME] = None,
     runs: Annotated[Path, RUNS] = Path("runs"),
@@ -133,7 +141,11 @@ def learner(
     """
     from covey.errors import ConfigError
 
-    overrides = [*(set_ or []), *_shorthands(name, seed, steps), *([f"learner.bind={bind!r}"] if bind else [])]
+    overrides = [
+        *(set_ or []),
+        *_shorthands(name, seed, steps, init_from),
+        *([f"learner.bind={bind!r}"] if bind else []),
+    ]
     if tls is not None:
         overrides += _secured(tls.resolve(), client_certificates)
     elif client_certificates:
@@ -152,9 +164,19 @@ def learner(
     raise typer.Exit(end.exit_code)
 
 
-def _shorthands(name: str | None, seed: int | None, steps: int | None) -> list[str]:
+def _shorthands(name: str | None, seed: int | None, steps: int | None, init_from: str | None) -> list[str]:
     """Configuration overrides for the options that are short for one."""
-    given = {"name": name, "training.seed": seed, "training.max_steps": steps}
+    if init_from is not None:
+        from covey.run.init_from import parse_source
+
+        path, who = parse_source(init_from)
+        init_from = f"{find_run(str(path)).resolve()}:{who}"
+    given = {
+        "name": name,
+        "training.seed": seed,
+        "training.max_steps": steps,
+        "training.init_from": init_from,
+    }
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
 
 
@@ -242,10 +264,11 @@ def _prepare(
     if with_actors:
         _refuse_tls(settings)
     # After what is wrong in the file itself was told: these import numpy and gymnasium, which takes as long.
+    from covey.run.init_from import with_absolute_source
     from covey.run.new_run import new_run
     from covey.run.own_environment import remember_environment, with_entry_point
 
-    settings = with_entry_point(settings, config.parent, Path.cwd())
+    settings = with_absolute_source(with_entry_point(settings, config.parent, Path.cwd()))
     if with_actors:
         if find_spec("torch") is None:  # else its environment might be missed first, on a machine that is an actor's
             raise ModuleNotFoundError("No module named 'torch'", name="torch")

@@ -10,6 +10,7 @@ import numpy as np
 
 from covey.config import Hyperparameters
 from covey.networks import NetworkSpec, Params
+from covey.networks.normalisation import Moments
 
 Record = TypeVar("Record", bound=Hyperparameters)
 
@@ -51,6 +52,9 @@ class Network:
         second_moment: Adam's running mean of squared gradients.
         adam_steps: Number of Adam steps made, for the bias correction.
         scale: Units of a critic's predictions.
+        observed: Of a policy that reads normalised observations, what its agents have observed in training: statistics
+            of the numbers that are normalised.
+        earned: Of a critic with scaled rewards, statistics of its agents' discounted returns.
     """
 
     spec: NetworkSpec
@@ -60,6 +64,8 @@ class Network:
     second_moment: Params
     adam_steps: int = 0
     scale: ReturnScale = ReturnScale()
+    observed: Moments | None = None
+    earned: Moments | None = None
 
     @staticmethod
     def fresh(
@@ -101,6 +107,8 @@ class Network:
             copy(self.second_moment),
             self.adam_steps,
             self.scale,
+            self.observed,
+            self.earned,
         )
 
 

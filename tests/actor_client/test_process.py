@@ -92,8 +92,9 @@ def build(**kwargs):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("imports", [False, True], ids=["built", "imported"])
+@pytest.mark.parametrize(
+    ("number", "imports"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
+)
 def test_who_is_told_to_leave_while_the_environment_is_loaded_never_joins(
     learner: ScriptedLearner, start: StartActor, tmp_path: Path, number: signal.Signals, imports: bool
 ) -> None:

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save
 from tests.fuzz.mutate import TEXTS, hostile_json, spoil_bytes
+from tests.fuzz.spaces import ENVIRONMENTS, check_spaces
 from tests.fuzz.target import Target, scratch
 from tests.fuzz.text import policy_of
-from tests.fuzz.wire import ENVIRONMENTS, check_spaces, honest
+from tests.fuzz.wire import honest
 from tests.support.members import loaded
 
 from covey.cli.sources import RunFiles

@@ -12,12 +12,12 @@ import numpy as np
 import yaml
 from safetensors.numpy import save
 from tests.fuzz.mutate import INTEGERS, TEXTS, hostile_json, spoil_bytes, spoil_json
+from tests.fuzz.spaces import ENVIRONMENTS, check_space, check_spaces
 from tests.fuzz.target import Target, scratch
-from tests.fuzz.wire import ENVIRONMENTS, check_space, check_spaces
 
 from covey.config import load_config, parse_config
-from covey.errors import ConfigError, RefusedError, SpaceError
-from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params
+from covey.errors import ConfigError, DivergedError, RefusedError, SpaceError
+from covey.networks import MLP, Input, NetworkSpec, NumpyOps, Params, Recurrent
 from covey.networks.network import MAX_PARAMETERS
 from covey.spaces import AgentSpec, Box
 from covey.wire.channel import parse_address
@@ -61,8 +61,19 @@ def _critic() -> dict[str, Any]:
     return NetworkSpec(inputs=inputs, head=MLP(hidden_size=(6,)), outputs=1, extra=7, latent_dim=4).to_json()
 
 
+def _remembering() -> dict[str, Any]:
+    memory = Recurrent(encoder=MLP(hidden_size=(5,)), hidden_state_size=16)
+    spec = NetworkSpec(inputs=(Input("observation", 4, memory),), head=MLP(hidden_size=(6,)), outputs=2, latent_dim=4)
+    return spec.to_json()
+
+
+def _reader() -> dict[str, Any]:
+    inputs = (Input("observation", 4, MLP(hidden_size=(5,))),)
+    return NetworkSpec(inputs=inputs, head=MLP(hidden_size=(6,)), outputs=1, reads_memory=16, latent_dim=4).to_json()
+
+
 def _hostile_network(rng: Random) -> str:
-    spec = _critic() if rng.random() < 0.5 else network_of(rng.choice(AGENTS)).to_json()
+    spec = rng.choice((_critic, _remembering, _reader, lambda: network_of(rng.choice(AGENTS)).to_json()))()
     if rng.random() < 0.05:
         spec["inputs"][0]["copies"] = rng.choice((2**20, 2**26))
         spec["inputs"] *= rng.choice((1, 2, 1000))
@@ -97,8 +108,13 @@ def _run(spec: NetworkSpec, params: Params | None) -> None:
         return
     inputs = [np.zeros((2, i.copies * i.width), np.float32) for i in spec.inputs]
     extra = np.zeros((2, spec.extra), np.float32) if spec.extra else None
+    memory = np.zeros((2, spec.reads_memory), np.float32) if spec.reads_memory else None
     with np.errstate(all="ignore"):
-        outputs = spec.apply(NumpyOps(), params, inputs, extra)
+        if spec.state_size:
+            outputs, state = spec.step(NumpyOps(), params, inputs[0], np.zeros((2, spec.state_size), np.float32))
+            assert state.shape == (2, spec.state_size)
+        else:
+            outputs = spec.apply(NumpyOps(), params, inputs, extra, memory=memory)
     assert np.shape(outputs) == (2, spec.outputs)
 
 
@@ -249,7 +265,7 @@ def _decode_address(hostile: str) -> None:
 
 
 TEXT = (
-    Target("policy file", _hostile_policy, _decode_policy, (RefusedError, ConfigError)),
+    Target("policy file", _hostile_policy, _decode_policy, (RefusedError, ConfigError, DivergedError)),
     Target("network specification", _hostile_network, _decode_network, (ConfigError,)),
     Target("space as JSON", _hostile_space, _decode_space, (SpaceError,)),
     Target("spaces as JSON", _hostile_spaces, _decode_spaces, (SpaceError, ConfigError)),

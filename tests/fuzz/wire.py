@@ -10,58 +10,27 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 from tests.fuzz.mutate import FLOATS, INTEGERS, spoil_bytes, spoil_message
+from tests.fuzz.spaces import ENVIRONMENTS, check_spaces, first_values
 from tests.fuzz.target import Target
 
 from covey.collect.parts import FragmentAssembler, split_fragment
 from covey.errors import ConfigError, FragmentError, RefusedError, SpaceError
-from covey.rows import MAX_RAW_BYTES, Active, Columns, RowKind, RowSchema
+from covey.rows import MAX_RAW_BYTES, Active, Columns, RowKind, RowSchema, leaf_columns
 from covey.spaces import (
-    AgentSpec,
     Box,
-    Discrete,
     EnvironmentSpaces,
-    MultiBinary,
-    MultiDiscrete,
-    Space,
     choices,
-    mask_width,
 )
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey.v1.environment_pb2 import EnvironmentSpaces as SpacesMessage
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
-from covey.wire.limits import MAX_NUMBERS
 from covey.wire.messages import spaces_from_proto, spaces_to_proto
 from covey_server.ingest.validation import check_fragment
 from covey_server.orders.sessions import MAX_TEXT, Sessions, check_same_spaces
 
 S, F, C, T, L = RowKind.STEP, RowKind.FINAL, RowKind.CUT, RowKind.TAIL, RowKind.LEAD_IN
 STREAMS = ((S, T), (S, S, F), (S, F, S, S, T), (C,), (S, C, S, F), (L, S, S, T), (L, L, S, F, C, S, T), (S,) * 8 + (T,))
-
-
-def _box(dtype: str, shape: tuple[int, ...], low: float, high: float) -> Box:
-    width = int(np.prod(shape, dtype=int))
-    return Box(dtype, shape, (low,) * width, (high,) * width)
-
-
-ENVIRONMENTS = (
-    EnvironmentSpaces.build(
-        [
-            AgentSpec("walker_0", _box("float32", (4,), -np.inf, np.inf), _box("float32", (2,), 1.0, 2.0)),
-            AgentSpec("walker_1", _box("float32", (4,), -np.inf, np.inf), _box("float32", (2,), 1.0, 2.0)),
-            AgentSpec("speaker_0", _box("float16", (3,), 0.0, 1.0), Discrete(3, start=5), masked=True),
-        ]
-    ),
-    EnvironmentSpaces.build(
-        [
-            AgentSpec("seer_0", _box("uint8", (3, 2), 0, 255), MultiDiscrete((2, 3)), masked=True),
-            AgentSpec("switch_0", _box("bool", (2,), 0, 1), MultiBinary(3)),
-            AgentSpec("pusher_0", Discrete(4), _box("float64", (), -1.0, 1.0)),
-            AgentSpec("chooser_0", MultiBinary(3), _box("bool", (2,), 0, 1)),
-        ],
-        asynchronous=True,
-    ),
-)
 
 
 class Sent(NamedTuple):
@@ -92,16 +61,16 @@ def honest_columns(spaces: EnvironmentSpaces, kinds: tuple[int, ...], seed: int)
         name = group.group_id
         made[f"{name}/reward"][:] = rng.normal(size=made[f"{name}/reward"].shape) * acted[:, None]
         made[f"{name}/active"][:] = Active.CHOSE
-        seen = made[f"{name}/observation"]
-        seen[:] = rng.integers(0, 2, seen.shape)
-        action = made[f"{name}/action"]
-        if values := choices(group.action):
-            start = group.action.start if isinstance(group.action, Discrete) else 0
-            action[acted] = start + rng.integers(0, values, (acted.sum(), len(group), len(values))).reshape(
-                acted.sum(), *action.shape[1:]
-            )
-        elif isinstance(group.action, Box):
-            action[acted] = group.action.low[0]
+        for column, _ in leaf_columns(name, "observation", group.observation):
+            made[column][:] = rng.integers(0, 2, made[column].shape)
+        for column, space in leaf_columns(name, "action", group.action):
+            action = made[column]
+            if isinstance(space, Box):
+                action[acted] = space.low[0]
+                continue
+            values = choices(space)
+            drawn = first_values(space) + rng.integers(0, values, (acted.sum(), len(group), len(values)))
+            action[acted] = drawn.reshape(acted.sum(), *action.shape[1:])
         if group.masked:
             made[f"{name}/action_mask"][:] = 1
     for row in (i for i, kind in enumerate(kinds) if kind == L):
@@ -256,13 +225,15 @@ def _decode_fragment(hostile: Sent) -> None:
     made = np.isin(columns["kind"], (S, L))[:, None]
     for group in spaces.groups:
         name = group.group_id
-        for column in ("observation", "action", "reward"):
-            _check_numbers(columns[f"{name}/{column}"])
+        actions = leaf_columns(name, "action", group.action)
+        for column, _ in (*leaf_columns(name, "observation", group.observation), *actions):
+            _check_numbers(columns[column])
+        _check_numbers(columns[f"{name}/reward"])
         acted = made & (np.asarray(columns[f"{name}/active"], np.uint8) > 0)
-        if values := choices(group.action):
-            start = group.action.start if isinstance(group.action, Discrete) else 0
-            chosen = columns[f"{name}/action"][acted].astype(np.int64) - start
-            assert ((chosen >= 0) & (chosen < np.asarray(values).reshape(group.action.shape))).all()
+        for column, space in actions:
+            if values := choices(space):
+                chosen = columns[column][acted].astype(np.int64) - first_values(space).reshape(space.shape)
+                assert ((chosen >= 0) & (chosen < np.asarray(values).reshape(space.shape))).all()
 
 
 def _check_numbers(values: NDArray[np.generic]) -> None:
@@ -307,30 +278,6 @@ def _decode_spaces(hostile: SpacesMessage) -> None:
     check_spaces(spaces)
     assert spaces_from_proto(spaces_to_proto(spaces)) == spaces
     check_same_spaces("a", ENVIRONMENTS[0], spaces)
-
-
-def check_spaces(spaces: EnvironmentSpaces) -> None:
-    """What everybody who gets spaces relies on."""
-    assert sorted(i for g in spaces.groups for i in g.agents) == list(range(len(spaces.agents)))
-    assert sum(a.observation.width + a.action.width for a in spaces.agents) <= 2 * MAX_NUMBERS
-    schema = RowSchema.of(spaces)
-    assert len({c.name for c in schema.columns}) == len(schema.columns)
-    for agent in spaces.agents:
-        assert agent.agent_id.isprintable()
-        check_space(agent.observation)
-        check_space(agent.action)
-        if agent.masked:
-            assert mask_width(agent.action) >= 1
-
-
-def check_space(space: Space) -> None:
-    """A space of which arrays can be made, and in which every number has a place."""
-    assert np.zeros((1, *space.shape), space.dtype).size >= 1
-    if isinstance(space, Box):
-        assert len(space.low) == len(space.high) == space.width
-        assert all(a <= b for a, b in zip(space.low[:100], space.high[:100], strict=True))
-    if isinstance(space, Discrete):
-        assert -(2**63) <= space.start <= space.start + space.n - 1 < 2**63
 
 
 def _hostile_join(rng: Random) -> JoinRequest:

@@ -130,7 +130,9 @@ ROOMS = {
         },
         "ingest": {"attendance", "learner", "population", "coordination", "experience", "orders", "storage"},
         "attendance": {"learner", "population", "coordination", "orders", "storage"},
-        "build": {"member", "population", "seeds", "algorithms", "evolution", "experience", "packing"},
+        "build": {
+            *("member", "population", "seeds", "algorithms", "evolution", "experience", "packing", "storage"),
+        },
         "learner": {"member", "population", "algorithms", "coordination", "orders", "storage"},
         "population": {"member", "algorithms", "evolution", "experience", "orders", "packing"},
         "algorithms": {"member", "experience", "orders", "packing"},
@@ -147,8 +149,12 @@ ROOMS = {
     "covey": {
         "": {"lazy", "config", "envs", "progress", "run"},
         "__main__": {"cli"},
-        "cli": {"", "acting", "bounds", "collect", "config", "envs", "run", "wire", "v1", "errors", "rows", "spaces"},
+        "cli": {
+            *("", "acting", "bounds", "collect", "config", "envs", "experiments", "run", "wire", "v1"),
+            *("errors", "rows", "spaces"),
+        },
         "bounds": {"collect", "config", "wire", "errors", "rows", "spaces"},
+        "experiments": {"config", "envs", "run", "errors", "resources"},
         "run": {"acting", "config", "envs", "networks", "wire", "errors", "spaces"},
         "collect": {"acting", "envs", "wire", "v1", "errors", "rows", "spaces"},
         "acting": {"networks", "wire", "v1", "observations", "rows", "spaces"},

@@ -48,7 +48,7 @@ def test_constraints_are_final_releases() -> None:
 
 @pytest.mark.parametrize("extra", ["base", "learner", "mpe", "games", "render", "bench", "dev"])
 def test_every_requirement_allows_what_constraints_name(extra: str) -> None:
-    """Extras that developers' environments leave out have no pins: wandb and atheris."""
+    """Extras that developers' environments leave out have no pins: wandb, optuna and atheris."""
     requirements = PROJECT["dependencies"] if extra == "base" else PROJECT["optional-dependencies"][extra]
     for requirement in map(Requirement, requirements):
         pin = PINS.get(canonicalize_name(requirement.name))

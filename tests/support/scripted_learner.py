@@ -87,6 +87,7 @@ class ScriptedLearner(services.ActorServiceServicer):
             session="s1", epoch=1, schema_hash=SCHEMA.hash, heartbeat_interval_s=5.0, compression_level=1
         )
         self.protocol_version = 1
+        self.network_modules: list[str] = []
         self.descriptions: list[pb.DescribeRequest] = []
         self.joins: queue.Queue[pb.JoinRequest] = queue.Queue()
         self.streams: queue.Queue[Connected] = queue.Queue()
@@ -121,7 +122,10 @@ class ScriptedLearner(services.ActorServiceServicer):
         del context
         self.descriptions.append(request)
         return pb.DescribeResponse(
-            protocol_version=self.protocol_version, environment=self.environment, run_name="scripted"
+            protocol_version=self.protocol_version,
+            environment=self.environment,
+            run_name="scripted",
+            network_modules=self.network_modules,
         )
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinResponse:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.in_this_process import covey_here
 from tests.support.processes import covey, covey_json, free_port, processes, until, write_config
 
 from covey.errors import StalledError
@@ -59,7 +60,7 @@ def test_the_example_of_the_page_trains(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["OtherDtype", "StepReward", "ResetsItself"])
 def test_check_env_and_train_refuse_it_by_the_same_sentence(name: str, tmp_path: Path) -> None:
     entry_point = f"tests.support.broken_batches:{name}"
-    checked = covey("check-env", entry_point, "--json")
+    checked = covey_here("check-env", entry_point, "--json")
     (sentence,) = json.loads(checked.stdout)["cannot"]
     assert checked.returncode == 4 and "Traceback" not in checked.stderr
     trained = covey("train", configuration(tmp_path, entry_point, "IPPO"), "--runs", tmp_path, "--json")
@@ -70,7 +71,7 @@ def test_check_env_and_train_refuse_it_by_the_same_sentence(name: str, tmp_path:
 @pytest.mark.parametrize("name", ["OtherShape", "ReturnsNothing"])
 def test_an_actor_refuses_it_by_the_same_sentence(name: str, tmp_path: Path) -> None:
     entry_point = f"tests.support.broken_batches:{name}"
-    (sentence,) = json.loads(covey("check-env", entry_point, "--json").stdout)["cannot"]
+    (sentence,) = json.loads(covey_here("check-env", entry_point, "--json").stdout)["cannot"]
     address = f"127.0.0.1:{free_port()}"
     job = configuration(tmp_path, entry_point, "IPPO", spaces_from="actor")
     with processes() as start:

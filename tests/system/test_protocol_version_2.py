@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ActorServiceStub]]:
     """Start a learner with changes to the section `environment`, and give a stub that calls it."""
     ends: list[Callable[[], Any]] = []
 
-    def start(**environment: object) -> ActorServiceStub:
+    def start(algorithm: Mapping[str, Any] | None = None, **environment: object) -> ActorServiceStub:
         section = {"name": "tests.support.tree_environments:MaskedTrees", **environment}
-        config = load_config(write_config(tmp_path / "job.yaml", environment=section))
+        config = load_config(write_config(tmp_path / "job.yaml", environment=section, algorithm=dict(algorithm or {})))
         process = LearnerProcess(config, new_run(config, tmp_path / "runs"))
         process.start()
         channel = grpc.insecure_channel(process.address)
@@ -80,17 +80,26 @@ def test_trees_are_said_in_version_2_alone(serve: Callable[..., ActorServiceStub
     assert "speaks protocol version 1, expected 2" in refusal(lambda: join(stub, TREES, 1, 1))
     join(stub, TREES, 2, 2)
     text = refusal(lambda: describe(stub, 1))
-    assert "the actor speaks protocol version 1, the learner version 2" in text
+    assert "the actor speaks protocol version 1, the learner versions 2 to " in text
     assert "install a newer covey on the actor's side" in text
     assert describe(stub, 2).protocol_version == 2
 
 
 def test_parts_that_are_left_out_need_an_actor_that_leaves_them_out(serve: Callable[..., ActorServiceStub]) -> None:
     stub = serve(ignore_observations=["mission"])
-    assert "the learner version 2" in refusal(lambda: describe(stub, 1))
+    assert "the learner versions 2 to " in refusal(lambda: describe(stub, 1))
     told = describe(stub, 2).environment.ignore_observations
     assert list(told) == ["mission"]
     join(stub, read_spaces(MaskedTrees(), ignored=told), 2, 1)
+
+
+@pytest.mark.parametrize("name", ["MATD3", "IPPO"])
+def test_normalised_policies_need_an_actor_that_reads_by_their_statistics(
+    serve: Callable[..., ActorServiceStub], name: str
+) -> None:
+    text = refusal(lambda: describe(serve({"name": name, "normalize_observations": True}), 1))
+    assert "in a run that sets algorithm.normalize_observations" in text
+    assert "the actor speaks protocol version 1, the learner version 2" in text
 
 
 @pytest.mark.parametrize(

@@ -59,18 +59,22 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
 MEMORY = "IPPO-memory"
 ENCODERS = {MEMORY: {"hidden_size": [16], "recurrent": True, "hidden_state_size": 16}}
 ON_A_GPU = [pytest.param((name, "cuda"), marks=pytest.mark.cuda) for name in ("MATD3", "IPPO")]
+NORMALISED = [(name, "cpu", "normalised") for name in ("MATD3", "IPPO")]
 
 
 @pytest.fixture(
     scope="module",
-    params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), (MEMORY, "cpu"), *ON_A_GPU],
+    params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), (MEMORY, "cpu"), *NORMALISED, *ON_A_GPU],
     ids="-".join,
 )
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
     """A run without a kill, and one with a kill within its second generation."""
-    name, device = request.param
-    folder = tmp_path_factory.mktemp(f"{name}-{device}")
-    learn_step, own = (10, {"batch_size": 32}) if name == "MATD3" else (150, {})
+    name, device, *normalised = request.param
+    folder = tmp_path_factory.mktemp("-".join(request.param))
+    own: dict[str, Any]
+    learn_step, own = (150, {}) if name.startswith("IPPO") else (10, {"batch_size": 32})
+    if normalised:
+        own |= {"normalize_observations": True} | ({"scale_rewards": True} if name == "IPPO" else {})
     config = write_config(
         folder / "same.yaml",
         algorithm={"name": name.partition("-")[0], "learn_step": learn_step, **own},

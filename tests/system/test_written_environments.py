@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.support.in_this_process import covey_here
 from tests.support.processes import ENVIRONMENT, PATIENCE_S, covey, started
 
 HERE = "tests.support.written_environments"
@@ -43,9 +44,9 @@ def test_it_trains_evaluates_and_exports(name: str, algorithm: str, tmp_path: Pa
     if name != "Half":
         assert set(result["best_per_agent"].values()) == {10.0}, "each agent earns 1 in each of ten steps"
     run = result["run_dir"]
-    evaluated = json.loads(covey("evaluate", run, "--episodes", "3", "--json").stdout)
+    evaluated = json.loads(covey_here("evaluate", run, "--episodes", "3", "--json").stdout)
     assert evaluated["per_agent"].keys() == result["best_per_agent"].keys()
-    assert covey("export", run, "--out", tmp_path / "policy").returncode == 0
+    assert covey_here("export", run, "--out", tmp_path / "policy").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_it_trains_evaluates_and_exports(name: str, algorithm: str, tmp_path: Pa
     ],
 )
 def test_training_refuses_what_check_env_refuses_in_the_same_words(name: str, algorithm: str, tmp_path: Path) -> None:
-    checked = covey("check-env", f"{HERE}:{name}", "--json")
+    checked = covey_here("check-env", f"{HERE}:{name}", "--json")
     sentence = json.loads(checked.stdout)["cannot"][0]
     assert checked.returncode == 4 and "Traceback" not in checked.stderr
     trained = covey("train", configuration(tmp_path, f"{HERE}:{name}", algorithm), "--runs", tmp_path, "--json")
@@ -72,7 +73,7 @@ def test_training_refuses_what_check_env_refuses_in_the_same_words(name: str, al
 
 def test_an_environment_that_ignores_its_seed_trains_and_is_told_of(tmp_path: Path) -> None:
     told = "with the same seed and actions twice, the reward of agent 'a_0' differs after 1 env steps"
-    checked = covey("check-env", f"{HERE}:Unseeded", "--json")
+    checked = covey_here("check-env", f"{HERE}:Unseeded", "--json")
     assert checked.returncode == 0 and any(told in sentence for sentence in json.loads(checked.stdout)["will"])
     job = configuration(tmp_path, f"{HERE}:Unseeded", "IPPO")
     trained = covey("train", job, "--runs", tmp_path, "--json", "--deterministic")
@@ -87,7 +88,7 @@ def test_an_environment_that_takes_small_seeds_can_be_evaluated(tmp_path: Path) 
     job = configuration(tmp_path, f"{HERE}:small_seeds_function", "IPPO")
     trained = covey("train", job, "--runs", tmp_path, "--json")
     assert trained.returncode == 0, trained.stderr
-    evaluated = covey("evaluate", json.loads(trained.stdout)["run_dir"], "--episodes", "20", "--json")
+    evaluated = covey_here("evaluate", json.loads(trained.stdout)["run_dir"], "--episodes", "20", "--json")
     assert evaluated.returncode == 0 and json.loads(evaluated.stdout)["mean_return"] == 20.0, evaluated.stderr
 
 

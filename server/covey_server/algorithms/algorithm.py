@@ -16,6 +16,7 @@ from covey.errors import ConfigError
 from covey.networks import NetworkSpec
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
+from covey_server.algorithms.statistics import begin_statistics, kept_statistics
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import Experience
 from covey_server.member import Member, MemberSizes, Network
@@ -43,6 +44,9 @@ class Algorithm(ABC):
 
     with_targets: ClassVar[bool] = False
     """Whether every network has a soft-updated copy."""
+
+    normalizes: ClassVar[bool] = False
+    """Whether it uses and moves the statistics that `normalize_observations` and `scale_rewards` give networks."""
 
     passes: int
     member_updates: int
@@ -98,10 +102,12 @@ class Algorithm(ABC):
         """
         specs = cls.checked_specs(config, spaces)
         orthogonal = config.algorithm.orthogonal_init
-        return {
+        networks = {
             key: Network.fresh(spec, rng, with_target=cls.with_targets, orthogonal=orthogonal)
             for key, spec in specs.items()
         }
+        begin_statistics(config.algorithm, spaces, networks)
+        return networks
 
     @classmethod
     def checked_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
@@ -111,6 +117,12 @@ class Algorithm(ABC):
             SpaceError, ConfigError: as `networks`, and before any memory is taken.
         """
         cls.check_actions(config.algorithm, spaces)
+        for name in kept_statistics(config.algorithm):
+            if not cls.normalizes:
+                raise ConfigError(
+                    f"algorithm.{name}: true, expected false with {config.algorithm.name}, as {cls.__name__} does not "
+                    "normalise; leave it out"
+                )
         specs = cls.network_specs(config, spaces)
         for spec in specs.values():
             spec.check()

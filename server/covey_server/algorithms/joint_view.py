@@ -33,12 +33,13 @@ class JointView:
         device: Where they are encoded.
 
     Attributes:
+        spaces: Spaces of the environment.
         more: How many numbers are read behind the observations.
         width: How many numbers are read, but for an agent's one-hot index.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, device: torch.device) -> None:
-        self._spaces = spaces
+        self.spaces = spaces
         self._place = {a: (g, n) for g, group in enumerate(spaces.groups) for n, a in enumerate(group.agents)}
         self._more = [1 + agent.action.width if spaces.asynchronous else 0 for agent in spaces.agents]
         self.more = sum(self._more)
@@ -47,13 +48,13 @@ class JointView:
         numbers = [TorchEncoding(_numbers(1 + g.action.width), device) for g in spaces.groups]
         self._encodings = []
         for g in range(len(spaces.groups)):
-            order = [self._place[a][0] for a in self._order(spaces.groups[g].agents[0])]
+            order = [self._place[a][0] for a in self.order(spaces.groups[g].agents[0])]
             own = [encode for its in order for encode in encoding[its]]
             self._encodings.append(own + ([numbers[its] for its in order] if spaces.asynchronous else []))
 
     def observation(self, agent: int) -> TupleSpace:
         """The observations that the agent's value network reads, or stacks of, as one space."""
-        return TupleSpace(tuple(self._spaces.agents[a].observation for a in self._order(agent)))
+        return TupleSpace(tuple(self.spaces.agents[a].observation for a in self.order(agent)))
 
     def encodings(self, agent: int) -> Sequence[TorchEncoding]:
         """How each of the agent's `sources` is encoded; one object for all agents of a group."""
@@ -61,20 +62,21 @@ class JointView:
 
     def sources(self, agent: int, rollout: Rollout) -> list[RoundColumn]:
         """What the agent's value network reads in all rows of a rollout."""
-        order = self._order(agent)
+        order = self.order(agent)
         seen = [source for a in order for source in rollout.agents[a].source]
-        return seen + ([self._at_work(a, rollout) for a in order] if self._spaces.asynchronous else [])
+        return seen + ([self._at_work(a, rollout) for a in order] if self.spaces.asynchronous else [])
 
-    def _order(self, agent: int) -> list[int]:
+    def order(self, agent: int) -> list[int]:
+        """The agents in the order in which the agent's value network sees them."""
         g, n = self._place[agent]
-        own = self._spaces.groups[g].agents
-        others = [a for i, group in enumerate(self._spaces.groups) if i != g for a in group.agents]
+        own = self.spaces.groups[g].agents
+        others = [a for i, group in enumerate(self.spaces.groups) if i != g for a in group.agents]
         return [*own[n:], *own[:n], *others]
 
     def _at_work(self, agent: int, rollout: Rollout) -> NDArray[np.float32]:
         """Whether the agent acts in each of R rows, and its last action where it waits: (R, 1 + numbers)."""
         g, n = self._place[agent]
-        group, columns = self._spaces.groups[g], rollout.columns
+        group, columns = self.spaces.groups[g], rollout.columns
         acts = np.asarray(columns[f"{group.group_id}/active"][:, n] != Active.ABSENT, np.float32)[:, None]
         action = read_leaves(columns, group.group_id, "action", group.action, (slice(None), n))
         last = distribution_of(group.action).encode(action)

@@ -37,9 +37,11 @@ from covey_server.algorithms.joint_action import CHOSE, JointAction
 from covey_server.algorithms.loss_means import Loss, LossMeans
 from covey_server.algorithms.losses import critic_loss, policy_loss, td_target
 from covey_server.algorithms.member_vectors import MemberVectors
+from covey_server.algorithms.normalised_batches import NormalisedBatches
 from covey_server.algorithms.policy_inputs import PolicyInputs
 from covey_server.algorithms.roles import actor_spec, critic_spec, networks_by_id
 from covey_server.algorithms.schedules import scheduled
+from covey_server.algorithms.statistics import kept_statistics
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
 from covey_server.member import Member, MemberSizes
@@ -48,7 +50,7 @@ from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks, Pass
 from covey_server.packing.policy_snapshot import PolicySnapshot
 from covey_server.packing.torch_ops import gradients
-from covey_server.packing.updates import backend_for
+from covey_server.packing.updates import backend_of
 
 
 class OffPolicy(Algorithm):
@@ -68,6 +70,8 @@ class OffPolicy(Algorithm):
     critic_roles: ClassVar[tuple[str, ...]] = ("critic",)
     """The critics of one agent; the first one teaches the policy."""
 
+    normalizes = True
+
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
         """Refuse nothing: all kinds of action can be learned."""
@@ -85,7 +89,10 @@ class OffPolicy(Algorithm):
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
         """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
-        return Replay(spaces, memory.max_size, memory.max_bytes, device)
+        replay = Replay(spaces, memory.max_size, memory.max_bytes, device)
+        if kept_statistics(config.algorithm):
+            replay.observe()
+        return replay
 
     @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
@@ -130,10 +137,12 @@ class OffPolicy(Algorithm):
         self._joint = JointAction(spaces, self._order.agents, self._device)
         self._heads = ActionHeads(spaces, self._device)
         self._inputs = PolicyInputs(spaces, config.algorithm, ids, self._device)
+        normalised = bool(kept_statistics(config.algorithm))
+        self._normalise = NormalisedBatches(spaces, ids, self._members, self._device) if normalised else None
         # How updates are run. Functions are not bound to this object, which would keep itself alive, with all its
         # tensors, until garbage is collected.
         numbers = sum(network.spec.numbers for m in members for network in m.networks.values())
-        self._updates = backend_for(config.learner.updates, self._device, numbers)
+        self._updates = backend_of(config, self._device, numbers)
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.
@@ -189,6 +198,8 @@ class OffPolicy(Algorithm):
 
     def update(self, due: Sequence[int], experience: Replay) -> None:
         """Make one update of each member in `due` (positions in the population), all in one batch."""
+        if self._normalise is not None and experience.observed is not None:
+            self._normalise.move_on(due, experience.observed)
         self.learn(*self.draw(due, experience))
 
     def draw(self, due: Sequence[int], experience: Replay) -> tuple[tuple[int, ...], Batch, Tensor]:
@@ -207,9 +218,11 @@ class OffPolicy(Algorithm):
 
         Args:
             chosen: Positions in the population, ascending.
-            batch: A sample for each of them.
+            batch: A sample for each of them, observations as they came.
             keys: One a member, from `counter_rng.keys`, of whatever else is drawn.
         """
+        if self._normalise is not None:
+            batch = self._normalise(chosen, batch)
         for m in chosen:
             self._members[m].updates += 1
         acting = tuple(m for m in chosen if self._policy_due(self._members[m]))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.pooled import Pooled
-from covey_server.algorithms.round_inputs import RoundInputs
+from covey_server.algorithms.round_inputs import Change, RoundInputs
 
 LANES = 32
 """Trajectories of a policy that run side by side: always as many, as products round by how many rows they have."""
@@ -41,6 +41,10 @@ class WithState:
     def take(self, index: Tensor) -> Tensor:
         """Return what networks read in these views."""
         return torch.cat([self.inputs.take(index), self.state[index]], -1)
+
+    def change(self, change: Change) -> None:
+        """Change what is read without the state."""
+        self.inputs.change(change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ def recollected(pooled: Pooled, networks: Sequence[ActorCriticRows]) -> Recollec
     if not own_memory:
         return None
     device, decisions = pooled.device, int(pooled.counts.sum())
-    widest = max(own.rows.pack.spec.state_size for own in own_memory)
+    # Packs differ in what they are padded to, and values may be padded to more than the policies that learn now.
+    widest = max(max(own.rows.pack.spec.state_size, own.rows.pack.spec.reads_memory) for own in networks)
     state = torch.zeros(int(pooled.view_counts.sum()), widest, device=device)
     log_prob = torch.zeros(decisions, device=device)
     known = torch.zeros(decisions, dtype=torch.bool, device=device)

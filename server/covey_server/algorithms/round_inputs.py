@@ -8,7 +8,7 @@ Dims: V views (what an agent saw in some row) of all agents, W numbers that the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -83,11 +83,23 @@ class AgentRound:
         return F.pad(x, (0, width - x.shape[-1])) if width > x.shape[-1] else x
 
 
+Change = Callable[[Tensor, Tensor], Tensor]
+
+
 class RoundInputs(Protocol):
     """What networks read in V views, by their indices."""
 
     def take(self, index: Tensor) -> Tensor:
         """Return what networks read in these views, (*index's shape, W) float32; until the next call at least."""
+        ...
+
+    def change(self, change: Change) -> None:
+        """Let networks read from now on what a function makes of what they would read.
+
+        Args:
+            change: Given views (n,) and what is read in them (n, W), returns what is to be read instead; it may write
+                over what it is given.
+        """
         ...
 
 
@@ -112,6 +124,10 @@ class Encoded:
         """Return what networks read in these views."""
         return self._x.index_select(0, index.flatten()).view(*index.shape, -1)
 
+    def change(self, change: Change) -> None:
+        """Change all views at once."""
+        self._x = change(torch.arange(len(self._x), device=self._x.device), self._x)
+
 
 class Stored:
     """Views in the spaces' own dtypes, which are encoded whenever they are asked for.
@@ -126,6 +142,7 @@ class Stored:
         self._agents, self._width, self._device = agents, width, device
         self._ends = np.cumsum([len(agent) for agent in agents])
         self._buffer = torch.empty(0, width, device=device)
+        self._change: Change | None = None
 
     def take(self, index: Tensor) -> Tensor:
         """Encode these views, in memory that the next call overwrites."""
@@ -142,7 +159,13 @@ class Stored:
                 seen = agent.seen(wanted[at] - (self._ends[a] - len(agent)))
                 read = agent.read(seen, [agent.place] * len(at), self._width, self._device)
                 x[torch.from_numpy(at).to(self._device, non_blocking=True)] = read
+        if self._change is not None:
+            x = self._change(index.flatten(), x)
         return x.view(*index.shape, -1)
+
+    def change(self, change: Change) -> None:
+        """Change views whenever they are asked for."""
+        self._change = change
 
 
 def round_inputs(agents: Sequence[AgentRound], width: int, device: torch.device) -> RoundInputs:

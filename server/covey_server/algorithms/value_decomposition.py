@@ -58,7 +58,7 @@ from covey_server.packing.networks_by_role import PackedNetworks, Pass
 from covey_server.packing.pack_rows import Mode
 from covey_server.packing.policy_snapshot import PolicySnapshot
 from covey_server.packing.torch_ops import gradients
-from covey_server.packing.updates import backend_for
+from covey_server.packing.updates import backend_of
 
 
 class ValueDecomposition(Algorithm):
@@ -149,7 +149,7 @@ class ValueDecomposition(Algorithm):
         self._agents = len(spaces.agents)
         self._columns = AgentColumns([a.action.width for a in spaces.agents], self._device)
         # Functions are not bound to this object, which would keep itself alive until garbage is collected.
-        self._updates = backend_for(config.learner.updates, self._device)
+        self._updates = backend_of(config, self._device)
         self._gradients_of_all = self._updates.pure(type(self)._gradients)
         own = [m.own(ValueDecompositionHyperparameters) for m in members]
         numbers = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}

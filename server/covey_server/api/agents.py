@@ -20,12 +20,14 @@ from covey.config.section import explain
 from covey.config.stored import without_gone_keys
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError, SpaceError
+from covey.networks.trusted_modules import trust
 from covey.run.checkpoint_format import read_newest
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks
 from covey_server.api.acting import Acting, is_batched, to_slot_arrays, with_batch_axis
+from covey_server.api.observing import Observing
 from covey_server.evolution.fitness import fitness_of
 from covey_server.evolution.generation import child_of, copied
 from covey_server.member import Member
@@ -173,6 +175,7 @@ class Agent:
         environments = len(seen.present)
         if self._acting is None or self._acting.environments != environments:
             self._acting = Acting(self.spaces, environments)
+            self._observing = Observing(self.context.config.algorithm, self.spaces)
             self._rng = generator(self.context.config.training.seed, "acting", self.index, self.steps[-1])
         # Exploration may depend on the env steps made, of which the training loop keeps count in `steps`.
         self.member.env_steps = self.steps[-1]
@@ -180,6 +183,8 @@ class Agent:
         algorithm = ALGORITHMS[config.algorithm.name]
         exploration = algorithm.exploration(config, self.member) if self.training else Exploration()
         actions, raw = self._acting.act(seen, self.policies(), exploration, self._rng, getattr(obs, "begun", None))
+        if self.training:
+            self._observing.count(self.member, seen)
         if batched:
             return actions, raw
         for by_agent in (actions, raw):
@@ -306,18 +311,21 @@ class Agent:
         drop_checkpoints(Path(path), keep=1)
 
     @staticmethod
-    def load(path: str | Path, device: Any = "cpu", accelerator: Any = None) -> Agent:
+    def load(path: str | Path, device: Any = "cpu", accelerator: Any = None, *, modules: Sequence[str] = ()) -> Agent:
         """Load a member that `save_checkpoint` wrote.
 
         Args:
             path: The folder.
             device: Device on which it is to learn, such as "cpu" or "cuda".
             accelerator: An `accelerate.Accelerator` of one process, whose device is used in place of `device`, or None.
+            modules: Functions "package.module:function" that may be called to make networks that are a
+                `torch.nn.Module` of one's own; `*` stands for anything.
 
         Raises:
             StorageError: the folder does not exist, or a file is damaged.
             ConfigError: the accelerator has several processes.
         """
+        trust(*modules)
         device = device_of(accelerator, device)
         newest = read_newest(Path(path))
         _, state, _ = newest

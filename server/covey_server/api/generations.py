@@ -15,6 +15,7 @@ from covey.errors import EnvironmentLoadError
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
 from covey.v1.order_pb2 import Order
+from covey_server.algorithms.statistics import kept_statistics
 from covey_server.api.agents import Agent, FitnessValue, scalar
 from covey_server.api.evolution import Mutations, TournamentSelection
 from covey_server.api.memory import MultiAgentReplayBuffer
@@ -167,7 +168,12 @@ class Generations(PopulationFactory):
 
     def _experience(self, spaces: EnvironmentSpaces) -> Experience:
         """Return the caller's replay memory or, without one, a new memory of the kind that the algorithm needs."""
-        return super()._experience(spaces) if self._memory is None else self._memory.bind(spaces)
+        if self._memory is None:
+            return super()._experience(spaces)
+        replay = self._memory.bind(spaces)
+        if kept_statistics(self._config.algorithm):
+            replay.observe()
+        return replay
 
 
 def _rounded(fitness: FitnessValue) -> str:

@@ -12,6 +12,7 @@ from covey.acting import LoadedPolicy
 from covey.collect import Collector
 from covey.envs import Slots
 from covey.errors import EnvironmentLoadError, RefusedError
+from covey.networks.encoders import known_kinds
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
@@ -80,6 +81,7 @@ class InProcessActor(WatchedThread):
                 eval_slots=self._slots.count - self._train_slots,
                 hostname=os.uname().nodename,
                 software_version=covey.__version__,
+                encoder_kinds=known_kinds(),
             )
         )
         session = self._attendance.session(joined.session)

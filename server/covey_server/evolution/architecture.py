@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from covey.networks import CNN, NetworkSpec, Params
+from covey.networks import CNN, NetworkSpec, Params, ResNet, SimBa
 from covey.networks.network import LATENT
 from covey.networks.resize import (
     HEAD,
@@ -30,8 +31,11 @@ from covey_server.evolution.resized import resized, servable
 from covey_server.member import Member, Network
 
 LAYER_METHODS = ("head.add_layer", "head.remove_layer")
-CONVOLUTION_LAYER_METHODS = ("encoder.add_layer", "encoder.remove_layer")
-"""Further changes of layers, of members with convolutions: of their encoders' convolutions alone."""
+ENCODER_LAYER_METHODS = ("encoder.add_layer", "encoder.remove_layer")
+"""Further changes of layers, of members with convolutions or residual blocks: of encoders of these alone."""
+
+DEEPENED = CNN | SimBa | ResNet
+"""Kinds of encoders whose layers mutations add and remove."""
 
 NODE_METHODS = (
     "encoder.add_node",
@@ -109,10 +113,12 @@ def draw_change(member: Member, new_layer_prob: float, rng: np.random.Generator)
         rng: Random generator for the draws.
     """
     methods: tuple[str, ...] = LAYER_METHODS if rng.random() < new_layer_prob else NODE_METHODS
-    if any(_convolutions(network.spec) for network in member.networks.values()):
-        methods += CONVOLUTION_LAYER_METHODS if methods is LAYER_METHODS else (KERNEL_METHOD,)
-    if methods[0] == NODE_METHODS[0] and has_memory(member.networks):
-        methods += MEMORY_METHODS
+    specs = [network.spec for network in member.networks.values()]
+    if methods is LAYER_METHODS:
+        methods += ENCODER_LAYER_METHODS if any(_encoders(spec, DEEPENED) for spec in specs) else ()
+    else:
+        methods += (KERNEL_METHOD,) if any(_encoders(spec, CNN) for spec in specs) else ()
+        methods += MEMORY_METHODS if has_memory(member.networks) else ()
     method = methods[rng.integers(len(methods))]
     sizes = LATENT_NODES if method.startswith(LATENT) else MLP_NODES
     depths = [
@@ -154,18 +160,20 @@ def apply_change(network: Network, change: ArchitectureChange, rng: np.random.Ge
     return network, ", ".join(done)
 
 
-def _convolutions(spec: NetworkSpec) -> tuple[str, ...]:
-    """Return the names of a network's convolutional encoders."""
-    return tuple(part for part in subnetwork_names(spec) if isinstance(get_subnetwork(spec, part), CNN))
+def _encoders(spec: NetworkSpec, kinds: Any) -> tuple[str, ...]:
+    """Return the names of a network's encoders of certain kinds."""
+    return tuple(part for part in subnetwork_names(spec) if isinstance(get_subnetwork(spec, part), kinds))
 
 
 def _mutated_parts(spec: NetworkSpec, method: str) -> tuple[str, ...]:
     """Return the parts of a network that a mutation changes: the head, encoders, or none for the latent vector.
 
-    Layers of encoders, and windows, change in convolutional encoders alone.
+    Layers of encoders change where they are convolutions or residual blocks, windows in CNNs alone.
     """
-    if method in (*CONVOLUTION_LAYER_METHODS, KERNEL_METHOD):
-        return _convolutions(spec)
+    if method in ENCODER_LAYER_METHODS:
+        return _encoders(spec, DEEPENED)
+    if method == KERNEL_METHOD:
+        return _encoders(spec, CNN)
     match method.partition(".")[0]:
         case "head":
             return (HEAD,)
@@ -195,12 +203,12 @@ def _resize_part(
         if servable(resize.spec):  # behind fewer convolutions, more pixels are left
             return resize, method
     if method == "add_layer" and layers < own.max_hidden_layers:
-        resize = insert_layer(network.spec, part)
+        resize = insert_layer(network.spec, part, rng)
         if servable(resize.spec):
             return resize, method
     if method != "remove_node":
         method = "add_node"
-    units = change.units // 2 if isinstance(own, CNN) else change.units
+    units = change.units // 2 if own.units == "channel" else change.units
     label = f"{part}.{layer}.units"
     resize_units, by = _resize_layer(network.spec, network.params, label, method, units, own.unit_bounds, rng)
     return resize_units, f"{method.replace('node', own.units)} {by:+d} at layer {layer}"

@@ -18,6 +18,8 @@ def resized(network: Network, resize: Resize) -> Network:
         second_moment=resize.moments(network.second_moment),
         adam_steps=network.adam_steps,
         scale=network.scale,
+        observed=network.observed,
+        earned=network.earned,
     )
 
 

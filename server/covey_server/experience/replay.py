@@ -41,6 +41,7 @@ from covey.v1 import fragment_pb2
 from covey_server.experience.batch import Batch
 from covey_server.experience.experience import AcceptedRows
 from covey_server.experience.frames import earlier_frames, stream_rows
+from covey_server.experience.observed import ObservedRows
 from covey_server.experience.parts import FragmentDecisions, find_decisions
 from covey_server.experience.replay_layout import RowLayout, torch_dtype
 from covey_server.packing import counter_rng
@@ -83,6 +84,9 @@ class Replay:
 
     Raises:
         ConfigError: `max_bytes` is less than two rows.
+
+    Attributes:
+        observed: Statistics of the observations in each member's own rows; None unless `observe` was called.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Replay:
         self._next_row = 0  # the row after the newest fragment: the next one begins here if it fits
         self._fragments: deque[_StoredFragment] = deque()
         self._inserted = 0
+        self.observed: ObservedRows | None = None
         self._lock = threading.Lock()
 
     def _zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
@@ -139,8 +144,15 @@ class Replay:
 
         All members learn from all rows, whoever's policies collected them.
         """
-        del members
-        self.insert(self._schema.view(rows.raw, rows.rows), rows.slot_streams, rows.position)
+        columns = self._schema.view(rows.raw, rows.rows)
+        if self.observed is not None and members:
+            self.observed.add(columns, rows.streams, members)
+        self.insert(columns, rows.slot_streams, rows.position)
+
+    def observe(self) -> None:
+        """Keep statistics of the observations in members' own rows from here on, for policies that normalise."""
+        if self.observed is None:
+            self.observed = ObservedRows(self._spaces)
 
     @property
     def needed_from(self) -> Position | None:
@@ -149,13 +161,19 @@ class Replay:
         return oldest if isinstance(oldest, Position) else None
 
     def to_state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the row at which the oldest message begins, which decides later evictions."""
-        return {"version": VERSION, "row": self.oldest_row}
+        """Return what a checkpoint keeps: the row at which the oldest message begins, which decides later evictions.
+
+        And the statistics of observations that no member has taken yet, where there are any.
+        """
+        state = {"version": VERSION, "row": self.oldest_row}
+        return state if self.observed is None else state | {"observed": self.observed.to_state()}
 
     def from_state(self, state: Mapping[str, Any]) -> None:
         """Prepare for refilling from the journal, from the row at which the oldest stored message began."""
         check_version("experience", state, VERSION)
         self.begin_at(int(state["row"]))
+        if self.observed is not None:
+            self.observed.from_state(state["observed"])
 
     def restore(self, rows: AcceptedRows) -> None:
         """Store again a message read from the journal after a restart; evictions are those of before the restart."""

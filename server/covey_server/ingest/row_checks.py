@@ -142,7 +142,7 @@ def _check_masks(columns: Columns, group: Group, kind: NDArray[np.uint8]) -> Non
     choosers &= _HAS_ACTION[kind][:, None]
     # (decisions, choices), each choice that was made; with its start added, its place in the mask.
     chosen = [
-        np.asarray(columns[column], np.int64)[choosers].reshape(np.count_nonzero(choosers), -1)
+        np.asarray(columns[column], np.int64)[choosers].reshape(-1, len(choices(space)))
         for column, space in leaf_columns(name, "action", group.action)
         if isinstance(space, Discrete | MultiDiscrete)
     ]

@@ -16,7 +16,7 @@ Dims: K networks, n agents that one network scores, B samples, H units of the la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from covey.networks.convolution import Window
+from covey.networks.torch_module import TorchModule
 from covey_server.packing.torch_ops import COLUMNS, TorchOps, network_by_network, product
 
 Run = tuple[int, int, int]
@@ -86,6 +87,14 @@ class JointOps(TorchOps):
             return super().convolution(x, w, b, window)
         xs = [its for first, behind, member in x.runs for its in x.x[member : member + behind - first].unbind()]
         return network_by_network(xs, w, b, window)
+
+    def whole(self, x: Any) -> Tensor:
+        """Return inputs as one tensor: data of members copied for each network."""
+        return x.copied() if isinstance(x, ByMember) else x
+
+    def module(self, encoder: TorchModule, params: Mapping[str, Tensor], x: Any) -> Tensor:
+        """Compute encoders that are modules of one's own; data of members is copied for each network."""
+        return super().module(encoder, params, self.whole(x))
 
     def channels_last(self, x: Any, channels: int) -> Any:
         """Reorder images whose numbers come channel by channel to pixel by pixel."""

@@ -145,8 +145,9 @@ class PackRows:
         spec = self.pack.spec
         width = spec.inputs[0].width
         size = spec.state_size or spec.reads_memory
-        memory = x[..., width : width + size] if size else None
-        return self._forward(mode, [x[..., :width]], None, memory, begins)
+        # Copies: a product may round by how wide the memory is that its rows lie in.
+        memory = x[..., width : width + size].contiguous() if size else None
+        return self._forward(mode, [x[..., :width].contiguous()], None, memory, begins)
 
     def stepper(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return a function that makes one decision of K networks with memory, with the weights as they are now.
@@ -159,7 +160,7 @@ class PackRows:
         @torch.no_grad()
         def step(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
             return self.pack.spec.step(
-                OPS, params, x[..., :width], state, valid=self._valid, activations=self._activations
+                OPS, params, x[..., :width].contiguous(), state, valid=self._valid, activations=self._activations
             )
 
         return step

@@ -10,6 +10,7 @@ import numpy as np
 
 from covey.config import AlgorithmSettings
 from covey.networks import Params
+from covey.networks.normalisation import MEAN
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import PolicyRef
@@ -119,7 +120,8 @@ class PolicyStore:
         files = {}
         for network_id, (spec, params) in policies.items():
             agent = self._agents[self._owners[network_id][0]]
-            files[network_id] = encode_policy(spec_of(spec, agent, self._algorithm.stochastic_policies), params)
+            stochastic = self._algorithm.stochastic_policies
+            files[network_id] = encode_policy(spec_of(spec, agent, stochastic, normalized=MEAN in params), params)
         return files
 
     def _enter(self, member_id: int, version: int, files: HashedFiles) -> None:

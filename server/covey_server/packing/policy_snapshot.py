@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from covey.networks import NetworkSpec, Params
+from covey.networks.normalisation import Moments
 from covey.networks.pack import PackLayout
 from covey_server.member import Member
 from covey_server.packing.networks_by_role import PackedNetworks
@@ -34,6 +35,7 @@ class PolicySnapshot:
 
     updates: dict[int, int]
     _packs: tuple[tuple[PackLayout, tuple[tuple[str, int], ...], Tensor], ...]
+    _observed: dict[tuple[str, int], Moments]  # by network key and member, of policies that normalise
 
     @staticmethod
     def of(actors: Sequence[PackedNetworks], members: Sequence[Member]) -> PolicySnapshot:
@@ -46,13 +48,30 @@ class PolicySnapshot:
                 count = 1 + max((i for i, (key, _) in enumerate(rows) if key.startswith(ACTOR)), default=-1)
                 if count:
                     packs.append((pack.layout, rows[:count], pack.params[:count].clone()))
-        return PolicySnapshot({m.member_id: m.updates for m in members}, tuple(packs))
+        observed = {
+            (key, m.member_id): network.observed
+            for m in members
+            for key, network in m.networks.items()
+            if network.observed is not None
+        }
+        return PolicySnapshot({m.member_id: m.updates for m in members}, tuple(packs), observed)
 
     def policies(self, member_id: int) -> Policies:
-        """Return one member's policy networks, architecture and parameters without padding, by network id."""
+        """Return one member's policy networks, architecture and parameters without padding, by network id.
+
+        Among the parameters is what a policy that normalises reads by.
+        """
         return {
-            key.removeprefix(ACTOR): (layout.specs[k], layout.unpack_row(k, matrix[k].cpu().numpy()))
+            key.removeprefix(ACTOR): (
+                layout.specs[k],
+                layout.unpack_row(k, matrix[k].cpu().numpy()) | self._statistics(key, member_id),
+            )
             for layout, rows, matrix in self._packs
             for k, (key, owner) in enumerate(rows)
             if owner == member_id and key.startswith(ACTOR)
         }
+
+    def _statistics(self, key: str, member_id: int) -> Params:
+        """Return the means and scales by which a policy reads observations; none if it reads them as they are."""
+        observed = self._observed.get((key, member_id))
+        return {} if observed is None else observed.tensors()

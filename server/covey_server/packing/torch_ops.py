@@ -14,6 +14,7 @@ from torch import Tensor
 
 from covey.networks.convolution import Window
 from covey.networks.ops import ACTIVATIONS, Activation
+from covey_server.packing.torch_modules import ModuleOps
 
 COLUMNS = 16
 """Products with fewer columns than this are padded to it: a CPU's kernels take up to six times as long for 5 as for 16.
@@ -22,7 +23,7 @@ Which of the narrow ones are slow depends on the CPU, and whether the transposed
 """
 
 
-class TorchOps:
+class TorchOps(ModuleOps):
     """The operations of neural network layers in torch, for one network or for several stacked along a leading axis."""
 
     def linear(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -110,6 +111,19 @@ class TorchOps:
     def columns(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Return the numbers from `start` to before `stop` of the last axis."""
         return x[..., start:stop]
+
+    def copy(self, x: Tensor) -> Tensor:
+        """Return the tensor itself, as no operation overwrites any."""
+        return x
+
+    def plus(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add two tensors of one shape."""
+        return x + y
+
+    def whole(self, x: Any) -> Tensor:
+        """Return inputs as one tensor."""
+        tensor: Tensor = x
+        return tensor
 
     def joint(self, xs: Sequence[Tensor]) -> Any:
         """Put what a network's head reads side by side."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from covey.config import Config
+from covey.config.architecture import modules_of
 from covey.envs.own_modules import searched
 from covey.errors import EnvironmentLoadError, RefusedError
 from covey.wire.credentials import CA_VARIABLE, TOKEN_VARIABLE
@@ -63,6 +64,7 @@ class LocalActors:
             *(sys.executable, "-m", "covey_actor", "--learner-on-stdin", "--quiet"),
             *("--env", config.environment.name),
             *(argument for folder in searched() for argument in ("--env-path", str(folder))),
+            *_module_arguments(config),
             # The learner of `covey train` never restarts at this port, so actors that lost it soon end.
             *("--max-reconnect-s", "20"),
         ]
@@ -233,6 +235,13 @@ class LocalActors:
         for _, child in everyone:
             if not self._learner and child.stdout is not None:
                 child.stdout.close()
+
+
+def _module_arguments(config: Config) -> list[str]:
+    """Return the arguments that let an actor compute the networks of one's own that the configuration names."""
+    modules = modules_of(config.network)
+    allowed = [argument for module in modules for argument in ("--allow-module", module)]
+    return ["--ops", "torch", *allowed] if modules else []
 
 
 def _close_stdin(child: subprocess.Popen[bytes]) -> None:

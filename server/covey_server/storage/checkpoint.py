@@ -21,6 +21,7 @@ import numpy as np
 from covey.config import Hyperparameters
 from covey.errors import ConfigError, StorageError
 from covey.networks import NetworkSpec
+from covey.networks.normalisation import Moments
 from covey.run.checkpoint_format import (
     MANIFEST,
     STATE,
@@ -43,6 +44,9 @@ _FLOATS = ("fitness", "fitness_stderr")
 
 _TENSOR_KINDS = ("params", "first_moment", "second_moment")
 """Fields of a `Network` that hold arrays, besides the optional target."""
+
+_MOMENTS = ("observed", "earned")
+"""Fields of a `Network` that hold statistics, in the order of its fields; networks without them are stored without."""
 
 
 def save_checkpoint(directory: Path, state: Mapping[str, Any], members: Sequence[Member]) -> Path:
@@ -206,6 +210,7 @@ def member_to_json(member: Member) -> dict[str, Any]:
             "adam_steps": n.adam_steps,
             "target": n.target is not None,
             "scale": dataclasses.astuple(n.scale),
+            **{name: moments.to_json() for name in _MOMENTS if (moments := getattr(n, name)) is not None},
         }
         for key, n in member.networks.items()
     }
@@ -236,7 +241,8 @@ def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors, init
         target = network_tensors(path, tensors, member_id, key, spec, "target") if network["target"] else None
         mean, std, rounds = network["scale"]
         scale = ReturnScale(float(mean), float(std), int(rounds))
-        networks[key] = Network(spec, params, target, first, second, int(network["adam_steps"]), scale)
+        moments = [Moments.from_json(network[name]) if name in network else None for name in _MOMENTS]
+        networks[key] = Network(spec, params, target, first, second, int(network["adam_steps"]), scale, *moments)
     fields["networks"] = networks
     fields["hyperparameters"] = initial.changed(**fields["hyperparameters"])
     return Member(**fields)

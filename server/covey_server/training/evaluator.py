@@ -234,6 +234,7 @@ class Evaluator:
         with learner.lock:
             ledger = learner.ledger(member_id)
             generation, fitness, stderr = ledger.generation, ledger.member.fitness, ledger.member.fitness_stderr
+            env_steps = ledger.member.env_steps
         if fitness is None or member_id in population.policies.diverged:
             return
         files = population.policies.files(member_id)
@@ -243,6 +244,7 @@ class Evaluator:
         score = {
             "member_id": member_id,
             "generation": generation,
+            "env_steps": env_steps,
             "fitness": fitness,
             "fitness_stderr": stderr,
             "sides": self._checkpointer.sides,

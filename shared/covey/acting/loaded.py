@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covey.networks import Params
+from covey.networks.torch_module import TorchModule
 from covey.wire.policy_file import PolicySpec, decode_policy, policy_sha256
 
 
@@ -25,3 +26,13 @@ class LoadedPolicy:
         """
         spec, params = decode_policy(data)
         return LoadedPolicy(policy_sha256(data), spec, params)
+
+    def load_modules(self) -> None:
+        """Make the modules of one's own that its network has, so that what is wrong with them is told now.
+
+        Raises:
+            ConfigError: one is not allowed here, torch is missing, or it is another module than the policy's.
+        """
+        for seen in self.spec.network.inputs:
+            if isinstance(seen.encoder, TorchModule):
+                seen.encoder.load()

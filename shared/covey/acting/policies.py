@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from covey.acting.actions import ActionLayout
 from covey.acting.loaded import LoadedPolicy
+from covey.acting.normalised import Normalised
 from covey.acting.states import AgentStates
-from covey.acting.tape import Tape
+from covey.acting.tape import Recomputed, Tape
 from covey.networks import MLP, NetworkSpec
+from covey.networks.encoders import is_foreign
 from covey.networks.ops import Activation, Ops
 from covey.networks.pack import PackLayout, grouped, layer_activations, padded
 from covey.observations import ObservationEncoding
@@ -86,6 +88,11 @@ class ActingPack:
         policies: May repeat; all of them with an indicator, or none.
         width: Inputs of the pack, at least those of every policy.
         outputs: Outputs of the pack, at least those of every policy.
+
+    Attributes:
+        width: Inputs of the pack.
+        indicated: Whether the policies read an indicator.
+        foreign: Whether an encoder is of a kind that a package has installed.
     """
 
     def __init__(self, policies: Sequence[LoadedPolicy], width: int, outputs: int) -> None:
@@ -97,6 +104,7 @@ class ActingPack:
         self.width = self._spec.inputs[0].width
         self.indicated = policies[0].spec.indicator > 0
         self.state_size = self._spec.state_size
+        self.foreign = any(is_foreign(i.encoder) for i in self._spec.inputs)
 
     def apply(self, ops: Ops, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the stacked policies' outputs from (policies, samples, inputs): (policies, samples, outputs)."""
@@ -121,6 +129,7 @@ class _GroupRows:
     group: int
     x: NDArray[np.float32]  # (k, B, width of an encoded observation), a view of the pass's inputs
     rows: NDArray[np.intp]  # (k, B) into the group's S * N rows; padding repeats a policy's first row
+    normalise: Normalised | None  # of x, where a policy reads normalised observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +156,7 @@ class _Pass:
     """One batched forward pass of several stacked policies, with the places of its inputs and outputs in memory."""
 
     groups: tuple[_GroupRows, ...]
-    tape: Tape
+    tape: Tape | Recomputed
     y: NDArray[np.float32]  # (K * B * D,), where the tape leaves the outputs
     target: slice
     remembered: _Remembered | None
@@ -201,8 +210,9 @@ class PolicyRows:
                     policy = who[agent]
                     if policy is not None:
                         played.setdefault((g, policy.sha256), (policy, []))[1].append((slot, n))
-        for slot, who in players.items():
-            self.states.assign(slot, who)
+        if self.states.any or any(policy.spec.network.state_size for policy, _ in played.values()):
+            for slot, who in players.items():
+                self.states.assign(slot, who)
         self._source[...] = 0
         self._passes, self._results = [], np.zeros(1, np.float32)
         for indicated in (False, True):
@@ -221,6 +231,7 @@ class PolicyRows:
         index = np.array([rows + rows[:1] * (most - len(rows)) for _, rows in entries.values()], np.intp)
         x = np.zeros((len(entries), most, pack.width), np.float32)
         groups = [g for g, _ in entries]
+        described = [(policy.spec, policy.params) for policy, _ in entries.values()]
         spans = []
         for g in dict.fromkeys(groups):
             its = slice(groups.index(g), groups.index(g) + groups.count(g))
@@ -240,6 +251,7 @@ class PolicyRows:
             remembered = _Remembered(before, rows, after, real, rows.reshape(-1)[real])
         else:
             y = pack.apply(tape, x)
+        computed = Recomputed(pack.apply, x, y) if pack.foreign else tape
         start = len(self._results)
         self._results = np.zeros(start + y.size, np.float32)
         places = np.arange(start, start + y.size).reshape(y.shape)
@@ -251,8 +263,10 @@ class PolicyRows:
                     # Where the outputs of these rows for a leaf go: a view of the leaf's columns, (S, N, D).
                     view = self._source[:, out.columns].reshape(len(self._source), len(out.agents), out.width)
                     view[slots, agents] = places[its, :, out.outputs]
-            group_rows.append(_GroupRows(g, x[its, :, : self._widths[g]], slots * len(self._groups[g]) + agents))
-        return _Pass(tuple(group_rows), tape, y.reshape(-1), slice(start, start + y.size), remembered)
+            seen = x[its, :, : self._widths[g]]
+            normalise = Normalised(described[its], seen) if any(spec.normalized for spec, _ in described[its]) else None
+            group_rows.append(_GroupRows(g, seen, slots * len(self._groups[g]) + agents, normalise))
+        return _Pass(tuple(group_rows), computed, y.reshape(-1), slice(start, start + y.size), remembered)
 
     def forward(self, observation: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Run all policies; returns (environments, outputs of all agents), zeros where no policy plays.
@@ -271,6 +285,8 @@ class PolicyRows:
                 rows = seen.reshape(seen.shape[0] * seen.shape[1], -1).take(g.rows, axis=0)
                 encoding = self._encodings[g.group]
                 g.x[...] = rows if encoding is None else encoding.encode(rows)
+                if g.normalise is not None:
+                    g.normalise()
             if (own := p.remembered) is None:
                 p.tape.replay()
             else:

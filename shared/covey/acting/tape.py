@@ -7,7 +7,7 @@ than the arithmetic does. A tape leaves them out; its results are the same to th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,11 @@ class Tape(NumpyOps):
         self._do(convolution)
         return convolution.y
 
+    def module(self, encoder: Any, params: Mapping[str, Array], x: Array) -> Array:
+        """Compute a `torch.nn.Module` of one's own for stacked networks, now and in every replay."""
+        y = np.empty((*x.shape[:-1], encoder.features), np.float32)
+        return self._fill(y, functools.partial(_COMPUTED.module, encoder, params, x))
+
     def channels_last(self, x: Array, channels: int) -> Array:
         """Reorder images that come channel by channel to pixel by pixel, now and in every replay."""
         by_channel = x.reshape(*x.shape[:-1], channels, -1)
@@ -96,6 +101,18 @@ class Tape(NumpyOps):
         y = np.empty((*x.shape[:-1], stop - start), x.dtype)
         self._do(np.copyto, y, x[..., start:stop])
         return y
+
+    def copy(self, x: Array) -> Array:
+        """Copy an array, now and in every replay."""
+        y = np.empty_like(x)
+        self._do(np.copyto, y, x)
+        return y
+
+    def plus(self, x: Array, y: Array) -> Array:
+        """Add two arrays of one shape, now and in every replay."""
+        z = np.empty_like(x)
+        self._do(np.add, x, y, out=z)
+        return z
 
     def concat(self, xs: Sequence[Array]) -> Array:
         """Concatenate along the last axis, now and in every replay."""
@@ -117,3 +134,22 @@ class Tape(NumpyOps):
 
         self._do(fill)
         return target
+
+
+class Recomputed:
+    """Computes a forward pass anew at every env step, where a tape could miss what was not computed by its operations.
+
+    That is so with encoders of kinds that packages have installed, which may compute with arrays as they like.
+
+    Args:
+        apply: Computes outputs (K, B, D) of K stacked policies from operations and inputs (K, B, W).
+        x: The inputs, which stay in their place.
+        y: Where outputs go.
+    """
+
+    def __init__(self, apply: Callable[[NumpyOps, Array], Array], x: NDArray[Any], y: NDArray[Any]) -> None:
+        self._apply, self._x, self._y = apply, x, y
+
+    def replay(self) -> None:
+        """Compute the pass again, from what the inputs hold now."""
+        self._y[...] = self._apply(_COMPUTED, self._x.copy())  # a copy, as operations may overwrite what they read

@@ -84,6 +84,7 @@ def check_env(
         evaluation = load_environment(entry_point, {**arguments, **run.environment.evaluation})
         report = try_evaluation(report, evaluation, steps, groups, ignored, frames, state)
     parameters: dict[str, int] = {}
+    encoders: dict[str, dict[str, Any]] = {}
     try:
         from covey.cli.run_limits import run_limits
     except ImportError as exc:
@@ -94,8 +95,10 @@ def check_env(
         if report.spaces:
             limits = run_limits(report.spaces, entry_point, run)
             report = replace(report, will=(*report.will, *limits.will), cannot=(*report.cannot, *limits.cannot))
-            parameters = limits.parameters
+            parameters, encoders = limits.parameters, limits.encoders
     result = {**as_answer(report), "parameters": parameters}
+    for agent in result["agents"]:
+        agent["encoder"] = encoders.get(agent["agent_id"])
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -197,6 +200,9 @@ def _show(result: dict[str, Any]) -> None:
         name = one_line(agent["agent_id"], 60) or "''"
         typer.echo(f"  {name}" + (f", group {agent['group']}" if agent["group"] else ""))
         typer.echo(f"    sees {agent['observation']}")
+        if encoder := agent["encoder"]:
+            each = ", ".join(f"{kind} for {leaf}" for leaf, kind in encoder["leaves"].items())
+            typer.echo(f"    read by the encoder {encoder['kind']}" + (f": {each}" if each else ""))
         typer.echo(f"    does {agent['action']}" + (", some of it masked" if agent["masked"] else ""))
     traits = [
         text

@@ -18,6 +18,7 @@ from covey.cli.chosen import GENERATION, MEMBER, read_chosen
 from covey.cli.players import PLAY, by
 from covey.cli.run_names import RunName
 from covey.cli.terminal import say, say_json
+from covey.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,11 +51,27 @@ def evaluate(
         ),
     ] = 0,
     play_: Annotated[list[str] | None, PLAY] = None,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Also play the fittest member of each generation that the run keeps, and keep all results in "
+            "RUN/evaluations.json, which covey table reads.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Print a trained member's mean return (summed over agents) on fresh episodes, played without exploration."""
     with contextlib.redirect_stdout(sys.stderr):  # where the environment prints; the result goes to stdout
-        result = play(read_chosen(run, member, generation), episodes, seed, play_ or [])
+        if keep:
+            for option, given in (("--member", member), ("--generation", generation), ("--play", play_)):
+                if given is not None:
+                    raise ConfigError(
+                        f"--keep was given with {option}, expected it alone, as it plays all; leave one out"
+                    )
+            result = play_and_keep(read_chosen(run, None, None), episodes, seed)
+        else:
+            result = play(read_chosen(run, member, generation), episodes, seed, play_ or [])
     if as_json:
         say_json(result)
         return
@@ -84,15 +101,16 @@ def play(trained: TrainedMember, episodes: int, seed: int, others: Sequence[str]
         trained: The member.
         episodes: How many episodes to play, at least 1.
         seed: Seeds the sequence of episodes.
-        others: Agents that somebody else plays, each "AGENT=random", "AGENT=elite" or "AGENT=MEMBER"; without any the
-            opponents of the run's own evaluations play.
+        others: Agents that somebody else plays, each "AGENT=random", "AGENT=elite", "AGENT=MEMBER" or "AGENT=PATH";
+            without any the opponents of the run's own evaluations play.
 
     Returns:
         `mean_return` (over episodes, of the sum over agents; where a zero-sum game is played side by side, over the
         agents that the member plays), its `stderr` (None for a single episode), `per_agent` means (then over the
         episodes in which the member plays the agent), `episodes`, `member_id`, the `generation` that its policies are
         of, and `policy`, where in the run's directory they lie, such as best, elites/7 or checkpoints/00000012; with
-        others who play the same agents in every episode also `play` (agent to "random", "elite" or a member's id).
+        others who play the same agents in every episode also `play` (agent to "random", "elite", a member's id or a
+        path).
         With others, and where the returns of every episode sum to zero, `outcomes`: for each agent its shares of
         `win`, `draw` and `loss`, by its return against the best of the other agents' returns in the episode. There are
         none if all agents got the same in every episode, as where they cooperate. `against` has these numbers for each
@@ -135,6 +153,45 @@ def play(trained: TrainedMember, episodes: int, seed: int, others: Sequence[str]
         rows = [k for k in range(episodes) if chosen[k % len(chosen)].against == name]
         if rows:
             result["against"][name] = _summary(returns[rows], own[rows], spaces.agent_ids, opposed=True)
+    return result
+
+
+def play_and_keep(best: TrainedMember, episodes: int, seed: int) -> dict[str, Any]:
+    """Evaluate a run's best policy and its elites on the same episodes, and write the results into its directory.
+
+    Args:
+        best: The run's best policy.
+        episodes: How many episodes each of them plays.
+        seed: Seeds the sequence of episodes.
+
+    Returns:
+        The result of the best policy, as `play` returns it.
+
+    Raises:
+        StorageError: the elites cannot be read, or the results not be written.
+        CoveyError: as `play`.
+    """
+    from covey.run.directory import SCORE
+    from covey.run.files import read_json, write_json
+    from covey.run.trained import TrainedMember
+
+    result, generations = play(best, episodes, seed), []
+    for generation in best.run.elite_generations():
+        elite = TrainedMember.elite(best.run, generation)
+        played = play(elite, episodes, seed)
+        generations.append(
+            {
+                "generation": generation,
+                "env_steps": read_json(elite.folder / SCORE).get("env_steps"),  # runs of before do not say
+                "mean_return": played["mean_return"],
+                "stderr": played["stderr"],
+            }
+        )
+    env_steps = None  # of the whole population, by which it shows if the run was trained on since
+    with contextlib.suppress(StorageError, KeyError, TypeError):
+        env_steps = read_json(best.run.result)["env_steps"]
+    kept = {"episodes": episodes, "seed": seed, "env_steps": env_steps, "best": result, "generations": generations}
+    write_json(best.run.evaluations, kept)
     return result
 
 

@@ -20,29 +20,35 @@ BY_NAME = ("random", "elite")
 PLAY = typer.Option(
     "--play",
     metavar="AGENT=WHO",
-    help="Let somebody else play this agent: AGENT=random, AGENT=elite (of the generation before), or AGENT=ID of "
-    "another member; repeatable. Left out: the opponents of the run's own evaluations.",
+    help="Let somebody else play this agent: AGENT=random, AGENT=elite (of the generation before), AGENT=ID of another "
+    "member, or AGENT=PATH of another run or of an exported folder, such as runs/other or ./policies; repeatable. Left "
+    "out: the opponents of the run's own evaluations.",
 )
 
 
 def parse_play(play: Sequence[str], agent_ids: Sequence[str]) -> dict[str, str | int]:
-    """Read the values of `--play`; returns "random", "elite" or a member's id by agent id.
+    """Read the values of `--play`; returns "random", "elite", a member's id, or a path by agent id.
+
+    What has a slash in it is a path.
 
     Raises:
         ConfigError: a value has another form, or its agent does not exist or is named twice.
     """
     chosen: dict[str, str | int] = {}
     for option in play:
-        agent, equals, who = option.rpartition("=")
-        if not equals or not (who in BY_NAME or who.isdecimal()):
+        # A path may have further signs of equality, as runs of sweeps have.
+        known = [agent for agent in agent_ids if option.startswith(f"{agent}=")]
+        agent, equals, who = option.rpartition("=") if not known else (known[0], "=", option[len(known[0]) + 1 :])
+        if not equals or not (who in BY_NAME or who.isdecimal() or "/" in who):
             raise ConfigError(
-                f"--play {option}: expected AGENT=random, AGENT=elite or AGENT=MEMBER, such as {agent_ids[-1]}=random"
+                f"--play {option}: expected AGENT=random, AGENT=elite or AGENT=MEMBER, such as {agent_ids[-1]}=random, "
+                f"or a path with a slash in it, such as {agent_ids[-1]}=./policies"
             )
         if agent not in agent_ids:
             raise ConfigError(f"--play {option}: no agent {agent!r}, expected one of {', '.join(agent_ids)}")
         if agent in chosen:
             raise ConfigError(f"--play {option}: {agent} is played by {chosen[agent]} already; name it once")
-        chosen[agent] = who if who in BY_NAME else int(who)
+        chosen[agent] = int(who) if who.isdecimal() else who
     return chosen
 
 
@@ -52,7 +58,7 @@ class LineUp:
 
     Attributes:
         seats: The policy of each agent, in environment order; None plays at random.
-        others: Agents that somebody else than the member plays: "random", "elite" or a member's id, by agent id.
+        others: Who plays agents in the member's place, by agent id: "random", "elite", a member's id or a path.
         against: Who they are, for people; empty where the member plays all agents.
     """
 
@@ -95,13 +101,16 @@ def line_ups(member: TrainedMember, play: Sequence[str]) -> list[LineUp]:
 def by(who: str | int | None) -> str:
     """Say in parentheses, behind an agent's id, who plays it; nothing if it is the member itself (None)."""
     words = {None: "", "random": " (played at random)", "elite": " (played by the elite before)"}
-    return words.get(who if not isinstance(who, int) else "", f" (played by member {who})")
+    if isinstance(who, int):
+        return f" (played by member {who})"
+    return words.get(who, f" (played by {who})")
 
 
 def _names(chosen: dict[str, str | int]) -> str:
     """Say for people who plays which agents, such as "random as player_2"."""
-    words = {"random": "random", "elite": "the elite before"}
-    return " and ".join(f"{words.get(str(who), f'member {who}')} as {agent}" for agent, who in chosen.items())
+    words = {"elite": "the elite before"}
+    named = {agent: f"member {who}" if isinstance(who, int) else words.get(who, who) for agent, who in chosen.items()}
+    return " and ".join(f"{who} as {agent}" for agent, who in named.items())
 
 
 def _elite_before(member: TrainedMember) -> TrainedMember | None:
@@ -136,12 +145,15 @@ def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedP
 
     Args:
         member: Plays all agents that `chosen` does not name.
-        chosen: By agent id "random", "elite" (of the generation before; where there is none, the member itself), or
-            the id of the member that plays the agent.
+        chosen: By agent id "random", "elite" (of the generation before; where there is none, the member itself), the
+            id of the member that plays the agent, or the path of another run or an exported folder.
 
     Raises:
-        ConfigError: a chosen member does not live.
+        ConfigError: a chosen member does not live, or what is at a path has no such agent.
+        SpaceError: the agent has other spaces there.
+        StorageError: a run or an exported folder cannot be read.
     """
+    from covey.cli.other_runs import read_player
     from covey.run.trained import TrainedMember
 
     seats: list[LoadedPolicy | None] = list(member.policies())
@@ -153,6 +165,8 @@ def players(member: TrainedMember, chosen: dict[str, str | int]) -> list[LoadedP
             seats[i] = None
         elif isinstance(who, int):
             seats[i] = TrainedMember.read(member.run, who).policies()[i]
+        elif who != "elite":
+            seats[i] = read_player(who, agent, member.spaces)
         elif elite_policies is not None:
             seats[i] = elite_policies[i]
     return seats

@@ -12,6 +12,7 @@ from typing import Any
 from covey.bounds.memory import experience_line, memory_line
 from covey.collect.collector import check_slots, most_train_slots
 from covey.config import Config, parse_config
+from covey.config.architecture import encoder_kinds
 from covey.config.installed_algorithms import import_implementation, installed_algorithms
 from covey.errors import ConfigError, SpaceError, one_line
 from covey.rows import RowSchema
@@ -30,11 +31,14 @@ class RunLimits:
         will: What people should know, a sentence each.
         cannot: Why no run can be, a sentence each; empty if one can.
         parameters: Numbers in all networks of one member, by algorithm.
+        encoders: By agent id, the kind of encoder that reads its observation, and by leaf, where that has any, the kind
+            that reads the leaf.
     """
 
     will: list[str] = field(default_factory=list)
     cannot: list[str] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | None) -> RunLimits:
@@ -61,6 +65,9 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
         )
     takes: dict[str, list[str]] = {}  # from a sentence on memory to the algorithms of which it is true
     shared: list[str] = []
+    with suppress(ConfigError):  # which is told of networks below
+        sharing = config is not None and config.algorithm.share_parameters
+        found.encoders.update(encoder_kinds(config.network if config else {}, spaces, sharing))
     usable = installed_algorithms()[0]
     refused: dict[str, list[str]] = {}
     not_loaded: dict[str, list[str]] = {}

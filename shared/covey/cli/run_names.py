@@ -9,6 +9,7 @@ import typer
 
 from covey.cli.terminal import say
 from covey.errors import ConfigError, StorageError
+from covey.experiments import SWEEP
 
 RUNS = Path("runs")
 
@@ -38,11 +39,32 @@ def find_run(name: str | None) -> Path:
         newest = newest_run()
         say(f"covey: the newest run is {newest}", error=True)
         return newest
+    found = _found(name)
+    if (found / SWEEP).is_file():
+        runs = sorted(p.name for p in _directories(found) if (p / "config.yaml").is_file())
+        such = f", such as {found / runs[0]}" if runs else ""
+        raise ConfigError(f"run {name}: {found} is a sweep of {len(runs)} runs, expected one of them{such}; name one")
+    return found
+
+
+def find_sweep(name: str) -> Path:
+    """Return the directory of the sweep that a command line names: a path, or a name under ./runs.
+
+    Raises:
+        ConfigError, StorageError: as `find_run`.
+    """
+    return _found(name)
+
+
+def _found(name: str) -> Path:
+    """The directory that a name on the command line means, a run's or a sweep's."""
     if Path(name).is_dir():
         return Path(name)
+    if (RUNS / name).is_dir() and not Path(name).is_absolute():
+        return RUNS / name  # also the name of a run in a sweep, SWEEP/RUN
     wanted = Path(name) if Path(name).parent.name else RUNS / name
-    if wanted.is_dir():
-        return wanted
+    if not wanted.parent.is_dir() and (RUNS / name).parent.is_dir():
+        wanted = RUNS / name
     found = [p for p in _directories(wanted.parent) if wanted.name and p.name.startswith(wanted.name)]
     if len(found) > 1:
         named = ", ".join(p.name for p in found[:MOST_NAMED]) + ", ..." * (len(found) > MOST_NAMED)
@@ -63,7 +85,7 @@ def newest_run() -> Path:
     Raises:
         StorageError: there is none.
     """
-    found = _directories(RUNS)
+    found = [run for p in _directories(RUNS) for run in (_directories(p) if (p / SWEEP).is_file() else [p])]
     if not found:
         raise StorageError(
             f"./{RUNS} holds no run; start one with covey train FILE, or give the directory of one as RUN"

@@ -20,7 +20,7 @@ from covey.collect.fragment import FragmentBuilder, as_index, most_repeated_rows
 from covey.collect.history import History
 from covey.collect.orders import Players, check_order, resolve_players
 from covey.collect.slot_state import EvaluationSlot, SlotState, TrainingSlot, joint_episodes_seed
-from covey.collect.stream_states import StreamStates
+from covey.collect.stream_states import StreamStates, check_memory
 from covey.envs.outside_bounds import OutsideBounds
 from covey.envs.slots import Fault, Slots, batch_reset
 from covey.errors import SpaceError, one_line
@@ -178,14 +178,17 @@ class Collector:
         check_order(order, len(self._training))
         resolved: dict[tuple[int, ...], Players] = {}  # most slots are played by few different sets of policies
         training: list[TrainingSlot] = []
+        remember = check_memory(policies.values(), self._slots.count, len(self._column))
+        remember |= self._decisions.states.any
         for stream, work in enumerate(order.slots):
             indices = tuple(work.agent_policies)
             if indices not in resolved:
                 resolved[indices] = resolve_players(order, indices, policies, self._spaces)
             training.append(self._training[work.slot])
             training[-1].begin_order(work, stream, resolved[indices])
-            members = [order.policies[i].member_id for i in indices]
-            self._decisions.states.assign(work.slot, resolved[indices], members)
+            if remember:
+                members = [order.policies[i].member_id for i in indices]
+                self._decisions.states.assign(work.slot, resolved[indices], members)
         for e in order.evaluations:
             who = resolve_players(order, e.agent_policies, policies, self._spaces)
             self._queue.add(Task(e.task_id, who, e.max_episode_steps), e.seeds)
@@ -208,12 +211,13 @@ class Collector:
         has at most 2 n + 1 rows behind its lead-in rows. All streams together must fit into a fragment.
         """
         slots = [w.slot for w in order.slots]
-        most = min(MAX_ROWS, MAX_RAW_BYTES // self._schema.row_bytes) // max(1, len(slots))
-        capacity = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
         if self._stacks is not None:
             running = [slot for slot in slots if self._training[slot].running]
             self._carried.context = {slot: self._stacks.earlier(slot) for slot in running}
         states = StreamStates(self._decisions.states, slots) if self._decisions.states.any else None
+        room = states.room((4 + self._lead) * len(slots) * self._schema.row_bytes) if states else MAX_RAW_BYTES
+        most = min(MAX_ROWS, room // self._schema.row_bytes) // max(1, len(slots))
+        capacity = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
         return FragmentBuilder(self._schema, self._spaces, slots, capacity, self._carried, states)
 
     @np.errstate(invalid="ignore", over="ignore")  # NaN and infinities are looked for once behind each block of steps

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -95,6 +96,12 @@ class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
     max_grad_norm_critic: float | None = Field(
         default=None, gt=0, description="Norm to which larger gradients of a critic are scaled down. null: never."
     )
+    normalize_observations: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether networks read observations relative to their running mean, in running standard deviations "
+        "and at most 10 of them. Each policy has statistics of its own, of what its agents saw in training, in its "
+        "file. Images and choices stay as they are.",
+    )
     share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether the agents of a group share one policy and one critic; false: each agent has its own.",
@@ -103,6 +110,16 @@ class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
         default=False,
         description="Whether shared policies also read which agent of the group they act for, as a one-hot vector.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_scaled_rewards(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("scale_rewards") is not None:
+            raise ValueError(
+                f"scale_rewards: expected it left out with {data.get('name')}, whose replay has no returns to scale "
+                "by; scale rewards in the environment, or choose IPPO"
+            )
+        return data
 
     @model_validator(mode="after")
     def _noise(self) -> OffPolicyAlgorithm:
@@ -234,6 +251,17 @@ class OnPolicyAlgorithm(OnPolicyHyperparameters, AlgorithmSettings):
         le=1024,
         description="Decisions of an agent through which gradients flow back in policies with memory: trajectories are "
         "cut into sequences of so many, and a minibatch is whole sequences, at least one.",
+    )
+    normalize_observations: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether networks read observations relative to their running mean, in running standard deviations "
+        "and at most 10 of them. Each policy has statistics of its own, of what its agents saw in training, in its "
+        "file. Images and choices stay as they are.",
+    )
+    scale_rewards: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether rewards are divided, before they are learned from, by the running standard deviation of "
+        "discounted returns. Reported returns stay in the environment's units.",
     )
     share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=True,

@@ -8,7 +8,7 @@ from typing import Any
 import pydantic
 
 from covey.config import NetConfig
-from covey.config.encoder_choice import encoder_of
+from covey.config.encoder_choice import encoder_of, leaf_kinds
 from covey.config.section import explain
 from covey.errors import ConfigError
 from covey.networks.images import image_of, is_image
@@ -77,6 +77,25 @@ def _fitting(config: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ..
     return config
 
 
+def encoder_kinds(network: Mapping[str, Any], spaces: EnvironmentSpaces, shared: bool) -> dict[str, dict[str, Any]]:
+    """Return by agent id the kind of encoder that reads its observation, and by leaf the kind that reads the leaf.
+
+    Args:
+        network: The `network:` section; {} for the defaults.
+        spaces: Spaces of the environment.
+        shared: Whether agents of a group share their networks.
+
+    Raises:
+        ConfigError: the section does not fit the environment.
+    """
+    configs, found = resolve(network, spaces, shared), {}
+    for network_id, agents in network_ids(spaces, shared).items():
+        for agent in (spaces.agents[i] for i in agents):
+            own = encoder_of(configs[network_id].encoder_config, agent.observation, "network", agent.agent_id)
+            found[agent.agent_id] = {"kind": own.kind, "leaves": leaf_kinds(own, agent.observation)}
+    return found
+
+
 def flattened_images(configs: Mapping[str, NetConfig], spaces: EnvironmentSpaces, shared: bool) -> list[str]:
     """Return a sentence for each network whose MLP reads an image as one flat vector.
 
@@ -96,6 +115,14 @@ def flattened_images(configs: Mapping[str, NetConfig], spaces: EnvironmentSpaces
                 "keys; give it those of a CNN, or none, for convolutions"
             )
     return sentences
+
+
+def modules_of(network: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the functions of one's own that make modules of networks, as a `network:` section names them."""
+    blocks = [network, *network.values()]
+    encoders = [block.get("encoder_config") for block in blocks if isinstance(block, Mapping)]
+    named = [encoder.get("module") for encoder in encoders if isinstance(encoder, Mapping)]
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str)))
 
 
 def _parse(path: str, data: Any) -> NetConfig:

@@ -173,6 +173,11 @@ def parse_config(data: Mapping[str, Any]) -> Config:
                 f"generation, 0 to {config.training.pop_size - 1}"
             )
     config.algorithm.check_training(config.training)
+    if config.environment.frame_stack > 1 and getattr(config.algorithm, "normalize_observations", False):
+        raise ConfigError(
+            f"algorithm.normalize_observations: true with environment.frame_stack {config.environment.frame_stack}, "
+            "expected one of the two; images are scaled without it"
+        )
     if config.selection_strategy.strategy == "multi_frequency":
         config.selection_strategy.brackets(config.training.pop_size)
         if config.evolution.mode == "steady_state":

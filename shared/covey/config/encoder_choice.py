@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from covey.config.network import EncoderConfig, MLPConfig
+from covey.config.residual_choice import BLOCK_KEYS, RESNET_KEYS, SIMBA_KEYS, resnet, simba
 from covey.errors import ConfigError
 from covey.networks.cnn import CNN, MAX_LAYERS
-from covey.networks.encoders import ENCODERS, Encoder, encoder_kind
+from covey.networks.encoders import ENCODERS, Encoder, encoder_kind, is_foreign
 from covey.networks.images import Image, image_of, is_image, sized
 from covey.networks.mlp import MLP
 from covey.networks.multi_input import ImagePart, MultiInput
 from covey.networks.recurrent import Recurrent
+from covey.networks.resnet import ResNet
+from covey.networks.simba import SimBa
+from covey.networks.torch_module import TorchModule, options_text, shapes_of
+from covey.networks.trusted_modules import ENTRY_POINT, torch_ops, trust
 from covey.spaces import Space, leaves
 
 _MLP_KEYS = frozenset({"hidden_size", "layer_norm", "min_mlp_nodes", "max_mlp_nodes"})
@@ -32,6 +37,11 @@ def policy_encoder_of(config: EncoderConfig, encoder: Encoder) -> Encoder:
     """
     if not config.recurrent:
         return encoder
+    if is_foreign(encoder) or isinstance(encoder, TorchModule):
+        raise ConfigError(
+            f"network.encoder_config.recurrent: true, but encoders of kind {encoder.kind!r} have no memory behind "
+            "them; leave it out, or choose one of covey's own kinds"
+        )
     return Recurrent(
         encoder=encoder,
         hidden_state_size=config.hidden_state_size,
@@ -61,14 +71,23 @@ def encoder_of(
     kind = config.kind or _kind(config, space, where, whose)
     if kind == Recurrent.kind:
         raise ConfigError(f"{where}.kind: {kind!r}, expected the kind that reads observations; say recurrent: true too")
+    if kind == TorchModule.kind:
+        if frames > 1:
+            raise ConfigError(
+                f"{where}.kind: {kind!r} with environment.frame_stack {frames}, expected single observations for "
+                "networks of one's own; stack frames in the environment"
+            )
+        return _torch_module(config, space, where)
+    if config.module is not None:
+        raise ConfigError(f"{where}.module: a key of kind 'torch', not of {kind!r}; leave one of both out")
     if kind in ENCODERS and config.options:
         raise ConfigError(f"{where}.options: for kinds that a package has installed, not for {kind!r}; leave it out")
     match kind:
         case MLP.kind:
-            _only(config, _CNN_KEYS, where, kind)
+            _only(config, _CNN_KEYS | BLOCK_KEYS, where, kind)
             return mlp(config)
         case CNN.kind:
-            _only(config, _MLP_KEYS, where, kind)
+            _only(config, _MLP_KEYS | BLOCK_KEYS, where, kind)
             image = _image(config, space, frames, where, whose)
             if image is None:
                 raise ConfigError(
@@ -76,7 +95,20 @@ def encoder_of(
                     "two or three axes; give agents that see no image an encoder_config of their own"
                 )
             return _cnn(config, image, where, whose)
+        case SimBa.kind:
+            _allowed(config, SIMBA_KEYS, where, kind)
+            return simba(config, where)
+        case ResNet.kind:
+            _allowed(config, RESNET_KEYS, where, kind)
+            image = _image(config, space, frames, where, whose)
+            if image is None:
+                raise ConfigError(
+                    f"{where}: kind {kind!r}, but {whose} observes {space}, expected an image of two or three axes; "
+                    "give agents that see no image an encoder_config of their own"
+                )
+            return resnet(config, image, where, whose, frames * space.width + beside)
         case MultiInput.kind:
+            _only(config, BLOCK_KEYS, where, kind)
             return _multi_input(config, space, where, whose, beside, frames)
     _only(config, frozenset(EncoderConfig.model_fields) - {"kind", "options"} - _MEMORY_KEYS, where, kind)
     try:
@@ -89,9 +121,20 @@ def encoder_of(
     return made
 
 
+def leaf_kinds(encoder: Encoder, space: Space) -> dict[str, str]:
+    """Return by dotted name which kind of encoder reads each leaf of a Dict or Tuple; {} for other spaces."""
+    own = [leaf.name for leaf in leaves(space) if leaf.name]
+    if not isinstance(encoder, MultiInput):
+        return dict.fromkeys(own, encoder.kind)
+    images = {part.name: part.encoder.kind for part in encoder.images}
+    return {name: images.get(name, MLP.kind) for name in own}
+
+
 def _kind(config: EncoderConfig, space: Space, where: str, whose: str) -> str:
     """Choose the kind of encoder by the keys that are given, or by what is observed."""
     given = _given(config)
+    if config.module is not None:
+        return TorchModule.kind
     images = [leaf for leaf in leaves(space) if is_image(leaf.space)]
     if images and images[0].name:
         return MultiInput.kind  # with keys of both kinds, as it has encoders of both
@@ -103,6 +146,32 @@ def _kind(config: EncoderConfig, space: Space, where: str, whose: str) -> str:
     if given & _CNN_KEYS:
         return CNN.kind
     return CNN.kind if images and not given & _MLP_KEYS else MLP.kind
+
+
+def _torch_module(config: EncoderConfig, space: Space, where: str) -> TorchModule:
+    """Return the description of a `torch.nn.Module` that a function makes, which is called for it.
+
+    The configuration that names a function allows this process to call it.
+
+    Raises:
+        ConfigError: keys of other kinds, torch is missing, or the module is none that can be trained.
+    """
+    _only(config, frozenset(EncoderConfig.model_fields) - {"kind", "module", "options", "activation"}, where, "torch")
+    if config.module is None or not ENTRY_POINT.fullmatch(config.module):
+        raise ConfigError(
+            f"{where}.module: {config.module!r}, expected the function that makes a torch.nn.Module; write it as "
+            "package.module:function"
+        )
+    try:
+        options = options_text(config.options)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(
+            f"{where}.options: {exc}, expected numbers, texts, lists and keys; give the function others in code"
+        ) from exc
+    trust(config.module)
+    described = torch_ops(f"{where}.module {config.module}").describe_module
+    made: TorchModule = described(config.module, options, shapes_of(space), config.activation, f"{where}.module")
+    return made
 
 
 def mlp(config: MLPConfig) -> MLP:
@@ -162,6 +231,12 @@ def _multi_input(config: EncoderConfig, space: Space, where: str, whose: str, be
             "in it; leave out the kind for an MLP"
         )
     return MultiInput(images=tuple(parts), vector=mlp(config) if rest else None, activation=config.activation)
+
+
+def _allowed(config: EncoderConfig, keys: frozenset[str], where: str, kind: str) -> set[str]:
+    """Refuse keys that a kind of residual network does not have; returns those that are given."""
+    _only(config, frozenset(EncoderConfig.model_fields) - keys - {"kind", "activation"}, where, kind)
+    return _given(config)
 
 
 def _only(config: EncoderConfig, others: frozenset[str], where: str, kind: str) -> None:

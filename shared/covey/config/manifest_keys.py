@@ -62,7 +62,7 @@ def _unless(value: Any, instead: str) -> tuple[Rule, ...]:
 _PARAMETERS = Ignored(
     instead="a parameter mutation resets 5 % of the weights it draws and adds noise of mutation_sd to the others"
 )
-_OTHER_ENCODER = "encoders are MLPs, CNNs or both (multi_input); leave out the key to train one"
+_OTHER_ENCODER = "encoders are MLPs, CNNs or both (multi_input), SimBa or ResNet; leave out the key to train one"
 _LSTM = ("lstm", "cnn_lstm", "multi_input_lstm")
 """AgileRL's kinds of encoder with memory: an LSTM behind an encoder, where covey has a GRU."""
 _HEAD = "a head is an MLP; leave out the key"
@@ -126,17 +126,26 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     "mutation.overact_beta": _PARAMETERS,
     "mutation.regrama_out_scale": _PARAMETERS,
     "network.arch": (
-        Moved(when=("mlp", "cnn", "multi_input"), to=".encoder_config.kind", clash="yields"),
+        Moved(when=("mlp", "cnn", "multi_input", "simba", "resnet"), to=".encoder_config.kind", clash="yields"),
+        Moved(when=_LSTM, to=".encoder_config.recurrent", values=dict.fromkeys(_LSTM, True), clash="yields"),
         Refused(instead=_OTHER_ENCODER),
     ),
-    "network.simba": _unless(False, _OTHER_ENCODER),
+    "network.simba": (
+        Dropped(when=(False,)),
+        Moved(when=(True,), to=".encoder_config.kind", values={True: "simba"}, clash="yields"),
+        Refused(instead="write true or false"),
+    ),
+    "network.encoder_cls": (
+        Moved(when=("ResNet",), to=".encoder_config.kind", values={"ResNet": "resnet"}, clash="yields"),
+        Dropped(when=(None,)),
+        Refused(instead="name a kind of encoder as encoder_config.kind, or a module as encoder_config.module"),
+    ),
     "network.recurrent": (Dropped(when=(False,)), Moved(to=".encoder_config.recurrent")),
     "network.squash_output": _unless(
         False, "samples of a Gaussian policy are clipped to the action's bounds, not squashed; leave out the key"
     ),
-    "network.encoder_config.arch": (
-        Moved(when=_LSTM, to=".recurrent", values=dict.fromkeys(_LSTM, True), clash="yields"),
-        Refused(when=("simba", "resnet"), instead=_OTHER_ENCODER),
+    "network.encoder_config.arch": Moved(
+        when=_LSTM, to=".recurrent", values=dict.fromkeys(_LSTM, True), clash="yields"
     ),
     "network.encoder_config.num_layers": _unless(1, "a policy's memory is one GRU layer; leave out the key"),
     "network.encoder_config.sample_input": Ignored(instead="an image's size is that of the observation space"),
@@ -148,10 +157,6 @@ RULES: dict[str, Rule | tuple[Rule, ...]] = {
     **{
         f"network.{at}.block_type": _unless("Conv2d", "convolutions have two dimensions; leave out the key")
         for at in ("encoder_config", "cnn_config")
-    },
-    **{
-        f"network.encoder_config.{key}": Refused(instead=_OTHER_ENCODER)
-        for key in ("num_blocks", "min_blocks", "max_blocks")
     },
     "network.head_config.arch": (Dropped(when=("mlp",)), Refused(instead=_HEAD)),
     **{

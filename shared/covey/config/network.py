@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from covey.config.section import OnResume, Section
 
@@ -45,37 +45,62 @@ class MLPConfig(Section):
         return self
 
 
+def _sizes(least: int, most: int) -> Any:
+    """Return the type of a list of sizes that may be one number, which is a list of one: residual networks have one."""
+    listed = {"items": {"type": "integer"}, "minItems": least, "maxItems": most, "type": "array"}
+    return Annotated[
+        list[int],
+        Field(min_length=least or None, max_length=most),
+        BeforeValidator(lambda value: [value] if type(value) is int else value),
+        WithJsonSchema({"anyOf": [listed, {"type": "integer"}]}),
+    ]
+
+
+if TYPE_CHECKING:
+    Sizes = list[int]
+    MLPSizes = list[int]
+else:
+    Sizes, MLPSizes = _sizes(1, 16), _sizes(0, 32)
+
+
 class EncoderConfig(MLPConfig):
     """An encoder: what is between an observation and the latent space.
 
     Of an image it is a CNN, of a dictionary or tuple with images in it `multi_input` (a CNN for each image, an MLP for
     all the rest), of everything else an MLP; `kind`, or keys that one kind alone has, say otherwise. `hidden_size`,
-    `layer_norm` and the limits of nodes are those of an MLP; channels, kernels and strides those of a CNN.
+    `layer_norm` and the limits of nodes are those of an MLP; channels, kernels and strides those of a CNN. Residual
+    blocks of `simba` (vectors) and `resnet` (images) have one `hidden_size` or `channel_size`.
     """
 
     kind: str | None = Field(
         default=None,
         alias="arch",
-        description="`mlp`, `cnn`, `multi_input`, or a kind that a package has installed; null: by the observation and "
-        "the other keys.",
+        description="`mlp`, `cnn`, `multi_input`, `simba`, `resnet`, `torch`, or a kind that a package has installed; "
+        "null: by the observation and the other keys.",
     )
-    channel_size: list[int] | None = Field(
+    module: str | None = Field(
         default=None,
-        min_length=1,
-        max_length=16,
-        description="Channels of each convolution in order, each from 1 to 4096; null: 32.",
+        description="Of kind `torch`, the function that makes a torch.nn.Module, as package.module:function. It is "
+        "called with the shape of an observation, and `options` as keyword arguments (docs/own_network.md). null: no "
+        "module.",
     )
-    kernel_size: list[int] | None = Field(
+    hidden_size: MLPSizes = Field(
+        default=[64],
+        description="Units of each hidden layer in order, each from 1 to 65536; `[]`: no hidden layer. Of kind `simba` "
+        "one number, 128 if it is not said.",
+    )
+    channel_size: Sizes | None = Field(
         default=None,
-        min_length=1,
-        max_length=16,
+        description="Channels of each convolution in order, each from 1 to 4096; of kind `resnet` "
+        "one number, for all. null: 32.",
+    )
+    kernel_size: Sizes | None = Field(
+        default=None,
         description="Rows and columns of each convolution's window; null: 8 where 36 pixels of the shorter side are "
         "left, 4 from 12 on, else 3.",
     )
-    stride_size: list[int] | None = Field(
+    stride_size: Sizes | None = Field(
         default=None,
-        min_length=1,
-        max_length=16,
         description="Pixels from one window to the next; null: half the kernel, 1 for kernels below 4.",
     )
     min_channel_size: int = Field(default=16, ge=1, description="Fewest channels of a layer that mutations leave.")
@@ -99,8 +124,22 @@ class EncoderConfig(MLPConfig):
     max_hidden_state_size: int = Field(
         default=512, ge=1, le=4096, description="Most units of the GRU that mutations build."
     )
+    num_blocks: int = Field(
+        default=2, ge=1, le=32, description="Of kinds `simba` and `resnet`, residual blocks; of `resnet` at most 7."
+    )
+    scale_factor: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Of these kinds, how many times as wide as `hidden_size` or `channel_size` a block is inside. "
+        "Mutations change that width, within as many times the limits of nodes or channels.",
+    )
+    min_blocks: int = Field(default=1, ge=1, description="Fewest residual blocks that mutations leave.")
+    max_blocks: int = Field(default=4, ge=1, le=32, description="Most residual blocks that mutations build.")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Keys of a kind of encoder that a package has installed."
+        default_factory=dict,
+        description="Keys of a kind of encoder that a package has installed; of kind `torch`, the keyword arguments of "
+        "the function that makes the module.",
     )
     max_hidden_layers: int = Field(
         default=3,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -71,8 +71,8 @@ either, `--set` takes the keys of this page, and a key that the manifest leaves 
   `fitness.reduce: mean`; the scores of each agent are reported with either. `pettingzoo.mpe.*` is `mpe2.*`.
 - A key that covey does not have is named in a warning, which says what happens instead: all kinds of parameter mutation
   become one.
-- A value that would make it another experiment is an error: `simba: true`, `squash_output: true`, wrappers,
-  prioritised or multi-step replay, `hpo: false`.
+- A value that would make it another experiment is an error: `squash_output: true`, wrappers, prioritised or multi-step
+  replay, `hpo: false`.
 """
 
 
@@ -171,6 +171,8 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{a}`" for a in arguments)
     if origin in (Union, types.UnionType) and not _section(annotation):
         return " or ".join("null" if a is types.NoneType else _type(a) for a in arguments)
+    if origin is Annotated:
+        return _type(arguments[0])
     if origin is list:
         return f"list of {_type(arguments[0])}"
     names = {bool: "true or false", int: "integer", float: "number", str: "text"}

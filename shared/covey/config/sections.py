@@ -182,6 +182,12 @@ class Training(Section):
         lt=1 << 63,
         description="Seed of everything random: environments, exploration, batches, evolution, initial weights.",
     )
+    init_from: Annotated[str | None, OnResume.FIXED] = Field(
+        default=None,
+        description="Directory of a run whose best policy the first members begin as; with `:ID` behind it, as that "
+        "living member of it. Weights are taken where names and shapes agree; what is not is told. null: random "
+        "weights.",
+    )
     deterministic: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether two runs with the same machine and versions give the same numbers, bit for bit. Such a "

@@ -12,6 +12,8 @@ from covey.networks.multi_input import ImagePart, MultiInput
 from covey.networks.network import Input, NetworkSpec, Params
 from covey.networks.ops import NumpyOps, Ops
 from covey.networks.recurrent import Recurrent
+from covey.networks.resnet import ResNet
+from covey.networks.simba import SimBa
 
 __all__ = [
     "CNN",
@@ -27,5 +29,7 @@ __all__ = [
     "ParamSpec",
     "Params",
     "Recurrent",
+    "ResNet",
     "Segment",
+    "SimBa",
 ]

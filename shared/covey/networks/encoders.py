@@ -18,6 +18,9 @@ from covey.networks.mlp import MLP
 from covey.networks.multi_input import MultiInput
 from covey.networks.ops import Activation, Array, Ops
 from covey.networks.recurrent import Recurrent
+from covey.networks.resnet import ResNet
+from covey.networks.simba import SimBa
+from covey.networks.torch_module import TorchModule
 
 GROUP = "covey.encoders"
 
@@ -127,8 +130,23 @@ class Encoder(Protocol):
         ...
 
 
-ENCODERS: dict[str, Any] = {MLP.kind: MLP, CNN.kind: CNN, MultiInput.kind: MultiInput, Recurrent.kind: Recurrent}
+ENCODERS: dict[str, Any] = {its.kind: its for its in (MLP, CNN, MultiInput, SimBa, ResNet, Recurrent, TorchModule)}
 """covey's own kinds of encoder by name."""
+
+
+def known_kinds() -> list[str]:
+    """Return the names of all kinds of encoder, covey's own and those that packages have installed, sorted."""
+    return sorted({*ENCODERS, *(entry.name for entry in entry_points(group=GROUP))})
+
+
+def is_foreign(encoder: Any) -> bool:
+    """Whether an encoder, or one inside it, is of a kind that a package has installed, which computes as it likes."""
+    return not kinds_of(encoder) <= ENCODERS.keys()
+
+
+def kinds_of(encoder: Any) -> set[str]:
+    """Return the kinds of an encoder and of those inside it."""
+    return {encoder.kind, *(kind for _, part in encoder.parts for kind in kinds_of(part))}
 
 
 @functools.cache
@@ -142,9 +160,7 @@ def encoder_kind(name: str) -> Any:
         return ENCODERS[name]
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:
-        raise ConfigError(
-            f"encoder kind {name!r}: expected one of {', '.join(sorted({*ENCODERS, *found}))}, or install its package"
-        )
+        raise ConfigError(f"encoder kind {name!r}: expected one of {', '.join(known_kinds())}, or install its package")
     try:
         return found[name].load()
     except Exception as exc:  # anything that a stranger's module raises when it is imported

@@ -45,6 +45,9 @@ class ParamSpec:
         fan_in: Inputs of the layer, for "uniform".
         gain: Factor of "uniform"; the value itself for "constant".
         inputs: How many of the leading axes are inputs: 1 for weights, 0 for biases.
+        added: What weights with inputs are in a layer that evolution or padding adds: "identity", where it passes what
+            it reads; in a residual block, which passes the stream by itself, "zeros" in its last layer, and as `init`
+            says in the others. In padding these are 0 as well.
         products: How often one forward pass multiplies by each number: once for each pixel that a convolution gives.
     """
 
@@ -55,6 +58,7 @@ class ParamSpec:
     gain: float = 1.0
     inputs: int = 0
     products: int = 1
+    added: Literal["identity", "zeros", "init"] = "identity"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.errors import ConfigError
-from covey.networks.encoders import Encoder, encoder_from_json
+from covey.networks.encoders import Encoder, encoder_from_json, is_foreign
 from covey.networks.labels import Axis, ParamSpec, Segment
 from covey.networks.mlp import MLP
 from covey.networks.ops import ACTIVATIONS, Activation, Array, Ops
 from covey.networks.recurrent import MEMORY, Recurrent
+from covey.networks.torch_module import TorchModule
 
 Params = dict[str, NDArray[np.float32]]
 """Parameters of one network by dotted name, in their own shapes, without padding."""
@@ -152,7 +153,11 @@ class NetworkSpec:
             orthogonal: Whether weights are orthogonal matrices, see `orthogonal_parameter`, instead of uniform numbers.
         """
         draw = orthogonal_parameter if orthogonal else init_parameter
-        return {p.name: draw(p, rng) for p in self.parameters}
+        params = {p.name: draw(p, rng) for p in self.parameters}
+        for i in self.inputs:
+            if isinstance(i.encoder, TorchModule):  # which draws its own
+                params |= i.encoder.initial(f"encoder.{i.name}", rng)
+        return params
 
     def apply(
         self,
@@ -185,6 +190,8 @@ class NetworkSpec:
             lead = tuple(x.shape[:-1])
             if i.copies > 1:  # each agent is a row of its own for the encoder, and its latents stand side by side after
                 x = ops.reshape(x, (*lead[:-1], lead[-1] * i.copies, i.width))
+            if is_foreign(i.encoder):
+                x = ops.whole(x)
             prefix = f"encoder.{i.name}"
             y = i.encoder.apply(ops, params, prefix, x, valid, activations)
             y = ops.activation(activations.get(f"{prefix}.out", i.encoder.activation), y)

@@ -7,7 +7,7 @@ Every operation takes weights of one network, `w (in, out)` with `x (B, in)` of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +75,13 @@ class Ops(Protocol):
         """
         ...
 
+    def module(self, encoder: Any, params: Mapping[str, Array], x: Array) -> Array:
+        """Compute a `torch.nn.Module` of one's own, `covey.networks.torch_module.TorchModule`, by its own parameters.
+
+        Returns (B, features) from (B, numbers), or (K, B, features) from (K, B, numbers) for K stacked networks.
+        """
+        ...
+
     def channels_last(self, x: Array, channels: int) -> Array:
         """Reorder images whose numbers come channel by channel, (..., numbers), to pixel by pixel."""
         ...
@@ -85,6 +92,18 @@ class Ops(Protocol):
 
     def concat(self, xs: Sequence[Array]) -> Array:
         """Concatenate arrays along the last axis."""
+        ...
+
+    def copy(self, x: Array) -> Array:
+        """Return an array that later operations may overwrite, so that x stays."""
+        ...
+
+    def plus(self, x: Array, y: Array) -> Array:
+        """Add two arrays of one shape."""
+        ...
+
+    def whole(self, x: Array) -> Array:
+        """Return inputs as one array, on which every computation works, for encoders of others' kinds."""
         ...
 
     def joint(self, xs: Sequence[Array]) -> Array:
@@ -183,6 +202,10 @@ class NumpyOps:
             return Convolution(x[None], w[None], b[None], window)()[0]
         return Convolution(x, w, b, window)()
 
+    def module(self, encoder: Any, params: Mapping[str, Array], x: Array) -> Array:
+        """Compute a `torch.nn.Module` of one's own, by torch, which must be installed."""
+        return encoder.load().module_of_arrays(encoder, params, x)
+
     def channels_last(self, x: Array, channels: int) -> Array:
         """Reorder images whose numbers come channel by channel, (..., numbers), to pixel by pixel."""
         return np.ascontiguousarray(x.reshape(*x.shape[:-1], channels, -1).swapaxes(-1, -2)).reshape(x.shape)
@@ -190,6 +213,18 @@ class NumpyOps:
     def columns(self, x: Array, start: int, stop: int) -> Array:
         """Return the numbers from `start` to before `stop` of the last axis."""
         return np.ascontiguousarray(x[..., start:stop])
+
+    def copy(self, x: Array) -> Array:
+        """Return a copy."""
+        return x.copy()
+
+    def plus(self, x: Array, y: Array) -> Array:
+        """Add two arrays of one shape."""
+        return x + y
+
+    def whole(self, x: Array) -> Array:
+        """Return inputs as they are: one array."""
+        return x
 
     def joint(self, xs: Sequence[Array]) -> Array:
         """Put what a network's head reads side by side."""

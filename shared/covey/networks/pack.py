@@ -247,7 +247,7 @@ class PackLayout:
                 if p.name in has:
                     continue
                 place = self._place(p)
-                if p.inputs:
+                if p.inputs and p.added == "identity":
                     place.put(row, np.eye(*p.shape, dtype=np.float32))
                 elif p.name.endswith(".gate"):
                     place.put(row, 1)

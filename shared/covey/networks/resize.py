@@ -10,6 +10,7 @@ What each change does to a network's outputs:
   outgoing weights of zero.
 * `insert_layer` leaves them as they were: an identity weight and a zero bias, which an idempotent activation passes;
   for every other activation the layer is gated, and the gate starts at 0, where the layer is linear.
+  A residual block is inserted with a last layer of zeros, which adds nothing to the stream.
 * `shrink` and `remove_layer` change them. The units that go are those of smallest contribution (norm of incoming times
   norm of outgoing weights). A removed layer is folded into the weights after it as if it had been linear, which is
   exact for a layer whose gate is 0.
@@ -32,7 +33,9 @@ from numpy.typing import NDArray
 from covey.networks.cnn import CNN
 from covey.networks.convolution import Window, folded
 from covey.networks.labels import Axis, axis_width, kept, positions
-from covey.networks.network import NetworkSpec, Params
+from covey.networks.network import NetworkSpec, Params, init_parameter
+from covey.networks.resnet import ResNet
+from covey.networks.simba import SimBa
 
 HEAD = "head"
 ENCODER = "encoder."
@@ -147,12 +150,13 @@ def contribution(spec: NetworkSpec, params: Params, label: str) -> NDArray[np.fl
     return np.sqrt(incoming * outgoing)
 
 
-def insert_layer(spec: NetworkSpec, name: str) -> Resize:
+def insert_layer(spec: NetworkSpec, name: str, rng: np.random.Generator | None = None) -> Resize:
     """Add a hidden layer at the end of a head or encoder, as wide as its last one; outputs do not change.
 
     Args:
         spec: Architecture in which the head or encoder has at least one hidden layer.
         name: "head" or "encoder.<input name>".
+        rng: Generator of what is drawn: needed where a residual block is added.
     """
     new = with_subnetwork(spec, name, get_subnetwork(spec, name).with_layer())
     old_names = {p.name for p in spec.parameters}
@@ -160,7 +164,12 @@ def insert_layer(spec: NetworkSpec, name: str) -> Resize:
     for p in new.parameters:
         if p.name in old_names:
             continue
-        if p.inputs:  # the weight is the identity; biases are 0, gates 0, scales of a normalisation 1
+        if p.inputs and p.added == "init":
+            assert rng is not None, "a residual block is drawn"
+            fresh[p.name] = init_parameter(p, rng)
+        elif p.inputs and p.added == "zeros":
+            fresh[p.name] = np.zeros(p.shape, np.float32)
+        elif p.inputs:  # the weight is the identity; biases are 0, gates 0, scales of a normalisation 1
             fresh[p.name] = _identity(*p.shape)
         else:
             one = p.init == "ones" and not p.name.endswith(".gate")
@@ -171,6 +180,8 @@ def insert_layer(spec: NetworkSpec, name: str) -> Resize:
 def remove_layer(spec: NetworkSpec, name: str) -> Resize:
     """Remove the last hidden layer of a head or encoder, and fold its weights into the layer after it.
 
+    Of residual blocks, the last is left out: what it added to the stream is missing then.
+
     Args:
         spec: The architecture.
         name: "head" or "encoder.<input name>".
@@ -180,6 +191,8 @@ def remove_layer(spec: NetworkSpec, name: str) -> Resize:
     origin: dict[str, tuple[Index, Index]] = {
         p.name: (..., ...) for p in new.parameters if p.name != f"{name}.out.weight"
     }
+    if isinstance(old, SimBa | ResNet):
+        return Resize(new, {}, {p.name: (..., ...) for p in new.parameters})
     window = old.windows[-1] if isinstance(old, CNN) else None
     return Resize(new, {}, origin, folded=(f"{name}.{old.layers - 1}", f"{name}.out"), window=window)
 

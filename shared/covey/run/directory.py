@@ -8,6 +8,7 @@ living.json      of living members the same                address.json  where i
 actors.json      all actors                                environment.json  where a file of one's own was
 best/            the best policy so far, and its score     diverged/     last finite policies of members that diverged
 elites/          of generations, the fittest member's policies, a folder each
+evaluations.json what these scored in `covey evaluate --keep`
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from covey.config import Config, parse_config
 from covey.config.stored import without_gone_keys
 from covey.errors import ConfigError, SpaceError, StorageError
 from covey.networks import NetworkSpec, Params
+from covey.networks.normalisation import Moments
 from covey.run.checkpoint_format import STATE, network_tensors, read_newest
 from covey.run.files import cannot_read, cannot_write
 from covey.spaces import EnvironmentSpaces
@@ -180,6 +182,11 @@ class RunDirectory:
         return self.path / "result.json"
 
     @property
+    def evaluations(self) -> Path:
+        """File of what the best policy and the elites scored in `covey evaluate --keep`, if that was asked for."""
+        return self.path / "evaluations.json"
+
+    @property
     def address(self) -> Path:
         """File of the address at which the run's learner listens, while it runs."""
         return self.path / "address.json"
@@ -247,7 +254,9 @@ def read_policies(run: RunDirectory, member_id: int | None = None) -> StoredMemb
             role, _, network_id = key.partition("/")
             if role == "actor":
                 spec = NetworkSpec.from_json(network["spec"])
-                policies[network_id] = spec, network_tensors(path, tensors, wanted, key, spec)
+                observed = network.get("observed")
+                statistics = {} if observed is None else Moments.from_json(observed).tensors()
+                policies[network_id] = spec, network_tensors(path, tensors, wanted, key, spec) | statistics
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as exc:
         raise StorageError(
             f"{path / STATE} cannot be read ({type(exc).__name__}: {exc}); was it written by another version of covey?"

@@ -21,6 +21,7 @@ from covey.acting import Decisions, FrameStacks, LoadedPolicy
 from covey.acting.states import AgentStates
 from covey.envs.returned import flat_mask, split_mask
 from covey.errors import ConfigError, CoveyError, SpaceError, StorageError
+from covey.networks.trusted_modules import trust
 from covey.run.files import cannot_read, read_json
 from covey.spaces import MASK_KEY, EnvironmentSpaces, Space, leaf_arrays, leaves, mask_width, nested, part_of
 from covey.v1.order_pb2 import Exploration
@@ -43,11 +44,15 @@ class Policy:
     Args:
         spaces: Of the environment.
         policies: The policy of each agent, in environment order.
+
+    Attributes:
+        spaces: As given.
+        policies: As given.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, policies: Sequence[LoadedPolicy]) -> None:
         self.spaces = spaces
-        self._policies = list(policies)
+        self.policies = list(policies)
         self._where = {
             spaces.agent_ids[agent]: (g, n)
             for g, group in enumerate(spaces.groups)
@@ -221,7 +226,7 @@ class Policy:
             if not deterministic:
                 for slot in range(size):
                     decisions.explore(slot, Exploration(kind=Exploration.KIND_SAMPLE))
-            decisions.plan(dict.fromkeys(range(size), self._policies))
+            decisions.plan(dict.fromkeys(range(size), self.policies))
         self._planned[key] = decisions
         while len(self._planned) > _KEPT_SIZES:
             dropped, _ = next(iter(self._planned))
@@ -274,15 +279,19 @@ def write_policies(member: TrainedMember, directory: Path) -> Path:
     return directory / INDEX
 
 
-def load_policy(path: Path | str) -> Policy:
+def load_policy(path: Path | str, *, modules: Sequence[str] = ()) -> Policy:
     """Load what `covey export` wrote; nothing in the files is trusted.
 
     Args:
         path: The directory, or the index in it, policy.json.
+        modules: Functions "package.module:function" that may be called to make the policies' networks, where these are
+            a `torch.nn.Module` of one's own; `*` stands for anything. All other networks need neither them nor torch.
 
     Raises:
         StorageError: a file is missing, or is not what an export holds.
+        ConfigError: a network is a module that is not among `modules`, does not load, or needs torch that is missing.
     """
+    trust(*modules)
     index = Path(path) / INDEX if Path(path).is_dir() else Path(path)
     data = read_json(index)
     try:
@@ -299,6 +308,8 @@ def load_policy(path: Path | str) -> Policy:
         raise StorageError(
             f"{index} is no export of covey ({type(exc).__name__}: {exc}); export the member again"
         ) from exc
+    for policy in loaded.values():
+        policy.load_modules()
     return Policy(spaces, [loaded[name] for name in files])
 
 

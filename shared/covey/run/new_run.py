@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import yaml
@@ -22,8 +23,20 @@ def new_run(config: Config, parent: Path) -> RunDirectory:
         StorageError: the directory or the configuration cannot be written.
     """
     run = RunDirectory.create(parent, config.name)
-    try:
-        run.config.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    except OSError as exc:
-        raise cannot_write(run.config, exc) from exc
+    write_config(run, config)
     return run
+
+
+def write_config(run: RunDirectory, config: Config) -> None:
+    """Write a run's configuration into its directory, in one step: a crash leaves all of it or none.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    temporary = run.config.with_name(f".config.yaml.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        temporary.replace(run.config)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(run.config, exc) from exc

@@ -1,12 +1,14 @@
-"""Which file of one's own a run's environment came from: kept in the run, so that later commands find it again."""
+"""Which files of one's own a run's environment and networks came from: kept in the run, for later commands."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 from covey.config import Config
+from covey.config.architecture import modules_of
 from covey.envs.own_modules import entry_point_of, own_file, search
 from covey.errors import StorageError
 from covey.run.directory import RunDirectory
@@ -31,20 +33,26 @@ def with_entry_point(config: Config, *folders: Path) -> Config:
 
 
 def remember_environment(run: RunDirectory, config: Config) -> None:
-    """Write into a new run which file its environment is in, if it lies in a folder that `search` was given.
+    """Write into a new run where its environment and its modules of networks are, in folders that `search` was given.
 
     Raises:
         StorageError: the run's directory cannot be written.
     """
+    kept: dict[str, Any] = {}
     file = own_file(config.environment.name)
     if file is not None:
-        depth = len(config.environment.name.partition(":")[0].split(".")) - (file.name != "__init__.py")
-        folder = file.parents[depth]
-        write_json(run.environment, {"file": str(file), "folder": str(folder), "sha256": _sha256(file)})
+        folder = _searched(config.environment.name, file)
+        kept = {"file": str(file), "folder": str(folder), "sha256": _sha256(file)}
+    own = [(module, own_file(module)) for module in modules_of(config.network)]
+    folders = [str(_searched(module, its)) for module, its in own if its is not None]
+    if kept or folders:
+        write_json(run.environment, kept | ({"modules": folders} if folders else {}))
 
 
 def recall_environment(run: RunDirectory, config: Config) -> None:
-    """Search the folder that a run's environment came from, and the current one; warns if its file has changed.
+    """Search the folders that a run's environment and modules came from, and the current one.
+
+    Warns if the environment's file has changed.
 
     Raises:
         StorageError: what was written into the run cannot be read.
@@ -54,24 +62,33 @@ def recall_environment(run: RunDirectory, config: Config) -> None:
         return
     kept = read_json(run.environment)
     try:
-        folder, sha256 = Path(kept["folder"]), str(kept["sha256"])
-        if not folder.is_absolute():
-            # Relative to where the command is given, a run from elsewhere could name a folder that came with it.
-            raise ValueError(f"folder {str(folder)[:80]!r}, expected an absolute path")
-    except (KeyError, TypeError, ValueError) as exc:
+        folders = [Path(folder) for folder in kept.get("modules", ())]
+        sha256 = None
+        if not folders or "folder" in kept:  # else the environment is installed, and modules alone are one's own
+            folders, sha256 = [Path(kept["folder"]), *folders], str(kept["sha256"])
+        for folder in folders:
+            if not folder.is_absolute():
+                # Relative to where the command is given, a run from elsewhere could name a folder that came with it.
+                raise ValueError(f"folder {str(folder)[:80]!r}, expected an absolute path")
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise StorageError(
             f"{run.environment} is not what a run holds ({type(exc).__name__}: {exc}); remove it, and start in the "
             "folder of the environment's file"
         ) from exc
     # A run may come from somebody else: what it brings along is not to be executed.
-    if not folder.resolve().is_relative_to(run.path.resolve()):
-        search(folder)
-    search(Path.cwd())
+    search(*(folder for folder in folders if not folder.resolve().is_relative_to(run.path.resolve())), Path.cwd())
+    if sha256 is None:
+        return
     file = own_file(config.environment.name)
     if file is None:
-        logger.warning("environment %s: %s is not there any more", config.environment.name, kept.get("file", folder))
+        logger.warning("environment %s: %s is not there any more", config.environment.name, kept.get("file"))
     elif _sha256(file) != sha256:
         logger.warning("environment %s: %s has changed since the run began", config.environment.name, file)
+
+
+def _searched(name: str, file: Path) -> Path:
+    """Return the folder in which a module of this dotted name was found as this file."""
+    return file.parents[len(name.partition(":")[0].split(".")) - (file.name != "__init__.py")]
 
 
 def _sha256(file: Path) -> str:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from covey.acting import LoadedPolicy
 from covey.config import Config, load_config
+from covey.config.architecture import modules_of
 from covey.envs import load_environment, read_spaces
 from covey.envs.loading import SHOWN_BY, EnvironmentFactory
 from covey.errors import ConfigError, CoveyError, EnvironmentLoadError, SpaceError, StorageError
+from covey.networks.normalisation import MEAN
 from covey.networks.resolve import network_ids
+from covey.networks.trusted_modules import trust
 from covey.run.directory import SCORE, RunDirectory, Sides, read_policies, read_sides
 from covey.run.files import cannot_read, read_json
 from covey.run.own_environment import recall_environment
@@ -67,7 +70,8 @@ class TrainedMember:
         files = {}
         for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
             network, params = found.policies[network_id]
-            spec = spec_of(network, spaces.agents[agents[0]], config.algorithm.stochastic_policies)
+            agent, stochastic = spaces.agents[agents[0]], config.algorithm.stochastic_policies
+            spec = spec_of(network, agent, stochastic, normalized=MEAN in params)
             files[network_id] = encode_policy(spec, params)
         return TrainedMember(
             run, found.checkpoint, found.member_id, found.generation, config, spaces, files, found.sides
@@ -102,8 +106,17 @@ class TrainedMember:
         return [by_agent[i] for i in range(len(self.spaces.agents))]
 
     def policies(self) -> Sequence[LoadedPolicy]:
-        """The policy of each agent, in the environment's order."""
+        """The policy of each agent, in the environment's order.
+
+        Raises:
+            ConfigError: a network is a module of one's own that does not load here, or needs torch that is missing.
+        """
+        if modules := modules_of(self.config.network):
+            recall_environment(self.run, self.config)  # where the module is searched
+            trust(*modules)
         loaded = {network_id: LoadedPolicy.decode(file) for network_id, file in self.files.items()}
+        for policy in loaded.values():
+            policy.load_modules()
         return [loaded[network_id] for network_id in self.owners]
 
     def environment(self) -> MakeEnv:

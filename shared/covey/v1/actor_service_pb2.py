@@ -27,7 +27,7 @@ from covey.v1 import fragment_pb2 as covey_dot_v1_dot_fragment__pb2
 from covey.v1 import order_pb2 as covey_dot_v1_dot_order__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63ovey/v1/actor_service.proto\x12\x08\x63ovey.v1\x1a\x1a\x63ovey/v1/environment.proto\x1a\x17\x63ovey/v1/fragment.proto\x1a\x14\x63ovey/v1/order.proto\"m\n\x0f\x44\x65scribeRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x17oldest_protocol_version\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x1a\n\x18_oldest_protocol_version\"n\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12.\n\x0b\x65nvironment\x18\x02 \x01(\x0b\x32\x19.covey.v1.EnvironmentSpec\x12\x10\n\x08run_name\x18\x03 \x01(\t\"\x80\x02\n\x0bJoinRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63tor_id\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x06\x12+\n\x06spaces\x18\x04 \x01(\x0b\x32\x1b.covey.v1.EnvironmentSpaces\x12\x13\n\x0btrain_slots\x18\x05 \x01(\r\x12\x12\n\neval_slots\x18\x06 \x01(\r\x12\x10\n\x08hostname\x18\x07 \x01(\t\x12\x18\n\x10software_version\x18\x08 \x01(\t\x12\x16\n\x0e\x66irst_held_seq\x18\t \x01(\x04\x12\x16\n\x0eheld_order_ids\x18\n \x03(\x06\"\xaf\x01\n\x0cJoinResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12\x18\n\x10resume_after_seq\x18\x03 \x01(\x04\x12\x13\n\x0bschema_hash\x18\x04 \x01(\x0c\x12\x1c\n\x14heartbeat_interval_s\x18\x05 \x01(\x02\x12\x19\n\x11\x63ompression_level\x18\x06 \x01(\x05\x12\x17\n\x0f\x66orget_received\x18\x07 \x01(\x08\"\xac\x01\n\nActorFrame\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.covey.v1.HelloH\x00\x12&\n\x08\x66ragment\x18\x02 \x01(\x0b\x32\x12.covey.v1.FragmentH\x00\x12(\n\theartbeat\x18\x03 \x01(\x0b\x32\x13.covey.v1.HeartbeatH\x00\x12\"\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x10.covey.v1.FinishH\x00\x42\x06\n\x04kind\"\x18\n\x05Hello\x12\x0f\n\x07session\x18\x01 \x01(\t\"c\n\tHeartbeat\x12\x13\n\x0borders_held\x18\x01 \x01(\r\x12\x18\n\x10outbox_fragments\x18\x02 \x01(\r\x12\x14\n\x0coutbox_bytes\x18\x03 \x01(\x04\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\"*\n\x06\x46inish\x12\x10\n\x08last_seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xca\x01\n\x0cLearnerFrame\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x0f.covey.v1.OrderH\x00\x12\x1c\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\r.covey.v1.AckH\x00\x12 \n\x05\x64rain\x18\x03 \x01(\x0b\x32\x0f.covey.v1.DrainH\x00\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x15.covey.v1.StreamErrorH\x00\x12(\n\theartbeat\x18\x05 \x01(\x0b\x32\x13.covey.v1.HeartbeatH\x00\x42\x06\n\x04kind\"n\n\x03\x41\x63k\x12\x14\n\x0creceived_seq\x18\x01 \x01(\x04\x12\x13\n\x0b\x64urable_seq\x18\x02 \x01(\x04\x12\x17\n\x0fresend_from_seq\x18\x03 \x01(\x04\x12#\n\x08refusals\x18\x04 \x03(\x0b\x32\x11.covey.v1.Refusal\"6\n\x07Refusal\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"-\n\x05\x44rain\x12\x14\n\x0crun_complete\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xba\x01\n\x0bStreamError\x12(\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1a.covey.v1.StreamError.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\"p\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ODE_FENCED\x10\x01\x12\x18\n\x14\x43ODE_UNKNOWN_SESSION\x10\x02\x12\x11\n\rCODE_PROTOCOL\x10\x03\x12\x14\n\x10\x43ODE_QUARANTINED\x10\x04\"2\n\x12\x46\x65tchPolicyRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04then\x18\x02 \x03(\x0c\"0\n\x0bPolicyChunk\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x88\x02\n\x0c\x41\x63torService\x12\x41\n\x08\x44\x65scribe\x12\x19.covey.v1.DescribeRequest\x1a\x1a.covey.v1.DescribeResponse\x12\x35\n\x04Join\x12\x15.covey.v1.JoinRequest\x1a\x16.covey.v1.JoinResponse\x12\x38\n\x04Work\x12\x14.covey.v1.ActorFrame\x1a\x16.covey.v1.LearnerFrame(\x01\x30\x01\x12\x44\n\x0b\x46\x65tchPolicy\x12\x1c.covey.v1.FetchPolicyRequest\x1a\x15.covey.v1.PolicyChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63ovey/v1/actor_service.proto\x12\x08\x63ovey.v1\x1a\x1a\x63ovey/v1/environment.proto\x1a\x17\x63ovey/v1/fragment.proto\x1a\x14\x63ovey/v1/order.proto\"m\n\x0f\x44\x65scribeRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12$\n\x17oldest_protocol_version\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x1a\n\x18_oldest_protocol_version\"\x87\x01\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12.\n\x0b\x65nvironment\x18\x02 \x01(\x0b\x32\x19.covey.v1.EnvironmentSpec\x12\x10\n\x08run_name\x18\x03 \x01(\t\x12\x17\n\x0fnetwork_modules\x18\x04 \x03(\t\"\x97\x02\n\x0bJoinRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63tor_id\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x06\x12+\n\x06spaces\x18\x04 \x01(\x0b\x32\x1b.covey.v1.EnvironmentSpaces\x12\x13\n\x0btrain_slots\x18\x05 \x01(\r\x12\x12\n\neval_slots\x18\x06 \x01(\r\x12\x10\n\x08hostname\x18\x07 \x01(\t\x12\x18\n\x10software_version\x18\x08 \x01(\t\x12\x16\n\x0e\x66irst_held_seq\x18\t \x01(\x04\x12\x16\n\x0eheld_order_ids\x18\n \x03(\x06\x12\x15\n\rencoder_kinds\x18\x0b \x03(\t\"\xaf\x01\n\x0cJoinResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x06\x12\x18\n\x10resume_after_seq\x18\x03 \x01(\x04\x12\x13\n\x0bschema_hash\x18\x04 \x01(\x0c\x12\x1c\n\x14heartbeat_interval_s\x18\x05 \x01(\x02\x12\x19\n\x11\x63ompression_level\x18\x06 \x01(\x05\x12\x17\n\x0f\x66orget_received\x18\x07 \x01(\x08\"\xac\x01\n\nActorFrame\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.covey.v1.HelloH\x00\x12&\n\x08\x66ragment\x18\x02 \x01(\x0b\x32\x12.covey.v1.FragmentH\x00\x12(\n\theartbeat\x18\x03 \x01(\x0b\x32\x13.covey.v1.HeartbeatH\x00\x12\"\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x10.covey.v1.FinishH\x00\x42\x06\n\x04kind\"\x18\n\x05Hello\x12\x0f\n\x07session\x18\x01 \x01(\t\"c\n\tHeartbeat\x12\x13\n\x0borders_held\x18\x01 \x01(\r\x12\x18\n\x10outbox_fragments\x18\x02 \x01(\r\x12\x14\n\x0coutbox_bytes\x18\x03 \x01(\x04\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\"*\n\x06\x46inish\x12\x10\n\x08last_seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xca\x01\n\x0cLearnerFrame\x12 \n\x05order\x18\x01 \x01(\x0b\x32\x0f.covey.v1.OrderH\x00\x12\x1c\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\r.covey.v1.AckH\x00\x12 \n\x05\x64rain\x18\x03 \x01(\x0b\x32\x0f.covey.v1.DrainH\x00\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x15.covey.v1.StreamErrorH\x00\x12(\n\theartbeat\x18\x05 \x01(\x0b\x32\x13.covey.v1.HeartbeatH\x00\x42\x06\n\x04kind\"n\n\x03\x41\x63k\x12\x14\n\x0creceived_seq\x18\x01 \x01(\x04\x12\x13\n\x0b\x64urable_seq\x18\x02 \x01(\x04\x12\x17\n\x0fresend_from_seq\x18\x03 \x01(\x04\x12#\n\x08refusals\x18\x04 \x03(\x0b\x32\x11.covey.v1.Refusal\"6\n\x07Refusal\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"-\n\x05\x44rain\x12\x14\n\x0crun_complete\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xba\x01\n\x0bStreamError\x12(\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1a.covey.v1.StreamError.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\"p\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ODE_FENCED\x10\x01\x12\x18\n\x14\x43ODE_UNKNOWN_SESSION\x10\x02\x12\x11\n\rCODE_PROTOCOL\x10\x03\x12\x14\n\x10\x43ODE_QUARANTINED\x10\x04\"2\n\x12\x46\x65tchPolicyRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04then\x18\x02 \x03(\x0c\"0\n\x0bPolicyChunk\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x88\x02\n\x0c\x41\x63torService\x12\x41\n\x08\x44\x65scribe\x12\x19.covey.v1.DescribeRequest\x1a\x1a.covey.v1.DescribeResponse\x12\x35\n\x04Join\x12\x15.covey.v1.JoinRequest\x1a\x16.covey.v1.JoinResponse\x12\x38\n\x04Work\x12\x14.covey.v1.ActorFrame\x1a\x16.covey.v1.LearnerFrame(\x01\x30\x01\x12\x44\n\x0b\x46\x65tchPolicy\x12\x1c.covey.v1.FetchPolicyRequest\x1a\x15.covey.v1.PolicyChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,36 +36,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESCRIBEREQUEST']._serialized_start=117
   _globals['_DESCRIBEREQUEST']._serialized_end=226
-  _globals['_DESCRIBERESPONSE']._serialized_start=228
-  _globals['_DESCRIBERESPONSE']._serialized_end=338
-  _globals['_JOINREQUEST']._serialized_start=341
-  _globals['_JOINREQUEST']._serialized_end=597
-  _globals['_JOINRESPONSE']._serialized_start=600
-  _globals['_JOINRESPONSE']._serialized_end=775
-  _globals['_ACTORFRAME']._serialized_start=778
-  _globals['_ACTORFRAME']._serialized_end=950
-  _globals['_HELLO']._serialized_start=952
-  _globals['_HELLO']._serialized_end=976
-  _globals['_HEARTBEAT']._serialized_start=978
-  _globals['_HEARTBEAT']._serialized_end=1077
-  _globals['_FINISH']._serialized_start=1079
-  _globals['_FINISH']._serialized_end=1121
-  _globals['_LEARNERFRAME']._serialized_start=1124
-  _globals['_LEARNERFRAME']._serialized_end=1326
-  _globals['_ACK']._serialized_start=1328
-  _globals['_ACK']._serialized_end=1438
-  _globals['_REFUSAL']._serialized_start=1440
-  _globals['_REFUSAL']._serialized_end=1494
-  _globals['_DRAIN']._serialized_start=1496
-  _globals['_DRAIN']._serialized_end=1541
-  _globals['_STREAMERROR']._serialized_start=1544
-  _globals['_STREAMERROR']._serialized_end=1730
-  _globals['_STREAMERROR_CODE']._serialized_start=1618
-  _globals['_STREAMERROR_CODE']._serialized_end=1730
-  _globals['_FETCHPOLICYREQUEST']._serialized_start=1732
-  _globals['_FETCHPOLICYREQUEST']._serialized_end=1782
-  _globals['_POLICYCHUNK']._serialized_start=1784
-  _globals['_POLICYCHUNK']._serialized_end=1832
-  _globals['_ACTORSERVICE']._serialized_start=1835
-  _globals['_ACTORSERVICE']._serialized_end=2099
+  _globals['_DESCRIBERESPONSE']._serialized_start=229
+  _globals['_DESCRIBERESPONSE']._serialized_end=364
+  _globals['_JOINREQUEST']._serialized_start=367
+  _globals['_JOINREQUEST']._serialized_end=646
+  _globals['_JOINRESPONSE']._serialized_start=649
+  _globals['_JOINRESPONSE']._serialized_end=824
+  _globals['_ACTORFRAME']._serialized_start=827
+  _globals['_ACTORFRAME']._serialized_end=999
+  _globals['_HELLO']._serialized_start=1001
+  _globals['_HELLO']._serialized_end=1025
+  _globals['_HEARTBEAT']._serialized_start=1027
+  _globals['_HEARTBEAT']._serialized_end=1126
+  _globals['_FINISH']._serialized_start=1128
+  _globals['_FINISH']._serialized_end=1170
+  _globals['_LEARNERFRAME']._serialized_start=1173
+  _globals['_LEARNERFRAME']._serialized_end=1375
+  _globals['_ACK']._serialized_start=1377
+  _globals['_ACK']._serialized_end=1487
+  _globals['_REFUSAL']._serialized_start=1489
+  _globals['_REFUSAL']._serialized_end=1543
+  _globals['_DRAIN']._serialized_start=1545
+  _globals['_DRAIN']._serialized_end=1590
+  _globals['_STREAMERROR']._serialized_start=1593
+  _globals['_STREAMERROR']._serialized_end=1779
+  _globals['_STREAMERROR_CODE']._serialized_start=1667
+  _globals['_STREAMERROR_CODE']._serialized_end=1779
+  _globals['_FETCHPOLICYREQUEST']._serialized_start=1781
+  _globals['_FETCHPOLICYREQUEST']._serialized_end=1831
+  _globals['_POLICYCHUNK']._serialized_start=1833
+  _globals['_POLICYCHUNK']._serialized_end=1881
+  _globals['_ACTORSERVICE']._serialized_start=1884
+  _globals['_ACTORSERVICE']._serialized_end=2148
 # @@protoc_insertion_point(module_scope)

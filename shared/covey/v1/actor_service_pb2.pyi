@@ -55,22 +55,30 @@ class DescribeResponse(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     RUN_NAME_FIELD_NUMBER: _builtins.int
+    NETWORK_MODULES_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """The version that both sides speak from here on: the newest that both know."""
     run_name: _builtins.str
     """Name of the run, for the actor's log."""
     @_builtins.property
     def environment(self) -> _environment_pb2.EnvironmentSpec: ...
+    @_builtins.property
+    def network_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Functions that make modules of networks, "package.module:function". The actor calls them only if its own allow-list
+        permits it. Empty: policies need no such module.
+        """
+
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
         environment: _environment_pb2.EnvironmentSpec | None = ...,
         run_name: _builtins.str = ...,
+        network_modules: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "protocol_version", b"protocol_version", "run_name", b"run_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "network_modules", b"network_modules", "protocol_version", b"protocol_version", "run_name", b"run_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -90,6 +98,7 @@ class JoinRequest(_message.Message):
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     FIRST_HELD_SEQ_FIELD_NUMBER: _builtins.int
     HELD_ORDER_IDS_FIELD_NUMBER: _builtins.int
+    ENCODER_KINDS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """The version that Describe answered."""
     actor_id: _builtins.str
@@ -113,6 +122,12 @@ class JoinRequest(_message.Message):
         other orders that this actor had.
         """
 
+    @_builtins.property
+    def encoder_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of encoder that the actor can compute, as policy files name them: "mlp", "cnn" ... Unset: "mlp" alone. An
+        actor that lacks one of the run's is refused with FAILED_PRECONDITION.
+        """
+
     def __init__(
         self,
         *,
@@ -126,10 +141,11 @@ class JoinRequest(_message.Message):
         software_version: _builtins.str = ...,
         first_held_seq: _builtins.int = ...,
         held_order_ids: _abc.Iterable[_builtins.int] | None = ...,
+        encoder_kinds: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spaces", b"spaces"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "eval_slots", b"eval_slots", "first_held_seq", b"first_held_seq", "held_order_ids", b"held_order_ids", "hostname", b"hostname", "incarnation", b"incarnation", "protocol_version", b"protocol_version", "software_version", b"software_version", "spaces", b"spaces", "train_slots", b"train_slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "encoder_kinds", b"encoder_kinds", "eval_slots", b"eval_slots", "first_held_seq", b"first_held_seq", "held_order_ids", b"held_order_ids", "hostname", b"hostname", "incarnation", b"incarnation", "protocol_version", b"protocol_version", "software_version", b"software_version", "spaces", b"spaces", "train_slots", b"train_slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

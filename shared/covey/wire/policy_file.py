@@ -1,7 +1,8 @@
 """Policy files, which actors fetch by the SHA-256 of their content: writing them, and reading them without trust.
 
 It is a safetensors file of the actor network's parameters, without padding; its metadata entry "covey" holds
-{"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic", "indicator": 0} as JSON.
+{"network": NetworkSpec, "observation": space, "action": space, "head": "deterministic", "indicator": 0} as JSON, and
+"normalized": [[0, 8]] where observations are normalised, with the means and scales among the tensors.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +21,9 @@ from numpy.typing import NDArray
 from covey.errors import ConfigError, DivergedError, RefusedError, SpaceError
 from covey.networks import NetworkSpec, Params
 from covey.networks.network import MAX_PARAMETERS
+from covey.networks.normalisation import MEAN, SCALE, Ranges, normalised_ranges
 from covey.spaces import AgentSpec, Box, Space, has_box, leaves
-from covey.wire.limits import MAX_AGENTS
+from covey.wire.limits import MAX_AGENTS, MAX_LEAVES
 from covey.wire.spaces_json import space_from_json, space_to_json
 
 MAX_HEADER_BYTES = 1 << 20
@@ -47,6 +50,9 @@ class PolicySpec:
             numbers as there are outputs, of which those for leaves that are no Box mean nothing.
         indicator: 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
             follows the observation in the network's input.
+        normalized: Parts of the encoded observation, each from its first number to its last one (excluded), whose
+            numbers x are read as clip((x - mean) * scale, -10, 10). The file has both for all of these numbers in turn,
+            as the tensors `observation.mean` and `observation.scale`.
     """
 
     network: NetworkSpec
@@ -54,16 +60,29 @@ class PolicySpec:
     action: Space
     head: str = "deterministic"
     indicator: int = 0
+    normalized: Ranges = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the description of a policy as the JSON object that a policy file holds."""
-        return {
+        description: dict[str, Any] = {
             "network": self.network.to_json(),
             "observation": space_to_json(self.observation),
             "action": space_to_json(self.action),
             "head": self.head,
             "indicator": self.indicator,
         }
+        if self.normalized:
+            description["normalized"] = [list(part) for part in self.normalized]
+        return description
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors that the policy's file has, by name."""
+        shapes: dict[str, tuple[int, ...]] = {p.name: p.shape for p in self.network.parameters}
+        if self.normalized:
+            numbers = sum(end - first for first, end in self.normalized)
+            shapes |= {MEAN: (numbers,), SCALE: (numbers,)}
+        return shapes
 
     def check_agent(self, name: str, agent: AgentSpec) -> None:
         """Check that an agent has the spaces that the policy is made for.
@@ -101,26 +120,39 @@ class PolicySpec:
         boxes = [leaf.space for leaf in leaves(self.action) if isinstance(leaf.space, Box)]
         if gaussian and any(np.dtype(box.dtype).kind != "f" for box in boxes):
             raise ConfigError(f"policy: a Gaussian of {self.action} actions, expected floating-point ones")
+        ends = [0, *(number for part in self.normalized for number in part)]
+        if len(ends) > 1 + 2 * MAX_LEAVES or ends != sorted(ends) or ends[-1] > self.observation.width:
+            raise ConfigError(
+                f"policy: normalized {str(self.normalized)[:80]}, expected parts of an observation of "
+                f"{self.observation.width} numbers, one after another"
+            )
 
 
-def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool) -> PolicySpec:
+def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool, *, normalized: bool = False) -> PolicySpec:
     """Describe a trained network as the policy of an agent: its spaces, and how outputs become actions.
 
     Args:
         network: Inputs beyond the agent's observation are the indicator.
         agent: Who plays by it.
         stochastic: Whether the algorithm learns distributions of actions, and not one action.
+        normalized: Whether it reads normalised observations.
     """
     head = "stochastic" if stochastic else "deterministic"
     indicator = network.inputs[0].width - agent.stacked.width
-    return PolicySpec(network, agent.stacked, agent.action, head, indicator)
+    ranges = normalised_ranges(agent.stacked) if normalized else ()
+    return PolicySpec(network, agent.stacked, agent.action, head, indicator, ranges)
 
 
 def encode_policy(spec: PolicySpec, params: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Return the bytes of a policy file; equal descriptions and weights give equal bytes."""
+    """Return the bytes of a policy file; equal descriptions, weights and statistics give equal bytes.
+
+    Args:
+        spec: The description.
+        params: The network's parameters, and what a policy that normalises reads by.
+    """
     from safetensors.numpy import save  # here, as an actor only reads policies and does without safetensors
 
-    return bytes(save({p.name: params[p.name] for p in spec.network.parameters}, metadata={"covey": _text(spec)}))
+    return bytes(save({name: params[name] for name in spec.shapes}, metadata={"covey": _text(spec)}))
 
 
 @functools.lru_cache(1024)
@@ -142,8 +174,11 @@ def hashed(files: Mapping[str, bytes]) -> HashedFiles:
 def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
     """Read a policy file from elsewhere, trusting nothing in it; returns the specification and the parameters.
 
+    Among the parameters are, of a policy that normalises, the means and scales that it reads by.
+
     Raises:
-        RefusedError: it is no intact safetensors file, is too large, or its tensors are not those of its specification.
+        RefusedError: it is no intact safetensors file, is too large, its tensors are not those of its specification, or
+            a scale is not positive.
         DivergedError: a number is not finite.
         ConfigError: its specification is none.
     """
@@ -158,6 +193,8 @@ def decode_policy(data: bytes) -> tuple[PolicySpec, Params]:
     if not np.isfinite(numbers).all():
         name = next(name for name, values in params.items() if not np.isfinite(values).all())
         raise DivergedError(f"policy file: {name} holds values that are not finite; the member has diverged")
+    if SCALE in params and not (params[SCALE] > 0).all():
+        raise RefusedError(f"policy file: {SCALE} holds {params[SCALE].min():g}, expected positive numbers")
     return spec, params
 
 
@@ -195,19 +232,19 @@ def _parse_header(header: bytes) -> tuple[PolicySpec, tuple[tuple[str, int, int,
     if not isinstance(text, str):
         raise RefusedError("policy file: metadata 'covey' is no string")
     spec = _parse_spec(text)
-    parameters = {p.name: p for p in spec.network.parameters}
-    if entries.keys() != parameters.keys():
-        odd = sorted(entries.keys() ^ parameters.keys())
+    shapes = spec.shapes
+    if entries.keys() != shapes.keys():
+        odd = sorted(entries.keys() ^ shapes.keys())
         raise RefusedError(f"policy file: tensors {odd[:3]} are missing or too many, expected those of its spec")
     places = []
-    for name, p in parameters.items():
+    for name, expected in shapes.items():
         match entries[name]:
             case {"dtype": "F32", "shape": shape, "data_offsets": [int(start), int(stop)]} if (
-                shape == list(p.shape) and start % 4 == 0 and stop - start == 4 * p.size
+                shape == list(expected) and start % 4 == 0 and stop - start == 4 * math.prod(expected)
             ):
-                places.append((name, start // 4, stop // 4, p.shape))
+                places.append((name, start // 4, stop // 4, expected))
             case entry:
-                raise RefusedError(f"policy file: {name} is {str(entry)[:80]}, expected float32{list(p.shape)}")
+                raise RefusedError(f"policy file: {name} is {str(entry)[:80]}, expected float32{list(expected)}")
     # Sorted by start, each parameter must begin where the one before ends, and the first at 0.
     places.sort(key=lambda place: place[1])
     if [start for _, start, _, _ in places] != [0, *(stop for _, _, stop, _ in places)][:-1]:
@@ -231,6 +268,7 @@ def _parse_spec(text: str) -> PolicySpec:
             space_from_json(parsed["action"]),
             str(parsed["head"]),
             int(parsed["indicator"]),
+            tuple((int(first), int(end)) for first, end in parsed.get("normalized", ())),
         )
     except (SpaceError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         raise ConfigError(

@@ -18,7 +18,8 @@ from covey.rows import RowKind
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import build_networks
 from covey_server.algorithms.clipped_losses import policy_loss, value_loss
-from covey_server.algorithms.ippo import IPPO, METRICS
+from covey_server.algorithms.ippo import IPPO
+from covey_server.algorithms.learning_group import METRICS
 from covey_server.algorithms.mappo import MAPPO
 from covey_server.experience.rollouts import Rollouts
 from covey_server.experience.stream import Stream

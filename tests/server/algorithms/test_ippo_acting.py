@@ -16,6 +16,7 @@ from covey.acting import LoadedPolicy
 from covey.collect import Collector
 from covey.envs import SyncSlots, read_spaces
 from covey.networks import NumpyOps
+from covey.networks.normalisation import MEAN, SCALE, Moments
 from covey.observations import ObservationEncoding
 from covey.rows import RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, action_bounds, choices
@@ -53,6 +54,9 @@ class Watched:
 def log_prob(agent: AgentSpec, who: LoadedPolicy, d: AgentDecisions, index: int) -> NDArray[Any]:
     """What an actor would say of its decisions: networks in numpy, probabilities in float64."""
     x = ObservationEncoding.of(agent.observation).encode(d.view.reshape(len(d.view), -1))[d.here]
+    if who.spec.normalized:
+        assert who.spec.normalized == ((0, x.shape[1]),)
+        x = np.clip((x - who.params[MEAN]) * who.params[SCALE], np.float32(-10), np.float32(10))
     x = np.concatenate([x, np.tile(np.eye(max(who.spec.indicator, 1), dtype=np.float32)[index], (len(x), 1))], 1)
     y: NDArray[np.float32] = who.spec.network.apply(NumpyOps(), who.params, [x[:, : who.spec.network.inputs[0].width]])
     z, action = y.astype(np.float64), np.asarray(d.action, np.float64).reshape(len(y), -1)
@@ -76,14 +80,24 @@ def log_prob(agent: AgentSpec, who: LoadedPolicy, d: AgentDecisions, index: int)
     return total
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("shared", "normalised"), [(True, False), (False, False), (True, True)])
 def test_probabilities_of_what_actors_did_are_those_that_the_learner_starts_from(
-    shared: bool, monkeypatch: pytest.MonkeyPatch
+    shared: bool, normalised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the real collector, of agents that wait, appear, die, have masks and are forced."""
     spaces = read_spaces(RhythmsEnv())
-    made = config(shared, batch_size=16, update_epochs=1, agent_indicator=True, action_std_init=-0.5)
+    made = config(
+        shared,
+        batch_size=16,
+        update_epochs=1,
+        agent_indicator=True,
+        action_std_init=-0.5,
+        normalize_observations=normalised,
+    )
     m = member(0, made, spaces)
+    for key, network in m.networks.items():
+        if network.observed is not None:
+            network.observed = Moments.of(np.random.default_rng(len(key)).normal(2, 3, (9, len(network.observed.mean))))
     learner = IPPO(made, spaces, [m])
     store = PolicyStore(spaces, made.algorithm)
     store.offer(learner.snapshot())
@@ -102,6 +116,7 @@ def test_probabilities_of_what_actors_did_are_those_that_the_learner_starts_from
         accepted = check_fragment(collector.run(order, policies), order, schema, spaces, unclipped=True)
         rollouts.insert(0, accepted.columns, accepted.streams, "actor")
     assert rollouts.steps(0) == 4 * 3 * 17
+    assert any(policy.spec.normalized for policy in policies.values()) == normalised
     taken = rollouts.take(0)
     monkeypatch.setattr(rollouts, "take", lambda _: taken)
     watched = Watched(monkeypatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from covey.errors import ConfigError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration, Order
-from covey_server.algorithms import build_networks, ippo
+from covey_server.algorithms import build_networks, learning_group
 from covey_server.algorithms.agent_types import padding_groups
 from covey_server.algorithms.clipped_losses import policy_loss
 from covey_server.algorithms.estimates import Estimates, estimates
@@ -68,6 +69,7 @@ class Play:
         self.spaces, self.schema = spaces, RowSchema.of(spaces)
         self.collector = Collector(SyncSlots(Rhythms, spaces, SLOTS), spaces, self.schema, SLOTS, 1)
         self.rollouts = Rollouts(spaces)
+        self.taken_in: list[AcceptedRows] = []
         self.orders = 0
 
     def gather(self, store: PolicyStore, member_id: int, orders: int, steps: int = 4) -> list[LoadedPolicy]:
@@ -90,6 +92,7 @@ class Play:
                 accepted.raw, accepted.rows, sent.streams, accepted.streams, "actor", Position(0, self.orders)
             )
             self.rollouts.add(rows, [member_id])
+            self.taken_in.append(rows)
         return [policies[ref.sha256] for ref in refs]
 
 
@@ -109,8 +112,8 @@ class Watched:
             self.log_ratios.append(log_ratio.detach())
             return of_loss(log_ratio, *args)
 
-        monkeypatch.setattr(ippo, "estimates", noted)
-        monkeypatch.setattr(ippo, "policy_loss", loss)
+        monkeypatch.setattr(learning_group, "estimates", noted)
+        monkeypatch.setattr(learning_group, "policy_loss", loss)
         # Outputs by what was seen: the environment's observations (episode's seed, step, agent) differ everywhere.
         self.outputs: dict[tuple[float, ...], NDArray[np.float32]] = {}
         decide = Decisions.decide
@@ -238,3 +241,56 @@ def test_packed_learning_is_member_by_member_learning_after_twenty_mutations(sha
         for key, network in m.networks.items():
             for name, values in network.params.items():
                 np.testing.assert_array_equal(values, own.networks[key].params[name], err_msg=f"{key} {name}")
+
+
+def test_agents_with_and_without_memory_learn_beside_each_other() -> None:
+    """Walkers remember, the others do not; members whose memories differ much are due one by one."""
+    spaces = read_spaces(Rhythms())
+    plain = {"latent_dim": 8, "encoder_config": {"hidden_size": [9]}, "head_config": {"hidden_size": [7]}}
+    memory = {**plain, "encoder_config": {"hidden_size": [9], "recurrent": True, "hidden_state_size": 20}}
+    made = parse_config(
+        {
+            "algorithm": {"name": "IPPO", "bptt_steps": 5, "batch_size": 10},
+            "environment": {"name": "none"},
+            "network": {"walker": memory, "chooser": plain, "sleeper": plain},
+            "training": {"seed": 11},
+        }
+    )
+    members = [member(i, made, spaces) for i in range(2)]
+    grown = change_memory(members[1].networks, True, 400, np.random.default_rng(0))
+    members[1].networks.update({key: network for key, (network, _) in grown.items()})
+    assert members[1].networks["critic/walker"].spec.reads_memory == 420
+    rounds = rounds_of(members, made, spaces)
+    together = [copied(m) for m in members]
+    apart = IPPO(made, spaces, members)
+    for i in range(2):
+        apart.update([i], Given(rounds))  # type: ignore[arg-type]
+    apart.unpack()
+    at_once = IPPO(made, spaces, together)
+    at_once.update([0, 1], Given(rounds))  # type: ignore[arg-type]
+    at_once.unpack()
+    for m, own in zip(members, together, strict=True):
+        for key, network in m.networks.items():
+            assert network.adam_steps > 0
+            for name, values in network.params.items():
+                np.testing.assert_array_equal(values, own.networks[key].params[name], err_msg=f"{key} {name}")
+
+
+def test_a_restarted_learner_finds_what_was_remembered_in_the_journal() -> None:
+    spaces = read_spaces(Rhythms())
+    made = config()
+    store, play = PolicyStore(spaces, made.algorithm), Play(spaces)
+    store.offer(IPPO(made, spaces, [member(0, made, spaces)]).snapshot())
+    store.publish([0])
+    play.gather(store, 0, orders=2)
+    play.rollouts.take(0)  # learned from before the checkpoint
+    play.gather(store, 0, orders=3)
+    restarted = Rollouts(spaces)
+    restarted.from_state(json.loads(json.dumps(play.rollouts.to_state())))
+    for rows in play.taken_in:
+        restarted.restore(rows)
+    before, after = play.rollouts.take(0), restarted.take(0)
+    assert any(np.any(d.starts) for d in before.agents)
+    for d, found in zip(before.agents, after.agents, strict=True):
+        np.testing.assert_array_equal(np.asarray(found.starts), np.asarray(d.starts))
+        np.testing.assert_array_equal(found.view, d.view)

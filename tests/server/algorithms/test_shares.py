@@ -48,9 +48,10 @@ class Case:
         self.spaces = list(kinds.values())[seed % len(kinds)]
         self.shared = bool(self.rng.random() < 0.5)
         self.normalised = seed % 6 == 5
-        self.settings: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {} if kinds is TEAMS else {"normalize_observations": seed % 2 == 1}
         if algorithm == "IPPO":
             self.settings["normalize_values"] = bool(self.rng.random() < 0.5)
+            self.settings["scale_rewards"] = seed % 3 == 1
         elif kinds is OFF_POLICY:
             self.settings |= {"actor_loss": str(self.rng.choice(["own", "joint"])), "output_penalty": 0.01}
         self.config = self._config([16], [16], "ReLU", 16)

@@ -171,9 +171,7 @@ def test_networks_with_room_change_while_the_others_stay() -> None:
 
 def test_a_network_too_large_for_actors_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = critic_spec()
-    monkeypatch.setattr(
-        "covey_server.evolution.architecture.MAX_PARAMETERS", sum(p.size for p in spec.parameters) + 100
-    )
+    monkeypatch.setattr("covey_server.evolution.resized.MAX_PARAMETERS", sum(p.size for p in spec.parameters) + 100)
     network = Network.fresh(spec, np.random.default_rng(0))
     rng = np.random.default_rng(0)
     assert apply_change(network, ArchitectureChange("latent.add_node", 0, 8), rng) == (network, "")

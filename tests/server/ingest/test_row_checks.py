@@ -10,8 +10,18 @@ import pytest
 from tests.support.fragments import SCHEMA, SPACES, F, L, S, T, columns, fragment, order, refused
 
 from covey.errors import FragmentError
-from covey.rows import Columns, RowSchema
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete
+from covey.rows import Active, Columns, RowSchema, leaf_columns
+from covey.spaces import (
+    AgentSpec,
+    Box,
+    DictSpace,
+    Discrete,
+    EnvironmentSpaces,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    TupleSpace,
+)
 from covey.v1.fragment_pb2 import Fragment
 from covey.wire.limits import MAX_REWARD
 from covey_server.ingest.validation import check_fragment
@@ -97,6 +107,31 @@ def test_numbers_that_networks_would_read_as_infinite(value: float, taken: bool)
     with pytest.raises(FragmentError) as caught:
         check_fragment(sent, order(), schema, spaces)
     assert caught.value.reason == "not_finite"
+
+
+@pytest.mark.parametrize("active", [Active.ABSENT, Active.FORCED])
+@pytest.mark.parametrize(
+    "action",
+    [
+        Discrete(3, start=2),
+        MultiDiscrete((2, 3)),
+        MultiDiscrete((2, 3, 2, 2), (2, 2), (1, 0, 4, -1)),
+        DictSpace((("go", Discrete(2)), ("say", TupleSpace((MultiDiscrete((2, 2)), MultiBinary(2)))))),
+    ],
+)
+def test_rows_in_which_no_agent_with_a_mask_decides_are_taken(action: Space, active: Active) -> None:
+    spaces = EnvironmentSpaces.build([AgentSpec("a", Box("float32", (1,), (0.0,), (1.0,)), action, masked=True)])
+    schema = RowSchema.of(spaces)
+    values = schema.empty(2)
+    values["kind"][:] = S, T
+    for column, leaf in leaf_columns("a", "action", action):
+        if isinstance(leaf, Discrete | MultiDiscrete):
+            values[column][:] = np.reshape(leaf.start, leaf.shape)
+    values["a/active"][:] = active
+    sent = Fragment(seq=1, order_id=77, schema_hash=schema.hash)
+    sent.streams.add(slot=0, rows=2, steps=1)
+    sent.blob, sent.raw_bytes = schema.encode(values, 1)
+    assert check_fragment(sent, order(), schema, spaces).rows == 2
 
 
 @pytest.mark.parametrize(

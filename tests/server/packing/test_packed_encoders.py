@@ -1,8 +1,9 @@
-"""Networks with convolutions learn in packs what each learns alone, through many generations of mutation."""
+"""Convolutions and residual blocks learn in packs what each learns alone, through many generations of mutation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from covey.config import OffPolicyHyperparameters
-from covey.networks import CNN, MLP, Encoder, ImagePart, Input, MultiInput, NetworkSpec
+from covey.networks import CNN, MLP, Encoder, ImagePart, Input, MultiInput, NetworkSpec, ResNet, SimBa
 from covey.networks.resize import get_subnetwork, subnetwork_names
+from covey.networks.torch_module import TorchModule
+from covey.networks.trusted_modules import trust
 from covey_server.evolution.architecture import mutate_architecture
 from covey_server.member import Member, Network
 from covey_server.packing import row_inputs
@@ -28,12 +31,29 @@ SMALL = MLP(hidden_size=(6,), min_mlp_nodes=4, max_mlp_nodes=12)
 LIMITS: dict[str, Any] = {"min_channel_size": 2, "max_channel_size": 12, "max_hidden_layers": 3}
 PIXELS = CNN(image=(7, 6, 2), channel_size=(4, 5), kernel_size=(3, 2), stride_size=(2, 1), **LIMITS)
 PLANES = CNN(image=(7, 6, 2), channels_first=True, channel_size=(4, 3), kernel_size=(3, 3), activation="Tanh", **LIMITS)
+BLOCKS: dict[str, Any] = {"min_block_size": 4, "max_block_size": 40, "max_hidden_layers": 3}
+STREAM = SimBa(hidden_size=6, block_size=(9, 7), **BLOCKS)
+BLURRED = ResNet(image=(7, 6, 2), channel_size=4, stride_size=2, block_size=(5, 8), activation="Tanh", **BLOCKS)
 SEVERAL = MultiInput(images=(ImagePart("camera", 3, PIXELS),), vector=SMALL)
+
+
+def own(function: str) -> TorchModule:
+    """A torch module that reads ten numbers."""
+    module = f"tests.support.own_networks:{function}"
+    trust(module)
+    return TorchOps().describe_module(module, "{}", (("", (10,)),), "ReLU", "here")
+
+
 KINDS: dict[str, tuple[Encoder, Encoder, int]] = {
     "cnn": (PIXELS, PIXELS, 84),
     "cnn, channels first, Tanh": (PLANES, PLANES, 84),
     "multi_input": (SEVERAL, SEVERAL, 90),
     "mixed": (PIXELS, SMALL, 84),
+    "simba": (STREAM, STREAM, 10),
+    "simba, Tanh, beside others": (replace(STREAM, activation="Tanh"), SMALL, 10),
+    "resnet": (BLURRED, replace(BLURRED, channels_first=True), 84),
+    "torch": (own("scaled"), own("scaled"), 10),
+    "torch, one by one, beside others": (own("recurrent"), SMALL, 10),
     "mlp": (SMALL, SMALL, 10),
 }
 
@@ -125,12 +145,16 @@ def test_packed_networks_learn_what_each_learns_alone_after_generations_of_mutat
             for part in subnetwork_names(network.spec):
                 encoder = get_subnetwork(network.spec, part)
                 assert encoder.layers <= max(3, encoder.max_hidden_layers)
-    if kind != "mlp":
+    if kind.startswith("torch"):
+        assert any("latent" in word for word in seen) and any("head" in word for word in seen), seen
+    elif kind != "mlp":
         words = " ".join(seen)
-        assert all(word in words for word in ("add_layer", "channel", "change_kernel", "latent")), seen
+        units = "encoder.add_node" if kind.startswith("simba") else "channel"
+        changed = ["encoder.add_layer", units, "latent", *["change_kernel"] * (kind[:3] not in ("sim", "res"))]
+        assert all(word in words for word in changed), seen
 
 
-@pytest.mark.parametrize("kind", ["cnn", "cnn, channels first, Tanh", "multi_input"])
+@pytest.mark.parametrize("kind", ["cnn", "cnn, channels first, Tanh", "multi_input", "simba", "resnet"])
 def test_a_recorded_pass_with_convolutions_is_what_was_recorded_to_the_bit(kind: str) -> None:
     width = KINDS[kind][2]
     spec = network([Input("observation", width, KINDS[kind][0])], 3, 0)

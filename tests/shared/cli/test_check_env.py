@@ -40,7 +40,7 @@ def test_particle_tasks(task: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert found["api_test"] == "passed"
     assert found["episodes"] == 2 and found["episode_length"] == {"min": 25, "mean": 25.0, "max": 25}
     assert not found["agents_die"] and not found["agents_appear_later"] and not found["masks_forbid"]
-    assert "algorithms: IPPO, MADDPG, MATD3 fit" in found["will"]
+    assert "algorithms: IPPO, MAPPO, MADDPG, MATD3 fit" in found["will"]
     assert found["steps"] == 60 and found["steps_per_s"] > 0
     assert all(a["action"].startswith("Box") for a in found["agents"])
 
@@ -231,11 +231,11 @@ def test_the_same_environment_as_arrays_is_offered_where_there_is_one(
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ("Choices", "algorithms: IPPO, MADDPG, MATD3 fit"),
-        ("OneChoice", "algorithms: IPPO, MADDPG, MATD3, QMIX, VDN fit"),
+        ("Choices", "algorithms: IPPO, MAPPO, MADDPG, MATD3 fit"),
+        ("OneChoice", "algorithms: IPPO, MAPPO, MADDPG, MATD3, QMIX, VDN fit"),
         (
             "WholeNumbers",
-            "algorithms: MADDPG, MATD3 fit; IPPO wants floating-point numbers in a Box of actions, those of "
+            "algorithms: MADDPG, MATD3 fit; IPPO and MAPPO want floating-point numbers in a Box of actions, those of "
             "'walker_0' are int32",
         ),
     ],
@@ -273,3 +273,25 @@ def test_arguments_and_names_that_are_wrong(capfd: pytest.CaptureFixture[str]) -
 def test_the_command_does_not_slow_the_others_down() -> None:
     code = "import sys, covey.cli.check_env; sys.exit(bool({'numpy', 'pettingzoo', 'gymnasium'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "leaves", "line"),
+    [
+        (["mpe2.simple_spread_v3"], "mlp", {}, "mlp"),
+        (["tests.support.catching:catching"], "cnn", {}, "cnn"),
+        (
+            ["tests.support.catching:catching", "--config", "features=true"],
+            "multi_input",
+            {"image": "cnn", "place": "mlp"},
+            "multi_input: cnn for image, mlp for place",
+        ),
+    ],
+)
+def test_the_encoder_of_each_agent_is_named(
+    arguments: list[str], kind: str, leaves: dict[str, str], line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    agents = answer(capfd, *arguments, "--steps", "5")["agents"]
+    assert [a["encoder"] for a in agents] == [{"kind": kind, "leaves": leaves}] * len(agents)
+    assert run(["check-env", *arguments, "--steps", "5"]) == 0
+    assert f"    read by the encoder {line}\n" in capfd.readouterr().out

@@ -14,8 +14,10 @@ from tests.support.remembering import remembered, remembering
 
 from covey.acting import LoadedPolicy
 from covey.collect import Collector
+from covey.collect.stream_states import check_memory
 from covey.envs import SyncSlots, read_spaces
 from covey.envs.loading import MakeEnv
+from covey.errors import RefusedError
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.fragment_pb2 import Fragment
@@ -179,3 +181,12 @@ def test_a_broken_episode_leaves_nothing_behind() -> None:
     actor.play(own, 3)
     _, states, fragment = actor.play(own, 2)  # raises at once, then begins anew
     assert fragment.streams[0].cut_before and not np.any(states)
+
+
+def test_states_that_no_sensible_run_has_are_refused_before_memory_is_taken() -> None:
+    large = [remembering(read_spaces(cue()).agents[0], seed=1, state=4096)]
+    assert check_memory(large, 400, 40) and not check_memory([], 400, 40)
+    with pytest.raises(
+        RefusedError, match="policies with states of 4096 numbers: 81,920,000 for 500 environments of 40"
+    ):
+        check_memory(large, 500, 40)

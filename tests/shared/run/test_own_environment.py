@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from covey.config import Config, parse_config
-from covey.envs.own_modules import searched
+from covey.envs.own_modules import search, searched
 from covey.errors import StorageError
 from covey.run.directory import RunDirectory
-from covey.run.own_environment import recall_environment
+from covey.run.own_environment import recall_environment, remember_environment
 
 
 @pytest.fixture
@@ -49,6 +49,38 @@ def test_a_folder_that_a_run_brings_along_is_not_searched(run: RunDirectory, ins
     assert searched() == (Path.cwd(),)
 
 
+def test_the_folders_of_networks_are_searched_too(run: RunDirectory) -> None:
+    own, brought = str(run.path.parent / "networks"), str(run.path / "networks")
+    run.environment.write_text(json.dumps({"modules": [own, brought]}))
+    recall_environment(run, config())
+    assert searched() == (run.path.parent / "networks", Path.cwd())
+    says(run, modules=[own])
+    recall_environment(run, config())
+    assert searched() == (run.path.parent / "networks", Path.cwd(), run.path.parent / "games")
+    says(run, modules=["networks"])
+    with pytest.raises(StorageError, match="expected an absolute path"):
+        recall_environment(run, config())
+
+
+def test_a_run_keeps_where_its_networks_were_found(run: RunDirectory) -> None:
+    folder = run.path.parent / "mine"
+    folder.mkdir()
+    (folder / "networks_of_mine.py").write_text("")
+    search(folder)
+    own = parse_config(
+        {
+            "algorithm": {"name": "MATD3"},
+            "environment": {"name": "mpe2.simple_v3"},
+            "training": {},
+            "network": {"encoder_config": {"module": "networks_of_mine:make"}},
+        }
+    )
+    remember_environment(run, own)
+    assert json.loads(run.environment.read_text()) == {"modules": [str(folder)]}
+    recall_environment(run, own)
+    assert searched() == (folder, Path.cwd())
+
+
 @pytest.mark.parametrize("folder", ["..", ".", "run/games", ""])
 def test_a_folder_that_depends_on_where_one_stands_is_refused(run: RunDirectory, folder: str) -> None:
     says(run, folder=folder)
@@ -57,7 +89,7 @@ def test_a_folder_that_depends_on_where_one_stands_is_refused(run: RunDirectory,
     assert searched() == ()
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"folder": 7, "sha256": ""}'])
+@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"folder": 7, "sha256": ""}', '{"modules": 3}', '{"modules": [3]}'])
 def test_what_is_no_such_file_is_refused(run: RunDirectory, text: str) -> None:
     run.environment.write_text(text)
     with pytest.raises(StorageError, match="is not what a run holds"):

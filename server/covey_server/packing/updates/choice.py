@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
-from covey.config import Updates
+from covey.config import Config, Updates
+from covey.config.architecture import modules_of
 from covey.errors import ConfigError
 from covey_server.packing.updates.backend import UpdateBackend
 from covey_server.packing.updates.private_torch import ALWAYS, CAPTURING, COMPILING, RECORDING, Private, missing
@@ -68,6 +69,28 @@ def backend_for(updates: Updates, device: torch.device, numbers: int = 0) -> Upd
     from covey_server.packing.updates.eager import Eager
 
     return Eager()
+
+
+def backend_of(config: Config, device: torch.device, numbers: int = 0) -> UpdateBackend:
+    """Return what runs the updates of a run's population: `learner.updates`, but eagerly where modules are one's own.
+
+    Their code may do anything, and decide by numbers, so that what a recording saw once need not be so again.
+
+    Args:
+        config: The run's configuration.
+        device: Where updates are computed.
+        numbers: As `backend_for` has it.
+
+    Raises:
+        ConfigError: as `backend_for`, or another way than "auto" or "eager" is set beside such modules.
+    """
+    modules, updates = modules_of(config.network), config.learner.updates
+    if modules and updates not in ("auto", "eager"):
+        raise ConfigError(
+            f"learner.updates: {updates!r} beside network module {modules[0]}, expected auto or eager: networks of "
+            "one's own are updated eagerly; leave it out"
+        )
+    return backend_for("eager" if modules else updates, device, numbers)
 
 
 def _automatic(device: torch.device, numbers: int) -> Updates:
