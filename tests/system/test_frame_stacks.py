@@ -95,9 +95,9 @@ def test_two_frames_say_what_one_does_not(frames: int, tmp_path: Path) -> None:
     config = write_config(
         tmp_path / "job.yaml",
         algorithm={"name": "IPPO", "learn_step": 256, "batch_size": 128, "lr": 0.003},
-        environment={"name": GAME, "num_envs": 8, "frame_stack": frames},
-        training={"max_steps": 16_384, "evo_steps": 8_192, "pop_size": 1, "confirm_episodes": 100},
+        environment={"name": GAME, "num_envs": 8, "config": {}, "frame_stack": frames},
+        training={"max_steps": 24_576, "evo_steps": 8_192, "pop_size": 1, "confirm_episodes": 100},
         actors={"local": 1},
     )
-    best = covey_json("train", config, "--runs", tmp_path, "--json")["best"]["fitness"] / (2 * LENGTH)
-    assert best > 0.85 if frames > 1 else best < 0.65
+    best = covey_json("train", config, "--runs", tmp_path, "--json")["best_fitness"] / (2 * LENGTH)
+    assert best > 0.75 if frames > 1 else best < 0.65
