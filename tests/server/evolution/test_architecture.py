@@ -10,6 +10,7 @@ from tests.support.examples import examples
 from tests.support.members import actor_spec, assert_same_networks, assert_sound, critic_spec, make_member, outputs
 
 from covey.networks import MLP
+from covey.networks.normalisation import Moments
 from covey.networks.resize import get_subnetwork, subnetwork_names
 from covey_server.evolution.architecture import (
     LATENT_NODES,
@@ -60,6 +61,18 @@ def test_adding_changes_every_network_and_no_output(method: str, activation: str
         assert old.target is not None and network.target is not None
         expected, seen = outputs(old.spec, old.target), outputs(network.spec, network.target)
         np.testing.assert_allclose(seen, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_statistics_of_what_was_observed_and_earned_stay(method: str) -> None:
+    member = make_member()
+    kept = {}
+    for i, (name, network) in enumerate(member.networks.items()):
+        network.observed, network.earned = kept[name] = Moments.none(i + 1), Moments.none(1)
+    assert any(apply_to_all(member, drawn(member, method)))
+    for network, (observed, earned) in ((n, kept[name]) for name, n in member.networks.items()):
+        assert network.observed is network.clone().observed is observed
+        assert network.earned is network.clone().earned is earned
 
 
 def test_moments_go_with_their_weights() -> None:
