@@ -6,7 +6,7 @@ gets 1 for naming the direction, and nothing else. One image says nothing about 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
@@ -28,7 +28,7 @@ class Moving(ParallelEnv[str, Any, int]):  # type: ignore[misc]
         raises: The env step in which episodes of odd seeds raise; 0: never.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "moving", "render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"name": "moving", "render_modes": ["rgb_array"]}  # noqa: RUF012 - PettingZoo's form
 
     def __init__(
         self,

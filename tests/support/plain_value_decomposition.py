@@ -65,7 +65,7 @@ def team_replay(
                 column[where] = rng.normal(size=column[where].shape)
             space = group.action
             assert isinstance(space, Discrete)
-            actions = columns[f"{group.group_id}/action"]
+            actions: Any = columns[f"{group.group_id}/action"]
             actions[there] = space.start + rng.integers(0, space.n, actions[there].shape)
             if group.masked:
                 mask = columns[f"{group.group_id}/action_mask"]

@@ -11,7 +11,7 @@ The best is 1, and then both 1: 8. Where a team's value is a sum of utilities, i
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -23,7 +23,7 @@ PAYOFFS = {1: ((7.0, 7.0), (7.0, 7.0)), 2: ((0.0, 1.0), (1.0, 8.0))}
 class TwoStepGame(ParallelEnv):  # type: ignore[misc,type-arg,unused-ignore]
     """Both agents see which of three states they are in; each gets half of the payoff."""
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "two_step_game"}
+    metadata: dict[str, Any] = {"name": "two_step_game"}  # noqa: RUF012 - PettingZoo's form
     render_mode = None
 
     def __init__(self) -> None:

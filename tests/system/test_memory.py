@@ -77,6 +77,7 @@ def test_exported_policies_remember_until_they_are_reset(trained: Path, tmp_path
     for episode in range(2):
         seen = [env.reset(seed=100 * episode + i)[0] for i, env in enumerate(environments)]
         policy.reset()
+        steps: list[Any] = []
         while environments[0].agents:
             batch = {agent: np.stack([own[agent] for own in seen]) for agent in environments[0].agents}
             actions = policy.act(batch)

@@ -144,11 +144,12 @@ class LearningGroup:
         )
         decided = [] if factors is None else self._decided(rounds, factors)
         factor = torch.from_numpy(np.concatenate([own[at] for own, at in decided])) if decided else None
-        minibatches = Minibatches(pooled, before, hyper["batch_size"], samples, factor)
+        sizes = hyper["batch_size"].astype(np.int64)
+        minibatches = Minibatches(pooled, before, sizes, samples, factor)
         sequences = None
         if remembered is not None:
             steps, places = self._settings.bptt_steps, self._sizes.sequences
-            sequences = Sequences(pooled, minibatches, hyper["batch_size"], steps, places)
+            sequences = Sequences(pooled, minibatches, sizes, steps, places)
         stopped = np.zeros(len(whose), bool)  # pairs whose policy has moved too far: `target_kl`
         passes: list[int] = []
         for e in range(int(hyper["update_epochs"].max())):

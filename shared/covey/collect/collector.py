@@ -215,8 +215,8 @@ class Collector:
             self._carried.context = {s: self._stacks.earlier(s) for s in slots if self._training[s].running}
         states = StreamStates(self._decisions.states, slots) if self._decisions.states.any else None
         room = states.room((4 + self._lead) * len(slots) * self._schema.row_bytes) if states else MAX_RAW_BYTES
-        rows = self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1
-        rows = min(rows, min(MAX_ROWS, room // self._schema.row_bytes) // max(1, len(slots)))
+        most = min(MAX_ROWS, room // self._schema.row_bytes) // max(1, len(slots))
+        rows = min(most, self._lead + 2 * max((w.steps for w in order.slots), default=0) + 1)
         return FragmentBuilder(self._schema, self._spaces, slots, rows, self._carried, states)
 
     @np.errstate(invalid="ignore", over="ignore")  # NaN and infinities are looked for once behind each block of steps

@@ -34,7 +34,7 @@ def numbers_before_frames(space: LeafSpace) -> int:
 
     A stack in row-major order is (this many, frames, the rest of a frame's numbers).
     """
-    return space.shape[0] * space.shape[1] if _has_channels_last(space) else 1
+    return math.prod(space.shape[:2]) if _has_channels_last(space) else 1
 
 
 def stacked_space(space: Space, frames: int) -> Space:
@@ -93,7 +93,7 @@ def _stacked_shape(space: LeafSpace, frames: int) -> tuple[int, ...]:
     if frames == 1:
         return shape
     if _has_channels_last(space):
-        return (*shape[:-1], frames * shape[-1])
+        return (*shape[:-1], frames * sum(shape[-1:]))
     if not shape or (len(shape) == 2 and isinstance(space, Box)):
         return (frames, *shape)
     return (frames * shape[0], *shape[1:])

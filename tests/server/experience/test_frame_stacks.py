@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ EPISODES = itertools.count(1)
 class Counted(ParallelEnv[str, Any, int]):  # type: ignore[misc]
     """No two of its observations are equal: each says its episode and env step. Agent 0 of some episodes ends early."""
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "counted"}
+    metadata: dict[str, Any] = {"name": "counted"}  # noqa: RUF012 - PettingZoo's form
 
     def __init__(self, shape: str) -> None:
         self.possible_agents = ["a_0", "a_1"]
@@ -188,7 +188,8 @@ def test_the_learner_joins_what_the_policy_read(shape: str, frames: int, seed: i
     rollout = stage.rollouts.take(3)
     for agent, its in enumerate(rollout.agents):
         for here, after, terminated in zip(its.here, its.after, its.terminated, strict=True):
-            clock = float(its.view[here]["clock"][-1])
+            view: Any = its.view
+            clock = float(view[here]["clock"][-1])
             assert its.view[here] == stage.acted[agent, clock] == stage.expected(clock, agent)
             assert its.view[after] == stage.expected(clock + 0.01, agent) or terminated
             closed += 1
@@ -242,13 +243,15 @@ def test_an_image_is_stored_once() -> None:
     steps, slots = 32, 8
     collector = Collector(SyncSlots(Images, spaces, slots + 1), spaces, schema, slots, compression_level=1)
     replay = Replay(spaces, 1000, 1 << 28)
+    fragments = []
     for number in range(2):
         order = order_pb2.Order(order_id=number + 1, noise_seed=number)
         order.policies.add(builtin="random")
         for slot in range(slots):
             order.slots.add(slot=slot, steps=steps, agent_policies=[0, 0])
-        fragment = collector.run(order, {})
-        rows = sum(map(stream_rows, fragment.streams))
+        fragments.append(collector.run(order, {}))
+    fragment = fragments[-1]
+    rows = sum(map(stream_rows, fragment.streams))
     replay.insert(schema.decode(fragment.blob, rows, fragment.raw_bytes), fragment.streams)
     assert fragment.streams[0].context_rows == 3
     frame_set = 2 * 84 * 84
