@@ -111,7 +111,8 @@ class PopulationFactory:
         population.algorithm.close()
         members = self._successors(population, generation)
         for member in population.members:
-            member.release()
+            if not any(member is own for own in members):  # those that stay may be the very same
+                member.release()
         before = {m.member_id for m in population.members}
         after = {m.member_id for m in members}
         for member_id in before - after:

@@ -205,10 +205,9 @@ class Collector:
         return training
 
     def _builder(self, order: order_pb2.Order) -> FragmentBuilder:
-        """Make the buffers for the timesteps of an order, large enough for all of them.
+        """Make the buffers for the timesteps of an order, as large as all of them and as a fragment may be.
 
-        Every step may end an episode, whose final row takes room too, and the tail is one row more: a slot of n steps
-        has at most 2 n + 1 rows behind its lead-in rows. All streams together must fit into a fragment.
+        n steps are at most 2 n + 1 rows behind lead-in rows: each may end an episode, and the tail is one row more.
         """
         slots = [w.slot for w in order.slots]
         if self._stacks is not None:

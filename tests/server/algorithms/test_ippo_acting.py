@@ -21,7 +21,7 @@ from covey.observations import ObservationEncoding
 from covey.rows import RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, action_bounds, choices
 from covey.v1.order_pb2 import Exploration, Order
-from covey_server.algorithms import ippo
+from covey_server.algorithms import learning_group
 from covey_server.algorithms.agent_types import padding_groups
 from covey_server.algorithms.clipped_losses import policy_loss
 from covey_server.algorithms.estimates import Estimates, estimates
@@ -47,8 +47,8 @@ class Watched:
             self.log_ratios.append(log_ratio.detach())
             return of_loss(log_ratio, *args)
 
-        monkeypatch.setattr(ippo, "estimates", noted)
-        monkeypatch.setattr(ippo, "policy_loss", loss)
+        monkeypatch.setattr(learning_group, "estimates", noted)
+        monkeypatch.setattr(learning_group, "policy_loss", loss)
 
 
 def log_prob(agent: AgentSpec, who: LoadedPolicy, d: AgentDecisions, index: int) -> NDArray[Any]:

@@ -110,7 +110,7 @@ def test_a_sample_of_a_memory_elsewhere_is_copied_to_where_the_member_learns(
     (played,), (agent,) = population(algorithm, env, 1), population(algorithm, env, 1, device="meta")
     collect(played, env, memory, 20)
     agent._pack()
-    with HostCopies() as copies, pytest.raises((RuntimeError, NotImplementedError), match="(?i)meta"):
+    with HostCopies() as copies, pytest.raises((RuntimeError, NotImplementedError), match=r"(?i)meta"):
         agent.learn(memory.sample(16))  # to its end, where losses are read, which that device has not
     assert copies.waits == copies.mixed == [] and agent.member.updates == 1
     env.close()
