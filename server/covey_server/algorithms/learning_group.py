@@ -66,8 +66,7 @@ class LearningGroup:
         self._statistics = RoundStatistics(group, members, settings, device, joint)
         self._ids = [i for own in group for i in own.ids]
         keys = [f"{role}/{i}" for role in ("actor", "critic") for i in self._ids]
-        size = sum(m.networks[key].spec.numbers for m in members for key in keys)
-        self._updates = backend_of(config, device, size)
+        self._updates = backend_of(config, device, [m.networks[key].spec for m in members for key in keys])
         self._gradients_of = self._updates.pure(type(self)._gradients)  # unbound: it must not keep itself alive
         self.networks = PackedNetworks(
             members,

@@ -141,8 +141,8 @@ class OffPolicy(Algorithm):
         self._normalise = NormalisedBatches(spaces, ids, self._members, self._device) if normalised else None
         # How updates are run. Functions are not bound to this object, which would keep itself alive, with all its
         # tensors, until garbage is collected.
-        numbers = sum(network.spec.numbers for m in members for network in m.networks.values())
-        self._updates = backend_of(config, self._device, numbers)
+        specs = [network.spec for m in members for network in m.networks.values()]
+        self._updates = backend_of(config, self._device, specs)
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.

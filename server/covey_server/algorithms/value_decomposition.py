@@ -149,7 +149,7 @@ class ValueDecomposition(Algorithm):
         self._agents = len(spaces.agents)
         self._columns = AgentColumns([a.action.width for a in spaces.agents], self._device)
         # Functions are not bound to this object, which would keep itself alive until garbage is collected.
-        self._updates = backend_of(config, self._device)
+        self._updates = backend_of(config, self._device, [n.spec for m in members for n in m.networks.values()])
         self._gradients_of_all = self._updates.pure(type(self)._gradients)
         own = [m.own(ValueDecompositionHyperparameters) for m in members]
         numbers = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}

@@ -7,13 +7,14 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from covey.config import Config, Updates
 from covey.config.architecture import modules_of
 from covey.errors import ConfigError
+from covey.networks import NetworkSpec
 from covey_server.packing.updates.backend import UpdateBackend
 from covey_server.packing.updates.private_torch import ALWAYS, CAPTURING, COMPILING, RECORDING, Private, missing
 
@@ -24,24 +25,28 @@ MOST_RECORDED = 4 << 20
 time that Adam takes over more numbers; and the results that a recording holds, gradients among them, are memory that
 eager updates give back."""
 
+HEAVIEST_RECORDED = 1 << 20
+"""Multiplications that an observation takes in a network up to which recordings pay. Convolutions of large images take
+more: their time is none of the calls', and a recording holds the results of all their layers for every sample."""
+
 REMEDY = "install a torch within the bounds of covey's extra 'learner'"
 
 
-def backend_for(updates: Updates, device: torch.device, numbers: int = 0) -> UpdateBackend:
+def backend_for(updates: Updates, device: torch.device, networks: Iterable[NetworkSpec] = ()) -> UpdateBackend:
     """Return what runs the updates of one population, or refuse a setting that torch or the device cannot do.
 
     Args:
         updates: `learner.updates`. "auto" makes recordings on a CPU and CUDA graphs on CUDA, and is eager on other
             devices, in deterministic runs on CUDA, and where this torch can do neither.
         device: Where the population lives.
-        numbers: How many parameters all of its networks have. On a CPU "auto" is eager for many (`MOST_RECORDED`).
+        networks: Its networks. On a CPU "auto" is eager for large ones (`MOST_RECORDED`, `HEAVIEST_RECORDED`).
 
     Raises:
         ConfigError: updates that this torch or this device cannot do. Where there is no compiler, "compiled" is "auto",
             with a warning.
     """
     _need("every kind of update", ALWAYS)
-    kind = _automatic(device, numbers) if updates == "auto" else updates
+    kind = _automatic(device, list(networks)) if updates == "auto" else updates
     # Modules that use private names of torch are imported when these are known to be there.
     if kind == "recorded":
         _need("'recorded'", RECORDING)
@@ -60,7 +65,7 @@ def backend_for(updates: Updates, device: torch.device, numbers: int = 0) -> Upd
         return CudaGraphs()
     if kind == "compiled" and (lacking := _lacking_compiler(device)):
         _say_uncompiled(lacking)
-        return backend_for("auto", device, numbers)
+        return backend_for("auto", device, networks)
     if kind == "compiled":
         _need("'compiled'", COMPILING)
         from covey_server.packing.updates.compiled import Compiled
@@ -71,7 +76,7 @@ def backend_for(updates: Updates, device: torch.device, numbers: int = 0) -> Upd
     return Eager()
 
 
-def backend_of(config: Config, device: torch.device, numbers: int = 0) -> UpdateBackend:
+def backend_of(config: Config, device: torch.device, networks: Iterable[NetworkSpec] = ()) -> UpdateBackend:
     """Return what runs the updates of a run's population: `learner.updates`, but eagerly where modules are one's own.
 
     Their code may do anything, and decide by numbers, so that what a recording saw once need not be so again.
@@ -79,7 +84,7 @@ def backend_of(config: Config, device: torch.device, numbers: int = 0) -> Update
     Args:
         config: The run's configuration.
         device: Where updates are computed.
-        numbers: As `backend_for` has it.
+        networks: Those of its members.
 
     Raises:
         ConfigError: as `backend_for`, or another way than "auto" or "eager" is set beside such modules.
@@ -90,11 +95,12 @@ def backend_of(config: Config, device: torch.device, numbers: int = 0) -> Update
             f"learner.updates: {updates!r} beside network module {modules[0]}, expected auto or eager: networks of "
             "one's own are updated eagerly; leave it out"
         )
-    return backend_for("eager" if modules else updates, device, numbers)
+    return backend_for("eager" if modules else updates, device, networks)
 
 
-def _automatic(device: torch.device, numbers: int) -> Updates:
-    if device.type == "cpu" and numbers > MOST_RECORDED:
+def _automatic(device: torch.device, networks: Sequence[NetworkSpec]) -> Updates:
+    numbers, heaviest = sum(n.numbers for n in networks), max((n.products for n in networks), default=0)
+    if device.type == "cpu" and (numbers > MOST_RECORDED or heaviest > HEAVIEST_RECORDED):
         return "eager"
     if device.type == "cpu":
         kind, lacking = "recorded", missing(RECORDING)

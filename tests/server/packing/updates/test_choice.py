@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from covey.config import Updates
+from covey.config.encoder_choice import encoder_of
+from covey.config.network import EncoderConfig
 from covey.errors import ConfigError
+from covey.networks import MLP, Input, NetworkSpec
+from covey.spaces import Box, Space
 from covey_server.packing.updates import backend_for, choice, private_torch
 from covey_server.packing.updates.cuda_graph import CudaGraphs
 from covey_server.packing.updates.eager import Eager
@@ -85,3 +89,20 @@ def test_auto_without_a_private_name_is_eager_and_says_so_once(
         assert type(backend_for("auto", CPU)) is Eager
     (text,) = caplog.messages
     assert f"torch {torch.__version__} is without OpOverload.tags" in text
+
+
+def test_networks_whose_time_is_not_that_of_calls_are_updated_eagerly() -> None:
+    def network(seen: Space) -> NetworkSpec:
+        width = seen.width
+        encoder = encoder_of(EncoderConfig(), seen, "network", "agent 'a'")
+        return NetworkSpec(inputs=(Input("observation", width, encoder),), head=MLP(hidden_size=(64,)), outputs=5)
+
+    def pixels(side: int) -> Box:
+        return Box("uint8", (side, side, 3), (0.0,) * 3 * side**2, (255.0,) * 3 * side**2)
+
+    vector = network(Box("float32", (18,), (-1.0,) * 18, (1.0,) * 18))
+    for few in ([vector], [vector] * 64, [network(pixels(10))]):
+        assert type(backend_for("auto", CPU, few)) is Recorded
+    for large in ([vector] * 1000, [vector, network(pixels(84))]):
+        assert type(backend_for("auto", CPU, large)) is Eager
+    assert type(backend_for("recorded", CPU, [network(pixels(84))])) is Recorded
