@@ -16,7 +16,7 @@ from covey.run.init_from import BEST, parse_source
 from covey.run.trained import TrainedMember
 from covey.spaces import AgentSpec, EnvironmentSpaces, Space, leaves
 from covey.wire.policy_file import decode_policy
-from covey_server.member import Network, ReturnScale
+from covey_server.member import Network
 from covey_server.storage.checkpoint import load_members
 
 MOST_NAMED = 5
@@ -30,13 +30,14 @@ class WarmStart:
     Attributes:
         words: Whose they are.
         weights: By the keys of `Member.networks`.
-        scales: Units of its critics' predictions, by the same keys.
+        networks: The networks that they come from, by the same keys, for the units of its critics' predictions and the
+            statistics of what its agents observed and earned.
         spaces: Of the environment that it was trained in.
     """
 
     words: str
     weights: Mapping[str, Params]
-    scales: Mapping[str, ReturnScale]
+    networks: Mapping[str, Network]
     spaces: EnvironmentSpaces
 
     @staticmethod
@@ -57,14 +58,13 @@ class WarmStart:
         run = RunDirectory.open(path)
         found = TrainedMember.read(run, None if who == BEST else int(who))
         words = f"member {found.member_id} of generation {found.generation} of {run.path}"
-        weights: dict[str, Params] = {}
-        scales: dict[str, ReturnScale] = {}
+        networks: dict[str, Network] = {}
         with contextlib.suppress(StorageError):
-            for key, network in _networks(run, found.member_id).items():
-                weights[key], scales[key] = network.params, network.scale
+            networks = _networks(run, found.member_id)
+        weights = {key: network.params for key, network in networks.items()}
         if who == BEST:
             weights |= {f"actor/{i}": decode_policy(file)[1] for i, file in found.files.items()}
-        return WarmStart(words, weights, scales, found.spaces)
+        return WarmStart(words, weights, networks, found.spaces)
 
     def check(self, spaces: EnvironmentSpaces) -> None:
         """Refuse spaces for which the weights were not made.
@@ -104,8 +104,14 @@ class WarmStart:
                     network.target[name] = network.params[name].copy()
             # Biases of the outputs fit always: alone they are no beginning.
             filled |= key.startswith("actor/") and any(network.params[name].ndim > 1 for name in fits)
+            if (there := self.networks.get(key)) is not None:
+                # Statistics are kept where they are asked for here, and were there.
+                if network.observed is not None and there.observed is not None:
+                    network.observed = there.observed
+                if network.earned is not None and there.earned is not None:
+                    network.earned = there.earned
             if len(fits) == len(network.params):
-                network.scale = self.scales.get(key, network.scale)
+                network.scale = network.scale if there is None else there.scale
             elif missing := [name for name in network.params if name not in fits]:
                 named = ", ".join(_shapes(name, network.params, source) for name in missing[:MOST_NAMED])
                 more = ", ..." * (len(missing) > MOST_NAMED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from covey.cli import run as run_command
 from covey.config import parse_config
 from covey.envs import load_environment, read_spaces
 from covey.errors import ConfigError, SpaceError, StorageError
+from covey.networks.normalisation import Moments
 from covey.run.directory import RunDirectory
 from covey.run.init_from import parse_source, with_absolute_source
 from covey.run.kept import write_kept
@@ -78,6 +80,22 @@ def test_weights_of_the_kept_best_are_those_that_were_kept(source: RunDirectory)
         if key in found.weights:
             assert all(np.array_equal(found.weights[key][name], values) for name, values in params.items())
     assert living.member_id == 5
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_statistics_of_observations_come_with_the_weights_where_they_are_asked_for(
+    source: RunDirectory, asked: bool
+) -> None:
+    there = WarmStart.read(f"{source.path}:5")
+    known = Moments.of(np.random.default_rng(0).normal(size=(10, 3)))
+    networks = {key: network.clone() for key, network in there.networks.items()}
+    for network in networks.values():
+        network.observed = known
+    here = {key: network.clone() for key, network in there.networks.items()}
+    for network in here.values():
+        network.observed = Moments.none(3) if asked else None
+    replace(there, networks=networks).fill(here)
+    assert all(network.observed is (known if asked else None) for network in here.values())
 
 
 def test_what_does_not_fit_is_told_and_begins_anew(source: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
