@@ -162,7 +162,7 @@ class Place:
 
     def copied(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
         """Copy the network's own numbers of the parameter out of its row."""
-        own = row[self.columns].reshape(self.shape)[self.own]
+        own = np.asarray(row[self.columns].reshape(self.shape)[self.own])  # of a parameter without axes a number
         return own.copy() if own.base is not None else own  # positions that are no slices have made a copy already
 
 
