@@ -13,6 +13,10 @@ from covey_server.packing.updates.trace import tensors_in
 
 COPIES = ("_to_copy", "copy_")
 
+_META = torch.library.Library("aten", "IMPL", "Meta")
+_META.impl("_fused_adam_.tensor_lr", lambda *tensors, **numbers: None)
+"""What torch lacks on "meta": Adam's step with a learning rate on the device, which returns nothing."""
+
 
 class HostCopies(TorchDispatchMode):
     """A context that notes every operation that mixes the host's tensors with the device's, and every waiting copy.
