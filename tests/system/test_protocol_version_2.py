@@ -80,14 +80,14 @@ def test_trees_are_said_in_version_2_alone(serve: Callable[..., ActorServiceStub
     assert "speaks protocol version 1, expected 2" in refusal(lambda: join(stub, TREES, 1, 1))
     join(stub, TREES, 2, 2)
     text = refusal(lambda: describe(stub, 1))
-    assert "the actor speaks protocol version 1, the learner versions 2 to " in text
+    assert "the actor speaks protocol version 1, the learner version 2, " in text
     assert "install a newer covey on the actor's side" in text
     assert describe(stub, 2).protocol_version == 2
 
 
 def test_parts_that_are_left_out_need_an_actor_that_leaves_them_out(serve: Callable[..., ActorServiceStub]) -> None:
     stub = serve(ignore_observations=["mission"])
-    assert "the learner versions 2 to " in refusal(lambda: describe(stub, 1))
+    assert "the learner version 2, " in refusal(lambda: describe(stub, 1))
     told = describe(stub, 2).environment.ignore_observations
     assert list(told) == ["mission"]
     join(stub, read_spaces(MaskedTrees(), ignored=told), 2, 1)

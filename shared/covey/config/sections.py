@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from covey.config.section import OnResume, Section
-from covey.spaces import MOST_FRAMES
 from covey.wire.limits import MAX_COMPRESSION_LEVEL, MAX_SLOTS
 
 Updates = Literal["auto", "eager", "recorded", "compiled", "graph"]
@@ -60,7 +59,7 @@ class Environment(Section):
     frame_stack: Annotated[int, OnResume.FIXED] = Field(
         default=1,
         ge=1,
-        le=MOST_FRAMES,
+        le=16,
         description="How many of an agent's last observations its networks read, joined into one: of images the "
         "channels, so that 4 frames of 84 x 84 pixels are an image of 4 channels; of everything else the numbers, one "
         "observation after another. At the beginning of an episode its first observation stands for those before it. "

@@ -21,7 +21,7 @@ from covey.config.architecture import resolve
 from covey.config.yaml_text import parse_yaml
 from covey.errors import ConfigError
 from covey.networks.resolve import network_ids
-from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
+from covey.spaces import MOST_FRAMES, AgentSpec, Box, Discrete, EnvironmentSpaces
 
 MINIMAL: dict[str, Any] = {"algorithm": {"name": "MATD3"}, "environment": {"name": "mpe2.simple_v3"}, "training": {}}
 
@@ -385,3 +385,11 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, key: str,
 
 def test_a_key_may_stand_beside_what_an_anchor_brings() -> None:
     assert parse_yaml("a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}\n", "x")["c"] == {"x": 2, "y": 3}
+
+
+def test_as_many_frames_may_be_written_as_may_be_stacked() -> None:
+    frames = {"environment": {"name": "m", "frame_stack": MOST_FRAMES}}
+    assert parse_config({**MINIMAL, **frames}).environment.frame_stack == MOST_FRAMES
+    frames["environment"]["frame_stack"] = MOST_FRAMES + 1
+    with pytest.raises(ConfigError, match=f"less than or equal to {MOST_FRAMES}"):
+        parse_config({**MINIMAL, **frames})

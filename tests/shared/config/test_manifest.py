@@ -178,7 +178,6 @@ def test_a_key_without_meaning_is_named_with_what_happens_instead(
         ("network", {"encoder_cls": "Other"}, ["network.encoder_cls: 'Other'", "encoder_config.module"]),
         ("network", {"squash_output": True}, ["network.squash_output: True", "clipped"]),
         ("network", {"encoder_config": {"block_type": "Conv3d"}}, ["block_type: 'Conv3d'"]),
-        ("network", {"encoder_config": {"hidden_state_size": 2}}, ["network.encoder_config.hidden_state_size"]),
         ("replay_buffer", {"per_buffer": True}, ["replay_buffer.per_buffer", "uniformly"]),
         ("environment", {"wrappers": ["x.y"]}, ["environment.wrappers", "package.module:function"]),
         ("training", {"hpo": False}, ["training.hpo", "no_mut"]),
