@@ -65,7 +65,7 @@ def configuration(name: str) -> dict[str, Any]:
 
 
 def predicted(path: Path) -> Memory:
-    """What is predicted of a run."""
+    """Compute what memory a run is predicted to take, from its configuration and its environment's spaces."""
     config = load_config(path)
     made = read_spaces(load_environment(config.environment.name, config.environment.config)())
     return ALGORITHMS[config.algorithm.name].planned_memory(config, made)

@@ -15,7 +15,7 @@ from covey_actor.workers import actor_arguments, limit_threads, run_workers
 
 
 class Ops(StrEnum):
-    """What computes policies."""
+    """The library by which an actor computes its policies' actions."""
 
     numpy = "numpy"
     torch = "torch"

@@ -24,11 +24,11 @@ class Shapes(ParallelEnv):  # type: ignore[misc,type-arg,unused-ignore]
         self._time = 0
 
     def observation_space(self, agent: str) -> Any:
-        """What an agent sees."""
+        """Return the space of an agent's observations: an array of the given shape."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> Any:
-        """What an agent does."""
+        """Return the space of an agent's actions: five choices."""
         return self.action_spaces[agent]
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:

@@ -107,7 +107,7 @@ def _train(config: Config, run: RunDirectory, actors: LocalActors, console: Cons
 
 
 def _measured(process: LearnerProcess, status: Status, running: int) -> Measured:
-    """What the number of local actors is chosen from."""
+    """Read how long learner and actors have waited and worked, by which the number of local actors is chosen."""
     learner = process.learner
     return Measured(
         clock_s=time.monotonic(),

@@ -93,7 +93,7 @@ class IPPO(Algorithm):
 
     @classmethod
     def joint_view(cls, spaces: EnvironmentSpaces, device: torch.device) -> JointView | None:
-        """What value networks see; None: the same as policies."""
+        """Make what value networks read of a round; None: each reads what its policy does, the agent's observation."""
         del spaces, device
         return None
 

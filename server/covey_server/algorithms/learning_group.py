@@ -33,7 +33,7 @@ from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.updates import backend_of
 
 METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
-"""Those of policies first, then those of values."""
+"""Names of what is reported of learning, the losses and the like: those of policies first, then those of values."""
 
 
 class LearningGroup:

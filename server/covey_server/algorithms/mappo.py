@@ -51,7 +51,7 @@ class MAPPO(IPPO):
 
     @classmethod
     def joint_view(cls, spaces: EnvironmentSpaces, device: torch.device) -> JointView:
-        """What value networks see."""
+        """Make what value networks read of a round: the observations of all agents, their own agent's first."""
         return JointView(spaces, device)
 
     @classmethod

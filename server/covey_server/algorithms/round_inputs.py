@@ -87,7 +87,7 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 
 class RoundInputs(Protocol):
-    """What networks read in V views, by their indices."""
+    """Gives what networks read of a round, encoded: any of its V views (an agent's observation in a row), by index."""
 
     def take(self, index: Tensor) -> Tensor:
         """Return what networks read in these views, (*index's shape, W) float32; until the next call at least."""

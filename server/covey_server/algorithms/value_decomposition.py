@@ -280,11 +280,6 @@ class ValueDecomposition(Algorithm):
         """Return the stacked utilities and, where there are any, the stacked mixers."""
         return [self._utilities] if self._mixers is None else [self._utilities, self._mixers]
 
-    def unpack(self) -> None:
-        """Copy weights, targets, Adam moments and step counts from the stacked networks back into the members."""
-        for networks in self.packed():
-            networks.unpack()
-
     def metrics(self) -> dict[int, dict[str, float]]:
         """Return the mean "critic_loss" of the team's value since the last call, by member id; then reset."""
         return {member.member_id: means for member, means in zip(self._members, self._losses.take(), strict=True)}

@@ -179,7 +179,7 @@ class SamplePolicy:
         return z
 
     def _inputs(self, number: int, seen: NDArray[Any]) -> NDArray[np.float32]:
-        """What the network reads of what an agent saw."""
+        """Encode an agent's observations as its policy's network reads them, with its one-hot index if wanted."""
         x = ObservationEncoding.of(self._group.stacked).encode(seen.reshape(len(seen), -1))
         if self._spec.indicator:
             x = np.concatenate([x, np.tile(np.eye(self._spec.indicator, dtype=np.float32)[number], (len(x), 1))], 1)

@@ -18,7 +18,7 @@ from covey_server.experience.stream import Stream
 from covey_server.ingest.validation import Accepted
 
 CLOSE = 1e-4
-"""By how much a state may differ."""
+"""How far a number of a state of memory that an actor sent may be from what its policy gives here: rounding."""
 
 
 class Remembered:

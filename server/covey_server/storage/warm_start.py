@@ -164,7 +164,7 @@ def _differing(here: AgentSpec, there: AgentSpec) -> Iterator[str]:
 
 
 def _leaves(what: str, here: Space, there: Space) -> Iterator[str]:
-    """What differs between two spaces, leaf by leaf."""
+    """Yield a phrase for each leaf in which the space here differs from the source run's, with both."""
     mine, theirs = ({leaf.name: leaf.space for leaf in leaves(space)} for space in (here, there))
     for name in dict.fromkeys([*mine, *theirs]):
         if mine.get(name) != theirs.get(name):

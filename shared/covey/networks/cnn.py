@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from covey.errors import ConfigError
 from covey.networks.convolution import Window
+from covey.networks.images import pixels_of
 from covey.networks.labels import Axis, ParamSpec, Segment, axis_width
 from covey.networks.ops import IDEMPOTENT, Activation, Array, Ops
 
@@ -171,13 +172,8 @@ class CNN:
             (B, out) or (K, B, out).
         """
         del valid
-        *lead, batch, width = x.shape
-        beside = None if width == self.numbers else ops.columns(x, self.numbers, width)
-        height, columns, channels = self.image
-        y = x if beside is None else ops.columns(x, 0, self.numbers)
-        if self.channels_first and channels > 1:
-            y = ops.channels_last(y, channels)
-        y = ops.reshape(y, (*lead, batch * height * columns, channels))
+        *lead, batch, _ = x.shape
+        y, beside = pixels_of(ops, x, self.image, self.channels_first)
         for i, window in enumerate(self.windows):
             y = ops.convolution(y, params[f"{prefix}.{i}.weight"], params[f"{prefix}.{i}.bias"], window)
             which = activations.get(f"{prefix}.{i}", self.activation)

@@ -5,6 +5,7 @@ An image is a Box of two axes (height, width), or of three: (height, width, chan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ import numpy as np
 
 from covey.errors import ConfigError
 from covey.networks.convolution import Window
+from covey.networks.ops import Array, Ops
 from covey.spaces import Box, Space, has_channels_first
 
 Channels = Literal["first", "last"]
@@ -134,3 +136,24 @@ def sized(
 def _kernel(side: int) -> int:
     """Return the kernel of a layer that reads images whose shorter side has so many pixels."""
     return 8 if side >= 36 else 4 if side >= 12 else min(3, side)
+
+
+def pixels_of(ops: Ops, x: Array, image: tuple[int, int, int], channels_first: bool) -> tuple[Array, Array | None]:
+    """Split what a convolutional encoder reads into the pixels of its images and the numbers that follow each image.
+
+    Args:
+        ops: Backend.
+        x: (..., B, numbers of an image and of what follows).
+        image: Height, width and channels.
+        channels_first: Whether the numbers of an image come channel by channel.
+
+    Returns:
+        The pixels, (..., B * height * width, channels), and what follows, (..., B, rest), or None.
+    """
+    *lead, batch, width = x.shape
+    numbers = math.prod(image)
+    beside = None if width == numbers else ops.columns(x, numbers, width)
+    y = x if beside is None else ops.columns(x, 0, numbers)
+    if channels_first and image[2] > 1:
+        y = ops.channels_last(y, image[2])
+    return ops.reshape(y, (*lead, batch * image[0] * image[1], image[2])), beside

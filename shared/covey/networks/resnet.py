@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from covey.errors import ConfigError
 from covey.networks.cnn import CNN
 from covey.networks.convolution import Window
+from covey.networks.images import pixels_of
 from covey.networks.labels import Axis, ParamSpec, Segment, axis_width
 from covey.networks.ops import Activation, Array, Ops
 
@@ -181,13 +182,8 @@ class ResNet:
             (B, out) or (K, B, out).
         """
         del valid
-        *lead, batch, width = x.shape
-        beside = None if width == self.numbers else ops.columns(x, self.numbers, width)
-        height, columns, channels = self.image
-        y = x if beside is None else ops.columns(x, 0, self.numbers)
-        if self.channels_first and channels > 1:
-            y = ops.channels_last(y, channels)
-        y = ops.reshape(y, (*lead, batch * height * columns, channels))
+        *lead, batch, _ = x.shape
+        y, beside = pixels_of(ops, x, self.image, self.channels_first)
 
         def convolved(name: str, y: Array, window: Window) -> Array:
             return ops.convolution(y, params[f"{name}.weight"], params[f"{name}.bias"], window)
