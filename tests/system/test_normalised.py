@@ -79,7 +79,7 @@ def test_a_task_of_very_different_sizes_is_learned_and_played_elsewhere(
     """Trained, evaluated in another process, resumed with children, exported and played without a run."""
     own = {**algorithm, "normalize_observations": True}
     off_policy = algorithm is MADDPG
-    training = {"random_steps": 256, "learning_delay": 128} if off_policy else {}
+    training = {"random_steps": 256, "learning_delay": 128, "max_steps": 3072} if off_policy else {}
     config = job(tmp_path / "on.yaml", own, training=training)
     result = covey_json("train", config, "--runs", tmp_path, "--json")
     assert result["best_fitness"] > 15, result

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
+
+from covey.cli.terminal import say
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, what schedulers and service managers send, and what a terminal sends that is closed."""
@@ -50,7 +51,7 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[Interruption]:
             raise SystemExit(128 + number)
         seen.signal = number
         with contextlib.suppress(OSError, ValueError):  # the terminal that hung up takes no more text
-            print("covey: stopping with a checkpoint; a second signal (Ctrl-C) stops at once", file=sys.stderr)
+            say("covey: stopping with a checkpoint; a second signal (Ctrl-C) stops at once", error=True)
         # In a thread: the handler may have interrupted code that holds the learner's lock, which `stop` needs.
         threading.Thread(target=stop, daemon=True).start()
 

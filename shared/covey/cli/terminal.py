@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 MOST_BYTES = 1 << 20
 """What waits to be written at most; further text is dropped until a reader catches up."""
@@ -40,12 +40,18 @@ def printable(text: str, keep: str = "") -> str:
 
 def say(line: str, *, error: bool = False) -> None:
     """Print one line to standard output, or to standard error."""
-    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
+    _print(printable(line), sys.stderr if error else sys.stdout)
 
 
 def say_json(value: Any, indent: int | None = None) -> None:
     """Print a value as JSON in ASCII, in which control characters are escapes."""
-    print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), flush=True)
+    _print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), sys.stdout)
+
+
+def _print(line: str, stream: TextIO) -> None:
+    # In one piece, which `print` writes as two where Python is told not to buffer: both streams may be one file.
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 class PrintableFormatter(logging.Formatter):
@@ -176,7 +182,7 @@ def print_result(line: str) -> None:
     if isinstance(sys.stderr, PatientStream):
         sys.stderr.drain(AT_EXIT_S)  # what was said before it is read before it
     with contextlib.suppress(OSError, ValueError):
-        print(line, flush=True)
+        _print(line, sys.stdout)
         return
     discard_output()
 
