@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from benchmarks.learning import entry
-from benchmarks.pages.learning_jobs import FIRST_SEED, JOBS, Job
 from benchmarks.pages import results
+from benchmarks.pages.learning_jobs import FIRST_SEED, JOBS, Job
 from benchmarks.pages.levels import task
 from tests.support.processes import ROOT, covey, write_config
 
