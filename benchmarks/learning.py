@@ -60,7 +60,7 @@ def entry(name: str, job: Job, run: Path) -> dict[str, Any]:
             for g in kept["generations"]
             if g["env_steps"]
         ],
-        "games": [_played(run, play) for play in job.plays],
+        "games": _played(run) if job.game else [],
     }
 
 
@@ -74,24 +74,11 @@ def _until(seconds: Sequence[tuple[float, float]], env_steps: float) -> float:
     return next(round(at, 1) for steps, at in seconds if steps >= env_steps)
 
 
-def _played(run: Path, play: str) -> dict[str, Any]:
-    """A game against somebody else: what became of the agents that the run's policies played."""
-    command = [
-        sys.executable,
-        "-m",
-        "covey",
-        "evaluate",
-        str(run),
-        "--episodes",
-        str(EPISODES),
-        "--play",
-        play,
-        "--json",
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_environment())
-    told = json.loads(done.stdout.splitlines()[-1])["outcomes"]
-    other = play.partition("=")[0]
-    return {"play": play, "outcomes": {agent: outcome for agent, outcome in told.items() if agent != other}}
+def _played(run: Path) -> list[dict[str, Any]]:
+    """Games against scripted players, in every seat."""
+    command = [sys.executable, "-m", "benchmarks.games", str(run), "--games", str(EPISODES)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT, env=_environment())
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def _environment() -> dict[str, str]:

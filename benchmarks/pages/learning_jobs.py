@@ -19,14 +19,14 @@ class Job:
         settings: What differs from the example, by dotted key.
         runs: Seeds.
         read_at: Env steps of each member after which scores are told, besides those at the end.
-        plays: Who plays which agents by what, in further evaluations of a game: values of `--play`.
+        game: Whether it is a game, in which policies are judged against scripted players as well.
     """
 
     config: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 10
     read_at: tuple[int, ...] = ()
-    plays: tuple[str, ...] = ()
+    game: bool = False
 
     @property
     def seeds(self) -> range:
@@ -53,6 +53,7 @@ JOBS: dict[str, Job] = {
     "qmix_spread": Job("qmix_spread.yaml", _alone(2_000_000), 5, (1_000_000,)),
     "maddpg_spread": Job("maddpg_spread.yaml", _alone(1_000_000), 5, (400_000,)),
     "mappo_reference": Job(SPEAKER, _alone(2_000_000, environment__name=REFERENCE), 5, (500_000, 1_000_000)),
-    "tictactoe": Job("tictactoe.yaml", runs=3, plays=("player_2=random", "player_1=random")),
+    "tictactoe": Job("tictactoe.yaml", runs=3, game=True),
+    "connect_four": Job("connect_four.yaml", runs=3, game=True),
 }
 """By name: the name of the sweep."""

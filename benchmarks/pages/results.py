@@ -112,19 +112,16 @@ def summary(runs: Sequence[Run]) -> str:
     for job, mine in by_job(runs).items():
         link = f"[{job}](#{job})"
         if mine[0]["games"]:
-            lost = [f"{max(losses):.1%}" for losses in _losses(mine).values()]
-            rows.append([link, f"{len(mine)}", f"{mine[0]['env_steps']:,}", _median_s(mine), "", "", ""])
-            rows[-1][4] = f"lost, at worst: {', '.join(lost)}"
+            lost = max(lost for shares in _shares(mine).values() for lost, *_ in shares)
+            seconds = statistics.median(run["wall_s"] for run in mine)
+            told = f"loses {lost:.1%} at worst"
+            rows.append([link, f"{len(mine)}", f"{mine[0]['env_steps']:,}", f"{seconds:,.0f} s", told, "", ""])
             continue
         levels = task_of(mine[0]).levels
         last = row(*readings(mine)[-1])
         rows.append([link, *last[:5], f"{levels[0].score:.1f} to {levels[-1].score:.1f}"])
     head = ["job", "runs", "env steps", "wall time", "median", "IQM (95 %)", "from random to best known"]
     return "\n" + table(head, rows)
-
-
-def _median_s(runs: Sequence[Run]) -> str:
-    return f"{statistics.median(run['wall_s'] for run in runs):,.0f} s"
 
 
 def chapter(about: Task, runs: Sequence[Run]) -> str:
@@ -148,12 +145,11 @@ def section(job: str, runs: Sequence[Run]) -> str:
     head = ["seed", "wall time"]
     rows = [[f"{run['seed']}", f"{run['wall_s']:,.0f} s"] for run in runs]
     if runs[0]["games"]:
-        for seat, shares in _shares(runs).items():
-            head.append(f"as {seat}: lost, won, drawn")
+        text += f"One policy plays both sides, {runs[0]['episodes']:,} games of each kind.\n\n"
+        for (player, seat), shares in _shares(runs).items():
+            head.append(f"{player}, as {seat}: lost, won, drawn")
             for cells, lost_won_drawn in zip(rows, shares, strict=True):
                 cells.append(", ".join(f"{share:.1%}" for share in lost_won_drawn))
-        worst = " and ".join(f"{max(losses):.1%} as {seat}" for seat, losses in _losses(runs).items())
-        text += f"Against random moves the worst of {len(runs)} runs loses {worst}. One policy plays both sides.\n\n"
     else:
         several = ["runs", "env steps", "wall time", "median", "IQM (95 %)", "worst", "best"]
         text += table(several, [row(*reading) for reading in readings(runs)]) + "\n"
@@ -168,19 +164,14 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.1f} ± {error:.1f}" if error else f"{value:.3f}"
 
 
-def _shares(runs: Sequence[Run]) -> dict[str, list[tuple[float, float, float]]]:
-    """Lost, won and drawn of each run, by the agent that it played."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
+def _shares(runs: Sequence[Run]) -> dict[tuple[str, str], list[tuple[float, float, float]]]:
+    """Lost, won and drawn of each run, by whom it was played against and by the agent that it played."""
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for run in runs:
         for game in run["games"]:
-            for seat, o in game["outcomes"].items():
-                found.setdefault(seat, []).append((o["loss"], o["win"], o["draw"]))
+            shares = (game["loss"], game["win"], game["draw"])
+            found.setdefault((game["against"], game["seat"]), []).append(shares)
     return found
-
-
-def _losses(runs: Sequence[Run]) -> dict[str, list[float]]:
-    """The share of games that each run lost, by the agent that it played."""
-    return {seat: [lost for lost, *_ in shares] for seat, shares in _shares(runs).items()}
 
 
 def commands(job: str, runs: Sequence[Run]) -> str:
@@ -190,9 +181,9 @@ def commands(job: str, runs: Sequence[Run]) -> str:
     text = f".venv/bin/python -m benchmarks.learning {job} --runs runs --seeds {seeds}\n"
     settings = "".join(f" --set {key}={json.dumps(value)}" for key, value in run["settings"].items())
     text += f"# one by one\n.venv/bin/covey train {run['config']} --set training.seed={run['seed']}{settings}\n"
-    for options in [f" --play {game['play']}" for game in run["games"]] or [""]:
-        text += f".venv/bin/covey evaluate RUN --episodes {run['episodes']}{options}\n"
-    return text
+    if run["games"]:
+        return f"{text}.venv/bin/python -m benchmarks.games RUN --games {run['episodes']}\n"
+    return f"{text}.venv/bin/covey evaluate RUN --episodes {run['episodes']}\n"
 
 
 def curves(runs: Sequence[Run]) -> dict[str, list[list[tuple[float, float]]]]:

@@ -35,7 +35,7 @@ def run(job: str, seed: int, score: float, config: str = "", **told: Any) -> dic
 
 def game(seed: int, lost: tuple[float, float]) -> dict[str, Any]:
     games = [
-        {"play": f"player_{2 - i}=random", "outcomes": {f"player_{i + 1}": {"win": 1 - x, "draw": 0.0, "loss": x}}}
+        {"seat": f"player_{i + 1}", "against": "random", "games": 1000, "win": 1 - x, "draw": 0.0, "loss": x}
         for i, x in enumerate(lost)
     ]
     return run("tictactoe", seed, 0.0, games=games)
@@ -59,10 +59,10 @@ def test_few_runs_have_no_interval() -> None:
 
 def test_a_game_is_told_by_its_shares_in_each_seat() -> None:
     text = results.page([game(0, (0.01, 0.03)), game(1, (0.02, 0.01))])
-    assert "as player_1: lost, won, drawn | as player_2: lost, won, drawn" in text
+    assert "| random, as player_1: lost, won, drawn | random, as player_2: lost, won, drawn |" in text
     assert "1.0%, 99.0%, 0.0% | 3.0%, 97.0%, 0.0%" in text
-    assert "worst of 2 runs loses 2.0% as player_1 and 3.0% as player_2" in text
-    assert "covey evaluate RUN --episodes 1000 --play player_1=random" in text
+    assert "| loses 3.0% at worst |" in text
+    assert "python -m benchmarks.games RUN --games 1000" in text
 
 
 def test_the_command_writes_page_and_plots_and_notices_what_is_stale(
