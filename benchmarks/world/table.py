@@ -97,7 +97,7 @@ def _classic() -> Iterator[Row]:
         yield Row("classic", f"pettingzoo.classic.{game}", GAMES, opponents=(first,))
     yield Row("classic", "pettingzoo.classic.go_v5", GAMES, {"board_size": 5}, opponents=("black_0",))
     yield Row("classic", "pettingzoo.classic.chess_v6", GAMES, opponents=("player_0",))
-    yield Row("classic", "pettingzoo.classic.hanabi_v5", (*GAMES, "hanabi-learning-environment"))
+    yield Row("classic", "pettingzoo.classic.hanabi_v5", (*GAMES, "open_spiel", "shimmy"))
     yield Row("sisl", "pettingzoo.sisl.multiwalker_v9", GAMES)
     yield Row("sisl", "pettingzoo.sisl.pursuit_v5", GAMES)
     yield Row("butterfly", "pettingzoo.butterfly.knights_archers_zombies_v11", GAMES)
