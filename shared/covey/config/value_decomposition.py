@@ -92,9 +92,8 @@ class VDNSettings(ValueDecompositionAlgorithm):
 class QMIXSettings(ValueDecompositionAlgorithm):
     """QMIX: cooperative Q-learning whose team value is a monotonic network of the agents' utilities.
 
-    The network's weights depend on the state (`environment.state`), or on what all agents observe. Actions are Discrete,
-    and all agents act in every env step.
-    The reward is the sum of the agents' rewards.
+    The network's weights depend on the state (`environment.state`), or on what all agents observe. Actions are
+    Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
     """
 
     implementation: ClassVar[str] = "covey_server.algorithms.qmix:QMIX"
