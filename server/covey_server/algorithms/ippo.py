@@ -52,7 +52,7 @@ class IPPO(Algorithm):
     """
 
     normalizes = True
-    state_roles: ClassVar[tuple[str, ...]] = ()
+    state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:

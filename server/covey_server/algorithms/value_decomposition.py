@@ -77,7 +77,7 @@ class ValueDecomposition(Algorithm):
 
     with_targets: ClassVar[bool] = True
     normalizes = True
-    state_roles: ClassVar[tuple[str, ...]] = ()
+    state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     # -- what a run consists of -----------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class ValueDecomposition(Algorithm):
         mixers: dict[str, tuple[int, ...]] = {key: (0,) for key in self.mixer_specs(config, spaces)}
         self._normalise = None
         if kept_statistics(config.algorithm):
-            reader = next((key for key in mixers if key.partition("/")[0] in self.state_roles), None)
+            reader = next((key for key in mixers if key.partition("/")[0] in (self.state_roles or ())), None)
             self._normalise = NormalisedBatches(spaces, ids, self._members, self._device, reader)
         self._agents = len(spaces.agents)
         self._columns = AgentColumns([a.action.width for a in spaces.agents], self._device)

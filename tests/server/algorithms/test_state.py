@@ -252,7 +252,8 @@ def test_a_mixer_counts_the_states_that_its_member_went_through() -> None:
     found = m.networks["mixer/team"].observed
     went = columns[STATE][columns["kind"] == RowKind.STEP].reshape(12, 4)
     assert found is not None and found.to_json() == Moments.of(went).to_json()
-    assert ALGORITHMS["QMIX"].experience(made, spaces, CPU).observed is not None
+    fresh = ALGORITHMS["QMIX"].experience(made, spaces, CPU)
+    assert isinstance(fresh, Replay) and fresh.observed is not None
 
 
 def test_images_in_a_state_stay_as_they_are() -> None:
