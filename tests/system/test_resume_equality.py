@@ -64,7 +64,15 @@ NORMALISED = [(name, "cpu", "normalised") for name in ("MATD3", "IPPO")]
 
 @pytest.fixture(
     scope="module",
-    params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), (MEMORY, "cpu"), *NORMALISED, *ON_A_GPU],
+    params=[
+        ("MATD3", "cpu"),
+        ("IPPO", "cpu"),
+        ("QMIX", "cpu"),
+        ("MASAC", "cpu"),
+        (MEMORY, "cpu"),
+        *NORMALISED,
+        *ON_A_GPU,
+    ],
     ids="-".join,
 )
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
