@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from covey.config.algorithm import JointCriticAlgorithm, JointCriticHyperparameters
 from covey.config.algorithm_settings import Hyperparameters
@@ -37,13 +37,22 @@ class MASACSettings(MASACHyperparameters, JointCriticAlgorithm):
     oldest_protocol_version: ClassVar[int] = SQUASHED_SINCE
 
     name: Literal["MASAC"] = Field(description="Name of the algorithm.")
-    ent_coef: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+    ent_coef: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default="auto",
         description="Temperature: what a nat of a policy's entropy is worth, in units of the reward. `auto`: each "
         "policy's is learned, from 1, so that its entropy is `target_entropy`; a number: it stays that.",
     )
-    target_entropy: Literal["auto"] | float = Field(
+    target_entropy: Literal["auto"] | Annotated[float, Field(allow_inf_nan=False)] = Field(
         default="auto",
         description="Entropy to which learned temperatures lead a policy, in nats, with the action range mapped to "
-        "[-1, 1]. `auto`: minus the numbers of its action; unused where `ent_coef` is a number.",
+        "[-1, 1]. `auto`: minus the numbers of its action. Left out where `ent_coef` is a number.",
     )
+
+    @model_validator(mode="after")
+    def _target_of_what_is_learned(self) -> MASACSettings:
+        if self.ent_coef != "auto" and self.target_entropy != "auto":
+            raise ValueError(
+                f"target_entropy: {self.target_entropy:g}, expected it left out where ent_coef is a number "
+                f"({self.ent_coef:g}), as nothing leads the policy's entropy there; leave one of both out"
+            )
+        return self
