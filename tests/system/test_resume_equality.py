@@ -65,7 +65,16 @@ STATE = [(name, "cpu", "normalised, state") for name in ("MAPPO", "QMIX")]
 
 @pytest.fixture(
     scope="module",
-    params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), (MEMORY, "cpu"), *NORMALISED, *STATE, *ON_A_GPU],
+    params=[
+        ("MATD3", "cpu"),
+        ("IPPO", "cpu"),
+        ("QMIX", "cpu"),
+        ("MASAC", "cpu"),
+        (MEMORY, "cpu"),
+        *NORMALISED,
+        *STATE,
+        *ON_A_GPU,
+    ],
     ids="-".join,
 )
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:

@@ -94,10 +94,10 @@ def test_samples_are_normalised_as_actors_read_them(spaces: Any, shared: bool) -
     assert absent or not spaces.asynchronous
 
 
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "MASAC"])
 def test_learning_normalised_is_learning_from_normalised_samples(algorithm: str) -> None:
     """Members of one pack with statistics of their own learn what each learns alone from samples made by hand."""
-    spaces, off = replays.MIXED, replays.config(algorithm, True)
+    spaces, off = replays.spaces_for(algorithm), replays.config(algorithm, True)
     on = replays.config(algorithm, True, normalize_observations=True)
     replay = replays.filled(spaces)
     together = experienced([replays.member(i, on, spaces) for i in range(3)])
@@ -244,7 +244,7 @@ def test_nothing_is_kept_where_nothing_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("value", [True, False])
-@pytest.mark.parametrize("name", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("name", ["MADDPG", "MATD3", "MASAC"])
 def test_rewards_are_not_scaled_where_replay_is_learned_from(name: str, value: bool) -> None:
     with pytest.raises(ConfigError, match=f"scale_rewards: expected it left out with {name}, whose replay"):
         replays.config(name, scale_rewards=value)

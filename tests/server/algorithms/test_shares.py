@@ -26,6 +26,7 @@ NARROW = EnvironmentSpaces.build(
 SWITCHES = EnvironmentSpaces.build(
     [AgentSpec("a_0", replays.box(1), MultiBinary(3)), AgentSpec("b_0", replays.box(3), replays.box(1))]
 )
+BOXES = {"boxes": replays.BOXES, "team": replays.TEAM, "turns": replays.TEAM_IN_TURNS}
 OFF_POLICY = {"boxes": replays.BOXES, "mixed": replays.MIXED, "turns": replays.SEEN, "narrow": NARROW}
 TEAMS = {"alike": ALIKE, "unlike": UNLIKE}
 ON_POLICY = {"simultaneous": rounds.SIMULTANEOUS, "asynchronous": rounds.ASYNCHRONOUS, "switches": SWITCHES}
@@ -44,7 +45,9 @@ class Case:
     def __init__(self, algorithm: str, seed: int) -> None:
         self.rng = np.random.default_rng([seed, sum(map(ord, algorithm))])
         self.algorithm = algorithm
-        kinds = {"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "QMIX": TEAMS, "VDN": TEAMS}.get(algorithm, OFF_POLICY)
+        kinds = {"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "QMIX": TEAMS, "VDN": TEAMS, "MASAC": BOXES}.get(
+            algorithm, OFF_POLICY
+        )
         self.on_policy = kinds is ON_POLICY
         self.spaces = list(kinds.values())[seed % len(kinds)]
         if algorithm in ("MAPPO", "QMIX") and seed % 4 < 3:
@@ -55,8 +58,9 @@ class Case:
         if self.on_policy:
             self.settings["normalize_values"] = bool(self.rng.random() < 0.5)
             self.settings["scale_rewards"] = seed % 3 == 1
-        elif kinds is OFF_POLICY:
-            self.settings |= {"actor_loss": str(self.rng.choice(["own", "joint"])), "output_penalty": 0.01}
+        elif kinds in (OFF_POLICY, BOXES):
+            self.settings["actor_loss"] = str(self.rng.choice(["own", "joint"]))
+            self.settings |= {"output_penalty": 0.01} if kinds is OFF_POLICY else {}
         self.config = self._config([16], [16], "ReLU", 16)
 
     def _config(self, hidden: Sequence[int], head: Sequence[int], activation: str, latent: int) -> Config:
@@ -109,7 +113,7 @@ class Case:
         sizes = [MemberSizes.of(m) for m in members]
         own = [members[m] for m in share]
         learner = ALGORITHMS[self.algorithm](self.config, self.spaces, own, "cpu", sizes)
-        replay = replays.filled(self.spaces) if self.algorithm in ("MADDPG", "MATD3") else None
+        replay = replays.filled(self.spaces) if self.algorithm in ("MADDPG", "MATD3", "MASAC") else None
         if self.algorithm in ("QMIX", "VDN"):
             replay = team_replay(self.spaces, losses=True)
         for i, due in enumerate(dues):
@@ -124,7 +128,7 @@ class Case:
         return rounds.together(self.spaces, steps, i)
 
 
-@pytest.mark.parametrize("algorithm", ["IPPO", "MAPPO", "MADDPG", "MATD3", "QMIX", "VDN"])
+@pytest.mark.parametrize("algorithm", ["IPPO", "MAPPO", "MADDPG", "MASAC", "MATD3", "QMIX", "VDN"])
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 3 else ()) for seed in range(12)])
 def test_members_learn_the_same_in_any_share_of_the_population(algorithm: str, seed: int) -> None:
     case = Case(algorithm, seed)
