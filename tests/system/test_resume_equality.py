@@ -64,7 +64,15 @@ NORMALISED = [(name, "cpu", "normalised") for name in ("MATD3", "IPPO")]
 
 @pytest.fixture(
     scope="module",
-    params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), (MEMORY, "cpu"), *NORMALISED, *ON_A_GPU],
+    params=[
+        ("MATD3", "cpu"),
+        ("IPPO", "cpu"),
+        ("QMIX", "cpu"),
+        ("PQN", "cpu"),
+        (MEMORY, "cpu"),
+        *NORMALISED,
+        *ON_A_GPU,
+    ],
     ids="-".join,
 )
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
@@ -72,7 +80,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     name, device, *normalised = request.param
     folder = tmp_path_factory.mktemp("-".join(request.param))
     own: dict[str, Any]
-    learn_step, own = (150, {}) if name.startswith("IPPO") else (10, {"batch_size": 32})
+    learn_step, own = (150, {}) if name.startswith(("IPPO", "PQN")) else (10, {"batch_size": 32})
     if normalised:
         own |= {"normalize_observations": True} | ({"scale_rewards": True} if name == "IPPO" else {})
     config = write_config(
@@ -88,7 +96,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "eval_loop": 4,  # dear enough for halving
         },
         # So short that within a twentieth of the env steps the best so far can be confirmed.
-        environment={"config": {"continuous_actions": name != "QMIX", "max_cycles": 4}},
+        environment={"config": {"continuous_actions": name not in ("QMIX", "PQN"), "max_cycles": 4}},
         replay_buffer={"max_size": 1200},  # a ring that goes round
         checkpoint={"keep": 9, "journal_segment_bytes": 1 << 16},
     )

@@ -15,6 +15,7 @@ from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
 from covey.config.config import Config, apply_override, load_config, parse_config
 from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
 from covey.config.network import MLPConfig, NetConfig
+from covey.config.pqn import PQNHyperparameters, PQNSettings
 from covey.config.sections import (
     EVAL_STEPS_CAP,
     TLS,
@@ -29,6 +30,7 @@ from covey.config.sections import (
     Updates,
 )
 from covey.config.value_decomposition import (
+    DiscreteTeamAlgorithm,
     QMIXSettings,
     ValueDecompositionAlgorithm,
     ValueDecompositionHyperparameters,
@@ -41,6 +43,7 @@ __all__ = [
     "AlgorithmSettings",
     "Checkpoint",
     "Config",
+    "DiscreteTeamAlgorithm",
     "Environment",
     "Evolution",
     "Fitness",
@@ -59,6 +62,8 @@ __all__ = [
     "OffPolicyHyperparameters",
     "OnPolicyAlgorithm",
     "OnPolicyHyperparameters",
+    "PQNHyperparameters",
+    "PQNSettings",
     "Probabilities",
     "QMIXSettings",
     "RLParameter",

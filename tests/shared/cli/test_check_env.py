@@ -232,7 +232,7 @@ def test_the_same_environment_as_arrays_is_offered_where_there_is_one(
     ("environment", "sentence"),
     [
         ("Choices", "algorithms: IPPO, MAPPO, MADDPG, MATD3 fit"),
-        ("OneChoice", "algorithms: IPPO, MAPPO, MADDPG, MATD3, QMIX, VDN fit"),
+        ("OneChoice", "algorithms: IPPO, MAPPO, MADDPG, MATD3, PQN, QMIX, VDN fit"),
         (
             "WholeNumbers",
             "algorithms: MADDPG, MATD3 fit; IPPO and MAPPO want floating-point numbers in a Box of actions, those of "
