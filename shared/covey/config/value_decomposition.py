@@ -38,6 +38,7 @@ class DiscreteTeamAlgorithm(AlgorithmSettings):
     Actions are Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
     """
 
+    team_reward: ClassVar[bool] = True
     oldest_protocol_version: ClassVar[int] = EPSILON_GREEDY_SINCE
 
     epsilon_start: float = Field(
