@@ -69,6 +69,7 @@ STATE = [(name, "cpu", "normalised, state") for name in ("MAPPO", "QMIX")]
         ("MATD3", "cpu"),
         ("IPPO", "cpu"),
         ("QMIX", "cpu"),
+        ("PQN", "cpu"),
         ("MASAC", "cpu"),
         (MEMORY, "cpu"),
         *NORMALISED,
@@ -82,7 +83,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     name, device, *normalised = request.param
     folder = tmp_path_factory.mktemp("-".join(request.param))
     own: dict[str, Any]
-    learn_step, own = (150, {}) if "PPO" in name else (10, {"batch_size": 32})
+    learn_step, own = (150, {}) if "PPO" in name or name == "PQN" else (10, {"batch_size": 32})
     if normalised:
         own |= {"normalize_observations": True} | ({"scale_rewards": True} if "PPO" in name else {})
     config = write_config(
@@ -99,7 +100,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         },
         # So short that within a twentieth of the env steps the best so far can be confirmed.
         environment={
-            "config": {"continuous_actions": name != "QMIX", "max_cycles": 4},
+            "config": {"continuous_actions": name not in ("QMIX", "PQN"), "max_cycles": 4},
             "state": "normalised, state" in normalised,
         },
         replay_buffer={"max_size": 1200},  # a ring that goes round

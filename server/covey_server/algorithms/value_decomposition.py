@@ -30,19 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from covey.config import (
-    AlgorithmSettings,
-    Config,
-    ValueDecompositionAlgorithm,
-    ValueDecompositionHyperparameters,
-)
-from covey.errors import SpaceError
+from covey.config import Config, ValueDecompositionAlgorithm, ValueDecompositionHyperparameters
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
-from covey.spaces import Discrete, EnvironmentSpaces
-from covey.v1.order_pb2 import Exploration
+from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms.agent_types import MAX_PADDED_WIDTH
-from covey_server.algorithms.algorithm import Algorithm
+from covey_server.algorithms.discrete_team import DiscreteTeam
 from covey_server.algorithms.loss_means import LossMeans
 from covey_server.algorithms.member_vectors import MemberVectors
 from covey_server.algorithms.normalised_batches import NormalisedBatches
@@ -63,7 +56,7 @@ from covey_server.packing.torch_ops import gradients
 from covey_server.packing.updates import backend_of
 
 
-class ValueDecomposition(Algorithm):
+class ValueDecomposition(DiscreteTeam):
     """Base of VDN and QMIX: stacks the population's utilities and mixers and updates them from replay.
 
     Args:
@@ -80,25 +73,6 @@ class ValueDecomposition(Algorithm):
     state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     # -- what a run consists of -----------------------------------------------------------------------------------
-
-    @classmethod
-    def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
-        """Refuse all but Discrete actions, and agents that do not all act in every env step.
-
-        Raises:
-            SpaceError: the error names the agent, and algorithms that can learn there.
-        """
-        for agent in spaces.agents:
-            if not isinstance(agent.action, Discrete):
-                raise SpaceError(
-                    f"action of agent {agent.agent_id!r}: {type(agent.action).__name__}, expected Discrete with "
-                    f"{settings.name}; use MATD3, MADDPG or IPPO"
-                )
-        if spaces.asynchronous:
-            raise SpaceError(
-                f"environment: its agents act at different times, expected all of them to act in every env step with "
-                f"{settings.name}; use IPPO, MADDPG or MATD3"
-            )
 
     @classmethod
     def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
@@ -125,15 +99,6 @@ class ValueDecomposition(Algorithm):
     def pace(cls, config: Config) -> UpdatesPerStep:
         """Make the rule for updates: one for every `learn_step` env steps collected for a member."""
         return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)
-
-    @classmethod
-    def exploration(cls, config: Config, member: Member) -> Exploration:
-        """Say how actors explore: epsilon-greedily, by an epsilon that changes linearly with the member's env steps."""
-        settings = config.algorithm
-        assert isinstance(settings, ValueDecompositionAlgorithm)
-        share = min(1.0, member.env_steps / settings.epsilon_steps)
-        epsilon = settings.epsilon_start + share * (settings.epsilon_end - settings.epsilon_start)
-        return Exploration(kind=Exploration.KIND_EPSILON_GREEDY, scale=epsilon)
 
     # -- learning -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The `algorithm:` sections of VDN and QMIX."""
+"""The `algorithm:` sections of VDN and QMIX, and what PQN has in common with them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ValueDecompositionHyperparameters(Hyperparameters):
     )
 
 
-class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, AlgorithmSettings):
-    """VDN and QMIX: cooperative Q-learning whose team value is mixed from a utility of each agent's own action.
+class DiscreteTeamAlgorithm(AlgorithmSettings):
+    """What the `algorithm:` sections of VDN, QMIX and PQN have in common: a team of agents that explore by epsilon.
 
     Actions are Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
     """
 
-    hyperparameters: ClassVar[type[Hyperparameters]] = ValueDecompositionHyperparameters
+    team_reward: ClassVar[bool] = True
     oldest_protocol_version: ClassVar[int] = EPSILON_GREEDY_SINCE
 
     epsilon_start: float = Field(
@@ -76,6 +76,15 @@ class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, AlgorithmSe
         default=True,
         description="Whether shared utilities also read which agent of the group they act for, as a one-hot vector.",
     )
+
+
+class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, DiscreteTeamAlgorithm):
+    """VDN and QMIX: cooperative Q-learning whose team value is mixed from a utility of each agent's own action.
+
+    Actions are Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
+    """
+
+    hyperparameters: ClassVar[type[Hyperparameters]] = ValueDecompositionHyperparameters
 
 
 class VDNSettings(ValueDecompositionAlgorithm):

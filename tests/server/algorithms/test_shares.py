@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.support import replays, rounds
 from tests.support.members import assert_same_networks
+from tests.support.plain_pqn import team_rollouts
 from tests.support.plain_value_decomposition import ALIKE, UNLIKE, team_replay
 
 from covey.config import Config
@@ -45,16 +46,15 @@ class Case:
     def __init__(self, algorithm: str, seed: int) -> None:
         self.rng = np.random.default_rng([seed, sum(map(ord, algorithm))])
         self.algorithm = algorithm
-        kinds = {"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "QMIX": TEAMS, "VDN": TEAMS, "MASAC": BOXES}.get(
-            algorithm, OFF_POLICY
-        )
+        teams = dict.fromkeys(("PQN", "QMIX", "VDN"), TEAMS)
+        kinds = ({"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "MASAC": BOXES} | teams).get(algorithm, OFF_POLICY)
         self.on_policy = kinds is ON_POLICY
         self.spaces = list(kinds.values())[seed % len(kinds)]
         if algorithm in ("MAPPO", "QMIX") and seed % 4 < 3:
             self.spaces = rounds.stated(self.spaces, "float32" if seed % 2 else "uint8")
         self.shared = bool(self.rng.random() < 0.5)
         self.normalised = seed % 6 == 5
-        self.settings: dict[str, Any] = {"normalize_observations": seed % 2 == 1}
+        self.settings: dict[str, Any] = {} if algorithm == "PQN" else {"normalize_observations": seed % 2 == 1}
         if self.on_policy:
             self.settings["normalize_values"] = bool(self.rng.random() < 0.5)
             self.settings["scale_rewards"] = seed % 3 == 1
@@ -68,7 +68,7 @@ class Case:
             plain = rounds.config(shared=self.shared, name=self.algorithm, **self.settings)
         else:
             plain = replays.config(self.algorithm, shared=self.shared, **self.settings)
-        layers = {"activation": activation, "layer_norm": self.normalised}
+        layers = {"activation": activation, "layer_norm": self.normalised or self.algorithm == "PQN"}
         return Config.model_validate(
             plain.model_dump(mode="json", exclude_unset=True)
             | {
@@ -93,6 +93,9 @@ class Case:
             if self.on_policy:
                 numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
                 numbers |= {"learn_step": int(rng.integers(10, 60))}
+            elif self.algorithm == "PQN":
+                numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
+                numbers |= {"learn_step": int(rng.integers(10, 60)), "q_lambda": float(rng.uniform(0, 1))}
             else:
                 rate = "lr" if self.algorithm in ("QMIX", "VDN") else "lr_actor"
                 numbers |= {rate: float(rng.uniform(1e-4, 1e-2)), "tau": float(rng.uniform(0.01, 0.2))}
@@ -124,11 +127,13 @@ class Case:
         return learner.metrics()
 
     def _rollouts(self, members: Sequence[Member], i: int) -> Any:
+        if self.algorithm == "PQN":
+            return team_rollouts(self.spaces, {m.member_id: m.hyperparameters.learn_step // 2 for m in members}, i)
         steps = {m.member_id: max(1, m.hyperparameters.learn_step // rounds.SLOTS) for m in members}
         return rounds.together(self.spaces, steps, i)
 
 
-@pytest.mark.parametrize("algorithm", ["IPPO", "MAPPO", "MADDPG", "MASAC", "MATD3", "QMIX", "VDN"])
+@pytest.mark.parametrize("algorithm", ["IPPO", "MAPPO", "MADDPG", "MASAC", "MATD3", "PQN", "QMIX", "VDN"])
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 3 else ()) for seed in range(12)])
 def test_members_learn_the_same_in_any_share_of_the_population(algorithm: str, seed: int) -> None:
     case = Case(algorithm, seed)
