@@ -63,7 +63,7 @@ def test_a_loop_of_ones_own_counts_what_agents_see_in_training(tmp_path: Path) -
     env.close()
 
 
-@pytest.mark.parametrize("algo", ["MADDPG", "IPPO"])
+@pytest.mark.parametrize("algo", ["MADDPG", "IPPO", "VDN", "QMIX"])
 def test_training_functions_count_the_rows_of_members(algo: str) -> None:
     env = environments()
     learn_step = 12 if algo == "IPPO" else 4
@@ -82,7 +82,7 @@ def test_training_functions_count_the_rows_of_members(algo: str) -> None:
     else:
         pop, _ = train_multi_agent_off_policy(env, "scaled", algo, pop, MultiAgentReplayBuffer(500), **arguments)
     for agent in pop:
-        shared = 2 if algo == "IPPO" else 1
+        shared = 1 if algo == "MADDPG" else 2  # agents of a policy
         for moments in observed(agent):
             # Those that arrived after the last update are not counted yet.
             assert 24 <= moments.count <= 48 * shared
