@@ -31,16 +31,23 @@ from covey_server.packing import counter_rng
 
 def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], extra: Tensor | None = None) -> Tensor:
     """ReLU networks, written out: an encoder per group, applied to each of its agents; latents; head."""
+
+    def hidden(x: Tensor, layer: str) -> Tensor:
+        y = x @ p[f"{layer}.weight"] + p[f"{layer}.bias"]
+        if f"{layer}.norm.scale" in p:
+            y = nn.functional.layer_norm(y, y.shape[-1:], p[f"{layer}.norm.scale"], p[f"{layer}.norm.bias"])
+        return y.relu()
+
     joint = []
     for i, x in zip(spec.inputs, inputs, strict=True):
         for agent in torch.split(x, i.width, -1):
             y = agent
             for layer in range(i.encoder.layers):
-                y = (y @ p[f"encoder.{i.name}.{layer}.weight"] + p[f"encoder.{i.name}.{layer}.bias"]).relu()
+                y = hidden(y, f"encoder.{i.name}.{layer}")
             joint.append((y @ p[f"encoder.{i.name}.out.weight"] + p[f"encoder.{i.name}.out.bias"]).relu())
     y = torch.cat([*joint, extra] if extra is not None else joint, -1)
     for layer in range(len(spec.head.hidden_size)):
-        y = (y @ p[f"head.{layer}.weight"] + p[f"head.{layer}.bias"]).relu()
+        y = hidden(y, f"head.{layer}")
     return y @ p["head.out.weight"] + p["head.out.bias"]
 
 

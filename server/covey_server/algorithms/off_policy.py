@@ -78,6 +78,7 @@ class OffPolicy(Algorithm):
     """The critics of one agent; the first one teaches the policy."""
 
     normalizes = True
+    state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:

@@ -157,7 +157,7 @@ def train_multi_agent_on_policy(
     swap_channels: bool = False,
     wandb_api_key: str | None = None,
 ) -> Trained:
-    """Train a population of IPPO members, and close the environments.
+    """Train a population of IPPO, MAPPO or PQN members, and close the environments.
 
     Takes the arguments of `train_multi_agent_off_policy` except `memory` and `learning_delay`, which on-policy learning
     does without; returns and raises the same.

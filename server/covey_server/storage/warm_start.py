@@ -106,8 +106,10 @@ class WarmStart:
             filled |= key.startswith("actor/") and any(network.params[name].ndim > 1 for name in fits)
             if (there := self.networks.get(key)) is not None:
                 # Statistics are kept where they are asked for here, and were there.
+                # (Of critics that read a state of other sizes there, as nobody plays by those, they begin anew.)
                 if network.observed is not None and there.observed is not None:
-                    network.observed = there.observed
+                    same = network.observed.mean.shape == there.observed.mean.shape
+                    network.observed = there.observed if same else network.observed
                 if network.earned is not None and there.earned is not None:
                     network.earned = there.earned
                 # A learned temperature begins where it was, with moments of nothing, as all moments here.

@@ -18,6 +18,7 @@ from covey.config.config import Config, apply_override, load_config, parse_confi
 from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
 from covey.config.masac import MASACHyperparameters, MASACSettings
 from covey.config.network import MLPConfig, NetConfig
+from covey.config.pqn import PQNHyperparameters, PQNSettings
 from covey.config.sections import (
     EVAL_STEPS_CAP,
     TLS,
@@ -32,6 +33,7 @@ from covey.config.sections import (
     Updates,
 )
 from covey.config.value_decomposition import (
+    DiscreteTeamAlgorithm,
     QMIXSettings,
     ValueDecompositionAlgorithm,
     ValueDecompositionHyperparameters,
@@ -44,6 +46,7 @@ __all__ = [
     "AlgorithmSettings",
     "Checkpoint",
     "Config",
+    "DiscreteTeamAlgorithm",
     "Environment",
     "Evolution",
     "Fitness",
@@ -66,6 +69,8 @@ __all__ = [
     "OffPolicyHyperparameters",
     "OnPolicyAlgorithm",
     "OnPolicyHyperparameters",
+    "PQNHyperparameters",
+    "PQNSettings",
     "Probabilities",
     "QMIXSettings",
     "RLParameter",

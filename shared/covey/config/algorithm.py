@@ -304,7 +304,7 @@ class IPPOSettings(OnPolicyAlgorithm):
 
 
 class MAPPOSettings(OnPolicyAlgorithm):
-    """MAPPO: IPPO whose value networks see what all agents see.
+    """MAPPO: IPPO whose value networks see the state (`environment.state`), or what all agents see.
 
     Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """

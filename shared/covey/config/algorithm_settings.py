@@ -60,6 +60,7 @@ class AlgorithmSettings(Hyperparameters):
         training_function: The function of the library that trains it.
         learns_from: What takes most memory besides networks: `replay`, of `replay_buffer`, or `rounds`, of `learn_step`
             env steps a member.
+        team_reward: Whether all agents are one team, which learns the sum of their rewards.
         oldest_protocol_version: Actors that speak an older version of the protocol are refused, as they do not know
             what the algorithm asks of them.
     """
@@ -71,6 +72,7 @@ class AlgorithmSettings(Hyperparameters):
     recurrent_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
     learns_from: ClassVar[Literal["replay", "rounds"]] = "replay"
+    team_reward: ClassVar[bool] = False
     oldest_protocol_version: ClassVar[int] = OLDEST_PROTOCOL_VERSION
 
     # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.

@@ -176,18 +176,20 @@ def test_a_round_is_read_with_the_statistics_that_it_was_played_with_and_moves_t
         assert m.networks["actor/switch_0" if "actor/switch_0" in m.networks else "actor/switch"].observed is None
 
 
-def test_packed_rounds_are_those_of_each_member_by_itself() -> None:
-    spaces = rounds.SIMULTANEOUS
-    made = rounds.config(normalize_observations=True, scale_rewards=True)
+@pytest.mark.parametrize("name", ["IPPO", "MAPPO", "MAPPO, state"])
+def test_packed_rounds_are_those_of_each_member_by_itself(name: str) -> None:
+    spaces = rounds.stated(rounds.SIMULTANEOUS, "float32") if "state" in name else rounds.SIMULTANEOUS
+    made = rounds.config(name=name.partition(",")[0], normalize_observations=True, scale_rewards=True)
+    implementation = ALGORITHMS[made.algorithm.name]
     together = experienced([rounds.member(i, made, spaces) for i in range(3)])
     apart = experienced([rounds.member(i, made, spaces) for i in range(3)])
     steps = {0: 24, 1: 16, 2: 24}
-    learner = IPPO(made, spaces, together)
+    learner = implementation(made, spaces, together)
     for seed in (0, 1):
         learner.update([0, 1, 2], rounds.together(spaces, steps, seed))
     learner.unpack()
     for i, m in enumerate(apart):
-        single = IPPO(made, spaces, [m])
+        single = implementation(made, spaces, [m])
         for seed in (0, 1):
             single.update([0], rounds.together(spaces, {i: steps[i]}, seed))
         single.unpack()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.support import replays, rounds
 from tests.support.members import assert_same_networks
+from tests.support.plain_pqn import team_rollouts
 from tests.support.plain_value_decomposition import ALIKE, UNLIKE, team_replay
 
 from covey.config import Config
@@ -45,12 +46,16 @@ class Case:
     def __init__(self, algorithm: str, seed: int) -> None:
         self.rng = np.random.default_rng([seed, sum(map(ord, algorithm))])
         self.algorithm = algorithm
-        kinds = {"IPPO": ON_POLICY, "QMIX": TEAMS, "VDN": TEAMS, "MASAC": BOXES}.get(algorithm, OFF_POLICY)
+        teams = dict.fromkeys(("PQN", "QMIX", "VDN"), TEAMS)
+        kinds = ({"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "MASAC": BOXES} | teams).get(algorithm, OFF_POLICY)
+        self.on_policy = kinds is ON_POLICY
         self.spaces = list(kinds.values())[seed % len(kinds)]
+        if algorithm in ("MAPPO", "QMIX") and seed % 4 < 3:
+            self.spaces = rounds.stated(self.spaces, "float32" if seed % 2 else "uint8")
         self.shared = bool(self.rng.random() < 0.5)
         self.normalised = seed % 6 == 5
-        self.settings: dict[str, Any] = {} if kinds is TEAMS else {"normalize_observations": seed % 2 == 1}
-        if algorithm == "IPPO":
+        self.settings: dict[str, Any] = {} if algorithm == "PQN" else {"normalize_observations": seed % 2 == 1}
+        if self.on_policy:
             self.settings["normalize_values"] = bool(self.rng.random() < 0.5)
             self.settings["scale_rewards"] = seed % 3 == 1
         elif kinds in (OFF_POLICY, BOXES):
@@ -59,10 +64,11 @@ class Case:
         self.config = self._config([16], [16], "ReLU", 16)
 
     def _config(self, hidden: Sequence[int], head: Sequence[int], activation: str, latent: int) -> Config:
-        made = (rounds if self.algorithm == "IPPO" else replays).config
-        arguments: tuple[Any, ...] = () if self.algorithm == "IPPO" else (self.algorithm,)
-        plain = made(*arguments, shared=self.shared, **self.settings)
-        layers = {"activation": activation, "layer_norm": self.normalised}
+        if self.on_policy:
+            plain = rounds.config(shared=self.shared, name=self.algorithm, **self.settings)
+        else:
+            plain = replays.config(self.algorithm, shared=self.shared, **self.settings)
+        layers = {"activation": activation, "layer_norm": self.normalised or self.algorithm == "PQN"}
         return Config.model_validate(
             plain.model_dump(mode="json", exclude_unset=True)
             | {
@@ -84,9 +90,12 @@ class Case:
             head = own.integers(2, 40, own.integers(1, 3))
             made = self._config(layers.tolist(), head.tolist(), str(own.choice(ACTIVATIONS)), int(own.integers(8, 24)))
             numbers: dict[str, Any] = {"batch_size": int(rng.integers(1, 70)), "gamma": float(rng.uniform(0.5, 1))}
-            if self.algorithm == "IPPO":
+            if self.on_policy:
                 numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
                 numbers |= {"learn_step": int(rng.integers(10, 60))}
+            elif self.algorithm == "PQN":
+                numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
+                numbers |= {"learn_step": int(rng.integers(10, 60)), "q_lambda": float(rng.uniform(0, 1))}
             else:
                 rate = "lr" if self.algorithm in ("QMIX", "VDN") else "lr_actor"
                 numbers |= {rate: float(rng.uniform(1e-4, 1e-2)), "tau": float(rng.uniform(0.01, 0.2))}
@@ -118,11 +127,13 @@ class Case:
         return learner.metrics()
 
     def _rollouts(self, members: Sequence[Member], i: int) -> Any:
+        if self.algorithm == "PQN":
+            return team_rollouts(self.spaces, {m.member_id: m.hyperparameters.learn_step // 2 for m in members}, i)
         steps = {m.member_id: max(1, m.hyperparameters.learn_step // rounds.SLOTS) for m in members}
         return rounds.together(self.spaces, steps, i)
 
 
-@pytest.mark.parametrize("algorithm", ["IPPO", "MADDPG", "MASAC", "MATD3", "QMIX", "VDN"])
+@pytest.mark.parametrize("algorithm", ["IPPO", "MAPPO", "MADDPG", "MASAC", "MATD3", "PQN", "QMIX", "VDN"])
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 3 else ()) for seed in range(12)])
 def test_members_learn_the_same_in_any_share_of_the_population(algorithm: str, seed: int) -> None:
     case = Case(algorithm, seed)
