@@ -19,7 +19,7 @@ import torch
 from tests.support.plain_examples import matd3
 from torch import Tensor, nn
 
-from covey.config import Config, MATD3Settings, OffPolicyAlgorithm
+from covey.config import Config, JointCriticAlgorithm, MATD3Settings, OffPolicyAlgorithm
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces, MultiBinary, choices
@@ -108,10 +108,10 @@ def next_of(batch: Batch, agent: int) -> Look:
 
 
 class Alone:
-    """One member of MADDPG or MATD3, one network after the other."""
+    """One member of MADDPG or MATD3 (of MASAC see `plain_masac`), one network after the other."""
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
-        assert isinstance(made.algorithm, OffPolicyAlgorithm)
+        assert isinstance(made.algorithm, JointCriticAlgorithm)
         self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, m.hyperparameters.numbers()
         self.member_id, self.updates = m.member_id, m.updates
         self.ids = network_ids(spaces, made.algorithm.share_parameters)
@@ -241,6 +241,7 @@ class Alone:
         return loss
 
     def learn_policies(self, now: Look, weight: Tensor) -> None:
+        assert isinstance(self.settings, OffPolicyAlgorithm)
         others = now.action
         if self.settings.actor_loss == "joint":
             with torch.no_grad():

@@ -184,7 +184,7 @@ def write_config(path: Path, **sections: dict[str, Any]) -> Path:
         "actors": {"local": 1},
         "logging": {"tensorboard": False},
     }
-    if sections.get("algorithm", {}).get("name") == "IPPO":
+    if sections.get("algorithm", {}).get("name") in ("IPPO", "MAPPO"):
         config["algorithm"] = {"learn_step": 200, "lr": 0.003}
     if sections.get("algorithm", {}).get("name") in ("QMIX", "VDN"):
         config["algorithm"] = {"learn_step": 20, "batch_size": 32, "lr": 0.003}

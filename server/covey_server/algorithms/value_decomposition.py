@@ -38,9 +38,11 @@ from covey_server.algorithms.agent_types import MAX_PADDED_WIDTH
 from covey_server.algorithms.discrete_team import DiscreteTeam
 from covey_server.algorithms.loss_means import LossMeans
 from covey_server.algorithms.member_vectors import MemberVectors
+from covey_server.algorithms.normalised_batches import NormalisedBatches
 from covey_server.algorithms.policy_inputs import PolicyInputs
 from covey_server.algorithms.roles import actor_spec, networks_by_id
 from covey_server.algorithms.schedules import scheduled
+from covey_server.algorithms.statistics import kept_statistics
 from covey_server.algorithms.team import Team
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
@@ -67,6 +69,8 @@ class ValueDecomposition(DiscreteTeam):
     """
 
     with_targets: ClassVar[bool] = True
+    normalizes = True
+    state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     # -- what a run consists of -----------------------------------------------------------------------------------
 
@@ -86,7 +90,10 @@ class ValueDecomposition(DiscreteTeam):
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
         """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
-        return Replay(spaces, memory.max_size, memory.max_bytes, device)
+        replay = Replay(spaces, memory.max_size, memory.max_bytes, device)
+        if kept_statistics(config.algorithm):
+            replay.observe()
+        return replay
 
     @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
@@ -111,6 +118,11 @@ class ValueDecomposition(DiscreteTeam):
         self.member_updates = 0
         ids = network_ids(spaces, config.algorithm.share_parameters)
         self._inputs = PolicyInputs(spaces, config.algorithm, ids, self._device)
+        mixers: dict[str, tuple[int, ...]] = {key: (0,) for key in self.mixer_specs(config, spaces)}
+        self._normalise = None
+        if kept_statistics(config.algorithm):
+            reader = next((key for key in mixers if key.partition("/")[0] in (self.state_roles or ())), None)
+            self._normalise = NormalisedBatches(spaces, ids, self._members, self._device, reader)
         self._agents = len(spaces.agents)
         self._columns = AgentColumns([a.action.width for a in spaces.agents], self._device)
         # Functions are not bound to this object, which would keep itself alive until garbage is collected.
@@ -128,7 +140,6 @@ class ValueDecomposition(DiscreteTeam):
         utilities = {f"actor/{i}": agents for i, agents in ids.items()}
         self._utilities = self._packed(utilities, widen=max(widths) <= MAX_PADDED_WIDTH)
         # A mixer serves the whole team, so it counts as the network of one agent.
-        mixers: dict[str, tuple[int, ...]] = {key: (0,) for key in self.mixer_specs(config, spaces)}
         self._mixers = self._packed(mixers, widen=False) if mixers else None
 
     def _packed(self, agents: dict[str, tuple[int, ...]], *, widen: bool) -> PackedNetworks:
@@ -153,6 +164,8 @@ class ValueDecomposition(DiscreteTeam):
 
     def update(self, due: Sequence[int], experience: Replay) -> None:
         """Make one update of each member in `due` (positions in the population), all in one batch."""
+        if self._normalise is not None and experience.observed is not None:
+            self._normalise.move_on(due, experience.observed)
         chosen = tuple(sorted(due))
         ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
@@ -165,10 +178,12 @@ class ValueDecomposition(DiscreteTeam):
 
         Args:
             chosen: Positions in the population, ascending.
-            batch: A sample for each of them.
+            batch: A sample for each of them, observations as they came.
             keys: Unused: nothing else is drawn.
         """
         del keys
+        if self._normalise is not None:
+            batch = self._normalise(chosen, batch)
         for m in chosen:
             self._members[m].updates += 1
         passes = [networks.select(chosen) for networks in self.packed()]
@@ -208,7 +223,7 @@ class ValueDecomposition(DiscreteTeam):
             utilities, mixers, team
         )
         outputs = torch.cat(self._inputs.outputs(utilities, "learn", batch.observation), -1)
-        weights = self._mixer_outputs(mixers, "learn", batch.observation)
+        weights = self._mixer_outputs(mixers, "learn", batch.observation, batch.state)
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_() for x in (outputs, weights) if x is not None]
             done = self._columns.by_agent(leaves[0] * batch.action, 0.0).sum(-1)
@@ -228,13 +243,21 @@ class ValueDecomposition(DiscreteTeam):
         best = self._columns.by_agent(choice, -torch.inf).argmax(-1, keepdim=True)
         values = torch.cat(self._inputs.outputs(utilities, "target", team.next_observation), -1)
         done = self._columns.by_agent(values, 0.0).gather(-1, best).squeeze(-1)
-        return self._mix(done * team.next_present, self._mixer_outputs(mixers, "target", team.next_observation))
+        weights = self._mixer_outputs(mixers, "target", team.next_observation, team.next_state)
+        return self._mix(done * team.next_present, weights)
 
-    def _mixer_outputs(self, mixers: Pass | None, mode: Mode, observation: Sequence[Tensor]) -> Tensor | None:
-        """Run the mixers on the state, which is what all agents observe; (M, B, outputs), None without mixers."""
+    def _mixer_outputs(
+        self, mixers: Pass | None, mode: Mode, observation: Sequence[Tensor], state: Tensor | None
+    ) -> Tensor | None:
+        """Run the mixers on the environment's state, or on what all agents observe where rows do not hold it.
+
+        Returns:
+            (M, B, outputs); None without mixers.
+        """
         if mixers is None:
             return None
-        (outputs,) = mixers.outputs_by_agent(mode, [x.unsqueeze(0) for x in observation])
+        read = observation if state is None else (state,)
+        (outputs,) = mixers.outputs_by_agent(mode, [x.unsqueeze(0) for x in read])
         return outputs
 
     def snapshot(self) -> PolicySnapshot:

@@ -2,6 +2,8 @@
 
 from covey.config.algorithm import (
     IPPOSettings,
+    JointCriticAlgorithm,
+    JointCriticHyperparameters,
     MADDPGSettings,
     MAPPOSettings,
     MATD3Hyperparameters,
@@ -14,6 +16,7 @@ from covey.config.algorithm import (
 from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
 from covey.config.config import Config, apply_override, load_config, parse_config
 from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
+from covey.config.masac import MASACHyperparameters, MASACSettings
 from covey.config.network import MLPConfig, NetConfig
 from covey.config.pqn import PQNHyperparameters, PQNSettings
 from covey.config.sections import (
@@ -49,10 +52,14 @@ __all__ = [
     "Fitness",
     "Hyperparameters",
     "IPPOSettings",
+    "JointCriticAlgorithm",
+    "JointCriticHyperparameters",
     "Learner",
     "Logging",
     "MADDPGSettings",
     "MAPPOSettings",
+    "MASACHyperparameters",
+    "MASACSettings",
     "MATD3Hyperparameters",
     "MATD3Settings",
     "MLPConfig",

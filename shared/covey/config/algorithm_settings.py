@@ -54,6 +54,8 @@ class AlgorithmSettings(Hyperparameters):
         implementation: "module:Class" of the `covey_server.algorithms.Algorithm`; only the learner imports it.
         stochastic_policies: Whether policies are distributions that actors sample from. Then Box actions are stored as
             they were sampled, before they are clipped to their bounds.
+        squashed_policies: Whether policies of Box actions are Gaussians squashed to the bounds by tanh, whose outputs
+            are means and, behind them, log standard deviations.
         recurrent_policies: Whether policies may have memory, `network.encoder_config.recurrent`.
         training_function: The function of the library that trains it.
         learns_from: What takes most memory besides networks: `replay`, of `replay_buffer`, or `rounds`, of `learn_step`
@@ -66,6 +68,7 @@ class AlgorithmSettings(Hyperparameters):
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     implementation: ClassVar[str]
     stochastic_policies: ClassVar[bool] = False
+    squashed_policies: ClassVar[bool] = False
     recurrent_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
     learns_from: ClassVar[Literal["replay", "rounds"]] = "replay"
@@ -91,6 +94,13 @@ class AlgorithmSettings(Hyperparameters):
     def evolvable(self) -> tuple[str, ...]:
         """Names of the hyperparameters that a member has a value of its own for."""
         return tuple(self.initial_hyperparameters().numbers())
+
+    @property
+    def policy_head(self) -> str:
+        """How policies' outputs become actions, as `covey.wire.policy_file.PolicySpec.head` says it."""
+        if self.squashed_policies:
+            return "squashed"
+        return "stochastic" if self.stochastic_policies else "deterministic"
 
     def initial_hyperparameters(self) -> Hyperparameters:
         """The record of a fresh member: the values that are configured."""

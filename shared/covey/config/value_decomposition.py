@@ -80,6 +80,13 @@ class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, DiscreteTea
 
     hyperparameters: ClassVar[type[Hyperparameters]] = ValueDecompositionHyperparameters
 
+    normalize_observations: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether networks read observations relative to their running mean, in running standard deviations "
+        "and at most 10 of them, and the environment's state likewise. Each utility has statistics of its own, of what "
+        "its agents saw in training, in its file. Images and choices stay as they are.",
+    )
+
 
 class VDNSettings(ValueDecompositionAlgorithm):
     """VDN: cooperative Q-learning whose team value is the sum of the agents' utilities.
@@ -95,8 +102,8 @@ class VDNSettings(ValueDecompositionAlgorithm):
 class QMIXSettings(ValueDecompositionAlgorithm):
     """QMIX: cooperative Q-learning whose team value is a monotonic network of the agents' utilities.
 
-    The network's weights depend on what all agents observe. Actions are Discrete, and all agents act in every env step.
-    The reward is the sum of the agents' rewards.
+    The network's weights depend on the state (`environment.state`), or on what all agents observe. Actions are
+    Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
     """
 
     implementation: ClassVar[str] = "covey_server.algorithms.qmix:QMIX"

@@ -106,7 +106,8 @@ def complaint(folder: Path, name: str, *values: str) -> str:
         (
             "OTHER",
             [],
-            "algorithm.name: 'OTHER': expected one of 'IPPO', 'MADDPG', 'MAPPO', 'MATD3', 'PQN', 'QMIX', 'VDN'",
+            "algorithm.name: 'OTHER': expected one of 'IPPO', 'MADDPG', 'MAPPO', 'MASAC', 'MATD3', 'PQN', 'QMIX', "
+            "'VDN'",
         ),
     ],
     ids=["import", "class", "name", "implementation", "clash", "learner", "unknown"],
