@@ -161,7 +161,7 @@ def test_without_the_learners_packages_networks_are_not_counted_and_the_rest_is_
     assert result.returncode == 0, result.stderr
     [line] = [line for line in result.stdout.splitlines() if "networks: " in line]
     assert line.startswith(
-        "+ networks: those of IPPO, MADDPG, MAPPO, MASAC, MATD3, PQN, QMIX, VDN are not counted, as their code does not "
-        "load here (Module"
+        "+ networks: those of IPPO, MADDPG, MAPPO, MASAC, MATD3, PQN, QMIX, VDN are not counted, as their code does "
+        "not load here (Module"
     )
     assert line.endswith("; install the learner extra")
