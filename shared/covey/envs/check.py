@@ -174,8 +174,8 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     whole = next(((agent, box) for agent, box in boxes if np.dtype(box.dtype).kind != "f"), None)
     other = next((a for a in spaces.agents if not isinstance(a.action, Discrete)), None)
     boxes_alone = all(isinstance(leaf.space, Box) for agent in spaces.agents for leaf in leaves(agent.action))
-    no_team = other or spaces.asynchronous or seen.zero_sum
-    teams = ", MASAC" if boxes_alone else "" if no_team else ", PQN, QMIX, VDN"
+    values = "" if other or spaces.asynchronous or seen.zero_sum else ", PQN, QMIX, VDN"
+    teams = ", MASAC" if boxes_alone else values
     if whole is None:
         yield f"algorithms: IPPO, MAPPO, MADDPG, MATD3{teams} fit"
     else:

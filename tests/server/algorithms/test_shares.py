@@ -46,9 +46,8 @@ class Case:
     def __init__(self, algorithm: str, seed: int) -> None:
         self.rng = np.random.default_rng([seed, sum(map(ord, algorithm))])
         self.algorithm = algorithm
-        kinds = {"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "PQN": TEAMS, "QMIX": TEAMS, "VDN": TEAMS, "MASAC": BOXES}.get(
-            algorithm, OFF_POLICY
-        )
+        teams = dict.fromkeys(("PQN", "QMIX", "VDN"), TEAMS)
+        kinds = ({"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "MASAC": BOXES} | teams).get(algorithm, OFF_POLICY)
         self.on_policy = kinds is ON_POLICY
         self.spaces = list(kinds.values())[seed % len(kinds)]
         if algorithm in ("MAPPO", "QMIX") and seed % 4 < 3:
