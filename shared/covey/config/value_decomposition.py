@@ -62,12 +62,6 @@ class DiscreteTeamAlgorithm(AlgorithmSettings):
     max_grad_norm: float | None = Field(
         default=10.0, gt=0, description="Norm to which larger gradients of a network are scaled down. null: never."
     )
-    normalize_observations: Annotated[bool, OnResume.FIXED] = Field(
-        default=False,
-        description="Whether networks read observations relative to their running mean, in running standard deviations "
-        "and at most 10 of them, and the environment's state likewise. Each utility has statistics of its own, of what "
-        "its agents saw in training, in its file. Images and choices stay as they are.",
-    )
     share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=True,
         description="Whether the agents of a group share one utility network; false: each agent has its own.",
@@ -85,6 +79,13 @@ class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, DiscreteTea
     """
 
     hyperparameters: ClassVar[type[Hyperparameters]] = ValueDecompositionHyperparameters
+
+    normalize_observations: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether networks read observations relative to their running mean, in running standard deviations "
+        "and at most 10 of them, and the environment's state likewise. Each utility has statistics of its own, of what "
+        "its agents saw in training, in its file. Images and choices stay as they are.",
+    )
 
 
 class VDNSettings(ValueDecompositionAlgorithm):

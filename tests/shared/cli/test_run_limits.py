@@ -90,7 +90,7 @@ def test_without_a_configuration_every_algorithm_is_tried_with_its_defaults(capf
     assert refused == ["MADDPG", "MATD3"]
     found = answer(capfd, CROWD, "--config", "agents=1", "--config", "width=1500000", code=4)
     assert [s.split(" with ")[0] for s in found["cannot"]] == [
-        "IPPO and MADDPG and MAPPO and MATD3 and PQN and QMIX and VDN"
+        "IPPO and MADDPG and MAPPO and MASAC and MATD3 and PQN and QMIX and VDN"
     ]
 
 
@@ -161,7 +161,7 @@ def test_without_the_learners_packages_networks_are_not_counted_and_the_rest_is_
     assert result.returncode == 0, result.stderr
     [line] = [line for line in result.stdout.splitlines() if "networks: " in line]
     assert line.startswith(
-        "+ networks: those of IPPO, MADDPG, MAPPO, MASAC, MATD3, PQN, QMIX, VDN are not counted, as their code "
-        "does not load here (Module"
+        "+ networks: those of IPPO, MADDPG, MAPPO, MASAC, MATD3, PQN, QMIX, VDN are not counted, as their code does "
+        "not load here (Module"
     )
     assert line.endswith("; install the learner extra")
