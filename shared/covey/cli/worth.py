@@ -12,10 +12,10 @@ from covey.cli.run_names import find_run, find_sweep
 from covey.cli.sources import Source, find_source
 from covey.cli.terminal import say, say_json
 from covey.errors import StorageError
-from covey.experiments import SWEEP
 from covey.experiments.statistics import FEWEST_RUNS
 from covey.experiments.sweep_directory import SweepDirectory
 from covey.experiments.worth import Child, Worth, children_of, worth_of
+from covey.run import SWEEP
 from covey.wire.credentials import Credentials
 
 FEWEST = FEWEST_RUNS
