@@ -63,6 +63,14 @@ def test_children_are_compared_with_parents_that_went_on(trained: tuple[Path, di
     assert compared >= sum(m["parent_fitness"] is not None for m in children)
 
 
+def test_kept_generations_play_a_hundred_of_the_best_policys_episodes(trained: tuple[Path, dict[str, object]]) -> None:
+    run, _ = trained
+    covey_json("evaluate", run, "--keep", "--episodes", 130, "--seed", 7, "--json")
+    kept = json.loads((run / "evaluations.json").read_text())
+    assert (kept["episodes"], kept["seed"], kept["best"]["episodes"]) == (130, 7, 130)
+    assert [g["episodes"] for g in kept["generations"]] == [100] * 3
+
+
 def test_the_best_member_can_be_evaluated_without_a_learner(trained: tuple[Path, dict[str, object]]) -> None:
     run, _ = trained
     first = covey_json("evaluate", run, "--episodes", 6, "--seed", 5, "--json")
