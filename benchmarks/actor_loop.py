@@ -136,7 +136,9 @@ def page_policy(agent: AgentSpec, seed: int, sample: bool = False) -> bytes:
         latent_dim=64,
         log_std=0.0 if sample and isinstance(agent.action, Box) else None,
     )
-    return encode_policy(spec_of(net, agent, sample), net.init(np.random.default_rng(seed)))
+    return encode_policy(
+        spec_of(net, agent, "stochastic" if sample else "deterministic"), net.init(np.random.default_rng(seed))
+    )
 
 
 class ActorProcess:

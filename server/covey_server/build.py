@@ -63,6 +63,8 @@ class PopulationFactory:
         shared = config.algorithm.share_parameters
         for sentence in flattened_images(resolve(config.network, spaces, shared), spaces, shared):
             logger.warning("%s", sentence)
+        if (read := self._implementation.state_sentence(config, spaces)) is not None:
+            logger.info("%s", read)
         chosen_agents(spaces.agent_ids, config.fitness)
         check_spaces(self.opponents, spaces)
         self._implementation.checked_specs(config, spaces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -40,6 +41,28 @@ class ReturnScale:
     rounds: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """What a nat of a policy's entropy is worth, as it is learned: its logarithm, and Adam's state.
+
+    Attributes:
+        log_alpha: Logarithm of the temperature.
+        first_moment: Adam's running mean of gradients.
+        second_moment: Adam's running mean of squared gradients.
+        adam_steps: Number of Adam steps made, for the bias correction.
+    """
+
+    log_alpha: float = 0.0
+    first_moment: float = 0.0
+    second_moment: float = 0.0
+    adam_steps: int = 0
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of its numbers are finite."""
+        return all(map(math.isfinite, (self.log_alpha, self.first_moment, self.second_moment)))
+
+
 @dataclass(slots=True)
 class Network:
     """A network's weights, target weights and optimiser state; all dictionaries have the spec's names and shapes.
@@ -55,6 +78,7 @@ class Network:
         observed: Of a policy that reads normalised observations, what its agents have observed in training: statistics
             of the numbers that are normalised.
         earned: Of a critic with scaled rewards, statistics of its agents' discounted returns.
+        temperature: Of a policy whose entropy is rewarded by a learned weight, that weight.
     """
 
     spec: NetworkSpec
@@ -66,6 +90,7 @@ class Network:
     scale: ReturnScale = ReturnScale()
     observed: Moments | None = None
     earned: Moments | None = None
+    temperature: Temperature | None = None
 
     @staticmethod
     def fresh(
@@ -109,6 +134,7 @@ class Network:
             self.scale,
             self.observed,
             self.earned,
+            self.temperature,
         )
 
 
@@ -149,7 +175,9 @@ class Member:
 
     @property
     def diverged(self) -> bool:
-        """Whether some number of its networks, moments included, is not finite any more."""
+        """Whether some number of its networks, moments and temperatures included, is not finite any more."""
+        if any(n.temperature is not None and not n.temperature.finite for n in self.networks.values()):
+            return True
         own = [(n.params, n.target or {}, n.first_moment, n.second_moment) for n in self.networks.values()]
         return not is_finite(arrays for network in own for arrays in network)
 

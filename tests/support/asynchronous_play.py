@@ -208,7 +208,7 @@ def policy(agent: AgentSpec, seed: int = 0, *, head: str = "deterministic", indi
     net = NetworkSpec(
         inputs=(Input("observation", agent.observation.width + indicator, MLP(hidden_size=(4,), min_mlp_nodes=1)),),
         head=MLP(hidden_size=(4,)),
-        outputs=agent.action.width,
+        outputs=agent.action.width * (2 if head == "squashed" else 1),
         latent_dim=4,
         log_std=-0.5 if gaussian else None,
     )

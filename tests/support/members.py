@@ -102,6 +102,7 @@ def assert_same_networks(a: Member, b: Member) -> None:
     for name, one in a.networks.items():
         other = b.networks[name]
         assert one.spec == other.spec and one.adam_steps == other.adam_steps
+        assert one.temperature == other.temperature
         for x, y in (
             (one.params, other.params),
             (one.target or {}, other.target or {}),

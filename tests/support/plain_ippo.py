@@ -103,7 +103,10 @@ def advantages_one_by_one(
 
 
 def seen_by_all(spaces: EnvironmentSpaces, rollout: Rollout, agent: int, rows: NDArray[np.int64]) -> Tensor:
-    """What all agents see in some rows: the agent's group first, from the agent itself on, then the other groups."""
+    """What all agents see in some rows: the agent's group first, from the agent itself on, then the other groups.
+
+    Where rows hold the state of the whole environment, it is what the agent sees, and the state.
+    """
     group = next(g for g in spaces.groups if agent in g.agents)
     at = group.agents.index(agent)
     order = [*group.agents[at:], *group.agents[:at]]
@@ -113,7 +116,8 @@ def seen_by_all(spaces: EnvironmentSpaces, rollout: Rollout, agent: int, rows: N
         g = next(g for g in spaces.groups if a in g.agents)
         n = g.agents.index(a)
         (source,) = rollout.agents[a].source
-        seen.append(ObservationEncoding.of(g.observation).encode(source[rows].reshape(len(rows), -1)))
+        if spaces.state is None or a == agent:
+            seen.append(ObservationEncoding.of(g.observation).encode(source[rows].reshape(len(rows), -1)))
         acts = (rollout.columns[f"{g.group_id}/active"][rows, n] > 0)[:, None]
         last = encoded(g.action, rollout.columns[f"{g.group_id}/action"][rows, n])
         if isinstance(g.action, Discrete | MultiDiscrete):
@@ -122,6 +126,9 @@ def seen_by_all(spaces: EnvironmentSpaces, rollout: Rollout, agent: int, rows: N
             ]
             last = torch.cat(hot, 1)
         at_work.append(np.concatenate([acts, last.numpy() * ~acts], 1).astype(np.float32))
+    if spaces.state is not None:
+        state = rollout.columns["state"][rows].reshape(len(rows), -1)
+        seen.append(ObservationEncoding.of(spaces.state).encode(state))
     return torch.from_numpy(np.concatenate([*seen, *(at_work if spaces.asynchronous else [])], 1))
 
 

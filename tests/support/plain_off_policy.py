@@ -19,7 +19,7 @@ import torch
 from tests.support.plain_examples import matd3
 from torch import Tensor, nn
 
-from covey.config import Config, MATD3Settings, OffPolicyAlgorithm
+from covey.config import Config, JointCriticAlgorithm, MATD3Settings, OffPolicyAlgorithm
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces, MultiBinary, choices
@@ -31,16 +31,23 @@ from covey_server.packing import counter_rng
 
 def forward(spec: NetworkSpec, p: dict[str, Tensor], inputs: Sequence[Tensor], extra: Tensor | None = None) -> Tensor:
     """ReLU networks, written out: an encoder per group, applied to each of its agents; latents; head."""
+
+    def hidden(x: Tensor, layer: str) -> Tensor:
+        y = x @ p[f"{layer}.weight"] + p[f"{layer}.bias"]
+        if f"{layer}.norm.scale" in p:
+            y = nn.functional.layer_norm(y, y.shape[-1:], p[f"{layer}.norm.scale"], p[f"{layer}.norm.bias"])
+        return y.relu()
+
     joint = []
     for i, x in zip(spec.inputs, inputs, strict=True):
         for agent in torch.split(x, i.width, -1):
             y = agent
             for layer in range(i.encoder.layers):
-                y = (y @ p[f"encoder.{i.name}.{layer}.weight"] + p[f"encoder.{i.name}.{layer}.bias"]).relu()
+                y = hidden(y, f"encoder.{i.name}.{layer}")
             joint.append((y @ p[f"encoder.{i.name}.out.weight"] + p[f"encoder.{i.name}.out.bias"]).relu())
     y = torch.cat([*joint, extra] if extra is not None else joint, -1)
     for layer in range(len(spec.head.hidden_size)):
-        y = (y @ p[f"head.{layer}.weight"] + p[f"head.{layer}.bias"]).relu()
+        y = hidden(y, f"head.{layer}")
     return y @ p["head.out.weight"] + p["head.out.bias"]
 
 
@@ -101,10 +108,10 @@ def next_of(batch: Batch, agent: int) -> Look:
 
 
 class Alone:
-    """One member of MADDPG or MATD3, one network after the other."""
+    """One member of MADDPG or MATD3 (of MASAC see `plain_masac`), one network after the other."""
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
-        assert isinstance(made.algorithm, OffPolicyAlgorithm)
+        assert isinstance(made.algorithm, JointCriticAlgorithm)
         self.made, self.settings, self.spaces, self.hyper = made, made.algorithm, spaces, m.hyperparameters.numbers()
         self.member_id, self.updates = m.member_id, m.updates
         self.ids = network_ids(spaces, made.algorithm.share_parameters)
@@ -234,6 +241,7 @@ class Alone:
         return loss
 
     def learn_policies(self, now: Look, weight: Tensor) -> None:
+        assert isinstance(self.settings, OffPolicyAlgorithm)
         others = now.action
         if self.settings.actor_loss == "joint":
             with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from covey.config import Config, ValueDecompositionAlgorithm
 from covey.networks.resolve import network_ids
-from covey.rows import RowKind, RowSchema
+from covey.rows import STATE, Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Discrete, EnvironmentSpaces
 from covey.v1.fragment_pb2 import SlotStream
 from covey_server.experience.batch import Batch
@@ -33,6 +33,48 @@ UNLIKE = EnvironmentSpaces.build(
 )
 
 
+def team_episode(
+    spaces: EnvironmentSpaces, rng: np.random.Generator, length: int, losses: bool, ending: str
+) -> Columns:
+    """The rows of a random episode, which ends by a time limit or not; agents may die, or be cut off, before that."""
+    columns = RowSchema.of(spaces).empty(length + 1)
+    columns["kind"][:] = [RowKind.STEP] * length + [RowKind.FINAL]
+    if spaces.state is not None:
+        columns[STATE][:] = 100 * rng.random(columns[STATE].shape)
+    for group in spaces.groups:
+        alive = np.ones((length + 1, len(group)), np.uint8)
+        ends = {name: np.zeros((length + 1, len(group)), np.uint8) for name in ("terminated", "truncated")}
+        ends[ending][length - 1] = 1
+        for n in range(len(group)):
+            if losses and rng.random() < 0.5:
+                last = int(rng.integers(length))
+                for flags in ends.values():
+                    flags[:, n] = 0
+                ends[str(rng.choice(["terminated", "truncated"]))][last, n] = 1
+                alive[last + 1 :, n] = 0
+        alive[length] = 0
+        there = alive.astype(bool)
+        seen = there.copy()
+        seen[1:] |= there[:-1]  # an agent's last observation is in the row after its end
+        columns[f"{group.group_id}/active"][:] = alive
+        for name, flags in ends.items():
+            columns[f"{group.group_id}/{name}"][:] = flags
+        for name, where in (("observation", seen), ("reward", there)):
+            column = columns[f"{group.group_id}/{name}"]
+            column[where] = rng.normal(size=column[where].shape)
+        space = group.action
+        assert isinstance(space, Discrete)
+        actions: Any = columns[f"{group.group_id}/action"]
+        actions[there] = space.start + rng.integers(0, space.n, actions[there].shape)
+        if group.masked:
+            mask = columns[f"{group.group_id}/action_mask"]
+            mask[there] = rng.random(mask[there].shape) < 0.6
+            taken = actions - space.start
+            for at in zip(*np.nonzero(there), strict=True):
+                mask[(*at, int(taken[at]))] = 1
+    return columns
+
+
 def team_replay(
     spaces: EnvironmentSpaces, losses: bool, episodes: int = 12, length: int = 7, kind: type[Replay] = Replay
 ) -> Replay:
@@ -40,39 +82,7 @@ def team_replay(
     rng = np.random.default_rng(0)
     replay = kind(spaces, 1000, 1 << 24)
     for episode in range(episodes):
-        columns = RowSchema.of(spaces).empty(length + 1)
-        columns["kind"][:] = [RowKind.STEP] * length + [RowKind.FINAL]
-        for group in spaces.groups:
-            alive = np.ones((length + 1, len(group)), np.uint8)
-            ends = {name: np.zeros((length + 1, len(group)), np.uint8) for name in ("terminated", "truncated")}
-            ends["terminated" if episode % 2 else "truncated"][length - 1] = 1
-            for n in range(len(group)):
-                if losses and rng.random() < 0.5:
-                    last = int(rng.integers(length))
-                    for flags in ends.values():
-                        flags[:, n] = 0
-                    ends[str(rng.choice(["terminated", "truncated"]))][last, n] = 1
-                    alive[last + 1 :, n] = 0
-            alive[length] = 0
-            there = alive.astype(bool)
-            seen = there.copy()
-            seen[1:] |= there[:-1]  # an agent's last observation is in the row after its end
-            columns[f"{group.group_id}/active"][:] = alive
-            for name, flags in ends.items():
-                columns[f"{group.group_id}/{name}"][:] = flags
-            for name, where in (("observation", seen), ("reward", there)):
-                column = columns[f"{group.group_id}/{name}"]
-                column[where] = rng.normal(size=column[where].shape)
-            space = group.action
-            assert isinstance(space, Discrete)
-            actions: Any = columns[f"{group.group_id}/action"]
-            actions[there] = space.start + rng.integers(0, space.n, actions[there].shape)
-            if group.masked:
-                mask = columns[f"{group.group_id}/action_mask"]
-                mask[there] = rng.random(mask[there].shape) < 0.6
-                taken = actions - space.start
-                for at in zip(*np.nonzero(there), strict=True):
-                    mask[(*at, int(taken[at]))] = 1
+        columns = team_episode(spaces, rng, length, losses, "terminated" if episode % 2 else "truncated")
         replay.insert(columns, [SlotStream(rows=length + 1, steps=length)])
     return replay
 
@@ -108,12 +118,12 @@ class Alone:
         outputs: Tensor = nets[f"actor/{network_id}"](seen)
         return outputs
 
-    def mix(self, nets: dict[str, Plain], observation: list[Tensor], utilities: list[Tensor]) -> Tensor:
+    def mix(self, nets: dict[str, Plain], read: list[Tensor], utilities: list[Tensor]) -> Tensor:
         """The team's value, (B,)."""
         if self.settings.name == "VDN":
             return torch.stack(utilities).sum(0)
         units, agents = self.settings.mixing_units, len(utilities)  # type: ignore[attr-defined]
-        w_1, b_1, w_2, b_2 = nets["mixer/team"].outputs(observation).split([units * agents, units, units, 1], -1)
+        w_1, b_1, w_2, b_2 = nets["mixer/team"].outputs(read).split([units * agents, units, units, 1], -1)
         q = torch.stack(utilities, -1)
         hidden = nn.functional.elu(torch.einsum("bun,bn->bu", w_1.view(-1, units, agents).abs(), q) + b_1)
         value: Tensor = torch.einsum("bu,bu->b", w_2.abs(), hidden) + b_2[:, 0]
@@ -150,6 +160,9 @@ class Alone:
 
         now = [x[0] for x in batch.observation]
         following = [after(x) for x in batch.next_observation]
+        # What the mixer reads: the state where rows hold it.
+        whole = now if batch.state is None else [batch.state[0]]
+        whole_after = following if batch.next_state is None else [after(batch.next_state)]
         legal = torch.ones_like(batch.action[0]) if batch.next_legal is None else after(batch.next_legal)
         done, best = [], []
         for i in agents:
@@ -163,7 +176,7 @@ class Alone:
                 best.append(q[torch.arange(len(q)), choice.argmax(-1)] * goes_on)
         with torch.no_grad():
             goes_on = (acts * (1 - batch.terminated[0])).amax(-1)
-            next_value = self.mix(self.targets, following, best)
+            next_value = self.mix(self.targets, whole_after, best)
             reward = (batch.reward[0] * acts).sum(-1)
             y = self.settings.reward_scale * reward + self.hyper["gamma"] * goes_on * next_value
-        return (self.mix(self.nets, now, done) - y).square().mean()
+        return (self.mix(self.nets, whole, done) - y).square().mean()

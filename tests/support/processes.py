@@ -184,10 +184,12 @@ def write_config(path: Path, **sections: dict[str, Any]) -> Path:
         "actors": {"local": 1},
         "logging": {"tensorboard": False},
     }
-    if sections.get("algorithm", {}).get("name") == "IPPO":
+    if sections.get("algorithm", {}).get("name") in ("IPPO", "MAPPO"):
         config["algorithm"] = {"learn_step": 200, "lr": 0.003}
     if sections.get("algorithm", {}).get("name") in ("QMIX", "VDN"):
         config["algorithm"] = {"learn_step": 20, "batch_size": 32, "lr": 0.003}
+    if sections.get("algorithm", {}).get("name") == "PQN":
+        config["algorithm"] = {"learn_step": 200, "batch_size": 50, "lr": 0.003}
     for section, values in sections.items():
         config[section] = config.get(section, {}) | values
     path.write_text(yaml.safe_dump(config))

@@ -22,7 +22,7 @@ def remembering(agent: AgentSpec, seed: int, state: int = 5) -> LoadedPolicy:
         latent_dim=6,
     )
     params = {name: 2 * values for name, values in spec.init(np.random.default_rng(seed)).items()}
-    return LoadedPolicy.decode(encode_policy(spec_of(spec, agent, stochastic=False), params))
+    return LoadedPolicy.decode(encode_policy(spec_of(spec, agent, "deterministic"), params))
 
 
 def remembered(policy: LoadedPolicy, seen: NDArray[np.float32], state: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Members of MADDPG and MATD3, and replays for them: random rows of agents of every kind, at once or in turns."""
+"""Members of MADDPG, MATD3 and MASAC, and replays: random rows of agents of every kind, at once or in turns."""
 
 from __future__ import annotations
 
@@ -76,9 +76,45 @@ CASES: dict[str, tuple[EnvironmentSpaces, dict[str, Any]]] = {
     "turns, shared with indicator": (SEEN, {"shared": True, "agent_indicator": True}),
 }
 
+WALKERS = [
+    AgentSpec("walker_0", box(4), box(2)),
+    AgentSpec("pointer_0", box(3), Box("float64", (3,), (-1, 0, 0), (1, 1, 4))),
+    AgentSpec("walker_1", box(4), box(2)),
+    AgentSpec("speaker_0", Discrete(4), box(3)),
+]
+TEAM = EnvironmentSpaces.build(WALKERS)
+TEAM_IN_TURNS = EnvironmentSpaces.build(WALKERS, asynchronous=True)
+BOX_CASES: dict[str, tuple[EnvironmentSpaces, dict[str, Any]]] = {
+    "boxes": (BOXES, {}),
+    "shared boxes": (TEAM, {"shared": True, "max_grad_norm_actor": 0.5, "max_grad_norm_critic": 1.0}),
+    "boxes in turns": (TEAM_IN_TURNS, {}),
+    "boxes in turns, shared with indicator": (TEAM_IN_TURNS, {"shared": True, "agent_indicator": True}),
+}
+"""For algorithms that learn floating-point Boxes alone."""
+
 FAST = ("boxes", "several choices", "turns, shared with indicator")
 EACH_CASE = [pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in CASES]
 """All cases, as parameters: the fast loop has the simplest and the richest ones."""
+
+EACH_ALGORITHM = [
+    *(
+        pytest.param(algorithm, case, marks=() if case in FAST else pytest.mark.slow)
+        for algorithm in ("MADDPG", "MATD3")
+        for case in CASES
+    ),
+    *(pytest.param("MASAC", case, marks=() if case != "boxes in turns" else pytest.mark.slow) for case in BOX_CASES),
+]
+"""All algorithms of joint critics on replay, each with the cases that it can learn."""
+
+
+def case_of(case: str) -> tuple[EnvironmentSpaces, dict[str, Any]]:
+    """The spaces and settings of a case of any algorithm."""
+    return (CASES | BOX_CASES)[case]
+
+
+def spaces_for(algorithm: str) -> EnvironmentSpaces:
+    """Agents of all kinds that the algorithm can learn, some of which may share networks."""
+    return TEAM if algorithm == "MASAC" else MIXED
 
 
 def if_matd3(algorithm: str, **settings: float) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covey.config import Config, parse_config
-from covey.rows import Columns, RowKind, RowSchema
+from covey.rows import STATE, Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces, MultiBinary, MultiDiscrete, Space
 from covey_server.algorithms import build_networks
 from covey_server.experience.rollouts import Rollouts
@@ -40,6 +41,12 @@ ASYNCHRONOUS = EnvironmentSpaces.build(
 )
 
 
+def stated(spaces: EnvironmentSpaces, dtype: str = "uint8") -> EnvironmentSpaces:
+    """The same, where rows also hold a state of the whole environment: four numbers in two rows."""
+    low, high = (0.0, 255.0) if dtype == "uint8" else (-100.0, 100.0)
+    return replace(spaces, state=Box(dtype, (2, 2), (low,) * 4, (high,) * 4))
+
+
 def config(shared: bool = True, hidden: Sequence[int] = (6,), latent: int = 5, **settings: Any) -> Config:
     return parse_config(
         {
@@ -64,10 +71,12 @@ def drawn(space: Space, rng: np.random.Generator, *shape: int) -> NDArray[Any]:
             return rng.integers(0, nvec, (*shape, len(nvec)))
         case MultiBinary(n):
             return rng.integers(0, 2, (*shape, n))
-        case Box(dtype, _, low, high) if np.dtype(dtype).kind == "u":
-            return rng.integers(np.asarray(low, int), np.asarray(high, int) + 1, (*shape, len(low)))
-        case Box(_, _, low, high):
-            return rng.normal((np.asarray(low) + high) / 2, 0.6 * (np.asarray(high) - low), (*shape, len(low)))
+        case Box(dtype, own, low, high) if np.dtype(dtype).kind == "u":
+            drawn_as = rng.integers(np.asarray(low, int), np.asarray(high, int) + 1, (*shape, len(low)))
+            return drawn_as.reshape(*shape, *own)
+        case Box(_, own, low, high):
+            middle, spread = (np.asarray(low) + high) / 2, 0.6 * (np.asarray(high) - low)
+            return rng.normal(middle, spread, (*shape, len(low))).reshape(*shape, *own)
     raise AssertionError(space)
 
 
@@ -84,6 +93,8 @@ def stream_rows(spaces: EnvironmentSpaces, rng: np.random.Generator, steps: int)
     last = np.append(kind[1:] == RowKind.FINAL, False)
     columns = RowSchema.of(spaces).empty(len(kind))
     columns["kind"][:] = kind
+    if spaces.state is not None:
+        columns[STATE][:] = drawn(spaces.state, rng, len(kind))
     for g in spaces.groups:
         n, name = len(g), g.group_id
         columns[f"{name}/observation"][:] = drawn(g.observation, rng, len(kind), n)

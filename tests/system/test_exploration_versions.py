@@ -1,4 +1,4 @@
-"""Runs whose actors explore epsilon-greedily need protocol version 2; all others serve actors of older ones."""
+"""Runs of epsilon-greedy exploration or squashed Gaussians need protocol version 2; others serve older actors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from covey.run.new_run import new_run
 from covey.v1.actor_service_pb2 import DescribeRequest, JoinRequest
 from covey_server.app import LearnerProcess
 
+OLDEST = [("MATD3", 1), ("IPPO", 1), ("VDN", 2), ("QMIX", 2), ("PQN", 2), ("MASAC", 2)]
 
-@pytest.mark.parametrize(("algorithm", "oldest"), [("MATD3", 1), ("IPPO", 1), ("VDN", 2), ("QMIX", 2)])
+
+@pytest.mark.parametrize(("algorithm", "oldest"), OLDEST)
 def test_older_actors_are_refused_where_they_would_sample_values(tmp_path: Path, algorithm: str, oldest: int) -> None:
     config = load_config(write_config(tmp_path / "job.yaml", algorithm={"name": algorithm}))
     process = LearnerProcess(config, new_run(config, tmp_path / "runs"))

@@ -30,6 +30,7 @@ def job(path: Path, algorithm: dict[str, Any], network: dict[str, Any], **argume
 
 ALGORITHMS = {
     "IPPO": {"name": "IPPO", "learn_step": 48, "batch_size": 32},
+    "MAPPO": {"name": "MAPPO", "learn_step": 48, "batch_size": 32},
     "MATD3": {"name": "MATD3", "learn_step": 24, "batch_size": 16},
     "MATD3, shared": {"name": "MATD3", "learn_step": 24, "batch_size": 16, "share_parameters": True},
 }
@@ -38,22 +39,23 @@ ALGORITHMS = {
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_a_run_on_images_trains_resumes_and_is_used(name: str, tmp_path: Path) -> None:
     network = {"latent_dim": 16, "encoder_config": {"channel_size": [8, 8], "min_channel_size": 4}}
-    config = job(tmp_path / "job.yaml", ALGORITHMS[name], network, channels_first=name != "IPPO")
+    config = job(tmp_path / "job.yaml", ALGORITHMS[name], network, channels_first="MATD3" in name)
     result = covey_json("train", config, "--runs", tmp_path, "--json")
     assert result["state"] == "complete" and result["env_steps"] == 384
     run = result["run_dir"]
     resumed = covey_json("train", "--resume", run, "--set", "training.max_steps=288", "--json")
     assert resumed["state"] == "complete" and resumed["env_steps"] == 576
-    kinds = set()
+    kinds: dict[str, set[str]] = {"actor": set(), "critic": set()}
     for member in covey_json("members", run, "--json")["members"]:
-        for own in member["architecture"].values():
-            kinds |= {encoder["kind"] for encoder in own["encoders"].values()}
-    assert kinds == {"cnn"}
+        for key, own in member["architecture"].items():
+            kinds[key.partition("/")[0][:6].rstrip("_")] |= {encoder["kind"] for encoder in own["encoders"].values()}
+    # MAPPO's value networks read the images of both agents.
+    assert kinds == {"actor": {"cnn"}, "critic": {"multi_input" if name == "MAPPO" else "cnn"}}
     assert covey("evaluate", run, "--episodes", 4).returncode == 0
     exported = covey("export", run, "--out", tmp_path / "policy")
     assert exported.returncode == 0, exported.stderr
     policy = library.load_policy(tmp_path / "policy")
-    shape = (3, 10, 10) if name != "IPPO" else (10, 10, 3)
+    shape = (3, 10, 10) if "MATD3" in name else (10, 10, 3)
     actions = policy.act({agent: np.zeros(shape, np.uint8) for agent in ("catcher_0", "catcher_1")})
     assert all(int(action) in range(3) for action in actions.values())
 

@@ -24,11 +24,11 @@ CUE = "tests.support.cue_environment:CueEnv"
 BEST, CHANCE = 2.0, 1.0  # sums of two agents
 
 
-def job(path: Path, recurrent: bool, steps: int = 8192, **sections: dict[str, Any]) -> Path:
+def job(path: Path, recurrent: bool, steps: int = 8192, name: str = "IPPO", **sections: dict[str, Any]) -> Path:
     write_config(
         path,
         algorithm={
-            "name": "IPPO",
+            "name": name,
             "lr": 0.003,
             "batch_size": 128,
             "learn_step": 512,
@@ -61,6 +61,11 @@ def test_what_was_seen_first_is_named_when_asked_for(trained: Path) -> None:
     assert fitness(trained) == pytest.approx(BEST)
     evaluated = covey_json("evaluate", trained, "--episodes", 50, "--json")
     assert evaluated["mean_return"] == pytest.approx(BEST)
+
+
+def test_mappo_remembers_too(trainers: Trainers, tmp_path: Path) -> None:
+    result = trainers.train(job(tmp_path / "cue.yaml", recurrent=True, name="MAPPO"))
+    assert fitness(Path(str(result["run_dir"]))) == pytest.approx(BEST)
 
 
 def test_without_memory_it_is_a_matter_of_chance(trainers: Trainers, tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ MADDPG = {
 }
 
 
+MAPPO = {**IPPO, "name": "MAPPO"}
+QMIX = {
+    **{"name": "QMIX", "learn_step": 4, "batch_size": 64, "lr": 0.003, "tau": 0.1, "gamma": 0.5},
+    **{"epsilon_steps": 1500},
+}
+
+
 def job(path: Path, algorithm: dict[str, Any], **sections: Any) -> Path:
     training = {"max_steps": 1536, "evo_steps": 768, "pop_size": 2, "confirm_episodes": 20} | sections.pop(
         "training", {}
@@ -72,13 +79,13 @@ def signs(policy: Any, rng: np.random.Generator) -> float:
     return right / 100
 
 
-@pytest.mark.parametrize("algorithm", [IPPO, MADDPG], ids=["IPPO", "MADDPG"])
+@pytest.mark.parametrize("algorithm", [IPPO, MADDPG, MAPPO, QMIX], ids=["IPPO", "MADDPG", "MAPPO", "QMIX"])
 def test_a_task_of_very_different_sizes_is_learned_and_played_elsewhere(
     algorithm: dict[str, Any], tmp_path: Path
 ) -> None:
     """Trained, evaluated in another process, resumed with children, exported and played without a run."""
     own = {**algorithm, "normalize_observations": True}
-    off_policy = algorithm is MADDPG
+    off_policy = algorithm in (MADDPG, QMIX)
     training = {"random_steps": 256, "learning_delay": 128, "max_steps": 3072} if off_policy else {}
     config = job(tmp_path / "on.yaml", own, training=training)
     result = covey_json("train", config, "--runs", tmp_path, "--json")

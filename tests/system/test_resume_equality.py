@@ -43,7 +43,7 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
     with processes() as start:
         log = folder / "learner.log"
         learner = start(log, "learner", config, "--deterministic", "--runs", folder / "runs")
-        run = until(lambda: (folder / "runs").exists() and newest_run(folder / "runs"), what="the run exists")
+        run = until(lambda: any((folder / "runs").glob("*")) and newest_run(folder / "runs"), what="the run exists")
         address = until(lambda: (run / "address.json").exists() and run / "address.json", what="it serves")
         actor = start(
             folder / "actor.log", "actor", "--learner", json.loads(address.read_text())["address"], "--name", "a1"
@@ -60,11 +60,22 @@ MEMORY = "IPPO-memory"
 ENCODERS = {MEMORY: {"hidden_size": [16], "recurrent": True, "hidden_state_size": 16}}
 ON_A_GPU = [pytest.param((name, "cuda"), marks=pytest.mark.cuda) for name in ("MATD3", "IPPO")]
 NORMALISED = [(name, "cpu", "normalised") for name in ("MATD3", "IPPO")]
+STATE = [(name, "cpu", "normalised, state") for name in ("MAPPO", "QMIX")]
 
 
 @pytest.fixture(
     scope="module",
-    params=[("MATD3", "cpu"), ("IPPO", "cpu"), ("QMIX", "cpu"), (MEMORY, "cpu"), *NORMALISED, *ON_A_GPU],
+    params=[
+        ("MATD3", "cpu"),
+        ("IPPO", "cpu"),
+        ("QMIX", "cpu"),
+        ("PQN", "cpu"),
+        ("MASAC", "cpu"),
+        (MEMORY, "cpu"),
+        *NORMALISED,
+        *STATE,
+        *ON_A_GPU,
+    ],
     ids="-".join,
 )
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
@@ -72,9 +83,9 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     name, device, *normalised = request.param
     folder = tmp_path_factory.mktemp("-".join(request.param))
     own: dict[str, Any]
-    learn_step, own = (150, {}) if name.startswith("IPPO") else (10, {"batch_size": 32})
+    learn_step, own = (150, {}) if "PPO" in name or name == "PQN" else (10, {"batch_size": 32})
     if normalised:
-        own |= {"normalize_observations": True} | ({"scale_rewards": True} if name == "IPPO" else {})
+        own |= {"normalize_observations": True} | ({"scale_rewards": True} if "PPO" in name else {})
     config = write_config(
         folder / "same.yaml",
         algorithm={"name": name.partition("-")[0], "learn_step": learn_step, **own},
@@ -88,7 +99,10 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "eval_loop": 4,  # dear enough for halving
         },
         # So short that within a twentieth of the env steps the best so far can be confirmed.
-        environment={"config": {"continuous_actions": name != "QMIX", "max_cycles": 4}},
+        environment={
+            "config": {"continuous_actions": name not in ("QMIX", "PQN"), "max_cycles": 4},
+            "state": "normalised, state" in normalised,
+        },
         replay_buffer={"max_size": 1200},  # a ring that goes round
         checkpoint={"keep": 9, "journal_segment_bytes": 1 << 16},
     )

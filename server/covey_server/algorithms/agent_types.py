@@ -7,12 +7,14 @@ alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from covey.config import AlgorithmSettings
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces, Space
 from covey_server.algorithms.distributions import Distribution, distribution_of
+from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.roles import indicator
 
 MAX_PADDED_WIDTH = 256
@@ -60,3 +62,8 @@ def padding_groups(spaces: EnvironmentSpaces, algorithm: AlgorithmSettings) -> l
         small = max(own.width, own.action.width) <= MAX_PADDED_WIDTH
         groups.setdefault("small" if small else i, []).append(own)
     return list(groups.values())
+
+
+def joint_width(group: Sequence[AgentType], joint: JointView) -> int:
+    """Return how many numbers the widest value network of a padding group reads, the agent's one-hot index included."""
+    return max(joint.width(agents[0]) + own.indicator for own in group for agents in own.ids.values())

@@ -14,6 +14,7 @@ from covey.bounds.memory import Memory, Networks, check_memory, planned_memory
 from covey.config import AlgorithmSettings, Config
 from covey.errors import ConfigError
 from covey.networks import NetworkSpec
+from covey.networks.images import is_image
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.statistics import begin_statistics, kept_statistics
@@ -47,6 +48,10 @@ class Algorithm(ABC):
 
     normalizes: ClassVar[bool] = False
     """Whether it uses and moves the statistics that `normalize_observations` and `scale_rewards` give networks."""
+
+    state_roles: ClassVar[tuple[str, ...] | None] = None
+    """Roles of the networks, such as "critic", that read the state of the whole environment where rows hold it
+    (`environment.state`); () if none does, which is said in such a run, and None if nobody knows."""
 
     passes: int
     member_updates: int
@@ -106,7 +111,7 @@ class Algorithm(ABC):
             key: Network.fresh(spec, rng, with_target=cls.with_targets, orthogonal=orthogonal)
             for key, spec in specs.items()
         }
-        begin_statistics(config.algorithm, spaces, networks)
+        begin_statistics(config.algorithm, spaces, networks, cls.state_roles or ())
         return networks
 
     @classmethod
@@ -129,6 +134,21 @@ class Algorithm(ABC):
         memory = cls.planned_memory(config, spaces, specs)
         check_memory(config, memory, cls._shared_parameters(config, spaces, memory.networks.parameters))
         return specs
+
+    @classmethod
+    def state_sentence(cls, config: Config, spaces: EnvironmentSpaces) -> str | None:
+        """Say which networks read the state of the whole environment, if any; None where rows hold none, or unknown."""
+        if spaces.state is None or cls.state_roles is None:
+            return None
+        name = config.algorithm.name
+        if not cls.state_roles:
+            return (
+                f"environment.state: true, but no network of {name} reads the state, which is sent and kept for "
+                "algorithms of one's own; leave it out, or choose MAPPO or QMIX"
+            )
+        flattened = ", its image flattened" if is_image(spaces.state) else ""
+        roles = " and ".join(cls.state_roles)
+        return f"environment.state: the {roles} networks of {name} read it as {spaces.state.width:,} numbers{flattened}"
 
     @classmethod
     def planned_memory(

@@ -142,8 +142,8 @@ def evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -
     """
     chunk = min(chunk, max(1, CHUNK_BYTES // (4 * networks[0].rows.pack.spec.inputs[0].width)))
     widest = -(-max(pooled.counts.max(), pooled.view_counts.max()) // chunk) * chunk
-    decisions, decided = _side_by_side(pooled.counts, widest, pooled.device)
-    views, viewed = _side_by_side(pooled.view_counts, widest, pooled.device)
+    decisions, decided = side_by_side(pooled.counts, widest, pooled.device)
+    views, viewed = side_by_side(pooled.view_counts, widest, pooled.device)
     log_prob, value = (torch.empty(decisions.shape, device=pooled.device) for _ in range(2))
     for own in networks:
         # A list would be copied at every use, and the learner would wait for each copy.
@@ -162,7 +162,7 @@ def evaluated(pooled: Pooled, networks: Sequence[ActorCriticRows], chunk: int) -
     return log_prob.flatten().index_select(0, decided), value.flatten().index_select(0, viewed)
 
 
-def _side_by_side(counts: NDArray[np.int64], widest: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def side_by_side(counts: NDArray[np.int64], widest: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Arrange a flat array of R runs as R rows of equal length, and back; returns indices for both.
 
     Example: counts (2, 1) and widest 2 give the places ((0, 1), (2, 2)), where the last is padding, and (0, 1, 2).

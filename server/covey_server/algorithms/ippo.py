@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +52,7 @@ class IPPO(Algorithm):
     """
 
     normalizes = True
+    state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:

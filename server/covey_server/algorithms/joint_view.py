@@ -1,8 +1,14 @@
-"""What a value network sees that knows more than its agent: the observations of all agents, its own agent's first.
+"""What a value network sees that knows more than its agent: the environment's state, or what all agents observe.
 
-Own first, then those of the other agents of its group, beginning behind it, then those of the other groups. So the
-network of agents that share it finds each number in the same place whoever of them it speaks for. Example, with the
-group a of agents a_0, a_1, a_2 and the group b of one agent:
+Where rows of the run hold the state of the whole environment (`environment.state`), it is the agent's own observation
+and then the state: the "agent-specific global state" of Yu et al., 2022. The state is that of the row in which the
+agent observed, and is never stacked. Example, with the group a of agents a_0, a_1, a_2 and the group b of one agent:
+
+    for a_1:  a_1 state               for b_0:  b_0 state
+
+Elsewhere it is the observations of all agents. Own first, then those of the other agents of its group, beginning behind
+it, then those of the other groups. So the network of agents that share it finds each number in the same place, whoever
+of them it speaks for:
 
     for a_1:  a_1 a_2 a_0 b_0         for b_0:  b_0 a_0 a_1 a_2
 
@@ -18,15 +24,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from covey.rows import Active, read_leaves
-from covey.spaces import Box, EnvironmentSpaces, TupleSpace, leaves
+from covey.rows import STATE, Active, read_leaves
+from covey.spaces import Box, EnvironmentSpaces, Space, TupleSpace, leaves
 from covey_server.algorithms.distributions import distribution_of
 from covey_server.experience.observations import TorchEncoding
 from covey_server.experience.rollouts import Rollout, RoundColumn
 
 
 class JointView:
-    """The observations of all agents as each agent's value network reads them.
+    """The environment's state, or the observations of all agents, as each agent's value network reads them.
 
     Args:
         spaces: Spaces of the environment.
@@ -35,26 +41,35 @@ class JointView:
     Attributes:
         spaces: Spaces of the environment.
         more: How many numbers are read behind the observations.
-        width: How many numbers are read, but for an agent's one-hot index.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, device: torch.device) -> None:
         self.spaces = spaces
         self._place = {a: (g, n) for g, group in enumerate(spaces.groups) for n, a in enumerate(group.agents)}
-        self._more = [1 + agent.action.width if spaces.asynchronous else 0 for agent in spaces.agents]
-        self.more = sum(self._more)
-        self.width = sum(agent.stacked.width for agent in spaces.agents) + self.more
+        at_work = [1 + agent.action.width if spaces.asynchronous else 0 for agent in spaces.agents]
+        self.more = sum(at_work) + (0 if spaces.state is None else spaces.state.width)
+        state = [] if spaces.state is None else [TorchEncoding(spaces.state, device)]
         encoding = [[TorchEncoding(leaf.space, device) for leaf in leaves(g.stacked)] for g in spaces.groups]
         numbers = [TorchEncoding(_numbers(1 + g.action.width), device) for g in spaces.groups]
         self._encodings = []
         for g in range(len(spaces.groups)):
-            order = [self._place[a][0] for a in self.order(spaces.groups[g].agents[0])]
-            own = [encode for its in order for encode in encoding[its]]
-            self._encodings.append(own + ([numbers[its] for its in order] if spaces.asynchronous else []))
+            first = spaces.groups[g].agents[0]
+            own = [encode for a in self.seen(first) for encode in encoding[self._place[a][0]]]
+            working = [numbers[self._place[a][0]] for a in self.order(first)] if spaces.asynchronous else []
+            self._encodings.append([*own, *state, *working])
 
-    def observation(self, agent: int) -> TupleSpace:
+    def width(self, agent: int) -> int:
+        """How many numbers the agent's value network reads, but for the agent's one-hot index."""
+        return sum(self.spaces.agents[a].stacked.width for a in self.seen(agent)) + self.more
+
+    def seen(self, agent: int) -> list[int]:
+        """The agents whose observations the agent's value network reads, in this order."""
+        return self.order(agent) if self.spaces.state is None else [agent]
+
+    def observation(self, agent: int) -> Space:
         """The observations that the agent's value network reads, or stacks of, as one space."""
-        return TupleSpace(tuple(self.spaces.agents[a].observation for a in self.order(agent)))
+        seen = [self.spaces.agents[a].observation for a in self.seen(agent)]
+        return seen[0] if self.spaces.state is not None else TupleSpace(tuple(seen))
 
     def encodings(self, agent: int) -> Sequence[TorchEncoding]:
         """How each of the agent's `sources` is encoded; one object for all agents of a group."""
@@ -62,12 +77,13 @@ class JointView:
 
     def sources(self, agent: int, rollout: Rollout) -> list[RoundColumn]:
         """What the agent's value network reads in all rows of a rollout."""
-        order = self.order(agent)
-        seen = [source for a in order for source in rollout.agents[a].source]
-        return seen + ([self._at_work(a, rollout) for a in order] if self.spaces.asynchronous else [])
+        found = [source for a in self.seen(agent) for source in rollout.agents[a].source]
+        if self.spaces.state is not None:
+            found.append(rollout.columns[STATE])
+        return found + ([self._at_work(a, rollout) for a in self.order(agent)] if self.spaces.asynchronous else [])
 
     def order(self, agent: int) -> list[int]:
-        """The agents in the order in which the agent's value network sees them."""
+        """All agents in the order in which the agent's value network sees them: itself first."""
         g, n = self._place[agent]
         own = self.spaces.groups[g].agents
         others = [a for i, group in enumerate(self.spaces.groups) if i != g for a in group.agents]

@@ -6,6 +6,7 @@ network, so that a sum of weighted terms is each network's own weighted mean.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -55,6 +56,27 @@ def policy_loss(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     grad_value = -weight
     return _by_member((grad_value * value).unsqueeze(0)), grad_value
+
+
+def soft_policy_loss(value: Tensor, log_prob: Tensor, alpha: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weighted mean of alpha log pi - min Q of each policy, summed over a member's policies.
+
+    T = 2 critics an agent, N agents, M members, B samples; weights sum to 1 over a network's samples.
+
+    Args:
+        value: (T, N, M, B).
+        log_prob: (N, M, B), of the actions that are valued.
+        alpha: (N, M, 1), temperatures.
+        weight: (N, M, B).
+
+    Returns:
+        The losses, and their gradients with respect to `value`, all in the smaller one, and `log_prob`.
+    """
+    first_is_smaller = value[0] <= value[1]
+    grad_value = -weight * torch.stack([first_is_smaller, ~first_is_smaller])
+    grad_log_prob = weight * alpha
+    losses = _by_member((grad_value * value).sum(0, keepdim=True) + (grad_log_prob * log_prob).unsqueeze(0))
+    return losses, grad_value, grad_log_prob
 
 
 def _by_member(terms: Tensor) -> Tensor:

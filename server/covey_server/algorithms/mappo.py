@@ -1,7 +1,8 @@
-"""MAPPO (Yu et al., 2022): PPO with policies of what agents see, and value networks of what all of them see.
+"""MAPPO (Yu et al., 2022): PPO with policies of what agents see, and value networks that see more than an agent.
 
-"The Surprising Effectiveness of PPO in Cooperative Multi-Agent Games". With o_t what agent i sees and s_t what all
-agents see, i first:
+"The Surprising Effectiveness of PPO in Cooperative Multi-Agent Games". With o_t what agent i sees, and s_t what its
+value network reads: o_t and the environment's state of that moment, where rows of the run hold it
+(`environment.state`), elsewhere what all agents see, i first:
 
     A_t  = generalised advantages of agent i's own rewards by V(s_t), R_t = A_t + V(s_t)
     L_pi = -mean min(r_t A_t, clip(r_t, 1 - c, 1 + c) A_t) - ent_coef * mean H(pi'(.|o_t)),
@@ -9,7 +10,7 @@ agents see, i first:
     L_V  = vf_coef * mean 0.5 max((V'(s_t) - R_t)^2, (V + clip(V'(s_t) - V, -c, c) - R_t)^2)
 
 All else is IPPO's. Only learners have value networks, so actors need nothing that they do not see. Groups of agents
-that play against each other each have a value network of their own, of what all see.
+that play against each other each have a value network of their own.
 
 With `sequential` it is HAPPO (Kuba et al., 2022, "Trust Region Policy Optimisation in Multi-Agent Reinforcement
 Learning", algorithm 4): agents learn one after another in random order, and each takes into account what those before
@@ -40,18 +41,20 @@ from covey_server.packing import counter_rng
 
 
 class MAPPO(IPPO):
-    """PPO for all agents, with value networks that see what all agents see."""
+    """PPO for all agents, with value networks that see the environment's state, or what all agents see."""
+
+    state_roles = ("critic",)
 
     @classmethod
     def value_spec(
         cls, settings: OnPolicyAlgorithm, network: NetConfig, spaces: EnvironmentSpaces, agents: tuple[int, ...]
     ) -> NetworkSpec:
-        """Describe the value network of the agents that share one: from all agents' observations to one number."""
+        """Describe the value network of the agents that share one: from what `joint_view` gives to one number."""
         return value_spec(settings, network, spaces, agents, JointView(spaces, torch.device("cpu")))
 
     @classmethod
     def joint_view(cls, spaces: EnvironmentSpaces, device: torch.device) -> JointView:
-        """Make what value networks read of a round: the observations of all agents, their own agent's first."""
+        """Make what value networks read of a round: the environment's state, or the observations of all agents."""
         return JointView(spaces, device)
 
     @classmethod

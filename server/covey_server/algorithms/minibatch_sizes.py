@@ -20,6 +20,16 @@ def even_length(count: int, size: int) -> int:
     return -(-count // max(1, -(-count // size)))
 
 
+def enough(samples: int, longest: int) -> int:
+    """Return a padded size, doubled until there is room for minibatches of this length.
+
+    A rollout that lacks something may make fewer and larger minibatches than a whole one.
+    """
+    while samples < longest:
+        samples *= 2
+    return samples
+
+
 class MinibatchSizes:
     """Padded sizes of what networks of similar agents learn from at a time.
 
@@ -49,12 +59,7 @@ class MinibatchSizes:
     def of(self, rollout: Rollout, batch_size: int) -> int:
         """Return the padded size of the minibatches that a member makes of its rollout.
 
-        It is the population's, of whole rollouts. Where decisions are missing there may be fewer and larger minibatches
-        than of a whole one; then it is doubled until there is room.
+        It is the population's, of whole rollouts, or `enough` for this one.
         """
         counts = [sum(len(rollout.agents[a].here) for a in its) for its in self._agents]
-        longest = max(even_length(count, batch_size) for count in counts)
-        samples = self._whole
-        while samples < longest:
-            samples *= 2
-        return samples
+        return enough(self._whole, max(even_length(count, batch_size) for count in counts))

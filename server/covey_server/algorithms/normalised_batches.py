@@ -16,7 +16,7 @@ from covey.networks.normalisation import MEAN, SCALE, Moments, normalised_ranges
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms.statistics import normalise
 from covey_server.experience.batch import Batch
-from covey_server.experience.observed import ObservedRows
+from covey_server.experience.observed import OF_STATE, ObservedRows
 from covey_server.experience.parts import Part
 from covey_server.member import Member
 
@@ -29,6 +29,8 @@ class NormalisedBatches:
         ids: Agents by network id.
         members: Who learns here; the statistics are those of their networks.
         device: Where they learn.
+        state_reader: Key of the network that reads the state of the whole environment, by whose statistics this is
+            normalised; None if none does.
     """
 
     def __init__(
@@ -37,12 +39,16 @@ class NormalisedBatches:
         ids: Mapping[str, tuple[int, ...]],
         members: Sequence[Member],
         device: torch.device,
+        state_reader: str | None = None,
     ) -> None:
         self._members, self._device, self._ids = members, device, ids
         owner = {agent: f"actor/{i}" for i, agents in ids.items() for agent in agents}
         self._groups = [
             (g.agents, [owner[agent] for agent in g.agents], normalised_ranges(g.observation)) for g in spaces.groups
         ]
+        self._state_reader = state_reader
+        if spaces.state is not None and state_reader is not None:  # like a group with one agent, behind all groups
+            self._groups.append(((0,), [state_reader], normalised_ranges(spaces.state)))
         # Of each group the moments that its tensors were made of, and (M, agents, R) means and scales.
         self._made: dict[int, tuple[list[Moments | None], Tensor, Tensor]] = {}
 
@@ -56,6 +62,10 @@ class NormalisedBatches:
                 for agent in agents:
                     if agent in found and network.observed is not None:
                         network.observed = network.observed.joined(found[agent])
+            if self._state_reader is not None and OF_STATE in found:
+                reader = member.networks[self._state_reader]
+                if reader.observed is not None:
+                    reader.observed = reader.observed.joined(found[OF_STATE])
 
     def __call__(self, chosen: Sequence[int], batch: Batch) -> Batch:
         """Return a batch for these members (positions) with normalised observations; the given one stays as it is."""
@@ -63,19 +73,19 @@ class NormalisedBatches:
             batch,
             observation=self._normalised(chosen, batch.observation, batch.part),
             next_observation=self._normalised(chosen, batch.next_observation, batch.next_part),
+            state=self._normalised_state(chosen, batch.state),
+            next_state=self._normalised_state(chosen, batch.next_state),
         )
 
     def _normalised(self, chosen: Sequence[int], seen: Sequence[Tensor], part: Tensor | None) -> tuple[Tensor, ...]:
         """Normalise what groups of agents saw, (..., M, B, agents * width) each; zeros for absent agents stay."""
         result = []
-        for g, (x, (agents, _, ranges)) in enumerate(zip(seen, self._groups, strict=True)):
+        for g, x in enumerate(seen):
+            agents, _, ranges = self._groups[g]
             if not ranges:
                 result.append(x)
                 continue
-            mean, scale = self._statistics(g)
-            if len(chosen) < len(self._members):
-                at = torch.tensor(chosen).to(self._device, non_blocking=True)
-                mean, scale = mean.index_select(0, at), scale.index_select(0, at)
+            mean, scale = self._statistics(g, chosen)
             y = x.unflatten(-1, (len(agents), -1)).clone()
             normalise(y, ranges, mean.unsqueeze(1), scale.unsqueeze(1))
             if part is not None:
@@ -84,7 +94,15 @@ class NormalisedBatches:
             result.append(y.flatten(-2))
         return tuple(result)
 
-    def _statistics(self, g: int) -> tuple[Tensor, Tensor]:
+    def _normalised_state(self, chosen: Sequence[int], x: Tensor | None) -> Tensor | None:
+        """Normalise states of the whole environment, (..., M, B, width), where a network reads them."""
+        if x is None or self._state_reader is None or not (ranges := self._groups[-1][2]):
+            return x
+        y = x.clone()
+        normalise(y, ranges, *self._statistics(len(self._groups) - 1, chosen))
+        return y
+
+    def _statistics(self, g: int, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the means and scales of a group's agents, (M, agents, R), made anew where statistics have moved on."""
         _, keys, _ = self._groups[g]
         now = [member.networks[key].observed for member in self._members for key in keys]
@@ -99,4 +117,8 @@ class NormalisedBatches:
                 for name in (MEAN, SCALE)
             )
             made = self._made[g] = now, mean, scale
-        return made[1], made[2]
+        _, mean, scale = made
+        if len(chosen) == len(self._members):
+            return mean, scale
+        at = torch.tensor(chosen).to(self._device, non_blocking=True)
+        return mean.index_select(0, at), scale.index_select(0, at)

@@ -1,4 +1,4 @@
-"""The update that MADDPG and MATD3 share, of all members at once in the same batched operations.
+"""The update that MADDPG and MATD3 share, and MASAC in parts, of all members at once in the same batched operations.
 
     1. target:   a' = mu'(o'),  y = r + gamma^k (1 - d) Q'(x', a')        by the target networks
     2. critics:  a step down the gradient of (Q(x, a) - y)^2
@@ -23,7 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from covey.config import AlgorithmSettings, Config, OffPolicyAlgorithm, OffPolicyHyperparameters
+from covey.config import (
+    AlgorithmSettings,
+    Config,
+    JointCriticAlgorithm,
+    JointCriticHyperparameters,
+    OffPolicyAlgorithm,
+    OffPolicyHyperparameters,
+)
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
 from covey.spaces import EnvironmentSpaces
@@ -54,7 +61,7 @@ from covey_server.packing.updates import backend_of
 
 
 class OffPolicy(Algorithm):
-    """Base of MADDPG and MATD3: stacks the population's networks and updates them from replay.
+    """Base of MADDPG, MATD3 and MASAC: stacks the population's networks and updates them from replay.
 
     Args:
         config: The run's configuration.
@@ -71,6 +78,7 @@ class OffPolicy(Algorithm):
     """The critics of one agent; the first one teaches the policy."""
 
     normalizes = True
+    state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     @classmethod
     def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
@@ -124,7 +132,7 @@ class OffPolicy(Algorithm):
         device: torch.device | str = "cpu",
         population: Sequence[MemberSizes] | None = None,
     ) -> None:
-        assert isinstance(config.algorithm, OffPolicyAlgorithm)
+        assert isinstance(config.algorithm, JointCriticAlgorithm)
         self._config, self._settings = config, config.algorithm
         self._seed, self._members = config.training.seed, list(members)
         self._device = torch.device(device)
@@ -146,7 +154,7 @@ class OffPolicy(Algorithm):
         self._gradients_of_critics = self._updates.pure(type(self)._critic_gradients)
         self._gradients_of_policies = self._updates.pure(type(self)._policy_gradients)
         # What differs between members.
-        own = [m.own(OffPolicyHyperparameters) for m in members]
+        own = [m.own(JointCriticHyperparameters) for m in members]
         values = {name: [getattr(h, name) for h in own] for name in ("gamma", "tau", "batch_size")}
         self._vectors = MemberVectors(values, self._device)
         self._own_lr = {name: np.array([getattr(h, name) for h in own]) for name in ("lr_actor", "lr_critic")}
@@ -326,9 +334,10 @@ class OffPolicy(Algorithm):
         losses, grad_values = policy_loss(values, weight)
         grad_action = self._joint.side_by_side(critics.own_grads(grad_values))
         (grad_outputs,) = gradients(action, [outputs], grad_action)
-        if self._settings.output_penalty:
+        settings = self._settings
+        if isinstance(settings, OffPolicyAlgorithm) and settings.output_penalty:
             # Plus the penalty times the mean square of each agent's outputs: p o^2, with the gradient 2 p o.
-            penalty = self._settings.output_penalty * self._joint.mean_weights(weight)
+            penalty = settings.output_penalty * self._joint.mean_weights(weight)
             losses = losses + (penalty * outputs.detach().square()).sum((1, 2))
             grad_outputs = grad_outputs + 2 * penalty * outputs.detach()
         return actors.agent_gradients(grad_outputs.split_with_sizes(self._joint.widths, -1)), losses

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey.spaces import leaves
-from covey_server.algorithms.agent_types import AgentType
+from covey_server.algorithms.agent_types import AgentType, joint_width
 from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.round_inputs import AgentRound, RoundInputs, round_inputs
 from covey_server.experience.observations import TorchEncoding
@@ -167,7 +167,7 @@ class Pool:
         return round_inputs(agents, self._width, self._device)
 
     def _joint_inputs(self, joint: JointView, rounds: Sequence[Rollout]) -> RoundInputs:
-        """What value networks read that see all agents, in the same order as `_inputs`."""
+        """What value networks read that see more than their agent, in the same order as `_inputs`."""
         agents = [
             AgentRound(r.agents[a].rows, joint.sources(a, r), joint.encodings(a), own.indicator, place)
             for own in self._group
@@ -175,7 +175,7 @@ class Pool:
             for r in rounds
             for place, a in enumerate(agents)
         ]
-        return round_inputs(agents, joint.width + max(own.indicator for own in self._group), self._device)
+        return round_inputs(agents, joint_width(self._group, joint), self._device)
 
     def _acted(self, own: AgentType, agents: AgentRounds) -> Tensor:
         """Encode the actions of a type of agents, zero-padded to the widest policy's outputs: (decisions, outputs)."""

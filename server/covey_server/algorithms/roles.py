@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from covey.config import AlgorithmSettings, Config, NetConfig
 from covey.config.architecture import resolve
-from covey.config.encoder_choice import encoder_of, mlp, policy_encoder_of
+from covey.config.encoder_choice import encoder_of, mlp, policy_encoder_of, vector_encoder_of
 from covey.errors import ConfigError
 from covey.networks import Input, NetworkSpec
 from covey.networks.cnn import CNN
 from covey.networks.resolve import network_ids
-from covey.spaces import EnvironmentSpaces
+from covey.rows import STATE
+from covey.spaces import Box, EnvironmentSpaces
 from covey_server.algorithms.joint_view import JointView
 
 
@@ -67,13 +68,14 @@ def value_spec(
         config: The network's configuration.
         spaces: Spaces of the environment.
         agents: The agents.
-        joint: What it sees; None: the agent's own observation.
+        joint: What it sees; None: the agent's own observation. The environment's state, where it is read, is numbers
+            behind the observation.
     """
     agent = spaces.agents[agents[0]]
     encoder_config, observation, more = config.encoder_config, agent.observation, indicator(algorithm, agents)
     if joint is not None:
         observation, more = joint.observation(agents[0]), more + joint.more
-        if encoder_config.kind == CNN.kind:  # of one image; here are several
+        if encoder_config.kind == CNN.kind and spaces.state is None:  # of one image; here are several
             encoder_config = encoder_config.model_copy(update={"kind": None})
     frames = agent.frame_stack
     encoder = encoder_of(
@@ -127,4 +129,22 @@ def critic_spec(
         latent_dim=own.latent_dim,
         min_latent_dim=own.min_latent_dim,
         max_latent_dim=own.max_latent_dim,
+    )
+
+
+def state_spec(config: NetConfig, space: Box, outputs: int) -> NetworkSpec:
+    """Describe a network of the state of the whole environment, which it reads as one vector.
+
+    Args:
+        config: The network's configuration.
+        space: The state's space.
+        outputs: How many numbers it gives.
+    """
+    return NetworkSpec(
+        inputs=(Input(STATE, space.width, vector_encoder_of(config.encoder_config, "network")),),
+        head=mlp(config.head_config),
+        outputs=outputs,
+        latent_dim=config.latent_dim,
+        min_latent_dim=config.min_latent_dim,
+        max_latent_dim=config.max_latent_dim,
     )

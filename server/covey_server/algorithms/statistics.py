@@ -6,7 +6,7 @@ they move on with the round, and what is published after it has the new ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from covey.config import AlgorithmSettings
 from covey.networks.normalisation import CLIP, MEAN, SCALE, Moments, Ranges, normalised_ranges
 from covey.networks.resolve import network_ids
+from covey.rows import STATE
 from covey.spaces import EnvironmentSpaces
-from covey_server.algorithms.agent_types import AgentType
+from covey_server.algorithms.agent_types import AgentType, joint_width
 from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.pooled import Pooled
 from covey_server.algorithms.round_inputs import Change
@@ -36,15 +37,31 @@ def kept_statistics(settings: AlgorithmSettings) -> list[str]:
     return [name for name in (OBSERVED, EARNED) if getattr(settings, name, False)]
 
 
-def begin_statistics(settings: AlgorithmSettings, spaces: EnvironmentSpaces, networks: Mapping[str, Network]) -> None:
-    """Give the networks of a new member the statistics that they are to keep, of nothing yet."""
+def begin_statistics(
+    settings: AlgorithmSettings,
+    spaces: EnvironmentSpaces,
+    networks: Mapping[str, Network],
+    state_roles: Collection[str] = (),
+) -> None:
+    """Give the networks of a new member the statistics that they are to keep, of nothing yet.
+
+    Args:
+        settings: Say what is normalised.
+        spaces: Spaces of the environment.
+        networks: The networks by key.
+        state_roles: Roles of those that read the state of the whole environment: each keeps statistics of it.
+    """
     kept, owners = kept_statistics(settings), network_ids(spaces, settings.share_parameters)
     if not kept:
         return
     for key, network in networks.items():
         role, _, network_id = key.partition("/")
-        ranges = normalised_ranges(spaces.agents[owners[network_id][0]].observation)
-        if role == "actor" and OBSERVED in kept and ranges:
+        ranges: Ranges = ()
+        if role == "actor":
+            ranges = normalised_ranges(spaces.agents[owners[network_id][0]].observation)
+        elif role in state_roles and spaces.state is not None:
+            ranges = normalised_ranges(spaces.state)
+        if OBSERVED in kept and ranges:
             network.observed = Moments.none(sum(end - first for first, end in ranges))
         if role == "critic" and EARNED in kept:
             network.earned = Moments.none(1)
@@ -115,7 +132,8 @@ class RoundStatistics:
         members: Who learns here; the statistics are those of their networks.
         settings: Say what is normalised.
         device: Where networks learn.
-        joint: What value networks see; None: the same as policies.
+        joint: What value networks see; None: the same as policies. Where that is the environment's state, each of them
+            has statistics of the state of its own.
     """
 
     def __init__(
@@ -127,7 +145,9 @@ class RoundStatistics:
         joint: JointView | None = None,
     ) -> None:
         self._members, self._device, self._joint = members, device, joint
-        self._width, self._indicator = (max(getattr(own, name) for own in group) for name in ("width", "indicator"))
+        self._width = max(own.width for own in group)
+        self._joint_width = 0 if joint is None else joint_width(group, joint)
+        self._state = None if joint is None or joint.spaces.state is None else NormalisedNumbers(joint.spaces.state)
         ids = {} if joint is None else network_ids(joint.spaces, settings.share_parameters)
         self._player = {agent: i for i, agents in ids.items() for agent in agents}
         self._kept = kept_statistics(settings)
@@ -166,6 +186,12 @@ class RoundStatistics:
                         rows = decisions.rows[decisions.here]
                         seen = [source[rows] for source in decisions.source]
                         network.observed = network.observed.joined(Moments.of(numbers(seen)))
+                critic = member.networks[f"critic/{i}"]
+                if critic.observed is not None and self._state is not None:
+                    for agent in agents:
+                        decisions = its.agents[agent]
+                        state = its.columns[STATE][decisions.rows[decisions.here]]
+                        critic.observed = critic.observed.joined(Moments.of(self._state([state])))
         if EARNED not in self._kept:
             return pooled
         scales = []
@@ -182,16 +208,19 @@ class RoundStatistics:
         return replace(pooled, reward=pooled.reward * self._put(by_decision))
 
     def _of_all(self, joint: JointView, pooled: Pooled, pairs: Sequence[tuple[Any, ...]]) -> Normalisation:
-        """Normalise what value networks see of each agent by the statistics of that agent's own policy."""
-        found = Normalisation(pooled.view_counts, joint.width + self._indicator, self._device)
-        for pair, (_, agents, *_own, member, _its) in enumerate(pairs):
+        """Normalise what value networks see: observations by the statistics of policies, the state by their own."""
+        found = Normalisation(pooled.view_counts, self._joint_width, self._device)
+        for pair, (i, agents, *_own, member, _its) in enumerate(pairs):
             at = 0
-            for agent in joint.order(agents[0]):
+            for agent in joint.seen(agents[0]):
                 observation = joint.spaces.agents[agent].observation
                 observed = member.networks[f"actor/{self._player[agent]}"].observed
                 if observed is not None:
                     found.observe(pair, at, normalised_ranges(observation), observed)
                 at += observation.width
+            state, observed = joint.spaces.state, member.networks[f"critic/{i}"].observed
+            if state is not None and observed is not None:
+                found.observe(pair, at, normalised_ranges(state), observed)
         return found
 
     def _put(self, values: NDArray[np.float32]) -> Tensor:

@@ -34,6 +34,7 @@ class Team:
         terminated: (M, B), 1 where nobody goes on.
         next_observation: Per group, (M, B, agents of the group * width).
         next_legal: (M, B, A) bool, false for values that the agent's mask forbids; None without masks.
+        next_state: (M, B, width), the state of the whole environment; None where rows do not hold it.
     """
 
     present: Tensor
@@ -43,6 +44,7 @@ class Team:
     terminated: Tensor
     next_observation: tuple[Tensor, ...]
     next_legal: Tensor | None
+    next_state: Tensor | None
 
     @staticmethod
     def of(batch: Batch) -> Team:
@@ -50,7 +52,7 @@ class Team:
         goes_on = 1 - batch.terminated
         if batch.part is None or batch.steps is None or batch.next_part is None:
             sample, present, next_present = batch.weight[..., 0], torch.ones_like(batch.reward), goes_on
-            following, legal = batch.next_observation, batch.next_legal
+            following, legal, state = batch.next_observation, batch.next_legal, batch.next_state
         else:
             acts = (batch.part == CHOSE) | (batch.part == FORCED)
             # Whoever acts must be followed into the very next row; all others of the batch are padding.
@@ -60,6 +62,7 @@ class Team:
             who = acts.float().argmax(-1)
             following = tuple(_of_agent(x, who) for x in batch.next_observation)
             legal = None if batch.next_legal is None else _of_agent(batch.next_legal, who)
+            state = None if batch.next_state is None else _of_agent(batch.next_state, who)
             part = _of_agent(batch.next_part, who)
             present = acts.float()
             joins = ((part == CHOSE) | (part == FORCED)).float()
@@ -72,6 +75,7 @@ class Team:
             terminated=1 - next_present.amax(-1),
             next_observation=following,
             next_legal=legal,
+            next_state=state,
         )
 
 

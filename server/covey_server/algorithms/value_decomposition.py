@@ -30,24 +30,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from covey.config import (
-    AlgorithmSettings,
-    Config,
-    ValueDecompositionAlgorithm,
-    ValueDecompositionHyperparameters,
-)
-from covey.errors import SpaceError
+from covey.config import Config, ValueDecompositionAlgorithm, ValueDecompositionHyperparameters
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
-from covey.spaces import Discrete, EnvironmentSpaces
-from covey.v1.order_pb2 import Exploration
+from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms.agent_types import MAX_PADDED_WIDTH
-from covey_server.algorithms.algorithm import Algorithm
+from covey_server.algorithms.discrete_team import DiscreteTeam
 from covey_server.algorithms.loss_means import LossMeans
 from covey_server.algorithms.member_vectors import MemberVectors
+from covey_server.algorithms.normalised_batches import NormalisedBatches
 from covey_server.algorithms.policy_inputs import PolicyInputs
 from covey_server.algorithms.roles import actor_spec, networks_by_id
 from covey_server.algorithms.schedules import scheduled
+from covey_server.algorithms.statistics import kept_statistics
 from covey_server.algorithms.team import Team
 from covey_server.experience.batch import Batch
 from covey_server.experience.replay import Replay
@@ -61,7 +56,7 @@ from covey_server.packing.torch_ops import gradients
 from covey_server.packing.updates import backend_of
 
 
-class ValueDecomposition(Algorithm):
+class ValueDecomposition(DiscreteTeam):
     """Base of VDN and QMIX: stacks the population's utilities and mixers and updates them from replay.
 
     Args:
@@ -74,27 +69,10 @@ class ValueDecomposition(Algorithm):
     """
 
     with_targets: ClassVar[bool] = True
+    normalizes = True
+    state_roles: ClassVar[tuple[str, ...] | None] = ()
 
     # -- what a run consists of -----------------------------------------------------------------------------------
-
-    @classmethod
-    def check_actions(cls, settings: AlgorithmSettings, spaces: EnvironmentSpaces) -> None:
-        """Refuse all but Discrete actions, and agents that do not all act in every env step.
-
-        Raises:
-            SpaceError: the error names the agent, and algorithms that can learn there.
-        """
-        for agent in spaces.agents:
-            if not isinstance(agent.action, Discrete):
-                raise SpaceError(
-                    f"action of agent {agent.agent_id!r}: {type(agent.action).__name__}, expected Discrete with "
-                    f"{settings.name}; use MATD3, MADDPG or IPPO"
-                )
-        if spaces.asynchronous:
-            raise SpaceError(
-                f"environment: its agents act at different times, expected all of them to act in every env step with "
-                f"{settings.name}; use IPPO, MADDPG or MATD3"
-            )
 
     @classmethod
     def network_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
@@ -112,21 +90,15 @@ class ValueDecomposition(Algorithm):
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
         """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
-        return Replay(spaces, memory.max_size, memory.max_bytes, device)
+        replay = Replay(spaces, memory.max_size, memory.max_bytes, device)
+        if kept_statistics(config.algorithm):
+            replay.observe()
+        return replay
 
     @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:
         """Make the rule for updates: one for every `learn_step` env steps collected for a member."""
         return UpdatesPerStep(config.learner.max_updates_owed, config.training.learning_delay)
-
-    @classmethod
-    def exploration(cls, config: Config, member: Member) -> Exploration:
-        """Say how actors explore: epsilon-greedily, by an epsilon that changes linearly with the member's env steps."""
-        settings = config.algorithm
-        assert isinstance(settings, ValueDecompositionAlgorithm)
-        share = min(1.0, member.env_steps / settings.epsilon_steps)
-        epsilon = settings.epsilon_start + share * (settings.epsilon_end - settings.epsilon_start)
-        return Exploration(kind=Exploration.KIND_EPSILON_GREEDY, scale=epsilon)
 
     # -- learning -------------------------------------------------------------------------------------------------
 
@@ -146,6 +118,11 @@ class ValueDecomposition(Algorithm):
         self.member_updates = 0
         ids = network_ids(spaces, config.algorithm.share_parameters)
         self._inputs = PolicyInputs(spaces, config.algorithm, ids, self._device)
+        mixers: dict[str, tuple[int, ...]] = {key: (0,) for key in self.mixer_specs(config, spaces)}
+        self._normalise = None
+        if kept_statistics(config.algorithm):
+            reader = next((key for key in mixers if key.partition("/")[0] in (self.state_roles or ())), None)
+            self._normalise = NormalisedBatches(spaces, ids, self._members, self._device, reader)
         self._agents = len(spaces.agents)
         self._columns = AgentColumns([a.action.width for a in spaces.agents], self._device)
         # Functions are not bound to this object, which would keep itself alive until garbage is collected.
@@ -163,7 +140,6 @@ class ValueDecomposition(Algorithm):
         utilities = {f"actor/{i}": agents for i, agents in ids.items()}
         self._utilities = self._packed(utilities, widen=max(widths) <= MAX_PADDED_WIDTH)
         # A mixer serves the whole team, so it counts as the network of one agent.
-        mixers: dict[str, tuple[int, ...]] = {key: (0,) for key in self.mixer_specs(config, spaces)}
         self._mixers = self._packed(mixers, widen=False) if mixers else None
 
     def _packed(self, agents: dict[str, tuple[int, ...]], *, widen: bool) -> PackedNetworks:
@@ -188,6 +164,8 @@ class ValueDecomposition(Algorithm):
 
     def update(self, due: Sequence[int], experience: Replay) -> None:
         """Make one update of each member in `due` (positions in the population), all in one batch."""
+        if self._normalise is not None and experience.observed is not None:
+            self._normalise.move_on(due, experience.observed)
         chosen = tuple(sorted(due))
         ids, counts = zip(*((self._members[m].member_id, self._members[m].updates) for m in chosen), strict=True)
         keys = counter_rng.keys(self._seed, ids, counts, self._device)
@@ -200,10 +178,12 @@ class ValueDecomposition(Algorithm):
 
         Args:
             chosen: Positions in the population, ascending.
-            batch: A sample for each of them.
+            batch: A sample for each of them, observations as they came.
             keys: Unused: nothing else is drawn.
         """
         del keys
+        if self._normalise is not None:
+            batch = self._normalise(chosen, batch)
         for m in chosen:
             self._members[m].updates += 1
         passes = [networks.select(chosen) for networks in self.packed()]
@@ -243,7 +223,7 @@ class ValueDecomposition(Algorithm):
             utilities, mixers, team
         )
         outputs = torch.cat(self._inputs.outputs(utilities, "learn", batch.observation), -1)
-        weights = self._mixer_outputs(mixers, "learn", batch.observation)
+        weights = self._mixer_outputs(mixers, "learn", batch.observation, batch.state)
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_() for x in (outputs, weights) if x is not None]
             done = self._columns.by_agent(leaves[0] * batch.action, 0.0).sum(-1)
@@ -263,13 +243,21 @@ class ValueDecomposition(Algorithm):
         best = self._columns.by_agent(choice, -torch.inf).argmax(-1, keepdim=True)
         values = torch.cat(self._inputs.outputs(utilities, "target", team.next_observation), -1)
         done = self._columns.by_agent(values, 0.0).gather(-1, best).squeeze(-1)
-        return self._mix(done * team.next_present, self._mixer_outputs(mixers, "target", team.next_observation))
+        weights = self._mixer_outputs(mixers, "target", team.next_observation, team.next_state)
+        return self._mix(done * team.next_present, weights)
 
-    def _mixer_outputs(self, mixers: Pass | None, mode: Mode, observation: Sequence[Tensor]) -> Tensor | None:
-        """Run the mixers on the state, which is what all agents observe; (M, B, outputs), None without mixers."""
+    def _mixer_outputs(
+        self, mixers: Pass | None, mode: Mode, observation: Sequence[Tensor], state: Tensor | None
+    ) -> Tensor | None:
+        """Run the mixers on the environment's state, or on what all agents observe where rows do not hold it.
+
+        Returns:
+            (M, B, outputs); None without mixers.
+        """
         if mixers is None:
             return None
-        (outputs,) = mixers.outputs_by_agent(mode, [x.unsqueeze(0) for x in observation])
+        read = observation if state is None else (state,)
+        (outputs,) = mixers.outputs_by_agent(mode, [x.unsqueeze(0) for x in read])
         return outputs
 
     def snapshot(self) -> PolicySnapshot:

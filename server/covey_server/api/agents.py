@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pydantic
 import torch
 
 from covey.acting import LoadedPolicy
 from covey.collect.evaluate import play
 from covey.config import EVAL_STEPS_CAP, Config, Fitness, parse_config
 from covey.config.accelerators import device_of
-from covey.config.section import explain
 from covey.config.stored import without_gone_keys
 from covey.envs.vector import PettingZooVecEnv
 from covey.errors import ConfigError, SpaceError
@@ -27,6 +25,7 @@ from covey.v1.order_pb2 import Exploration
 from covey.wire.spaces_json import spaces_from_json, spaces_to_json
 from covey_server.algorithms import ALGORITHMS, Algorithm, build_networks
 from covey_server.api.acting import Acting, is_batched, to_slot_arrays, with_batch_axis
+from covey_server.api.hyperparameters import MemberHyperparameters
 from covey_server.api.observing import Observing
 from covey_server.evolution.fitness import fitness_of
 from covey_server.evolution.generation import child_of, copied
@@ -56,30 +55,7 @@ class PopulationContext:
     ids: Iterator[int]
 
 
-class _Hyperparameter:
-    """Attribute of `Agent` that reads and writes the hyperparameter of the same name of its member."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, agent: Agent, owner: type) -> Any:
-        self._check(agent)
-        return getattr(agent.member.hyperparameters, self._name)
-
-    def __set__(self, agent: Agent, value: float) -> None:
-        self._check(agent)
-        member = agent.unpacked()
-        try:
-            member.hyperparameters = member.hyperparameters.changed(**{self._name: value})
-        except pydantic.ValidationError as exc:
-            raise ConfigError(explain(exc, type(member.hyperparameters))) from exc
-
-    def _check(self, agent: Agent) -> None:
-        if not hasattr(agent.member.hyperparameters, self._name):
-            raise AttributeError(f"{self._name}: {agent.algo} has no such hyperparameter")
-
-
-class Agent:
+class Agent(MemberHyperparameters):
     """One member of a population: policies and critics for all agents of an environment, and its training record.
 
     Args:
@@ -94,22 +70,6 @@ class Agent:
         fitness: Fitness in each of its evaluations, the newest last.
         training: Whether it explores.
     """
-
-    batch_size = _Hyperparameter()
-    learn_step = _Hyperparameter()
-    gamma = _Hyperparameter()
-    lr = _Hyperparameter()
-    gae_lambda = _Hyperparameter()
-    clip_coef = _Hyperparameter()
-    ent_coef = _Hyperparameter()
-    vf_coef = _Hyperparameter()
-    max_grad_norm = _Hyperparameter()
-    update_epochs = _Hyperparameter()
-    lr_actor = _Hyperparameter()
-    lr_critic = _Hyperparameter()
-    tau = _Hyperparameter()
-    expl_noise = _Hyperparameter()
-    policy_freq = _Hyperparameter()
 
     def __init__(self, member: Member, context: PopulationContext, spaces: EnvironmentSpaces) -> None:
         self.member = member
@@ -205,7 +165,7 @@ class Agent:
             self._acting.forget(indices)
 
     def learn(self, experiences: Experiences) -> dict[str, float]:
-        """Make one update from a sample of the replay memory (all algorithms but IPPO).
+        """Make one update from a sample of the replay memory (all algorithms but IPPO, MAPPO and PQN).
 
         Returns:
             "critic_loss" and, if the policy was updated too, "actor_loss".

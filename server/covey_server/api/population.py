@@ -49,7 +49,8 @@ def create_population(
     """Create a population of members with random initial weights.
 
     Args:
-        algo: Name of the algorithm: "MADDPG", "MATD3", "IPPO", "QMIX", "VDN", or one that is installed.
+        algo: Name of the algorithm: "MADDPG", "MATD3", "MASAC", "IPPO", "MAPPO", "PQN", "QMIX", "VDN", or one that is
+            installed.
         observation_space: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
         action_space: Gymnasium spaces by agent, or in the order of "AGENT_IDS" in `INIT_HP`.
         net_config: Architecture for all agents, or by agent or group, as in the `network` section of a configuration;

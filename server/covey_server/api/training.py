@@ -48,7 +48,7 @@ def train_multi_agent_off_policy(
     swap_channels: bool = False,
     wandb_api_key: str | None = None,
 ) -> Trained:
-    """Train a population of MADDPG, MATD3, QMIX or VDN members, and close the environments.
+    """Train a population of MADDPG, MATD3, MASAC, QMIX or VDN members, and close the environments.
 
     The last quarter of the environments, at least one, is used for evaluation, the others for training. Where
     observations are so large that fewer of them fit into a fragment, the message of experience, fewer train.
@@ -157,7 +157,7 @@ def train_multi_agent_on_policy(
     swap_channels: bool = False,
     wandb_api_key: str | None = None,
 ) -> Trained:
-    """Train a population of IPPO members, and close the environments.
+    """Train a population of IPPO, MAPPO or PQN members, and close the environments.
 
     Takes the arguments of `train_multi_agent_off_policy` except `memory` and `learning_delay`, which on-policy learning
     does without; returns and raises the same.

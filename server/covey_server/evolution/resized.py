@@ -20,6 +20,7 @@ def resized(network: Network, resize: Resize) -> Network:
         scale=network.scale,
         observed=network.observed,
         earned=network.earned,
+        temperature=network.temperature,
     )
 
 

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from covey.networks.normalisation import Moments, is_normalised
 from covey.observations import LeafEncoding
-from covey.rows import Columns, RowKind, leaf_columns
+from covey.rows import STATE, Columns, RowKind, leaf_columns
 from covey.spaces import EnvironmentSpaces, Space, leaves
 from covey_server.experience.stream import Stream
 
 MOST_MEMBERS = 1024
 """Members whose moments wait to be taken: those that were replaced never take theirs, and the oldest are dropped."""
+
+OF_STATE = -1
+"""Stands in place of an agent's index for the state of the whole environment, where rows hold it."""
 
 
 class NormalisedNumbers:
@@ -59,6 +62,8 @@ class ObservedRows:
             for g in spaces.groups
             if (numbers := NormalisedNumbers(g.observation)).any
         ]
+        of_state = None if spaces.state is None else NormalisedNumbers(spaces.state)
+        self._state = of_state if of_state is not None and of_state.any else None
         self._moments: dict[int, dict[int, Moments]] = {}  # by member and agent
         self._lock = threading.Lock()
 
@@ -81,10 +86,12 @@ class ObservedRows:
                     rows = np.flatnonzero(own & decided[:, n])
                     if len(rows):
                         found[agent] = Moments.of(numbers([columns[name][rows, n] for name in names]))
+            if self._state is not None and own.any():
+                found[OF_STATE] = Moments.of(self._state([columns[STATE][own]]))
             self.join(member_id, found)
 
     def join(self, member_id: int, found: Mapping[int, Moments]) -> None:
-        """Count what a member's agents observed, by their indices."""
+        """Count what a member's agents observed, by their indices, and the state."""
         with self._lock:
             before = self._moments.pop(member_id, {})
             joined = {a: before[a].joined(its) if a in before else its for a, its in found.items()}
@@ -93,7 +100,10 @@ class ObservedRows:
                 del self._moments[next(iter(self._moments))]
 
     def take(self, member_id: int) -> dict[int, Moments]:
-        """Return what each of a member's agents observed since the last call, by their indices, and forget it."""
+        """Return what each of a member's agents observed since the last call, by their indices, and forget it.
+
+        Under `OF_STATE` are the states of the whole environment, where rows hold them.
+        """
         with self._lock:
             return self._moments.pop(member_id, {})
 

@@ -91,10 +91,12 @@ class Rollout:
     Attributes:
         agents: The decisions of each agent, in environment order.
         columns: All rows of the round by column, but for observations.
+        trajectory: For each of these rows, the number of the trajectory that it belongs to.
     """
 
     agents: tuple[AgentDecisions, ...]
     columns: Columns
+    trajectory: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ class Rollouts:
                 )
                 remembered = {number: its[agent] for number, its in begun_with.items() if its}
                 agents[agent] = _agent_decisions(columns, source, closed, group, n, agent, rows, trajectory, remembered)
-        return Rollout(tuple(agents[a] for a in range(len(agents))), columns)
+        return Rollout(tuple(agents[a] for a in range(len(agents))), columns, trajectory)
 
 
 def _trajectories(

@@ -319,8 +319,12 @@ class PackRows:
         return self._subsets.get(key, make)
 
     def soften(self, tau: Tensor) -> None:
-        """Move the target networks (Polyak averaging): target += tau * (params - target), one tau a member."""
-        assert self.pack.target is not None
+        """Move the target networks (Polyak averaging): target += tau * (params - target), one tau a member.
+
+        Networks without targets stay as they are.
+        """
+        if self.pack.target is None:
+            return
         target = self.index.take(self.pack.target)
         target.lerp_(self.index.take(self.pack.params), tau.index_select(0, self.owners.place_on_device).unsqueeze(1))
         self.index.put(self.pack.target, target)

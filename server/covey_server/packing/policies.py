@@ -126,8 +126,8 @@ class PolicyStore:
         files = {}
         for network_id, (spec, params) in policies.items():
             agent = self._agents[self._owners[network_id][0]]
-            stochastic = self._algorithm.stochastic_policies
-            files[network_id] = encode_policy(spec_of(spec, agent, stochastic, normalized=MEAN in params), params)
+            head = self._algorithm.policy_head
+            files[network_id] = encode_policy(spec_of(spec, agent, head, normalized=MEAN in params), params)
         return files
 
     def _enter(self, member_id: int, version: int, files: HashedFiles) -> None:

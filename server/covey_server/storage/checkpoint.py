@@ -35,7 +35,7 @@ from covey.run.checkpoint_format import (
 from covey.run.files import cannot_write, sync_directory, write_synced
 from covey.run.state_upgrades import FORMAT
 from covey.wire.spaces_json import float_from_json, float_to_json
-from covey_server.member import Member, Network, ReturnScale
+from covey_server.member import Member, Network, ReturnScale, Temperature
 
 log = logging.getLogger(__name__)
 
@@ -211,6 +211,7 @@ def member_to_json(member: Member) -> dict[str, Any]:
             "target": n.target is not None,
             "scale": dataclasses.astuple(n.scale),
             **{name: moments.to_json() for name in _MOMENTS if (moments := getattr(n, name)) is not None},
+            **({} if n.temperature is None else {"temperature": _temperature_to_json(n.temperature)}),
         }
         for key, n in member.networks.items()
     }
@@ -241,11 +242,23 @@ def member_from_json(path: Path, data: Mapping[str, Any], tensors: Tensors, init
         target = network_tensors(path, tensors, member_id, key, spec, "target") if network["target"] else None
         mean, std, rounds = network["scale"]
         scale = ReturnScale(float(mean), float(std), int(rounds))
-        moments = [Moments.from_json(network[name]) if name in network else None for name in _MOMENTS]
-        networks[key] = Network(spec, params, target, first, second, int(network["adam_steps"]), scale, *moments)
+        observed, earned = (Moments.from_json(network[name]) if name in network else None for name in _MOMENTS)
+        temperature = _temperature_from_json(network["temperature"]) if "temperature" in network else None
+        steps = int(network["adam_steps"])
+        networks[key] = Network(spec, params, target, first, second, steps, scale, observed, earned, temperature)
     fields["networks"] = networks
     fields["hyperparameters"] = initial.changed(**fields["hyperparameters"])
     return Member(**fields)
+
+
+def _temperature_to_json(temperature: Temperature) -> list[Any]:
+    *numbers, steps = dataclasses.astuple(temperature)
+    return [*map(float_to_json, numbers), steps]
+
+
+def _temperature_from_json(data: Any) -> Temperature:
+    log_alpha, first, second, steps = data
+    return Temperature(float_from_json(log_alpha), float_from_json(first), float_from_json(second), int(steps))
 
 
 def _member_tensors(member: Member) -> Tensors:

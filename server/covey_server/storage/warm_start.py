@@ -16,7 +16,7 @@ from covey.run.init_from import BEST, parse_source
 from covey.run.trained import TrainedMember
 from covey.spaces import EnvironmentSpaces, differing
 from covey.wire.policy_file import decode_policy
-from covey_server.member import Network
+from covey_server.member import Network, Temperature
 from covey_server.storage.checkpoint import load_members
 
 MOST_NAMED = 5
@@ -106,10 +106,15 @@ class WarmStart:
             filled |= key.startswith("actor/") and any(network.params[name].ndim > 1 for name in fits)
             if (there := self.networks.get(key)) is not None:
                 # Statistics are kept where they are asked for here, and were there.
+                # (Of critics that read a state of other sizes there, as nobody plays by those, they begin anew.)
                 if network.observed is not None and there.observed is not None:
-                    network.observed = there.observed
+                    same = network.observed.mean.shape == there.observed.mean.shape
+                    network.observed = there.observed if same else network.observed
                 if network.earned is not None and there.earned is not None:
                     network.earned = there.earned
+                # A learned temperature begins where it was, with moments of nothing, as all moments here.
+                if network.temperature is not None and there.temperature is not None:
+                    network.temperature = Temperature(there.temperature.log_alpha)
             if len(fits) == len(network.params):
                 network.scale = network.scale if there is None else there.scale
             elif missing := [name for name in network.params if name not in fits]:

@@ -178,6 +178,11 @@ def zero_sum_event(sides: Sequence[Collection[str]], spaces: EnvironmentSpaces, 
         f"zero-sum game: the returns of {names} sum to zero, so each side is evaluated against random and the elite of "
         "the generation before, as fitness.opponents names nobody"
     )
+    if config.algorithm.team_reward:
+        return (
+            f"{text}; {config.algorithm.name} learns the sum of all agents' rewards, which is zero, and so nothing: "
+            "choose algorithm.name: IPPO or MAPPO"
+        )
     players = network_ids(spaces, config.algorithm.share_parameters).values()
     both = [[spaces.agent_ids[i] for i in agents] for agents in players]
     if any(sum(bool(set(agents) & set(side)) for side in sides) > 1 for agents in both):

@@ -42,6 +42,7 @@ class LeafOutputs:
         start: Where they begin: `width` outputs for each agent, one agent after the other.
         width: How many an agent's policy gives for the leaf.
         first: The first of them among all outputs of the agent's policy.
+        numbers: How many the whole action has.
         masked: Which numbers of the agent's action mask are the leaf's; None where it has none.
         first_choice: How many choices the leaves before it have.
     """
@@ -52,6 +53,7 @@ class LeafOutputs:
     start: int
     width: int
     first: int
+    numbers: int
     masked: slice | None
     first_choice: int
 
@@ -64,6 +66,11 @@ class LeafOutputs:
     def outputs(self) -> slice:
         """The leaf's outputs among those of one agent's policy."""
         return slice(self.first, self.first + self.width)
+
+    @property
+    def log_stds(self) -> slice:
+        """The log standard deviations of the leaf's numbers among the outputs of a squashed policy."""
+        return slice(self.numbers + self.first, self.numbers + self.first + self.width)
 
 
 class ActionLayout:
@@ -172,7 +179,7 @@ def _leaf_outputs(index: int, group: Group) -> Iterator[LeafOutputs]:
         space = leaf.space
         is_choice = isinstance(space, Discrete | MultiDiscrete)
         where = slice(masked, masked + space.width) if is_choice else None
-        yield LeafOutputs(index, group.agents, leaf, 0, space.width, first, where, first_choice)
+        yield LeafOutputs(index, group.agents, leaf, 0, space.width, first, group.action.width, where, first_choice)
         first += space.width
         masked += space.width if is_choice else 0
         first_choice += len(choices(space))

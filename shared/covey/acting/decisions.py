@@ -20,6 +20,7 @@ from covey.networks.network import LOG_STD
 from covey.spaces import EnvironmentSpaces, MultiBinary, choices
 from covey.spaces.components import choice_of_output
 from covey.v1 import order_pb2
+from covey.wire.policy_file import HIGHEST_LOG_STD, LOWEST_LOG_STD
 
 _TINY = 1e-12  # keeps logarithms of uniforms finite
 _LOWEST = -3e38  # lowest score of a legal value: even a network that overflowed must rank above illegal ones, -inf
@@ -50,7 +51,7 @@ class Decisions:
         self._noise = SlotNoise(slots, self._layout.box_width)
         self._explore = np.zeros(slots)  # probability of a uniform choice
         self._sample = np.zeros(slots)  # 1: choices are sampled, 0: the best is taken
-        self._sample_box = np.zeros(slots, bool)  # Box actions are sampled from Gaussian policies
+        self._sample_box = np.zeros(slots, bool)  # Box actions are sampled from Gaussian and squashed policies
         agents = len(spaces.agents)
         # Per agent (environment order): probability of a uniform choice, and whether a choice is sampled.
         self._chance = np.zeros((slots, agents))
@@ -63,8 +64,12 @@ class Decisions:
         self._random_box = np.zeros((slots, self._layout.box_width), bool)
         self._gaussian = np.zeros((slots, self._layout.box_width), bool)
         self._deviation = np.zeros((slots, self._layout.box_width))  # 0 where nothing is sampled
+        # Whether the output is the mean of a squashed Gaussian, and whether it is sampled.
+        self._squashed = np.zeros((slots, self._layout.box_width), bool)
+        self._sampled_squashed = np.zeros((slots, self._layout.box_width), bool)
         self._draws_uniform = False
         self._any_random_box = self._any_gaussian = self._any_sampled_box = False
+        self._any_squashed = self._any_sampled_squashed = False
 
     def explore(self, slot: int, exploration: order_pb2.Exploration) -> None:
         """Set how an environment's actions are perturbed for exploration; takes effect with the next `plan`."""
@@ -97,6 +102,7 @@ class Decisions:
         self._random_box[:] = False
         self._gaussian[:] = False
         self._deviation[:] = 0
+        self._squashed[:] = self._sampled_squashed[:] = False
         moving = list(players)
         self._chance[moving] = self._explore[moving, None]
         self._sampled[moving] = self._sample[moving, None]
@@ -115,10 +121,16 @@ class Decisions:
                             self._deviation[slot, numbers] = np.exp(
                                 policy.params[LOG_STD][out.outputs], dtype=np.float64
                             )
+                    elif policy.spec.head == "squashed":
+                        self._squashed[slot, numbers] = True
+                        self._sampled_squashed[slot, numbers] = self._sample_box[slot]
         self._any_random_box = bool(self._random_box.any())
         self._any_gaussian = bool(self._gaussian.any())
         self._any_sampled_box = bool(self._deviation.any())
-        self._noise.move(moving, self._deviation if self._any_sampled_box else None)
+        self._any_squashed, self._any_sampled_squashed = bool(self._squashed.any()), bool(self._sampled_squashed.any())
+        # Deviations of squashed policies depend on what is seen: here they are 1, the noise is standard normal.
+        drawn = self._any_sampled_box or self._any_sampled_squashed
+        self._noise.move(moving, self._deviation + self._sampled_squashed if drawn else None)
         self._chances = [
             _Chance(self._chance, self._sampled, out, self._first_coin) for _, out in self._layout.choosing
         ]
@@ -161,12 +173,19 @@ class Decisions:
         if self.states.any:
             self.states.see(present, living)
         outputs = self._rows.forward(observation)
-        # Outputs of deterministic heads are squashed, tanh(z / 2); those of Gaussian ones are means as they are.
-        unit = np.tanh(0.5 * outputs[:, : layout.box_width])
+        # Outputs of deterministic heads become tanh(z / 2), of squashed Gaussians tanh(mean); means of Gaussians stay.
+        means = outputs[:, : layout.box_width]
+        unit = np.tanh(0.5 * means)
         if self._any_gaussian:
-            np.copyto(unit, outputs[:, : layout.box_width], where=self._gaussian)
+            np.copyto(unit, means, where=self._gaussian)
+        if self._any_squashed:
+            np.copyto(unit, np.tanh(means), where=self._squashed)
         # From here on float64: the sum with the noise, and the mapping to bounds, shall not round to float32.
-        unit = unit + self._noise.step(rng) if self._noise.active else unit.astype(np.float64)
+        noise = self._noise.step(rng) if self._noise.active else None
+        unit = unit.astype(np.float64) if noise is None else unit + noise
+        if self._any_sampled_squashed and noise is not None:
+            log_std = np.minimum(np.maximum(self._rows.log_std(), LOWEST_LOG_STD), HIGHEST_LOG_STD)
+            np.copyto(unit, np.tanh(means + np.exp(log_std) * noise), where=self._sampled_squashed)
         uniform = None
         if self._draws_uniform:
             uniform = rng.random((len(outputs), self._first_coin[-1]))

@@ -75,7 +75,8 @@ class SlotNoise:
         Args:
             slots: Which environments.
             deviations: (environments, numbers of Box actions), standard deviations of actions that are sampled from
-                Gaussian policies, 0 elsewhere; None: none are sampled.
+                Gaussian policies (1 for squashed ones, which scale the noise themselves), 0 elsewhere; None: none are
+                sampled.
         """
         self._now[0] = 1
         self._now[1:] = 0

@@ -194,7 +194,9 @@ class PolicyRows:
         # position of its number there; 0, and so the number 0, where no policy plays.
         self._results = np.zeros(1, np.float32)
         self._source = np.zeros((layout.slots, layout.width), np.intp)
-        self._packs: dict[tuple[bytes, ...], ActingPack] = {}
+        # Likewise of the log standard deviations that squashed policies give for numbers of a Box.
+        self._log_std_source = np.zeros((layout.slots, layout.box_width), np.intp)
+        self._packs: dict[tuple[int, tuple[bytes, ...]], ActingPack] = {}
 
     def plan(self, players: Mapping[int, Sequence[LoadedPolicy | None]]) -> None:
         """Prepare the forward passes for the given policies, which stay the same for many env steps.
@@ -214,18 +216,23 @@ class PolicyRows:
             for slot, who in players.items():
                 self.states.assign(slot, who)
         self._source[...] = 0
+        self._log_std_source[...] = 0
         self._passes, self._results = [], np.zeros(1, np.float32)
+        # Squashed policies have two outputs for each number of an action.
+        outputs = max([self._most_outputs, *(policy.spec.network.outputs for policy, _ in played.values())])
         for indicated in (False, True):
             alike = [key for key, (policy, _) in played.items() if (policy.spec.indicator > 0) == indicated]
             # Policies of one activation stand side by side: the activation of neighbours is one call.
             alike.sort(key=lambda key: (key[0], layer_activations(played[key][0].spec.network)))
             specs = tuple(played[key][0].spec.network for key in alike)
-            for taken in _grouped(specs, self._most_inputs[indicated], self._most_outputs):
-                self._passes.append(self._plan_pass({alike[i]: played[alike[i]] for i in taken}))
+            for taken in _grouped(specs, self._most_inputs[indicated], outputs):
+                self._passes.append(self._plan_pass({alike[i]: played[alike[i]] for i in taken}, outputs))
 
-    def _plan_pass(self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]]) -> _Pass:
+    def _plan_pass(
+        self, entries: Mapping[tuple[int, bytes], tuple[LoadedPolicy, list[tuple[int, int]]]], outputs: int
+    ) -> _Pass:
         """Prepare one forward pass of these policies, each with the agents and environments that it plays."""
-        pack = self._pack([policy for policy, _ in entries.values()])
+        pack = self._pack([policy for policy, _ in entries.values()], outputs)
         most = max(len(rows) for _, rows in entries.values())
         # (K, B, 2): slot and index in the group; a policy with fewer rows repeats its first one.
         index = np.array([rows + rows[:1] * (most - len(rows)) for _, rows in entries.values()], np.intp)
@@ -263,6 +270,10 @@ class PolicyRows:
                     # Where the outputs of these rows for a leaf go: a view of the leaf's columns, (S, N, D).
                     view = self._source[:, out.columns].reshape(len(self._source), len(out.agents), out.width)
                     view[slots, agents] = places[its, :, out.outputs]
+                    for k in range(its.start, its.stop):
+                        if described[k][0].head == "squashed":
+                            view = self._log_std_source[:, out.columns].reshape(view.shape)
+                            view[slots[k - its.start], agents[k - its.start]] = places[k][:, out.log_stds]
             seen = x[its, :, : self._widths[g]]
             normalise = Normalised(described[its], seen) if any(spec.normalized for spec, _ in described[its]) else None
             group_rows.append(_GroupRows(g, seen, slots * len(self._groups[g]) + agents, normalise))
@@ -296,11 +307,18 @@ class PolicyRows:
             self._results[p.target] = p.y
         return self._results.take(self._source, out=self._outputs, mode="clip")  # other modes copy before they write
 
-    def _pack(self, policies: Sequence[LoadedPolicy]) -> ActingPack:
+    def log_std(self) -> NDArray[np.float32]:
+        """Return the log standard deviations that squashed policies gave in the last `forward`.
+
+        The shape is (environments, numbers of all agents' Box actions); zeros where other policies play.
+        """
+        return self._results.take(self._log_std_source)
+
+    def _pack(self, policies: Sequence[LoadedPolicy], outputs: int) -> ActingPack:
         """Return these policies stacked; the stacks used last are kept, as they are often needed again."""
-        key = tuple(p.sha256 for p in policies)
+        key = outputs, tuple(p.sha256 for p in policies)
         pack = self._packs.pop(key, None) or ActingPack(
-            policies, self._most_inputs[policies[0].spec.indicator > 0], self._most_outputs
+            policies, self._most_inputs[policies[0].spec.indicator > 0], outputs
         )
         self._packs[key] = pack
         while len(self._packs) > 1 and (

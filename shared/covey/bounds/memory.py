@@ -112,6 +112,7 @@ def planned_memory(config: Config, spaces: EnvironmentSpaces, networks: Networks
 def _batch_bytes(config: Config, spaces: EnvironmentSpaces) -> int:
     """Bytes of one batch of all members as networks read it: float32, now and next, and once more on its way there."""
     width = sum(agent.stacked.width for agent in spaces.agents)
+    width += 0 if spaces.state is None else spaces.state.width
     samples = config.training.pop_size * config.algorithm.batch_size
     return 4 * 4 * samples * width
 

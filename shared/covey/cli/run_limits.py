@@ -96,6 +96,8 @@ def run_limits(spaces: EnvironmentSpaces, environment: str, config: Config | Non
                     shared.append(f"{name} with algorithm.share_parameters: true: {found_shared}")
         else:
             found.parameters[name] = sum(spec.numbers for spec in specs.values())
+            if (sentence := implementation.state_sentence(run, spaces)) is not None:
+                found.will.append(sentence)
     defaults = "" if config else " with the defaults"
     found.will.extend(f"{' and '.join(names)}{defaults}: {sentence}" for sentence, names in takes.items())
     found.will.extend(shared)

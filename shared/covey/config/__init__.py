@@ -2,6 +2,8 @@
 
 from covey.config.algorithm import (
     IPPOSettings,
+    JointCriticAlgorithm,
+    JointCriticHyperparameters,
     MADDPGSettings,
     MAPPOSettings,
     MATD3Hyperparameters,
@@ -15,7 +17,9 @@ from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
 from covey.config.config import Config, apply_override, load_config, parse_config
 from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
 from covey.config.fitness import Fitness
+from covey.config.masac import MASACHyperparameters, MASACSettings
 from covey.config.network import MLPConfig, NetConfig
+from covey.config.pqn import PQNHyperparameters, PQNSettings
 from covey.config.sections import (
     EVAL_STEPS_CAP,
     TLS,
@@ -29,6 +33,7 @@ from covey.config.sections import (
     Updates,
 )
 from covey.config.value_decomposition import (
+    DiscreteTeamAlgorithm,
     QMIXSettings,
     ValueDecompositionAlgorithm,
     ValueDecompositionHyperparameters,
@@ -41,15 +46,20 @@ __all__ = [
     "AlgorithmSettings",
     "Checkpoint",
     "Config",
+    "DiscreteTeamAlgorithm",
     "Environment",
     "Evolution",
     "Fitness",
     "Hyperparameters",
     "IPPOSettings",
+    "JointCriticAlgorithm",
+    "JointCriticHyperparameters",
     "Learner",
     "Logging",
     "MADDPGSettings",
     "MAPPOSettings",
+    "MASACHyperparameters",
+    "MASACSettings",
     "MATD3Hyperparameters",
     "MATD3Settings",
     "MLPConfig",
@@ -59,6 +69,8 @@ __all__ = [
     "OffPolicyHyperparameters",
     "OnPolicyAlgorithm",
     "OnPolicyHyperparameters",
+    "PQNHyperparameters",
+    "PQNSettings",
     "Probabilities",
     "QMIXSettings",
     "RLParameter",

@@ -14,8 +14,8 @@ from covey.config.sections import Training
 from covey.errors import ConfigError
 
 
-class OffPolicyHyperparameters(Hyperparameters):
-    """MADDPG's hyperparameters: every member of a population has its own values, which evolution may change."""
+class JointCriticHyperparameters(Hyperparameters):
+    """Hyperparameters of actor-critic algorithms on replay: every member has its own values, which may evolve."""
 
     lr_actor: Schedulable = Field(default=0.001, gt=0, le=1, description="Learning rate of the policies (Adam).")
     lr_critic: Schedulable = Field(default=0.01, gt=0, le=1, description="Learning rate of the critics (Adam).")
@@ -33,6 +33,11 @@ class OffPolicyHyperparameters(Hyperparameters):
         description="Soft update of the target networks: they become `tau` x the current weights + (1 - `tau`) x their "
         "own.",
     )
+
+
+class OffPolicyHyperparameters(JointCriticHyperparameters):
+    """MADDPG's hyperparameters: every member of a population has its own values, which evolution may change."""
+
     expl_noise: float = Field(
         default=0.1,
         ge=0,
@@ -52,43 +57,13 @@ class MATD3Hyperparameters(OffPolicyHyperparameters):
     )
 
 
-class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
-    """MADDPG and MATD3: off-policy actor-critic algorithms whose critics see what all agents see and do.
+class JointCriticAlgorithm(AlgorithmSettings):
+    """Settings of actor-critic algorithms on replay whose critics see what all agents see and do."""
 
-    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
-    """
-
-    O_U_noise: bool = Field(
-        default=True,
-        description="Whether exploration noise on Box actions is an Ornstein-Uhlenbeck process; false: Gaussian noise.",
-    )
-    expl_noise_final: float | None = Field(
-        default=None,
-        ge=0,
-        description="Value that `expl_noise` reaches, linearly, at `training.max_steps`. null: it stays as it is.",
-    )
-    mean_noise: float = Field(
-        default=0.0, description="Mean of the exploration noise, with the action range mapped to [-1, 1]."
-    )
-    theta: float = Field(
-        default=0.15, ge=0, description="Ornstein-Uhlenbeck noise: rate at which it returns to its mean."
-    )
-    dt: float = Field(
-        default=0.01,
-        gt=0,
-        description="Ornstein-Uhlenbeck noise: time that passes in an env step; `theta` x `dt` may be at most 2.",
-    )
     actor_loss: Literal["joint", "own"] = Field(
         default="joint",
         description="Actions that a critic sees when a policy is updated. `joint`: those of all agents' current "
         "policies; `own`: the other agents' are those of the batch.",
-    )
-    output_penalty: float = Field(
-        default=0.0,
-        ge=0,
-        description="Weight, in a policy's loss, of the mean square of its outputs before they become actions; 0: "
-        "none, as published. Where policies saturate, as they do with discrete actions or high learning rates, try "
-        "0.001 to 0.01.",
     )
     max_grad_norm_actor: float | None = Field(
         default=None, gt=0, description="Norm to which larger gradients of a policy are scaled down. null: never."
@@ -120,6 +95,41 @@ class OffPolicyAlgorithm(OffPolicyHyperparameters, AlgorithmSettings):
                 "by; scale rewards in the environment, or choose IPPO"
             )
         return data
+
+
+class OffPolicyAlgorithm(OffPolicyHyperparameters, JointCriticAlgorithm):
+    """MADDPG and MATD3: off-policy actor-critic algorithms whose critics see what all agents see and do.
+
+    Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
+    """
+
+    O_U_noise: bool = Field(
+        default=True,
+        description="Whether exploration noise on Box actions is an Ornstein-Uhlenbeck process; false: Gaussian noise.",
+    )
+    expl_noise_final: float | None = Field(
+        default=None,
+        ge=0,
+        description="Value that `expl_noise` reaches, linearly, at `training.max_steps`. null: it stays as it is.",
+    )
+    mean_noise: float = Field(
+        default=0.0, description="Mean of the exploration noise, with the action range mapped to [-1, 1]."
+    )
+    theta: float = Field(
+        default=0.15, ge=0, description="Ornstein-Uhlenbeck noise: rate at which it returns to its mean."
+    )
+    dt: float = Field(
+        default=0.01,
+        gt=0,
+        description="Ornstein-Uhlenbeck noise: time that passes in an env step; `theta` x `dt` may be at most 2.",
+    )
+    output_penalty: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight, in a policy's loss, of the mean square of its outputs before they become actions; 0: "
+        "none, as published. Where policies saturate, as they do with discrete actions or high learning rates, try "
+        "0.001 to 0.01.",
+    )
 
     @model_validator(mode="after")
     def _noise(self) -> OffPolicyAlgorithm:
@@ -294,7 +304,7 @@ class IPPOSettings(OnPolicyAlgorithm):
 
 
 class MAPPOSettings(OnPolicyAlgorithm):
-    """MAPPO: IPPO whose value networks see what all agents see.
+    """MAPPO: IPPO whose value networks see the state (`environment.state`), or what all agents see.
 
     Actions are Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
     """

@@ -54,10 +54,13 @@ class AlgorithmSettings(Hyperparameters):
         implementation: "module:Class" of the `covey_server.algorithms.Algorithm`; only the learner imports it.
         stochastic_policies: Whether policies are distributions that actors sample from. Then Box actions are stored as
             they were sampled, before they are clipped to their bounds.
+        squashed_policies: Whether policies of Box actions are Gaussians squashed to the bounds by tanh, whose outputs
+            are means and, behind them, log standard deviations.
         recurrent_policies: Whether policies may have memory, `network.encoder_config.recurrent`.
         training_function: The function of the library that trains it.
         learns_from: What takes most memory besides networks: `replay`, of `replay_buffer`, or `rounds`, of `learn_step`
             env steps a member.
+        team_reward: Whether all agents are one team, which learns the sum of their rewards.
         oldest_protocol_version: Actors that speak an older version of the protocol are refused, as they do not know
             what the algorithm asks of them.
     """
@@ -65,9 +68,11 @@ class AlgorithmSettings(Hyperparameters):
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     implementation: ClassVar[str]
     stochastic_policies: ClassVar[bool] = False
+    squashed_policies: ClassVar[bool] = False
     recurrent_policies: ClassVar[bool] = False
     training_function: ClassVar[str] = "train_multi_agent_off_policy"
     learns_from: ClassVar[Literal["replay", "rounds"]] = "replay"
+    team_reward: ClassVar[bool] = False
     oldest_protocol_version: ClassVar[int] = OLDEST_PROTOCOL_VERSION
 
     # In subclasses `Literal["..."]`, which is no `str` to type checkers, as they take fields for writable.
@@ -89,6 +94,13 @@ class AlgorithmSettings(Hyperparameters):
     def evolvable(self) -> tuple[str, ...]:
         """Names of the hyperparameters that a member has a value of its own for."""
         return tuple(self.initial_hyperparameters().numbers())
+
+    @property
+    def policy_head(self) -> str:
+        """How policies' outputs become actions, as `covey.wire.policy_file.PolicySpec.head` says it."""
+        if self.squashed_policies:
+            return "squashed"
+        return "stochastic" if self.stochastic_policies else "deterministic"
 
     def initial_hyperparameters(self) -> Hyperparameters:
         """The record of a fresh member: the values that are configured."""

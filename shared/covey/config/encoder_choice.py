@@ -121,6 +121,19 @@ def encoder_of(
     return made
 
 
+def vector_encoder_of(config: EncoderConfig, where: str) -> MLP | SimBa:
+    """Return the encoder of numbers that no agent observes, such as the environment's state.
+
+    It is of the configured kind if that reads vectors, else an MLP: images, and encoders of one's own, are about what
+    agents observe.
+
+    Args:
+        config: Its configuration.
+        where: Dotted path of the configuration, for errors.
+    """
+    return simba(config, where) if config.kind == SimBa.kind else mlp(config)
+
+
 def leaf_kinds(encoder: Encoder, space: Space) -> dict[str, str]:
     """Return by dotted name which kind of encoder reads each leaf of a Dict or Tuple; {} for other spaces."""
     own = [leaf.name for leaf in leaves(space) if leaf.name]

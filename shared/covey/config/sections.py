@@ -69,8 +69,8 @@ class Environment(Section):
     state: Annotated[bool, OnResume.FIXED] = Field(
         default=False,
         description="Whether what the environment's `state()` gives, the state of all of it, is sent and kept with "
-        "every env step, for algorithms whose critics read it; none of covey's own does. Actors from before there was "
-        "this key are refused in a run that sets it.",
+        "every env step. MAPPO's value networks and QMIX's mixer then read it, in place of other agents' observations; "
+        "no other network does. Actors from before there was this key are refused in a run that sets it.",
     )
     spaces_from: Literal["actor", "local"] = Field(
         default="actor",

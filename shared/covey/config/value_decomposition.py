@@ -1,4 +1,4 @@
-"""The `algorithm:` sections of VDN and QMIX."""
+"""The `algorithm:` sections of VDN and QMIX, and what PQN has in common with them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ValueDecompositionHyperparameters(Hyperparameters):
     )
 
 
-class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, AlgorithmSettings):
-    """VDN and QMIX: cooperative Q-learning whose team value is mixed from a utility of each agent's own action.
+class DiscreteTeamAlgorithm(AlgorithmSettings):
+    """What the `algorithm:` sections of VDN, QMIX and PQN have in common: a team of agents that explore by epsilon.
 
     Actions are Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
     """
 
-    hyperparameters: ClassVar[type[Hyperparameters]] = ValueDecompositionHyperparameters
+    team_reward: ClassVar[bool] = True
     oldest_protocol_version: ClassVar[int] = EPSILON_GREEDY_SINCE
 
     epsilon_start: float = Field(
@@ -62,6 +62,12 @@ class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, AlgorithmSe
     max_grad_norm: float | None = Field(
         default=10.0, gt=0, description="Norm to which larger gradients of a network are scaled down. null: never."
     )
+    normalize_observations: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether networks read observations relative to their running mean, in running standard deviations "
+        "and at most 10 of them, and the environment's state likewise. Each utility has statistics of its own, of what "
+        "its agents saw in training, in its file. Images and choices stay as they are.",
+    )
     share_parameters: Annotated[bool, OnResume.FIXED] = Field(
         default=True,
         description="Whether the agents of a group share one utility network; false: each agent has its own.",
@@ -70,6 +76,15 @@ class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, AlgorithmSe
         default=True,
         description="Whether shared utilities also read which agent of the group they act for, as a one-hot vector.",
     )
+
+
+class ValueDecompositionAlgorithm(ValueDecompositionHyperparameters, DiscreteTeamAlgorithm):
+    """VDN and QMIX: cooperative Q-learning whose team value is mixed from a utility of each agent's own action.
+
+    Actions are Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
+    """
+
+    hyperparameters: ClassVar[type[Hyperparameters]] = ValueDecompositionHyperparameters
 
 
 class VDNSettings(ValueDecompositionAlgorithm):
@@ -86,8 +101,8 @@ class VDNSettings(ValueDecompositionAlgorithm):
 class QMIXSettings(ValueDecompositionAlgorithm):
     """QMIX: cooperative Q-learning whose team value is a monotonic network of the agents' utilities.
 
-    The network's weights depend on what all agents observe. Actions are Discrete, and all agents act in every env step.
-    The reward is the sum of the agents' rewards.
+    The network's weights depend on the state (`environment.state`), or on what all agents observe. Actions are
+    Discrete, and all agents act in every env step. The reward is the sum of the agents' rewards.
     """
 
     implementation: ClassVar[str] = "covey_server.algorithms.qmix:QMIX"

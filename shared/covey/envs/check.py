@@ -173,7 +173,9 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
     boxes = ((a, leaf.space) for a in spaces.agents for leaf in leaves(a.action) if isinstance(leaf.space, Box))
     whole = next(((agent, box) for agent, box in boxes if np.dtype(box.dtype).kind != "f"), None)
     other = next((a for a in spaces.agents if not isinstance(a.action, Discrete)), None)
-    teams = "" if other or spaces.asynchronous else ", QMIX, VDN"
+    boxes_alone = all(isinstance(leaf.space, Box) for agent in spaces.agents for leaf in leaves(agent.action))
+    values = "" if other or spaces.asynchronous or seen.zero_sum else ", PQN, QMIX, VDN"
+    teams = ", MASAC" if boxes_alone else values
     if whole is None:
         yield f"algorithms: IPPO, MAPPO, MADDPG, MATD3{teams} fit"
     else:
@@ -182,9 +184,11 @@ def _plans(spaces: EnvironmentSpaces, seen: Behaviour, steps: int, not_repeated:
             f"of {whole[0].agent_id!r} are {whole[1].dtype}"
         )
     if other:
-        yield f"algorithms: QMIX and VDN want Discrete actions, those of {other.agent_id!r} are none"
+        yield f"algorithms: PQN, QMIX and VDN want Discrete actions, those of {other.agent_id!r} are none"
     elif spaces.asynchronous:
-        yield "algorithms: QMIX and VDN want all agents to act in every env step"
+        yield "algorithms: PQN, QMIX and VDN want all agents to act in every env step"
+    elif seen.zero_sum:
+        yield "algorithms: PQN, QMIX and VDN learn the sum of all agents' rewards, which is zero here"
     for group in spaces.groups:
         if len(group) > 1:
             ids = ", ".join(spaces.agents[a].agent_id for a in group.agents)

@@ -70,8 +70,8 @@ class TrainedMember:
         files = {}
         for network_id, agents in network_ids(spaces, config.algorithm.share_parameters).items():
             network, params = found.policies[network_id]
-            agent, stochastic = spaces.agents[agents[0]], config.algorithm.stochastic_policies
-            spec = spec_of(network, agent, stochastic, normalized=MEAN in params)
+            agent, head = spaces.agents[agents[0]], config.algorithm.policy_head
+            spec = spec_of(network, agent, head, normalized=MEAN in params)
             files[network_id] = encode_policy(spec, params)
         return TrainedMember(
             run, found.checkpoint, found.member_id, found.generation, config, spaces, files, found.sides

@@ -12,6 +12,9 @@ OLDEST_PROTOCOL_VERSION, NEWEST_PROTOCOL_VERSION = 1, 2
 EPSILON_GREEDY_SINCE = 2
 """The first version whose actors know epsilon-greedy exploration."""
 
+SQUASHED_SINCE = 2
+"""The first version whose actors play policies that are squashed Gaussians."""
+
 # -- actors ----------------------------------------------------------------------------------------------------------
 
 ACTOR_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

@@ -31,7 +31,10 @@ MAX_POLICY_BYTES = 4 * MAX_PARAMETERS + MAX_HEADER_BYTES + 8
 HashedFiles = Mapping[str, tuple[bytes, bytes]]
 """A member's policy files by network id, each with its SHA-256: (hash, file)."""
 
-HEADS = ("deterministic", "stochastic")
+HEADS = ("deterministic", "stochastic", "squashed")
+
+LOWEST_LOG_STD, HIGHEST_LOG_STD = -20.0, 2.0
+"""Limits of what squashed policies' outputs say of log standard deviations: beyond, a density is no number any more."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class PolicySpec:
             Discrete, MultiDiscrete and MultiBinary actions are logits, those of a MultiDiscrete one choice after
             another. Outputs for a Dict or Tuple are those for its leaves, one leaf after another; `log_std` has as many
             numbers as there are outputs, of which those for leaves that are no Box mean nothing.
+            "squashed": actions are floating-point Boxes, or a Dict or Tuple of them, and there are two outputs for each
+            number: first all means, then all log standard deviations, limited to [-20, 2], of Gaussians; tanh of their
+            samples is mapped from [-1, 1] to the bounds.
         indicator: 0, or the number of agents that share the policy: the one-hot index of the agent in its group then
             follows the observation in the network's input.
         normalized: Parts of the encoded observation, each from its first number to its last one (excluded), whose
@@ -108,17 +114,20 @@ class PolicySpec:
         n = self.network
         inputs = [(i.width, i.copies) for i in n.inputs]
         width = self.observation.width + self.indicator
+        outputs = self.action.width * (2 if self.head == "squashed" else 1)
         extra = n.extra + n.reads_memory
-        if inputs != [(width, 1)] or n.outputs != self.action.width or extra or not 0 <= self.indicator <= MAX_AGENTS:
+        if inputs != [(width, 1)] or n.outputs != outputs or extra or not 0 <= self.indicator <= MAX_AGENTS:
             raise ConfigError(
                 f"policy: network from {inputs} and {extra} extra inputs to {n.outputs} outputs, expected one input "
-                f"of {width} and {self.action.width} outputs, as the spaces and the indicator of {self.indicator} say"
+                f"of {width} and {outputs} outputs, as the spaces and the indicator of {self.indicator} say"
             )
         gaussian = self.head == "stochastic" and has_box(self.action)
         if gaussian != (n.log_std is not None):
             raise ConfigError(f"policy: head {self.head!r} with log_std {n.log_std}, expected one for Gaussians alone")
         boxes = [leaf.space for leaf in leaves(self.action) if isinstance(leaf.space, Box)]
-        if gaussian and any(np.dtype(box.dtype).kind != "f" for box in boxes):
+        if self.head == "squashed" and len(boxes) < len(leaves(self.action)):
+            raise ConfigError(f"policy: head 'squashed' of {self.action} actions, expected Boxes alone")
+        if (gaussian or self.head == "squashed") and any(np.dtype(box.dtype).kind != "f" for box in boxes):
             raise ConfigError(f"policy: a Gaussian of {self.action} actions, expected floating-point ones")
         ends = [0, *(number for part in self.normalized for number in part)]
         if len(ends) > 1 + 2 * MAX_LEAVES or ends != sorted(ends) or ends[-1] > self.observation.width:
@@ -128,16 +137,15 @@ class PolicySpec:
             )
 
 
-def spec_of(network: NetworkSpec, agent: AgentSpec, stochastic: bool, *, normalized: bool = False) -> PolicySpec:
+def spec_of(network: NetworkSpec, agent: AgentSpec, head: str, *, normalized: bool = False) -> PolicySpec:
     """Describe a trained network as the policy of an agent: its spaces, and how outputs become actions.
 
     Args:
         network: Inputs beyond the agent's observation are the indicator.
         agent: Who plays by it.
-        stochastic: Whether the algorithm learns distributions of actions, and not one action.
+        head: One of `HEADS`: how outputs become actions, as the algorithm's `policy_head` says.
         normalized: Whether it reads normalised observations.
     """
-    head = "stochastic" if stochastic else "deterministic"
     indicator = network.inputs[0].width - agent.stacked.width
     ranges = normalised_ranges(agent.stacked) if normalized else ()
     return PolicySpec(network, agent.stacked, agent.action, head, indicator, ranges)

@@ -188,7 +188,7 @@ def test_a_snapshot_is_the_policies_of_its_moment() -> None:
             assert all(np.array_equal(p, network.params[name]) for name, p in params.items())
 
 
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "MASAC"])
 def test_an_agent_that_took_no_part_in_a_batch_leaves_its_networks_finite(algorithm: str) -> None:
     replay, spaces = one_step(True, algorithm)
     columns = RowSchema.of(spaces).empty(2)
@@ -202,7 +202,7 @@ def test_an_agent_that_took_no_part_in_a_batch_leaves_its_networks_finite(algori
     assert all(np.isfinite(p).all() for n in m.networks.values() for p in n.params.values())
 
 
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "MASAC"])
 def test_forced_actions_teach_critics_but_no_policy(algorithm: str) -> None:
     spaces = EnvironmentSpaces.build([AgentSpec("a_0", box(2), box(1))])
     columns = RowSchema.of(spaces).empty(4)
@@ -221,6 +221,7 @@ def test_forced_actions_teach_critics_but_no_policy(algorithm: str) -> None:
     for key, network in m.networks.items():
         same = all(np.array_equal(p, before[key].params[name]) for name, p in network.params.items())
         assert same == key.startswith("actor")
+        assert network.temperature is None or network.temperature.log_alpha == 0
 
 
 def two_turns(truncated: bool) -> tuple[Replay, EnvironmentSpaces]:

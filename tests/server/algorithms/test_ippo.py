@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.support.plain_ippo import Alone
-from tests.support.rounds import ASYNCHRONOUS, SIMULTANEOUS, config, gathered, member, stream_rows, together
+from tests.support.rounds import ASYNCHRONOUS, SIMULTANEOUS, config, gathered, member, stated, stream_rows, together
 from torch import Tensor
 
 from covey.config import Config
@@ -63,14 +63,20 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
     "HAPPO, asynchronous, shared": (ASYNCHRONOUS, True, {"name": "MAPPO", "sequential": True}),
     "HAPPO, asynchronous, apart": (ASYNCHRONOUS, False, {"name": "MAPPO", "sequential": True}),
     "MAPPO, asynchronous, apart": (ASYNCHRONOUS, False, {"name": "MAPPO", "normalize_values": False}),
+    "MAPPO, state": (stated(SIMULTANEOUS, "float32"), True, {"name": "MAPPO"}),
+    "MAPPO, state, asynchronous, shared": (stated(ASYNCHRONOUS), True, {"name": "MAPPO", "agent_indicator": True}),
+    "HAPPO, state, asynchronous, apart": (stated(ASYNCHRONOUS), False, {"name": "MAPPO", "sequential": True}),
 }
+
+
+FAST = ("simultaneous", "MAPPO", "HAPPO", "MAPPO, state", "MAPPO, state, asynchronous, shared")
 
 
 # In one pack, or in packs without padding.
 @pytest.mark.parametrize(
     ("case", "pass_cost"),
     [
-        pytest.param(case, pass_cost, marks=() if case in ("simultaneous", "MAPPO", "HAPPO") else pytest.mark.slow)
+        pytest.param(case, pass_cost, marks=() if case in FAST else pytest.mark.slow)
         for case, pass_cost in zip(CASES, itertools.cycle((25_000, 1)))
     ],
 )

@@ -20,7 +20,7 @@ from covey.errors import ConfigError
 from covey.rows import RowSchema
 from covey.spaces import EnvironmentSpaces
 from covey.v1.order_pb2 import Exploration, Order
-from covey_server.algorithms import build_networks, learning_group
+from covey_server.algorithms import ALGORITHMS, build_networks, learning_group
 from covey_server.algorithms.agent_types import padding_groups
 from covey_server.algorithms.clipped_losses import policy_loss
 from covey_server.algorithms.estimates import Estimates, estimates
@@ -45,6 +45,9 @@ class Rhythms(RhythmsEnv):
         super().reset(seed, options)
         self.seed = (seed or 0) / 2**28  # type: ignore[assignment]
         return self._next()
+
+    def state(self) -> NDArray[np.float32]:
+        return np.array([self.seed, len(self.agents)], np.float32)
 
 
 def config(shared: bool = True, state: int = 20, **settings: Any) -> Config:
@@ -198,7 +201,8 @@ def rounds_of(members: list[Member], made: Config, spaces: EnvironmentSpaces) ->
     """A round of each member, played by its own policies; slots begin anew for each."""
     taken = {}
     for m in members:
-        learner, store, play = IPPO(made, spaces, [m]), PolicyStore(spaces, made.algorithm), Play(spaces)
+        learner = ALGORITHMS[made.algorithm.name](made, spaces, [m])
+        store, play = PolicyStore(spaces, made.algorithm), Play(spaces)
         store.offer(learner.snapshot())
         store.publish([m.member_id])
         play.gather(store, m.member_id, orders=3)
@@ -216,10 +220,12 @@ class Given:
         return self._rounds[member_id]
 
 
+@pytest.mark.parametrize("name", ["IPPO", "MAPPO", "MAPPO, state"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_packed_learning_is_member_by_member_learning_after_twenty_mutations(shared: bool) -> None:
-    spaces = read_spaces(Rhythms())
-    made = config(shared, batch_size=10, update_epochs=2)
+def test_packed_learning_is_member_by_member_learning_after_twenty_mutations(shared: bool, name: str) -> None:
+    spaces = read_spaces(Rhythms(), state="state" in name)
+    made = config(shared, name=name.partition(",")[0], batch_size=10, update_epochs=2)
+    implementation = ALGORITHMS[made.algorithm.name]
     members = [member(i, made, spaces) for i in range(3)]
     rng = np.random.default_rng(5)
     for m in members[1:]:
@@ -231,12 +237,12 @@ def test_packed_learning_is_member_by_member_learning_after_twenty_mutations(sha
     rounds = rounds_of(members, made, spaces)
     alone = [copied(m) for m in members]
     population = [MemberSizes.of(m) for m in members]
-    together = IPPO(made, spaces, members)
-    together.update([0, 1, 2], Given(rounds))  # type: ignore[arg-type]
+    together = implementation(made, spaces, members)
+    together.update([0, 1, 2], Given(rounds))
     together.unpack()
     for m, own in zip(members, alone, strict=True):
-        by_itself = IPPO(made, spaces, [own], population=population)
-        by_itself.update([0], Given(rounds))  # type: ignore[arg-type]
+        by_itself = implementation(made, spaces, [own], population=population)
+        by_itself.update([0], Given(rounds))
         by_itself.unpack()
         for key, network in m.networks.items():
             for name, values in network.params.items():

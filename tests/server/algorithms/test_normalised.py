@@ -94,10 +94,10 @@ def test_samples_are_normalised_as_actors_read_them(spaces: Any, shared: bool) -
     assert absent or not spaces.asynchronous
 
 
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "MASAC"])
 def test_learning_normalised_is_learning_from_normalised_samples(algorithm: str) -> None:
     """Members of one pack with statistics of their own learn what each learns alone from samples made by hand."""
-    spaces, off = replays.MIXED, replays.config(algorithm, True)
+    spaces, off = replays.spaces_for(algorithm), replays.config(algorithm, True)
     on = replays.config(algorithm, True, normalize_observations=True)
     replay = replays.filled(spaces)
     together = experienced([replays.member(i, on, spaces) for i in range(3)])
@@ -176,18 +176,20 @@ def test_a_round_is_read_with_the_statistics_that_it_was_played_with_and_moves_t
         assert m.networks["actor/switch_0" if "actor/switch_0" in m.networks else "actor/switch"].observed is None
 
 
-def test_packed_rounds_are_those_of_each_member_by_itself() -> None:
-    spaces = rounds.SIMULTANEOUS
-    made = rounds.config(normalize_observations=True, scale_rewards=True)
+@pytest.mark.parametrize("name", ["IPPO", "MAPPO", "MAPPO, state"])
+def test_packed_rounds_are_those_of_each_member_by_itself(name: str) -> None:
+    spaces = rounds.stated(rounds.SIMULTANEOUS, "float32") if "state" in name else rounds.SIMULTANEOUS
+    made = rounds.config(name=name.partition(",")[0], normalize_observations=True, scale_rewards=True)
+    implementation = ALGORITHMS[made.algorithm.name]
     together = experienced([rounds.member(i, made, spaces) for i in range(3)])
     apart = experienced([rounds.member(i, made, spaces) for i in range(3)])
     steps = {0: 24, 1: 16, 2: 24}
-    learner = IPPO(made, spaces, together)
+    learner = implementation(made, spaces, together)
     for seed in (0, 1):
         learner.update([0, 1, 2], rounds.together(spaces, steps, seed))
     learner.unpack()
     for i, m in enumerate(apart):
-        single = IPPO(made, spaces, [m])
+        single = implementation(made, spaces, [m])
         for seed in (0, 1):
             single.update([0], rounds.together(spaces, {i: steps[i]}, seed))
         single.unpack()
@@ -242,7 +244,7 @@ def test_nothing_is_kept_where_nothing_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("value", [True, False])
-@pytest.mark.parametrize("name", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("name", ["MADDPG", "MATD3", "MASAC"])
 def test_rewards_are_not_scaled_where_replay_is_learned_from(name: str, value: bool) -> None:
     with pytest.raises(ConfigError, match=f"scale_rewards: expected it left out with {name}, whose replay"):
         replays.config(name, scale_rewards=value)

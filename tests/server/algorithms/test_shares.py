@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.support import replays, rounds
 from tests.support.members import assert_same_networks
+from tests.support.plain_pqn import team_rollouts
 from tests.support.plain_value_decomposition import ALIKE, UNLIKE, team_replay
 
 from covey.config import Config
@@ -26,6 +27,7 @@ NARROW = EnvironmentSpaces.build(
 SWITCHES = EnvironmentSpaces.build(
     [AgentSpec("a_0", replays.box(1), MultiBinary(3)), AgentSpec("b_0", replays.box(3), replays.box(1))]
 )
+BOXES = {"boxes": replays.BOXES, "team": replays.TEAM, "turns": replays.TEAM_IN_TURNS}
 OFF_POLICY = {"boxes": replays.BOXES, "mixed": replays.MIXED, "turns": replays.SEEN, "narrow": NARROW}
 TEAMS = {"alike": ALIKE, "unlike": UNLIKE}
 ON_POLICY = {"simultaneous": rounds.SIMULTANEOUS, "asynchronous": rounds.ASYNCHRONOUS, "switches": SWITCHES}
@@ -44,23 +46,29 @@ class Case:
     def __init__(self, algorithm: str, seed: int) -> None:
         self.rng = np.random.default_rng([seed, sum(map(ord, algorithm))])
         self.algorithm = algorithm
-        kinds = {"IPPO": ON_POLICY, "QMIX": TEAMS, "VDN": TEAMS}.get(algorithm, OFF_POLICY)
+        teams = dict.fromkeys(("PQN", "QMIX", "VDN"), TEAMS)
+        kinds = ({"IPPO": ON_POLICY, "MAPPO": ON_POLICY, "MASAC": BOXES} | teams).get(algorithm, OFF_POLICY)
+        self.on_policy = kinds is ON_POLICY
         self.spaces = list(kinds.values())[seed % len(kinds)]
+        if algorithm in ("MAPPO", "QMIX") and seed % 4 < 3:
+            self.spaces = rounds.stated(self.spaces, "float32" if seed % 2 else "uint8")
         self.shared = bool(self.rng.random() < 0.5)
         self.normalised = seed % 6 == 5
-        self.settings: dict[str, Any] = {} if kinds is TEAMS else {"normalize_observations": seed % 2 == 1}
-        if algorithm == "IPPO":
+        self.settings: dict[str, Any] = {} if algorithm == "PQN" else {"normalize_observations": seed % 2 == 1}
+        if self.on_policy:
             self.settings["normalize_values"] = bool(self.rng.random() < 0.5)
             self.settings["scale_rewards"] = seed % 3 == 1
-        elif kinds is OFF_POLICY:
-            self.settings |= {"actor_loss": str(self.rng.choice(["own", "joint"])), "output_penalty": 0.01}
+        elif kinds in (OFF_POLICY, BOXES):
+            self.settings["actor_loss"] = str(self.rng.choice(["own", "joint"]))
+            self.settings |= {"output_penalty": 0.01} if kinds is OFF_POLICY else {}
         self.config = self._config([16], [16], "ReLU", 16)
 
     def _config(self, hidden: Sequence[int], head: Sequence[int], activation: str, latent: int) -> Config:
-        made = (rounds if self.algorithm == "IPPO" else replays).config
-        arguments: tuple[Any, ...] = () if self.algorithm == "IPPO" else (self.algorithm,)
-        plain = made(*arguments, shared=self.shared, **self.settings)
-        layers = {"activation": activation, "layer_norm": self.normalised}
+        if self.on_policy:
+            plain = rounds.config(shared=self.shared, name=self.algorithm, **self.settings)
+        else:
+            plain = replays.config(self.algorithm, shared=self.shared, **self.settings)
+        layers = {"activation": activation, "layer_norm": self.normalised or self.algorithm == "PQN"}
         return Config.model_validate(
             plain.model_dump(mode="json", exclude_unset=True)
             | {
@@ -82,9 +90,12 @@ class Case:
             head = own.integers(2, 40, own.integers(1, 3))
             made = self._config(layers.tolist(), head.tolist(), str(own.choice(ACTIVATIONS)), int(own.integers(8, 24)))
             numbers: dict[str, Any] = {"batch_size": int(rng.integers(1, 70)), "gamma": float(rng.uniform(0.5, 1))}
-            if self.algorithm == "IPPO":
+            if self.on_policy:
                 numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
                 numbers |= {"learn_step": int(rng.integers(10, 60))}
+            elif self.algorithm == "PQN":
+                numbers |= {"lr": float(rng.uniform(1e-4, 1e-2)), "update_epochs": int(rng.integers(1, 4))}
+                numbers |= {"learn_step": int(rng.integers(10, 60)), "q_lambda": float(rng.uniform(0, 1))}
             else:
                 rate = "lr" if self.algorithm in ("QMIX", "VDN") else "lr_actor"
                 numbers |= {rate: float(rng.uniform(1e-4, 1e-2)), "tau": float(rng.uniform(0.01, 0.2))}
@@ -105,7 +116,7 @@ class Case:
         sizes = [MemberSizes.of(m) for m in members]
         own = [members[m] for m in share]
         learner = ALGORITHMS[self.algorithm](self.config, self.spaces, own, "cpu", sizes)
-        replay = replays.filled(self.spaces) if self.algorithm in ("MADDPG", "MATD3") else None
+        replay = replays.filled(self.spaces) if self.algorithm in ("MADDPG", "MATD3", "MASAC") else None
         if self.algorithm in ("QMIX", "VDN"):
             replay = team_replay(self.spaces, losses=True)
         for i, due in enumerate(dues):
@@ -116,11 +127,13 @@ class Case:
         return learner.metrics()
 
     def _rollouts(self, members: Sequence[Member], i: int) -> Any:
+        if self.algorithm == "PQN":
+            return team_rollouts(self.spaces, {m.member_id: m.hyperparameters.learn_step // 2 for m in members}, i)
         steps = {m.member_id: max(1, m.hyperparameters.learn_step // rounds.SLOTS) for m in members}
         return rounds.together(self.spaces, steps, i)
 
 
-@pytest.mark.parametrize("algorithm", ["IPPO", "MADDPG", "MATD3", "QMIX", "VDN"])
+@pytest.mark.parametrize("algorithm", ["IPPO", "MAPPO", "MADDPG", "MASAC", "MATD3", "PQN", "QMIX", "VDN"])
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 3 else ()) for seed in range(12)])
 def test_members_learn_the_same_in_any_share_of_the_population(algorithm: str, seed: int) -> None:
     case = Case(algorithm, seed)

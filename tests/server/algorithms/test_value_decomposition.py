@@ -11,6 +11,7 @@ import torch
 from tests.support.double_precision import DoubleReplay, double, pack_in_double
 from tests.support.plain_value_decomposition import ALIKE, UNLIKE, Alone, made_for, team_replay
 from tests.support.replays import box, member
+from tests.support.rounds import stated
 from torch import Tensor
 
 from covey.config import parse_config
@@ -32,6 +33,8 @@ CASES: dict[str, tuple[EnvironmentSpaces, bool, dict[str, Any]]] = {
     "unlike, masks, some lost": (UNLIKE, True, {}),
     "unlike, masks, some lost, apart": (UNLIKE, True, {"shared": False}),
     "unlike, masks, without indicator": (UNLIKE, False, {"agent_indicator": False}),
+    "alike, state": (stated(ALIKE), False, {}),
+    "unlike, masks, some lost, state": (stated(UNLIKE), True, {}),
 }
 
 
@@ -56,10 +59,10 @@ def in_double(learner: ValueDecomposition) -> None:
     learner._losses.sums = double(learner._losses.sums)
 
 
-FAST = "unlike, masks, some lost"
+FAST = ("unlike, masks, some lost", "unlike, masks, some lost, state")
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=() if c == FAST else pytest.mark.slow) for c in CASES])
+@pytest.mark.parametrize("case", [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in CASES])
 @pytest.mark.parametrize("algorithm", BOTH)
 def test_a_packed_population_learns_what_each_member_learns_alone(algorithm: str, case: str) -> None:
     spaces, losses, settings = CASES[case]

@@ -1,4 +1,4 @@
-"""VDN and QMIX from Python: `create_population`, the training function, custom loops, saving and loading."""
+"""VDN, QMIX and PQN from Python: `create_population`, the training function, custom loops, saving and loading."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from covey_server import (
     TournamentSelection,
     create_population,
     train_multi_agent_off_policy,
+    train_multi_agent_on_policy,
 )
 
 NET = {"latent_dim": 8, "encoder_config": {"hidden_size": [8]}, "head_config": {"hidden_size": [8]}}
@@ -64,6 +65,30 @@ def test_populations_train_evolve_and_are_kept(algo: str, tmp_path: Path) -> Non
     losses = agent.learn(memory.sample(16))
     assert set(losses) == {"critic_loss"} and np.isfinite(losses["critic_loss"]) and agent.member.updates == before + 1
     # Without exploration all copies do the same.
+    agent.set_training_mode(False)
+    assert all(len(set(x.tolist())) == 1 for x in agent.get_action(obs)[0].values())
+    agent.save_checkpoint(tmp_path / "member")
+    assert_same_networks(Agent.load(tmp_path / "member").unpacked(), agent.unpacked())
+
+
+def test_populations_of_pqn_train_on_policy_evolve_and_are_kept(tmp_path: Path) -> None:
+    env = SyncPettingZooVecEnv([TwoStepGame] * 4)
+    members = population("PQN", env)
+    members, fitnesses = train_multi_agent_on_policy(
+        env,
+        "two_step_game",
+        "PQN",
+        members,
+        max_steps=120,
+        evo_steps=60,
+        tournament=TournamentSelection(2, True, 2),
+        mutation=Mutations(0, 1, 0.5, 0, 0, 0),
+        verbose=False,
+    )
+    assert [a.steps for a in members] == [[60, 120]] * 2 and len(fitnesses) == 2
+    assert all(a.member.updates == 12 and a.q_lambda == 0.65 for a in members), "a rollout is LEARN_STEP env steps"
+    agent = members[0]
+    obs, _ = SyncPettingZooVecEnv([TwoStepGame] * 4).reset()
     agent.set_training_mode(False)
     assert all(len(set(x.tolist())) == 1 for x in agent.get_action(obs)[0].values())
     agent.save_checkpoint(tmp_path / "member")

@@ -22,7 +22,7 @@ from covey_server.evolution.architecture import (
     draw_change,
     mutate_architecture,
 )
-from covey_server.member import Member, Network
+from covey_server.member import Member, Network, Temperature
 
 METHODS = (*LAYER_METHODS, *NODE_METHODS)
 
@@ -73,6 +73,16 @@ def test_statistics_of_what_was_observed_and_earned_stay(method: str) -> None:
     for network, (observed, earned) in ((n, kept[name]) for name, n in member.networks.items()):
         assert network.observed is network.clone().observed is observed
         assert network.earned is network.clone().earned is earned
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_temperatures_stay_and_go_into_clones(method: str) -> None:
+    member = make_member()
+    member.networks["actor/speaker"].temperature = known = Temperature(-0.5, 0.25, 0.125, 7)
+    assert any(apply_to_all(member, drawn(member, method)))
+    assert member.networks["actor/speaker"].temperature == known
+    assert member.networks["actor/speaker"].clone().temperature == known
+    assert member.networks["actor/listener"].temperature is None
 
 
 def test_moments_go_with_their_weights() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tests.support import rounds
 from tests.support.host_copies import HostCopies
-from tests.support.replays import CASES, EACH_CASE, config, filled, population
+from tests.support.replays import CASES, EACH_ALGORITHM, case_of, config, filled, population
 
 from covey.config import Config
 from covey_server.algorithms import ALGORITHMS
@@ -38,10 +38,9 @@ NO_NUMBERS = (NotImplementedError, RuntimeError, ValueError)
 """What torch raises on the device "meta" when the host asks for a tensor's numbers; which one depends on the way."""
 
 
-@pytest.mark.parametrize("case", EACH_CASE)
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize(("algorithm", "case"), EACH_ALGORITHM)
 def test_an_update_from_replay_waits_for_nothing(algorithm: str, case: str) -> None:
-    spaces, settings = CASES[case]
+    spaces, settings = case_of(case)
     replay = filled(spaces, device="meta")
     members = population(algorithm, spaces, **settings)
     learner = ALGORITHMS[algorithm](config(algorithm, **settings), spaces, members, "meta")
@@ -63,11 +62,11 @@ def test_a_learning_phase_waits_for_nothing() -> None:
         learner.metrics()
 
 
-@pytest.mark.parametrize("case", EACH_CASE)
-def test_copies_to_the_device_for_an_update_from_replay_do_not_wait(case: str) -> None:
-    spaces, settings = CASES[case]
-    members = population("MATD3", spaces, **settings)
-    learner = ALGORITHMS["MATD3"](config("MATD3", **settings), spaces, members, "meta")
+@pytest.mark.parametrize(("algorithm", "case"), EACH_ALGORITHM)
+def test_copies_to_the_device_for_an_update_from_replay_do_not_wait(algorithm: str, case: str) -> None:
+    spaces, settings = case_of(case)
+    members = population(algorithm, spaces, **settings)
+    learner = ALGORITHMS[algorithm](config(algorithm, **settings), spaces, members, "meta")
     replay = filled(spaces, device="meta")
     with HostCopies() as copies:
         for due in ((0, 1, 2, 3), (0, 2), (1, 2, 3)):
@@ -127,10 +126,18 @@ def _never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_never_compared")
-@pytest.mark.parametrize("case", [pytest.param("mixed kinds", marks=pytest.mark.slow), "turns"])
-@pytest.mark.parametrize("algorithm", [pytest.param("MADDPG", marks=pytest.mark.slow), "MATD3"])
+@pytest.mark.parametrize(
+    ("algorithm", "case"),
+    [
+        pytest.param("MADDPG", "mixed kinds", marks=pytest.mark.slow),
+        pytest.param("MADDPG", "turns", marks=pytest.mark.slow),
+        pytest.param("MATD3", "mixed kinds", marks=pytest.mark.slow),
+        ("MATD3", "turns"),
+        ("MASAC", "boxes in turns, shared with indicator"),
+    ],
+)
 def test_a_captured_update_from_replay_copies_nothing_from_the_host(algorithm: str, case: str) -> None:
-    spaces, settings = CASES[case]
+    spaces, settings = case_of(case)
     made = recorded(config(algorithm, **settings))
     learner = ALGORITHMS[algorithm](made, spaces, population(algorithm, spaces, **settings), "meta")
     assert isinstance(learner, OffPolicy)

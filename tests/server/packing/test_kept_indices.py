@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pytest
-from tests.support.replays import MIXED, config, filled, population
+from tests.support.replays import config, filled, population, spaces_for
 from torch import Tensor
 
 from covey_server.algorithms import ALGORITHMS, member_vectors
@@ -34,7 +34,7 @@ class RunTwice(UpdateBackend):
         return results
 
 
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "MASAC"])
 def test_a_step_that_has_just_run_finds_its_indices(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Just what one step needs, so that each new subset of the members puts others out.
     monkeypatch.setattr(networks_by_role, "KEPT_PASSES", 3)
@@ -57,10 +57,11 @@ def test_a_step_that_has_just_run_finds_its_indices(algorithm: str, monkeypatch:
 
     monkeypatch.setattr(MemberVectors, "index", watched_index)
     settings: dict[str, Any] = {"shared": True}
-    learner = ALGORITHMS[algorithm](config(algorithm, **settings), MIXED, population(algorithm, MIXED, **settings))
+    spaces = spaces_for(algorithm)
+    learner = ALGORITHMS[algorithm](config(algorithm, **settings), spaces, population(algorithm, spaces, **settings))
     assert isinstance(learner, OffPolicy)
     learner._updates = backend
-    replay = filled(MIXED)
+    replay = filled(spaces)
     for _ in range(2):
         for due in itertools.chain.from_iterable(itertools.combinations(range(4), n) for n in range(1, 5)):
             learner.update(due, replay)

@@ -22,7 +22,7 @@ from covey.errors import StorageError
 from covey.networks import MLP
 from covey.run.checkpoint_format import MANIFEST, STATE, TENSORS, checkpoint_paths, read_checkpoint
 from covey.run.state_upgrades import FORMAT
-from covey_server.member import Member
+from covey_server.member import Member, Temperature
 from covey_server.storage.checkpoint import drop_checkpoints, save_checkpoint, set_aside_damaged
 
 REPOSITORY = Path(__file__).parents[3]
@@ -39,6 +39,9 @@ def population() -> list[Member]:
     for network in members[2].networks.values():
         network.adam_steps = 12345
         network.target = None
+    numbers = ((0.0, 0.0, 0.0, 0), (-1 / 3, 1e-300, math.pi, 17), (math.inf, -0.1, 1e300, 2**40))
+    for network, own in zip(members[1].networks.values(), numbers, strict=False):
+        network.temperature = Temperature(*own)
     return members
 
 

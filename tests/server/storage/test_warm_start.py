@@ -24,6 +24,7 @@ from covey.run.init_from import parse_source, with_absolute_source
 from covey.run.kept import write_kept
 from covey.run.trained import TrainedMember
 from covey_server.build import PopulationFactory
+from covey_server.member import Temperature
 from covey_server.population import Population
 from covey_server.storage.warm_start import WarmStart
 
@@ -96,6 +97,24 @@ def test_statistics_of_observations_come_with_the_weights_where_they_are_asked_f
         network.observed = Moments.none(3) if asked else None
     replace(there, networks=networks).fill(here)
     assert all(network.observed is (known if asked else None) for network in here.values())
+
+
+@pytest.mark.parametrize("ent_coef", ["auto", 0.1])
+def test_learned_temperatures_come_with_the_weights_and_moments_do_not(tmp_path: Path, ent_coef: object) -> None:
+    run = speaker_listener(tmp_path / "soft", "MASAC")
+    there = WarmStart.read(f"{run.path}:5")
+    known = {key: n.temperature for key, n in there.networks.items() if key.startswith("actor/")}
+    assert set(known.values()) == {Temperature()}
+    for key in known:
+        there.networks[key].temperature = Temperature(-1.5, 0.5, 0.25, 40)
+    member = fresh(run.path, algorithm={"name": "MASAC", "ent_coef": ent_coef}).members[0]
+    told = there.fill(member.networks)
+    assert not told
+    expected = Temperature(-1.5) if ent_coef == "auto" else None
+    assert all(
+        (n.temperature == expected) == key.startswith("actor/") for key, n in member.networks.items() if expected
+    )
+    assert expected or all(n.temperature is None for n in member.networks.values())
 
 
 def test_what_does_not_fit_is_told_and_begins_anew(source: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:

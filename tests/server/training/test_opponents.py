@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from tests.support.processes import write_config
 
-from covey.config import load_config
+from covey.config import load_config, parse_config
 from covey.envs import load_environment, read_spaces
 from covey.run.new_run import new_run
 from covey.run.trained import TrainedMember
+from covey.spaces import AgentSpec, Box, Discrete, EnvironmentSpaces
 from covey.v1.actor_service_pb2 import JoinRequest
 from covey_server.app import LearnerProcess
-from covey_server.training.opponents import FEWEST_EPISODES, Opponents
+from covey_server.training.opponents import FEWEST_EPISODES, Opponents, zero_sum_event
 
 GAME = [(1.0, -1.0), (-1.0, 1.0), (0.0, 0.0), (1.0, -1.0)]
 TEAM = [(1.0, 1.0), (-1.0, -1.0), (2.0, 2.0)]
@@ -255,3 +256,15 @@ def test_a_resumed_run_goes_on_by_sides_with_the_generation_that_begins_with_the
             with resumed(after) as again:
                 again.generation(2)
                 assert again.against() == BY_SIDES
+
+
+@pytest.mark.parametrize("algorithm", ["IPPO", "PQN", "QMIX", "VDN"])
+def test_a_team_is_told_that_rewards_which_cancel_teach_it_nothing(algorithm: str) -> None:
+    agents = [AgentSpec(f"player_{i}", Box("float32", (1,), (0.0,), (1.0,)), Discrete(2)) for i in (1, 2)]
+    made = parse_config({"algorithm": {"name": algorithm}, "environment": {"name": "none"}, "training": {}})
+    told = zero_sum_event([["player_1"], ["player_2"]], EnvironmentSpaces.build(agents), made)
+    nothing = (
+        f"{algorithm} learns the sum of all agents' rewards, which is zero, and so nothing: choose algorithm.name: "
+        "IPPO or MAPPO"
+    )
+    assert told.endswith(nothing) == (algorithm != "IPPO")

@@ -40,7 +40,7 @@ def test_particle_tasks(task: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert found["api_test"] == "passed"
     assert found["episodes"] == 2 and found["episode_length"] == {"min": 25, "mean": 25.0, "max": 25}
     assert not found["agents_die"] and not found["agents_appear_later"] and not found["masks_forbid"]
-    assert "algorithms: IPPO, MAPPO, MADDPG, MATD3 fit" in found["will"]
+    assert "algorithms: IPPO, MAPPO, MADDPG, MATD3, MASAC fit" in found["will"]
     assert found["steps"] == 60 and found["steps_per_s"] > 0
     assert any(f"an env step is {found['row_bytes']:,} bytes" in line for line in found["will"])
     assert all(a["action"].startswith("Box") for a in found["agents"])
@@ -158,6 +158,16 @@ class OneChoice(CounterEnv):
         return gymnasium.spaces.Discrete(3)
 
 
+class Duel(OneChoice):
+    """What one agent wins the other one loses."""
+
+    def step(self, actions: Any) -> Any:
+        seen, rewards, *rest = super().step(actions)
+        first, second, *others = self.possible_agents
+        won = {first: 1.0, second: -1.0, **dict.fromkeys(others, 0.0)}
+        return (seen, {agent: won[agent] for agent in rewards}, *rest)
+
+
 class WholeNumbers(CounterEnv):
     """Integers in a Box."""
 
@@ -233,7 +243,8 @@ def test_the_same_environment_as_arrays_is_offered_where_there_is_one(
     ("environment", "sentence"),
     [
         ("Choices", "algorithms: IPPO, MAPPO, MADDPG, MATD3 fit"),
-        ("OneChoice", "algorithms: IPPO, MAPPO, MADDPG, MATD3, QMIX, VDN fit"),
+        ("OneChoice", "algorithms: IPPO, MAPPO, MADDPG, MATD3, PQN, QMIX, VDN fit"),
+        ("Duel", "algorithms: IPPO, MAPPO, MADDPG, MATD3 fit"),
         (
             "WholeNumbers",
             "algorithms: MADDPG, MATD3 fit; IPPO and MAPPO want floating-point numbers in a Box of actions, those of "
@@ -244,6 +255,8 @@ def test_the_same_environment_as_arrays_is_offered_where_there_is_one(
 def test_which_algorithms_fit(environment: str, sentence: str, capfd: pytest.CaptureFixture[str]) -> None:
     found = answer(capfd, f"tests.shared.cli.test_check_env:{environment}", "--steps", "10")
     assert found["will"][0] == sentence
+    cancels = "algorithms: PQN, QMIX and VDN learn the sum of all agents' rewards, which is zero here"
+    assert (cancels in found["will"]) == (environment == "Duel")
 
 
 @pytest.mark.slow

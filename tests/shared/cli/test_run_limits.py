@@ -83,11 +83,15 @@ def test_covey_train_says_the_same(tmp_path: Path, capfd: pytest.CaptureFixture[
 def test_without_a_configuration_every_algorithm_is_tried_with_its_defaults(capfd: pytest.CaptureFixture[str]) -> None:
     crowd = ["--config", "agents=90", "--config", "width=1024"]
     found = answer(capfd, CROWD, *crowd, code=0)
-    assert set(found["parameters"]) == {"IPPO", "MAPPO", "QMIX", "VDN"}, "agents of a group share one policy there"
+    assert set(found["parameters"]) == {"IPPO", "MAPPO", "PQN", "QMIX", "VDN"}, (
+        "agents of a group share one policy there"
+    )
     refused = [s.partition(" with the defaults: network: ")[0] for s in found["will"] if "with the defaults: n" in s]
     assert refused == ["MADDPG", "MATD3"]
     found = answer(capfd, CROWD, "--config", "agents=1", "--config", "width=1500000", code=4)
-    assert [s.split(" with ")[0] for s in found["cannot"]] == ["IPPO and MADDPG and MAPPO and MATD3 and QMIX and VDN"]
+    assert [s.split(" with ")[0] for s in found["cannot"]] == [
+        "IPPO and MADDPG and MAPPO and MATD3 and PQN and QMIX and VDN"
+    ]
 
 
 def test_rows_of_which_no_slot_fits_into_a_fragment(capfd: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +161,7 @@ def test_without_the_learners_packages_networks_are_not_counted_and_the_rest_is_
     assert result.returncode == 0, result.stderr
     [line] = [line for line in result.stdout.splitlines() if "networks: " in line]
     assert line.startswith(
-        "+ networks: those of IPPO, MADDPG, MAPPO, MATD3, QMIX, VDN are not counted, as their code does not load here "
-        "(Module"
+        "+ networks: those of IPPO, MADDPG, MAPPO, MATD3, PQN, QMIX, VDN are not counted, as their code does not load "
+        "here (Module"
     )
     assert line.endswith("; install the learner extra")

@@ -58,7 +58,7 @@ def test_a_key_of_an_algorithm_is_named_without_the_algorithm() -> None:
 
 def test_an_unknown_algorithm_lists_the_known() -> None:
     text = complaint("algorithm", name="ippo")
-    known = "'IPPO', 'MADDPG', 'MAPPO', 'MATD3', 'QMIX', 'VDN'"
+    known = "'IPPO', 'MADDPG', 'MAPPO', 'MATD3', 'PQN', 'QMIX', 'VDN'"
     assert text == f"algorithm.name: 'ippo': expected one of {known}; did you mean 'IPPO'?"
     with pytest.raises(ConfigError, match=r"^algorithm.name: missing"):
         parse_config({**MINIMAL, "algorithm": {"gamma": 0.9}})

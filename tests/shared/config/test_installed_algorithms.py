@@ -103,7 +103,12 @@ def complaint(folder: Path, name: str, *values: str) -> str:
             "algorithm.name 'GOOD': implementation 'strangers:Nothing' does not load (AttributeError: module "
             "'strangers' has no attribute 'Nothing'); repair or uninstall its package",
         ),
-        ("OTHER", [], "algorithm.name: 'OTHER': expected one of 'IPPO', 'MADDPG', 'MAPPO', 'MATD3', 'QMIX', 'VDN'"),
+        (
+            "OTHER",
+            [],
+            "algorithm.name: 'OTHER': expected one of 'IPPO', 'MADDPG', 'MAPPO', 'MASAC', 'MATD3', 'PQN', 'QMIX', "
+            "'VDN'",
+        ),
     ],
     ids=["import", "class", "name", "implementation", "clash", "learner", "unknown"],
 )

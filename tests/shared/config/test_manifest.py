@@ -247,7 +247,7 @@ def test_overrides_reach_the_older_form_by_section(tmp_path: Path) -> None:
         ({"INIT_HP": {"EPISODES": 10}}, r"^INIT_HP.EPISODES: 10 .*MAX_STEPS"),
         (
             {"INIT_HP": {"ALGO": "DQN"}},
-            r"^algorithm.name: 'DQN': expected one of 'IPPO', 'MADDPG', 'MAPPO', 'MATD3', 'QMIX', 'VDN'",
+            r"^algorithm.name: 'DQN': expected one of 'IPPO', 'MADDPG', 'MAPPO', 'MATD3', 'PQN', 'QMIX', 'VDN'",
         ),
         ({"training": {"pop_size": 3}}, r"^INIT_HP.POP_SIZE is training.pop_size under another name"),
     ],

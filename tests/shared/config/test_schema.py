@@ -82,7 +82,7 @@ def schema_accepts(model: type[Section], data: dict[str, Any]) -> bool:
 def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert len(SECTIONS) == 24 and {m.__name__ for m in SECTIONS} - {"Config"} == set(SCHEMA["$defs"])
+    assert len(SECTIONS) == 25 and {m.__name__ for m in SECTIONS} - {"Config"} == set(SCHEMA["$defs"])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

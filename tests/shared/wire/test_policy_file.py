@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from covey.errors import ConfigError, CoveyError, DivergedError, RefusedError
 from covey.networks import MLP, Input, NetworkSpec, Params
-from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from covey.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space, TupleSpace
 from covey.wire.policy_file import MAX_HEADER_BYTES, PolicySpec, decode_policy, encode_policy, policy_sha256
 
 SEEN = Box("float32", (2, 3), (-np.inf,) * 6, (np.inf, 1.0) * 3)
@@ -53,6 +53,8 @@ def test_round_trip() -> None:
         (MOVES, "stochastic", 0, -0.5),
         (MOVES, "stochastic", 3, 0.25),
         (MOVES, "deterministic", 2, None),
+        (MOVES, "squashed", 0, None),
+        (TupleSpace((MOVES, Box("float64", (1,), (0.0,), (np.inf,)))), "squashed", 3, None),
         (MultiDiscrete((2, 3)), "stochastic", 0, None),
         (MultiBinary(4), "stochastic", 0, None),
         (Discrete(3, 5), "stochastic", 0, None),
@@ -62,7 +64,7 @@ def test_stochastic_policies_and_indicators(action: Space, head: str, indicator:
     net = NetworkSpec(
         inputs=(Input("observation", 6 + indicator, MLP(hidden_size=(5,))),),
         head=MLP(hidden_size=(3,)),
-        outputs=action.width,
+        outputs=action.width * (2 if head == "squashed" else 1),
         log_std=log_std,
     )
     spec = PolicySpec(net, SEEN, action, head, indicator)
@@ -176,6 +178,8 @@ def test_numbers_must_be_finite(value: float) -> None:
         ({"head": "magic"}, "head 'magic'"),
         ({"head": "stochastic"}, "expected one for Gaussians alone"),  # without standard deviations
         ({"network": network().to_json() | {"log_std": 0.5}}, "expected one for Gaussians alone"),
+        ({"head": "squashed"}, "to 2 outputs, expected one input of 6 and 4 outputs"),
+        ({"network": network(outputs=4).to_json()}, "to 4 outputs, expected one input of 6 and 2 outputs"),
         ({"indicator": 2}, "expected one input of 8 and 2 outputs, as the spaces and the indicator of 2"),
         ({"indicator": -1}, "indicator of -1"),
         ({"indicator": 1 << 40}, "indicator of"),
@@ -212,6 +216,20 @@ def test_gaussians_need_floating_point_actions() -> None:
     steps = Box("int8", (2,), (0.0, 0.0), (5.0, 5.0))
     with pytest.raises(ConfigError, match="expected floating-point"):
         PolicySpec(net, SEEN, steps, "stochastic").check()
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (Box("int8", (2,), (0.0, 0.0), (5.0, 5.0)), "expected floating-point"),
+        (Discrete(2), "expected Boxes alone"),
+        (MultiBinary(2), "expected Boxes alone"),
+        (TupleSpace((Box("float32", (1,), (0.0,), (1.0,)), MultiBinary(1))), "expected Boxes alone"),
+    ],
+)
+def test_squashed_policies_need_floating_point_boxes(action: Space, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        PolicySpec(network(outputs=4), SEEN, action, "squashed").check()
 
 
 def test_the_example_of_the_specification_is_what_is_written() -> None:

@@ -33,6 +33,19 @@ def off_policy_config(path: Path, case: Case) -> Path:
     return _write(path, case, algorithm, random_steps=case.steps)
 
 
+def masac_config(path: Path, case: Case) -> Path:
+    """Half of the run is played at random; entropy is worth so little that values are those of the rewards alone."""
+    algorithm = {
+        "learn_step": 1,
+        "batch_size": 64,
+        "lr_actor": 0.003,
+        "lr_critic": 0.01,
+        "tau": 0.2,
+        "ent_coef": 0.005,
+    }
+    return _write(path, case, algorithm, random_steps=case.steps)
+
+
 def ippo_config(path: Path, case: Case) -> Path:
     """Rounds of 128 env steps; each slot's part of one, 32, ends in the middle of episodes of three."""
     algorithm = {

@@ -51,7 +51,7 @@ class Learned:
         policies: dict[int, LoadedPolicy] = {}
         for network_id, agents in network_ids(spaces, algorithm.share_parameters).items():
             network = member.networks[f"actor/{network_id}"]
-            spec = spec_of(network.spec, spaces.agents[agents[0]], algorithm.stochastic_policies)
+            spec = spec_of(network.spec, spaces.agents[agents[0]], algorithm.policy_head)
             policies |= dict.fromkeys(agents, LoadedPolicy.decode(encode_policy(spec, network.params)))
         return Learned(member, spaces, algorithm, [policies[i] for i in range(len(policies))])
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from tests.support import rounds
-from tests.support.replays import CASES, filled, member
+from tests.support.replays import CASES, case_of, filled, member
 from tests.support.replays import config as off_policy_config
 
 from covey.config import Config
@@ -43,12 +44,17 @@ def assert_close(one: Member, other: Member) -> None:
             torch.testing.assert_close(values, other.networks[key].params[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["mixed kinds", "several choices", "turns"])
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize(
+    ("algorithm", "case"),
+    [
+        *itertools.product(["MADDPG", "MATD3"], ["mixed kinds", "several choices", "turns"]),
+        ("MASAC", "boxes in turns, shared with indicator"),
+    ],
+)
 def test_updates_from_replay_are_the_same_compiled(
     algorithm: str, case: str, backend: CompileCounterWithBackend
 ) -> None:
-    spaces, settings = CASES[case]
+    spaces, settings = case_of(case)
     made = off_policy_config(algorithm, **settings)
     results = []
     for config in (made, compiled(made)):

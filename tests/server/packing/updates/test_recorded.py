@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.support import rounds
 from tests.support.members import assert_same_networks
-from tests.support.replays import CASES, EACH_CASE, config, filled, population
+from tests.support.replays import CASES, EACH_ALGORITHM, case_of, config, filled, population
 from torch import Tensor
 
 from covey.config import Config
@@ -128,7 +128,7 @@ def with_updates(made: Config, updates: str) -> Config:
 
 def updated(algorithm: str, case: str, updates: str) -> list[Member]:
     """A population after updates of all members and of some."""
-    spaces, settings = CASES[case]
+    spaces, settings = case_of(case)
     members = population(algorithm, spaces, **settings)
     learner = ALGORITHMS[algorithm](with_updates(config(algorithm, **settings), updates), spaces, members)
     replay = filled(spaces)
@@ -138,8 +138,7 @@ def updated(algorithm: str, case: str, updates: str) -> list[Member]:
     return members
 
 
-@pytest.mark.parametrize("case", EACH_CASE)
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3"])
+@pytest.mark.parametrize(("algorithm", "case"), EACH_ALGORITHM)
 def test_updates_from_replay_are_the_same_recorded(algorithm: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     never_compared(monkeypatch)
     both = [updated(algorithm, case, updates) for updates in ("recorded", "eager")]
@@ -189,7 +188,7 @@ def test_learning_phases_are_the_same_recorded(
         assert own == results[1][1][m]
 
 
-@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "IPPO"])
+@pytest.mark.parametrize("algorithm", ["MADDPG", "MATD3", "MASAC", "IPPO"])
 def test_a_population_that_was_replaced_leaves_memory_at_once(algorithm: str) -> None:
     """Tensors do not count for when Python looks for garbage."""
     if algorithm == "IPPO":
