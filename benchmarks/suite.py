@@ -140,6 +140,7 @@ LEFT_OUT = (
     "convolutions",
     "costly",
     "environments",
+    "evolution",
     "learning",
     "memory",
     "narrow_products",

@@ -23,6 +23,7 @@ from covey.resources import raise_file_limit
 from covey.run.checkpoint_format import checkpoint_paths
 from covey.run.directory import RunDirectory
 from covey.run.files import write_json
+from covey.run.frozen_opponents import check_spaces, read_opponents
 from covey.run.reports import actors_json, members_json, status_json
 from covey.v1.population_service_pb2 import Status
 from covey_server.attendance import Attendance
@@ -110,6 +111,7 @@ class LearnerProcess:
         backend_of(config, torch.device(config.learner.device))
         ranges(config)
         self._factory = factory or PopulationFactory(config)
+        self._factory.opponents = read_opponents(run, config)
         checkpoint = config.checkpoint
         # An interval of 0 seconds means that every append is synced: a sync is due from the first byte on.
         sync_bytes = 1 if checkpoint.journal_sync_s == 0 else checkpoint.journal_sync_bytes
@@ -122,6 +124,8 @@ class LearnerProcess:
         # Before the trainer and the server are created, so that both find the restored state.
         if resume and checkpoint_paths(run.checkpoints):
             restore(self.learner, self.intake, self._factory, checkpointer, self._changes)
+            if self.learner.population is not None:  # as the run is resumed, opponents may be others
+                check_spaces(self._factory.opponents, self.learner.population.spaces)
         elif resume and any(kind is Kind.FRAGMENT for _, kind, _ in journal.read(journal.start)):
             raise StorageError(
                 f"run {run.path}: its journal has env steps, and {run.checkpoints.name}/ no checkpoint that they "

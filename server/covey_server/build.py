@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from covey.config import Config
 from covey.config.architecture import flattened_images, modules_of, resolve
 from covey.networks.trusted_modules import trust
 from covey.rows import RowSchema
+from covey.run.frozen_opponents import FrozenOpponent, check_spaces
 from covey.spaces import EnvironmentSpaces
 from covey_server.algorithms import ALGORITHMS, Algorithm
 from covey_server.evolution.fitness import chosen_agents
@@ -30,7 +32,13 @@ logger = logging.getLogger("covey")
 
 
 class PopulationFactory:
-    """Creates the populations of one run, with the algorithm and the random seed of its configuration."""
+    """Creates the populations of one run, with the algorithm and the random seed of its configuration.
+
+    Attributes:
+        opponents: Policies from elsewhere that play in the run's evaluations, by agent; they must fit its spaces.
+    """
+
+    opponents: Mapping[str, FrozenOpponent] = MappingProxyType({})
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -46,17 +54,19 @@ class PopulationFactory:
         Raises:
             ConfigError: the sections `network` or `fitness` do not fit the environment's spaces, or no weight of the
                 other run fits the networks.
-            SpaceError: a space that the algorithm does not support, or other spaces than the other run's.
+            SpaceError: a space that the algorithm does not support, or other spaces than those of the other run, or of
+                an opponent.
             StorageError: the other run cannot be read.
         """
         config = self._config
-        # All three are called for their errors, before networks are initialised.
+        # All four are called for their errors, before networks are initialised.
         shared = config.algorithm.share_parameters
         for sentence in flattened_images(resolve(config.network, spaces, shared), spaces, shared):
             logger.warning("%s", sentence)
         if (read := self._implementation.state_sentence(config, spaces)) is not None:
             logger.info("%s", read)
         chosen_agents(spaces.agent_ids, config.fitness)
+        check_spaces(self.opponents, spaces)
         self._implementation.checked_specs(config, spaces)
         warm = None if config.training.init_from is None else WarmStart.read(config.training.init_from)
         if warm is not None:

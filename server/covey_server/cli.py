@@ -250,6 +250,7 @@ def _prepare(
             )
         from covey.config.resuming import resumed_config
         from covey.run.directory import RunDirectory
+        from covey.run.frozen_opponents import keep_opponents, with_absolute_opponents
         from covey.run.own_environment import recall_environment
 
         run = RunDirectory.open(find_run(resume))
@@ -257,6 +258,8 @@ def _prepare(
         if with_actors:
             _refuse_tls(settings)
         recall_environment(run, settings)
+        settings = with_absolute_opponents(settings)
+        keep_opponents(run, settings)  # others may be named as the run is resumed
         return settings, run
     if config is None:
         raise ConfigError("CONFIG is missing, expected a YAML file such as examples/speaker_listener.yaml")
@@ -264,11 +267,12 @@ def _prepare(
     if with_actors:
         _refuse_tls(settings)
     # After what is wrong in the file itself was told: these import numpy and gymnasium, which takes as long.
+    from covey.run.frozen_opponents import with_absolute_opponents
     from covey.run.init_from import with_absolute_source
     from covey.run.new_run import new_run
     from covey.run.own_environment import remember_environment, with_entry_point
 
-    settings = with_absolute_source(with_entry_point(settings, config.parent, Path.cwd()))
+    settings = with_absolute_opponents(with_absolute_source(with_entry_point(settings, config.parent, Path.cwd())))
     if with_actors:
         if find_spec("torch") is None:  # else its environment might be missed first, on a machine that is an actor's
             raise ModuleNotFoundError("No module named 'torch'", name="torch")

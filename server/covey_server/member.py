@@ -225,6 +225,9 @@ class LineageEntry:
         hyperparameters: Values of its hyperparameters, by name.
         architecture: Layer widths and activations of its networks, by network.
         died_generation: Generation at whose start the member was replaced; None while it lives.
+        first_fitness: Fitness in the generation in which it was created; None before, and where members are not
+            evaluated together.
+        parent_fitness: What its parent had in the same evaluation; None if the parent did not live on.
     """
 
     member_id: int
@@ -239,3 +242,5 @@ class LineageEntry:
     hyperparameters: dict[str, float | int] = field(default_factory=dict)
     architecture: dict[str, object] = field(default_factory=dict)
     died_generation: int | None = None
+    first_fitness: float | None = None
+    parent_fitness: float | None = None

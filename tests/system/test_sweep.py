@@ -73,6 +73,7 @@ def test_a_stopped_sweep_goes_on_and_is_shared_by_processes(tmp_path: Path) -> N
     for seed in range(3):
         run = RunDirectory(sweep / f"seed={seed}")
         assert json.loads(run.result.read_text())["state"] == "complete"
+        assert json.loads(run.evaluations.read_text())["seed"] == seed, "each seed has episodes of its own"
         log = (run.path / "train.log").read_text()
         assert log.count("complete: best member") == 1 and "another learner" not in log
         assert {f[f"seed={seed}"] for f in found} <= {"complete", "elsewhere"}

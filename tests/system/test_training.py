@@ -46,6 +46,31 @@ def test_lineage_has_everybody_who_ever_lived(trained: tuple[Path, dict[str, obj
         assert member["fitness"] is not None, "every member was evaluated before it was replaced"
 
 
+def test_children_are_compared_with_parents_that_went_on(trained: tuple[Path, dict[str, object]]) -> None:
+    run, _ = trained
+    lineage = {m["member_id"]: m for m in covey_json("lineage", run, "--json")["members"]}
+    assert all(m["first_fitness"] is not None for m in lineage.values()), "the last generation's too"
+    children = [m for m in lineage.values() if m["parent_id"] is not None]
+    for child in children:
+        parent = lineage[child["parent_id"]]
+        went_on = parent["died_generation"] is None or parent["died_generation"] > child["generation"]
+        assert (child["parent_fitness"] is not None) == went_on
+        if went_on and parent["died_generation"] == child["generation"] + 1:
+            assert child["parent_fitness"] == parent["fitness"]
+    worth = covey_json("lineage", run, "--worth", "--json")
+    assert sum(kind["children"] for kind in worth["kinds"] if not kind["change"]) == len(children) == 6
+    compared = sum(kind["compared"] for kind in worth["kinds"] if not kind["change"])
+    assert compared >= sum(m["parent_fitness"] is not None for m in children)
+
+
+def test_kept_generations_play_a_hundred_of_the_best_policys_episodes(trained: tuple[Path, dict[str, object]]) -> None:
+    run, _ = trained
+    covey_json("evaluate", run, "--keep", "--episodes", 130, "--seed", 7, "--json")
+    kept = json.loads((run / "evaluations.json").read_text())
+    assert (kept["episodes"], kept["seed"], kept["best"]["episodes"]) == (130, 7, 130)
+    assert [g["episodes"] for g in kept["generations"]] == [100] * 3
+
+
 def test_the_best_member_can_be_evaluated_without_a_learner(trained: tuple[Path, dict[str, object]]) -> None:
     run, _ = trained
     first = covey_json("evaluate", run, "--episodes", 6, "--seed", 5, "--json")

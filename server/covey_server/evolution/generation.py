@@ -12,7 +12,7 @@ import numpy as np
 
 from covey.config import Config
 from covey.errors import DivergedError
-from covey_server.evolution.hyperparameters import ranges
+from covey_server.evolution.hyperparameters import draw_hyperparameters, ranges
 from covey_server.evolution.mutation import Mutations
 from covey_server.evolution.tournament import TournamentSelection
 from covey_server.member import Member, Network
@@ -26,8 +26,8 @@ def initial_population(
 ) -> list[Member]:
     """Create the first population: members 0 to `pop_size` - 1, each with its own random weights.
 
-    With `mutation.pre_training` each member is also mutated once, except in a population of one member, where no
-    selection would follow.
+    With `mutation.draw_initial_rl_hp` each has hyperparameters of its own. With `mutation.pre_training` each member is
+    also mutated once, except in a population of one member, where no selection would follow.
 
     Args:
         config: The run's configuration.
@@ -40,7 +40,8 @@ def initial_population(
         ConfigError: a hyperparameter's range exceeds what the algorithm allows.
     """
     # Two random generators: initial weights do not depend on whether, or how, members are mutated.
-    mutations = Mutations(config.mutation, ranges(config), mutation)
+    allowed = ranges(config)
+    mutations = Mutations(config.mutation, allowed, mutation)
     size = config.training.pop_size
     members = []
     for member_id in range(size):
@@ -49,8 +50,12 @@ def initial_population(
             networks=build_networks(initialisation),
             hyperparameters=config.algorithm.initial_hyperparameters(),
         )
+        if config.mutation.draw_initial_rl_hp:
+            draw_hyperparameters(member, allowed, mutation)
         if config.mutation.pre_training and size > 1:
+            drawn = member.change
             mutations.pre_train(member)
+            member.change = "; ".join(filter(None, (member.change, drawn)))
         members.append(member)
     return members
 

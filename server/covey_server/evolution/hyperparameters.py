@@ -81,6 +81,26 @@ def mutate_hyperparameter(
     return "rl_hp", f"{name} {_text(old)} -> {_text(new)}"
 
 
+def draw_hyperparameters(member: Member, allowed: Mapping[str, RLParameter], rng: np.random.Generator) -> None:
+    """Give a member of the first population a value from each range, in place, and record which in its `change`."""
+    values = {name: drawn(limits, rng) for name, limits in allowed.items()}
+    member.hyperparameters = member.hyperparameters.changed(**values)
+    member.change = ", ".join(f"{name} {_text(value)}" for name, value in values.items()) + " drawn"
+
+
+def drawn(limits: RLParameter, rng: np.random.Generator) -> float | int:
+    """Draw from a range: log-uniformly, so that 0.001 to 0.01 is as probable as 0.01 to 0.1; uniformly from one with 0.
+
+    Of integers, each is as probable as the numbers that are rounded to it.
+    """
+    share = rng.random()
+    whole = limits.dtype == "int"
+    low, high = (limits.min - 0.5, limits.max + 0.5) if whole else (limits.min, limits.max)
+    value = low * (high / low) ** share if low > 0 else low + (high - low) * share
+    value = min(max(round(value) if whole else value, limits.min), limits.max)
+    return int(value) if whole else float(value)
+
+
 def carried_over(unpaid_steps: int, before: int, after: int) -> int:
     """Env steps that count towards a member's updates once its `learn_step` has changed from `before` to `after`.
 

@@ -75,18 +75,20 @@ def with_opponents(
     champion: int | None,
     refs_of: Callable[[int], Sequence[PolicyRef]],
     elite: EliteBefore | None = None,
+    frozen: Mapping[str, PolicyRef] | None = None,
 ) -> list[PolicyRef]:
     """Choose the policies that play the agents in a member's evaluation episodes: its own, or opponents'.
 
     Args:
         member_id: The evaluated member, which plays every agent that has no opponent.
         agent_ids: All agents of the environment, in its order.
-        opponents: `fitness.opponents` of the configuration: by agent "random", "elite" or a member's id.
+        opponents: `fitness.opponents` of the configuration: by agent "random", "elite", a member's id or a path.
         living: Ids of the population's members.
         champion: Best member of the generation before, which replaces opponents that have died; if it is None or has
             died too, the evaluated member replaces them.
         refs_of: Returns the newest policies of a living member, one per agent.
         elite: Plays for "elite"; in the first generation, which has none before it, the evaluated member does.
+        frozen: The policies that paths name, by the agent that they play.
 
     Returns:
         A reference to a policy for each agent, in the environment's order.
@@ -94,7 +96,9 @@ def with_opponents(
     refs = list(refs_of(member_id))
     for agent, opponent in opponents.items():
         i = agent_ids.index(agent)
-        if opponent == "random":
+        if frozen is not None and agent in frozen:
+            refs[i] = frozen[agent]
+        elif opponent == "random":
             refs[i] = RANDOM
         elif opponent == "elite":
             refs[i] = elite.policies[i] if elite is not None else refs[i]

@@ -106,6 +106,17 @@ class Lineage:
             )
         )
 
+    def compared(self, generation: int) -> None:
+        """Note what the members born in this generation are compared with, once all living members were evaluated.
+
+        A child that was changed and its parent that was not begin the generation with equal weights, and are evaluated
+        by the same episodes at its end: the difference is what the change was worth (`covey lineage --worth`).
+        """
+        for child in [e for e in self._living.values() if e.generation == generation and e.first_fitness is None]:
+            parent = None if child.parent_id is None else self._living.get(child.parent_id)
+            then = None if parent is None else parent.fitness
+            self._enter(replace(child, first_fitness=child.fitness, parent_fitness=then))
+
     def died(self, member_id: int, generation: int) -> None:
         """Mark a living member as dead, replaced at the start of a generation."""
         entry = replace(self._living.pop(member_id), died_generation=generation)
@@ -134,6 +145,8 @@ def entry_info(entry: LineageEntry) -> MemberInfo:
         change=entry.change,
         state="dead" if dead else "",
         died_generation=entry.died_generation,
+        first_fitness=entry.first_fitness,
+        parent_fitness=entry.parent_fitness,
     )
 
 

@@ -115,6 +115,12 @@ class PolicyStore:
         with self._mutex:
             return self._keep(member_id, 0, files)
 
+    def hold_file(self, sha256: bytes, file: bytes) -> PolicyRef:
+        """Serve a policy file that no member of the population has, as long as an order or an evaluation names it."""
+        with self._mutex:
+            self._store(sha256, file)
+        return PolicyRef(sha256=sha256)
+
     def _encode(self, policies: Policies) -> dict[str, bytes]:
         """Serialise the policies of a member; returns the bytes of a policy file for each network id."""
         files = {}
@@ -134,13 +140,17 @@ class PolicyStore:
         """Keep a member's policy files, by network id; returns a reference to each agent's."""
         refs: dict[int, PolicyRef] = {}
         for network_id, (sha256, blob) in files.items():
-            if sha256 not in self._blobs:
-                self._blobs[sha256] = blob
-                self._state_sizes[sha256] = read_spec(blob).network.state_size
-                self._bytes += len(blob)
+            self._store(sha256, blob)
             for i in self._owners[network_id]:
                 refs[i] = PolicyRef(sha256=sha256, member_id=member_id, version=version)
         return [refs[i] for i in range(len(self._agents))]
+
+    def _store(self, sha256: bytes, file: bytes) -> None:
+        """Store a policy file, unless it is there already."""
+        if sha256 not in self._blobs:
+            self._blobs[sha256] = file
+            self._state_sizes[sha256] = read_spec(file).network.state_size
+            self._bytes += len(file)
 
     def forget(self, living: set[int]) -> None:
         """Stop offering policies of members that left the population, keeping files as long as an order names them."""

@@ -190,8 +190,10 @@ class Report:
             return entry_info(entry) if living is None else self._living(entry, living)
 
     def _living(self, entry: LineageEntry, member: Member) -> MemberInfo:
-        """A living member as a protobuf message, with the mutation and change by which it was born."""
-        return self._member(replace(member, mutation=entry.mutation, change=entry.change))
+        """A living member as a protobuf message, with what only the lineage has: how it was born, how it did first."""
+        info = self._member(replace(member, mutation=entry.mutation, change=entry.change))
+        info.MergeFrom(MemberInfo(first_fitness=entry.first_fitness, parent_fitness=entry.parent_fitness))
+        return info
 
     def actors(self) -> list[ActorInfo]:
         """Every actor that the learner remembers."""

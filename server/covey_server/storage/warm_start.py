@@ -14,7 +14,7 @@ from covey.run.checkpoint_format import read_newest
 from covey.run.directory import RunDirectory
 from covey.run.init_from import BEST, parse_source
 from covey.run.trained import TrainedMember
-from covey.spaces import AgentSpec, EnvironmentSpaces, Space, leaves
+from covey.spaces import EnvironmentSpaces, differing
 from covey.wire.policy_file import decode_policy
 from covey_server.member import Network, Temperature
 from covey_server.storage.checkpoint import load_members
@@ -153,25 +153,5 @@ def _misfits(there: EnvironmentSpaces, here: EnvironmentSpaces) -> Iterator[str]
         if (other := before.pop(agent.agent_id, None)) is None:
             yield f"agent {agent.agent_id} is not there"
         else:
-            yield from _differing(agent, other)
+            yield from differing(agent, other)
     yield from (f"agent {agent_id} is not here" for agent_id in before)
-
-
-def _differing(here: AgentSpec, there: AgentSpec) -> Iterator[str]:
-    """What differs between an agent's spaces in two environments."""
-    for verb, mine, theirs in (
-        ("observes", here.observation, there.observation),
-        ("decides", here.action, there.action),
-    ):
-        yield from _leaves(f"{here.agent_id} {verb}", mine, theirs)
-    if here.masked != there.masked:
-        yield f"{here.agent_id} has {'' if here.masked else 'no '}action mask here"
-
-
-def _leaves(what: str, here: Space, there: Space) -> Iterator[str]:
-    """Yield a phrase for each leaf in which the space here differs from the source run's, with both."""
-    mine, theirs = ({leaf.name: leaf.space for leaf in leaves(space)} for space in (here, there))
-    for name in dict.fromkeys([*mine, *theirs]):
-        if mine.get(name) != theirs.get(name):
-            where = f"{what} {name}".strip()
-            yield f"{where} {theirs.get(name, 'nothing')} there, {mine.get(name, 'nothing')} here"

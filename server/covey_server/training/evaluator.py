@@ -204,6 +204,9 @@ class Evaluator:
             sound(population.members)  # raises, as all of them have diverged
         fitnesses = {m.member_id: m.fitness for m in comparison.members}
         fittest = best(fitnesses)
+        if self._mode.compares_all:
+            with self._learner.changed:
+                population.lineage.compared(self._learner.ledger(fittest).generation)
         self._keep_elite(population, fittest)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
             self._confirming[fittest] = comparison

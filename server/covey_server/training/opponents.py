@@ -10,9 +10,10 @@ from covey.config import Config
 from covey.envs.zero_sum import is_zero_sum, sides_of
 from covey.errors import StorageError
 from covey.networks.resolve import network_ids
+from covey.run.frozen_opponents import read_opponents
 from covey.run.trained import TrainedMember
 from covey.spaces import EnvironmentSpaces
-from covey.wire.policy_file import HashedFiles, hashed
+from covey.wire.policy_file import HashedFiles, hashed, policy_sha256
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.fitness import chosen_agents
 from covey_server.evolution.line_ups import EliteBefore, LineUp, by_sides, with_opponents
@@ -36,6 +37,9 @@ class Opponents:
     Args:
         learner: The run.
         checkpointer: Knows the elites, and keeps the game's sides.
+
+    Raises:
+        StorageError: the run's copy of a policy that `fitness.opponents` names by path cannot be read.
     """
 
     def __init__(self, learner: Learner, checkpointer: Checkpointer) -> None:
@@ -43,6 +47,8 @@ class Opponents:
         self._checkpointer = checkpointer
         self._elite: TrainedMember | None = None
         self._elite_files: HashedFiles = {}
+        frozen = read_opponents(learner.run, learner.config)
+        self._frozen = {agent: (policy_sha256(found.file), found.file) for agent, found in frozen.items()}
 
     def prepare(self, population: Population, member_id: int) -> None:
         """Read what a member's evaluation needs from the disk, before `line_ups` is called under the lock."""
@@ -84,7 +90,8 @@ class Opponents:
         if fitness.opponents:
             living = [m.member_id for m in population.members]
             best = self._checkpointer.best_member
-            players = with_opponents(member_id, agents, fitness.opponents, living, best, refs_of, elite)
+            frozen = {agent: population.policies.hold_file(*file) for agent, file in self._frozen.items()}
+            players = with_opponents(member_id, agents, fitness.opponents, living, best, refs_of, elite, frozen)
             return [LineUp(players, counted, named_opponents(fitness.opponents, elite))]
         generation = self._learner.ledger(member_id).generation
         sides = self._sides(population, generation)
@@ -160,7 +167,8 @@ class Opponents:
 def named_opponents(named: Mapping[str, str | int], elite: EliteBefore | None) -> str:
     """Say for people who plays which agents against a member, such as "random as player_2"."""
     words = {"random": "random", "elite": elite.name if elite else "itself"}
-    return " and ".join(f"{words.get(str(who), f'member {who}')} as {agent}" for agent, who in named.items())
+    others = {who: f"member {who}" if isinstance(who, int) else words.get(who, who) for who in named.values()}
+    return " and ".join(f"{others[who]} as {agent}" for agent, who in named.items())
 
 
 def zero_sum_event(sides: Sequence[Collection[str]], spaces: EnvironmentSpaces, config: Config) -> str:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from covey.run.trained import TrainedMember
 
+MOST_OF_AN_ELITE = 100
+"""Most episodes that each kept generation's fittest member plays: there may be twenty, for one curve."""
+
 SLOTS = 32
 """Most environments stepped together: with more, a forward pass is no longer what takes the time."""
 
@@ -161,7 +164,7 @@ def play_and_keep(best: TrainedMember, episodes: int, seed: int) -> dict[str, An
 
     Args:
         best: The run's best policy.
-        episodes: How many episodes each of them plays.
+        episodes: How many episodes it plays; each elite plays the first of them, `MOST_OF_AN_ELITE` at most.
         seed: Seeds the sequence of episodes.
 
     Returns:
@@ -178,11 +181,12 @@ def play_and_keep(best: TrainedMember, episodes: int, seed: int) -> dict[str, An
     result, generations = play(best, episodes, seed), []
     for generation in best.run.elite_generations():
         elite = TrainedMember.elite(best.run, generation)
-        played = play(elite, episodes, seed)
+        played = play(elite, min(episodes, MOST_OF_AN_ELITE), seed)
         generations.append(
             {
                 "generation": generation,
                 "env_steps": read_json(elite.folder / SCORE).get("env_steps"),  # runs of before do not say
+                "episodes": played["episodes"],
                 "mean_return": played["mean_return"],
                 "stderr": played["stderr"],
             }

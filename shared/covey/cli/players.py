@@ -122,17 +122,23 @@ def _elite_before(member: TrainedMember) -> TrainedMember | None:
 
 
 def run_opponents(member: TrainedMember) -> dict[str, str | int]:
-    """Who plays agents in the run's own evaluations, by its `fitness.opponents`: "random", "elite" or a member's id.
+    """Who plays agents in the run's own evaluations, by its `fitness.opponents`: "random", "elite", an id or a path.
 
-    The best member takes the place of one that has died.
+    The best member takes the place of one that has died, the run's copy that of a policy from elsewhere.
 
     Raises:
         StorageError: the run cannot be read.
     """
+    from covey.config.fitness import is_path
+    from covey.run.frozen_opponents import kept_opponent
     from covey.run.trained import TrainedMember
 
     chosen: dict[str, str | int] = {}
     for agent, who in (member.config.fitness.opponents or {}).items():
+        if isinstance(who, str) and is_path(who):
+            kept = kept_opponent(member.run, who)
+            chosen[agent] = str(kept) if kept.is_dir() else who
+            continue
         try:
             chosen[agent] = who if isinstance(who, str) else TrainedMember.read(member.run, who).member_id
         except ConfigError:  # it has died

@@ -1,7 +1,5 @@
 """Commands that ask a run about its progress, and commands that steer a running learner."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,9 +8,10 @@ from rich.live import Live
 
 from covey.cli import tables
 from covey.cli.access import with_credentials
-from covey.cli.run_names import RunName
+from covey.cli.answers import understood
+from covey.cli.run_names import RunName, RunNames
 from covey.cli.terminal import say, say_json
-from covey.errors import StorageError
+from covey.errors import ConfigError
 from covey.wire.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -57,10 +56,31 @@ def members(
 
 
 def lineage(
-    credentials: Credentials, run: RunName = None, learner: LearnerAddress = None, as_json: Json = False
+    credentials: Credentials,
+    runs: RunNames = None,
+    learner: LearnerAddress = None,
+    worth: Annotated[
+        bool,
+        typer.Option(
+            "--worth",
+            help="Show what each kind of mutation gained: fitness of children, less that of their unchanged parents in "
+            "the same evaluation. Several runs and sweeps may be named; they are taken together.",
+        ),
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Show every member that ever lived: its parent, its fitness, and what was changed in it."""
-    _answer("lineage", learner, run, credentials, as_json)
+    named = runs or []
+    if worth:
+        from covey.cli.worth import say_worth
+
+        say_worth(named, learner, credentials, as_json=as_json)
+        return
+    if len(named) > 1:
+        raise ConfigError(
+            f"covey lineage {' '.join(named)}: {len(named)} runs, expected one; only --worth takes several together"
+        )
+    _answer("lineage", learner, named[0] if named else None, credentials, as_json)
 
 
 def actors(
@@ -85,7 +105,7 @@ def watch(
             say_json(answer)
         return
     console = tables.plain_console()
-    with _understood(source):
+    with understood(source):
         if not console.is_terminal:  # a pipe or a file: one look after the other, where Live would show the last alone
             for answer in answers:
                 tables.show(_table("status", answer, debug=False))
@@ -153,28 +173,12 @@ def _answer(
 ) -> None:
     """Ask a run and print its answer, as JSON or as a table; `debug` adds what only developers need."""
     source = _source(learner, run, credentials)
-    with _understood(source):
+    with understood(source):
         answer = source.ask(question)
         if as_json:
             say_json(answer, indent=2)
         else:
             tables.show(_table(question, answer, debug=debug))
-
-
-@contextmanager
-def _understood(source: "Source") -> Iterator[None]:
-    """A context in which an answer without what belongs in it becomes a sentence.
-
-    Raises:
-        StorageError: the answer is not one of this version of covey.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
-        raise StorageError(
-            f"{source} gives an answer that this version of covey does not know ({type(exc).__name__}: {exc}); its "
-            "files were edited, or it is of another version: look at it with that one"
-        ) from exc
 
 
 def _table(question: "Question", answer: "Answer", *, debug: bool) -> RenderableType:

@@ -27,6 +27,17 @@ RunName = Annotated[
 ]
 """The argument RUN of a command, to be resolved by `find_run`."""
 
+RunNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN...",
+        help="Directory of a run, its name under ./runs, or the beginning of that name; the newest under ./runs if "
+        "left out.",
+        show_default=False,
+    ),
+]
+"""The argument of a command that takes several runs."""
+
 
 def find_run(name: str | None) -> Path:
     """Return the directory of the run that RUN on the command line means; says which, if it is the newest.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -12,6 +12,9 @@ from rich.table import Table
 
 from covey.cli.counted import HELD, counted, held
 from covey.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from covey.experiments.worth import Worth
 
 WIDTH = 100
 
@@ -133,6 +136,18 @@ def lineage_table(members: Sequence[Answer]) -> Table:
             *(str(m["member_id"]), _text(m["parent_id"]), str(m["generation"]), _text(m["died_generation"])),
             *(f"{m['env_steps']:,}", _fitness(m), _how(m)),
         )
+    return table
+
+
+def worth_table(worth: Sequence[Worth]) -> Table:
+    """Make a table of what each kind of mutation gained, each way of change below the whole of its kind."""
+    table = _table("mutation", "children>", "compared>", "diverged>", "gain>", "95 % interval>")
+    for w in worth:
+        gain, interval = "not known", ""
+        if w.gain is not None:
+            gain, interval = f"{w.gain.value:+.2f}", f"{w.gain.low:+.2f} to {w.gain.high:+.2f}"
+        name = printable(f"  {w.change}" if w.change else w.kind)
+        table.add_row(name, str(w.children), str(w.compared), str(w.diverged), gain, interval)
     return table
 
 

@@ -16,6 +16,7 @@ from covey.config.algorithm import (
 from covey.config.algorithm_settings import AlgorithmSettings, Hyperparameters
 from covey.config.config import Config, apply_override, load_config, parse_config
 from covey.config.evolution import Evolution, Mutation, Probabilities, RLParameter, Selection
+from covey.config.fitness import Fitness
 from covey.config.masac import MASACHyperparameters, MASACSettings
 from covey.config.network import MLPConfig, NetConfig
 from covey.config.pqn import PQNHyperparameters, PQNSettings
@@ -25,7 +26,6 @@ from covey.config.sections import (
     Actors,
     Checkpoint,
     Environment,
-    Fitness,
     Learner,
     Logging,
     ReplayBuffer,

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from covey.config.algorithm_settings import AlgorithmSettings
 from covey.config.evolution import Evolution, Mutation, Selection
+from covey.config.fitness import NAMED_OPPONENTS, Fitness, is_path
 from covey.config.installed_algorithms import check_installed, installed_algorithms
 from covey.config.manifest import as_sections, translate
 from covey.config.section import OnResume, Section, explain, nearest
@@ -19,7 +20,6 @@ from covey.config.sections import (
     Actors,
     Checkpoint,
     Environment,
-    Fitness,
     Learner,
     Logging,
     ReplayBuffer,
@@ -167,10 +167,11 @@ def parse_config(data: Mapping[str, Any]) -> Config:
                 f"expected one of {', '.join(evolvable)}{nearest(name, evolvable)}"
             )
     for agent, opponent in (config.fitness.opponents or {}).items():
-        if isinstance(opponent, int) and not 0 <= opponent < config.training.pop_size:
+        known = opponent in NAMED_OPPONENTS or is_path(opponent)
+        if not known and not (isinstance(opponent, int) and 0 <= opponent < config.training.pop_size):
             raise ConfigError(
-                f"fitness.opponents.{agent}: {opponent}: expected 'random', 'elite' or a member of the first "
-                f"generation, 0 to {config.training.pop_size - 1}"
+                f"fitness.opponents.{agent}: {opponent!r}: expected 'random', 'elite', a member of the first "
+                f"generation, 0 to {config.training.pop_size - 1}, or a path with a slash in it, such as ./policies"
             )
     config.algorithm.check_training(config.training)
     if config.environment.frame_stack > 1 and getattr(config.algorithm, "normalize_observations", False):

@@ -99,6 +99,11 @@ class Mutation(Section):
     pre_training: Annotated[bool, OnResume.FIXED] = Field(
         default=True, description="Whether every member of the first population is mutated once before it trains."
     )
+    draw_initial_rl_hp: Annotated[bool, OnResume.FIXED] = Field(
+        default=False,
+        description="Whether members of the first population begin with hyperparameters of their own, each drawn from "
+        "its range in `rl_hp_selection` (log-uniformly, if `min` is above 0), instead of the configured ones.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,27 +102,6 @@ class ReplayBuffer(Section):
     )
 
 
-class Fitness(Section):
-    """How the returns of evaluation episodes become the fitness of a member, by which members are selected."""
-
-    agents: list[str] | None = Field(
-        default=None,
-        description="Ids of the agents whose returns count. null: all agents that no opponent plays.",
-    )
-    reduce: Literal["sum", "mean"] = Field(
-        default="sum", description="How the returns of the agents that count become one number for an episode."
-    )
-    opponents: dict[str, Literal["random", "elite"] | int] | None = Field(
-        default=None,
-        description="Who plays an agent in evaluations, as agent id: `random`; `elite`, the fittest member of the "
-        "generation before as it was then, or the evaluated member itself in the first generation; or the id of a "
-        "member of the first generation, which plays with its newest policy. After its death the best member of the "
-        "generation before plays, or else the evaluated member itself. null: nobody, but where returns sum to zero "
-        "each side is evaluated against `random` and against `elite`, so that fitnesses of different generations do "
-        "not compare. `{}`: nobody. Training is not affected.",
-    )
-
-
 class Training(Section):
     """How long the run is, how often members are compared, and by how many episodes."""
 

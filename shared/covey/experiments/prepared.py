@@ -17,6 +17,7 @@ from covey.experiments.grid import Combination, override
 from covey.experiments.sweep_directory import COMBINATION, Plan, without_seed
 from covey.run.directory import RunDirectory
 from covey.run.files import write_json
+from covey.run.frozen_opponents import check_sources, keep_opponents, with_absolute_opponents
 from covey.run.init_from import with_absolute_source
 from covey.run.new_run import write_config
 from covey.run.own_environment import remember_environment, with_entry_point
@@ -50,7 +51,7 @@ class Prepared:
                 "learner.tls is set, expected none for covey sweep, whose actors reach their learners over loopback; "
                 "leave it out"
             )
-        return with_absolute_source(with_entry_point(config, self.file.parent, Path.cwd()))
+        return with_absolute_opponents(with_absolute_source(with_entry_point(config, self.file.parent, Path.cwd())))
 
     def plan(self, varied: dict[str, list[Any]], seeds: Sequence[int], study: dict[str, Any] | None = None) -> Plan:
         """What sweep.json says of a sweep with these values and seeds."""
@@ -62,6 +63,7 @@ class Prepared:
 
         Raises:
             ConfigError: a key that does not exist, or a value that is not acceptable; says of which combination.
+            StorageError: an opponent that is named by path cannot be read.
             EnvironmentLoadError: an environment does not import.
             ModuleNotFoundError: torch is not installed.
         """
@@ -72,6 +74,7 @@ class Prepared:
         networks_vary = any(key.partition(".")[0] == "network" for values in settings for key, _ in values)
         seen: list[Any] = []
         for config in configs:
+            check_sources(config)
             if config.environment not in seen or networks_vary:
                 seen.append(config.environment)
                 _check_environment(config, networks=networks_vary)
@@ -87,6 +90,7 @@ class Prepared:
             return
         config = self.config(combination)
         remember_environment(run, config)
+        keep_opponents(run, config)
         write_json(path / COMBINATION, {"settings": dict(combination.settings), "seed": combination.seed})
         write_config(run, config)  # last, as by this file a run is known
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from covey.errors import StorageError
 from covey.experiments.claims import Claim
+from covey.experiments.sweep_directory import COMBINATION
 from covey.resources import usable_cores
 from covey.run.directory import RunDirectory
 from covey.run.files import cannot_write, read_json
@@ -154,7 +155,9 @@ class RunProcess:
             self._start("train", "--resume", str(self.path))
         elif not is_evaluated(self.path, self._episodes):
             self.state = State.EVALUATING
-            self._start("evaluate", str(self.path), "--keep", "--episodes", str(self._episodes))
+            # Each seed has episodes of its own: what is easy or hard in them is then no error that all runs share.
+            seed = read_json(self.path / COMBINATION)["seed"]
+            self._start("evaluate", str(self.path), "--keep", f"--episodes={self._episodes}", f"--seed={seed}")
         else:
             self.state = State.COMPLETE
 

@@ -9,6 +9,7 @@ actors.json      all actors                                environment.json  whe
 best/            the best policy so far, and its score     diverged/     last finite policies of members that diverged
 elites/          of generations, the fittest member's policies, a folder each
 evaluations.json what these scored in `covey evaluate --keep`
+opponents/       policies from elsewhere that play in evaluations, a folder each
 """
 
 from __future__ import annotations
@@ -170,6 +171,11 @@ class RunDirectory:
             return []
         except OSError as exc:
             raise cannot_read(self.elites, exc) from exc
+
+    @property
+    def opponents(self) -> Path:
+        """Directory of the policies from elsewhere that `fitness.opponents` names by path, if it names any."""
+        return self.path / "opponents"
 
     @property
     def diverged(self) -> Path:

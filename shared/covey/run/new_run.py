@@ -10,19 +10,24 @@ import yaml
 from covey.config import Config
 from covey.run.directory import RunDirectory
 from covey.run.files import cannot_write
+from covey.run.frozen_opponents import check_sources, keep_opponents
 
 
 def new_run(config: Config, parent: Path) -> RunDirectory:
-    """Create the directory of a new run, and write the run's configuration into it.
+    """Create the directory of a new run, with the run's configuration and copies of its opponents from elsewhere.
 
     Args:
         config: The run's configuration; its name becomes a part of the directory's name.
         parent: Folder in which the directory is created.
 
     Raises:
-        StorageError: the directory or the configuration cannot be written.
+        StorageError: the directory or the configuration cannot be written, or an opponent that the configuration names
+            by path cannot be read.
+        ConfigError: such an opponent does not play the agent.
     """
+    check_sources(config)  # before there is a directory
     run = RunDirectory.create(parent, config.name)
+    keep_opponents(run, config)
     write_config(run, config)
     return run
 

@@ -1,6 +1,7 @@
 """Observation and action spaces of agents, trees of them, their values in arrays, and the groups that agents form."""
 
 from covey.spaces.agents import AgentSpec, EnvironmentSpaces, Group
+from covey.spaces.differences import differing
 from covey.spaces.from_gymnasium import SEEN_KEYS, from_gymnasium, observation_from_gymnasium, part_names, without_mask
 from covey.spaces.kinds import (
     DTYPES,
@@ -55,6 +56,7 @@ __all__ = [
     "at_path",
     "check_names",
     "choices",
+    "differing",
     "frames_of",
     "from_gymnasium",
     "has_box",

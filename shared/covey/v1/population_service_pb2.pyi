@@ -245,6 +245,8 @@ class MemberInfo(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     DIED_GENERATION_FIELD_NUMBER: _builtins.int
     UPDATES_OWED_FIELD_NUMBER: _builtins.int
+    FIRST_FITNESS_FIELD_NUMBER: _builtins.int
+    PARENT_FITNESS_FIELD_NUMBER: _builtins.int
     member_id: _builtins.int
     parent_id: _builtins.int
     """Unset for members of the first population."""
@@ -273,6 +275,11 @@ class MemberInfo(_message.Message):
     """Generation in which it was replaced; unset for living members."""
     updates_owed: _builtins.int
     """Updates that its env steps have earned and that were not made yet."""
+    first_fitness: _builtins.float
+    """Fitness in the generation in which it was born, and what its parent had in the same evaluation if that went on
+    unchanged; unset where members are not evaluated together, before that evaluation, and by learners of before.
+    """
+    parent_fitness: _builtins.float
     def __init__(
         self,
         *,
@@ -290,25 +297,35 @@ class MemberInfo(_message.Message):
         state: _builtins.str = ...,
         died_generation: _builtins.int | None = ...,
         updates_owed: _builtins.int = ...,
+        first_fitness: _builtins.float | None = ...,
+        parent_fitness: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_died_generation", b"_died_generation", "_fitness", b"_fitness", "_fitness_stderr", b"_fitness_stderr", "_parent_id", b"_parent_id", "died_generation", b"died_generation", "fitness", b"fitness", "fitness_stderr", b"fitness_stderr", "parent_id", b"parent_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_died_generation", b"_died_generation", "_first_fitness", b"_first_fitness", "_fitness", b"_fitness", "_fitness_stderr", b"_fitness_stderr", "_parent_fitness", b"_parent_fitness", "_parent_id", b"_parent_id", "died_generation", b"died_generation", "first_fitness", b"first_fitness", "fitness", b"fitness", "fitness_stderr", b"fitness_stderr", "parent_fitness", b"parent_fitness", "parent_id", b"parent_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_died_generation", b"_died_generation", "_fitness", b"_fitness", "_fitness_stderr", b"_fitness_stderr", "_parent_id", b"_parent_id", "architecture_json", b"architecture_json", "change", b"change", "died_generation", b"died_generation", "env_steps", b"env_steps", "fitness", b"fitness", "fitness_stderr", b"fitness_stderr", "generation", b"generation", "hyperparameters_json", b"hyperparameters_json", "member_id", b"member_id", "mutation", b"mutation", "parent_id", b"parent_id", "state", b"state", "updates", b"updates", "updates_owed", b"updates_owed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_died_generation", b"_died_generation", "_first_fitness", b"_first_fitness", "_fitness", b"_fitness", "_fitness_stderr", b"_fitness_stderr", "_parent_fitness", b"_parent_fitness", "_parent_id", b"_parent_id", "architecture_json", b"architecture_json", "change", b"change", "died_generation", b"died_generation", "env_steps", b"env_steps", "first_fitness", b"first_fitness", "fitness", b"fitness", "fitness_stderr", b"fitness_stderr", "generation", b"generation", "hyperparameters_json", b"hyperparameters_json", "member_id", b"member_id", "mutation", b"mutation", "parent_fitness", b"parent_fitness", "parent_id", b"parent_id", "state", b"state", "updates", b"updates", "updates_owed", b"updates_owed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__died_generation: _TypeAlias = _typing.Literal["died_generation"]  # noqa: Y015
     _WhichOneofArgType__died_generation: _TypeAlias = _typing.Literal["_died_generation", b"_died_generation"]  # noqa: Y015
+    _WhichOneofReturnType__first_fitness: _TypeAlias = _typing.Literal["first_fitness"]  # noqa: Y015
+    _WhichOneofArgType__first_fitness: _TypeAlias = _typing.Literal["_first_fitness", b"_first_fitness"]  # noqa: Y015
     _WhichOneofReturnType__fitness: _TypeAlias = _typing.Literal["fitness"]  # noqa: Y015
     _WhichOneofArgType__fitness: _TypeAlias = _typing.Literal["_fitness", b"_fitness"]  # noqa: Y015
     _WhichOneofReturnType__fitness_stderr: _TypeAlias = _typing.Literal["fitness_stderr"]  # noqa: Y015
     _WhichOneofArgType__fitness_stderr: _TypeAlias = _typing.Literal["_fitness_stderr", b"_fitness_stderr"]  # noqa: Y015
+    _WhichOneofReturnType__parent_fitness: _TypeAlias = _typing.Literal["parent_fitness"]  # noqa: Y015
+    _WhichOneofArgType__parent_fitness: _TypeAlias = _typing.Literal["_parent_fitness", b"_parent_fitness"]  # noqa: Y015
     _WhichOneofReturnType__parent_id: _TypeAlias = _typing.Literal["parent_id"]  # noqa: Y015
     _WhichOneofArgType__parent_id: _TypeAlias = _typing.Literal["_parent_id", b"_parent_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__died_generation) -> _WhichOneofReturnType__died_generation | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_fitness) -> _WhichOneofReturnType__first_fitness | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fitness) -> _WhichOneofReturnType__fitness | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fitness_stderr) -> _WhichOneofReturnType__fitness_stderr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_fitness) -> _WhichOneofReturnType__parent_fitness | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_id) -> _WhichOneofReturnType__parent_id | None: ...
 

@@ -85,6 +85,30 @@ def test_the_first_population_can_stay_unmutated(config: Config) -> None:
     assert len(members) == config.training.pop_size
 
 
+def test_members_of_the_first_population_can_begin_anywhere_in_their_ranges() -> None:
+    selection = {"lr_actor": {"min": 1e-4, "max": 1e-2}, "batch_size": {"min": 8, "max": 512}}
+    drawn = {"rl_hp_selection": selection, "draw_initial_rl_hp": True, "pre_training": False}
+    members = first(configured(training={"pop_size": 8}, mutation=drawn))
+    values = [m.hyperparameters.numbers() for m in members]
+    assert all(1e-4 <= v["lr_actor"] <= 1e-2 and 8 <= v["batch_size"] <= 512 for v in values)
+    assert len({v["lr_actor"] for v in values}) == 8 and len({v["batch_size"] for v in values}) > 4
+    assert len({v["lr_critic"] for v in values}) == 1, "it has no range"
+    assert all(m.mutation == "initial" and m.change.startswith("lr_actor 0.00") for m in members)
+    # The same weights and the same values follow from the same seed, and one member alone draws too.
+    again = first(configured(training={"pop_size": 8}, mutation=drawn))
+    assert [m.hyperparameters for m in again] == [m.hyperparameters for m in members]
+    (alone,) = first(configured(training={"pop_size": 1}, mutation=drawn))
+    assert alone.hyperparameters == members[0].hyperparameters
+
+
+def test_members_that_draw_can_be_mutated_before_training_too() -> None:
+    only_hp = {"no_mut": 0, "arch_mut": 0, "params_mut": 0, "rl_hp_mut": 1}
+    mutation = {"draw_initial_rl_hp": True, "rl_hp_selection": {"tau": {"min": 0.001, "max": 0.1}}}
+    for member in first(configured(training={"pop_size": 3}, mutation=mutation | {"probabilities": only_hp})):
+        assert member.mutation == "rl_hp"
+        assert member.change.startswith("tau ") and " -> " in member.change and member.change.endswith(" drawn")
+
+
 def test_the_elite_goes_on_as_it_was() -> None:
     members = evaluated(-3.0, -1.0, -2.0, -4.0)
     for seed in range(10):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from covey.config import Config, OffPolicyHyperparameters, RLParameter, parse_config
 from covey.errors import ConfigError
-from covey_server.evolution.hyperparameters import mutate_hyperparameter, ranges, scaled
+from covey_server.evolution.hyperparameters import drawn, mutate_hyperparameter, ranges, scaled
 from covey_server.member import Member
 
 
@@ -92,6 +92,29 @@ def test_small_integers_do_not_stall() -> None:
     limits = RLParameter(min=1, max=100, grow_factor=1.2, shrink_factor=0.8, dtype="int")
     assert [scaled(v, limits, grow=True) for v in (1, 2, 4, 9, 20)] == [2, 3, 5, 11, 24]
     assert [scaled(v, limits, grow=False) for v in (1, 2, 4, 9, 20)] == [1, 1, 3, 7, 16]
+
+
+@pytest.mark.parametrize(
+    ("limits", "below"),
+    [
+        (RLParameter(min=1e-4, max=1e-2, dtype="float"), 1e-3),  # the geometric middle
+        (RLParameter(min=1, max=255, dtype="int"), 11.3),  # that of 0.5 and 255.5
+        (RLParameter(min=0.0, max=0.5, dtype="float"), 0.25),  # there is no logarithm of 0
+        (RLParameter(min=0, max=9, dtype="int"), 4.5),
+    ],
+)
+def test_values_are_drawn_from_the_whole_of_a_range_by_their_logarithm(limits: RLParameter, below: float) -> None:
+    rng = np.random.default_rng(0)
+    values = [drawn(limits, rng) for _ in range(4000)]
+    assert all(type(v) is (int if limits.dtype == "int" else float) and limits.min <= v <= limits.max for v in values)
+    assert abs(sum(v < below for v in values) / 4000 - 0.5) < 0.04
+    assert min(values) <= limits.min + 0.02 * (limits.max - limits.min) and max(values) >= 0.9 * limits.max
+
+
+def test_a_range_of_one_value_gives_that_value() -> None:
+    rng = np.random.default_rng(0)
+    assert {drawn(RLParameter(min=0.3, max=0.3, dtype="float"), rng) for _ in range(50)} == {0.3}
+    assert {drawn(RLParameter(min=7, max=7, dtype="int"), rng) for _ in range(50)} == {7}
 
 
 def test_one_hyperparameter_changes_each_as_often_and_each_way_as_often() -> None:

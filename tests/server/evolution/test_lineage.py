@@ -74,6 +74,38 @@ def test_json_gives_an_entry_back() -> None:
         assert entry_from_json(json.loads(json.dumps(member_json(entry_info(entry)), allow_nan=False))) == entry
 
 
+def test_a_child_is_noted_beside_its_parent_in_the_same_evaluation_and_never_again() -> None:
+    lineage = three_generations()
+    for member_id, fitness in ((1, -9.0), (2, -7.0)):
+        lineage.evaluated(replace(make_member(member_id), fitness=fitness))
+    lineage.compared(1)
+    first = lineage[2]
+    assert (first.first_fitness, first.parent_fitness) == (-7.0, -9.0)
+    assert lineage[3].first_fitness is None, "born later"
+    for member_id, fitness in ((1, -5.0), (2, -4.0), (3, -3.0)):
+        lineage.evaluated(replace(make_member(member_id), fitness=fitness))
+    lineage.compared(2)
+    later, second = lineage[2], lineage[3]
+    assert (later.first_fitness, later.parent_fitness) == (-7.0, -9.0)
+    assert (second.first_fitness, second.parent_fitness) == (-3.0, -4.0)
+    for entry in lineage.entries:
+        assert entry_from_json(json.loads(json.dumps(member_json(entry_info(entry)), allow_nan=False))) == entry
+
+
+def test_a_child_whose_parent_died_has_nobody_beside_it() -> None:
+    lineage = three_generations()
+    lineage.died(1, 1)
+    lineage.evaluated(replace(make_member(2), fitness=-7.0))
+    lineage.compared(1)
+    assert (lineage[2].first_fitness, lineage[2].parent_fitness) == (-7.0, None)
+
+
+def test_entries_of_before_have_no_first_fitness() -> None:
+    data = member_json(entry_info(three_generations()[2]))
+    old = {key: value for key, value in data.items() if key not in ("first_fitness", "parent_fitness")}
+    assert entry_from_json(old) == three_generations()[2]
+
+
 def test_a_fitness_that_is_no_number_becomes_null() -> None:
     lineage = three_generations()
     lineage.evaluated(replace(make_member(3), fitness=math.nan, fitness_stderr=math.inf))

@@ -163,10 +163,13 @@ def test_updates_that_are_none_are_one_sentence(learner: dict[str, Any], words: 
 
 def test_opponents_are_random_or_members_of_the_first_generation() -> None:
     assert config("fitness", opponents={"a": "random", "b": 3}).fitness.opponents == {"a": "random", "b": 3}
+    assert config("fitness", opponents={"a": "./policies"}).fitness.opponents == {"a": "./policies"}
     assert complaint("fitness", opponents={"a": "best"}).startswith("fitness.opponents.a: 'best': expected 'random'")
     assert complaint("fitness", opponents={"a": 4}) == (
-        "fitness.opponents.a: 4: expected 'random', 'elite' or a member of the first generation, 0 to 3"
+        "fitness.opponents.a: 4: expected 'random', 'elite', a member of the first generation, 0 to 3, or a path with "
+        "a slash in it, such as ./policies"
     )
+    assert complaint("fitness", opponents={"a": -1}).startswith("fitness.opponents.a: -1: expected 'random'")
 
 
 def test_an_unknown_key_in_a_nested_section_is_named_in_full() -> None:
