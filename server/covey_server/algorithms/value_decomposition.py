@@ -23,13 +23,14 @@ Dims: M members of the pass, B samples, N agents, A width of all agents' actions
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.layers import LayerOutputs, layer_outputs
 from covey.config import (
     AlgorithmSettings,
     Config,
@@ -107,6 +108,13 @@ class ValueDecomposition(Algorithm):
     @abstractmethod
     def mixer_specs(cls, config: Config, spaces: EnvironmentSpaces) -> dict[str, NetworkSpec]:
         """Describe the networks that mix utilities, by key; none where nothing of the mix is learned."""
+
+    @classmethod
+    def layer_outputs(cls, config: Config, spaces: EnvironmentSpaces, specs: Mapping[str, NetworkSpec]) -> LayerOutputs:
+        """Count what layers give for one sample: utilities act for each of their agents, mixers for the team."""
+        ids = network_ids(spaces, config.algorithm.share_parameters)
+        agents = {f"actor/{i}": len(its) for i, its in ids.items()}
+        return LayerOutputs.total(layer_outputs(spec).times(agents.get(key, 1)) for key, spec in specs.items())
 
     @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
