@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.experience import stream_steps
 from covey.bounds.layers import LayerOutputs, layer_outputs
 from covey.config import AlgorithmSettings, Config, OffPolicyAlgorithm, OffPolicyHyperparameters
 from covey.networks import NetworkSpec
@@ -103,7 +104,7 @@ class OffPolicy(Algorithm):
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
         """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
-        replay = Replay(spaces, memory.max_size, memory.max_bytes, device)
+        replay = Replay(spaces, memory.max_size, memory.max_bytes, device, stream_steps(config, spaces))
         if kept_statistics(config.algorithm):
             replay.observe()
         return replay

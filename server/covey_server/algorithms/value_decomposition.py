@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.experience import stream_steps
 from covey.bounds.layers import LayerOutputs, layer_outputs
 from covey.config import (
     AlgorithmSettings,
@@ -120,7 +121,7 @@ class ValueDecomposition(Algorithm):
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
         """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
-        return Replay(spaces, memory.max_size, memory.max_bytes, device)
+        return Replay(spaces, memory.max_size, memory.max_bytes, device, stream_steps(config, spaces))
 
     @classmethod
     def pace(cls, config: Config) -> UpdatesPerStep:

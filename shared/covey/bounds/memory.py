@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from covey.bounds.experience import experience_bytes, planned_replay
+from covey.bounds.experience import experience_bytes, planned_replay, planned_slots, state_bytes, stream_steps
 from covey.bounds.layers import LayerOutputs
-from covey.collect.collector import most_train_slots
 from covey.config import Config
-from covey.config.sections import FRAGMENT_STEPS
 from covey.errors import ConfigError
 from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import EnvironmentSpaces
@@ -117,10 +115,9 @@ def planned_memory(config: Config, spaces: EnvironmentSpaces, networks: Networks
     batch, layers = _batch_bytes(config, spaces), networks.layers_bytes(config.algorithm.batch_size)
     # A generation follows another between updates, so there is most of networks, or of what an update makes.
     most = max(networks.bytes, networks.learning_bytes + batch + layers)
-    row_bytes = RowSchema.of(spaces).row_bytes
-    slots = max(1, min(config.train_slots, most_train_slots(spaces, RowSchema.of(spaces))))
-    steps = config.actors.fragment_steps or FRAGMENT_STEPS
-    fragment = min(MAX_RAW_BYTES, slots * (steps + 1) * row_bytes)
+    slots, rows = planned_slots(config, spaces), stream_steps(config, spaces) + spaces.frame_stack
+    stream = rows * RowSchema.of(spaces).row_bytes + state_bytes(config, spaces)
+    fragment = min(MAX_RAW_BYTES, slots * stream)
     # All members' newest policies as they are fetched, decoded and stacked, and older versions.
     newest = 3 * 4 * networks.policy_parameters * networks.members
     kept = CACHED_POLICIES * 4 * networks.policy_parameters // max(1, networks.policies)
@@ -188,12 +185,18 @@ def experience_line(config: Config, spaces: EnvironmentSpaces) -> str:
     """Say how many env steps replay holds, and why fewer than configured; or how large rounds are."""
     row_bytes = RowSchema.of(spaces).row_bytes
     if config.algorithm.learns_from != "replay":
+        states = state_bytes(config, spaces)
+        remembered = (
+            f", and what its agents remember {states:,}, once for up to {stream_steps(config, spaces)} env steps"
+            if states
+            else ""
+        )
         return (
-            f"memory: an env step is {row_bytes:,} bytes; a round of {config.algorithm.learn_step:,} env steps "
-            f"(algorithm.learn_step) for each of {config.training.pop_size} members takes "
+            f"memory: an env step is {row_bytes:,} bytes{remembered}; a round of {config.algorithm.learn_step:,} env "
+            f"steps (algorithm.learn_step) for each of {config.training.pop_size} members takes "
             f"{mib(experience_bytes(config, spaces))}"
         )
-    replay, asked = planned_replay(spaces, config.replay_buffer), config.replay_buffer.max_size
+    replay, asked = planned_replay(config, spaces), config.replay_buffer.max_size
     fewer = (
         f" of the {asked:,} of replay_buffer.max_size, as replay_buffer.max_bytes has no room for more"
         if replay.steps < asked
