@@ -9,140 +9,154 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from benchmarks.pages import plots
-from benchmarks.pages.levels import TASKS
+from benchmarks.pages.levels import Task, task
 
-from covey.config import OnPolicyAlgorithm, load_config
+from covey.config import load_config
+from covey.experiments.statistics import FEWEST_RUNS, estimate, iqm
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "results.md"
 DATA = ROOT / "docs" / "results.json"
 
-Run = dict[str, Any]
+Run = Mapping[str, Any]
 
 HEAD = """# Results
 
-What the jobs in `examples/` learn, how far that is from what could be learned, and what it takes. One row is one run:
-`covey train` with that seed, then `covey evaluate RUN --episodes 400`, which plays the best member, without
-exploration, on starts that it was never trained or selected on, the same for every run. A score is the mean over those
-episodes and its standard error, so it says nothing about other seeds of training; rows of other seeds do.
+What the jobs in `examples/` learn, how far that is from what could be learned and from what others have published, and
+what it takes. A job is a sweep: `covey sweep` trains it with several seeds, from 100 on, none of which was used to
+choose its settings, and plays each run's best policy, without exploration, in 1,000 episodes that it was never trained
+or selected on. Runs with seeds below 100 were judged by 400 such episodes, and may have been used to choose settings.
 
-Wall time is that of training, with acting, learning, evaluation and evolution in it. It belongs to the machine and to
-what else that was doing; scores do not. Env steps count every `step()` of one environment, whatever the number of its
-agents.
+Several runs are summed up by their median and their interquartile mean (IQM), the mean of the middle half, with the
+95 % interval of a bootstrap over the runs; the worst and the best stand beside them. The standard error of one run's
+score is in the table of its runs. Scores after fewer env steps are those of the generation that had ended by then.
 
-Runs before 2026-11-28 stepped mpe2's own environments, 8 to 16 copies of them, which the examples named then; now these
-name the same tasks as arrays (`covey.envs.mpe`), which play the same episodes in less time.
+Wall time is that of training, with acting, learning and evaluation in it. It belongs to the machine and to what else
+that was doing; scores do not. Env steps are each member's, and count every `step()` of one environment, whatever the
+number of its agents.
 
-Curves show the best member's fitness in every generation: a maximum over noisy evaluations of a few dozen episodes.
-They show when something was learned; the tables show how good it is.
+Published scores are of single policies, in units of today's environments; most of them took more env steps.
 
-Written by `make results` from [results.json](results.json), which `.venv/bin/python benchmarks/learning.py` makes.
+Written by `make results` from [results.json](results.json), which `.venv/bin/python -m benchmarks.learning` makes.
 """
 
 
-def page(runs: list[Run]) -> str:
+def page(runs: Sequence[Run]) -> str:
     """The whole page."""
-    return HEAD + summary(runs) + "".join(chapter(task, of_task(task, runs)) for task in TASKS if of_task(task, runs))
+    tasks = by_task(runs)
+    return HEAD + summary(runs) + "".join(chapter(one, mine) for one, mine in tasks)
 
 
-def task_of(run: Run) -> tuple[str, bool]:
-    """The run's key in TASKS."""
-    environment = load_config(ROOT / run["config"]).environment
-    name = environment.name.replace("covey.envs.mpe.", "mpe2.")  # as arrays a task is the same
-    return name, bool(environment.config.get("continuous_actions", False))
+def task_of(run: Run) -> Task:
+    """The task of a run."""
+    settings = [f"{key}={json.dumps(value)}" for key, value in run["settings"].items()]
+    environment = load_config(ROOT / run["config"], settings).environment
+    return task(environment.name, environment.config)
 
 
-def of_task(task: tuple[str, bool], runs: list[Run]) -> list[Run]:
-    """The runs in one environment."""
-    return [run for run in runs if task_of(run) == task]
+def by_task(runs: Sequence[Run]) -> list[tuple[Task, list[Run]]]:
+    """Runs of each task, in the order of the data."""
+    found: dict[str, tuple[Task, list[Run]]] = {}
+    for mine in by_job(runs).values():
+        one = task_of(mine[0])
+        found.setdefault(one.title, (one, []))[1].extend(mine)
+    return list(found.values())
 
 
-def by_job(runs: list[Run]) -> dict[str, list[Run]]:
+def by_job(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs of each job, in their order."""
     return {job: [run for run in runs if run["job"] == job] for job in dict.fromkeys(run["job"] for run in runs)}
 
 
-def median(runs: list[Run]) -> float:
-    """Median score over the seeds, of runs in which all agents are the member's own."""
-    return float(statistics.median(run["evaluations"][0]["mean_return"] for run in runs))
-
-
-def share_of_way(runs: list[Run]) -> float:
-    """Where the median lies between random play, 0, and the best known, 1."""
-    levels = TASKS[task_of(runs[0])].levels
-    return (median(runs) - levels[0].score) / (levels[-1].score - levels[0].score)
-
-
-def is_game(run: Run) -> bool:
-    """Whether the run was judged by who won."""
-    return "outcomes" in run["evaluations"][0]
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown, numbers to the right."""
     rule = ["---" if i == 0 else "---:" for i in range(len(head))]
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
 
 
-def summary(runs: list[Run]) -> str:
-    """One row for each job."""
+def readings(runs: Sequence[Run]) -> list[tuple[int, list[float], float]]:
+    """Env steps, the runs' scores and their median seconds by then: after each budget of the job, and at the end."""
+    found = []
+    for budget in runs[0].get("read_at", ()):
+        read = [_newest(run["curve"], budget) for run in runs]
+        if all(point is not None for point in read):
+            points = [point for point in read if point is not None]
+            seconds = statistics.median(seconds for *_, seconds in points)
+            found.append((budget, [score for _, score, *_ in points], seconds))
+    end = statistics.median(run["wall_s"] for run in runs)
+    return [*found, (runs[0]["env_steps"], [run["score"] for run in runs], end)]
+
+
+def _newest(curve: Sequence[Sequence[float]], env_steps: int) -> Sequence[float] | None:
+    """The last point of a curve that is not beyond these env steps."""
+    return next((point for point in reversed(curve) if point[0] <= env_steps), None)
+
+
+def row(env_steps: int, scores: Sequence[float], seconds: float) -> list[str]:
+    """A reading as cells."""
+    middle = estimate(iqm, [np.asarray(scores)])
+    interval = f" ({middle.low:.1f} to {middle.high:.1f})" if len(scores) >= FEWEST_RUNS else ""
+    cells = [f"{len(scores)}", f"{env_steps:,}", f"{seconds:,.0f} s", f"**{statistics.median(scores):.1f}**"]
+    return [*cells, f"{middle.value:.1f}{interval}", f"{min(scores):.1f}", f"{max(scores):.1f}"]
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """A row for each job at its end."""
     rows = []
     for job, mine in by_job(runs).items():
-        levels = TASKS[task_of(mine[0])].levels
-        row = [f"[{job}](../{mine[0]['config']})", str(len(mine)), f"{mine[0]['env_steps_per_member']:,.0f}"]
-        row.append(f"{statistics.median(run['wall_s'] for run in mine):,.0f} s")
-        if is_game(mine[0]):
-            lost = [statistics.median(loss for loss, *_ in seats) for seats in zip(*map(shares, mine), strict=True)]
-            row += ["lost: " + ", ".join(f"{share:.1%}" for share in lost), "", ""]
-        else:
-            row += [
-                f"{median(mine):.1f}",
-                f"{levels[0].score:.1f} to {levels[-1].score:.1f}",
-                f"{share_of_way(mine):.0%}",
-            ]
-        rows.append(row)
-    head = [
-        "job",
-        "seeds",
-        "env steps per member",
-        "wall time",
-        "score",
-        "from random to best known",
-        "share of it",
-    ]
-    return "\nMedians over the seeds:\n\n" + table(head, rows)
+        link = f"[{job}](#{job})"
+        if mine[0]["games"]:
+            lost = max(lost for shares in _shares(mine).values() for lost, *_ in shares)
+            seconds = statistics.median(run["wall_s"] for run in mine)
+            told = f"loses {lost:.1%} at worst"
+            rows.append([link, f"{len(mine)}", f"{mine[0]['env_steps']:,}", f"{seconds:,.0f} s", told, "", ""])
+            continue
+        levels = task_of(mine[0]).levels
+        last = row(*readings(mine)[-1])
+        rows.append([link, *last[:5], f"{levels[0].score:.1f} to {levels[-1].score:.1f}"])
+    head = ["job", "runs", "env steps", "wall time", "median", "IQM (95 %)", "from random to best known"]
+    return "\n" + table(head, rows)
 
 
-def chapter(task: tuple[str, bool], runs: list[Run]) -> str:
-    """An environment: its plot, its levels, its jobs."""
-    about = TASKS[task]
-    text = f"\n## {about.title}\n\n![Learning curves]({plot_path(task).name})\n\nScore: {about.unit}.\n\n"
+def chapter(about: Task, runs: Sequence[Run]) -> str:
+    """A task: its plot, its levels, its jobs."""
+    drawn = f"![Learning curves]({about.picture})\n\n" if curves(runs) else ""
+    text = f"\n## {about.title}\n\n{drawn}Score: {about.unit}.\n\n"
     text += table(
-        ["without learning", "score", "policy"], [[v.name, plus_minus(v.score, v.stderr), v.how] for v in about.levels]
+        ["without learning", "score", "policy"],
+        [[v.name, plus_minus(v.score, v.stderr or 0.0), v.how] for v in about.levels],
     )
     text += f"\n{about.source}\n"
+    if about.published:
+        rows = [[p.algorithm, p.env_steps, f"{p.score:.1f}"] for p in about.published]
+        text += "\n" + table(["published", "env steps", "score"], rows)
     return text + "".join(section(job, mine) for job, mine in by_job(runs).items())
 
 
-def section(job: str, runs: list[Run]) -> str:
-    """A job: its runs, what they show, how to repeat them."""
-    common = ["seed", "env steps per member", "wall time", "env steps/s"]
-    rows = [
-        [f"{r['seed']}", f"{r['env_steps_per_member']:,.0f}", f"{r['wall_s']:,.0f} s", f"{r['env_steps_per_s']:,.0f}"]
-        for r in runs
-    ]
-    if is_game(runs[0]):
-        head = [*common, *(f"as {seat}: lost, won, drawn" for seat in seats(runs[0]))]
-        rows = [[*row, *map(share_text, shares(run))] for row, run in zip(rows, runs, strict=True)]
+def section(job: str, runs: Sequence[Run]) -> str:
+    """A job: what its runs show, each of them, how to repeat them."""
+    text = f"\n### {job}\n\n"
+    head = ["seed", "wall time"]
+    rows = [[f"{run['seed']}", f"{run['wall_s']:,.0f} s"] for run in runs]
+    if runs[0]["games"]:
+        text += f"One policy plays both sides, {runs[0]['episodes']:,} games of each kind.\n\n"
+        for (player, seat), shares in _shares(runs).items():
+            head.append(f"{player}, as {seat}: lost, won, drawn")
+            for cells, lost_won_drawn in zip(rows, shares, strict=True):
+                cells.append(", ".join(f"{share:.1%}" for share in lost_won_drawn))
     else:
-        head = [*common, "score"]
-        judged = [run["evaluations"][0] for run in runs]
-        rows = [[*row, plus_minus(e["mean_return"], e["stderr"])] for row, e in zip(rows, judged, strict=True)]
-    return f"\n### {job}\n\n{table(head, rows)}\n{finding(runs)}\n\n```sh\n{commands(job, runs)}```\n"
+        several = ["runs", "env steps", "wall time", "median", "IQM (95 %)", "worst", "best"]
+        text += table(several, [row(*reading) for reading in readings(runs)]) + "\n"
+        head.append("score")
+        for cells, run in zip(rows, runs, strict=True):
+            cells.append(plus_minus(run["score"], run["stderr"]))
+    return f"{text}{table(head, rows)}\n```sh\n{commands(job, runs)}```\n"
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -150,76 +164,42 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.1f} ± {error:.1f}" if error else f"{value:.3f}"
 
 
-def seats(run: Run) -> list[str]:
-    """Who the member was in each evaluation against somebody else: the agent that nobody else played."""
-    return [
-        next(a for a in e["outcomes"] if not any(o.startswith(f"{a}=") for o in e["options"]))
-        for e in run["evaluations"]
-    ]
+def _shares(runs: Sequence[Run]) -> dict[tuple[str, str], list[tuple[float, float, float]]]:
+    """Lost, won and drawn of each run, by whom it was played against and by the agent that it played."""
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    for run in runs:
+        for game in run["games"]:
+            shares = (game["loss"], game["win"], game["draw"])
+            found.setdefault((game["against"], game["seat"]), []).append(shares)
+    return found
 
 
-def shares(run: Run) -> list[tuple[float, float, float]]:
-    """Lost, won and drawn, in each seat."""
-    outcomes = [e["outcomes"][seat] for e, seat in zip(run["evaluations"], seats(run), strict=True)]
-    return [(o["loss"], o["win"], o["draw"]) for o in outcomes]
-
-
-def share_text(lost_won_drawn: tuple[float, float, float]) -> str:
-    """Three shares of all games."""
-    return ", ".join(f"{share:.1%}" for share in lost_won_drawn)
-
-
-def finding(runs: list[Run]) -> str:
-    """What the runs show, in a few sentences."""
-    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    if is_game(runs[0]):
-        worst = {seat: max(shares(run)[i][0] for run in runs) for i, seat in enumerate(seats(runs[0]))}
-        lost = " and ".join(f"{share:.1%} as {seat}" for seat, share in worst.items())
-        return f"Against random moves the worst of {seeds} loses {lost}. One policy plays both sides."
-    scores = [run["evaluations"][0]["mean_return"] for run in runs]
-    task = TASKS[task_of(runs[0])]
-    text = f"Median of {seeds}: **{median(runs):.1f}** (from {min(scores):.1f} to {max(scores):.1f})."
-    level = next((v for v in task.levels if v.name == "no communication"), None)
-    if level is None:
-        return f"{text} {share_of_way(runs):.0%} of the way from random play to the best known."
-    # Two standard errors of one run's score: less is not told apart from the level.
-    if median(runs) > level.score + 2 * max(run["evaluations"][0]["stderr"] for run in runs):
-        more = f"More than the {level.score:.1f} that can be had without communication: the message is used."
-        return f"{text} {more} {share_of_way(runs):.0%} of the way from random play to the best known."
-    text += f" That is the level of a listener that takes no notice of what it is told ({level.score:.1f})."
-    if isinstance(load_config(ROOT / runs[0]["config"]).algorithm, OnPolicyAlgorithm):
-        text += """
-Learners that are independent stop there: the speaker's own value network sees the colour of the goal alone, not where
-the listener is or what it heard, so whatever the speaker says looks equally good until somebody listens. That is a
-limit of the algorithm in this environment, not of the budget; joint critics (the other jobs here) do not have it."""
-    return text
-
-
-def commands(job: str, runs: list[Run]) -> str:
+def commands(job: str, runs: Sequence[Run]) -> str:
     """What makes the runs, all at once and one of them."""
     run = runs[0]
-    text = f".venv/bin/python benchmarks/learning.py {job} --seeds {' '.join(str(r['seed']) for r in runs)}\n"
-    overrides = "".join(f" --set {override}" for override in run.get("overrides", []))
-    text += f"# one by one\n.venv/bin/covey train {run['config']} --set training.seed={run['seed']}{overrides}\n"
-    for e in run["evaluations"]:
-        text += " ".join([".venv/bin/covey evaluate RUN --episodes 400 --seed 1", *e["options"]]) + "\n"
-    return text
+    seeds = ",".join(str(r["seed"]) for r in runs)
+    text = f".venv/bin/python -m benchmarks.learning {job} --runs runs --seeds {seeds}\n"
+    settings = "".join(f" --set {key}={json.dumps(value)}" for key, value in run["settings"].items())
+    text += f"# one by one\n.venv/bin/covey train {run['config']} --set training.seed={run['seed']}{settings}\n"
+    if run["games"]:
+        return f"{text}.venv/bin/python -m benchmarks.games RUN --games {run['episodes']}\n"
+    return f"{text}.venv/bin/covey evaluate RUN --episodes {run['episodes']}\n"
 
 
-def plot_path(task: tuple[str, bool]) -> Path:
-    """Where an environment's plot is."""
-    return PAGE.with_name(f"results_{task[0].rpartition('.')[2]}.png")
+def curves(runs: Sequence[Run]) -> dict[str, list[list[tuple[float, float]]]]:
+    """The curves of each job's runs, of jobs that have some."""
+    of = {
+        job: [[(x, y) for x, y, *_ in run["curve"]] for run in mine if run["curve"] and not run["games"]]
+        for job, mine in by_job(runs).items()
+    }
+    return {job: several for job, several in of.items() if several}
 
 
-def draw(task: tuple[str, bool], runs: list[Run], path: Path) -> None:
-    """The learning curves of the examples as they stand, of all seeds, among the levels."""
-    about = TASKS[task]
-    runs = [run for run in runs if not run.get("overrides")]
-    plot = plots.axes(about.title, "env steps per member", "best member's fitness")
+def draw(about: Task, runs: Sequence[Run], path: Path) -> None:
+    """What the fittest members of generations scored in episodes of their own, among the levels."""
+    plot = plots.axes(about.title, "env steps of each member", "score of the fittest member")
     plots.levels(plot, {level.name: level.score for level in about.levels})
-    plots.lines(
-        plot, {job: [[(x, y) for x, y, *_ in run["curve"]] for run in mine] for job, mine in by_job(runs).items()}
-    )
+    plots.lines(plot, curves(runs))
     plot.set_xlim(left=0)
     plots.thousands(plot)
     plots.save(plot, path)
@@ -229,12 +209,12 @@ def main() -> None:
     """Write or compare."""
     runs = json.loads(DATA.read_text())
     fresh = page(runs)
-    drawn = {task: of_task(task, runs) for task in TASKS if of_task(task, runs)}
+    drawn = {PAGE.with_name(about.picture): (about, mine) for about, mine in by_task(runs) if curves(mine)}
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(fresh)
-        for task, mine in drawn.items():
-            draw(task, mine, plot_path(task))
-    elif not PAGE.exists() or PAGE.read_text() != fresh or not all(plot_path(task).exists() for task in drawn):
+        for path, (about, mine) in drawn.items():
+            draw(about, mine, path)
+    elif not PAGE.exists() or PAGE.read_text() != fresh or not all(path.exists() for path in drawn):
         sys.exit("docs/results.md is stale; run `make results`")
 
 

@@ -12,17 +12,21 @@ STAGES = ("resumed", "evaluated", "exported", "played")
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
     """The table; a cell is `yes`, `no` where a sentence below says why, or `-` where it was not tried."""
-    heads = ("environment", "package", "check-env", *ALGORITHMS, *STAGES)
+    known = ("interface", "encoders", "bytes a row", "env steps/s", "in a run")
+    heads = ("environment", "package", *known, "check-env", *ALGORITHMS, *STAGES)
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for o in outcomes:
-        check = f"{o.steps_per_s:,.0f}/s" if o.check == "yes" else _cell(o.check)
-        cells = [f"`{o.environment}`", f"{o.package} {o.version}".strip(), check]
-        cells += [_cell(o.trained.get(a, "")) for a in ALGORITHMS]
+        cells = [f"`{o.environment}`", f"{o.package} {o.version}".strip(), o.interface or "-"]
+        cells += [", ".join(o.encoders) or "-", "-" if o.row_bytes is None else f"{o.row_bytes:,}"]
+        cells += [f"{rate:,.0f}" if rate else "-" for rate in (o.steps_per_s, o.trained_steps_per_s)]
+        cells += [_cell(o.check), *(_cell(o.trained.get(a, "")) for a in ALGORITHMS)]
         cells += [_cell(getattr(o, stage)) for stage in STAGES]
         lines.append(f"| {' | '.join(cells)} |")
+    worked = sum(o.check == "yes" and any(t == "yes" for t in o.trained.values()) for o in outcomes)
+    count = f"{len(outcomes)} tried, {sum(o.check == 'yes' for o in outcomes)} taken by check-env, {worked} trained."
     reasons = [f"- `{o.environment}` ({what}): {why}" for o in outcomes for what, why in _reasons(o)]
     missing = [f"- {package}: {why}" for package, why in NOT_INSTALLABLE.items()]
-    return "\n".join([*lines, "", *reasons, "", "Not tried:", "", *missing])
+    return "\n".join([*lines, "", count, "", *reasons, "", "Not tried:", "", *missing])
 
 
 def _cell(text: str) -> str:

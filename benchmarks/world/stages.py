@@ -40,7 +40,13 @@ for _ in range(5):
 
 @dataclass
 class Outcome:
-    """What became of an environment; each text is "yes" or the sentence that says why not, "" if it was not tried."""
+    """What became of an environment; each text is "yes" or the sentence that says why not, "" if it was not tried.
+
+    Attributes:
+        steps_per_s: Of the environment alone, one copy at random actions.
+        trained_steps_per_s: Env steps/s of the first run that was trained, updates and evaluations of one short
+            generation included.
+    """
 
     environment: str
     package: str
@@ -48,7 +54,10 @@ class Outcome:
     installed: str = ""
     check: str = ""
     interface: str = ""
+    encoders: list[str] = field(default_factory=list)
+    row_bytes: int | None = None
     steps_per_s: float = 0.0
+    trained_steps_per_s: float = 0.0
     trained: dict[str, str] = field(default_factory=dict)
     resumed: str = ""
     evaluated: str = ""
@@ -76,6 +85,8 @@ def tried(row: Row, folder: Path, limit_s: float) -> Outcome:
         found.installed, found.version = "yes", _version(row, python)
         found.check, report = _checked(row, python, limit_s)
         found.interface, found.steps_per_s = report.get("interface", ""), report.get("steps_per_s") or 0.0
+        found.row_bytes = report.get("row_bytes")
+        found.encoders = sorted({agent["encoder"]["kind"] for agent in report.get("agents", ()) if agent["encoder"]})
         if found.check == "yes":
             for algorithm in ALGORITHMS:
                 _trained(row, python, folder / "runs", algorithm, limit_s, found)
@@ -113,6 +124,7 @@ def _trained(row: Row, python: Path, runs: Path, algorithm: str, limit_s: float,
         return
     if found.resumed == "yes":
         return
+    found.trained_steps_per_s = json.loads((run / "result.json").read_text())["env_steps_per_s"]
     more = f"training.max_steps={2 * STEPS}"
     out = kept / "policy"
     arguments = json.dumps(dict(row.config))

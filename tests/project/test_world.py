@@ -18,16 +18,18 @@ from covey.envs.found_functions import ENTRY_POINT
 
 def test_every_environment_of_the_table_has_a_name_and_stands_once() -> None:
     found = list(rows())
-    assert len(found) > 40
+    assert len(found) >= 60
     assert len({(row.package, row.label, str(row.config)) for row in found}) == len(found)
     assert [row.name for row in found if not ENTRY_POINT.fullmatch(row.name)] == []
     assert [row.images for row in found] == sorted(row.images for row in found)  # vectors first
 
 
 def test_the_page_says_what_did_not_work_and_why() -> None:
-    good = Outcome("a.b", "a", "1.0", "yes", "yes", "parallel", 1234.0, {"IPPO": "yes", "MATD3": "no, discrete"})
+    good = Outcome("a.b", "a", "1.0", "yes", "yes", "parallel", ["cnn", "mlp"], 56_492, 1234.0, 321.0)
+    good.trained = {"IPPO": "yes", "MATD3": "no, discrete"}
     page = markdown([good, Outcome("c.d", "c", installed="no wheel"), Outcome("e.f", "e", "2", "yes", "a Tuple")])
-    assert "| `a.b` | a 1.0 | 1,234/s | yes | no | - | - | - | - |" in page
+    assert "| `a.b` | a 1.0 | parallel | cnn, mlp | 56,492 | 1,234 | 321 | yes | yes | no | - | - | - | - |" in page
+    assert "3 tried, 1 taken by check-env, 1 trained." in page
     assert "- `a.b` (MATD3): no, discrete" in page
     assert "- `c.d` (install): no wheel" in page
     assert "- `e.f` (check-env): a Tuple" in page
@@ -36,7 +38,7 @@ def test_the_page_says_what_did_not_work_and_why() -> None:
 @pytest.mark.engines
 @pytest.mark.timeout(1200)
 def test_an_environment_of_another_package_goes_through_all_of_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.world", "--folder", tmp_path, "rware:rware-tiny"]
+    command = [sys.executable, "-m", "benchmarks.world", "--folder", tmp_path, "rware:rware-tiny-2ag"]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[0])

@@ -79,7 +79,7 @@ def build_app() -> "typer.Typer":
     """Build the command line with all commands. Typer and the sides are imported only here, as they take time."""
     import typer
 
-    from covey.cli import certs, check_env, evaluate, export, queries, render, schema, sweep, table
+    from covey.cli import certs, check_env, evaluate, export, queries, render, runs, schema, sweep, table
 
     app = typer.Typer(
         add_completion=True,
@@ -115,6 +115,7 @@ def build_app() -> "typer.Typer":
     schema.register(app)
     render.register(app)
     export.register(app)
+    runs.register(app)
     sweep.register(app)
     table.register(app)
     certs.register(app)

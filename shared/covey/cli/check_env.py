@@ -109,6 +109,8 @@ def check_env(
 
 def as_answer(report: EnvironmentReport) -> dict[str, Any]:
     """Convert what is known about an environment to the JSON object that `covey check-env --json` prints."""
+    from covey.rows import RowSchema
+
     spaces, seen = report.spaces, report.behaviour
     group_of = {a: g.group_id for g in spaces.groups for a in g.agents} if spaces else {}
     masked = {a.agent_id for a in spaces.agents if a.masked} if spaces else set()
@@ -139,6 +141,7 @@ def as_answer(report: EnvironmentReport) -> dict[str, Any]:
         "episode_length": {"min": min(lengths), "mean": fmean(lengths), "max": max(lengths)} if lengths else None,
         "outside": seen.outside if seen else [],
         "faults": seen.faults if seen else [],
+        "row_bytes": RowSchema.of(spaces).row_bytes if spaces else None,
         "api_test": report.api_test,
         "api_warnings": list(report.api_warnings),
         "will": list(report.will),

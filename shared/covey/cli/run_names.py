@@ -9,7 +9,7 @@ import typer
 
 from covey.cli.terminal import say
 from covey.errors import ConfigError, StorageError
-from covey.experiments import SWEEP
+from covey.run import SWEEP
 
 RUNS = Path("runs")
 

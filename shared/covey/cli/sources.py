@@ -24,7 +24,7 @@ from covey.errors import (
     UnreachableError,
 )
 from covey.run.files import cannot_read, read_json
-from covey.run.reports import actors_json, members_json, status_json
+from covey.run.reports import ENDED, actors_json, members_json, status_json
 from covey.v1 import population_service_pb2 as pb
 from covey.v1.population_service_pb2_grpc import PopulationServiceStub
 from covey.wire.channel import ANONYMOUS, connect, parse_address, translate
@@ -38,9 +38,6 @@ CHECKPOINT_DEADLINE_S = 120.0
 
 LINEAGE_DEADLINE_S = 60.0
 """Seconds that a learner may take to send a lineage, which may be megabytes."""
-
-ENDED = ("complete", "stopped", "failed")
-"""States of runs that have ended, in the words of `status.json`."""
 
 Question = Literal["status", "members", "lineage", "actors"]
 Answer = dict[str, Any]

@@ -65,14 +65,14 @@ def status_table(status: Answer, *, threads: bool = False) -> RenderableType:
     """
     total = status["max_steps"] * status["population_size"]
     wire = f"{_bytes(status['wire_bytes'])} from actors, {_bytes(status['raw_bytes'])} unpacked"
-    waits = f"actors {_seconds(status['actor_wait_s'])} for orders, "
-    waits += f"the learner {_seconds(status['learner_wait_s'])} for experience"
+    waits = f"actors {seconds_text(status['actor_wait_s'])} for orders, "
+    waits += f"the learner {seconds_text(status['learner_wait_s'])} for experience"
     best = "none yet"
     if status["best_fitness"] is not None:
         best = f"{status['best_fitness']:.2f} (member {status['best_member']})"
     rows = [
         ("run", status["run_dir"] or status["run_name"]),
-        ("state", f"{status['state']}, generation {status['generation']}, up {_seconds(status['uptime_s'])}"),
+        ("state", f"{status['state']}, generation {status['generation']}, up {seconds_text(status['uptime_s'])}"),
         *_standstill(status),
         ("job", f"{status['algorithm']} on {status['environment']}, {status['population_size']} members"),
         ("env steps", f"{status['env_steps']:,} of {total:,}, {status['env_steps_per_s']:,.0f} per s"),
@@ -108,7 +108,7 @@ def _standstill(status: Answer) -> list[tuple[str, str]]:
     still_s = status.get("standstill_s")  # an older learner does not tell
     if not still_s:
         return []
-    return [("stands still", f"for {_seconds(still_s)}"), *(("", wait) for wait in status["waits"])]
+    return [("stands still", f"for {seconds_text(still_s)}"), *(("", wait) for wait in status["waits"])]
 
 
 def members_table(members: Sequence[Answer]) -> Table:
@@ -142,7 +142,7 @@ def actors_table(actors: Sequence[Answer]) -> Table:
     for a in actors:
         table.add_row(
             *(a["actor_id"], a["state"], a["hostname"], _slots(a), f"{a['env_steps']:,}"),
-            *(f"{a['env_steps_per_s']:,.0f}", _seconds(a["wait_s"]), _seconds(a["silent_s"])),
+            *(f"{a['env_steps_per_s']:,.0f}", seconds_text(a["wait_s"]), seconds_text(a["silent_s"])),
             *(_bytes(a["rss_bytes"]), str(a["refused"])),
         )
     return table
@@ -205,9 +205,12 @@ def _gauge(name: str, value: int) -> str:
     return _bytes(value) if name.endswith("_bytes") else f"{value:,}"
 
 
-def _seconds(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
     """Format a duration in units that fit, such as minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    hours = minutes // 60
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{hours} h {minutes % 60} min"

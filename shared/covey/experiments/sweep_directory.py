@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from covey.errors import ConfigError, CoveyError, StorageError
-from covey.experiments import SWEEP
+from covey.run import SWEEP
 from covey.run.files import cannot_write, read_json, write_json
 
 COMBINATION = "combination.json"

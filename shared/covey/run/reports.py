@@ -13,6 +13,9 @@ from google.protobuf.message import Message
 
 from covey.v1.population_service_pb2 import ActorInfo, MemberInfo, Status
 
+ENDED = ("complete", "stopped", "failed")
+"""States of runs that have ended, in the words of `status.json`."""
+
 
 def status_json(status: Status) -> dict[str, Any]:
     """A run's status as a JSON object."""

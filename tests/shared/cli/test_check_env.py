@@ -42,6 +42,7 @@ def test_particle_tasks(task: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert not found["agents_die"] and not found["agents_appear_later"] and not found["masks_forbid"]
     assert "algorithms: IPPO, MAPPO, MADDPG, MATD3 fit" in found["will"]
     assert found["steps"] == 60 and found["steps_per_s"] > 0
+    assert any(f"an env step is {found['row_bytes']:,} bytes" in line for line in found["will"])
     assert all(a["action"].startswith("Box") for a in found["agents"])
 
 

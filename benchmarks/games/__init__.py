@@ -1,0 +1,1 @@
+"""Games of policies that a run has learned against scripted players: `python -m benchmarks.games RUN`."""
