@@ -49,6 +49,7 @@ def test_an_actor_killed_and_replaced_costs_no_member_a_step(seen: str, tmp_path
     if seen == "stacks of images":
         sections["environment"] |= {"name": IMAGES, "config": {}}
         sections["network"] = IMAGE_NETWORK
+        sections["algorithm"] = {"learn_step": 400}  # an update of convolutions takes as long as many env steps
     config = write_config(
         tmp_path / "faults.yaml", training={"max_steps": MAX_STEPS, "evo_steps": MAX_STEPS // 2}, **sections
     )
