@@ -2,9 +2,10 @@
 
     python -m benchmarks.memory [--only vectors]
 
-Four shapes, each a run of `covey learner` with one `covey actor`: three agents with vectors, two with images, fifty
-with 16 numbers, twenty with images that share their networks. Training goes on until replay is full and a generation
-has been followed by the next. "start" is resident memory when the actor has joined, "full" the most from there on.
+Six shapes, each a run of `covey learner` with one `covey actor`: three agents with vectors, two with images, large and
+small ones and large ones with IPPO, fifty with 16 numbers, twenty with images that share their networks. Training goes
+on until replay is full and a generation has been followed by the next. "start" is resident memory when the actor
+has joined, "full" the most from there on.
 Prints one line of JSON a shape, MiB, with measured over predicted.
 """
 
@@ -37,6 +38,13 @@ IMAGE = [84, 84, 4]
 SHAPES: dict[str, dict[str, Any]] = {
     "vectors": {"agents": 3, "shape": [18], "algorithm": {"name": "MATD3"}, "max_size": 100_000, "steps": 52_000},
     "images": {"agents": 2, "shape": IMAGE, "algorithm": {"name": "MATD3", "learn_step": 64}, "max_size": 2000},
+    "small images": {
+        "agents": 2,
+        "shape": [10, 10, 5],
+        "algorithm": {"name": "MATD3", "learn_step": 64},
+        "max_size": 10_000,
+    },
+    "images, IPPO": {"agents": 2, "shape": IMAGE, "algorithm": {"name": "IPPO", "learn_step": 512}, "max_size": 2048},
     "many agents": {"agents": 50, "shape": [16], "algorithm": {"name": "MATD3", "learn_step": 256}, "max_size": 2000},
     "images, shared": {
         "agents": 20,

@@ -153,7 +153,7 @@ ROOMS = {
             *("", "acting", "bounds", "collect", "config", "envs", "experiments", "run", "wire", "v1"),
             *("errors", "rows", "spaces"),
         },
-        "bounds": {"collect", "config", "wire", "errors", "rows", "spaces"},
+        "bounds": {"collect", "config", "networks", "wire", "errors", "rows", "spaces"},
         "experiments": {"config", "envs", "run", "errors", "resources"},
         "run": {"acting", "config", "envs", "networks", "wire", "errors", "spaces"},
         "collect": {"acting", "envs", "wire", "v1", "errors", "rows", "spaces"},

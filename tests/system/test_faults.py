@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -36,16 +37,32 @@ def config(tmp_path: Path) -> Path:
     )
 
 
-def test_an_actor_killed_and_replaced_costs_no_member_a_step(config: Path, tmp_path: Path) -> None:
+IMAGES = "tests.support.moving:moving"
+IMAGE_NETWORK = {"encoder_config": {"channel_size": [8], "kernel_size": [3], "min_channel_size": 4}}
+
+
+@pytest.mark.parametrize("seen", ["vectors", "stacks of vectors", "stacks of images"])
+def test_an_actor_killed_and_replaced_costs_no_member_a_step(seen: str, tmp_path: Path) -> None:
+    sections: dict[str, dict[str, Any]] = {}
+    if seen != "vectors":
+        sections["environment"] = {"frame_stack": 3}
+    if seen == "stacks of images":
+        sections["environment"] |= {"name": IMAGES, "config": {}}
+        sections["network"] = IMAGE_NETWORK
+        sections["algorithm"] = {"learn_step": 400}  # an update of convolutions takes as long as many env steps
+    config = write_config(
+        tmp_path / "faults.yaml", training={"max_steps": MAX_STEPS, "evo_steps": MAX_STEPS // 2}, **sections
+    )
     address = f"127.0.0.1:{free_port()}"
     with processes() as start:
         learner = start(tmp_path / "learner.log", "learner", config, "--bind", address, "--runs", tmp_path / "runs")
         until(lambda: status(address), what="the learner answers")
-        first = start(tmp_path / "a1.log", "actor", "--learner", address, "--name", "a1")
-        start(tmp_path / "a2.log", "actor", "--learner", address, "--name", "a2")
+        actor = "actor", "--learner", address, "--allow-env", IMAGES
+        first = start(tmp_path / "a1.log", *actor, "--name", "a1")
+        start(tmp_path / "a2.log", *actor, "--name", "a2")
         until(lambda: actors_with_steps(address) == {"a1", "a2"}, what="both are at work")
         first.kill()
-        start(tmp_path / "a1b.log", "actor", "--learner", address, "--name", "a1")
+        start(tmp_path / "a1b.log", *actor, "--name", "a1")
         assert learner.wait() == 0, learner.output()
     run = newest_run(tmp_path / "runs")
     assert_exact_steps(run)

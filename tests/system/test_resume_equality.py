@@ -46,7 +46,10 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
         run = until(lambda: any((folder / "runs").glob("*")) and newest_run(folder / "runs"), what="the run exists")
         address = until(lambda: (run / "address.json").exists() and run / "address.json", what="it serves")
         actor = start(
-            folder / "actor.log", "actor", "--learner", json.loads(address.read_text())["address"], "--name", "a1"
+            folder / "actor.log",
+            "actor",
+            *("--learner", json.loads(address.read_text())["address"]),
+            *("--name", "a1", "--allow-env", IMAGES),
         )
         learner = disturb(learner, lambda: start(log, "learner", "--resume", run))
         assert learner.wait() == 0, learner.output()
@@ -56,11 +59,14 @@ def finished(folder: Path, config: Path, disturb: Callable[[Process, Callable[[]
     return Outcome(directory, state, tensors)
 
 
+IMAGES = "tests.support.moving:moving"
 MEMORY = "IPPO-memory"
 ENCODERS = {MEMORY: {"hidden_size": [16], "recurrent": True, "hidden_state_size": 16}}
 ON_A_GPU = [pytest.param((name, "cuda"), marks=pytest.mark.cuda) for name in ("MATD3", "IPPO")]
 NORMALISED = [(name, "cpu", "normalised") for name in ("MATD3", "IPPO")]
 STATE = [(name, "cpu", "normalised, state") for name in ("MAPPO", "QMIX")]
+STACKED = [("MATD3", "cpu", "images"), ("IPPO", "cpu", "images"), ("MATD3", "cpu", "stacks"), ("IPPO", "cpu", "stacks")]
+"""Stacks of frames, of images and of vectors."""
 
 
 @pytest.fixture(
@@ -74,22 +80,34 @@ STATE = [(name, "cpu", "normalised, state") for name in ("MAPPO", "QMIX")]
         (MEMORY, "cpu"),
         *NORMALISED,
         *STATE,
+        *STACKED,
         *ON_A_GPU,
     ],
     ids="-".join,
 )
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
     """A run without a kill, and one with a kill within its second generation."""
-    name, device, *normalised = request.param
+    name, device, *more = request.param
+    variant = more[0] if more else ""
     folder = tmp_path_factory.mktemp("-".join(request.param))
     own: dict[str, Any]
     learn_step, own = (150, {}) if "PPO" in name or name == "PQN" else (10, {"batch_size": 32})
-    if normalised:
+    if variant.startswith("normalised"):
         own |= {"normalize_observations": True} | ({"scale_rewards": True} if "PPO" in name else {})
+    encoder: dict[str, Any] = ENCODERS.get(name, {"hidden_size": [16]})
+    environment: dict[str, Any] = {
+        "config": {"continuous_actions": name not in ("QMIX", "PQN"), "max_cycles": 4},
+        "state": variant == "normalised, state",
+    }
+    if variant == "images":
+        encoder = {"channel_size": [8], "kernel_size": [3], "min_channel_size": 4}
+        environment = {"name": IMAGES, "config": {"length": 4}}
+    if variant in ("images", "stacks"):
+        environment["frame_stack"] = 3
     config = write_config(
         folder / "same.yaml",
         algorithm={"name": name.partition("-")[0], "learn_step": learn_step, **own},
-        network={"encoder_config": ENCODERS.get(name, {"hidden_size": [16]})},
+        network={"encoder_config": encoder},
         learner={"device": device},
         training={
             "max_steps": 3 * GENERATION_STEPS,
@@ -99,10 +117,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             "eval_loop": 4,  # dear enough for halving
         },
         # So short that within a twentieth of the env steps the best so far can be confirmed.
-        environment={
-            "config": {"continuous_actions": name not in ("QMIX", "PQN"), "max_cycles": 4},
-            "state": "normalised, state" in normalised,
-        },
+        environment=environment,
         replay_buffer={"max_size": 1200},  # a ring that goes round
         checkpoint={"keep": 9, "journal_segment_bytes": 1 << 16},
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.layers import LayerOutputs, layer_outputs
 from covey.bounds.memory import Memory, Networks, check_memory, planned_memory
 from covey.config import AlgorithmSettings, Config
 from covey.errors import ConfigError
@@ -24,6 +25,7 @@ from covey_server.member import Member, MemberSizes, Network
 from covey_server.orders.pace import Pace
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
+from covey_server.packing.updates import is_recorded
 
 
 def sharing(config: Config) -> Config:
@@ -162,10 +164,25 @@ class Algorithm(ABC):
         specs = cls.network_specs(config, spaces) if specs is None else specs
         numbers = {key: spec.numbers for key, spec in specs.items()}
         policies = [n for key, n in numbers.items() if key.startswith("actor/")]
+        members = config.training.pop_size
         networks = Networks(
-            sum(numbers.values()), sum(policies), len(policies), cls.with_targets, config.training.pop_size
+            sum(numbers.values()),
+            sum(policies),
+            len(policies),
+            cls.with_targets,
+            members,
+            cls.layer_outputs(config, spaces, specs),
+            is_recorded(config, list(specs.values()) * members),
         )
         return planned_memory(config, spaces, networks)
+
+    @classmethod
+    def layer_outputs(cls, config: Config, spaces: EnvironmentSpaces, specs: Mapping[str, NetworkSpec]) -> LayerOutputs:
+        """Count what the layers of one member's networks give for one sample, of those that learn at one time.
+
+        As it is here all networks do, each from a sample of its own agents' decisions.
+        """
+        return LayerOutputs.total(layer_outputs(spec) for spec in specs.values())
 
     @classmethod
     def _shared_parameters(cls, config: Config, spaces: EnvironmentSpaces, own: int) -> int | None:

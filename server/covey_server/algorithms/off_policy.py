@@ -15,7 +15,7 @@ each has a next row of its own, and what is known of next rows has the N agents 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.experience import stream_steps
+from covey.bounds.layers import LayerOutputs, layer_outputs
 from covey.config import (
     AlgorithmSettings,
     Config,
@@ -94,10 +96,23 @@ class OffPolicy(Algorithm):
         return specs
 
     @classmethod
+    def layer_outputs(cls, config: Config, spaces: EnvironmentSpaces, specs: Mapping[str, NetworkSpec]) -> LayerOutputs:
+        """Count what layers give for one sample: those of all critics, or of policies and the critics that teach them.
+
+        A policy acts for each of its agents.
+        """
+        ids = network_ids(spaces, config.algorithm.share_parameters)
+        own = {key: layer_outputs(spec) for key, spec in specs.items()}
+        critics = [LayerOutputs.total(own[f"{role}/{i}"] for i in ids) for role in cls.critic_roles]
+        policies = [own[f"actor/{i}"].times(len(agents)) for i, agents in ids.items()]
+        both = LayerOutputs.total(critics), LayerOutputs.total([*policies, critics[0]])
+        return max(both, key=lambda its: its.numbers)
+
+    @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
         """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
-        replay = Replay(spaces, memory.max_size, memory.max_bytes, device)
+        replay = Replay(spaces, memory.max_size, memory.max_bytes, device, stream_steps(config, spaces))
         if kept_statistics(config.algorithm):
             replay.observe()
         return replay

@@ -23,13 +23,15 @@ Dims: M members of the pass, B samples, N agents, A width of all agents' actions
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from covey.bounds.experience import stream_steps
+from covey.bounds.layers import LayerOutputs, layer_outputs
 from covey.config import Config, ValueDecompositionAlgorithm, ValueDecompositionHyperparameters
 from covey.networks import NetworkSpec
 from covey.networks.resolve import network_ids
@@ -87,10 +89,17 @@ class ValueDecomposition(DiscreteTeam):
         """Describe the networks that mix utilities, by key; none where nothing of the mix is learned."""
 
     @classmethod
+    def layer_outputs(cls, config: Config, spaces: EnvironmentSpaces, specs: Mapping[str, NetworkSpec]) -> LayerOutputs:
+        """Count what layers give for one sample: utilities act for each of their agents, mixers for the team."""
+        ids = network_ids(spaces, config.algorithm.share_parameters)
+        agents = {f"actor/{i}": len(its) for i, its in ids.items()}
+        return LayerOutputs.total(layer_outputs(spec).times(agents.get(key, 1)) for key, spec in specs.items())
+
+    @classmethod
     def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Replay:
         """Make an empty replay memory, which all members share."""
         memory = config.replay_buffer
-        replay = Replay(spaces, memory.max_size, memory.max_bytes, device)
+        replay = Replay(spaces, memory.max_size, memory.max_bytes, device, stream_steps(config, spaces))
         if kept_statistics(config.algorithm):
             replay.observe()
         return replay

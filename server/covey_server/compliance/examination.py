@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covey.rows import MAX_RAW_BYTES, MAX_ROWS, STATE, Active, RowKind, RowSchema, read_leaves
-from covey.spaces import EnvironmentSpaces
+from covey.spaces import EnvironmentSpaces, choices
 from covey.v1.fragment_pb2 import SHORTFALL_UNSPECIFIED, Fragment
+from covey.v1.order_pb2 import Exploration
 from covey_server.compliance.asked import Work
 from covey_server.compliance.remembered import Remembered
 from covey_server.compliance.rules import Verdicts
@@ -20,6 +21,9 @@ from covey_server.ingest.validation import Accepted
 
 Seen = dict[str, NDArray[Any]]
 """Observations in one row of a fragment, an array (agents, ...) for each group id."""
+
+MOST_SHOWN = 16
+"""Streams of an agent from which observations are kept, of each group."""
 
 
 class Slots:
@@ -32,11 +36,15 @@ class Slots:
     Attributes:
         first: What each slot showed at the beginning of its last stream.
         drawn: Different actions that the built-in random policy has taken, by group.
+        shown: By group, what agents saw that the built-in random policy has played, as policies read it.
+        explored: Decisions that exploration was to draw uniformly, and how many of them are not the policy's.
     """
 
     def __init__(self, spaces: EnvironmentSpaces, verdicts: Verdicts) -> None:
         self.first: dict[int, Seen] = {}
         self.drawn: dict[str, set[bytes]] = {group.group_id: set() for group in spaces.groups}
+        self.shown: dict[str, list[NDArray[Any]]] = {group.group_id: [] for group in spaces.groups}
+        self.explored = [0, 0]
         self._spaces = spaces
         # Rows of a fragment; those that a slot keeps free are for a step, what closes it, and agents' open decisions.
         self._room = min(MAX_ROWS, MAX_RAW_BYTES // RowSchema.of(spaces).row_bytes)
@@ -131,18 +139,25 @@ class Slots:
                 chose = steps & (columns[f"{name}/active"][rows, number] == Active.CHOSE)
                 taken = read_leaves(columns, name, "action", group.action, (rows, number))[chose]
                 player = work.players[agent]
+                acted = rows.start + np.flatnonzero(chose)
                 if player is None:
                     self.drawn[name].update(action.tobytes() for action in taken)
-                elif work.exploration is None and chose.any() and not player.state_size:
-                    acted = rows.start + np.flatnonzero(chose)
+                    if len(self.shown[name]) < MOST_SHOWN and chose.any():
+                        seen = read_stacks(columns, group, number, frame_rows(earlier, acted, group.frame_stack))
+                        self.shown[name].append(seen)
+                elif _told(work.exploration) and chose.any() and not player.state_size:
                     seen = read_stacks(columns, group, number, frame_rows(earlier, acted, group.frame_stack))
                     mask = None if masks is None else masks[rows, number][chose]
                     wrong = player.wrong(number, seen, taken, mask)
+                    if work.exploration is not None and work.exploration.scale:
+                        self.explored[0] += len(wrong) if choices(group.action) else 0
+                        self.explored[1] += int(wrong.sum())
+                        continue
                     got = f"{int(wrong.sum())} others, the first {taken[wrong][:1].tolist()}"
                     what = (
                         f"{len(wrong)} actions of agent {self._spaces.agent_ids[agent]} that its policy gives, {where}"
                     )
-                    self._check("actions" if player.plain else "layers", not wrong.any(), what, got)
+                    self._check("epsilon" if work.exploration else player.rule, not wrong.any(), what, got)
 
     def _state(self, accepted: Accepted, row: int) -> Seen:
         """The state of the whole environment, where rows hold it, by the name of its column."""
@@ -153,3 +168,8 @@ class Slots:
             g.group_id: read_leaves(accepted.columns, g.group_id, "observation", g.observation, row).copy()
             for g in self._spaces.groups
         }
+
+
+def _told(exploration: Exploration | None) -> bool:
+    """Whether what a policy does is looked at: without exploration, or where that is epsilon-greedy."""
+    return exploration is None or exploration.kind == Exploration.KIND_EPSILON_GREEDY

@@ -5,6 +5,7 @@ R rows, N agents of a group.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from covey.config.encoder_choice import encoder_of
 from covey.config.network import EncoderConfig
 from covey.networks import MLP, Encoder, Input, NetworkSpec, Recurrent
 from covey.networks.images import is_image
+from covey.networks.normalisation import CLIP, MEAN, SCALE, Moments, normalised_ranges
 from covey.networks.ops import NumpyOps
 from covey.observations import ObservationEncoding
 from covey.spaces import (
@@ -51,12 +53,26 @@ class SamplePolicy:
         plain: Layers without norms and gates, no indicator, deterministic; else all that a policy file may have.
         seed: Seed from which the weights are drawn.
         memory: Whether it has memory: a GRU behind its encoder.
+        normalized_by: Observations (R, *shape) by whose statistics it normalises what it reads, where any of their
+            numbers can be; None: it does not.
+        weights: Factor of weights as they are drawn for training; 0: outputs are alike whatever is seen, and so near
+            to each other that samples of their softmax are seldom the largest.
 
     Attributes:
+        rule: The rule that is broken by actions which are not this policy's.
         state_size: How many numbers it remembers; 0 without memory.
     """
 
-    def __init__(self, group: Group, *, plain: bool, seed: int, memory: bool = False) -> None:
+    def __init__(
+        self,
+        group: Group,
+        *,
+        plain: bool,
+        seed: int,
+        memory: bool = False,
+        normalized_by: NDArray[Any] | None = None,
+        weights: float = WEIGHTS,
+    ) -> None:
         action = group.action
         boxes = [leaf.space.dtype for leaf in leaves(action) if isinstance(leaf.space, Box)]
         gaussian = not plain and bool(boxes) and all(np.dtype(dtype).kind == "f" for dtype in boxes)
@@ -85,18 +101,24 @@ class SamplePolicy:
             latent_dim=16,
             log_std=-0.5 if gaussian else None,
         )
-        self.plain = plain
+        ranges = () if normalized_by is None else normalised_ranges(group.stacked)
+        self.rule = "normalized" if ranges else "actions" if plain else "layers"
         self.state_size = network.state_size
         self._group = group
         self._spec = PolicySpec(
-            network, group.stacked, action, "stochastic" if gaussian else "deterministic", indicator
+            network, group.stacked, action, "stochastic" if gaussian else "deterministic", indicator, ranges
         )
         rng = np.random.default_rng(seed)
         # Gates and norms begin where they change nothing, and weights so small that one action is always the best.
         params = {
-            name: values * WEIGHTS if name.endswith(".weight") else values + rng.uniform(-0.4, 0.4, values.shape)
+            name: values * weights if name.endswith(".weight") else values + rng.uniform(-0.4, 0.4, values.shape)
             for name, values in network.init(rng).items()
         }
+        if normalized_by is not None and ranges:
+            x = ObservationEncoding.of(group.stacked).encode(normalized_by.reshape(len(normalized_by), -1))
+            own = Moments.of(np.concatenate([x[:, first:end] for first, end in ranges], 1)).tensors()
+            # Some so narrow that much of what is seen lies beyond the clip.
+            params |= own | {SCALE: own[SCALE] * 10 ** rng.uniform(-0.5, 2, own[SCALE].shape)}
         self.file = encode_policy(self._spec, {name: values.astype(np.float32) for name, values in params.items()})
         self.sha256 = policy_sha256(self.file)
         self._params = decode_policy(self.file)[1]
@@ -180,16 +202,33 @@ class SamplePolicy:
 
     def _inputs(self, number: int, seen: NDArray[Any]) -> NDArray[np.float32]:
         """Encode an agent's observations as its policy's network reads them, with its one-hot index if wanted."""
-        x = ObservationEncoding.of(self._group.stacked).encode(seen.reshape(len(seen), -1))
+        x = ObservationEncoding.of(self._group.stacked).encode(seen.reshape(len(seen), -1)).astype(np.float32)
+        at = 0
+        for first, end in self._spec.normalized:
+            numbers = slice(at, at := at + end - first)
+            mean, scale = self._params[MEAN][numbers], self._params[SCALE][numbers]
+            x[:, first:end] = np.clip((x[:, first:end] - mean) * scale, -CLIP, CLIP)
         if self._spec.indicator:
             x = np.concatenate([x, np.tile(np.eye(self._spec.indicator, dtype=np.float32)[number], (len(x), 1))], 1)
         return x
 
 
-def sample_policies(spaces: EnvironmentSpaces, *, plain: bool, seed: int, memory: bool = False) -> list[SamplePolicy]:
-    """One policy for each group; returns that of each agent, in environment order."""
+def sample_policies(
+    spaces: EnvironmentSpaces,
+    *,
+    plain: bool,
+    seed: int,
+    memory: bool = False,
+    normalized_by: Mapping[str, NDArray[Any]] | None = None,
+    weights: float = WEIGHTS,
+) -> list[SamplePolicy]:
+    """One policy for each group; returns that of each agent, in environment order.
+
+    Arguments are those of `SamplePolicy`, `normalized_by` by group id.
+    """
     by_agent: dict[int, SamplePolicy] = {}
     for i, group in enumerate(spaces.groups):
-        policy = SamplePolicy(group, plain=plain, seed=seed + i, memory=memory)
+        seen = (normalized_by or {}).get(group.group_id)
+        policy = SamplePolicy(group, plain=plain, seed=seed + i, memory=memory, normalized_by=seen, weights=weights)
         by_agent.update(dict.fromkeys(group.agents, policy))
     return [by_agent[i] for i in range(len(spaces.agents))]

@@ -32,6 +32,9 @@ RULES: dict[str, str] = {
     "fetch": "An actor fetches the policies that it lacks while it works on the order before",
     "actions": "A policy's outputs `z` become actions in this way",
     "layers": "where layer_norm: y = (y - mean(y)) / sqrt(var(y) + 1e-5) * p.i.norm.scale + p.i.norm.bias",
+    "normalized": "parts `[first, end]` of the encoded observation, first included and end not, whose numbers are "
+    "normalised",
+    "epsilon": "uniform with probability `scale`, else the first largest",
     "memory": "It moves on by the policy's GRU in each row in which the agent acts (`active` 1 or 2)",
     "states": "A state is what the agent remembers where the stream begins, behind its lead-in rows",
     "gone": "the actor runs nothing and answers with an empty fragment and `SHORTFALL_POLICY_UNAVAILABLE`",

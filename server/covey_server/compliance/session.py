@@ -10,10 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from covey.networks.normalisation import normalised_ranges
 from covey.v1 import actor_service_pb2 as pb
 from covey.v1.fragment_pb2 import SHORTFALL_POLICY_UNAVAILABLE, Fragment
 from covey.v1.order_pb2 import Exploration
-from covey.wire.limits import MAX_ORDER_STEPS
+from covey.wire.limits import EPSILON_GREEDY_SINCE, MAX_ORDER_STEPS
 from covey.wire.versions import MEMORY_SINCE
 from covey_server.compliance.asked import Players, Task, Work
 from covey_server.compliance.attached import Attached, StuckError
@@ -73,10 +74,23 @@ def try_actor(side: LearnerSide, verdicts: Verdicts, wait_s: float, process: sub
     side.policies |= {policy.sha256: policy.file for policy in (*plain, *layered, *remembering)}
     cast = Cast([None] * len(actor.spaces.agents), plain, layered, remembering)
     if side.version < MEMORY_SINCE:
-        verdicts.leave_out("memory", "states")
+        verdicts.leave_out("memory", "states", "normalized", "epsilon")
+    elif not any(normalised_ranges(group.stacked) for group in actor.spaces.groups):
+        verdicts.leave_out("normalized")  # images and choices are not
     stuck = False
     for act in (
-        *(begin, play_policies, remember, stand_still, restart, stop_with_episode, lack_a_policy, evaluate),
+        *(
+            begin,
+            play_policies,
+            normalize,
+            explore,
+            remember,
+            stand_still,
+            restart,
+            stop_with_episode,
+            lack_a_policy,
+            evaluate,
+        ),
         *(break_the_line, lose_a_fragment, refuse_a_fragment, restart_the_learner, wait_for_heartbeats, leave),
     ):
         try:
@@ -107,6 +121,31 @@ def play_policies(actor: Attached, cast: Cast) -> None:
     actor.verdicts.check(
         "fetch", not missing, f"{len(asked)} policies fetched by their hash", len(asked) - len(missing)
     )
+
+
+def normalize(actor: Attached, cast: Cast) -> None:
+    """Policies play that read normalised observations, each by the statistics in its own file: of what was seen."""
+    shown = {group: np.concatenate(seen) for group, seen in actor.slots.shown.items() if seen}
+    if actor.side.version >= MEMORY_SINCE and shown:
+        players = sample_policies(actor.spaces, plain=True, seed=3, normalized_by=shown)
+        actor.side.policies |= {policy.sha256: policy.file for policy in players}
+        actor.run(Work(0, players, STEPS, restart=True, seed=8))
+
+
+def explore(actor: Attached, cast: Cast) -> None:
+    """Policies play epsilon-greedily, never at random and then always."""
+    if actor.side.version < EPSILON_GREEDY_SINCE:
+        return
+    players = sample_policies(actor.spaces, plain=True, seed=4, weights=0.0)
+    actor.side.policies |= {policy.sha256: policy.file for policy in players}
+    for scale in (0.0, 1.0):
+        exploration = Exploration(kind=Exploration.KIND_EPSILON_GREEDY, scale=scale)
+        for _ in range(MOST_ORDERS_OF_EPISODE // 2):
+            actor.run(Work(0, players, STEPS, exploration=exploration))
+    decisions, others = actor.slots.explored
+    if decisions:
+        what = f"with scale 1 some of {decisions} decisions that are not the largest output"
+        actor.verdicts.check("epsilon", others > 0, what, "the largest each time")
 
 
 def remember(actor: Attached, cast: Cast) -> None:

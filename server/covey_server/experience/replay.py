@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from covey.bounds.experience import planned_rows
+from covey.config.sections import FRAGMENT_STEPS
 from covey.errors import ConfigError
 from covey.rows import Columns, RowKind, RowSchema
 from covey.run.state_upgrades import check_version
@@ -81,6 +82,7 @@ class Replay:
         max_size: Most env steps to hold.
         max_bytes: Most bytes of memory to take.
         device: Where the rows are kept and batches are made.
+        stream_steps: Env steps of one environment in a message, by which the rows are planned that repeat frames.
 
     Raises:
         ConfigError: `max_bytes` is less than two rows.
@@ -90,14 +92,19 @@ class Replay:
     """
 
     def __init__(
-        self, spaces: EnvironmentSpaces, max_size: int, max_bytes: int, device: torch.device | str = "cpu"
+        self,
+        spaces: EnvironmentSpaces,
+        max_size: int,
+        max_bytes: int,
+        device: torch.device | str = "cpu",
+        stream_steps: int = FRAGMENT_STEPS,
     ) -> None:
         self._device = torch.device(device)
         self._spaces = spaces
         self._schema, self._frames = RowSchema.of(spaces), spaces.frame_stack
         self._layout = RowLayout(spaces, self._device)
         per_row = self._layout.row_bytes
-        self._capacity = planned_rows(per_row, max_size, max_bytes, self._frames)
+        self._capacity = planned_rows(per_row, max_size, max_bytes, self._frames, stream_steps)
         self._max_size = max_size
         self._matrices = {d: self._zeros((self._capacity, width), d) for d, width in self._layout.widths.items()}
         # The same memory as numpy arrays, which write small blocks faster. On other devices fragments are staged.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from covey.collect.collector import most_train_slots
 from covey.config import Config
-from covey.config.sections import ReplayBuffer
+from covey.config.architecture import asks_for_memory, resolve
+from covey.config.sections import FRAGMENT_STEPS
 from covey.errors import ConfigError
-from covey.rows import RowSchema
+from covey.networks.resolve import network_ids
+from covey.rows import MAX_RAW_BYTES, MAX_ROWS, RowSchema
 from covey.spaces import EnvironmentSpaces
 
 SMALL_ROW_BYTES = 1024
@@ -54,21 +57,49 @@ def replay_row_bytes(spaces: EnvironmentSpaces) -> int:
     return stored + AGENT_BYTES * len(spaces.agents) + reaches_back
 
 
-CONTEXT_STEPS = 32
-"""Env steps of a stream by which the rows are planned that a stream repeats for stacks of frames."""
+def planned_slots(config: Config, spaces: EnvironmentSpaces) -> int:
+    """Return how many training slots an actor of a run will have: those asked for, or as many as fit its messages."""
+    return max(1, min(config.train_slots, most_train_slots(spaces, RowSchema.of(spaces))))
 
 
-def planned_rows(row_bytes: int, max_size: int, max_bytes: int, frame_stack: int = 1) -> int:
+def stream_steps(config: Config, spaces: EnvironmentSpaces) -> int:
+    """Return how many env steps an actor sends of one environment at a time (a stream), as long as a run is new.
+
+    Where env steps turn out to be cheap, more; at the end of a round or generation, fewer.
+    """
+    schema, slots = RowSchema.of(spaces), planned_slots(config, spaces)
+    room = min(MAX_ROWS, (MAX_RAW_BYTES - slots * state_bytes(config, spaces)) // schema.row_bytes) // slots
+    return max(1, min(config.actors.fragment_steps or FRAGMENT_STEPS, room - spaces.frame_stack))
+
+
+def state_bytes(config: Config, spaces: EnvironmentSpaces) -> int:
+    """Return the bytes of what all agents of an environment remember, which each stream begins with; 0 without memory.
+
+    Raises:
+        ConfigError: a `network` section that does not fit the environment.
+    """
+    if not asks_for_memory(config.network):
+        return 0
+    shared = config.algorithm.share_parameters
+    own = {i: c.encoder_config for i, c in resolve(config.network, spaces, shared).items()}
+    agents = network_ids(spaces, shared)
+    return 4 * sum(len(agents[i]) * encoder.hidden_state_size for i, encoder in own.items() if encoder.recurrent)
+
+
+def planned_rows(
+    row_bytes: int, max_size: int, max_bytes: int, frame_stack: int = 1, steps: int = FRAGMENT_STEPS
+) -> int:
     """How many rows of so many bytes a replay memory has, for `max_size` env steps within `max_bytes`.
 
     In replay an env step takes its step row and, where it ends an episode or a stream, one more; where observations are
-    stacked, a stream has up to `frame_stack` - 1 rows more.
+    stacked, a stream of so many `steps` has up to `frame_stack` - 1 rows more.
 
     Raises:
         ConfigError: `max_bytes` is less than two rows.
     """
-    wanted = 2 * max_size if row_bytes <= SMALL_ROW_BYTES else max_size + max_size // 8 + 2
-    wanted += max_size * (frame_stack - 1) // CONTEXT_STEPS
+    streams = -(-max_size // steps)
+    wanted = max_size + (max_size if row_bytes <= SMALL_ROW_BYTES else max(max_size // 8 + 2, streams))
+    wanted += streams * (frame_stack - 1)
     rows = min(wanted, (max_bytes - PLACE_BYTES * max_size) // row_bytes)
     if rows < 2:
         raise ConfigError(
@@ -78,15 +109,30 @@ def planned_rows(row_bytes: int, max_size: int, max_bytes: int, frame_stack: int
     return rows
 
 
-def planned_replay(spaces: EnvironmentSpaces, memory: ReplayBuffer) -> Replay:
-    """Return what a replay memory will have and hold.
+def planned_replay(config: Config, spaces: EnvironmentSpaces) -> Replay:
+    """Return what a run's replay memory will have and hold.
 
     Raises:
         ConfigError: `replay_buffer.max_bytes` is less than two rows.
     """
-    row_bytes = replay_row_bytes(spaces)
-    rows = planned_rows(row_bytes, memory.max_size, memory.max_bytes, spaces.frame_stack)
-    return Replay(row_bytes, rows, min(memory.max_size, rows), rows * row_bytes + PLACE_BYTES * memory.max_size)
+    memory, row_bytes = config.replay_buffer, replay_row_bytes(spaces)
+    steps = stream_steps(config, spaces)
+    rows = planned_rows(row_bytes, memory.max_size, memory.max_bytes, spaces.frame_stack, steps)
+    held = min(memory.max_size, max(1, rows * steps // (steps + spaces.frame_stack)))
+    return Replay(row_bytes, rows, held, rows * row_bytes + PLACE_BYTES * memory.max_size)
+
+
+def round_bytes(config: Config, spaces: EnvironmentSpaces) -> int:
+    """Return the bytes of one member's round as actors send it.
+
+    Rows of its env steps, of each stream the last one once more, and what a stream that goes on with an episode begins
+    with: frames for stacks, and what agents remember. Episodes that end have a row more.
+    """
+    asked = config.algorithm.learn_step
+    steps = min(asked, stream_steps(config, spaces))
+    streams = -(-asked // steps)
+    rows = asked + streams * spaces.frame_stack
+    return rows * RowSchema.of(spaces).row_bytes + streams * state_bytes(config, spaces)
 
 
 def experience_bytes(config: Config, spaces: EnvironmentSpaces) -> int:
@@ -96,7 +142,8 @@ def experience_bytes(config: Config, spaces: EnvironmentSpaces) -> int:
         ConfigError: the configured size holds nothing.
     """
     if config.algorithm.learns_from == "replay":
-        return planned_replay(spaces, config.replay_buffer).bytes
-    # Every member may have collected a whole round before the first of them learns.
-    rows = config.training.pop_size * config.algorithm.learn_step
-    return int(ROUND_COPIES * rows * RowSchema.of(spaces).row_bytes)
+        return planned_replay(config, spaces).bytes
+    # Every member may have collected a whole round before the first of them learns; before that, what policies
+    # remembered is computed for every decision.
+    remembered = config.algorithm.learn_step * state_bytes(config, spaces)
+    return config.training.pop_size * int(ROUND_COPIES * round_bytes(config, spaces) + remembered)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from covey.bounds.experience import experience_bytes, planned_replay
-from covey.collect.collector import most_train_slots
+from covey.bounds.experience import experience_bytes, planned_replay, planned_slots, state_bytes, stream_steps
+from covey.bounds.layers import LayerOutputs
 from covey.config import Config
-from covey.config.sections import FRAGMENT_STEPS
 from covey.errors import ConfigError
 from covey.rows import MAX_RAW_BYTES, RowSchema
 from covey.spaces import EnvironmentSpaces
@@ -22,6 +21,14 @@ ACTOR_BYTES = 66 << 20
 FRAGMENT_COPIES = 3
 """How often an actor holds the rows of a fragment: as steps are made, as one block, and compressed."""
 
+CONVOLUTION_COPIES = 4
+"""How often the results of the largest convolution are there besides those that are kept for the gradient: as results
+of each network and side by side, and so their gradients."""
+
+RECORDED_COPIES = 20
+"""How often a recorded update holds the results of the layers that learn at one time: its recordings have a place for
+the result of every operation of all passes, and all of these are there at once while one is made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Networks:
@@ -33,6 +40,8 @@ class Networks:
         policies: Networks that these are in.
         targets: Whether each network has a target network.
         members: Members of the population.
+        layers: What the layers of one member give for one sample of a batch, of those networks that learn at one time.
+        recorded: Whether updates are run from recordings.
     """
 
     parameters: int
@@ -40,6 +49,8 @@ class Networks:
     policies: int
     targets: bool
     members: int
+    layers: LayerOutputs
+    recorded: bool
 
     @property
     def bytes_per_parameter(self) -> int:
@@ -55,6 +66,17 @@ class Networks:
         """Bytes of all members' networks when there is most of them."""
         return self.bytes_per_parameter * self.parameters * self.members
 
+    @property
+    def learning_bytes(self) -> int:
+        """Bytes of all members' networks while they learn: parameters, moments, targets, gradients, policies."""
+        return 4 * (5 + self.targets) * self.parameters * self.members
+
+    def layers_bytes(self, batch_size: int) -> int:
+        """Bytes of what layers give in an update of all members, when there is most of it."""
+        its = self.layers
+        eager = its.numbers + CONVOLUTION_COPIES * its.convolution
+        return 4 * batch_size * self.members * (RECORDED_COPIES * its.numbers if self.recorded else eager)
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -64,6 +86,7 @@ class Memory:
         networks: Its networks.
         experience: Replay or rounds, when full.
         batch: What an update makes of a batch.
+        layers: What the networks' layers give in an update, kept until gradients are computed.
         learner_start: Memory of the learner as training begins.
         learner_full: Most memory of the learner.
         actor_start: Memory of an actor without its environments, as it begins.
@@ -74,6 +97,7 @@ class Memory:
     networks: Networks
     experience: int
     batch: int
+    layers: int
     learner_start: int
     learner_full: int
     actor_start: int
@@ -88,11 +112,12 @@ def planned_memory(config: Config, spaces: EnvironmentSpaces, networks: Networks
         ConfigError: the configured experience holds nothing.
     """
     experience = experience_bytes(config, spaces)
-    batch = _batch_bytes(config, spaces)
-    row_bytes = RowSchema.of(spaces).row_bytes
-    slots = max(1, min(config.train_slots, most_train_slots(spaces, RowSchema.of(spaces))))
-    steps = config.actors.fragment_steps or FRAGMENT_STEPS
-    fragment = min(MAX_RAW_BYTES, slots * (steps + 1) * row_bytes)
+    batch, layers = _batch_bytes(config, spaces), networks.layers_bytes(config.algorithm.batch_size)
+    # A generation follows another between updates, so there is most of networks, or of what an update makes.
+    most = max(networks.bytes, networks.learning_bytes + batch + layers)
+    slots, rows = planned_slots(config, spaces), stream_steps(config, spaces) + spaces.frame_stack
+    stream = rows * RowSchema.of(spaces).row_bytes + state_bytes(config, spaces)
+    fragment = min(MAX_RAW_BYTES, slots * stream)
     # All members' newest policies as they are fetched, decoded and stacked, and older versions.
     newest = 3 * 4 * networks.policy_parameters * networks.members
     kept = CACHED_POLICIES * 4 * networks.policy_parameters // max(1, networks.policies)
@@ -101,8 +126,9 @@ def planned_memory(config: Config, spaces: EnvironmentSpaces, networks: Networks
         networks=networks,
         experience=experience,
         batch=batch,
+        layers=layers,
         learner_start=LEARNER_BYTES + networks.bytes,
-        learner_full=LEARNER_BYTES + networks.bytes + experience + batch,
+        learner_full=LEARNER_BYTES + most + experience,
         actor_start=ACTOR_BYTES,
         actor_full=ACTOR_BYTES + policies + FRAGMENT_COPIES * fragment,
         slots=slots,
@@ -160,12 +186,18 @@ def experience_line(config: Config, spaces: EnvironmentSpaces) -> str:
     """Say how many env steps replay holds, and why fewer than configured; or how large rounds are."""
     row_bytes = RowSchema.of(spaces).row_bytes
     if config.algorithm.learns_from != "replay":
+        states = state_bytes(config, spaces)
+        remembered = (
+            f", and what its agents remember {states:,}, once for up to {stream_steps(config, spaces)} env steps"
+            if states
+            else ""
+        )
         return (
-            f"memory: an env step is {row_bytes:,} bytes; a round of {config.algorithm.learn_step:,} env steps "
-            f"(algorithm.learn_step) for each of {config.training.pop_size} members takes "
+            f"memory: an env step is {row_bytes:,} bytes{remembered}; a round of {config.algorithm.learn_step:,} env "
+            f"steps (algorithm.learn_step) for each of {config.training.pop_size} members takes "
             f"{mib(experience_bytes(config, spaces))}"
         )
-    replay, asked = planned_replay(spaces, config.replay_buffer), config.replay_buffer.max_size
+    replay, asked = planned_replay(config, spaces), config.replay_buffer.max_size
     fewer = (
         f" of the {asked:,} of replay_buffer.max_size, as replay_buffer.max_bytes has no room for more"
         if replay.steps < asked

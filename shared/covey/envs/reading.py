@@ -30,6 +30,7 @@ from covey.spaces import (
     AgentSpec,
     Box,
     EnvironmentSpaces,
+    MultiBinary,
     from_gymnasium,
     leaf_arrays,
     leaves,
@@ -191,7 +192,11 @@ def _check_masks(agent: AgentSpec, space: gymnasium.Space[Any] | None = None) ->
     try:
         width = mask_width(agent.action)
     except SpaceError as exc:
-        raise SpaceError(f"agent {agent.agent_id!r}: {exc}; leave the mask out of its observations and infos") from exc
+        switches = any(isinstance(leaf.space, MultiBinary) for leaf in leaves(agent.action))
+        instead = ", or make each switch a choice of two, MultiDiscrete([2, 2, ...])" if switches else ""
+        raise SpaceError(
+            f"agent {agent.agent_id!r}: {exc}; leave the mask out of its observations and infos{instead}"
+        ) from exc
     # A mask with a part for each component is looked at when the environment is watched.
     if space is not None and space.shape is not None and math.prod(space.shape) != width:
         raise SpaceError(

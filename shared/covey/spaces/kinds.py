@@ -224,7 +224,8 @@ def mask_width(action: Space) -> int:
     """
     width = sum(leaf.space.width for leaf in leaves(action) if isinstance(leaf.space, Discrete | MultiDiscrete))
     if not width:
-        raise SpaceError(f"action mask: for {type(action).__name__} actions, expected Discrete or MultiDiscrete ones")
+        what = type(action).__name__.removesuffix("Space")
+        raise SpaceError(f"action mask: for {what} actions, expected Discrete or MultiDiscrete ones among them")
     return width
 
 

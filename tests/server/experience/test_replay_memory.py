@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from covey.bounds.experience import planned_replay
-from covey.config.sections import ReplayBuffer
+from covey.config import parse_config
 from covey.resources import rss_bytes
 from covey.rows import Columns, RowKind, RowSchema
 from covey.spaces import AgentSpec, Box, EnvironmentSpaces
@@ -61,7 +61,11 @@ def test_memory_is_taken_as_rows_come_and_at_most_what_was_planned(case: str) ->
 def fill(case: str) -> None:
     """Fill a replay memory, and look at this process's memory while that goes on."""
     of, turns, max_size = CASES[case]
-    planned = planned_replay(of, ReplayBuffer.model_validate({"max_size": max_size, "max_bytes": 1 << 30})).bytes
+    memory = {"max_size": max_size, "max_bytes": 1 << 30}
+    config = parse_config(
+        {"algorithm": {"name": "MATD3"}, "environment": {"name": "none"}, "training": {}, "replay_buffer": memory}
+    )
+    planned = planned_replay(config, of).bytes
     assert planned > 200 * MIB
     columns, streams = fragment(of, turns=turns)
     Replay(of, STEPS, 1 << 30).insert(columns, streams)  # whatever comes with the first insertion of all

@@ -4,6 +4,6 @@
 """
 
 from covey_server.packing.updates.backend import Step, UpdateBackend
-from covey_server.packing.updates.choice import backend_for, backend_of
+from covey_server.packing.updates.choice import backend_for, backend_of, is_recorded
 
-__all__ = ["Step", "UpdateBackend", "backend_for", "backend_of"]
+__all__ = ["Step", "UpdateBackend", "backend_for", "backend_of", "is_recorded"]

@@ -98,9 +98,21 @@ def backend_of(config: Config, device: torch.device, networks: Iterable[NetworkS
     return backend_for("eager" if modules else updates, device, networks)
 
 
-def _automatic(device: torch.device, networks: Sequence[NetworkSpec]) -> Updates:
+def is_recorded(config: Config, networks: Sequence[NetworkSpec]) -> bool:
+    """Whether updates of a population with these networks are run from recordings on a CPU that can make them."""
+    if config.learner.updates == "auto":
+        return not modules_of(config.network) and not _heavy(networks)
+    return config.learner.updates == "recorded"
+
+
+def _heavy(networks: Sequence[NetworkSpec]) -> bool:
+    """Whether networks are so large that recordings of their updates do not pay on a CPU."""
     numbers, heaviest = sum(n.numbers for n in networks), max((n.products for n in networks), default=0)
-    if device.type == "cpu" and (numbers > MOST_RECORDED or heaviest > HEAVIEST_RECORDED):
+    return numbers > MOST_RECORDED or heaviest > HEAVIEST_RECORDED
+
+
+def _automatic(device: torch.device, networks: Sequence[NetworkSpec]) -> Updates:
+    if device.type == "cpu" and _heavy(networks):
         return "eager"
     if device.type == "cpu":
         kind, lacking = "recorded", missing(RECORDING)
