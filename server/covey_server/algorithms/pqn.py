@@ -76,6 +76,8 @@ class PQN(DiscreteTeam):
         population: As `Algorithm` has it.
     """
 
+    state_roles = ()
+
     # -- what a run consists of -----------------------------------------------------------------------------------
 
     @classmethod
