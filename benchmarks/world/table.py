@@ -150,7 +150,7 @@ def _images() -> Iterator[Row]:
     yield Row("butterfly", f"{WRAPPED}:small_images", GAMES, small, images=True)
     pong = {"name": "pettingzoo.butterfly.cooperative_pong_v6"}
     yield Row("butterfly", f"{WRAPPED}:small_images", GAMES, pong, images=True)
-    atari = ("multi-agent-ale-py", "ale-py", "supersuit>=3.9")
+    atari = ("multi-agent-ale-py", "ale-py", "supersuit>=3.9", "pygame-ce>=2.3")
     ram = {"game": "space_invaders_v2", "obs_type": "ram"}
     yield Row("atari", f"{WRAPPED}:atari", atari, ram)
     yield Row("atari", f"{WRAPPED}:atari", atari, {"game": "space_invaders_v2"}, images=True)

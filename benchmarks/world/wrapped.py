@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def pogema(num_agents: int = 2, size: int = 8) -> Any:
 
 def sumo(num_seconds: int = 200) -> Any:
     """The four by four grid of traffic lights that sumo-rl brings."""
+    # sumo_rl asks for it when it is imported.
+    os.environ.setdefault("SUMO_HOME", str(import_module("sumo").SUMO_HOME))
     import sumo_rl
 
     return sumo_rl.grid4x4(num_seconds=num_seconds)

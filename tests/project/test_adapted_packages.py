@@ -30,4 +30,4 @@ def machine(tmp_path: Path) -> Iterator[Stranger]:
 def test_their_environments_are_adapted(machine: Stranger) -> None:
     python = str(machine.environment / "bin" / "python")
     settings = ("-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider")
-    assert "10 passed" in machine.run(python, "-m", "pytest", "-q", *settings, str(TESTS))
+    assert "12 passed" in machine.run(python, "-m", "pytest", "-q", *settings, str(TESTS))

@@ -129,8 +129,11 @@ class Policy:
                         f"{MASK_KEY}"
                     )
                 value = value["observation"]
+            found = [np.asarray(part_of(value, leaf, f"observation of agent {agent!r}")) for leaf in leaves(space)]
+            # A number stands for an array of one, as in training.
             seen[agent] = [
-                np.asarray(part_of(value, leaf, f"observation of agent {agent!r}")) for leaf in leaves(space)
+                part.reshape(leaf.space.shape) if not part.ndim and leaf.space.shape == (1,) else part
+                for part, leaf in zip(found, leaves(space), strict=True)
             ]
         size, batched = self._size(seen)
         observation = [np.zeros((size, len(g), *g.observation.shape), g.observation.dtype) for g in self.spaces.groups]

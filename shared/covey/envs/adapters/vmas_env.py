@@ -89,7 +89,7 @@ class VMASCopies:
         ended, cut = _array(terminated)[at] > 0, _array(truncated)[at] > 0
         for agent, shown, reward in zip(self._agents, seen, rewards, strict=True):
             agent.observation[at] = _array(shown)[at]
-            agent.reward[at] = _array(reward)[at]
+            agent.reward[at] = _array(reward).reshape(self.count)[at]  # some scenarios give a column
         self.arrays.terminated[at], self.arrays.truncated[at] = ended[:, None], cut[:, None]
         self.arrays.living[at] = self.arrays.present[at] = ~(ended | cut)[:, None]
         return []

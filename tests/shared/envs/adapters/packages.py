@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 BATCHED = [
     pytest.param("vmas:make_env", {"scenario": "balance", "max_steps": 12}, id="vmas-balance"),
     pytest.param("vmas:make_env", {"scenario": "transport", "max_steps": 12}, id="vmas-transport"),
+    pytest.param("vmas:make_env", {"scenario": "wheel", "max_steps": 12}, id="vmas-wheel"),  # rewards are a column
     pytest.param("jaxmarl:make", {"env_id": "MPE_simple_spread_v3"}, id="jaxmarl-spread"),
 ]
 
