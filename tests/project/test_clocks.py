@@ -11,6 +11,7 @@ ALLOWED = {
     ("server/covey_server/security/tls.py", "now"): "certificates end at a time of day",
     ("shared/covey/cli/certs.py", "now"): "certificates begin and end at a time of day",
     ("shared/covey/cli/sources.py", "time"): "the age of a file, for people",
+    ("shared/covey/run/summary.py", "time"): "the age of a run's files, for people",
 }
 
 

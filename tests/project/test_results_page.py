@@ -96,7 +96,7 @@ def test_a_run_of_a_sweep_becomes_an_entry(tmp_path: Path) -> None:
     found = entry("job", Job("job.yaml"), tmp_path / "job" / "seed=7")
     assert (found["seed"], found["members"], found["env_steps"], found["episodes"]) == (7, 2, 120, 4)
     steps, _, _, seconds = zip(*found["curve"], strict=True)
-    assert steps == (60, 120) and all(0 < x <= found["wall_s"] + 1 for x in seconds)
+    assert steps == (60, 120) and all(x > 0 for x in seconds)
     assert found.keys() == run("job", 0, 0.0).keys()
 
 
