@@ -25,8 +25,10 @@ def squashed(outputs: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
     mean, log_std = outputs.chunk(2, -1)
     sigma = log_std.clamp(-20, 2).exp()
     base = Independent(Normal(mean, sigma, validate_args=False), 1, validate_args=False)
-    policy = TransformedDistribution(base, [TanhTransform(cache_size=1)], validate_args=False)
-    action = policy.transforms[0](mean + sigma * e)
+    squash = TanhTransform(cache_size=1)
+    policy = TransformedDistribution(base, [squash], validate_args=False)
+    action = squash(mean + sigma * e)
+    assert action is not None
     return action, policy.log_prob(action)
 
 
