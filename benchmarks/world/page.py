@@ -11,16 +11,19 @@ STAGES = ("resumed", "evaluated", "exported", "played")
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """The table; a cell is `yes`, `no` where a sentence below says why, or `-` where it was not tried."""
+    """The table; a cell is `yes`, `no` where a sentence below says why, or `-` where it was not tried.
+
+    In the column "and then": what worked with the run of the first algorithm: resumed, evaluated, exported, played.
+    """
     known = ("interface", "encoders", "bytes a row", "env steps/s", "in a run")
-    heads = ("environment", "package", *known, "check-env", *ALGORITHMS, *STAGES)
+    heads = ("environment", "package", *known, "check-env", *ALGORITHMS, "and then")
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for o in outcomes:
         cells = [f"`{o.environment}`", f"{o.package} {o.version}".strip(), o.interface or "-"]
         cells += [", ".join(o.encoders) or "-", "-" if o.row_bytes is None else f"{o.row_bytes:,}"]
         cells += [f"{rate:,.0f}" if rate else "-" for rate in (o.steps_per_s, o.trained_steps_per_s)]
         cells += [_cell(o.check), *(_cell(o.trained.get(a, "")) for a in ALGORITHMS)]
-        cells += [_cell(getattr(o, stage)) for stage in STAGES]
+        cells.append(_then(o))
         lines.append(f"| {' | '.join(cells)} |")
     worked = sum(o.check == "yes" and any(t == "yes" for t in o.trained.values()) for o in outcomes)
     count = f"{len(outcomes)} tried, {sum(o.check == 'yes' for o in outcomes)} taken by check-env, {worked} trained."
@@ -31,6 +34,12 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
 
 def _cell(text: str) -> str:
     return text if text == "yes" else "no" if text else "-"
+
+
+def _then(o: Outcome) -> str:
+    """`yes` if all stages worked, else those that did."""
+    worked = [stage for stage in STAGES if getattr(o, stage) == "yes"]
+    return "yes" if len(worked) == len(STAGES) else ", ".join(worked) or "-"
 
 
 def _reasons(o: Outcome) -> Iterator[tuple[str, str]]:

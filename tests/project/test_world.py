@@ -26,9 +26,9 @@ def test_every_environment_of_the_table_has_a_name_and_stands_once() -> None:
 
 def test_the_page_says_what_did_not_work_and_why() -> None:
     good = Outcome("a.b", "a", "1.0", "yes", "yes", "parallel", ["cnn", "mlp"], 56_492, 1234.0, 321.0)
-    good.trained = {"IPPO": "yes", "MATD3": "no, discrete"}
+    good.trained, good.resumed, good.played = {"IPPO": "yes", "MATD3": "no, discrete"}, "yes", "not here"
     page = markdown([good, Outcome("c.d", "c", installed="no wheel"), Outcome("e.f", "e", "2", "yes", "a Tuple")])
-    assert "| `a.b` | a 1.0 | parallel | cnn, mlp | 56,492 | 1,234 | 321 | yes | yes | no | - | - | - | - |" in page
+    assert "| `a.b` | a 1.0 | parallel | cnn, mlp | 56,492 | 1,234 | 321 | yes | yes | no | resumed |" in page
     assert "3 tried, 1 taken by check-env, 1 trained." in page
     assert "- `a.b` (MATD3): no, discrete" in page
     assert "- `c.d` (install): no wheel" in page
