@@ -96,9 +96,11 @@ def test_more_actors_start_and_fewer_leave_in_order(config: Config) -> None:
 def test_one_that_was_told_to_leave_is_none_that_is_there(config: Config) -> None:
     before = {p.pid for p in children()}
     with LocalActors(config, 2) as actors:
-        actors.attach(f"127.0.0.1:{free_port()}", None, lambda line: None)
+        said: list[str] = []
+        actors.attach(f"127.0.0.1:{free_port()}", None, said.append)
         first, other = (p for p in children() if p.pid not in before)
-        until(lambda: opened(first) and opened(other), what="they have imported")
+        # Nobody listens there, as they say: then they also know what to do with a signal.
+        until(lambda: all(any(f"local-{i}" in line for line in said) for i in range(2)), what="both were told")
         first.terminate()
         until(lambda: first not in children(), what="it has left")
         actors.check(env_steps=0)
