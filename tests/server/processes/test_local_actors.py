@@ -102,7 +102,7 @@ def test_one_that_was_told_to_leave_is_none_that_is_there(config: Config) -> Non
         # Nobody listens there, as they say: then they also know what to do with a signal.
         until(lambda: all(any(f"local-{i}" in line for line in said) for i in range(2)), what="both were told")
         first.terminate()
-        until(lambda: first not in children(), what="it has left")
+        os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # as in `kill_one`
         actors.check(env_steps=0)
         assert actors.running == 1
         actors.keep(1)

@@ -90,7 +90,7 @@ def test_without_a_configuration_every_algorithm_is_tried_with_its_defaults(capf
     assert refused == ["MADDPG", "MATD3"]
     found = answer(capfd, CROWD, "--config", "agents=1", "--config", "width=1500000", code=4)
     assert [s.split(" with ")[0] for s in found["cannot"]] == [
-        "IPPO and MADDPG and MAPPO and MASAC and MATD3 and PQN and QMIX and VDN"
+        "IPPO and MADDPG and MAPPO and MATD3 and PQN and QMIX and VDN"
     ]
 
 
