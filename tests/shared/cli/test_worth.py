@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.shared.experiments.test_worth import member
+from tests.support.lineages import member
 
 from covey.cli import run
 from covey.run.files import write_json

@@ -6,32 +6,9 @@ import math
 from typing import Any
 
 import pytest
+from tests.support.lineages import member
 
 from covey.experiments.worth import children_of, worth_of
-
-
-def member(
-    member_id: int,
-    parent_id: int | None = None,
-    generation: int = 0,
-    mutation: str = "initial",
-    change: str = "",
-    first: float | None = None,
-    parent: float | None = None,
-    **others: Any,
-) -> dict[str, Any]:
-    """A dead member as `covey lineage --json` prints it, whose newest fitness is its first one unless given."""
-    return {
-        "member_id": member_id,
-        "parent_id": parent_id,
-        "generation": generation,
-        "mutation": mutation,
-        "change": change,
-        "fitness": first,
-        "first_fitness": first,
-        "parent_fitness": parent,
-        "died_generation": generation + 1,
-    } | others
 
 
 def test_a_child_is_compared_with_its_parent_that_went_on_and_with_exact_copies_of_it() -> None:
