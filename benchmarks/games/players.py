@@ -28,7 +28,7 @@ def legal(seen: Mapping[str, Any]) -> list[int]:
 
 
 def at_random(seen: Mapping[str, Any], rng: np.random.Generator) -> int:
-    """Any legal action."""
+    """Choose any of the legal actions, each as probable as the others."""
     return int(rng.choice(legal(seen)))
 
 
@@ -62,7 +62,7 @@ def _four(board: Board, piece: int) -> bool:
 
 
 LINES = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
-"""Of tictactoe."""
+"""The rows of three squares that win in tictactoe; squares are numbered as its actions are."""
 
 
 def perfect(seen: Mapping[str, Any], rng: np.random.Generator) -> int:
@@ -90,4 +90,4 @@ SCRIPTED: dict[str, dict[str, Player]] = {
     "pettingzoo.classic.tictactoe_v3": {"random": at_random, "perfect": perfect},
     "pettingzoo.classic.connect_four_v3": {"random": at_random, "one-ply": one_ply},
 }
-"""By environment and name."""
+"""The scripted players of each game, by the environment's entry point and then by the player's name."""

@@ -56,4 +56,4 @@ JOBS: dict[str, Job] = {
     "tictactoe": Job("tictactoe.yaml", runs=3, game=True),
     "connect_four": Job("connect_four.yaml", runs=3, game=True),
 }
-"""By name: the name of the sweep."""
+"""All jobs by name; a job's sweep and its section of docs/results.md have that name too."""

@@ -175,7 +175,7 @@ def _shares(runs: Sequence[Run]) -> dict[tuple[str, str], list[tuple[float, floa
 
 
 def commands(job: str, runs: Sequence[Run]) -> str:
-    """What makes the runs, all at once and one of them."""
+    """The shell commands that train a job: all of its runs at once, and one run by itself with its evaluation."""
     run = runs[0]
     seeds = ",".join(str(r["seed"]) for r in runs)
     text = f".venv/bin/python -m benchmarks.learning {job} --runs runs --seeds {seeds}\n"

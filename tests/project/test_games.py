@@ -41,7 +41,7 @@ def test_one_ply_beats_random_moves_nearly_always(seat: str) -> None:
 
 
 def drawing(*rows: str) -> dict[str, Any]:
-    """What the player of x sees of a board of x and o."""
+    """The observation in connect four of the player whose pieces are drawn as x; the other's are o, "." is empty."""
     board = np.array([list(row) for row in rows])
     full = board[0] != "."
     return {"observation": np.stack([board == "x", board == "o"], -1), "action_mask": (~full).astype(np.int8)}

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from tests.support.plain_examples import matd3
-from tests.support.plain_off_policy import Alone, Look, next_of, now_of
+from tests.support.plain_off_policy import Alone, Look, next_of
 from torch import Tensor
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from covey.config import Config, MASACSettings
 from covey.spaces import EnvironmentSpaces
 from covey_server.experience.batch import Batch
-from covey_server.experience.replay import Replay
 from covey_server.member import Member
 from covey_server.packing import counter_rng
 
@@ -33,7 +32,7 @@ def squashed(outputs: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class PlainMASAC(Alone):
-    """One member of MASAC."""
+    """One member that learns by MASAC alone, network by network in plain PyTorch, to compare packed learning with."""
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
         super().__init__(made, spaces, m)
@@ -59,22 +58,11 @@ class PlainMASAC(Alone):
         own = zip(samples, columns, range(len(samples)), strict=True)
         return torch.cat([torch.where(look.part[:, i, None] == 1, x, look.action[:, at]) for x, at, i in own], -1)
 
-    def update(self, replay: Replay) -> None:
-        size = int(self.hyper["batch_size"])
-        batch = replay.sample(self.keys(), torch.tensor([size]), size)
-        now, weight = now_of(batch), batch.weight[0]
-        y = [self.target(batch, agent) for agent in range(len(self.spaces.agents))]
-        losses = []
-        for role in self.roles:
-            for player, agents in self.ids.items():
-                rows = [weight[:, a] > 0 for a in agents]
-                losses.append(self.learn_critic(f"{role}/{player}", agents, rows, now, y))
-        self.critic_losses.append(float(np.mean(losses)))
-        self.learn_soft_policies(now, weight * (now.part == 1))
+    def follow(self, now: Look, weight: Tensor) -> None:
+        self.learn_soft_policies(now, weight)
         for key, target in self.targets.items():
             if key.startswith("critic"):
                 matd3.polyak(target, self.nets[key], self.hyper["tau"])
-        self.updates += 1
 
     @torch.no_grad()
     def target(self, batch: Batch, agent: int) -> Tensor:

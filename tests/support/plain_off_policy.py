@@ -210,11 +210,15 @@ class Alone:
                 rows = [weight[:, a] > 0 for a in agents]
                 losses.append(self.learn_critic(f"{role}/{player}", agents, rows, now, y))
         self.critic_losses.append(float(np.mean(losses)))
+        self.follow(now, weight * (now.part == 1))
+        self.updates += 1
+
+    def follow(self, now: Look, weight: Tensor) -> None:
+        """Let policies and targets learn what the critics have learned, where it is their turn."""
         if self.settings.name == "MADDPG" or (self.updates + 1) % self.hyper["policy_freq"] == 0:
-            self.learn_policies(now, weight * (now.part == 1))
+            self.learn_policies(now, weight)
             for key, target in self.targets.items():
                 matd3.polyak(target, self.nets[key], self.hyper["tau"])
-        self.updates += 1
 
     @torch.no_grad()
     def target(self, batch: Batch, agent: int) -> Tensor:

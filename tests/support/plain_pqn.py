@@ -107,7 +107,7 @@ def _fragment(whole: Columns, at: int, steps: int) -> tuple[Columns, int]:
 
 
 class Alone:
-    """One member of PQN."""
+    """One member that learns by PQN alone, env step by env step in plain PyTorch, to compare packed learning with."""
 
     def __init__(self, made: Config, spaces: EnvironmentSpaces, m: Member) -> None:
         assert isinstance(made.algorithm, PQNSettings)

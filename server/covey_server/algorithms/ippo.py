@@ -27,19 +27,18 @@ from covey.networks import NetworkSpec
 from covey.spaces import Box, EnvironmentSpaces, has_box, leaves
 from covey.v1.order_pb2 import Exploration
 from covey_server.algorithms.agent_types import AgentType, padding_groups
-from covey_server.algorithms.algorithm import Algorithm
 from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.learning_group import METRICS, LearningGroup
+from covey_server.algorithms.on_rounds import OnRounds
 from covey_server.algorithms.roles import actor_spec, networks_by_id, value_spec
 from covey_server.experience.rollouts import Rollout, Rollouts
 from covey_server.member import Member, MemberSizes
-from covey_server.orders.pace import Rounds
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.policy_snapshot import PolicySnapshot
 
 
-class IPPO(Algorithm):
+class IPPO(OnRounds):
     """PPO with independent policies and value networks; agents of a group share theirs unless that is switched off.
 
     Args:
@@ -98,18 +97,6 @@ class IPPO(Algorithm):
         """Make what value networks read of a round; None: each reads what its policy does, the agent's observation."""
         del spaces, device
         return None
-
-    @classmethod
-    def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Rollouts:
-        """Make an empty memory for the members' rollouts: what each has collected since it last learned."""
-        del config, device
-        return Rollouts(spaces)
-
-    @classmethod
-    def pace(cls, config: Config) -> Rounds:
-        """Make the rule for updates: a learning phase after every `learn_step` env steps of a member."""
-        del config
-        return Rounds()
 
     @classmethod
     def exploration(cls, config: Config, member: Member) -> Exploration:

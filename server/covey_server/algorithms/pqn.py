@@ -50,6 +50,7 @@ from covey_server.algorithms.estimates import CHUNK, CHUNK_BYTES, side_by_side
 from covey_server.algorithms.loss_means import LossMeans
 from covey_server.algorithms.member_vectors import MemberVectors
 from covey_server.algorithms.minibatch_sizes import enough, even_length
+from covey_server.algorithms.on_rounds import OnRounds
 from covey_server.algorithms.roles import actor_spec, indicator, networks_by_id
 from covey_server.algorithms.schedules import scheduled
 from covey_server.algorithms.shuffles import Shuffle
@@ -57,14 +58,13 @@ from covey_server.algorithms.team_rounds import TeamPool, TeamRound, TeamRounds
 from covey_server.algorithms.value_decomposition import AgentColumns
 from covey_server.experience.rollouts import Rollouts
 from covey_server.member import Member, MemberSizes
-from covey_server.orders.pace import Rounds
 from covey_server.packing import counter_rng
 from covey_server.packing.networks_by_role import PackedNetworks, Pass
 from covey_server.packing.policy_snapshot import PolicySnapshot
 from covey_server.packing.updates import backend_of
 
 
-class PQN(DiscreteTeam):
+class PQN(DiscreteTeam, OnRounds):
     """PQN for a population: stacks the members' utilities and updates them from rollouts.
 
     Args:
@@ -91,18 +91,6 @@ class PQN(DiscreteTeam):
             inputs = tuple(replace(own, encoder=_normalised(own.encoder)) for own in spec.inputs)
             specs[f"actor/{i}"] = replace(spec, inputs=inputs, head=replace(spec.head, layer_norm=True))
         return specs
-
-    @classmethod
-    def experience(cls, config: Config, spaces: EnvironmentSpaces, device: torch.device) -> Rollouts:
-        """Make an empty memory for the members' rollouts: what each has collected since it last learned."""
-        del config, device
-        return Rollouts(spaces)
-
-    @classmethod
-    def pace(cls, config: Config) -> Rounds:
-        """Make the rule for updates: a learning phase after every `learn_step` env steps of a member."""
-        del config
-        return Rounds()
 
     # -- learning -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import typer
 from covey.cli.terminal import say
 from covey.errors import ConfigError, StorageError
 from covey.run import SWEEP
+from covey.run.files import directories
 
 RUNS = Path("runs")
 
@@ -52,7 +53,7 @@ def find_run(name: str | None) -> Path:
         return newest
     found = _found(name)
     if (found / SWEEP).is_file():
-        runs = sorted(p.name for p in _directories(found) if (p / "config.yaml").is_file())
+        runs = sorted(p.name for p in directories(found) if (p / "config.yaml").is_file())
         such = f", such as {found / runs[0]}" if runs else ""
         raise ConfigError(f"run {name}: {found} is a sweep of {len(runs)} runs, expected one of them{such}; name one")
     return found
@@ -76,7 +77,7 @@ def _found(name: str) -> Path:
     wanted = Path(name) if Path(name).parent.name else RUNS / name
     if not wanted.parent.is_dir() and (RUNS / name).parent.is_dir():
         wanted = RUNS / name
-    found = [p for p in _directories(wanted.parent) if wanted.name and p.name.startswith(wanted.name)]
+    found = [p for p in directories(wanted.parent) if wanted.name and p.name.startswith(wanted.name)]
     if len(found) > 1:
         named = ", ".join(p.name for p in found[:MOST_NAMED]) + ", ..." * (len(found) > MOST_NAMED)
         raise ConfigError(
@@ -96,14 +97,9 @@ def newest_run() -> Path:
     Raises:
         StorageError: there is none.
     """
-    found = [run for p in _directories(RUNS) for run in (_directories(p) if (p / SWEEP).is_file() else [p])]
+    found = [run for p in directories(RUNS) for run in (directories(p) if (p / SWEEP).is_file() else [p])]
     if not found:
         raise StorageError(
             f"./{RUNS} holds no run; start one with covey train FILE, or give the directory of one as RUN"
         )
     return max(found, key=lambda p: p.stat().st_mtime)
-
-
-def _directories(folder: Path) -> list[Path]:
-    """The directories in a folder, by name; none if there is no such folder."""
-    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []

@@ -14,7 +14,7 @@ import typer
 from covey.cli.run_names import RUNS, find_run, find_sweep
 from covey.cli.terminal import say, say_json
 from covey.errors import ConfigError, StorageError
-from covey.run.files import cannot_write
+from covey.run.files import cannot_write, directories
 
 if TYPE_CHECKING:
     from covey.run.summary import RunSummary
@@ -112,7 +112,7 @@ def rm(
 ) -> None:
     """Delete runs with all that they hold, after asking; one that is being trained is refused."""
     from covey.run import SWEEP
-    from covey.run.summary import directories, is_trained_now
+    from covey.run.summary import is_trained_now
 
     chosen = [find_sweep(name) for name in names]
     for path in chosen:
@@ -166,7 +166,7 @@ def _value(run: RunSummary, key: str) -> str:
 
 
 def _place(run: RunSummary, sort: str) -> tuple[float, str]:
-    """Where a run stands in the list: lower is further up."""
+    """The key by which runs are sorted, lowest first: what `--sort` names, negated, then the run's path."""
     value = {"age": run.written_s, "best": run.best, "env_steps": run.env_steps, "name": None}[sort]
     return (math.inf if value is None else -value), str(run.path)
 
@@ -247,7 +247,7 @@ def _apart(pair: Sequence[RunSummary]) -> dict[str, float] | None:
 
 
 def _said(pair: Sequence[RunSummary], apart: Mapping[str, float] | None) -> list[str]:
-    """What the comparison shows, and what it does not."""
+    """Sentences below a comparison of two runs: how far their scores are apart, or why that is not told."""
     if pair[0].environment != pair[1].environment:
         return ["they train in different environments: scores cannot be compared"]
     if apart is None:

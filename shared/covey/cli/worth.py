@@ -93,7 +93,7 @@ def _runs(names: Sequence[str]) -> Iterator[tuple[Path, bool]]:
 
 
 def _notes(children: Sequence[Child], found: Sequence[Worth]) -> Iterator[str]:
-    """What a reader has to know of the numbers."""
+    """Sentences below the table of mutations: what a gain is, which children have none, where intervals are weak."""
     yield MEANING
     unknown = sum(not c.known for c in children)
     if unknown:

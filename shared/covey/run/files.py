@@ -26,6 +26,11 @@ def cannot_read(path: Path, exc: OSError) -> StorageError:
     return StorageError(f"{path} cannot be read ({os.strerror(exc.errno or 0)}); give the directory of a covey run")
 
 
+def directories(folder: Path) -> list[Path]:
+    """The directories in a folder, by name; none if there is no such folder."""
+    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
 def sync_directory(path: Path) -> None:
     """Make creations, renames and deletions in a directory survive a power cut.
 

@@ -15,7 +15,7 @@ from covey.config.yaml_text import read_yaml
 from covey.errors import CoveyError
 from covey.run import SWEEP
 from covey.run.directory import RunDirectory
-from covey.run.files import cannot_read, read_json
+from covey.run.files import cannot_read, directories, read_json
 from covey.run.reports import ENDED
 
 
@@ -71,11 +71,6 @@ def runs_in(folder: Path) -> list[Path]:
         inner = directories(path) if (path / SWEEP).is_file() else [path]
         found += [run for run in inner if (run / "config.yaml").is_file()]
     return found
-
-
-def directories(folder: Path) -> list[Path]:
-    """The directories in a folder, by name; none if there is no such folder."""
-    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 
 def summarise(path: Path) -> RunSummary:

@@ -159,7 +159,7 @@ class OneChoice(CounterEnv):
 
 
 class Duel(OneChoice):
-    """What one agent wins the other one loses."""
+    """An environment whose two agents' rewards sum to zero in every env step."""
 
     def step(self, actions: Any) -> Any:
         seen, rewards, *rest = super().step(actions)
