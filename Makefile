@@ -9,6 +9,8 @@ N ?= 1000000
 MINUTES ?= 20
 SEED ?= 0
 GPU_OUT ?= gpu.json
+# Tests run in as many processes as there are cores; JOBS=0 runs them in one, as a debugger wants it.
+JOBS ?= logical
 
 # One thread a process: actors and learner share the cores among themselves.
 export OMP_NUM_THREADS ?= 1
@@ -83,8 +85,9 @@ check-others:
 
 test test-learning test-engines: export COVEY_HYPOTHESIS ?= ci
 
+# Each process takes from the other what that has not begun, so both end at about the same time.
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-learning: venv
 	$(BIN)/python -m pytest -m learning $(ARGS)

@@ -141,6 +141,7 @@ LEFT_OUT = (
     "costly",
     "environments",
     "evolution",
+    "image_updates",
     "learning",
     "memory",
     "narrow_products",
