@@ -29,6 +29,8 @@ from covey.v1.population_service_pb2 import Status
 from covey_server.attendance import Attendance
 from covey_server.build import PopulationFactory
 from covey_server.coordination.run_state import RunState
+from covey_server.curves.moments import add_moment
+from covey_server.curves.writer import CurveWriter
 from covey_server.durability.changed_settings import keep_configuration
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.durability.recovery import restore
@@ -36,7 +38,6 @@ from covey_server.durability.start_files import next_epoch, port_before
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.ingest.intake import Intake
 from covey_server.learner import Learner
-from covey_server.metrics import Metrics
 from covey_server.packing.updates import backend_of
 from covey_server.security.tls import check_exposure
 from covey_server.security.tokens import Tokens
@@ -138,7 +139,7 @@ class LearnerProcess:
         standstill = Standstill(self.learner, self.trainer, self.attendance)
         self.report = Report(self.learner, self.trainer.evaluator.phase, actors.gauges, standstill)
         self._grpc = GrpcThread(self.learner, self.attendance, actors, self.trainer, self.report, self.tokens)
-        self._metrics = Metrics(run.path, config.logging, self.learner.totals.training_s)
+        self._curves = CurveWriter(run, config)
         self.address = ""
 
     def start(self) -> str:
@@ -214,7 +215,7 @@ class LearnerProcess:
         Raises:
             CoveyError: the fault that ended the run, if it failed.
         """
-        last_metrics = last_files = 0.0
+        last_moment = last_files = 0.0
         while self.trainer.is_alive():
             self.trainer.join(timeout=0.25)
             now = time.monotonic()
@@ -222,10 +223,10 @@ class LearnerProcess:
             if watch is not None:
                 watch(status)
             try:
-                if now - last_metrics >= self.config.logging.interval_s:
-                    last_metrics = now
-                    self._metrics.write(status.env_steps, self._values(status))
-                    self._metrics.flush()
+                if now - last_moment >= self.config.logging.interval_s:
+                    last_moment = now
+                    self._add_moment(status)
+                self._write_curves()
                 if now - last_files >= REPORT_FILES_S:
                     last_files = now
                     self.write_files()
@@ -295,9 +296,12 @@ class LearnerProcess:
         self.learner.journal.close()
         # The run is over, and a storage error that ended it has been reported already.
         with contextlib.suppress(StorageError):
-            self._metrics.close()
+            result = self.result()
+            self._add_moment(self.report.status())
+            self._write_curves()
+            self._curves.close(result)
             self.write_files()
-            write_json(self.run.result, self.result())
+            write_json(self.run.result, result)
             # An address file that remains tells a resumed learner, and commands, that this one was killed.
             self.run.address.unlink(missing_ok=True)
 
@@ -312,34 +316,20 @@ class LearnerProcess:
         write_json(self.run.living, members_json(self.report.living()))
         write_json(self.run.actors, actors_json(self.report.actors()))
 
-    def _values(self, status: Status) -> dict[str, float]:
-        """Current value of every metric, by name: rates, totals, fitness and losses of each member, counters."""
-        values = {
-            "env_steps_per_s": status.env_steps_per_s,
-            "updates": float(status.updates),
-            "members_per_pass": status.members_per_pass,
-            "wait/actors_s": status.actor_wait_s,
-            "wait/learner_s": status.learner_wait_s,
-            "wait/standstill_s": status.standstill_s,
-            "staleness_updates": status.staleness_updates,
-            "wire/bytes": float(status.wire_bytes),
-            "wire/raw_bytes": float(status.raw_bytes),
-            "replay/env_steps": float(status.replay_env_steps),
-            "actors": float(status.actors),
-            "generation": float(status.generation),
-        }
-        if status.HasField("best_fitness"):
-            values["fitness/best"] = status.best_fitness
-        for member in self.report.members():
-            if member.HasField("fitness"):
-                values[f"fitness/member_{member.member_id}"] = member.fitness
-        for member_id, losses in self.learner.losses.take().items():
-            values |= {f"{name}/member_{member_id}": value for name, value in losses.items()}
-        for name, count in status.counters.items():
-            values[f"counter/{name}"] = float(count)
-        for name, count in status.gauges.items():
-            values[f"gauge/{name}"] = float(count)
-        return values
+    def _add_moment(self, status: Status) -> None:
+        """Give the curves their values of this moment: the machine, losses, training episodes."""
+        learner = self.learner
+        with learner.lock:
+            population = learner.population
+            places = {} if population is None else {m.member_id: k for k, m in enumerate(population.members)}
+            agents = () if population is None else population.spaces.agent_ids
+        add_moment(learner.points, learner.training_s, status, learner.losses, learner.episodes, places, agents)
+
+    def _write_curves(self) -> None:
+        """Write what the curves were given since the last time."""
+        if points := self.learner.points.take():
+            self._curves.write(points)
+            self._curves.flush()
 
 
 def _check_device(device: str) -> None:

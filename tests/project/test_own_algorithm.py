@@ -72,7 +72,7 @@ def test_its_members_are_told_as_all_are(finished: tuple[Path, Any], environment
     run, _ = finished
     members = json.loads(covey(environment, "members", run, "--json"))["members"]
     assert [sorted(m["hyperparameters"]) for m in members] == [["batch_size", "gamma", "learn_step", "lr"]] * 2
-    assert "q_loss/member_" in (run / "metrics.csv").read_text()
+    assert "place_1/q_loss" in (run / "metrics.csv").read_text()
 
 
 def test_it_plays_and_is_exported(finished: tuple[Path, Any], environment: dict[str, str], tmp_path: Path) -> None:

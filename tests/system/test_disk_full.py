@@ -61,5 +61,5 @@ def test_a_learner_waits_for_room_and_goes_on_by_itself(tmp_path: Path) -> None:
     assert_exact_steps(run)
     assert RunDirectory(run).elite_generations() == [0, 1]
     rows = (run / "metrics.csv").read_text().splitlines()
-    assert all(len(row.split(",")) == 4 for row in rows), "gaps, but no halves"
+    assert all(len(row.split(",")) == 5 for row in rows), "gaps, but no halves"
     assert any("counter/disk_full,1" in row for row in rows)

@@ -36,7 +36,7 @@ def value_losses(run: Path) -> list[float]:
     """The last ones of all members."""
     with (run / "metrics.csv").open() as file:
         last = {row["name"]: float(row["value"]) for row in csv.DictReader(file)}
-    found = [value for name, value in last.items() if name.startswith("value_loss/")]
+    found = [value for name, value in last.items() if name.endswith("/value_loss") and name.startswith("place_")]
     assert len(found) == 2
     return found
 

@@ -90,8 +90,6 @@ def test_a_finished_run_answers_status_and_actors(trained: tuple[Path, dict[str,
     assert status["wire_bytes"] < status["raw_bytes"]
     actors = covey_json("actors", run, "--json")["actors"]
     assert sum(a["env_steps"] for a in actors) == 5200
-    metrics = (run / "metrics.csv").read_text()
-    assert "members_per_pass" in metrics and "staleness_updates" in metrics and "wait/actors_s" in metrics
     assert json.loads((run / "result.json").read_text())["state"] == "complete"
 
 

@@ -115,6 +115,9 @@ class Intake:
                 "they are played again"
             )
         self._count_and_log(session, fragment, order, accepted)
+        for episode in fragment.episodes:
+            if not episode.evaluation:
+                learner.episodes.add(episode.member_id, episode.returns, episode.length)
         self._outside.look(session, accepted.columns, population.spaces)
         if not fragment.shortfall:
             self._measure(session.key, order, fragment)

@@ -7,6 +7,7 @@ from functools import partial
 
 from covey.run.trained import TrainedMember
 from covey_server.coordination.run_state import RunState
+from covey_server.curves import population as curves
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.fitness import Played, Score, best, score_of
 from covey_server.evolution.generation import sound
@@ -53,6 +54,7 @@ class Evaluator:
         self._training = learner.config.training
         self._requests: dict[int, Request] = {}  # by member id: evaluations requested since it was last compared
         self._evaluated: set[int] = set()  # ids of the members among these that have their fitness
+        self._scores: dict[int, Score] = {}  # by member id: of the newest evaluations of those that live
         self._halving: Halving[Played] | None = None  # where all members are compared with each other
         self._confirming: dict[int, Comparison] = {}  # by the id of its best member, which plays further episodes
         self._kept = KeptBest(learner, checkpointer)
@@ -132,6 +134,8 @@ class Evaluator:
     def _enter_fitness(self, population: Population, member_id: int, score: Score) -> None:
         """Record a member's fitness, then compare members if enough of them have one."""
         member = self._rate(population, member_id, score)
+        self._learner.curve(curves.evaluation(population.members.index(member), score), member_id)
+        self._scores[member_id] = score
         self._evaluated.add(member_id)
         comparison = self._mode.compare(population, member, self._evaluated)
         if comparison is not None:
@@ -206,7 +210,10 @@ class Evaluator:
         fittest = best(fitnesses)
         if self._mode.compares_all:
             with self._learner.changed:
-                population.lineage.compared(self._learner.ledger(fittest).generation)
+                generation = self._learner.ledger(fittest).generation
+                population.lineage.compared(generation)
+                self._learner.curve(curves.gains([e for e in population.lineage.living if e.generation == generation]))
+        self._show(population)
         self._keep_elite(population, fittest)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
             self._confirming[fittest] = comparison
@@ -224,6 +231,15 @@ class Evaluator:
                 self._confirming[fittest] = comparison
                 return
         self._succeed(population, comparison)
+
+    def _show(self, population: Population) -> None:
+        """Give the curves the best of all evaluated members, and how they are spread."""
+        rated = {m.member_id: m.fitness for m in population.members if m.fitness is not None}
+        self._scores = {member_id: score for member_id, score in self._scores.items() if member_id in rated}
+        fittest = best(rated)
+        spread = curves.comparison(rated.values(), rated[fittest])
+        known = self._scores.get(fittest)
+        self._learner.curve(spread if known is None else curves.score_of("fitness/best", known) | spread, fittest)
 
     def _hold(self, request: Request, population: Population) -> None:
         """Hold the policies that play a request, to be kept if they turn out to be the best."""
@@ -271,6 +287,7 @@ class Evaluator:
         self._rate(population, member_id, score)
         with self._learner.changed:
             self._checkpointer.best_member = member_id
+            self._learner.curve(curves.score_of("fitness/confirmed", score), member_id)
             self.result = {
                 "generations": self._learner.ledger(member_id).generation + 1,
                 "best_member": member_id,

@@ -14,6 +14,7 @@ from covey.run.directory import SCORE, RunDirectory
 from covey.run.files import read_json
 from covey.run.kept import put_back, write_kept
 from covey.run.trained import TrainedMember
+from covey_server.curves.population import score_of
 from covey_server.durability.checkpointer import Checkpointer
 from covey_server.evolution.fitness import Score
 from covey_server.learner import Learner
@@ -94,6 +95,7 @@ class KeptBest:
             learner.event(f"{exc}; the best policy before stays")
             return
         self._checkpointer.kept_fitness = comparable
+        learner.curve(score_of("fitness/kept", score), request.member_id)
         learner.event(
             f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} ± "
             f"{score.stderr:.2f} over {episodes} fresh episodes{score.versus}"

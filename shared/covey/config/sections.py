@@ -365,9 +365,18 @@ class Logging(Section):
         default=True, description="Whether metrics are written for TensorBoard, to `tensorboard/` in the run directory."
     )
     csv: bool = Field(default=True, description="Whether metrics are written to `metrics.csv` in the run directory.")
-    wandb: bool = Field(
+    wandb: bool = Field(default=False, description="Whether metrics also go to Weights & Biases, if it is installed.")
+    mlflow: bool = Field(
         default=False,
-        description="Whether metrics also go to Weights & Biases, where it is installed; to the project `covey`, or "
-        "the one that the environment variable `WANDB_PROJECT` names.",
+        description="Whether metrics also go to MLflow, if it is installed; `MLFLOW_TRACKING_URI` says where that is.",
     )
+    trackio: bool = Field(default=False, description="Whether metrics also go to trackio, if it is installed.")
+    project: str | None = Field(
+        default=None,
+        description="Project of these services that the run belongs to; MLflow calls it an experiment. null: what the "
+        "environment variable `WANDB_PROJECT` names, else `covey`.",
+    )
+    entity: str | None = Field(default=None, description="User or team of Weights & Biases. null: the user's default.")
+    group: str | None = Field(default=None, description="Group of runs within the project. null: the run's `name`.")
+    tags: list[str] = Field(default=[], description="Tags of the run there, besides its algorithm and environment.")
     interval_s: float = Field(default=2.0, gt=0, description="Seconds between two rows of metrics.")

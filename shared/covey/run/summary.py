@@ -6,11 +6,12 @@ import csv
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from covey.config.dotted import dotted
 from covey.config.yaml_text import read_yaml
 from covey.errors import CoveyError
 from covey.run import SWEEP
@@ -77,7 +78,7 @@ def summarise(path: Path) -> RunSummary:
     """Read what a run's files tell of it; what cannot be read is said in `fault`."""
     run = RunDirectory(path)
     try:
-        settings = dict(_flat(read_yaml(run.config, f"configuration {run.config}")))
+        settings = dict(dotted(read_yaml(run.config, f"configuration {run.config}")))
     except CoveyError as exc:
         return RunSummary(path, "damaged", fault=str(exc))
     told: dict[str, Any] = {
@@ -127,7 +128,7 @@ def is_trained_now(path: Path) -> bool:
 
 
 def fitness_curve(summary: RunSummary) -> list[tuple[float, float]]:
-    """(env steps of each member, best fitness) whenever that had changed, as the run's metrics have it.
+    """(env steps of each member, best fitness) whenever that had changed; a complete run's last is the confirmed one.
 
     Raises:
         StorageError: they cannot be read.
@@ -137,7 +138,9 @@ def fitness_curve(summary: RunSummary) -> list[tuple[float, float]]:
     try:
         with metrics.open(newline="") as file:
             for row in csv.DictReader(file):
-                if row["name"] == "fitness/best" and (not found or found[-1][1] != float(row["value"])):
+                if row["name"] in ("fitness/best", "fitness/confirmed") and (
+                    not found or found[-1][1] != float(row["value"])
+                ):
                     found.append((int(row["env_steps"]) / max(1, summary.members or 1), float(row["value"])))
     except FileNotFoundError:
         return []
@@ -149,12 +152,3 @@ def fitness_curve(summary: RunSummary) -> list[tuple[float, float]]:
 def age_s(summary: RunSummary) -> float | None:
     """Seconds since a run's files were written."""
     return None if summary.written_s is None else max(0.0, time.time() - summary.written_s)
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """A nested mapping by dotted key; lists, and mappings of other keys than texts, are values."""
-    if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}{key}.")
-    elif prefix:
-        yield prefix.removesuffix("."), value

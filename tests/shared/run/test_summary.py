@@ -85,6 +85,10 @@ def test_the_curve_is_of_each_members_steps(tmp_path: Path) -> None:
         "2.0,400,updates,3.0",
         "2.0,400,fitness/best,-9.0",
         "3.0,2000,fitness/best,-5.0",
+        "3.0,2000,fitness/best/agent_0,-2.0",
     ]
     (path / "metrics.csv").write_text("\n".join(["wall_s,env_steps,name,value", *rows, ""]))
     assert fitness_curve(summarise(path)) == [(100.0, -9.0), (1000.0, -5.0)]
+    rows = [f"{row}," for row in [*rows, "3.5,2000,fitness/confirmed,-5.5"]]
+    (path / "metrics.csv").write_text("\n".join(["wall_s,env_steps,name,value,member_id", *rows, ""]))
+    assert fitness_curve(summarise(path)) == [(100.0, -9.0), (1000.0, -5.0), (1000.0, -5.5)]
