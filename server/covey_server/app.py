@@ -29,7 +29,7 @@ from covey.v1.population_service_pb2 import Status
 from covey_server.attendance import Attendance
 from covey_server.build import PopulationFactory
 from covey_server.coordination.run_state import RunState
-from covey_server.curves.moments import add_moment
+from covey_server.curves.moments import give_moment
 from covey_server.curves.writer import CurveWriter
 from covey_server.durability.changed_settings import keep_configuration
 from covey_server.durability.checkpointer import Checkpointer
@@ -225,7 +225,7 @@ class LearnerProcess:
             try:
                 if now - last_moment >= self.config.logging.interval_s:
                     last_moment = now
-                    self._add_moment(status)
+                    self._give_moment(status)
                 self._write_curves()
                 if now - last_files >= REPORT_FILES_S:
                     last_files = now
@@ -297,7 +297,7 @@ class LearnerProcess:
         # The run is over, and a storage error that ended it has been reported already.
         with contextlib.suppress(StorageError):
             result = self.result()
-            self._add_moment(self.report.status())
+            self._give_moment(self.report.status())
             self._write_curves()
             self._curves.close(result)
             self.write_files()
@@ -316,18 +316,18 @@ class LearnerProcess:
         write_json(self.run.living, members_json(self.report.living()))
         write_json(self.run.actors, actors_json(self.report.actors()))
 
-    def _add_moment(self, status: Status) -> None:
+    def _give_moment(self, status: Status) -> None:
         """Give the curves their values of this moment: the machine, losses, training episodes."""
         learner = self.learner
         with learner.lock:
             population = learner.population
             places = {} if population is None else {m.member_id: k for k, m in enumerate(population.members)}
             agents = () if population is None else population.spaces.agent_ids
-        add_moment(learner.points, learner.training_s, status, learner.losses, learner.episodes, places, agents)
+        give_moment(learner.curves, status, places, agents)
 
     def _write_curves(self) -> None:
         """Write what the curves were given since the last time."""
-        if points := self.learner.points.take():
+        if points := self.learner.curves.take():
             self._curves.write(points)
             self._curves.flush()
 

@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from covey.bounds.memory import experience_line, memory_line
 from covey.config import Config
@@ -25,10 +25,7 @@ from covey_server.coordination.bell import Bell
 from covey_server.coordination.lock import StateLock, under_lock
 from covey_server.coordination.run_state import RunProgress, RunState
 from covey_server.coordination.threads import Threads
-from covey_server.curves import population as population_curves
-from covey_server.curves.points import Points
-from covey_server.curves.recent_losses import RecentLosses
-from covey_server.curves.training_episodes import TrainingEpisodes
+from covey_server.curves.points import Curves
 from covey_server.evolution.hyperparameters import ranges
 from covey_server.member import Member
 from covey_server.orders.at_work import ActorsAtWork
@@ -65,9 +62,7 @@ class Learner:
         changed: Condition on the lock, notified whenever the trainer may have something new to do.
         at_work: How long actors of this machine have been at work.
         bell: Rung when orders may be sent.
-        points: Points of the run's curves, on their way to the files.
-        losses: Members' losses, on their way from the trainer to the curves.
-        episodes: How training episodes go, on its way from the gRPC loop to the curves.
+        curves: What the run gives to its curves, on its way to the files.
         threads: The watched threads and tasks; if one ends unexpectedly, the run ends with a fault.
     """
 
@@ -116,11 +111,7 @@ class Learner:
         self.sessions = Sessions(config.learner.heartbeat_interval_s, clock)
         self.at_work = ActorsAtWork(config.actors.vectorisation == "async", clock)
         self.totals = Totals()
-        self.points = Points()
-        self.losses = RecentLosses()
-        self.episodes = TrainingEpisodes()
-        self._evolving = ranges(config).keys()
-        self._shown: dict[int, int] = {}  # by place: whose settings the curves have shown last
+        self.curves = Curves(ranges(config), lambda: (self.training_s, self.totals.env_steps))
         self.events: deque[str] = deque(maxlen=KEPT_EVENTS)
         # Ranges of the journal that do not count: a resumed deterministic run played these steps again.
         self.superseded: list[tuple[Position, Position]] = []
@@ -234,12 +225,7 @@ class Learner:
     def _populate(self, members: list[Member], algorithm: Algorithm) -> None:
         """Make these members the living population; forget the policies of others and offer the newest weights."""
         population = self._the_population()
-        before = {m.member_id for m in population.members}
-        self.curve(population_curves.births(m for m in members if m.member_id not in before))
-        for place, member in enumerate(members):
-            if self._shown.get(place) != member.member_id:
-                self._shown[place] = member.member_id
-                self.curve(population_curves.settings(place, member, self._evolving), member.member_id)
+        self.curves.enter(population.members, members)
         population.members, population.algorithm = members, algorithm
         population.policies.forget({m.member_id for m in members})
         population.policies.offer(algorithm.snapshot())
@@ -406,10 +392,6 @@ class Learner:
         """Increment one of the counters of rare events, for which `covey status` has words by their names."""
         with self.lock:
             self.totals.counters[counter] += 1
-
-    def curve(self, values: Mapping[str, float], member_id: int | None = None) -> None:
-        """Give some curves a value at the present env step; `member_id` is whose values they are, if one member's."""
-        self.points.add(self.training_s, self.totals.env_steps, values, member_id)
 
     def event(self, text: str) -> None:
         """Log a line for people and keep it among the newest events; control characters that peers sent are removed."""

@@ -104,7 +104,7 @@ ROOMS = {
     "covey_server": {
         "": {"api"},
         "app": {
-            *("attendance", "build", "learner", "metrics", "coordination", "durability", "evolution", "ingest"),
+            *("attendance", "build", "learner", "coordination", "curves", "durability", "evolution", "ingest"),
             *("packing", "security", "serving", "storage", "training"),
         },
         "cli": {"compliance", "detached", "processes", "train"},
@@ -122,7 +122,8 @@ ROOMS = {
         },
         "security": set(),
         "training": {
-            *("build", "learner", "member", "population", "seeds", "coordination", "durability", "evolution", "orders"),
+            *("build", "learner", "member", "population", "seeds"),
+            *("coordination", "curves", "durability", "evolution", "orders"),
         },
         "durability": {
             *("build", "learner", "member", "population", "coordination", "evolution", "experience", "ingest"),
@@ -133,17 +134,17 @@ ROOMS = {
         "build": {
             *("member", "population", "seeds", "algorithms", "evolution", "experience", "packing", "storage"),
         },
-        "learner": {"member", "population", "algorithms", "coordination", "orders", "storage"},
+        "learner": {"member", "population", "algorithms", "coordination", "curves", "evolution", "orders", "storage"},
         "population": {"member", "algorithms", "evolution", "experience", "orders", "packing"},
         "algorithms": {"member", "experience", "orders", "packing"},
         "experience": {"packing", "storage"},
         "packing": {"member"},
         "storage": {"member", "coordination", "evolution"},
+        "curves": {"member", "evolution"},
         "evolution": {"member", "seeds"},
         "orders": {"member", "seeds"},
         "coordination": set(),
         "member": set(),
-        "metrics": set(),
         "seeds": set(),
     },
     "covey": {

@@ -5,42 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from covey.v1.population_service_pb2 import Status
-from covey_server.curves.points import Points
-from covey_server.curves.recent_losses import RecentLosses
-from covey_server.curves.training_episodes import TrainingEpisodes
+from covey_server.curves.points import Curves
 
 
-def add_moment(
-    points: Points,
-    wall_s: float,
-    status: Status,
-    losses: RecentLosses,
-    episodes: TrainingEpisodes,
-    places: Mapping[int, int],
-    agent_ids: Sequence[str],
-) -> None:
-    """Add what curves show of this moment.
+def give_moment(curves: Curves, status: Status, places: Mapping[int, int], agent_ids: Sequence[str]) -> None:
+    """Give curves what is looked at by the clock; losses and training episodes are taken, and begin anew.
 
     Args:
-        points: Take it.
-        wall_s: Seconds of training.
+        curves: The run's curves.
         status: Of the run, now.
-        losses: Members' losses, which are taken.
-        episodes: Training episodes, which are taken.
         places: Each living member's place in the population, by its id.
         agent_ids: The environment's agents, in its order.
     """
-    for values, member_id in episodes.take(places, agent_ids):
-        points.add(wall_s, status.env_steps, values, member_id)
-    taken = {member_id: means for member_id, means in losses.take().items() if member_id in places}
+    for values, member_id in curves.episodes.take(places, agent_ids):
+        curves.give(values, member_id)
     by_name: dict[str, list[float]] = {}
-    for member_id, means in taken.items():
-        at = {f"place_{places[member_id]}/{name}": value for name, value in means.items()}
-        points.add(wall_s, status.env_steps, at, member_id)
-        for name, value in means.items():
-            by_name.setdefault(name, []).append(value)
+    for member_id, means in curves.losses.take().items():
+        if member_id in places:
+            curves.give({f"place_{places[member_id]}/{name}": value for name, value in means.items()}, member_id)
+            for name, value in means.items():
+                by_name.setdefault(name, []).append(value)
     mean = {f"learn/{name}": sum(values) / len(values) for name, values in by_name.items()}
-    points.add(wall_s, status.env_steps, mean | _system(status))
+    curves.give(mean | _system(status))
 
 
 def _system(status: Status) -> dict[str, float]:

@@ -148,7 +148,7 @@ class MLflow:
         self._client.set_terminated(self._run, "FINISHED" if result.get("state") == "complete" else "KILLED")
 
     def _batch(self, values: Mapping[str, float], env_steps: int) -> None:
-        now = int(time.time() * 1000)
+        now = int(time.time() * 1000)  # MLflow draws over the time of day, too
         metrics = [self._entities.Metric(_as_file(name), float(v), now, env_steps) for name, v in values.items()]
         for first in range(0, len(metrics), MLFLOW_METRICS):
             self._client.log_batch(self._run, metrics=metrics[first : first + MLFLOW_METRICS])

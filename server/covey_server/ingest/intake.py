@@ -117,7 +117,7 @@ class Intake:
         self._count_and_log(session, fragment, order, accepted)
         for episode in fragment.episodes:
             if not episode.evaluation:
-                learner.episodes.add(episode.member_id, episode.returns, episode.length)
+                learner.curves.episodes.add(episode.member_id, episode.returns, episode.length)
         self._outside.look(session, accepted.columns, population.spaces)
         if not fragment.shortfall:
             self._measure(session.key, order, fragment)

@@ -134,7 +134,7 @@ class Evaluator:
     def _enter_fitness(self, population: Population, member_id: int, score: Score) -> None:
         """Record a member's fitness, then compare members if enough of them have one."""
         member = self._rate(population, member_id, score)
-        self._learner.curve(curves.evaluation(population.members.index(member), score), member_id)
+        self._learner.curves.give(curves.evaluation(population.members.index(member), score), member_id)
         self._scores[member_id] = score
         self._evaluated.add(member_id)
         comparison = self._mode.compare(population, member, self._evaluated)
@@ -212,7 +212,9 @@ class Evaluator:
             with self._learner.changed:
                 generation = self._learner.ledger(fittest).generation
                 population.lineage.compared(generation)
-                self._learner.curve(curves.gains([e for e in population.lineage.living if e.generation == generation]))
+                self._learner.curves.give(
+                    curves.gains([e for e in population.lineage.living if e.generation == generation])
+                )
         self._show(population)
         self._keep_elite(population, fittest)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
@@ -239,7 +241,7 @@ class Evaluator:
         fittest = best(rated)
         spread = curves.comparison(rated.values(), rated[fittest])
         known = self._scores.get(fittest)
-        self._learner.curve(spread if known is None else curves.score_of("fitness/best", known) | spread, fittest)
+        self._learner.curves.give(spread if known is None else curves.score_of("fitness/best", known) | spread, fittest)
 
     def _hold(self, request: Request, population: Population) -> None:
         """Hold the policies that play a request, to be kept if they turn out to be the best."""
@@ -287,7 +289,7 @@ class Evaluator:
         self._rate(population, member_id, score)
         with self._learner.changed:
             self._checkpointer.best_member = member_id
-            self._learner.curve(curves.score_of("fitness/confirmed", score), member_id)
+            self._learner.curves.give(curves.score_of("fitness/confirmed", score), member_id)
             self.result = {
                 "generations": self._learner.ledger(member_id).generation + 1,
                 "best_member": member_id,

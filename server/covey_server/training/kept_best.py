@@ -95,7 +95,7 @@ class KeptBest:
             learner.event(f"{exc}; the best policy before stays")
             return
         self._checkpointer.kept_fitness = comparable
-        learner.curve(score_of("fitness/kept", score), request.member_id)
+        learner.curves.give(score_of("fitness/kept", score), request.member_id)
         learner.event(
             f"best so far: member {request.member_id} of generation {generation}, fitness {score.fitness:.2f} ± "
             f"{score.stderr:.2f} over {episodes} fresh episodes{score.versus}"

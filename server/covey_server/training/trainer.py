@@ -289,9 +289,9 @@ class Trainer(WatchedThread):
         algorithm.update(due, population.experience)
         self._update_threads.end(len(due))
         population.policies.offer(algorithm.snapshot())
-        losses = algorithm.metrics() if learner.losses.wanted else {}
+        losses = algorithm.metrics() if learner.curves.losses.wanted else {}
         if losses:
-            learner.losses.give(losses)
+            learner.curves.losses.give(losses)
         self._divergence.look(population, losses)
         if population.experience.only_newest_policy:
             # Env steps that these members collect from here on count only if the new policies play them.
