@@ -335,8 +335,7 @@ class Learner:
 
     def policy(self, sha256: bytes) -> bytes | None:
         """The bytes of a policy file by its SHA-256; None if the learner does not have it (any more)."""
-        population = self.population
-        return population.policies.get(sha256) if population else None
+        return self.population.policies.get(sha256) if self.population else None
 
     @under_lock
     def _named_policies(self) -> set[bytes]:

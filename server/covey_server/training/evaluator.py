@@ -212,9 +212,8 @@ class Evaluator:
             with self._learner.changed:
                 generation = self._learner.ledger(fittest).generation
                 population.lineage.compared(generation)
-                self._learner.curves.give(
-                    curves.gains([e for e in population.lineage.living if e.generation == generation])
-                )
+                born = [e for e in population.lineage.living if e.generation == generation]
+                self._learner.curves.give(curves.gains(born))
         self._show(population)
         self._keep_elite(population, fittest)
         if comparison.is_last or self._reaches_target(fitnesses[fittest]):
