@@ -27,7 +27,7 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
     os.environ["OMP_WAIT_POLICY"] = "passive"
 
 # `covey learner --help` must not wait for torch.
-__getattr__, __all__ = lazy_exports(
+__getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "covey.config.hyperparameters": ("HyperparameterConfig", "RLParameter"),

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from covey.progress import default_progress_bar as default_progress_bar
     from covey.run.exported import Policy as Policy
     from covey.run.exported import load_policy as load_policy
+    from covey.scripting.run import Run as Run
+    from covey.scripting.run import runs as runs
+    from covey.scripting.training import resume as resume
+    from covey.scripting.training import train as train
 
 __version__ = "0.1.0"
 
 # The command line imports this package and must not wait for numpy and PettingZoo.
-__getattr__, __all__ = lazy_exports(
+__getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "covey.config.hyperparameters": ("HyperparameterConfig", "RLParameter"),
@@ -32,5 +36,7 @@ __getattr__, __all__ = lazy_exports(
         ),
         "covey.progress": ("default_progress_bar",),
         "covey.run.exported": ("Policy", "load_policy"),
+        "covey.scripting.run": ("Run", "runs"),
+        "covey.scripting.training": ("resume", "train"),
     },
 )

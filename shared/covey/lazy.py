@@ -5,8 +5,10 @@ from importlib import import_module
 from typing import Any
 
 
-def lazy_exports(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], list[str]]:
-    """The `__getattr__` and `__all__` of a package whose names lie in other modules.
+def lazy_exports(
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """The `__getattr__`, `__dir__` and `__all__` of a package whose names lie in other modules.
 
     Type checkers do not follow them: the package also imports the names under `TYPE_CHECKING`, each `as` itself.
 
@@ -21,4 +23,5 @@ def lazy_exports(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Call
             return getattr(import_module(modules[name]), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get, sorted(modules)
+    offered = sorted(modules)
+    return get, lambda: offered, offered

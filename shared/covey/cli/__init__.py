@@ -6,10 +6,9 @@ Learner and actor register theirs through the entry-point group `covey.commands`
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING
 
-from covey import __version__
 from covey.cli.old_pydantic import asks_for_pydantic
 from covey.cli.terminal import discard_output, printable, protect_standard_streams, say
 from covey.errors import ConfigError, CoveyError
@@ -90,12 +89,12 @@ def build_app() -> "typer.Typer":
 
     def show_version(value: bool) -> None:
         if value:
-            say(f"covey {__version__}")
+            say(f"covey {version('covey-marl')}")
             raise typer.Exit
 
     @app.callback()
     def root(
-        version: bool = typer.Option(
+        version_: bool = typer.Option(
             False, "--version", callback=show_version, is_eager=True, help="Print the version and exit."
         ),
         debug: bool = typer.Option(False, "--debug", help="If the command fails, print the traceback as well."),

@@ -129,16 +129,22 @@ class RunningLearner:
 
 
 class RunFiles:
-    """Answers questions about a run that no learner trains now, from the files in its directory."""
+    """Answers questions about a run that no learner trains now, from the files in its directory.
 
-    def __init__(self, run: Path) -> None:
+    Args:
+        run: The directory.
+        tells: Whether a note on stderr says what became of a run that is not complete.
+    """
+
+    def __init__(self, run: Path, *, tells: bool = True) -> None:
         self.run = run
+        self._tells = tells
 
     def __str__(self) -> str:
         return f"run {self.run}"
 
     def ask(self, question: Question) -> Answer:
-        """Read the answer from its file; a note on stderr says what became of a run that is not complete.
+        """Read the answer from its file.
 
         A run that had not ended when its learner was last heard of is "dead".
 
@@ -159,8 +165,9 @@ class RunFiles:
         if state not in ENDED:
             state = "dead"
             heard = f"its learner has not been heard of for {age_s:.0f} s"
-            say(f"covey: {self.run}: {heard}; {_how_to_go_on(self.run)}", error=True)
-        elif state != "complete":
+            if self._tells:
+                say(f"covey: {self.run}: {heard}; {_how_to_go_on(self.run)}", error=True)
+        elif state != "complete" and self._tells:
             say(f"covey: {self.run}: {state} {age_s:.0f} s ago; {_how_to_go_on(self.run)}", error=True)
         return {**answer, "state": state} if question == "status" else answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -120,9 +121,26 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, stored: bool = Fal
     if not isinstance(data, dict):
         raise ConfigError(f"config {path} holds {type(data).__name__}, expected sections such as 'algorithm:'")
     data = without_gone_keys(data) if stored else as_sections(data)
+    data.setdefault("name", path.stem)
+    return _overridden(data, overrides)
+
+
+def config_of(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration from what a YAML file would hold.
+
+    Args:
+        data: Its sections.
+        overrides: As of `load_config`.
+
+    Raises:
+        ConfigError: a value is not acceptable; names the dotted path.
+    """
+    return _overridden(as_sections(copy.deepcopy(dict(data))), overrides)
+
+
+def _overridden(data: dict[str, Any], overrides: Sequence[str]) -> Config:
     for override in overrides:
         apply_override(data, override)
-    data.setdefault("name", path.stem)
     return parse_config(translate(data))
 
 

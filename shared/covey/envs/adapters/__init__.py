@@ -14,6 +14,6 @@ if TYPE_CHECKING:
     from covey.envs.adapters.installed import adapter_of as adapter_of
 
 # Most environments need none: the adapters themselves are imported when one is looked for.
-__getattr__, _ = lazy_exports(__name__, {"covey.envs.adapters.installed": ("adapter_of",)})
+__getattr__ = lazy_exports(__name__, {"covey.envs.adapters.installed": ("adapter_of",)})[0]
 
 __all__ = ["Adapter", "adapter_of", "knows_its_spaces", "reset_first"]

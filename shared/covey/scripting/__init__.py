@@ -1,0 +1,1 @@
+"""Runs from Python: `covey.train`, `covey.Run`, `covey.runs`."""
