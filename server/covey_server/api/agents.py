@@ -83,6 +83,10 @@ class Agent(MemberHyperparameters):
         self._players: tuple[int, list[LoadedPolicy]] | None = None
         self._acting: Acting | None = None
 
+    def __repr__(self) -> str:
+        fitness = f", fitness {self.fitness[-1]}" if self.fitness else ""
+        return f"Agent({self.algo}, member {self.index} ({self.mut}), {self.steps[-1]:,} env steps{fitness})"
+
     @property
     def index(self) -> int:
         """The member's id, which no other member of the population ever has."""

@@ -68,6 +68,10 @@ class Policy:
         self._stacked = 0
         self._begins: set[int] | None = set()
 
+    def __repr__(self) -> str:
+        agents = ", ".join(f"{a.agent_id}: {a.observation} -> {a.action}" for a in self.spaces.agents)
+        return f"Policy({agents})"
+
     def reset(self, environments: Sequence[int] | None = None) -> None:
         """Forget what was seen, as episodes begin: the observations of the next `act` are their first.
 
