@@ -148,10 +148,11 @@ ROOMS = {
         "seeds": set(),
     },
     "covey": {
-        "": {"lazy", "config", "envs", "progress", "run"},
+        "": {"lazy", "config", "envs", "progress", "run", "scripting"},
         "__main__": {"cli"},
+        "scripting": {"cli", "config", "run", "errors"},
         "cli": {
-            *("", "acting", "bounds", "collect", "config", "envs", "experiments", "run", "wire", "v1"),
+            *("acting", "bounds", "collect", "config", "envs", "experiments", "run", "wire", "v1"),
             *("errors", "rows", "spaces"),
         },
         "bounds": {"collect", "config", "networks", "wire", "errors", "rows", "spaces"},
