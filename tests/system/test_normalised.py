@@ -88,7 +88,7 @@ def test_a_task_of_very_different_sizes_is_learned_and_played_elsewhere(
     off_policy = algorithm in (MADDPG, QMIX)
     training = {"random_steps": 256, "learning_delay": 128, "max_steps": 3072} if off_policy else {}
     config = job(tmp_path / "on.yaml", own, training=training)
-    result = covey_json("train", config, "--runs", tmp_path, "--json")
+    result = covey_json("train", config, "--runs", tmp_path, "--json", "--deterministic")  # as much is learned anywhere
     assert result["best_fitness"] > 15, result
     run = result["run_dir"]
     played = covey_json("evaluate", run, "--episodes", 20, "--json")

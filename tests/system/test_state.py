@@ -29,6 +29,7 @@ def job(path: Path, algorithm: dict[str, Any], state: bool, steps: int, **argume
         mutation={"probabilities": {"no_mut": 1, "arch_mut": 0, "params_mut": 0, "rl_hp_mut": 0}},
         training={"max_steps": steps, "evo_steps": steps, "pop_size": 2, "confirm_episodes": 8},
         actors={"local": 1},
+        logging={"interval_s": 0.25},  # so that the last losses are those of the last updates alone
     )
 
 

@@ -78,7 +78,7 @@ def build_app() -> "typer.Typer":
     """Build the command line with all commands. Typer and the sides are imported only here, as they take time."""
     import typer
 
-    from covey.cli import certs, check_env, evaluate, export, queries, render, runs, schema, sweep, table
+    from covey.cli import certs, check_env, evaluate, export, plot, queries, render, runs, schema, sweep, table
 
     app = typer.Typer(
         add_completion=True,
@@ -117,6 +117,7 @@ def build_app() -> "typer.Typer":
     runs.register(app)
     sweep.register(app)
     table.register(app)
+    plot.register(app)
     certs.register(app)
     return app
 

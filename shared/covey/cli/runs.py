@@ -29,9 +29,6 @@ FEW = 3
 PLACES = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of the shorter run's env steps at which curves are compared."""
 
-OWN = ("name", "training.seed", "learner.", "logging.", "checkpoint.", "actors.")
-"""Beginnings of keys in which runs differ without training anything else."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -58,7 +55,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List runs: their state, what they train, how far they are, their best, and in what settings they differ."""
-    from covey.run.summary import runs_in, summarise
+    from covey.run.summary import differences, runs_in, summarise
 
     if not folder.is_dir():
         raise StorageError(f"--runs {folder}: no such directory, expected one that holds runs; covey train makes one")
@@ -136,20 +133,6 @@ def rm(
         except OSError as exc:
             raise cannot_write(path, exc) from exc
         say(f"deleted {path}")
-
-
-def differences(found: Sequence[RunSummary]) -> dict[Path, dict[str, Any]]:
-    """By run the settings in which runs of one algorithm and environment differ, with the run's values."""
-    alike: dict[tuple[str | None, str | None], list[RunSummary]] = {}
-    for run in found:
-        alike.setdefault((run.algorithm, run.environment), []).append(run)
-    result: dict[Path, dict[str, Any]] = {}
-    for several in alike.values():
-        keys = {key for run in several for key in run.settings if not key.startswith(OWN)}
-        varied = [key for key in sorted(keys) if len({repr(run.settings.get(key)) for run in several}) > 1]
-        for run in several:
-            result[run.path] = {key: run.settings.get(key) for key in varied}
-    return result
 
 
 def _condition(text: str) -> tuple[str, str]:

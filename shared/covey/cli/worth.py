@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from covey.cli import tables
 from covey.cli.answers import understood
-from covey.cli.run_names import find_run, find_sweep
+from covey.cli.named_runs import named_runs
 from covey.cli.sources import Source, find_source
 from covey.cli.terminal import say, say_json
 from covey.errors import StorageError
 from covey.experiments.statistics import FEWEST_RUNS
-from covey.experiments.sweep_directory import SweepDirectory
 from covey.experiments.worth import Child, Worth, children_of, worth_of
-from covey.run import SWEEP
 from covey.wire.credentials import Credentials
 
 FEWEST = FEWEST_RUNS
@@ -66,30 +63,8 @@ def _sources(names: Sequence[str], learner: str | None, credentials: Credentials
     if learner is not None:
         yield find_source(learner, names[0] if names else None, credentials)
         return
-    seen: set[Path] = set()
-    for path, of_sweep in _runs(names):
-        if path.resolve() in seen:
-            continue
-        seen.add(path.resolve())
-        if of_sweep and not (path / "status.json").is_file():
-            say(f"covey: left out: run {path} has not begun", error=True)
-            continue
+    for path in named_runs(names):
         yield find_source(None, str(path), credentials)
-
-
-def _runs(names: Sequence[str]) -> Iterator[tuple[Path, bool]]:
-    """Directories of the runs that are named, and whether each was named by its sweep."""
-    if not names:
-        yield find_run(None), False
-    for name in names:
-        path = find_sweep(name)
-        if not (path / SWEEP).is_file():
-            yield path, False
-            continue
-        runs = SweepDirectory(path).runs()
-        if not runs:
-            raise StorageError(f"sweep {path}: no run has begun, expected one at least; start the sweep")
-        yield from ((run, True) for run in runs)
 
 
 def _notes(children: Sequence[Child], found: Sequence[Worth]) -> Iterator[str]:

@@ -87,6 +87,20 @@ def estimate(statistic: Statistic, tasks: Tasks, *, draws: int = DRAWS, seed: in
     return Estimate(float(statistic(np.concatenate(tasks))), low, high)
 
 
+def interval_of_means(values: Floats, *, draws: int = 2000, seed: int = 0) -> tuple[Floats, Floats]:
+    """The ends of the bootstrap interval of the mean over runs at each of n places.
+
+    Args:
+        values: (runs, n).
+        draws: Bootstrap samples.
+        seed: Of the draws.
+    """
+    drawn = _shares(np.random.default_rng(seed), draws, len(values)) @ values
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    return low, high
+
+
 def probability_of_improvement(ours: Tasks, theirs: Tasks, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """How probable it is that a run of ours scores higher than one of theirs, averaged over the tasks; a tie is half.
 

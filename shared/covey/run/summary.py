@@ -6,7 +6,7 @@ import csv
 import fcntl
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from covey.run import SWEEP
 from covey.run.directory import RunDirectory
 from covey.run.files import cannot_read, directories, read_json
 from covey.run.reports import ENDED
+
+OWN = ("name", "training.seed", "learner.", "logging.", "checkpoint.", "actors.")
+"""Beginnings of keys in which runs differ without training anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,20 @@ def summarise(path: Path) -> RunSummary:
         why = str(exc) if isinstance(exc, CoveyError) else f"{run.status}: {type(exc).__name__} {exc}"
         return RunSummary(path, "damaged", **told, fault=why)
     return RunSummary(path, state, **told)
+
+
+def differences(found: Sequence[RunSummary]) -> dict[Path, dict[str, Any]]:
+    """By run the settings in which runs of one algorithm and environment differ, with the run's values."""
+    alike: dict[tuple[str | None, str | None], list[RunSummary]] = {}
+    for run in found:
+        alike.setdefault((run.algorithm, run.environment), []).append(run)
+    result: dict[Path, dict[str, Any]] = {}
+    for several in alike.values():
+        keys = {key for run in several for key in run.settings if not key.startswith(OWN)}
+        varied = [key for key in sorted(keys) if len({repr(run.settings.get(key)) for run in several}) > 1]
+        for run in several:
+            result[run.path] = {key: run.settings.get(key) for key in varied}
+    return result
 
 
 def is_trained_now(path: Path) -> bool:
