@@ -57,7 +57,7 @@ $(INSTALLED_TO_TRAIN): $(INSTALLED_FROM) | $(BIN)/pip
 	touch $@
 
 $(INSTALLED): $(INSTALLED_FROM) | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,bench,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[learner,mpe,games,bench,plots,page,dev]'
 	touch $(INSTALLED_TO_TRAIN) $@
 
 train: $(INSTALLED_TO_TRAIN)
@@ -93,7 +93,7 @@ test-learning: venv
 	$(BIN)/python -m pytest -m learning $(ARGS)
 
 test-engines: venv
-	$(BIN)/python -m pytest -m engines $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m engines $(ARGS)
 
 fuzz: venv
 	$(BIN)/python -m tests.fuzz $(N)

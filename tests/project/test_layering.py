@@ -150,6 +150,7 @@ ROOMS = {
     "covey": {
         "": {"lazy", "config", "envs", "progress", "run", "scripting"},
         "__main__": {"cli"},
+        "page": {"cli", "experiments", "run", "scripting", "errors"},
         "scripting": {"cli", "config", "run", "errors"},
         "cli": {
             *("acting", "bounds", "collect", "config", "envs", "experiments", "run", "wire", "v1"),

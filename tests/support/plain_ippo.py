@@ -203,6 +203,8 @@ class Alone:
         chose = torch.from_numpy(np.concatenate([~d.forced for d in decisions]))
         if not len(x):
             return
+        spread = np.var(returns)
+        self.tell({"explained_variance": float(1 - np.var(advantage) / spread) if spread else 0.0})
         rows = np.concatenate([d.rows[d.here] for d in decisions])
         factor = torch.from_numpy(changed[rows]).float()
         with torch.no_grad():

@@ -104,6 +104,31 @@ def estimates(
     return Estimates(log_prob, advantage, value, target)
 
 
+def explained_variance(value: Tensor, target: Tensor, counts: NDArray[np.int64]) -> Tensor:
+    """Return what share of the variance of returns value networks explain, 1 - Var[target - value] / Var[target].
+
+    It is 1 for a perfect prediction, 0 for the mean return, and below that for worse; 0 where all returns are equal.
+
+    Args:
+        value: (decisions,), pair by pair.
+        target: (decisions,), the returns.
+        counts: (R,), how many of the decisions are each pair's.
+
+    Returns:
+        (R,), one number a pair.
+    """
+    pairs = len(counts)
+    own = torch.from_numpy(np.repeat(np.arange(pairs), counts)).to(value.device, non_blocking=True)
+    n = torch.from_numpy(np.maximum(counts, 1).astype(np.float32)).to(value.device, non_blocking=True)
+    both = torch.stack([target - value, target])
+
+    def means(numbers: Tensor) -> Tensor:
+        return numbers.new_zeros(2, pairs).index_add_(1, own, numbers) / n
+
+    left, whole = means((both - means(both).index_select(1, own)).square())
+    return torch.where(whole > 0, 1 - left / whole, 0.0)
+
+
 def _values(networks: Sequence[ActorCriticRows]) -> list[tuple[Pack, int]]:
     """Return where each pair's value network lies: the pack (stack of networks), and its row in that."""
     found = {

@@ -18,7 +18,7 @@ from covey_server.algorithms.actor_critic_rows import ActorCriticRows
 from covey_server.algorithms.agent_types import AgentType
 from covey_server.algorithms.clipped_losses import policy_loss, value_loss
 from covey_server.algorithms.epochs import Epoch, Minibatches
-from covey_server.algorithms.estimates import estimates, evaluated
+from covey_server.algorithms.estimates import estimates, evaluated, explained_variance
 from covey_server.algorithms.joint_view import JointView
 from covey_server.algorithms.metric_sums import MetricSums
 from covey_server.algorithms.minibatch_sizes import MinibatchSizes
@@ -32,7 +32,7 @@ from covey_server.member import Member, MemberSizes
 from covey_server.packing.networks_by_role import PackedNetworks
 from covey_server.packing.updates import backend_of
 
-METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss")
+METRICS = ("policy_loss", "entropy", "approx_kl", "clip_fraction", "value_loss", "explained_variance")
 """Names of what is reported of learning, the losses and the like: those of policies first, then those of values."""
 
 
@@ -141,6 +141,8 @@ class LearningGroup:
             chunk=self._sizes.chunk,
             remembered=remembered,
         )
+        explained = explained_variance(before.value, before.target, pooled.counts)
+        self.metrics.add(whose.tolist(), 5, [explained.unsqueeze(0)], pooled.counts[None] > 0)
         decided = [] if factors is None else self._decided(rounds, factors)
         factor = torch.from_numpy(np.concatenate([own[at] for own, at in decided])) if decided else None
         sizes = hyper["batch_size"].astype(np.int64)

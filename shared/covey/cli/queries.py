@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
-from rich.live import Live
 
 from covey.cli import tables
 from covey.cli.access import with_credentials
@@ -67,10 +66,15 @@ def lineage(
             "the same evaluation. Several runs and sweeps may be named; they are taken together.",
         ),
     ] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show children below their parents, the best one's line marked.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show every member that ever lived: its parent, its fitness, and what was changed in it."""
     named = runs or []
+    if tree and (worth or as_json):
+        raise ConfigError("--tree was given with --worth or --json, expected it alone; leave one out")
     if worth:
         from covey.cli.worth import say_worth
 
@@ -80,7 +84,16 @@ def lineage(
         raise ConfigError(
             f"covey lineage {' '.join(named)}: {len(named)} runs, expected one; only --worth takes several together"
         )
-    _answer("lineage", learner, named[0] if named else None, credentials, as_json)
+    if not tree:
+        _answer("lineage", learner, named[0] if named else None, credentials, as_json)
+        return
+    from covey.cli.lineage_tree import lineage_tree
+
+    source = _source(learner, named[0] if named else None, credentials)
+    with understood(source):
+        members = tables.printable_answer(source.ask("lineage")["members"])
+        for line in lineage_tree(members, source.ask("status")["best_member"]):
+            tables.show(line)
 
 
 def actors(
@@ -97,7 +110,10 @@ def watch(
     interval: Interval = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Show the live status of a run until it ends; with --json one JSON object a line."""
+    """Show a run live until it ends: progress, curves, members, actors, events; keys pause it or write a checkpoint.
+
+    In a pipe its status is printed again and again; with --json one JSON object a line.
+    """
     source = _source(learner, run, credentials)
     answers = source.watch(interval)
     if as_json:
@@ -106,13 +122,14 @@ def watch(
         return
     console = tables.plain_console()
     with understood(source):
-        if not console.is_terminal:  # a pipe or a file: one look after the other, where Live would show the last alone
-            for answer in answers:
-                tables.show(_table("status", answer, debug=False))
+        from covey.cli.sources import RunningLearner
+        from covey.cli.watching import watch as watch_live
+
+        if console.is_terminal and isinstance(source, RunningLearner):
+            watch_live(source, interval, console)
             return
-        with Live(console=console, auto_refresh=False) as live:
-            for answer in answers:
-                live.update(_table("status", answer, debug=False), refresh=True)
+        for answer in answers:  # a pipe, a file, or a run that has ended
+            tables.show(_table("status", answer, debug=False))
 
 
 def pause(credentials: Credentials, run: RunName = None, learner: LearnerAddress = None) -> None:

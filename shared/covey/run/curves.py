@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,6 @@ from covey.config.section import nearest
 from covey.errors import ConfigError
 from covey.run.directory import RunDirectory
 from covey.run.files import cannot_read
-
-if TYPE_CHECKING:
-    import pandas  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 NOBODY = -1
 """In place of a member's id, where a value is nobody's."""
@@ -71,19 +69,17 @@ class Curves(Mapping[str, Curve]):
     def __repr__(self) -> str:
         return f"Curves({', '.join(self._curves)})"
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return all values as a table with columns name, env_steps, value, wall_s, member_id.
+    def to_pandas(self) -> Any:
+        """Return all values as a pandas.DataFrame with columns name, env_steps, value, wall_s, member_id.
 
         Raises:
             ImportError: pandas is not installed.
         """
-        import pandas as pd
-
         columns = {"env_steps": "env_steps", "value": "values", "wall_s": "wall_s", "member_id": "member_ids"}
         parts: dict[str, Any] = {"name": np.repeat(list(self), [len(c) for c in self.values()])}
         for column, attribute in columns.items():
             parts[column] = np.concatenate([getattr(c, attribute) for c in self.values()] or [np.zeros(0)])
-        return pd.DataFrame(parts)
+        return import_module("pandas").DataFrame(parts)
 
 
 def read_curves(run: RunDirectory) -> Curves:

@@ -174,7 +174,7 @@ def test_what_the_environment_chose_teaches_values_and_no_policy() -> None:
     m, before = member(0, made, SIMULTANEOUS), member(0, made, SIMULTANEOUS)
     learner = IPPO(made, SIMULTANEOUS, [m])
     learner.update([0], rollouts)
-    assert set(learner.metrics()[0]) == {"value_loss"}
+    assert set(learner.metrics()[0]) == {"value_loss", "explained_variance"}
     learner.unpack()
     for key, network in m.networks.items():
         same = all(np.array_equal(p, before.networks[key].params[name]) for name, p in network.params.items())

@@ -5,37 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from tests.support.run_files import STATUS, run_files
 
 from covey.run import SWEEP
 from covey.run.files import write_json
 from covey.run.summary import fitness_curve, is_trained_now, runs_in, summarise
 
-CONFIG = {
-    "name": "job",
-    "algorithm": {"name": "MATD3", "lr_actor": 0.001},
-    "environment": {"name": "mpe2.simple_spread_v3", "config": {}},
-    "training": {"seed": 3, "max_steps": 1000},
-}
-STATUS = {"state": "complete", "population_size": 2, "env_steps": 2000, "max_steps": 1000, "best_fitness": -5.0}
-RESULT = {"best_fitness": -4.0, "best_fitness_stderr": 0.5, "best_confirmed": True, "wall_s": 12.5}
-
-
-def make(path: Path, config: Any = CONFIG, status: Any = STATUS, result: Any = RESULT) -> Path:
-    path.mkdir(parents=True)
-    (path / "journal").mkdir()
-    (path / "config.yaml").write_text(config if isinstance(config, str) else yaml.safe_dump(config))
-    for name, content in (("status", status), ("result", result)):
-        if content is not None:
-            write_json(path / f"{name}.json", content)
-    return path
-
 
 def test_a_complete_run(tmp_path: Path) -> None:
-    run = summarise(make(tmp_path / "a"))
+    run = summarise(run_files(tmp_path / "a"))
     assert (run.state, run.algorithm, run.environment, run.seed) == ("complete", "MATD3", "mpe2.simple_spread_v3", 3)
     assert (run.members, run.env_steps, run.max_steps) == (2, 1000, 1000)
     assert (run.best, run.best_stderr, run.best_confirmed, run.wall_s) == (-4.0, 0.5, True, 12.5)
@@ -44,7 +24,7 @@ def test_a_complete_run(tmp_path: Path) -> None:
 
 
 def test_who_trains_it_now_is_told_by_the_lock(tmp_path: Path) -> None:
-    path = make(tmp_path / "a", status=STATUS | {"state": "training"}, result=None)
+    path = run_files(tmp_path / "a", status=STATUS | {"state": "training"}, result=None)
     assert summarise(path).state == "dead"
     fd = os.open(path / "journal", os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -56,7 +36,7 @@ def test_who_trains_it_now_is_told_by_the_lock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["config.yaml", "status.json", "status without keys", "result.json"])
 def test_what_could_be_read_of_a_damaged_run_is_told(tmp_path: Path, damage: str) -> None:
-    path = make(tmp_path / "a")
+    path = run_files(tmp_path / "a")
     if damage == "status without keys":
         write_json(path / "status.json", {"state": "complete"})
     else:
@@ -67,18 +47,18 @@ def test_what_could_be_read_of_a_damaged_run_is_told(tmp_path: Path, damage: str
 
 
 def test_runs_of_sweeps_are_found_and_other_folders_are_not(tmp_path: Path) -> None:
-    make(tmp_path / "b")
-    make(tmp_path / "sweep" / "seed=0")
+    run_files(tmp_path / "b")
+    run_files(tmp_path / "sweep" / "seed=0")
     write_json(tmp_path / "sweep" / SWEEP, {})
     (tmp_path / "other").mkdir()
-    make(tmp_path / "no sweep" / "c")
+    run_files(tmp_path / "no sweep" / "c")
     assert [str(p.relative_to(tmp_path)) for p in runs_in(tmp_path)] == ["b", "sweep/seed=0"]
     assert runs_in(tmp_path / "none") == []
-    assert summarise(make(tmp_path / "d", status=None, result=None)).state == "not begun"
+    assert summarise(run_files(tmp_path / "d", status=None, result=None)).state == "not begun"
 
 
 def test_the_curve_is_of_each_members_steps(tmp_path: Path) -> None:
-    path = make(tmp_path / "a")
+    path = run_files(tmp_path / "a")
     assert fitness_curve(summarise(path)) == []
     rows = [
         "1.0,200,fitness/best,-9.0",
