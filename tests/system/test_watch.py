@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +78,30 @@ def test_a_run_is_watched_paused_and_left_alone(tmp_path: Path) -> None:
             assert screen.process.returncode == 0
         finally:
             screen.close()
-        time.sleep(0.1)
         assert train.poll() is None and covey_json("status", run, "--json")["state"] == "training"
+    finally:
+        end(train)
+
+
+def test_it_ends_with_the_run_and_leaves_what_came_of_it(tmp_path: Path) -> None:
+    job = write_config(tmp_path / "short.yaml", training={"max_steps": 4000, "evo_steps": 2000})
+    runs = tmp_path / "runs"
+    train = subprocess.Popen(
+        [sys.executable, "-m", "covey", "train", str(job), "--runs", str(runs), "--json"],
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: list(runs.glob("*/address.json")), what="a learner")
+        (run,) = runs.iterdir()
+        screen = Screen(sys.executable, "-m", "covey", "watch", str(run), "--interval", "0.3")
+        try:
+            read_until(screen, lambda: screen.process.poll() is not None)
+            assert screen.process.returncode == 0, screen.read()
+            assert "complete, generation 1" in screen.read()
+        finally:
+            screen.close()
+        assert train.wait(timeout=60) == 0
     finally:
         end(train)

@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from covey.cli.tables import printable_answer, seconds_text, show, status_table
-from covey.errors import CoveyError, StorageError
+from covey.errors import CoveyError, StorageError, UnreachableError
+from covey.run.files import read_json
+from covey.run.reports import ENDED
 
 if TYPE_CHECKING:
     from covey.cli.sources import RunningLearner
@@ -34,6 +36,9 @@ MOST_ACTORS = 4
 
 POLL_S = 0.1
 """Seconds after which a key that was pressed is noticed at the latest."""
+
+LAST_WORDS_S = 3.0
+"""Seconds that a learner may take from its last answer to its last status file."""
 
 KEPT = 1000
 """Values of each curve that are kept."""
@@ -69,9 +74,17 @@ def watch(learner: RunningLearner, interval_s: float, console: Console) -> None:
     """
     watched = Watched()
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+        status: Answer | None = None
         while True:
-            status = learner.ask("status")
-            members, actors = learner.ask("members")["members"], learner.ask("actors")["actors"]
+            try:
+                newest = learner.ask("status")
+                members, actors = learner.ask("members")["members"], learner.ask("actors")["actors"]
+            except UnreachableError:
+                status = _as_it_ended(status)
+                if status is None:
+                    raise
+                break
+            status = newest
             watched.read(status["run_dir"])
             now, living, present = (printable_answer(each) for each in (status, members, actors))
             live.update(picture(now, living, present, watched, console.width, console.height), refresh=True)
@@ -80,6 +93,18 @@ def watch(learner: RunningLearner, interval_s: float, console: Console) -> None:
             ):
                 break
     show(status_table(printable_answer(status)))
+
+
+def _as_it_ended(status: Answer | None) -> Answer | None:
+    """What the files of a run say that was watched until its learner went away; None if it had not ended by then."""
+    end = time.monotonic() + LAST_WORDS_S
+    while status is not None and time.monotonic() < end:
+        with contextlib.suppress(StorageError):
+            written: Answer = read_json(Path(status["run_dir"]) / "status.json")
+            if written.get("state") in ENDED:
+                return written
+        time.sleep(POLL_S)
+    return None
 
 
 def picture(

@@ -18,7 +18,6 @@ from covey.config import Config, load_config
 from covey.config.config import config_of
 from covey.errors import ConfigError, CoveyError, StorageError, UnreachableError
 from covey.run.checkpoint_format import checkpoint_paths
-from covey.run.directory import RunDirectory
 from covey.run.files import read_json
 from covey.run.frozen_opponents import with_absolute_opponents
 from covey.run.init_from import with_absolute_source
@@ -67,7 +66,12 @@ def train(
     settings = with_absolute_opponents(with_absolute_source(with_entry_point(settings, folder, Path.cwd())))
     directory = new_run(settings, Path(runs))
     remember_environment(directory, settings)
-    return resume(Run(directory.path), progress=progress)
+    try:
+        return resume(Run(directory.path), progress=progress)
+    except CoveyError:
+        if not checkpoint_paths(directory.checkpoints):  # refused before it began: nothing stays
+            directory.discard()
+        raise
 
 
 def resume(run: Run | str | Path, *, progress: bool = True, **overrides: Any) -> Run:
@@ -95,13 +99,8 @@ def resume(run: Run | str | Path, *, progress: bool = True, **overrides: Any) ->
             time.sleep(POLL_S)
     if process.returncode == 0:
         return run
-    error = _error_of(said)
-    directory = RunDirectory(run.path)
-    if not checkpoint_paths(directory.checkpoints):
-        directory.discard()
-    raise next((kind for kind in CoveyError.__subclasses__() if kind.exit_code == process.returncode), CoveyError)(
-        error
-    )
+    kinds = [kind for kind in CoveyError.__subclasses__() if kind.exit_code == process.returncode]
+    raise (kinds or [CoveyError])[0](_error_of(said))
 
 
 @contextlib.contextmanager
