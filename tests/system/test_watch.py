@@ -10,7 +10,8 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.processes import ENVIRONMENT, covey_json, end, until, write_config
@@ -51,20 +52,34 @@ def read_until(screen: Screen, condition: Callable[[], bool]) -> None:
     until(lambda: screen.read() is not None and condition(), what=f"what is awaited\n{screen.shown[-3000:]}")
 
 
-def test_a_run_is_watched_paused_and_left_alone(tmp_path: Path) -> None:
-    job = write_config(tmp_path / "long.yaml", training={"max_steps": 500_000, "evo_steps": 1000})
-    runs = tmp_path / "runs"
-    train = subprocess.Popen(
-        [sys.executable, "-m", "covey", "train", str(job), "--runs", str(runs), "--json"],
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
+@contextmanager
+def training(folder: Path, **settings: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """`covey train` at work, and its run's directory once its learner listens."""
+    job, runs = write_config(folder / "job.yaml", training=settings), folder / "runs"
+    command = [sys.executable, "-m", "covey", "train", str(job), "--runs", str(runs), "--json"]
+    train = subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
         until(lambda: list(runs.glob("*/address.json")), what="a learner")
         (run,) = runs.iterdir()
+        yield train, run
+    finally:
+        end(train)
+
+
+@contextmanager
+def watching(run: Path) -> Iterator[Screen]:
+    """`covey watch` in a terminal."""
+    screen = Screen(sys.executable, "-m", "covey", "watch", str(run), "--interval", "0.3")
+    try:
+        yield screen
+    finally:
+        screen.close()
+
+
+def test_a_run_is_watched_paused_and_left_alone(tmp_path: Path) -> None:
+    with training(tmp_path, max_steps=500_000, evo_steps=1000) as (train, run):
         until(lambda: covey_json("status", run, "--json")["best_fitness"] is not None, what="a generation")
-        screen = Screen(sys.executable, "-m", "covey", "watch", str(run), "--interval", "0.3")
-        try:
+        with watching(run) as screen:
             read_until(screen, lambda: "env steps/s" in screen.shown and "best fitness" in screen.shown)
             assert run.name in screen.shown and "local-0 on " in screen.shown and "differs in" in screen.shown
             screen.type("p")
@@ -76,32 +91,13 @@ def test_a_run_is_watched_paused_and_left_alone(tmp_path: Path) -> None:
             screen.type("q")
             read_until(screen, lambda: screen.process.poll() is not None)
             assert screen.process.returncode == 0
-        finally:
-            screen.close()
         assert train.poll() is None and covey_json("status", run, "--json")["state"] == "training"
-    finally:
-        end(train)
 
 
 def test_it_ends_with_the_run_and_leaves_what_came_of_it(tmp_path: Path) -> None:
-    job = write_config(tmp_path / "short.yaml", training={"max_steps": 4000, "evo_steps": 2000})
-    runs = tmp_path / "runs"
-    train = subprocess.Popen(
-        [sys.executable, "-m", "covey", "train", str(job), "--runs", str(runs), "--json"],
-        env=ENVIRONMENT,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: list(runs.glob("*/address.json")), what="a learner")
-        (run,) = runs.iterdir()
-        screen = Screen(sys.executable, "-m", "covey", "watch", str(run), "--interval", "0.3")
-        try:
+    with training(tmp_path, max_steps=4000, evo_steps=2000) as (train, run):
+        with watching(run) as screen:
             read_until(screen, lambda: screen.process.poll() is not None)
             assert screen.process.returncode == 0, screen.read()
             assert "complete, generation 1" in screen.read()
-        finally:
-            screen.close()
         assert train.wait(timeout=60) == 0
-    finally:
-        end(train)
