@@ -93,7 +93,7 @@ test-learning: venv
 	$(BIN)/python -m pytest -m learning $(ARGS)
 
 test-engines: venv
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m engines $(ARGS)
+	$(BIN)/python -m pytest -m engines $(ARGS)
 
 fuzz: venv
 	$(BIN)/python -m tests.fuzz $(N)
