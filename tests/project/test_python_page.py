@@ -1,4 +1,4 @@
-"""What docs/python.md shows runs as it is written."""
+"""The Python code blocks of docs/python.md run, one after the other, and train, evaluate and export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.distributions import ROOT
 PAGE = ROOT / "docs" / "python.md"
 
 OBSERVATIONS = "import numpy as np\nobservation_0, observation_1 = np.zeros(3, np.float32), np.zeros(11, np.float32)\n"
-"""What an environment gives."""
+"""Defines the observations of speaker and listener that the page's code passes to a policy."""
 
 
 def test_its_code_runs(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Browser:
         self.driver.get(address)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What a script returns in the page."""
+        """Run JavaScript in the page and return its value."""
         return self.driver.execute_script(script, *arguments)
 
     def text(self, selector: str) -> str:
@@ -47,7 +47,7 @@ class Browser:
         return found
 
     def errors(self) -> list[str]:
-        """What the console has of warnings and errors."""
+        """Return the messages of the browser's console since the last call: warnings and errors."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:

@@ -37,7 +37,7 @@ class Artifact:
 
 
 class Summary:
-    """What a run came to."""
+    """The summary of a W&B run: single values that stand for the whole run."""
 
     def __init__(self, run: "Run") -> None:
         self._run = run

@@ -1,4 +1,4 @@
-"""What is shown of a run, as one JSON object."""
+"""Reads a run into the JSON object that the browser page draws: summary, members, lineage, curves, configuration."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ const page = (() => {
     return h ? `${h} h ${m} min` : m ? `${m} min ${s} s` : `${s} s`;
   }
 
-  // rows: lists of cells; a cell is a text, or {text, number: true}. Returns the table, its rows in `rowsOf`.
+  // rows: lists of cells; a cell is a text, or {text, number: true}.
   function table(heads, rows, rowClass = () => "") {
     const cell = (tag, it) => {
       const [text, isNumber] = typeof it === "object" && it !== null ? [it.text, it.number] : [it, false];

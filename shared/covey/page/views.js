@@ -227,7 +227,7 @@
   }
 
   function actors() {
-    const s = run.summary, right = (text) => ({ text, number: true });
+    const right = (text) => ({ text, number: true });
     const rows = run.actors.map((a) => [a.actor_id, a.hostname, a.state, right(number(a.env_steps)), right(number(Math.round(a.env_steps_per_s || 0))),
       right(number(a.wait_s)), right(number(Math.round((a.rss_bytes || 0) / 1e6)))]);
     inside("actors", ".scroll").replaceChildren(table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import os
 import time
@@ -16,7 +15,7 @@ from covey.config.yaml_text import read_yaml
 from covey.errors import CoveyError
 from covey.run import SWEEP
 from covey.run.directory import RunDirectory
-from covey.run.files import cannot_read, directories, read_json
+from covey.run.files import directories, read_json
 from covey.run.reports import ENDED
 
 OWN = ("name", "training.seed", "learner.", "logging.", "checkpoint.", "actors.")
@@ -150,19 +149,15 @@ def fitness_curve(summary: RunSummary) -> list[tuple[float, float]]:
     Raises:
         StorageError: they cannot be read.
     """
-    metrics = RunDirectory(summary.path).metrics
+    from covey.run.curves import read_curves  # imports numpy, which a list of runs does without
+
+    curves = read_curves(RunDirectory(summary.path))
     found: list[tuple[float, float]] = []
-    try:
-        with metrics.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row["name"] in ("fitness/best", "fitness/confirmed") and (
-                    not found or found[-1][1] != float(row["value"])
-                ):
-                    found.append((int(row["env_steps"]) / max(1, summary.members or 1), float(row["value"])))
-    except FileNotFoundError:
-        return []
-    except (OSError, KeyError, TypeError, ValueError) as exc:
-        raise cannot_read(metrics, exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
+    for name in ("fitness/best", "fitness/confirmed"):
+        if name in curves:
+            for steps, value in zip(curves[name].env_steps.tolist(), curves[name].values.tolist(), strict=True):
+                if not found or found[-1][1] != value:
+                    found.append((steps / max(1, summary.members or 1), value))
     return found
 
 

@@ -215,7 +215,7 @@ class Run:
         return (live_learner(self.path) or RunFiles(self.path, tells=False)).ask(question)
 
     def _told(self) -> dict[str, str]:
-        """What a line about the run says, by name."""
+        """Return the run's state, task, progress and best score as texts by name, for `repr` and notebooks."""
         about = self.summary
         told = {"state": about.state, "trains": f"{about.algorithm} in {about.environment}"}
         if about.members is not None:
